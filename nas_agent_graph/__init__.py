@@ -1,0 +1,1 @@
+"""Decides what to train next: no torch, no prompt text."""

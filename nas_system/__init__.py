@@ -1,0 +1,1 @@
+"""Trains: knows no LLM and no graph of nodes."""

@@ -1,0 +1,40 @@
+"""The one definition of the search space. Torch-free; four readers: validator, sampler, prompt, documentation."""
+
+from nas_system.space.changes import Change, apply_changes, changes_between, family_default
+from nas_system.space.families import FAMILIES, InformerConfig, LinearConfig
+from nas_system.space.fields import Parameter
+from nas_system.space.run_config import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    active_values,
+    canonical_key,
+    is_active,
+    parameters,
+    value_at,
+)
+from nas_system.space.shape import SeriesShape
+from nas_system.space.task import TaskConfig
+
+__all__ = [
+    "FAMILIES",
+    "Change",
+    "DataConfig",
+    "InformerConfig",
+    "LinearConfig",
+    "ModelConfig",
+    "Parameter",
+    "RunConfig",
+    "SeriesShape",
+    "TaskConfig",
+    "TrainingConfig",
+    "active_values",
+    "apply_changes",
+    "canonical_key",
+    "changes_between",
+    "family_default",
+    "is_active",
+    "parameters",
+    "value_at",
+]

@@ -1,0 +1,137 @@
+"""Proposals as changes: from a parent's config to a new one, with errors a proposer can act on."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+from functools import cache
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, ValidationError
+
+from nas_system.errors import ProposalError
+from nas_system.space.families import FAMILIES
+from nas_system.space.fields import ConfigModel
+from nas_system.space.run_config import RunConfig, active_values, is_active, parameters
+
+
+class Change(ConfigModel):
+    """One parameter and its new value."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    parameter: str
+    value: Any
+
+
+@cache
+def family_default(family: str) -> RunConfig:
+    """The family's tried default: `nas_system/configs/models/<family>_default.yaml`."""
+    file = importlib.resources.files("nas_system") / "configs" / "models" / f"{family}_default.yaml"
+    return config_from_plain(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+def config_from_plain(values: Any) -> RunConfig:
+    """A RunConfig from plain data (YAML, JSON). Raises pydantic's ValidationError."""
+    if isinstance(values, dict) and isinstance(values.get("task"), dict):
+        targets = values["task"].get("targets")
+        if isinstance(targets, list):
+            # JSON and YAML have no tuples; strict validation wants one.
+            values = values | {"task": values["task"] | {"targets": tuple(targets)}}
+    return RunConfig.model_validate(values)
+
+
+def apply_changes(parent: RunConfig, changes: list[Change]) -> RunConfig:
+    """`parent` with the changes applied; task and seed stay.
+
+    Changing `model.family` starts from that family's default configuration; the other changes
+    go on top of it. Raises ProposalError naming every problem.
+    """
+    problems = _duplicates(changes)
+    family = next((c.value for c in changes if c.parameter == "model.family"), parent.model.family)
+    if not isinstance(family, str) or family not in FAMILIES:
+        raise ProposalError(f"model.family={family!r} is not a family; choose from: {', '.join(FAMILIES)}")
+    start = parent if family == parent.model.family else family_default(family)
+    plain = start.model_dump() | {"task": parent.task.model_dump(), "seed": parent.seed}
+    known = {parameter.path: parameter for parameter in parameters(family)}
+    for change in changes:
+        if change.parameter == "model.family":
+            continue
+        if change.parameter not in known:
+            problems.append(_unknown(change.parameter, family, list(known)))
+            continue
+        group, name = change.parameter.split(".", 1)
+        plain[group][name] = change.value
+    if problems:
+        raise ProposalError("; ".join(problems))
+    try:
+        config = RunConfig.model_validate(plain)
+    except ValidationError as error:
+        raise ProposalError(explain(error, known={p: known[p].domain for p in known})) from None
+    _refuse_inactive(config, changes)
+    return config
+
+
+def changes_between(parent: RunConfig, config: RunConfig) -> list[Change]:
+    """The changes that lead from `parent` to `config` (task and seed aside).
+
+    `apply_changes(parent, changes_between(parent, config))` has the canonical key of `config`.
+    """
+    changes = []
+    start = parent
+    if config.model.family != parent.model.family:
+        changes.append(Change(parameter="model.family", value=config.model.family))
+        start = family_default(config.model.family)
+    before, after = active_values(start), active_values(config)
+    changes += [
+        Change(parameter=path, value=value)
+        for path, value in after.items()
+        if path != "model.family" and (path not in before or before[path] != value)
+    ]
+    return changes
+
+
+def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
+    """pydantic's error as one line a person or a language model can act on."""
+    lines = []
+    for item in error.errors(include_url=False, include_context=False):
+        location = [str(part) for part in item["loc"]]
+        if location[:1] == ["model"] and len(location) > 2 and location[1] in FAMILIES:
+            del location[1]  # the union's tag is not a name anybody wrote
+        path = ".".join(location)
+        message = item["msg"].removeprefix("Value error, ")
+        value = "" if not path or isinstance(item["input"], dict) else f"={_short(item['input'])}"
+        allowed = f" (allowed: {known[path]})" if known and path in known else ""
+        lines.append(f"{path}{value}: {message}{allowed}" if path else message)
+    return "; ".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _duplicates(changes: list[Change]) -> list[str]:
+    names = [change.parameter for change in changes]
+    return [f"{_short(name)} is changed twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _unknown(path: str, family: str, known: list[str]) -> str:
+    if path.split(".")[0] in ("task", "seed"):
+        return f"{_short(path)} is fixed for this search and cannot be changed"
+    close = difflib.get_close_matches(path, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}"
+    return f"{_short(path)} is not a parameter of the family {family}{hint}"
+
+
+def _refuse_inactive(config: RunConfig, changes: list[Change]) -> None:
+    by_path = {parameter.path: parameter for parameter in parameters(config.model.family)}
+    for change in changes:
+        parameter = by_path.get(change.parameter)
+        if parameter is not None and not is_active(config, parameter) and parameter.when is not None:
+            group = change.parameter.split(".", 1)[0]
+            values = " or ".join(repr(value) for value in parameter.when.values)
+            raise ProposalError(
+                f"{change.parameter} has no effect here: it needs {group}.{parameter.when.field} = {values}"
+            )

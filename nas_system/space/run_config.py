@@ -1,0 +1,157 @@
+"""`RunConfig`: everything that defines one training, and the rules between its parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Discriminator, Field, model_validator
+
+from nas_system.space.families import FAMILIES, InformerConfig, LinearConfig
+from nas_system.space.fields import Choice, ConfigModel, Parameter, Range, When, parameters_of
+from nas_system.space.task import TaskConfig
+
+ModelConfig = InformerConfig | LinearConfig
+
+
+class DataConfig(ConfigModel):
+    """Which part of the past a model sees."""
+
+    features: Annotated[Literal["S", "MS"], Choice()] = "MS"
+    """Inputs: the targets alone (S) or all columns (MS)."""
+
+    seq_len: Annotated[int, Range(4, 2048, grid=(48, 96, 168, 336, 512))] = 96
+    """Look-back: how many past steps the model sees."""
+
+    batch_size: Annotated[int, Range(1, 4096, grid=(16, 32, 64, 128))] = 32
+    """Windows per optimizer step."""
+
+
+class TrainingConfig(ConfigModel):
+    """How the model is trained."""
+
+    optimizer: Annotated[Literal["adam", "adamw", "sgd"], Choice()] = "adam"
+    """Optimizer."""
+
+    lr: Annotated[float, Range(1e-5, 0.1, log=True)] = 1e-3
+    """Learning rate at the start."""
+
+    weight_decay: Annotated[float, Range(0.0, 0.1, grid=(0.0, 1e-5, 1e-4, 5e-4, 1e-3, 1e-2))] = 0.0
+    """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
+
+    momentum: Annotated[
+        float, Range(0.0, 0.999, grid=(0.0, 0.9, 0.95), when=When("optimizer", ("sgd",)))
+    ] = 0.9
+    """Momentum of SGD."""
+
+    loss: Annotated[Literal["mse", "mae", "huber"], Choice()] = "mse"
+    """Training loss; the score is the mean squared error whatever is chosen here."""
+
+    scheduler: Annotated[Literal["none", "cosine", "step", "plateau"], Choice()] = "cosine"
+    """Learning-rate schedule, advanced once an epoch."""
+
+    t_max: Annotated[int | None, Range(1, 1000, when=When("scheduler", ("cosine",)), sampled=False)] = None
+    """Cosine: epochs until the lowest rate; None takes max_epochs."""
+
+    min_lr: Annotated[float, Range(0.0, 0.1, when=When("scheduler", ("cosine",)), sampled=False)] = 0.0
+    """Cosine: the lowest rate."""
+
+    step_size: Annotated[int, Range(1, 1000, grid=(1, 2, 5), when=When("scheduler", ("step",)))] = 1
+    """Step: epochs between two reductions."""
+
+    gamma: Annotated[float, Range(0.01, 1.0, grid=(0.3, 0.5, 0.7, 0.9), when=When("scheduler", ("step",)))] = 0.5
+    """Step: factor of each reduction."""
+
+    plateau_factor: Annotated[
+        float, Range(0.01, 0.99, grid=(0.2, 0.5), when=When("scheduler", ("plateau",)))
+    ] = 0.5
+    """Plateau: factor of each reduction."""
+
+    plateau_patience: Annotated[
+        int, Range(0, 100, grid=(1, 2), when=When("scheduler", ("plateau",)))
+    ] = 1
+    """Plateau: epochs without improvement before a reduction."""
+
+    max_epochs: Annotated[int, Range(1, 1000, grid=(5, 10, 20), sampled=False)] = 10
+    """Most epochs a training may take."""
+
+    patience: Annotated[int, Range(1, 1000, grid=(2, 3, 5), sampled=False)] = 3
+    """Epochs without a better validation score before the training ends."""
+
+    grad_clip: Annotated[float, Range(0.0, 100.0, grid=(0.0, 1.0), sampled=False)] = 0.0
+    """Largest norm of the gradient; 0 does not clip."""
+
+
+class RunConfig(ConfigModel):
+    """One training: task, model, data, training and seed."""
+
+    task: TaskConfig = TaskConfig()
+    model: Annotated[ModelConfig, Discriminator("family")] = InformerConfig()
+    data: DataConfig = DataConfig()
+    training: TrainingConfig = TrainingConfig()
+    seed: int = Field(default=42, ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        label_len = getattr(self.model, "label_len", 0)
+        if label_len > self.data.seq_len:
+            raise ValueError(
+                f"model.label_len={label_len} is longer than data.seq_len={self.data.seq_len}; "
+                "shorten label_len or lengthen seq_len"
+            )
+        if self.task.name not in self.model.tasks:
+            raise ValueError(f"family {self.model.family!r} does not serve the task {self.task.name!r}")
+        return self
+
+
+def parameters(family: str) -> tuple[Parameter, ...]:
+    """Every parameter a proposal may change while the family is `family` (`model.family` aside)."""
+    return (
+        *parameters_of(FAMILIES[family], "model"),
+        *parameters_of(DataConfig, "data"),
+        *parameters_of(TrainingConfig, "training"),
+    )
+
+
+def group_and_name(config: RunConfig, path: str) -> tuple[BaseModel, str]:
+    """The part of `config` that holds `path` and the field's name: `model.d_model` -> (model, "d_model")."""
+    group, name = path.split(".", 1)
+    return getattr(config, group), name
+
+
+def value_at(config: RunConfig, path: str) -> Any:
+    """The value of `path`, for example `training.lr`."""
+    group, name = group_and_name(config, path)
+    return getattr(group, name)
+
+
+def is_active(config: RunConfig, parameter: Parameter) -> bool:
+    """Whether the parameter has any effect in this config."""
+    group, _ = group_and_name(config, parameter.path)
+    return parameter.when is None or parameter.when.holds(group)
+
+
+def active_values(config: RunConfig) -> dict[str, Any]:
+    """`path -> value` of everything that matters: the family and its active parameters."""
+    values: dict[str, Any] = {"model.family": config.model.family}
+    for parameter in parameters(config.model.family):
+        if is_active(config, parameter):
+            values[parameter.path] = value_at(config, parameter.path)
+    return values
+
+
+def canonical_key(config: RunConfig) -> str:
+    """A short hash that two configs share if and only if they mean the same training.
+
+    Inactive parameters and spellings (1 against 1.0, `t_max` None against `max_epochs`) do not
+    count; task and seed are not part of it.
+    """
+    values = active_values(config)
+    if values.get("training.t_max", 0) is None:
+        values["training.t_max"] = config.training.max_epochs
+    spelled = {
+        path: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+        for path, value in values.items()
+    }
+    return hashlib.sha256(json.dumps(spelled, sort_keys=True).encode()).hexdigest()[:16]
