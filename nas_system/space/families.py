@@ -35,7 +35,7 @@ class InformerConfig(ConfigModel):
     """Width inside the feed-forward blocks."""
 
     dropout: Annotated[float, Range(0.0, 0.7, grid=(0.0, 0.05, 0.1, 0.2, 0.3))] = 0.05
-    """Dropout rate."""
+    """Share of activations dropped while training."""
 
     attention: Annotated[Literal["prob", "full"], Choice()] = "prob"
     """ProbSparse attention of the paper, or full attention (encoder and decoder self-attention)."""

@@ -32,7 +32,7 @@ class TrainingConfig(ConfigModel):
     """How the model is trained."""
 
     optimizer: Annotated[Literal["adam", "adamw", "sgd"], Choice()] = "adam"
-    """Optimizer."""
+    """Which optimizer updates the weights."""
 
     lr: Annotated[float, Range(1e-5, 0.1, log=True)] = 1e-3
     """Learning rate at the start."""

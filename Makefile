@@ -1,0 +1,73 @@
+# Thin: every line is a command you could type. The first call installs into .venv (about a minute
+# and 1.3 GB), later calls find that done.
+#
+#   make run                     a short search on ETTh1
+#   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`
+#   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience
+#   make lint bench format clean
+#
+#   PYTHON=python3.12            the interpreter .venv is made from
+#   TORCH_INDEX=<address>        a package index to take torch from, for instance one with CUDA builds
+
+PYTHON = python3
+TORCH_INDEX =
+RUN_ARGS = --max-runs 5 --repeat-baseline 0
+TEST_ARGS =
+
+VENV = .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test lint bench format clean
+
+run: $(VENV)/installed
+	$(BIN)/python -m nas_agent_graph.run $(RUN_ARGS)
+
+# One thread per process: under load PyTorch's second thread makes a small step 100 times slower.
+test: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(TEST_ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+
+# Each benchmark prints its figures as JSON in its last line. One that needs arguments is run by hand.
+bench: $(VENV)/installed
+	@for file in benchmarks/*.py; do \
+	  if [ ! -e "$$file" ]; then continue; fi; \
+	  if grep -q -e 'required=True' -e 'add_argument("[a-z]' "$$file"; then \
+	    echo "$$file needs arguments: $(BIN)/python $$file --help"; continue; \
+	  fi; \
+	  echo "$$file"; \
+	  $(BIN)/python "$$file" || exit 1; \
+	done
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache
+
+# torch comes first and alone, so that TORCH_INDEX is asked for nothing else.
+$(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); the first time this takes a minute or more."
+	if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --index-url "$(TORCH_INDEX)" torch; else $(PIP) torch; fi
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(PIP) -e ".[dev]"
+	@touch $@
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "This needs Python 3.11 or later; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>&1 || echo not there). Try: make PYTHON=python3.11" >&2; \
+	  exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; \
+	  exit 1; }
+	@touch $@

@@ -1,0 +1,37 @@
+"""When is a run better than the best so far: by more than the noise, or not at all."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nas_system.nas_agent.agent_state import RunInfo
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Accepted or not, and why, in one sentence for people and proposers."""
+
+    accepted: bool
+    reason: str
+
+
+def judge(status: str, val_mse: float | None, champion: RunInfo | None, noise: float | None) -> Verdict:
+    """Accept a finite score that is below the champion's by more than the noise.
+
+    `noise` is the standard deviation of the baseline's score over seeds; None counts as 0.
+    """
+    if status != "OK":
+        return Verdict(False, f"the training ended as {status}")
+    if val_mse is None or not math.isfinite(val_mse):
+        return Verdict(False, "there is no finite val_mse")
+    if champion is None or champion.val_mse is None:
+        return Verdict(True, "the first run with a score")
+    margin = noise or 0.0
+    gain = champion.val_mse - val_mse
+    against = f"{champion.run_id} ({champion.val_mse:.6f})"
+    if gain > margin:
+        return Verdict(True, f"{gain:.6f} below {against}, more than the noise of {margin:.6f}")
+    if gain > 0:
+        return Verdict(False, f"{gain:.6f} below {against}, but within the noise of {margin:.6f}")
+    return Verdict(False, f"{-gain:.6f} above {against}")

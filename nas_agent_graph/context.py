@@ -1,0 +1,236 @@
+"""What the nodes work with: the search's memory, its partners and its limits.
+
+Everything that must be swapped (proposer, launcher, clock, progress) is a parameter here,
+described by a Protocol.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from nas_system.errors import NasError, ProposalError
+from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.nas_agent.job import Job
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.space import Change, RunConfig, TaskConfig
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One idea: changes to a parent run's configuration, and what is expected of them."""
+
+    proposer: str
+    parent: str | None
+    changes: tuple[Change, ...] = ()
+    hypothesis: str = ""
+    expected_val_mse: float | None = None
+    tokens: int = 0
+
+    def to_record(self) -> dict[str, Any]:
+        """As proposal.json keeps it."""
+        return {
+            "proposer": self.proposer,
+            "parent": self.parent,
+            "hypothesis": self.hypothesis,
+            "expected_val_mse": self.expected_val_mse,
+            "changes": [change.model_dump() for change in self.changes],
+            "tokens": self.tokens,
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Proposal:
+        """Back from proposal.json, which anybody may have edited. Raises ProposalError."""
+        try:
+            changes = tuple(Change.model_validate(change) for change in record["changes"])
+            return cls(
+                proposer=str(record["proposer"]),
+                parent=record["parent"],
+                changes=changes,
+                hypothesis=str(record.get("hypothesis", "")),
+                expected_val_mse=record.get("expected_val_mse"),
+                tokens=int(record.get("tokens", 0)),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProposalError(f"the proposal cannot be read ({error})") from None
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One finished run as a proposer may see it: no test figure."""
+
+    run_id: str
+    status: str
+    cause: str | None
+    config: RunConfig | None
+    """None when the run's folder is gone."""
+    val_mse: float | None
+    accepted: bool
+    parent: str | None
+    summary: str
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """All that a proposer may know. Test figures are not in it, by construction."""
+
+    run_id: str
+    """The run a proposal is wanted for."""
+    task: TaskConfig
+    base: RunConfig
+    """The baseline's configuration."""
+    columns: tuple[str, ...]
+    references: tuple[tuple[str, float], ...]
+    """Name and val_mse of the reference rows."""
+    runs: tuple[RunView, ...]
+    champion: RunView | None
+    noise: float | None
+    seed: int
+    max_runs: int
+    refused: tuple[str, ...] = ()
+    """Why earlier proposals for this run were refused, oldest first."""
+
+
+class Proposer(Protocol):
+    """Proposes what to train next: a function of the view alone."""
+
+    name: str
+
+    def propose(self, view: SearchView) -> Proposal:
+        """Raises ProposalError if no usable answer came; SearchPaused if none can come now."""
+        ...
+
+
+class Launcher(Protocol):
+    """Starts and watches trainings; the handle of a training is its run directory."""
+
+    def submit(self, run_dir: Path, job: Job, attempt: int) -> None: ...
+    def poll(self, run_dir: Path) -> Literal["absent", "running", "finished", "lost"]: ...
+    def cancel(self, run_dir: Path, *, force: bool = False) -> None: ...
+    def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str: ...
+
+
+class Clock(Protocol):
+    """Time, swappable."""
+
+    def monotonic(self) -> float: ...
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search may spend."""
+
+    max_runs: int
+    max_seconds: float | None = None
+    run_seconds: float | None = None
+    """Soft limit of one training."""
+    repeat_baseline: int = 2
+    repairs: int = 2
+    """How often a proposer may mend a refused proposal before the fallback sampler steps in."""
+    attempts: int = 12
+    """Refusals for one run after which the proposers evidently have nothing left to offer."""
+
+
+class Progress(Protocol):
+    """Tells a person what is going on."""
+
+    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None: ...
+    def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None: ...
+    def refused(self, run_id: str, reason: str, proposer: str) -> None: ...
+    def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
+        """Called again and again while a training runs; `label` is its name for people."""
+        ...
+
+    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None: ...
+    def note(self, text: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass
+class StopRequest:
+    """What a signal handler tells a node that waits for a training and must not be torn out of it."""
+
+    waiting: bool = False
+    """While True a signal is noted here; otherwise the handler raises SearchInterrupted."""
+    signal: int | None = None
+    force: bool = False
+
+
+class SearchInterrupted(NasError):
+    """The search was asked to stop by a signal; everything needed to continue is on disk."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+        self.exit_code = 128 + signal
+
+
+class SearchPaused(NasError):
+    """The search cannot go on now (service, disk); the message says what to do."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every node is given beside the state."""
+
+    ledger: Ledger
+    base: RunConfig
+    facts: dict[str, Any]
+    """task_facts.json: data source, columns, splits, reference rows."""
+    proposer: Proposer
+    fallback: Proposer
+    launcher: Launcher
+    progress: Progress
+    limits: Limits
+    train_command: tuple[str, ...]
+    """Start of the training's command line; the nodes add config, tag and limits."""
+    clock: Clock = field(default_factory=SystemClock)
+    stop: StopRequest = field(default_factory=StopRequest)
+    started: float = field(default_factory=time.monotonic)
+
+    def view(self, run_id: str, refused: Sequence[str] = ()) -> SearchView:
+        """What a proposer may know now. The only place where stored runs become visible to proposers."""
+        state = self.ledger.state
+        runs = tuple(
+            RunView(
+                run_id=run.run_id,
+                status=run.status,
+                cause=run.cause,
+                config=self.ledger.config(run.run_id),
+                val_mse=run.val_mse if run.status == "OK" else None,
+                accepted=run.accepted,
+                parent=run.parent,
+                summary=run.history_summary,
+            )
+            for run in state.runs
+        )
+        assert state.task is not None, "a search has a task before its first proposal"
+        return SearchView(
+            run_id=run_id,
+            task=state.task,
+            base=self.base,
+            columns=tuple(self.facts["columns"]),
+            references=tuple((row["name"], row["val_mse"]) for row in self.facts["references"]),
+            runs=runs,
+            champion=next((run for run in runs if run.run_id == state.best_run_id), None),
+            noise=state.noise,
+            seed=state.seed,
+            max_runs=self.limits.max_runs,
+            refused=tuple(refused),
+        )

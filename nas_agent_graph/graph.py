@@ -1,0 +1,67 @@
+"""The whole topology on one screen. No logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.runtime import Runtime
+
+from nas_agent_graph import nodes, routes
+from nas_agent_graph.context import Context, Limits
+from nas_agent_graph.state import SearchState
+
+Node = Callable[[SearchState, Context], dict[str, Any]]
+
+
+def build_graph(checkpointer: Any = None) -> Any:
+    """The search as a compiled LangGraph. The truth is on disk, so no checkpointer by default."""
+    graph = StateGraph(SearchState, context_schema=Context)
+    for node in (
+        nodes.read_context,
+        nodes.propose_config,
+        nodes.validate_config,
+        nodes.launch_training,
+        nodes.parse_results,
+        nodes.summarize_history,
+        nodes.decide_acceptance,
+    ):
+        graph.add_node(node.__name__, _recorded(node))
+
+    graph.add_edge(START, "read_context")
+    graph.add_edge("read_context", "propose_config")
+    graph.add_edge("propose_config", "validate_config")
+    graph.add_conditional_edges(
+        "validate_config",
+        routes.after_validation,
+        {"valid": "launch_training", "invalid": "propose_config", "exhausted": END},
+    )
+    graph.add_edge("launch_training", "parse_results")
+    graph.add_edge("parse_results", "summarize_history")
+    graph.add_edge("summarize_history", "decide_acceptance")
+    graph.add_conditional_edges(
+        "decide_acceptance", routes.after_decision, {"continue": "read_context", "done": END}
+    )
+    return graph.compile(checkpointer=checkpointer)
+
+
+def steps_for(limits: Limits) -> int:
+    """A recursion limit no honest search of this length can reach."""
+    return limits.max_runs * (7 + 2 * limits.attempts) + 50
+
+
+def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], dict[str, Any]]:
+    """Check what the node returns, and record on disk that it is done."""
+
+    def run(state: SearchState, runtime: Runtime[Context]) -> dict[str, Any]:
+        update = node(state, runtime.context)
+        unknown = set(update) - set(SearchState.__annotations__)
+        # LangGraph drops unknown keys without a word.
+        assert not unknown, f"node {node.__name__} returned unknown keys: {sorted(unknown)}"
+        ledger = runtime.context.ledger
+        if ledger.state.current is not None:
+            ledger.begin(ledger.state.current.run_id, node.__name__)
+        return update
+
+    return run

@@ -1,0 +1,1 @@
+"""The only place of the agent that starts processes. Every launcher runs the same supervisor."""

@@ -1,0 +1,201 @@
+"""Trains on this machine: one detached supervisor per run.
+
+A training belongs to its run directory, not to this process: any launcher, also one in an agent
+that was started after the first was killed, finds it there by its lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from nas_agent_graph.launchers.environment import training_environment
+from nas_system.errors import ConfigError, RunError
+from nas_system.nas_agent.job import Job
+from nas_system.nas_agent.log_text import one_line
+from nas_system.nas_agent.process_tree import kill_carriers
+from nas_system.nas_agent.run_lock import (
+    EXIT_FILE,
+    PROCESS_FILE,
+    SUPERVISOR_LOG,
+    attempt_in,
+    is_alive,
+    is_finished,
+    is_supervised,
+    read_record,
+    supervisor_of,
+)
+from nas_system.nas_agent.stop_requests import REPEATABLE_STOP_SIGNAL
+from nas_system.nas_agent.supervisor import BUSY
+
+START_TIMEOUT_S = 30.0
+_PAUSE_S = 0.005
+_ERROR_CHARACTERS = 2000
+
+
+class LocalLauncher:
+    """Starts, finds and stops trainings on this machine."""
+
+    def __init__(
+        self,
+        *,
+        python: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        extra_names: Sequence[str] = (),
+    ) -> None:
+        """`python` runs supervisors and modules (default: this interpreter); trainings see the usual names
+        and `extra_names` of `environment` (default: ours). Raises ConfigError for the name of a secret."""
+        self._python = python or sys.executable
+        self._environment = training_environment(
+            os.environ if environment is None else environment, extra_names
+        )
+        self._supervisors: list[subprocess.Popen[bytes]] = []
+
+    def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
+        """Start the attempt unless it runs or ran already; returns once its files say that it has begun.
+
+        Raises RunError if it cannot be started.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        supervisor = self._start_supervisor(run_dir, job, attempt)
+        while not _has_begun(run_dir, attempt, supervisor.pid):
+            if supervisor.poll() not in (None, 0):
+                if supervisor.returncode != BUSY:
+                    raise RunError(f"cannot start {run_dir}: {_supervisor_log(run_dir)}")
+                # The supervisor of an earlier attempt is about to leave, or another agent was faster.
+                supervisor = self._start_supervisor(run_dir, job, attempt)
+            if time.monotonic() > deadline:
+                raise RunError(
+                    f"cannot start attempt {attempt} of {run_dir} within {START_TIMEOUT_S:.0f} s: "
+                    + ("another attempt still runs there" if is_alive(run_dir) else "the machine is too busy")
+                )
+            time.sleep(_PAUSE_S)
+        self._reap()
+
+    def poll(self, run_dir: Path) -> Literal["absent", "running", "finished", "lost"]:
+        """What the run's files and lock say, whoever started it."""
+        self._reap()
+        # The lock first: once it is free, or exit.json is there, nothing changes any more.
+        running = is_supervised(run_dir)
+        if is_finished(run_dir):
+            return "finished"
+        if running:
+            return "running"
+        return "lost" if read_record(run_dir / PROCESS_FILE) else "absent"
+
+    def cancel(self, run_dir: Path, *, force: bool = False) -> None:
+        """Ask the training to end, or kill it with `force`. Does nothing if it does not run; idempotent."""
+        self._reap()
+        supervisor = supervisor_of(run_dir)
+        # The lock says that the run is alive; only the same process, not the same pid, is signalled.
+        if supervisor is None or not is_alive(run_dir):
+            return
+        if force:
+            # The second stop request kills, and two different signals are never merged into one.
+            supervisor.send(signal.SIGTERM)
+            supervisor.send(signal.SIGINT)
+        else:
+            supervisor.send(REPEATABLE_STOP_SIGNAL)
+        if supervisor.is_certainly_dead():
+            kill_carriers(supervisor.cookie)
+
+    def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
+        """Run `python -m module` to its end and return what it printed.
+
+        Raises ConfigError with its complaint if it exits with 2, RunError for any other failure.
+        """
+        command = [self._python, "-m", module, *arguments]
+        with _own_process_group(command, self._environment) as process:
+            try:
+                output, complaint = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                raise RunError(f"{module} did not end within {timeout_s:g} s and was ended") from None
+        if process.returncode == 0:
+            return output
+        complaint = complaint.strip()[-_ERROR_CHARACTERS:] or "it said nothing"
+        if process.returncode == ConfigError.exit_code:
+            raise ConfigError(complaint)
+        raise RunError(f"{module} ended with exit code {process.returncode}: {complaint}")
+
+    def _start_supervisor(self, run_dir: Path, job: Job, attempt: int) -> subprocess.Popen[bytes]:
+        command = [self._python, "-m", "nas_system.nas_agent.supervisor", str(run_dir)]
+        command += ["--attempt", str(attempt), "--time-limit", str(job.time_limit_s)]
+        command += ["--grace", str(job.grace_s)]
+        if job.silence_limit_s is not None:
+            command += ["--silence-limit", str(job.silence_limit_s)]
+        if job.memory_limit_mb is not None:
+            command += ["--memory-limit-mb", str(job.memory_limit_mb)]
+        # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
+        try:
+            with open(run_dir / SUPERVISOR_LOG, "ab") as log:
+                process = subprocess.Popen(
+                    [*command, "--", *job.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=self._environment,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise RunError(f"cannot start a supervisor for {run_dir}: {error}") from error
+        self._supervisors.append(process)
+        return process
+
+    def _reap(self) -> None:
+        """Collect supervisors that have ended, so that none stays as a zombie."""
+        self._supervisors = [process for process in self._supervisors if process.poll() is None]
+
+
+@contextlib.contextmanager
+def _own_process_group(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process whose whole group is gone when the block is left, also by Ctrl-C."""
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise RunError(f"cannot start {command[0]}: {error.strerror}") from error
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            # Not collected yet, so the group's number is still its own.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _has_begun(run_dir: Path, attempt: int, pid: int) -> bool:
+    """Whether the attempt, or a later one, is on record: ended, running, or begun by our supervisor `pid`."""
+    if attempt_in(read_record(run_dir / EXIT_FILE)) >= attempt:
+        return True
+    if attempt_in(read_record(run_dir / PROCESS_FILE)) < attempt:
+        return False
+    # The record may be that of an earlier, lost start of the same attempt.
+    supervisor = supervisor_of(run_dir)
+    return (supervisor is not None and supervisor.pid == pid) or is_supervised(run_dir)
+
+
+def _supervisor_log(run_dir: Path) -> str:
+    try:
+        text = (run_dir / SUPERVISOR_LOG).read_text(errors="replace")
+    except OSError:
+        text = ""
+    return one_line(text[-_ERROR_CHARACTERS:], _ERROR_CHARACTERS) or "its supervisor said nothing"

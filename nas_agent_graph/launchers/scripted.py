@@ -1,0 +1,62 @@
+"""A launcher that trains nothing: every run ends at once with a score that a function gives.
+
+For demonstrations, tests of the search's logic, and measuring what the agent itself costs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from nas_system.errors import RunError
+from nas_system.nas_agent.config_file import read_config
+from nas_system.nas_agent.job import Job
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.space import RunConfig
+
+Score = Callable[[RunConfig], float | None]
+
+
+class ScriptedLauncher:
+    """`score(config)` is the run's val_mse; None makes it fail. `calls` are the answers of `call` by module."""
+
+    def __init__(self, score: Score, calls: dict[str, Callable[[Sequence[str]], Any]] | None = None) -> None:
+        self.score = score
+        self.calls = calls or {}
+        self.submitted: list[tuple[str, int]] = []
+        """Every training started: (tag, attempt)."""
+
+    def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
+        """End the run at once."""
+        paths = RunPaths(run_dir)
+        self.submitted.append((run_dir.name, attempt))
+        config = read_config(paths.config)
+        value = self.score(config)
+        if value is not None:
+            epochs = [{"epoch": 0, "train_mse": 2 * value, "val_mse": value, "lr": config.training.lr}]
+            _write(paths.history, {"best_epoch": 0, "epochs": epochs})
+            _write(paths.metrics, {"val_mse": value, "test_mse": value, "best_epoch": 0, "reason": "completed"})
+        code = 0 if value is not None else 1
+        end = {"schema": 1, "attempt": attempt, "ended": "exited", "returncode": code, "wall_s": 0.0}
+        _write(paths.exit, end)
+
+    def poll(self, run_dir: Path) -> Literal["absent", "finished"]:
+        return "finished" if RunPaths(run_dir).exit.exists() else "absent"
+
+    def cancel(self, run_dir: Path, *, force: bool = False) -> None:
+        """Nothing ever runs here."""
+
+    def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
+        """What the script has for this module, as JSON. Raises RunError if it has nothing."""
+        if module not in self.calls:
+            raise RunError(f"the script has no answer for {module}")
+        return json.dumps(self.calls[module](arguments))
+
+
+def _write(path: Path, value: Any) -> None:
+    # Not durable on purpose: these files stand for a training, not for the agent's memory.
+    path.write_text(json.dumps(value))
+
+

@@ -1,0 +1,63 @@
+"""Judge the run, write the verdict, add the run to the state, and say whether the search goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_agent_graph.acceptance import judge
+from nas_agent_graph.context import Context
+from nas_agent_graph.state import SearchState
+from nas_system.nas_agent.agent_state import RunInfo, get_best_run
+from nas_system.nas_agent.records import save_record
+from nas_system.space import canonical_key
+
+
+def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
+    """The verdict goes to disk first, then the state: a crash between the two is made good by doing it again."""
+    ledger, run_id = context.ledger, state["run_id"]
+    outcome, proposal = state["outcome"] or {}, state["proposal"] or {}
+    # Only a search's first run measures the noise; every later run is judged by what it measured.
+    first = not ledger.state.runs
+    noise = outcome["noise"] if first else ledger.state.noise
+    noise_runs = outcome["noise_runs"] if first else ledger.state.noise_runs
+    champion = get_best_run(ledger.state)
+    verdict = judge(outcome["status"], outcome["val_mse"], champion, noise)
+    config = ledger.config(run_id)
+    run = RunInfo(
+        run_id=run_id,
+        val_mse=outcome["val_mse"],
+        test_mse=outcome["test_mse"],
+        history_summary=state["summary"][:300],
+        accepted=verdict.accepted,
+        status=outcome["status"],
+        cause=outcome["cause"][:200] if outcome["cause"] else None,
+        parent=proposal.get("parent"),
+        family=config.model.family if config else None,
+        proposer=proposal.get("proposer"),
+        key=canonical_key(config) if config else None,
+        seconds=outcome["seconds"],
+        tokens=proposal.get("tokens", 0),
+        attempt=outcome["attempt"],
+    )
+    record = {
+        "accepted": verdict.accepted,
+        "against": champion.run_id if champion else None,
+        "reason": verdict.reason,
+        "noise": noise,
+        "noise_runs": noise_runs,
+        "run": run.model_dump(),
+    }
+    save_record(ledger.paths(run_id).verdict, record)
+    ledger.finish(run, noise=noise, noise_runs=noise_runs)
+    context.progress.finished(run, record)
+    return {"end": _end(context)}
+
+
+def _end(context: Context) -> str | None:
+    limits = context.limits
+    if len(context.ledger.state.runs) >= limits.max_runs:
+        return f"all {limits.max_runs} runs are done"
+    spent = context.clock.monotonic() - context.started
+    if limits.max_seconds is not None and spent >= limits.max_seconds:
+        return f"the time limit of {limits.max_seconds / 3600:g} hours is reached"
+    return None

@@ -1,0 +1,22 @@
+"""Open the next run, or take up the one that a crash or a stop left behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_agent_graph.context import Context
+from nas_agent_graph.state import SearchState, initial_state
+from nas_system.nas_agent.run_manager import next_run_id
+
+
+def read_context(state: SearchState, context: Context) -> dict[str, Any]:
+    """A fresh round on the run under way; its id is reserved on disk before anything else happens."""
+    ledger = context.ledger
+    current = ledger.state.current
+    if current is None:
+        run_id = next_run_id(run.run_id for run in ledger.state.runs)
+        ledger.begin(run_id, "propose_config")
+    else:
+        run_id = current.run_id
+    ledger.paths(run_id).folder.mkdir(parents=True, exist_ok=True)
+    return {**initial_state(), "run_id": run_id}

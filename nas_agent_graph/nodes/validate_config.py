@@ -1,0 +1,49 @@
+"""Turn the proposal into a configuration, or say exactly why it cannot be one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nas_agent_graph.context import Context, Proposal
+from nas_agent_graph.state import SearchState
+from nas_system.errors import ProposalError
+from nas_system.nas_agent.config_file import write_config
+from nas_system.space import RunConfig, apply_changes, canonical_key
+
+
+def validate_config(state: SearchState, context: Context) -> dict[str, Any]:
+    """Write config_used.py and go on, or send the reason back to the proposer."""
+    run_id, record = state["run_id"], state["proposal"]
+    proposer = record["proposer"] if record else context.proposer.name
+    try:
+        if record is None:
+            raise ProposalError(state["refusal"] or "no proposal came")
+        proposal = Proposal.from_record(record)
+        config = _config(run_id, proposal, context)
+    except ProposalError as error:
+        context.progress.refused(run_id, str(error), proposer)
+        attempt = state["attempt"] + 1
+        if attempt >= context.limits.attempts:
+            return {"end": f"no new configuration could be proposed ({error})"}
+        return {"attempt": attempt, "refusal": str(error), "proposal": None}
+    write_config(context.ledger.paths(run_id).config, config)
+    context.ledger.remember(run_id, config)
+    context.progress.proposed(run_id, proposal, config)
+    return {"refusal": None}
+
+
+def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
+    if proposal.parent is None:
+        return context.base
+    known = {run.run_id for run in context.ledger.state.runs}
+    parent = context.ledger.config(proposal.parent) if proposal.parent in known else None
+    if parent is None:
+        raise ProposalError(f"parent {proposal.parent!r} is not a run of this search that can be built upon")
+    config = apply_changes(parent, list(proposal.changes))
+    earlier = context.ledger.run_with_key(canonical_key(config))
+    if earlier is not None and earlier.run_id != run_id:
+        score = "no score" if earlier.val_mse is None else f"val_mse {earlier.val_mse:.6f}"
+        raise ProposalError(
+            f"this is the configuration of {earlier.run_id} ({earlier.status}, {score}); propose another one"
+        )
+    return config

@@ -1,0 +1,69 @@
+"""Random search: every parameter drawn on its own, uniformly over its grid or on its scale.
+
+Bergstra, Bengio 2012, "Random Search for Hyper-Parameter Optimization", JMLR 13. The honest
+yardstick of every cleverer proposer.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from nas_agent_graph.context import Proposal, SearchView
+from nas_agent_graph.proposers.sampling import (
+    draw_until_new,
+    families_for,
+    seed_of,
+    untried_default,
+)
+from nas_system.space import Change, Parameter, RunConfig, apply_changes, parameters
+
+
+class RandomSearchProposer:
+    """Draws a family, then every sampled parameter of it."""
+
+    name = "random_search"
+
+    def propose(self, view: SearchView) -> Proposal:
+        default = untried_default(view, self.name)
+        if default is not None:
+            return default
+        generator = random.Random(seed_of(view))
+        families = families_for(view)
+
+        def draw() -> RunConfig:
+            return draw_config(view.base, generator.choice(families), lambda p: draw_value(p, generator))
+
+        return draw_until_new(view, self.name, draw, "drawn at random")
+
+
+def draw_config(base: RunConfig, family: str, value_of: Any) -> RunConfig:
+    """A configuration of `family` with `value_of(parameter)` for every sampled, active parameter.
+
+    Raises ProposalError if the values contradict each other.
+    """
+    changes = [Change(parameter="model.family", value=family)]
+    drawn: dict[str, Any] = {}
+    for parameter in parameters(family):
+        if not parameter.sampled:
+            continue
+        if parameter.when is not None:
+            group = parameter.path.split(".", 1)[0]
+            if drawn.get(f"{group}.{parameter.when.field}") not in parameter.when.values:
+                continue
+        drawn[parameter.path] = value_of(parameter)
+    changes += [Change(parameter=path, value=value) for path, value in drawn.items()]
+    return apply_changes(base, changes)
+
+
+def draw_value(parameter: Parameter, generator: random.Random) -> Any:
+    """One value: from the grid or the choices, else uniform on the parameter's scale."""
+    if parameter.choices is not None:
+        return generator.choice(parameter.choices)
+    assert parameter.low is not None and parameter.high is not None
+    if parameter.log:
+        value = math.exp(generator.uniform(math.log(parameter.low), math.log(parameter.high)))
+    else:
+        value = generator.uniform(parameter.low, parameter.high)
+    return round(value) if parameter.kind == "int" else float(f"{value:.4g}")

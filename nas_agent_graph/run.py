@@ -1,0 +1,118 @@
+"""Start or continue a search: `python -m nas_agent_graph.run --max-runs 100`."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from nas_agent_graph.context import StopRequest
+
+DEFAULT_MAX_RUNS = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 ended, 2 bad input, 3 workspace held by another, 4 paused, 128 + n on signal n."""
+    arguments = _parser().parse_args(argv)
+    # Heavy imports come after the arguments: --help and a typing error answer at once.
+    from nas_agent_graph.context import SearchInterrupted, StopRequest
+    from nas_agent_graph.search import run_search
+    from nas_system.errors import NasError
+
+    stop = StopRequest()
+    _handle_signals(stop)
+    try:
+        return run_search(arguments, stop)
+    except SearchInterrupted as error:
+        name = signal.Signals(error.signal).name
+        print(f"\nstopped by {name}; everything is on disk, the same command continues", file=sys.stderr)
+        return error.exit_code
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _handle_signals(stop: StopRequest) -> None:
+    """The first signal stops gracefully; a second one while a training is being stopped kills it."""
+    from nas_agent_graph.context import SearchInterrupted
+
+    def handle(number: int, _frame: object) -> None:
+        if not stop.waiting:
+            raise SearchInterrupted(number)
+        stop.force = stop.signal is not None
+        stop.signal = number
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # A command started under nohup stays deaf to SIGHUP.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see --help\n")
+
+
+def _positive_int(text: str) -> int:
+    value = int(text) if text.lstrip("+-").isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nas_agent_graph.run", description=(__doc__ or "").splitlines()[0])
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--max-runs",
+        type=_positive_int,
+        default=DEFAULT_MAX_RUNS,
+        help=f"runs in total, baseline and failures included (default: {DEFAULT_MAX_RUNS})",
+    )
+    search.add_argument("--max-hours", type=_positive, help="start no further run after this long")
+    search.add_argument("--minutes-per-run", type=_positive, help="a training ends after the epoch that reaches this")
+    search.add_argument("--proposer", help="tpe, random_search or llm (default: llm if a model is named, else tpe)")
+    search.add_argument("--seed", type=_count, help="of the sampler and the trainings (default: the base configuration's)")
+    search.add_argument("--base-config", metavar="FILE|NAME", help="what run_0000 trains (default: default)")
+    search.add_argument(
+        "--repeat-baseline",
+        type=_count,
+        default=2,
+        metavar="N",
+        help="train the baseline N more times with other seeds to measure the noise (default: 2)",
+    )
+    search.add_argument("--workspace", type=Path, default=Path(), help="folder of agent_state.json and runs/ (default: .)")
+    task = parser.add_argument_group("task (fixed for the life of a search)")
+    task.add_argument("--task", help="kind of task (default: forecasting)")
+    task.add_argument("--dataset", metavar="NAME|CSV", help="etth1, synthetic or the path of a CSV file (default: etth1)")
+    task.add_argument("--target", metavar="COL[,COL]", help="columns to forecast (default: OT)")
+    task.add_argument("--pred-len", type=_positive_int, help="steps to forecast (default: 24)")
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
+    machine.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    machine.add_argument("--threads", type=_positive_int, default=None, help="CPU threads of a training (default: its own)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""A search from the command line's words to its last line: what run.py does once its imports are paid for."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas_agent_graph.context import (
+    Context,
+    Launcher,
+    Limits,
+    Progress,
+    Proposer,
+    SearchInterrupted,
+    StopRequest,
+)
+from nas_agent_graph.leaderboard import leaderboard
+from nas_agent_graph.proposers import PROPOSERS
+from nas_agent_graph.settings import llm_settings
+from nas_agent_graph.state import initial_state
+from nas_system.errors import ConfigError, NasError
+from nas_system.files import read_json, sha256_of_file
+from nas_system.nas_agent.agent_state import get_best_run
+from nas_system.nas_agent.config_file import named_config, read_config, write_config
+from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.records import load_record
+from nas_system.space import RunConfig, TaskConfig, canonical_key
+
+DESCRIBE_TIMEOUT_S = 300.0
+SCORE_TIMEOUT_S = 600.0
+CANCEL_TIMEOUT_S = 20.0
+
+
+def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
+    """Hold the workspace, open or continue its search, drive it to its end. Returns the exit code."""
+    from nas_agent_graph.launchers.local import LocalLauncher
+    from nas_agent_graph.progress import build_progress
+
+    # Absolute once, at the start: nothing later depends on the current folder.
+    workspace = arguments.workspace.expanduser().absolute()
+    launcher = LocalLauncher()
+    with WorkspaceLock(workspace):
+        ledger, note = Ledger.open(workspace)
+        if note:
+            print(f"note: {note}", file=sys.stderr)
+        base, facts = open_search(ledger, arguments, launcher)
+        state = ledger.state
+        if len(state.runs) >= arguments.max_runs and state.current is None:
+            _conclude(ledger, facts, launcher, f"all {len(state.runs)} runs are done")
+            return 0
+        proposer, fallback = choose_proposers(arguments.proposer, ledger)
+        ledger.save(max_runs=arguments.max_runs)
+        progress = build_progress()
+        context = Context(
+            ledger=ledger,
+            base=base,
+            facts=facts,
+            proposer=proposer,
+            fallback=fallback,
+            launcher=launcher,
+            progress=progress,
+            limits=_limits(arguments),
+            train_command=_train_command(arguments, ledger),
+            stop=stop,
+            started=time.monotonic(),
+        )
+        end = _drive(context, progress)
+        _conclude(ledger, facts, launcher, end)
+    return 0
+
+
+def open_search(
+    ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher
+) -> tuple[RunConfig, dict[str, Any]]:
+    """The base configuration and the facts of the task, fixed at the first start and checked at every other."""
+    stored = ledger.state.task
+    task = _task(arguments, stored)
+    if stored is not None:
+        _refuse_other_task(stored, task)
+    base_file = ledger.runs_dir / "base_config.py"
+    if stored is None or not base_file.exists():
+        base = named_config(arguments.base_config or "default")
+        base = base.model_copy(
+            update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
+        )
+        base = RunConfig.model_validate(base.model_dump())
+    else:
+        base = read_config(base_file)
+        _refuse_other_base(base, arguments)
+    facts = _facts(ledger, task, arguments, launcher)
+    write_config(base_file, base)
+    if stored is None:
+        ledger.save(task=task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
+    return base, facts
+
+
+def choose_proposers(name: str | None, ledger: Ledger) -> tuple[Proposer, Proposer]:
+    """The proposer and its fallback; says in one line who proposes and why."""
+    settings = llm_settings(os.environ, demanded=name == "llm") if name in (None, "llm") else None
+    tpe = PROPOSERS["tpe"]()
+    if settings is not None:
+        from nas_agent_graph.llm.client import ChatClient
+        from nas_agent_graph.llm.recording import Transcript
+        from nas_agent_graph.proposers.llm import LLMProposer
+
+        print(f"proposer: llm, {settings.model} at {settings.endpoint}; tpe when it fails", flush=True)
+        return LLMProposer(ChatClient(settings), Transcript(ledger.runs_dir)), tpe
+    if name is None:
+        print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
+        return tpe, tpe
+    if name not in PROPOSERS:
+        raise ConfigError(f"--proposer {name!r} is not known; choose from: {', '.join([*PROPOSERS, 'llm'])}")
+    print(f"proposer: {name}", flush=True)
+    proposer = PROPOSERS[name]()
+    return proposer, proposer
+
+
+def _drive(context: Context, progress: Progress) -> str:
+    """Run the graph to its end; a training under way is stopped before an interruption leaves here."""
+    # Tracing uploads what the nodes are given; only a person may turn it on, by name.
+    if not os.environ.get("NAS_TRACING"):
+        os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
+    from nas_agent_graph.graph import build_graph, steps_for
+
+    progress.begin(context.ledger.state, context.facts, context.limits)
+    try:
+        final = build_graph().invoke(
+            initial_state(),
+            config={"recursion_limit": steps_for(context.limits)},
+            context=context,
+        )
+    except SearchInterrupted:
+        _stop_training(context)
+        raise
+    finally:
+        progress.close()
+    return final["end"]
+
+
+def _stop_training(context: Context) -> None:
+    """A signal may come at any instant, also between the start of a training and the wait for it."""
+    current = context.ledger.state.current
+    if current is None:
+        return
+    folder = context.ledger.paths(current.run_id).folder
+    folders = [folder, *(folder / "repeats").glob("seed_*")]
+    deadline = time.monotonic() + CANCEL_TIMEOUT_S
+    while running := [path for path in folders if context.launcher.poll(path) == "running"]:
+        for path in running:
+            context.launcher.cancel(path, force=time.monotonic() > deadline)
+        time.sleep(0.1)
+
+
+def _conclude(ledger: Ledger, facts: dict[str, Any], launcher: Launcher, end: str) -> None:
+    """Score the champion on the sealed rows (once per champion), print the leaderboard and what to do next."""
+    champion = get_best_run(ledger.state)
+    print(f"\nThe search has ended: {end}.")
+    if champion is not None and champion.run_id not in ledger.state.sealed:
+        try:
+            score = json.loads(
+                launcher.call(
+                    "nas_system.score",
+                    ["--run", str(ledger.paths(champion.run_id).folder), "--facts", str(_facts_file(ledger))],
+                    timeout_s=SCORE_TIMEOUT_S,
+                )
+            )
+            ledger.save(sealed={**ledger.state.sealed, champion.run_id: score["sealed_mse"]})
+        except NasError as error:
+            print(f"note: the champion could not be scored on the sealed rows ({error})", file=sys.stderr)
+    print()
+    print(leaderboard(ledger.state, facts))
+    print()
+    if champion is None:
+        print("No run has a score. Look at one: python -m nas_agent_graph.show run_0000")
+        return
+    print(f"best model: {ledger.paths(champion.run_id).best_model}")
+    print(f"look at it: python -m nas_agent_graph.show {champion.run_id}")
+    print(f"go on:      python -m nas_agent_graph.run --max-runs {len(ledger.state.runs) * 2}")
+
+
+def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
+    """The stored task, or the default one, with the given flags on top."""
+    given: dict[str, Any] = {}
+    if arguments.task is not None:
+        given["name"] = arguments.task
+    if arguments.dataset is not None:
+        is_path = Path(arguments.dataset).suffix != "" or os.sep in arguments.dataset
+        given["dataset"] = str(Path(arguments.dataset).absolute()) if is_path else arguments.dataset
+    if arguments.target is not None:
+        given["targets"] = tuple(part.strip() for part in arguments.target.split(","))
+    if arguments.pred_len is not None:
+        given["pred_len"] = arguments.pred_len
+    try:
+        return TaskConfig.model_validate((stored or TaskConfig()).model_dump() | given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "--" + str(first["loc"][0] if first["loc"] else "task").replace("name", "task").replace("_", "-")
+        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from None
+
+
+def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
+    before, now = stored.model_dump(), wanted.model_dump()
+    different = [f"{name} is {before[name]!r}, not {now[name]!r}" for name in before if before[name] != now[name]]
+    if different:
+        raise ConfigError(
+            f"this workspace holds a search for another task ({'; '.join(different)}); "
+            "choose another --workspace, or leave the task flags out"
+        )
+
+
+def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
+    if arguments.base_config is not None:
+        wanted = named_config(arguments.base_config)
+        if canonical_key(wanted) != canonical_key(base):
+            raise ConfigError(
+                f"this search began with another base configuration than {arguments.base_config!r}; "
+                "choose another --workspace, or leave --base-config out"
+            )
+    if arguments.seed is not None and arguments.seed != base.seed:
+        raise ConfigError(
+            f"this search began with --seed {base.seed}, not {arguments.seed}; choose another --workspace"
+        )
+
+
+def _facts_file(ledger: Ledger) -> Path:
+    return ledger.runs_dir / "task_facts.json"
+
+
+def _facts(
+    ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher
+) -> dict[str, Any]:
+    """The task's facts; made once, made again only if the data has moved, never with other data."""
+    file = _facts_file(ledger)
+    facts = _read_facts(file)
+    stored = ledger.state.data
+    if facts is not None and stored is not None and _data_is_there(facts) and arguments.data_dir is None:
+        return facts
+    command = ["--out", str(file.with_suffix(".new.json")), "--task-json", task.model_dump_json()]
+    if arguments.data_dir is not None:
+        command += ["--data-dir", str(arguments.data_dir.expanduser().absolute())]
+    launcher.call("nas_system.describe", command, timeout_s=DESCRIBE_TIMEOUT_S)
+    facts = read_json(file.with_suffix(".new.json"))
+    if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
+        file.with_suffix(".new.json").unlink()
+        raise ConfigError(
+            f"this search began with the data {stored['name']} ({stored['kind']}, sha256 {stored['sha256'][:12]}), "
+            f"but now there is {facts['source']['name']} ({facts['source']['kind']}, sha256 "
+            f"{facts['source']['sha256'][:12]}); one search never mixes two. Bring the first back "
+            "(--data-dir), or choose another --workspace"
+        )
+    os.replace(file.with_suffix(".new.json"), file)
+    if facts["source"]["notice"]:
+        print(f"NOTE: {facts['source']['notice']}", flush=True)
+    return facts
+
+
+def _read_facts(file: Path) -> dict[str, Any] | None:
+    facts = load_record(file)
+    return facts if facts is not None and "source" in facts else None
+
+
+def _data_is_there(facts: dict[str, Any]) -> bool:
+    path = facts["source"]["path"]
+    if path is None:
+        return True
+    return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]
+
+
+def _limits(arguments: argparse.Namespace) -> Limits:
+    return Limits(
+        max_runs=arguments.max_runs,
+        max_seconds=None if arguments.max_hours is None else arguments.max_hours * 3600,
+        run_seconds=None if arguments.minutes_per_run is None else arguments.minutes_per_run * 60,
+        repeat_baseline=arguments.repeat_baseline,
+    )
+
+
+def _train_command(arguments: argparse.Namespace, ledger: Ledger) -> tuple[str, ...]:
+    command = [sys.executable, "-m", "nas_system.train", "--facts", str(_facts_file(ledger))]
+    command += ["--device", arguments.device]
+    if arguments.threads is not None:
+        command += ["--threads", str(arguments.threads)]
+    return tuple(command)

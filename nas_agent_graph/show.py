@@ -1,0 +1,198 @@
+"""Shows a search or one of its runs: python -m nas_agent_graph.show [RUN_ID]
+
+Reads only, and takes no lock on the workspace: it may be called at any time while a search runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_system.nas_agent.agent_state import AgentState
+
+FACTS_FILE, SEALED_FILE = "task_facts.json", "sealed.json"
+_CHANGES_CHARACTERS = 160
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.run_id is not None and arguments.plot is not None:
+        parser.error("--plot draws the whole search; leave out the run id")
+    from nas_system.errors import NasError
+
+    try:
+        _show(arguments)
+        sys.stdout.flush()
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # `show | head`: the reader has seen enough. Python would complain once more while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from nas_system.nas_agent.log_text import one_line
+
+    workspace = arguments.workspace.absolute()
+    state = read_state(workspace)
+    facts = read_facts(workspace, state)
+    if arguments.run_id is not None:
+        _show_run(workspace, state, arguments)
+    elif arguments.plot is not None:
+        _plot(state, facts, arguments.plot)
+        print(f"wrote {one_line(str(arguments.plot), 300)}")
+    elif arguments.json:
+        print(json.dumps(search_record(state, facts, arguments.limit), indent=1))
+    else:
+        print_leaderboard(workspace, state, facts, limit=arguments.limit)
+
+
+def read_state(workspace: Path) -> AgentState:
+    """The search in `workspace`. Raises StateError or ConfigError that say what to type next."""
+    from nas_system.errors import ConfigError, StateError
+    from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
+    from nas_system.nas_agent.run_manager import run_ids
+
+    path = workspace / STATE_FILE
+    command = "python -m nas_agent_graph.run"
+    if not path.exists():
+        left = run_ids(workspace / "runs")
+        if left:
+            raise StateError(f"{path} is missing; `{command}` rebuilds it from the {len(left)} runs on disk")
+        raise ConfigError(f"there is no search in {workspace}; start one there with `{command} --max-runs 5`")
+    try:
+        return load_agent_state(path)
+    except NewerState:
+        raise
+    except StateError as error:
+        raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
+
+
+def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
+    """task_facts.json, empty if it is not there or cannot be used; the reference rows with their
+    scores on the sealed rows once the champion has been scored there."""
+    from nas_agent_graph.leaderboard import references_in
+    from nas_system.nas_agent.records import load_record
+
+    facts = load_record(workspace / "runs" / FACTS_FILE) or {}
+    if state.best_run_id is None or state.best_run_id not in state.sealed:
+        return facts
+    sealed = load_record(workspace / "runs" / state.best_run_id / SEALED_FILE) or {}
+    scores = {row.get("name"): row.get("sealed_mse") for row in references_in(sealed)}
+    rows = [{**row, "sealed_mse": scores.get(row.get("name"))} for row in references_in(facts)]
+    return {**facts, "references": rows}
+
+
+def print_leaderboard(
+    workspace: Path, state: AgentState, facts: dict[str, Any], *, limit: int | None = None
+) -> None:
+    """The leaderboard on stdout, as wide as the terminal; opens the folders of the rows it shows only."""
+    from nas_agent_graph.leaderboard import LIMIT, leaderboard_lines
+    from nas_agent_graph.terminal import changes_in_words, width_of
+    from nas_system.nas_agent.records import load_record
+    from nas_system.nas_agent.run_manager import RunPaths
+
+    def changes(run_id: str) -> str:
+        proposal = load_record(RunPaths(workspace / "runs" / run_id).proposal) or {}
+        return changes_in_words(proposal.get("changes"), _CHANGES_CHARACTERS)
+
+    page = leaderboard_lines(
+        state, facts, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
+    )
+    _write(page)
+
+
+def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
+    """The leaderboard for programs: `rows` best first, reference rows have no `run`; then what failed."""
+    from nas_agent_graph.leaderboard import failures_of, rows_of, shown_rows
+
+    rows = rows_of(state, facts)
+    if limit is not None:
+        rows = shown_rows(state, rows, limit)
+    hidden = {"history_summary", "key"}
+    return {
+        **state.model_dump(mode="json", exclude={"runs"}),
+        "finished": len(state.runs),
+        "rows": [
+            {
+                "rank": row.rank,
+                "name": row.name,
+                "val_mse": row.val_mse,
+                "test_mse": row.test_mse,
+                "run": row.run.model_dump(exclude=hidden) if row.run else None,
+            }
+            for row in rows
+        ],
+        "failed": [run.model_dump(exclude=hidden) for run in failures_of(state)],
+    }
+
+
+def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace) -> None:
+    from nas_agent_graph.run_page import page, record_of_run
+    from nas_agent_graph.terminal import width_of
+    from nas_system.errors import ConfigError
+    from nas_system.nas_agent.ledger import Ledger
+
+    known = [run.run_id for run in state.runs] + ([state.current.run_id] if state.current else [])
+    if arguments.run_id not in known:
+        names = ", ".join(known) if len(known) <= 12 else f"{known[0]} to {known[-1]} ({len(known)} runs)"
+        raise ConfigError(f"no run {arguments.run_id!a:.80} in {workspace}; there are: {names or 'none yet'}")
+    record = record_of_run(Ledger(workspace, state), arguments.run_id)
+    if arguments.json:
+        print(json.dumps(record, indent=1))
+    else:
+        _write(page(record, width_of(sys.stdout)))
+
+
+def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
+    from nas_agent_graph.leaderboard import references_in
+    from nas_system.errors import ConfigError
+    from nas_system.visualization import search_progress
+
+    try:
+        search_progress(state.runs, references_in(facts), path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _write(page: Any) -> None:
+    from nas_agent_graph.terminal import write_lines
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that knows no block characters gets question marks, not a traceback.
+        sys.stdout.reconfigure(errors="replace")
+    write_lines(page, sys.stdout)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nas_agent_graph.show",
+        description="Show a search or one of its runs. Reads only; works while the search runs.",
+    )
+    parser.add_argument("run_id", nargs="?", metavar="RUN_ID", help="a run, for example run_0007")
+    parser.add_argument("--workspace", type=Path, default=Path(), help="folder of the search (default: here)")
+    parser.add_argument("--limit", type=_count, metavar="N", help="how many runs (default: the best 15)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--json", action="store_true", help="for programs; all runs unless --limit is given")
+    what.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the progress of the search instead")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

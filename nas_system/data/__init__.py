@@ -1,0 +1,46 @@
+"""What a task reads: its series, split, scaling, time features, windows and reference rows.
+
+Three steps: `locate` pins a source, `open_task` reads it, `build_windows` cuts it. Only the last
+needs torch, which is loaded when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from nas_system.data.loading import OpenTask, load_series, open_task
+from nas_system.data.scaling import Scaler
+from nas_system.data.series import Series
+from nas_system.data.source import DataSource, locate
+from nas_system.data.splits import Split, SplitName, split_for
+from nas_system.data.synthetic import synthetic_series
+
+if TYPE_CHECKING:
+    from nas_system.data.windows import TaskWindows, WindowBatch, WindowLoader, WindowSet, build_windows
+
+__all__ = [
+    "DataSource",
+    "OpenTask",
+    "Scaler",
+    "Series",
+    "Split",
+    "SplitName",
+    "TaskWindows",
+    "WindowBatch",
+    "WindowLoader",
+    "WindowSet",
+    "build_windows",
+    "load_series",
+    "locate",
+    "open_task",
+    "split_for",
+    "synthetic_series",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from nas_system.data import windows
+
+    return getattr(windows, name)

@@ -1,0 +1,27 @@
+"""Which columns a training reads and forecasts, and the shape of its windows."""
+
+from __future__ import annotations
+
+from nas_system.data.series import Series
+from nas_system.data.time_features import n_marks
+from nas_system.space import RunConfig, SeriesShape
+
+
+def input_columns(series: Series, config: RunConfig) -> tuple[int, ...]:
+    """Indices of the inputs: the targets alone (S), in their order, or all columns (MS)."""
+    if config.data.features == "S":
+        return series.column_indices(config.task.targets)
+    return tuple(range(len(series.columns)))
+
+
+def series_shape(series: Series, config: RunConfig) -> SeriesShape:
+    """What `build_model` has to know about the data."""
+    inputs = input_columns(series, config)
+    targets = series.column_indices(config.task.targets)
+    return SeriesShape(
+        seq_len=config.data.seq_len,
+        pred_len=config.task.pred_len,
+        n_inputs=len(inputs),
+        target_columns=tuple(inputs.index(target) for target in targets),
+        n_marks=n_marks(series.freq, config.model.time_marks),
+    )

@@ -1,0 +1,71 @@
+"""From a task to its series, split and scaler. Torch-free."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_system.data.csv_file import parse_csv
+from nas_system.data.scaling import Scaler
+from nas_system.data.series import Series
+from nas_system.data.source import DataSource, locate
+from nas_system.data.splits import Split, split_for
+from nas_system.data.synthetic import checksum_of, synthetic_series
+from nas_system.errors import ConfigError
+from nas_system.space import TaskConfig
+
+
+@dataclass(frozen=True, eq=False)
+class OpenTask:
+    """A task with everything about its data that does not depend on the model."""
+
+    task: TaskConfig
+    source: DataSource
+    series: Series
+    split: Split
+    scaler: Scaler
+
+
+def open_task(
+    task: TaskConfig, source: DataSource | None = None, *, data_dir: Path | None = None
+) -> OpenTask:
+    """Read the task's data: from `source` where a search has fixed one, else wherever it is found.
+
+    Raises ConfigError for a missing, changed or unusable file. Print `source.notice` if there is one.
+    """
+    source = source or locate(task, data_dir)
+    series = load_series(source, task)
+    split = split_for(task, len(series))
+    return OpenTask(task, source, series, split, Scaler.fit(series, split))
+
+
+def load_series(source: DataSource, task: TaskConfig) -> Series:
+    """The series behind `source`, its checksum verified and the targets found among its columns."""
+    series = _generate(source) if source.path is None else _read(source, source.path)
+    series.column_indices(task.targets)
+    return series
+
+
+def _generate(source: DataSource) -> Series:
+    series = synthetic_series()
+    checksum, _ = checksum_of(series.values)
+    if checksum != source.sha256:
+        raise ConfigError(
+            "the generated series differs from the one this search began with; go on with the version of the "
+            "program that began it, or start a new search"
+        )
+    return series
+
+
+def _read(source: DataSource, path: Path) -> Series:
+    try:
+        content = path.read_bytes()
+    except OSError as problem:
+        raise ConfigError(f"{path} cannot be read: {problem.strerror}") from problem
+    if hashlib.sha256(content).hexdigest() != source.sha256:
+        raise ConfigError(
+            f"{path} has changed since the search began, so scores would not be comparable; put the old "
+            "file back, or start a new search"
+        )
+    return parse_csv(content, str(path))

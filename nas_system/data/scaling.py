@@ -1,0 +1,54 @@
+"""Scaling each column to mean 0 and standard deviation 1, by the training rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_system.data.series import Series
+from nas_system.data.splits import Split
+from nas_system.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """`(value - mean) / std` per column; std is that of the population (ddof 0), 1 for a constant column."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, series: Series, split: Split) -> Self:
+        """Statistics of the training rows. Raises ConfigError when numbers are too large to square."""
+        rows = series.values[: split.train_end]
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = rows.mean(axis=0), rows.std(axis=0)
+        for column, spread in zip(series.columns, std, strict=True):
+            if not np.isfinite(spread):
+                raise ConfigError(f"the values of column {column!r} are too large to be scaled")
+        # By its range, not by std == 0: the rounded mean gives a constant column a std of about 1e-17.
+        constant = rows.max(axis=0) == rows.min(axis=0)
+        return cls(mean, np.where(constant, 1.0, std))
+
+    def transform(self, values: NDArray[Any]) -> NDArray[Any]:
+        """`values` is (..., columns)."""
+        return (values - self.mean) / self.std
+
+    def inverse(self, scaled: NDArray[Any]) -> NDArray[Any]:
+        """Back to the units of the data; `scaled` is (..., columns)."""
+        return scaled * self.std + self.mean
+
+    def of_columns(self, indices: Sequence[int]) -> Scaler:
+        """The scaler of some columns: that of the targets turns forecasts back into degrees."""
+        return Scaler(self.mean[list(indices)], self.std[list(indices)])
+
+    def to_json(self) -> dict[str, list[float]]:
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Sequence[float]]) -> Self:
+        return cls(np.array(value["mean"]), np.array(value["std"]))

@@ -1,0 +1,184 @@
+"""Windows over a series that lies on the device once; a batch is one gather by index.
+
+No worker processes, no per-item Python, no copy from the host: the whole series is smaller than
+one batch of pictures, so the only thing that has to move per epoch is a permutation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nas_system.data.columns import input_columns, series_shape
+from nas_system.data.scaling import Scaler
+from nas_system.data.series import Series
+from nas_system.data.splits import SplitName, check_look_back, split_for
+from nas_system.data.time_features import marks
+from nas_system.errors import ConfigError
+from nas_system.space import RunConfig, SeriesShape
+
+
+class WindowBatch(NamedTuple):
+    """One batch: `model(*args)` is compared with `target`."""
+
+    args: tuple[Tensor, Tensor | None, Tensor | None]
+    """x (B, seq_len, inputs), and the time marks of the past (B, seq_len, marks) and of the
+    horizon (B, pred_len, marks), or None twice."""
+    target: Tensor
+    """(B, pred_len, targets)"""
+    weight: Tensor | None = None
+
+
+class WindowSet:
+    """All windows of one part; window i reads `seq_len` rows from `starts[i]`, the next are its target."""
+
+    def __init__(
+        self,
+        table: Tensor,
+        marks: Tensor | None,
+        starts: range,
+        seq_len: int,
+        pred_len: int,
+        input_columns: Sequence[int],
+        target_columns: Sequence[int],
+    ) -> None:
+        """`table` is (rows, columns), already scaled; `marks` (rows, n_marks) are shared by the parts."""
+        if len(starts):
+            first, end = starts[0], starts[-1] + seq_len + pred_len
+            if first < 0 or end > len(table):
+                raise ValueError(f"windows from row {first} to {end} leave a table of {len(table)} rows")
+        self.starts = starts
+        self.seq_len = seq_len
+        self.pred_len = pred_len
+        self.device = table.device
+        self._past = _windows(_select_columns(table, input_columns), starts, 0, seq_len)
+        self._future = _windows(_select_columns(table, target_columns), starts, seq_len, pred_len)
+        self._past_marks = None if marks is None else _windows(marks, starts, 0, seq_len)
+        self._future_marks = None if marks is None else _windows(marks, starts, seq_len, pred_len)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def target_rows(self, index: int) -> range:
+        """The rows of the series that window `index` forecasts."""
+        first = self.starts[index] + self.seq_len
+        return range(first, first + self.pred_len)
+
+    def batch(self, indices: Tensor) -> WindowBatch:
+        """The windows numbered `indices`, (B,) int64 on the table's device: copies, free to be changed."""
+        x, target = self._past.index_select(0, indices), self._future.index_select(0, indices)
+        if self._past_marks is None or self._future_marks is None:
+            return WindowBatch((x, None, None), target)
+        x_mark = self._past_marks.index_select(0, indices)
+        y_mark = self._future_marks.index_select(0, indices)
+        return WindowBatch((x, x_mark, y_mark), target)
+
+    def batches(
+        self, batch_size: int, *, generator: torch.Generator | None = None, drop_last: bool = False
+    ) -> Iterator[WindowBatch]:
+        """One pass: shuffled by `generator` (a CPU one, so that all devices see one order), else in order."""
+        return iter(WindowLoader(self, batch_size, generator=generator, drop_last=drop_last))
+
+
+class WindowLoader:
+    """Batches of a `WindowSet`, again at every `for`; a generator shuffles each pass anew."""
+
+    def __init__(
+        self,
+        windows: WindowSet,
+        batch_size: int,
+        *,
+        generator: torch.Generator | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self.windows = windows
+        self.batch_size = batch_size
+        self.generator = generator
+        self.drop_last = drop_last
+
+    def __len__(self) -> int:
+        whole, rest = divmod(len(self.windows), self.batch_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    @property
+    def n_samples(self) -> int:
+        """Windows in one pass."""
+        return len(self) * self.batch_size if self.drop_last else len(self.windows)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        order = self._order()[: self.n_samples]
+        for indices in order.split(self.batch_size):
+            if len(indices):
+                yield self.windows.batch(indices)
+
+    def _order(self) -> Tensor:
+        count, device = len(self.windows), self.windows.device
+        if self.generator is None:
+            return torch.arange(count, device=device)
+        return torch.randperm(count, generator=self.generator).to(device, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskWindows:
+    """The windows of a run by part (`windows["train"]`), and what a checkpoint must remember of its data."""
+
+    sets: dict[SplitName, WindowSet]
+    scaler: Scaler
+    """Of all columns of the series."""
+    target_scaler: Scaler
+    """Of the targets, in the order of the output's channels."""
+    shape: SeriesShape
+
+    def __getitem__(self, name: SplitName) -> WindowSet:
+        return self.sets[name]
+
+
+def build_windows(
+    series: Series,
+    config: RunConfig,
+    device: torch.device | str = "cpu",
+    splits: Sequence[SplitName] = ("train", "val", "test"),
+) -> TaskWindows:
+    """Scale, put on the device and cut. Raises ConfigError when the series is too short for the config."""
+    split = split_for(config.task, len(series))
+    seq_len, pred_len = config.data.seq_len, config.task.pred_len
+    check_look_back(split, seq_len, pred_len)
+    scaler = Scaler.fit(series, split)
+    targets = series.column_indices(config.task.targets)
+    table = torch.from_numpy(scaler.transform(series.values).astype(np.float32)).to(device)
+    stamps = marks(series.dates, series.freq, config.model.time_marks)
+    clock = None if stamps is None else torch.from_numpy(stamps).to(device)
+    inputs = input_columns(series, config)
+    sets: dict[SplitName, WindowSet] = {}
+    for name in splits:
+        starts = split.window_starts(name, seq_len, pred_len)
+        sets[name] = WindowSet(table, clock, starts, seq_len, pred_len, inputs, targets)
+    _check_not_empty(sets)
+    return TaskWindows(sets, scaler, scaler.of_columns(targets), series_shape(series, config))
+
+
+def _check_not_empty(sets: Mapping[SplitName, WindowSet]) -> None:
+    for name, windows in sets.items():
+        if not len(windows):
+            raise ConfigError(
+                f"the {name} part holds no window of pred_len={windows.pred_len}; "
+                "shorten pred_len or bring a longer series"
+            )
+
+
+def _select_columns(table: Tensor, columns: Sequence[int]) -> Tensor:
+    return table[:, list(columns)].contiguous()
+
+
+def _windows(table: Tensor, starts: range, offset: int, length: int) -> Tensor:
+    """(windows, length, columns) as a view that overlaps itself: no memory, only strides."""
+    rows = table.contiguous()
+    step, column = rows.stride()
+    first = (starts.start + offset) * step if len(starts) else 0
+    size = (len(starts), length, rows.shape[1])
+    return rows.as_strided(size, (step * starts.step, step, column), rows.storage_offset() + first)

@@ -1,0 +1,163 @@
+"""Fixes the facts of a task before a search: data source and checksum, columns, split, reference rows.
+
+    python -m nas_system.describe --dataset etth1 --target OT --pred-len 24 --out task_facts.json
+
+Needs no torch. The file it writes is what the search and every training agree on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.references import reference_rows
+from nas_system.data.source import DataSource, locate
+from nas_system.data.splits import SPLIT_NAMES, SplitName
+from nas_system.errors import ConfigError, NasError
+from nas_system.files import write_json
+from nas_system.space import DataConfig, TaskConfig
+
+SCHEMA_VERSION = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    try:
+        task = _task(arguments)
+        source = locate(task, arguments.data_dir, download=not arguments.no_download)
+        if source.notice:
+            print(f"note: {source.notice}", file=sys.stderr)
+        facts = describe(task, source, sealed=arguments.sealed)
+        if arguments.out is not None:
+            _write(arguments.out, facts)
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(table_of(facts))
+    return 0
+
+
+def describe(task: TaskConfig, source: DataSource, *, sealed: bool = False) -> dict[str, Any]:
+    """The facts as JSON. `sealed` scores the references on the hold-out too: once, after the search."""
+    data = open_task(task, source)
+    parts: tuple[SplitName, ...] = ("val", "test", "sealed") if sealed else ("val", "test")
+    targets = data.series.column_indices(task.targets)
+    return {
+        "schema": SCHEMA_VERSION,
+        "task": task.model_dump(mode="json"),
+        "source": source.to_json(),
+        "columns": list(data.series.columns),
+        "rows": len(data.series),
+        "first": str(data.series.dates[0]),
+        "last": str(data.series.dates[-1]),
+        "freq": data.series.freq,
+        "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
+        "windows": _window_counts(data),
+        "scaler": data.scaler.of_columns(targets).to_json(),
+        "references": [reference.to_json() for reference in reference_rows(data, parts)],
+    }
+
+
+def table_of(facts: dict[str, Any]) -> str:
+    """The facts for people."""
+    task, source = facts["task"], facts["source"]
+    windows = facts["windows"]
+    lines = [
+        f"data      {source['name']} ({source['kind']}{', ' + source['path'] if source['path'] else ''})",
+        f"checksum  sha256 {source['sha256'][:16]}...",
+        f"series    {facts['rows']} rows, {facts['first']} to {facts['last']}, step {facts['freq']}",
+        f"columns   {', '.join(facts['columns'])}",
+        f"task      {task['pred_len']} steps ahead of {', '.join(task['targets'])}",
+    ]
+    for name, (first, end) in facts["split"].items():
+        lines.append(f"{name:<9} rows {first} to {end}, {windows[name]} windows")
+    look_back, longest = windows["seq_len"], windows["max_seq_len"]
+    lines.append(f"          (training windows at seq_len {look_back}; {longest} at most)")
+    scores = [key for key in facts["references"][0] if key != "name"]
+    lines += ["", f"{'reference':<14}" + "".join(f"{score:>12}" for score in scores)]
+    for row in facts["references"]:
+        lines.append(f"{row['name']:<14}" + "".join(f"{row[score]:>12.4f}" for score in scores))
+    return "\n".join(lines)
+
+
+def _borders(rows: range) -> list[int]:
+    return [rows.start, rows.stop]
+
+
+def _window_counts(data: OpenTask) -> dict[str, int]:
+    """Validation, test and sealed counts hold for every look-back, that of training for the default one."""
+    pred_len = data.task.pred_len
+    longest = data.split.train_end - pred_len
+    seq_len = min(DataConfig().seq_len, longest)
+    counts = {name: len(data.split.window_starts(name, seq_len, pred_len)) for name in SPLIT_NAMES}
+    return {"seq_len": seq_len, "max_seq_len": longest, **counts}
+
+
+def _write(path: Path, facts: dict[str, Any]) -> None:
+    try:
+        write_json(path, facts)
+    except OSError as problem:
+        raise ConfigError(f"{path} cannot be written: {problem.strerror}") from problem
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage is a `--help` away."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ConfigError.exit_code, f"error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nas_system.describe", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--out", type=Path, help="where the facts go, as JSON; without it they are only printed"
+    )
+    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: NAS_DATA_DIR)")
+    parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
+    parser.add_argument(
+        "--sealed", action="store_true", help="score the reference rows on the sealed rows too"
+    )
+    task = parser.add_argument_group("task")
+    task.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")
+    task.add_argument("--dataset", help="etth1, synthetic, or the path of a CSV file (default: etth1)")
+    task.add_argument(
+        "--target", "--targets", dest="targets", help="columns to forecast, with commas (default: OT)"
+    )
+    task.add_argument("--pred-len", type=int, help="steps to forecast (default: 24)")
+    for part in ("train", "val", "test"):
+        task.add_argument(
+            f"--{part}-rows", type=int, help=f"rows of the {part} part (default: the data set's split)"
+        )
+    return parser
+
+
+def _task(arguments: argparse.Namespace) -> TaskConfig:
+    """The task from `--task-json` or from the plain flags; the two do not mix."""
+    names = ("dataset", "pred_len", "train_rows", "val_rows", "test_rows")
+    flags: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    if arguments.targets is not None:
+        flags["targets"] = [name.strip() for name in arguments.targets.split(",")]
+    flags = {name: value for name, value in flags.items() if value is not None}
+    if arguments.task_json is not None and flags:
+        raise ConfigError(f"--task-json is the whole task; leave out the flags for {', '.join(flags)}")
+    try:
+        return TaskConfig.model_validate_json(arguments.task_json or json.dumps(flags))
+    except ValidationError as problem:
+        reasons = "; ".join(_spelled(error) for error in problem.errors())
+        raise ConfigError(f"the task is wrong: {reasons}") from None
+
+
+def _spelled(error: Any) -> str:
+    where = ".".join(map(str, error["loc"]))
+    return f"{where}: {error['msg']}" if where else error["msg"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Optional doors out of the project; each is imported only when asked for."""

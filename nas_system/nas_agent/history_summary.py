@@ -1,0 +1,205 @@
+"""Learning curves in words: what a person or a language model needs to know about a training.
+
+Only training and validation curves are read. Test numbers are for people, and must not reach
+whoever decides what to train next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_short"]
+
+SHORTEST_CURVE = 3
+"""Fewer epochs than this show no tendency."""
+OVERFIT_RISE = 0.05
+"""Validation this much (relative) above its minimum at the end, while training went on falling."""
+FLAT_GAIN = 0.02
+"""Less improvement (relative) than this from the first epoch to the best is none."""
+LATE_GAIN = 0.01
+"""More improvement (relative) than this over the last third means that more epochs would help."""
+DIVERGED_GROWTH = 1.5
+"""Training error grown by this factor since the first epoch."""
+
+
+@dataclass(frozen=True)
+class CurveDigest:
+    """A learning curve in a few numbers; None where there is no finite number."""
+
+    epochs: int
+    """Epochs recorded."""
+    best_epoch: int | None
+    first_val: float | None
+    min_val: float | None
+    last_val: float | None
+    late_slope: float | None
+    """Relative change of the validation score per epoch over the last third; negative is better."""
+    gap_at_best: float | None
+    """Validation minus training score at the best epoch."""
+    flag: Flag
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One score over the epochs; a score that is missing, NaN or infinite is None."""
+
+    epochs: tuple[int, ...]
+    train: tuple[float | None, ...]
+    val: tuple[float | None, ...]
+    ends_broken: bool
+    """Whether the last epoch has a score that is no finite number (one that is absent does not count)."""
+
+    @property
+    def best(self) -> int | None:
+        """Index of the lowest validation score, the first of equals."""
+        finite = [(value, index) for index, value in enumerate(self.val) if value is not None]
+        return min(finite)[1] if finite else None
+
+
+def curve_digest(history: Mapping[str, Any], metric: str = "mse") -> CurveDigest:
+    """The digest of `history["epochs"]`, by `train_<metric>` and `val_<metric>` (lower is better)."""
+    curve = _curve(history, metric)
+    finite = [value for value in curve.val if value is not None]
+    best = curve.best
+    min_val = None if best is None else curve.val[best]
+    train_at_best = None if best is None else curve.train[best]
+    return CurveDigest(
+        epochs=len(curve.epochs),
+        best_epoch=_best_epoch(history, curve),
+        first_val=finite[0] if finite else None,
+        min_val=min_val,
+        last_val=finite[-1] if finite else None,
+        late_slope=_late_slope(finite),
+        gap_at_best=None if min_val is None or train_at_best is None else min_val - train_at_best,
+        flag=_flag(curve, finite),
+    )
+
+
+def build_history_summary(history: Mapping[str, Any], metric: str = "mse") -> str:
+    """The curves in at most 300 characters; the same history always gives the same words.
+
+    "20 epochs, best_epoch=17. train_mse decreased from 1.02 to 0.24. val_mse started at 1.05,
+    reached minimum of 0.32 at epoch 17, ended at 0.35. Overfit: val_mse rose 9% after its minimum."
+    """
+    curve, digest = _curve(history, metric), curve_digest(history, metric)
+    if not digest.epochs:
+        return "No epochs recorded."
+    head = f"{digest.epochs} epoch" + "s" * (digest.epochs != 1)
+    if digest.best_epoch is not None:
+        head += f", best_epoch={digest.best_epoch}"
+    sentences = [head + ".", _training_sentence(curve, metric), _validation_sentence(curve, metric)]
+    sentences.append(_flag_sentence(digest, metric))
+    broken = sum(value is None for value in curve.val)
+    if broken and digest.min_val is not None:
+        sentences.append(f"{broken} of {digest.epochs} epochs have no finite val_{metric}.")
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _curve(history: Mapping[str, Any], metric: str) -> _Curve:
+    recorded = history.get("epochs")
+    entries = [
+        entry for entry in (recorded if isinstance(recorded, list) else ()) if isinstance(entry, Mapping)
+    ]
+    numbers = (_count(entry.get("epoch")) for entry in entries)
+    train, val = f"train_{metric}", f"val_{metric}"
+    last = entries[-1] if entries else {}
+    return _Curve(
+        epochs=tuple(index if number is None else number for index, number in enumerate(numbers)),
+        train=tuple(_finite(entry.get(train)) for entry in entries),
+        val=tuple(_finite(entry.get(val)) for entry in entries),
+        ends_broken=any(name in last and _finite(last[name]) is None for name in (train, val)),
+    )
+
+
+def _count(value: Any) -> int | None:
+    return value if type(value) is int and 0 <= value < 10**6 else None
+
+
+def _finite(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Compared before it is converted: an int of 400 digits has no float.
+    return float(value) if -1e300 < value < 1e300 and math.isfinite(value) else None
+
+
+def _best_epoch(history: Mapping[str, Any], curve: _Curve) -> int | None:
+    stated = _count(history.get("best_epoch"))
+    if stated is not None or curve.best is None:
+        return stated
+    return curve.epochs[curve.best]
+
+
+def _late_slope(val: Sequence[float]) -> float | None:
+    """Least-squares slope of the last third, relative to its mean."""
+    if len(val) < SHORTEST_CURVE:
+        return None
+    late = val[-max(2, len(val) // 3) :]
+    middle, mean = (len(late) - 1) / 2, sum(late) / len(late)
+    if mean == 0:
+        return 0.0
+    covariance = sum((index - middle) * (value - mean) for index, value in enumerate(late))
+    return covariance / sum((index - middle) ** 2 for index in range(len(late))) / abs(mean)
+
+
+def _flag(curve: _Curve, finite: Sequence[float]) -> Flag:
+    """The first that applies, worst news first."""
+    if _has_diverged(curve):
+        return "diverged"
+    if len(finite) < SHORTEST_CURVE:
+        return "too_short"
+    first, best, last = finite[0], min(finite), finite[-1]
+    train = [value for value in curve.train if value is not None]
+    if last - best > OVERFIT_RISE * abs(best) and (not train or train[-1] < train[0]):
+        return "overfit"
+    if first - best < FLAT_GAIN * abs(first):
+        return "flat"
+    before_last_third = min(finite[: -max(1, len(finite) // 3)])
+    if before_last_third - last > LATE_GAIN * abs(before_last_third):
+        return "improving"
+    return "converged"
+
+
+def _has_diverged(curve: _Curve) -> bool:
+    train = [value for value in curve.train if value is not None]
+    grown = len(train) > 1 and train[0] > 0 and train[-1] > DIVERGED_GROWTH * train[0]
+    return curve.ends_broken or grown
+
+
+def _training_sentence(curve: _Curve, metric: str) -> str:
+    finite = [value for value in curve.train if value is not None]
+    if not finite:
+        return ""
+    first, last = f"{finite[0]:.4g}", f"{finite[-1]:.4g}"
+    if first == last:
+        return f"train_{metric} stayed at {first}."
+    verb = "decreased" if finite[-1] < finite[0] else "increased"
+    return f"train_{metric} {verb} from {first} to {last}."
+
+
+def _validation_sentence(curve: _Curve, metric: str) -> str:
+    finite = [value for value in curve.val if value is not None]
+    if curve.best is None:
+        return f"No finite val_{metric} was recorded."
+    if len(finite) == 1:
+        return f"val_{metric} was {finite[0]:.4g}."
+    return (
+        f"val_{metric} started at {finite[0]:.4g}, reached minimum of {min(finite):.4g} "
+        f"at epoch {curve.epochs[curve.best]}, ended at {finite[-1]:.4g}."
+    )
+
+
+def _flag_sentence(digest: CurveDigest, metric: str) -> str:
+    if digest.flag == "overfit" and digest.min_val and digest.last_val is not None:
+        rise = (digest.last_val - digest.min_val) / abs(digest.min_val)
+        return f"Overfit: val_{metric} rose {rise:.0%} after its minimum." if rise < 100 else "Overfit."
+    return {
+        "improving": "Still improving at the end.",
+        "converged": "Converged.",
+        "overfit": "Overfit.",
+        "flat": f"Flat: val_{metric} hardly improved.",
+        "diverged": "Diverged.",
+        "too_short": "Too short to judge.",
+    }[digest.flag]

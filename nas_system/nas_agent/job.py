@@ -1,0 +1,32 @@
+"""What a launcher is asked to run: a command and its limits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training as a process. Limits are kept by its supervisor, also when the agent is dead."""
+
+    command: tuple[str, ...]
+    """Program and arguments."""
+    time_limit_s: float
+    """Hard limit: the training is ended and has no score."""
+    silence_limit_s: float | None = None
+    """Ended as hung after this long without output and without a new history.json."""
+    memory_limit_mb: int | None = None
+    """MiB of resident memory of all its processes together; GPU memory is not part of it."""
+    grace_s: float = 10.0
+    """How long it may take to end by itself once it was asked to."""
+
+    def __post_init__(self) -> None:
+        if not self.command:
+            raise ValueError("a job needs a command")
+        for name in ("time_limit_s", "silence_limit_s", "memory_limit_mb"):
+            limit = getattr(self, name)
+            if limit is not None and not (math.isfinite(limit) and limit > 0):
+                raise ValueError(f"{name} must be a finite number above 0, not {limit!r}")
+        if not (math.isfinite(self.grace_s) and self.grace_s >= 0):
+            raise ValueError(f"grace_s must be a finite number from 0 on, not {self.grace_s!r}")

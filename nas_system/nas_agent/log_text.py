@@ -1,0 +1,46 @@
+"""The training's output as plain text that may be shown to people and language models."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from nas_system.nas_agent.run_lock import TRAIN_LOG, open_regular_file
+
+_TAIL_BYTES = 64 * 1024
+_LINE_CHARACTERS = 400
+
+_ESCAPE_SEQUENCE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # OSC, DCS and the like: titles, links
+    r"|\x1b[ -/]*[0-~]"  # the two-character ones
+)
+
+
+def log_tail(run_dir: Path, lines: int = 20) -> str:
+    """The end of the training's output as plain text: no control characters, no endless lines."""
+    try:
+        with open_regular_file(run_dir / TRAIN_LOG) as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - _TAIL_BYTES))
+            text = file.read(_TAIL_BYTES).decode(errors="replace")
+    except (OSError, ValueError):
+        return ""
+    printed = [_plain(line) for line in text.split("\n")]
+    return "\n".join([line for line in printed if line][-lines:])
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text of any origin as one printable line of at most `limit` characters."""
+    plain = " ".join(" ".join(_plain(line) for line in text.splitlines()).split())
+    return plain if len(plain) <= limit else plain[: limit - 4] + " ..."
+
+
+def _plain(line: str) -> str:
+    """One line as a reader is to see it: of a progress bar, which returns the carriage, the last state."""
+    states = [state for state in _ESCAPE_SEQUENCE.sub("", line).split("\r") if state.strip()]
+    state = states[-1] if states else ""
+    text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in state).rstrip()
+    if len(text) > _LINE_CHARACTERS:
+        text = f"{text[: _LINE_CHARACTERS - 105]} ... {text[-100:]}"
+    return text

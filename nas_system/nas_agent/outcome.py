@@ -1,0 +1,285 @@
+"""How a run ended: one word, one sentence, and the numbers that are known.
+
+A failed training is data, not an exception. Only files decide: exit.json (the supervisor's word),
+metrics.json and error.json (the training's). What a training prints never decides anything.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from nas_system.errors import StateError
+from nas_system.nas_agent.log_text import log_tail, one_line
+from nas_system.nas_agent.run_lock import (
+    ERROR_FILE,
+    EXIT_FILE,
+    HISTORY_FILE,
+    METRICS_FILE,
+    PROCESS_FILE,
+    SCHEMA_VERSION,
+    attempt_in,
+    is_alive,
+    is_supervised,
+    read_object,
+    read_record,
+)
+
+__all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
+
+METRIC = "val_mse"
+CAUSE_CHARACTERS = 200
+_FULL_DISK_MB = 1.0
+
+
+class Status(StrEnum):
+    """All the ways a run can end."""
+
+    OK = "OK"
+    """Ended well and has a score."""
+    FAILED = "FAILED"
+    """Ended with an error of its own: a bad configuration, or a bug."""
+    DIVERGED = "DIVERGED"
+    """The loss became NaN or infinite."""
+    TIMEOUT = "TIMEOUT"
+    """Ended by the hard time limit."""
+    HUNG = "HUNG"
+    """Ended because nothing was heard of it for too long."""
+    OOM_HOST = "OOM_HOST"
+    """The machine's memory, or the limit on it, was not enough."""
+    OOM_GPU = "OOM_GPU"
+    """The accelerator's memory was not enough."""
+    DISK_FULL = "DISK_FULL"
+    """Could not write its files."""
+    KILLED = "KILLED"
+    """Ended by a signal that was not ours: a crash in native code, or somebody else."""
+    BAD_RESULT = "BAD_RESULT"
+    """Ended well but left no usable score."""
+    LOST = "LOST"
+    """Ended together with its supervisor: reboot, power cut, kill -9. Nobody saw how."""
+    STOPPED = "STOPPED"
+    """Ended on request; it can go on."""
+    MISSING = "MISSING"
+    """Never started, or its files are gone."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run's latest attempt."""
+
+    status: Status
+    cause: str | None = None
+    """One sentence, at most 200 characters; None for OK."""
+    val_score: float | None = None
+    """`val_mse`, lower is better; only for OK."""
+    test_score: float | None = None
+    """`test_mse`, for people's eyes: no proposer, prompt or acceptance rule may read it."""
+    attempt: int = 0
+    returncode: int | None = None
+    signal: int | None = None
+    wall_s: float | None = None
+    peak_memory_mb: float | None = None
+    """MiB of resident memory of all its processes together."""
+    epoch: int | None = None
+    """The last epoch that is known of."""
+    step: int | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    """Every finite number in error.json, under its own name."""
+
+
+STATUS_OF_EXIT_CODE = {
+    2: Status.FAILED,
+    3: Status.DIVERGED,
+    5: Status.STOPPED,
+}
+STATUS_OF_KIND = {
+    "config": Status.FAILED,
+    "diverged": Status.DIVERGED,
+    "oom_gpu": Status.OOM_GPU,
+    "oom_host": Status.OOM_HOST,
+    "disk_full": Status.DISK_FULL,
+    "stopped": Status.STOPPED,
+}
+STATUS_OF_LIMIT = {
+    "time_limit": Status.TIMEOUT,
+    "silence_limit": Status.HUNG,
+    "memory_limit": Status.OOM_HOST,
+}
+CAUSE_OF_LIMIT = {
+    "time_limit": "ended by the hard time limit after {wall_s:.0f} s",
+    "silence_limit": "no output and no new epoch for too long; ended after {wall_s:.0f} s",
+    "memory_limit": "its processes held {peak_memory_mb:,.0f} MiB, more than the limit; "
+    "reduce batch_size, seq_len or the model's width",
+}
+
+
+def read_outcome(run_dir: Path) -> Outcome:
+    """How the run in `run_dir` ended. Raises StateError if it has not, or for files of a newer version."""
+    # The lock first: once it is free, or exit.json is there, nothing changes any more.
+    alive = is_supervised(run_dir)
+    process, ended = read_record(run_dir / PROCESS_FILE), read_record(run_dir / EXIT_FILE)
+    if attempt_in(ended) == 0 or attempt_in(ended) < attempt_in(process):
+        if alive:
+            raise StateError(f"{run_dir} is still training: wait for its end, or stop it first")
+        return _without_exit_record(run_dir, process)
+    assert ended is not None
+    schema = ended.get("schema")
+    if type(schema) is int and schema > SCHEMA_VERSION:
+        raise StateError(
+            f"{run_dir / EXIT_FILE} has schema {schema}, this program knows {SCHEMA_VERSION}: update it"
+        )
+    return _classify(run_dir, ended)
+
+
+# -- classification --------------------------------------------------------------------------------
+
+
+def _without_exit_record(run_dir: Path, process: dict[str, Any] | None) -> Outcome:
+    attempt, epoch = attempt_in(process), _last_epoch(run_dir)
+    if (run_dir / EXIT_FILE).exists() and attempt_in(read_record(run_dir / EXIT_FILE)) == 0:
+        return Outcome(Status.LOST, "exit.json is damaged or not ours", attempt=attempt, epoch=epoch)
+    if process is None:
+        why = "never started, or its files are gone" if run_dir.is_dir() else "its folder is gone"
+        return Outcome(Status.MISSING, why, epoch=epoch)
+    why = "the supervisor ended before it could record how (kill -9, reboot or power cut)"
+    return Outcome(Status.LOST, why, attempt=attempt, epoch=epoch)
+
+
+def _classify(run_dir: Path, ended: dict[str, Any]) -> Outcome:
+    """The outcome of an attempt whose end is on record."""
+    error = read_record(run_dir / ERROR_FILE) or {}
+    known = Outcome(
+        Status.FAILED,
+        attempt=attempt_in(ended),
+        returncode=_integer(ended.get("returncode")),
+        signal=_integer(ended.get("signal")),
+        wall_s=_number(ended.get("wall_s")),
+        peak_memory_mb=_number(ended.get("peak_memory_mb")),
+        epoch=_first(_integer(error.get("epoch")), _last_epoch(run_dir)),
+        step=_integer(error.get("step")),
+        numbers={name: number for name, value in error.items() if (number := _number(value)) is not None},
+    )
+    reason = ended.get("ended") if isinstance(ended.get("ended"), str) else None
+    if reason in STATUS_OF_LIMIT:
+        cause = CAUSE_OF_LIMIT[reason].format(
+            wall_s=known.wall_s or 0.0, peak_memory_mb=known.peak_memory_mb or 0.0
+        )
+        return replace(known, status=STATUS_OF_LIMIT[reason], cause=cause)
+    if known.returncode == 0 and reason in ("exited", "stop_request"):
+        result = _with_score(run_dir, known)
+        if result.status is Status.OK or reason != "stop_request":
+            return result
+    if reason == "stop_request":
+        return replace(known, status=Status.STOPPED, cause="stopped on request")
+    return _failure(run_dir, known, ended, error)
+
+
+def _with_score(run_dir: Path, known: Outcome) -> Outcome:
+    """The outcome of a training that says it went well."""
+    try:
+        metrics = read_object(run_dir / METRICS_FILE)
+    except FileNotFoundError:
+        return replace(known, status=Status.BAD_RESULT, cause="it ended well but wrote no metrics.json")
+    except OSError as error:
+        problem = f"cannot be read ({error.strerror})"
+    except ValueError as error:
+        problem = str(error)
+    else:
+        score, problem = _number(metrics.get(METRIC)), _fault_of_score(metrics)
+        if problem is None:
+            test_score = _number(metrics.get("test_mse"))
+            return replace(known, status=Status.OK, val_score=score, test_score=test_score)
+    return replace(known, status=Status.BAD_RESULT, cause=_sentence(f"metrics.json {problem}"))
+
+
+def _fault_of_score(metrics: dict[str, Any]) -> str | None:
+    if METRIC not in metrics:
+        return f"has no {METRIC}"
+    value = metrics[METRIC]
+    if type(value) not in (int, float):
+        return f"has a {METRIC} that is not a number: {value!r:.40}"
+    number = _number(value)
+    if number is None:
+        return f"has a {METRIC} that is not finite: {value!r:.40}"
+    return f"has a negative {METRIC}: {value!r:.40}" if number < 0 else None
+
+
+def _failure(run_dir: Path, known: Outcome, ended: dict[str, Any], error: dict[str, Any]) -> Outcome:
+    """The outcome of an attempt that ended badly and that nobody had asked to end."""
+    if ended.get("ended") == "cannot_start":
+        return replace(known, cause=_sentence(f"cannot start the training: {ended.get('message')}"))
+    kind, said = error.get("kind"), error.get("message")
+    message = said if isinstance(said, str) and said.strip() else None
+    status = _status_of_failure(known.returncode, kind)
+    if status is None and _disk_is_full(ended):
+        return replace(known, status=Status.DISK_FULL, cause=_sentence(message or "the disk is full"))
+    if status is None and known.signal is not None:
+        return _killed(known, ended, message)
+    if message is None:
+        message = f"exit code {known.returncode}: {log_tail(run_dir, lines=1) or 'it printed nothing'}"
+    if kind == "config" or known.returncode == 2:
+        message = f"config: {message}"
+    return replace(known, status=status or Status.FAILED, cause=_sentence(message))
+
+
+def _status_of_failure(returncode: int | None, kind: Any) -> Status | None:
+    """What the training says about its end; None if it is a crash or says nothing."""
+    by_kind = STATUS_OF_KIND.get(kind) if isinstance(kind, str) else None
+    if returncode == 4:  # does not say whose memory it was
+        return by_kind if by_kind is Status.OOM_GPU else Status.OOM_HOST
+    return STATUS_OF_EXIT_CODE.get(returncode or 0, by_kind)
+
+
+def _killed(known: Outcome, ended: dict[str, Any], message: str | None) -> Outcome:
+    number = known.signal or 0
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = "unknown"
+    if number == signal.SIGKILL and (_integer(ended.get("kernel_oom_kills")) or 0) > 0:
+        cause = "the kernel ended it because the machine ran out of memory; reduce batch_size or seq_len"
+        return replace(known, status=Status.OOM_HOST, cause=cause)
+    cause = f"ended by signal {number} ({name})" + (f": {message}" if message else "")
+    return replace(known, status=Status.KILLED, cause=_sentence(cause))
+
+
+def _disk_is_full(ended: dict[str, Any]) -> bool:
+    """A training on a full disk cannot even write its error.json."""
+    free_mb = _number(ended.get("disk_free_mb"))
+    return free_mb is not None and free_mb < _FULL_DISK_MB
+
+
+# -- values from files that anybody may have written -------------------------------------------------
+
+
+def _sentence(text: str) -> str:
+    return one_line(text, CAUSE_CHARACTERS)
+
+
+def _number(value: Any) -> float | None:
+    """A finite real number, or None; True and "1" are not numbers."""
+    if type(value) not in (int, float):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _integer(value: Any) -> int | None:
+    return value if type(value) is int else None
+
+
+def _first(*values: int | None) -> int | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _last_epoch(run_dir: Path) -> int | None:
+    epochs = (read_record(run_dir / HISTORY_FILE) or {}).get("epochs")
+    last = epochs[-1] if isinstance(epochs, list) and epochs else None
+    return _integer(last.get("epoch")) if isinstance(last, dict) else None

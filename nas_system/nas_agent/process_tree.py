@@ -1,0 +1,204 @@
+"""Which processes belong to a run, whether they live, and how much memory they hold.
+
+Everything here is read from Linux's /proc; where there is none (macOS) trees look empty, memory
+is unknown, and a pid is believed. Standard library only: the supervisor starts with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROC = Path("/proc")
+COOKIE_NAME = "NAS_RUN_COOKIE"
+"""Environment variable that marks every process of a run, also those that left its process tree."""
+
+
+class ProcessId(NamedTuple):
+    """A process that is still the same one after its pid was reused, also after a reboot."""
+
+    pid: int
+    start_ticks: int | None
+    """Clock ticks from boot to the start of the process; None where /proc is missing."""
+    boot_id: str | None
+    pid_namespace: str | None
+    """A pid means nothing in another container, even under the same kernel."""
+
+    @property
+    def cookie(self) -> str:
+        """What the processes started by this one carry in their environment."""
+        return f"{self.boot_id}/{self.pid_namespace}/{self.pid}/{self.start_ticks}"
+
+    def is_comparable(self) -> bool:
+        """Whether this machine and this pid namespace can say anything about the process."""
+        return (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
+
+    def is_alive(self) -> bool:
+        """True only for the very same process, running here; a zombie is dead."""
+        if not self.is_comparable():
+            return False
+        if not PROC.is_dir():
+            return _accepts_signals(self.pid)
+        stat = _stat(self.pid)
+        return stat is not None and stat.state != "Z" and stat.start_ticks == self.start_ticks
+
+    def is_certainly_dead(self) -> bool:
+        """True when the process could be seen from here and is not there."""
+        return self.is_comparable() and not self.is_alive()
+
+    def send(self, number: signal.Signals) -> bool:
+        """Signal the process if it is alive; never another one that was given its pid since."""
+        try:
+            if not hasattr(os, "pidfd_open"):
+                return self.is_alive() and _kill(self.pid, number)
+            descriptor = os.pidfd_open(self.pid)
+        except (OSError, OverflowError):
+            return False
+        try:
+            # The descriptor names one process for ever, so what is checked is what is signalled.
+            if not self.is_alive():
+                return False
+            signal.pidfd_send_signal(descriptor, number)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def identify(pid: int) -> ProcessId:
+    """The identity of a process that runs now."""
+    stat = _stat(pid)
+    return ProcessId(pid, stat.start_ticks if stat else None, _boot_id(), _pid_namespace())
+
+
+def process_id_from_json(value: Any) -> ProcessId | None:
+    """The identity in a record from disk; None for anything that is not one."""
+    if not isinstance(value, dict):
+        return None
+    pid, ticks = value.get("pid"), value.get("start_ticks")
+    # A pid of 0 or below would mean a process group to kill(2).
+    if type(pid) is not int or pid < 1 or not (ticks is None or type(ticks) is int):
+        return None
+    return ProcessId(pid, ticks, value.get("boot_id"), value.get("pid_namespace"))
+
+
+def resident_bytes_by_descendant(ancestor: int) -> dict[int, int]:
+    """pid -> resident bytes of every living process below `ancestor`, itself excluded."""
+    stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None and stat.state != "Z"}
+    children: dict[int, list[int]] = {}
+    for pid, stat in stats.items():
+        children.setdefault(stat.parent, []).append(pid)
+    found: dict[int, int] = {}
+    waiting = list(children.get(ancestor, ()))
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found[pid] = stats[pid].resident_bytes
+            waiting += children.get(pid, ())
+    return found
+
+
+def proportional_bytes(pid: int) -> int | None:
+    """Resident bytes with shared pages divided by their number of users; None where unknown."""
+    try:
+        text = (PROC / str(pid) / "smaps_rollup").read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def carriers_of(cookie: str) -> list[ProcessId]:
+    """Living processes that were started with this cookie, wherever they are in the process tree."""
+    needle = f"{COOKIE_NAME}={cookie}".encode()
+    candidates = [identify(pid) for pid in _pids() if pid != os.getpid() and needle in _environment(pid)]
+    # Read again: the identity may be that of a stranger who got the pid after the first look.
+    return [process for process in candidates if needle in _environment(process.pid)]
+
+
+def kill_carriers(cookie: str) -> int:
+    """SIGKILL to every process with this cookie; returns how many there were."""
+    return sum(process.send(signal.SIGKILL) for process in carriers_of(cookie))
+
+
+def kernel_oom_kills() -> int:
+    """How many processes the kernel's out-of-memory killer ended since boot; 0 where unknown."""
+    try:
+        text = (PROC / "vmstat").read_text()
+    except OSError:
+        return 0
+    for line in text.splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+class _Stat(NamedTuple):
+    state: str
+    parent: int
+    start_ticks: int
+    resident_bytes: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            content = file.read()
+    except OSError:
+        return None
+    # Field 2 is the command in parentheses and may itself hold blanks and parentheses, so count
+    # from the last one: state is field 3, parent 4, start time 22, resident pages 24 (man 5 proc).
+    fields = content[content.rfind(b")") + 2 :].split()
+    if len(fields) < 22:
+        return None
+    resident_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[19]), resident_bytes)
+
+
+def _pids() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(PROC) if name.isdigit()]
+    except OSError:
+        return []
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:  # ended meanwhile, or somebody else's
+        return []
+
+
+def _boot_id() -> str | None:
+    try:
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return None
+
+
+def _pid_namespace() -> str | None:
+    try:
+        return os.readlink(PROC / "self/ns/pid")
+    except OSError:
+        return None
+
+
+def _accepts_signals(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _kill(pid: int, number: signal.Signals) -> bool:
+    os.kill(pid, number)
+    return True

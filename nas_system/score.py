@@ -1,0 +1,88 @@
+"""Score a finished run on the sealed rows: `python -m nas_system.score --run runs/run_0003`.
+
+No training, no selection and no early stopping has ever looked at these rows. A search does
+this once, for its champion; the reference rows are scored beside it. Prints one JSON object
+and writes it to `sealed.json` in the run's folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from nas_system.errors import ConfigError, NasError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, or 2 for a run that cannot be scored."""
+    arguments = _parser().parse_args(argv)
+    try:
+        score = score_sealed(arguments.run, arguments.facts, arguments.data_dir, arguments.device)
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(score))
+    return 0
+
+
+def score_sealed(
+    run_dir: Path, facts: Path | None = None, data_dir: Path | None = None, device_name: str = "auto"
+) -> dict[str, Any]:
+    """Mean squared error of the run's best weights on every sealed window, and the reference rows' beside it."""
+    from nas_system.data import WindowLoader, build_windows, open_task
+    from nas_system.data.references import reference_rows
+    from nas_system.files import write_json
+    from nas_system.model import build_model
+    from nas_system.nas_agent.config_file import read_config
+    from nas_system.nas_agent.logging_utils import load_metrics
+    from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.training.checkpoint import load_checkpoint
+    from nas_system.training.loops import evaluate
+    from nas_system.training.objectives import Forecasting
+    from nas_system.training.reproducibility import resolve_device, set_threads
+    from nas_system.training_job import EVALUATION_BATCH, find_source
+
+    set_threads(1)
+    paths = RunPaths(run_dir)
+    config = read_config(paths.config)
+    metrics = load_metrics(run_dir)
+    device = resolve_device(device_name)
+    data = open_task(config.task, find_source(config, facts, data_dir))
+    windows = build_windows(data.series, config, device, splits=("sealed",))
+    model = build_model(config, windows.shape).to(device)
+    checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))
+    model.load_state_dict(checkpoint["model"])
+    loader = WindowLoader(windows["sealed"], EVALUATION_BATCH)
+    figures = evaluate(model, loader, Forecasting(), device)
+    rows = reference_rows(data, ("sealed",))
+    score = {
+        "run": run_dir.name,
+        "sealed_mse": figures["mse"],
+        "sealed_mae": figures["mae"],
+        "windows": len(windows["sealed"]),
+        "references": [row.to_json() for row in rows],
+    }
+    write_json(run_dir / "sealed.json", score)
+    return score
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(ConfigError.exit_code, f"error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nas_system.score", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
+    parser.add_argument("--facts", type=Path, help="task_facts.json of the search: use exactly its data")
+    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

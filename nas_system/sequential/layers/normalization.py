@@ -1,0 +1,70 @@
+"""Instance normalisation: every window is shifted (and scaled) by its own statistics, the forecast back.
+
+It removes the drift between training and test part that a global scaler leaves in. `last` is
+NLinear's (Zeng et al. 2023, arXiv:2205.13504); `revin` is Kim et al. 2022, "Reversible Instance
+Normalization for Accurate Time-Series Forecasting against Distribution Shift" (ICLR).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nas_system.space.families import Normalization
+
+EPSILON = 1e-5
+
+
+class WindowStatistics(NamedTuple):
+    """Per window and channel, each `(batch, 1, channels)`; None where the kind has no such part."""
+
+    center: Tensor | None
+    scale: Tensor | None
+
+
+class InstanceNormalization(nn.Module):
+    """`normalise` a look-back window, `restore` the forecast with the same window's statistics."""
+
+    def __init__(self, kind: Normalization, n_channels: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.affine = nn.ParameterDict()
+        if kind == "revin":
+            self.affine["weight"] = nn.Parameter(torch.ones(n_channels))
+            self.affine["bias"] = nn.Parameter(torch.zeros(n_channels))
+
+    def normalise(self, x: Tensor) -> tuple[Tensor, WindowStatistics]:
+        """`(batch, seq_len, channels)` -> the normalised window and what undoes it."""
+        if self.kind == "none":
+            return x, WindowStatistics(None, None)
+        if self.kind == "last":
+            center = x[:, -1:]
+            return x - center, WindowStatistics(center, None)
+        if self.kind == "mean":
+            center = x.mean(dim=1, keepdim=True)
+            return x - center, WindowStatistics(center, None)
+        variance, center = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        scale = torch.sqrt(variance + EPSILON)  # epsilon: a constant window has no variance
+        normal = (x - center) / scale * self.affine["weight"] + self.affine["bias"]
+        return normal, WindowStatistics(center, scale)
+
+    def restore(self, y: Tensor, statistics: WindowStatistics, columns: Tensor | None = None) -> Tensor:
+        """`(batch, pred_len, targets)` back to the scale of the window.
+
+        `columns` says which of the normalised channels the targets are; None means all, in order.
+        """
+        center, scale = statistics
+        if center is None:
+            return y
+        if scale is None:
+            return y + _pick(center, columns)
+        weight, bias = _pick(self.affine["weight"], columns), _pick(self.affine["bias"], columns)
+        # As in the original: the square keeps the division finite should a weight reach zero.
+        y = (y - bias) / (weight + EPSILON**2)
+        return y * _pick(scale, columns) + _pick(center, columns)
+
+
+def _pick(channels: Tensor, columns: Tensor | None) -> Tensor:
+    return channels if columns is None else channels.index_select(-1, columns)

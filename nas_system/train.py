@@ -1,0 +1,160 @@
+"""Train one configuration: `python -m nas_system.train --config config.py --tag run_0000`.
+
+Writes everything a run directory holds: weights, history, metrics, pictures. Agents never
+change this file; what they decide reaches it as a configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+if not __package__:
+    # `cd nas_system && python train.py`: this folder's own names (data, files, ...) must not
+    # be found as top-level modules; the package must.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from nas_system.errors import ConfigError, NasError, OutOfMemory, StoppedOnRequest
+from nas_system.files import write_json
+
+KINDS = {2: "config", 3: "diverged", 5: "stopped"}
+"""What error.json calls an error of ours, by its exit code."""
+
+DEFAULT_THREADS = 1
+"""Small steps gain nothing from a second thread, and lose much where cores are shared."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0 good, 2 bad configuration, 3 diverged, 4 out of memory, 5 stopped on request, 1 a bug."""
+    arguments = _parser().parse_args(argv)
+    run_dir: Path | None = None
+    try:
+        from nas_system.nas_agent.run_manager import get_run_dir
+
+        run_dir = get_run_dir(arguments.tag, arguments.runs_dir)
+        _train(arguments, run_dir)
+    except NasError as error:
+        return _failed(run_dir, error, error.exit_code, KINDS.get(error.exit_code, "crash"))
+    except Exception as error:
+        # The program's border: what is not ours is classified here, and only here.
+        traceback.print_exc()
+        return _failed(run_dir, *_classified(error))
+    return 0
+
+
+def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
+    from nas_system.nas_agent.config_file import read_config, write_config
+    from nas_system.nas_agent.run_manager import RunPaths, snapshot_config
+
+    paths = RunPaths(run_dir)
+    _refuse_finished(paths.metrics, arguments)
+    paths.error.unlink(missing_ok=True)
+    config = read_config(arguments.config)
+    if arguments.seed is not None:
+        config = config.model_copy(update={"seed": arguments.seed})
+    if arguments.max_epochs is not None:
+        training = config.training.model_copy(update={"max_epochs": arguments.max_epochs})
+        config = config.model_copy(update={"training": training})
+    if arguments.seed is not None or arguments.max_epochs is not None:
+        # The folder must say what was trained, not what was asked for before the flags.
+        write_config(paths.config, config)
+    elif not (paths.config.exists() and paths.config.samefile(arguments.config)):
+        snapshot_config(arguments.config, run_dir)
+
+    from nas_system.training_job import TrainingJob
+
+    job = TrainingJob(
+        config=config,
+        paths=paths,
+        tag=arguments.tag,
+        device_name=arguments.device,
+        threads=arguments.threads,
+        time_limit_s=arguments.time_limit,
+        resume=arguments.resume,
+        stop=_stop_on_signals(),
+    )
+    job.run(arguments.facts, arguments.data_dir)
+
+
+def _stop_on_signals() -> Any:
+    """A function for the loop to call after every step: raises once SIGTERM or SIGINT has come."""
+    received: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda n, _frame: received.append(n))
+
+    def check() -> None:
+        if received:
+            raise StoppedOnRequest(f"stopped by {signal.Signals(received[0]).name} before the last epoch")
+
+    return check
+
+
+def _refuse_finished(metrics: Path, arguments: argparse.Namespace) -> None:
+    from nas_system.nas_agent.logging_utils import load_metrics
+
+    if metrics.exists() and not arguments.overwrite and not arguments.resume:
+        reason = load_metrics(metrics.parent).get("reason", "ended")
+        raise ConfigError(
+            f"{metrics.parent} already holds a training ({reason}); choose another --tag, or add --overwrite"
+        )
+
+
+def _failed(run_dir: Path | None, error: BaseException, exit_code: int, kind: str) -> int:
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    if run_dir is not None and run_dir.is_dir():
+        record = {"kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
+        # On a full disk the record cannot be written either; the exit code still says what it can.
+        with contextlib.suppress(OSError):
+            write_json(run_dir / "error.json", record)
+    return exit_code
+
+
+def _classified(error: Exception) -> tuple[Exception, int, str]:
+    """Somebody else's exception as (what to say, exit code, kind of error.json)."""
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error, 1, "disk_full"
+    name = type(error).__name__
+    if name == "OutOfMemoryError" or "CUDA out of memory" in first_line:
+        kind = "oom_gpu"
+    elif isinstance(error, MemoryError) or "can't allocate memory" in first_line:
+        kind = "oom_host"
+    else:
+        return error, 1, "crash"
+    advice = "reduce batch_size, seq_len or the model's width"
+    return OutOfMemory(f"out of memory: {advice} ({first_line})"), OutOfMemory.exit_code, kind
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(ConfigError.exit_code, f"error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nas_system.train", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--config", type=Path, required=True, help="config.py (original format), .yaml or .json")
+    parser.add_argument("--tag", required=True, help="name of the run; its files go to RUNS_DIR/TAG")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
+    parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")
+    parser.add_argument(
+        "--threads", type=int, default=DEFAULT_THREADS, help=f"CPU threads (default: {DEFAULT_THREADS})"
+    )
+    parser.add_argument("--max-epochs", type=int, help="overrides training.max_epochs, to shorten a trial")
+    parser.add_argument("--seed", type=int, help="overrides the seed of the configuration")
+    parser.add_argument("--time-limit", type=float, metavar="S", help="end after the epoch that reaches S seconds")
+    parser.add_argument("--resume", action="store_true", help="continue from RUNS_DIR/TAG/last.pth if it is there")
+    parser.add_argument("--overwrite", action="store_true", help="train again over a finished run")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

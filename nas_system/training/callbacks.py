@@ -1,0 +1,94 @@
+"""Callbacks of the engine: checkpoints, the history file, the time budget and the stop file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from nas_system.files import sha256_of_file
+from nas_system.training.checkpoint import save_checkpoint
+from nas_system.training.engine import Engine, EpochRecord
+
+
+class BestCheckpoint:
+    """Saves the weights of every new best epoch, with what is needed to use them elsewhere."""
+
+    def __init__(self, path: Path, extra: dict[str, Any]) -> None:
+        self.path = path
+        self.extra = extra
+        self.sha256: str | None = None
+
+    def resume(self) -> None:
+        """Take over the checkpoint that an interrupted training left."""
+        self.sha256 = sha256_of_file(self.path) if self.path.exists() else None
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        if record.is_best:
+            content = {"model": engine.model.state_dict(), "epoch": record.epoch, "val": record.val}
+            self.sha256 = save_checkpoint(self.path, content | self.extra)
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        pass
+
+
+class LastCheckpoint:
+    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
+
+    def __init__(self, path: Path, config_key: str) -> None:
+        self.path = path
+        self.config_key = config_key
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        save_checkpoint(self.path, engine.state_dict() | {"config_key": self.config_key})
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        if reason not in ("error", "stopped"):
+            self.path.unlink(missing_ok=True)
+
+
+class HistoryFile:
+    """Rewrites history.json after every epoch, so that others can watch the training."""
+
+    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+        self.write = write
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        self.write(history_as_json(engine))
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        pass
+
+
+class TimeBudget:
+    """Ends the training after the epoch that comes closest to the limit; its score counts."""
+
+    def __init__(self, seconds: float, started: float) -> None:
+        self.seconds = seconds
+        self.started = started
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
+        # Half an epoch past the limit is closer than half an epoch before it.
+        reached = time.monotonic() - self.started + record.seconds / 2 > self.seconds
+        return "time_budget" if reached else None
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        pass
+
+
+def history_as_json(engine: Engine) -> dict[str, Any]:
+    """The history in its file format: best_epoch, and per epoch train_mse, val_mse, lr, seconds."""
+    return {
+        "best_epoch": engine.progress.best_epoch,
+        "epochs": [
+            {
+                "epoch": record.epoch,
+                "train_mse": record.train["mse"],
+                "val_mse": record.val["mse"],
+                "lr": record.lr,
+                "seconds": round(record.seconds, 3),
+            }
+            for record in engine.history
+        ],
+    }

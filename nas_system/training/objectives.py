@@ -1,0 +1,61 @@
+"""What a training minimises, what it is judged by, and how raw outputs become answers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nas_system.errors import ConfigError
+
+
+class Objective(Protocol):
+    """The engine's view of a task's numbers."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the reported figures; the first one decides (lower is better)."""
+        ...
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """The scalar that the gradient follows."""
+        ...
+
+    def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """The figures of one batch, shape (len(names),), each a mean over its samples."""
+        ...
+
+    def postproc(self, output: Tensor) -> Tensor:
+        """Raw network output to the answer a person reads."""
+        ...
+
+
+LOSSES = {
+    "mse": F.mse_loss,
+    "mae": F.l1_loss,
+    # SmoothL1 with beta 1 is the Huber loss with delta 1.
+    "huber": F.smooth_l1_loss,
+}
+
+
+class Forecasting:
+    """Scaled forecasts: any of `LOSSES` for the gradient, mean squared and absolute error to decide."""
+
+    names = ("mse", "mae")
+
+    def __init__(self, loss: str = "mse") -> None:
+        if loss not in LOSSES:
+            raise ConfigError(f"training.loss={loss!r} is not known; choose from: {', '.join(LOSSES)}")
+        self._loss = LOSSES[loss]
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        return self._loss(output, target)
+
+    def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        error = output.float() - target
+        return torch.stack((error.square().mean(), error.abs().mean()))
+
+    def postproc(self, output: Tensor) -> Tensor:
+        return output

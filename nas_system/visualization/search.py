@@ -1,0 +1,144 @@
+"""The progress of a search: every run's score, the best so far, and what simple forecasts reach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_system.visualization.canvas import (
+    CYCLE,
+    GREY,
+    INK,
+    Label,
+    caption,
+    draw,
+    finite,
+    label_right,
+    scale_for_scores,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nas_system.nas_agent.agent_state import RunInfo
+
+_MARKERS = "osD^vP*"
+_MANY_RUNS = 150
+_LEGEND_COLUMNS = 5
+
+
+def search_progress(
+    runs: Sequence[RunInfo], references: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = ""
+) -> None:
+    """Draw val_mse per run into a PNG.
+
+    `references` are rows with `name` and `val_mse`. A run without a score is a cross on the upper
+    edge. Raises OSError if `path` cannot be written.
+    """
+    rows = [(str(row.get("name")), finite(row.get("val_mse"))) for row in references]
+    rows = [(name, score) for name, score in rows if math.isfinite(score)]
+    scored = [
+        (index, run, run.val_mse)
+        for index, run in enumerate(runs)
+        if run.status == "OK" and run.val_mse is not None
+    ]
+
+    def paint(figure: Figure) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        families = sorted({run.family or "unknown" for _, run, _ in scored})
+        legend_rows = math.ceil((len(families) + 3) / _LEGEND_COLUMNS)
+        bottom = 0.115 + 0.05 * legend_rows
+        axes = figure.add_axes((0.09, bottom, 0.7, 0.91 - bottom))
+        axes.set_title(caption(title or "Progress of the search", 80))
+        axes.set_xlabel("run, in the order they were trained")
+        axes.set_ylabel("validation MSE (scaled data)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
+        room = 0.02 * len(runs) + 0.5
+        axes.set_xlim(-room, max(len(runs) - 1, 1) + room)
+        scale_for_scores(axes, [*(score for _, _, score in scored), *(score for _, score in rows)])
+        for _, score in rows:
+            axes.axhline(score, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+        _dots(axes, scored, families, len(runs))
+        best = _best_so_far(axes, scored)
+        labels = [Label(score, f"{name} {score:.4f}", GREY) for name, score in rows]
+        label_right(axes, labels if best is None else [*labels, Label(best, f"best run {best:.4f}", INK)])
+        failed = [index for index, run in enumerate(runs) if run.status != "OK" or run.val_mse is None]
+        if failed:
+            axes.plot(
+                failed,
+                [1.0] * len(failed),
+                "x" if len(runs) <= _MANY_RUNS else "|",
+                color=INK,
+                markersize=5,
+                transform=axes.get_xaxis_transform(),
+                clip_on=False,
+                label=f"no score ({len(failed)})",
+            )
+        if not runs:
+            axes.text(0.5, 0.5, "no run has finished", transform=axes.transAxes, ha="center", color=GREY)
+        handles, names = axes.get_legend_handles_labels()
+        if handles:
+            columns = math.ceil(len(names) / math.ceil(len(names) / _LEGEND_COLUMNS))
+            where = {"loc": "lower center", "bbox_to_anchor": (0.44, 0.0)}
+            figure.legend(handles, names, ncols=columns, fontsize=8, **where)
+
+    draw(Path(path), (8.0, 4.5), paint)
+
+
+def _dots(
+    axes: Axes, scored: Sequence[tuple[int, RunInfo, float]], families: Sequence[str], count: int
+) -> None:
+    """One dot per run, colour and shape by family; a ring around the accepted ones."""
+    size = 5.5 if count <= _MANY_RUNS else 3.0
+    for number, family in enumerate(families):
+        own = [(index, score) for index, run, score in scored if (run.family or "unknown") == family]
+        axes.plot(
+            [index for index, _ in own],
+            [score for _, score in own],
+            # Colours come round after seven families; shapes then differ from the first round.
+            _MARKERS[(number + number // len(CYCLE)) % len(_MARKERS)],
+            color=CYCLE[number % len(CYCLE)],
+            markersize=size,
+            markeredgewidth=0,
+            alpha=0.85,
+            zorder=3,
+            label=caption(family, 30),
+        )
+    accepted = [(index, score) for index, run, score in scored if run.accepted]
+    if accepted:
+        axes.plot(
+            [index for index, _ in accepted],
+            [score for _, score in accepted],
+            "o",
+            markersize=size + 5,
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markeredgewidth=1.2,
+            zorder=4,
+            label="accepted",
+        )
+
+
+def _best_so_far(axes: Axes, scored: Sequence[tuple[int, RunInfo, float]]) -> float | None:
+    """The lowest score up to each run as a step line to the right edge; returns where it ends."""
+    if not scored:
+        return None
+    steps, best = [], math.inf
+    for index, _, score in scored:
+        best = min(best, score)
+        steps.append((index, best))
+    steps.append((axes.get_xlim()[1], best))
+    axes.plot(
+        [index for index, _ in steps],
+        [score for _, score in steps],
+        drawstyle="steps-post",
+        color=INK,
+        linewidth=1.5,
+        zorder=3.5,
+        label="best so far",
+    )
+    return best

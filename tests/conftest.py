@@ -1,0 +1,133 @@
+"""The test house: no network, no keys, one thread, no cache left over from elsewhere.
+
+Everything is set before the first test module is imported, and children inherit it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+# Nothing listens on the discard port: a child that tries to leave by HTTP is refused at once.
+DEAD_PROXY = "http://127.0.0.1:9"
+# What a user's shell may hold and a test must not see. NAS_DATA_DIR alone is meant for the tests.
+PRIVATE_PREFIXES = ("NAS_", "OPENAI_", "ANTHROPIC_", "LANGSMITH_", "LANGCHAIN_", "WANDB_", "HF_")
+PRIVATE_SUFFIXES = ("_API_KEY", "_TOKEN")
+
+
+class ForeignConnection(RuntimeError):
+    """A test tried to leave this machine. Not an OSError, so that no code mistakes it for bad weather."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    data = _data_folder()
+    for name in list(os.environ):
+        if name.startswith(PRIVATE_PREFIXES) or name.endswith(PRIVATE_SUFFIXES):
+            del os.environ[name]
+    if data is not None:
+        os.environ["NAS_DATA_DIR"] = str(data)
+
+    cache = tempfile.mkdtemp(prefix="nas-test-cache-")
+    config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = cache
+    os.environ["MPLBACKEND"] = "Agg"
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        os.environ[name] = os.environ[name.upper()] = DEAD_PROXY
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
+    # An audit hook sees every connection of this process and patches nothing. It stays for good.
+    sys.addaudithook(_refuse_foreign_hosts)
+
+
+def _data_folder() -> Path | None:
+    """Where the real data lies: NAS_DATA_DIR, made absolute because tests change their folder."""
+    named = os.environ.get("NAS_DATA_DIR")
+    if not named:
+        beside = PROJECT_ROOT.parent / "shared" / "data"
+        return beside if beside.is_dir() else None
+    folder = Path(named).resolve()
+    if not folder.is_dir():
+        raise pytest.UsageError(f"NAS_DATA_DIR names no folder: {folder}. Unset it or correct it.")
+    return folder
+
+
+def _refuse_foreign_hosts(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        connection, address = arguments[:2]
+        if connection.family in (socket.AF_INET, socket.AF_INET6) and address is not None:
+            _demand_loopback(address[0])
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
+        _demand_loopback(arguments[0])
+
+
+def _demand_loopback(host: str | bytes | None) -> None:
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost"):
+        return
+    try:
+        allowed = ipaddress.ip_address(name).is_loopback or name in ("0.0.0.0", "::")
+    except ValueError:
+        allowed = name == socket.gethostname()
+    if not allowed:
+        raise ForeignConnection(f"a test tried to reach {name}; serve what it needs on 127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """Undo what an earlier test set. Does not import torch for tests that do without it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and hasattr(torch, "set_num_threads"):
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The top of the checkout."""
+    return PROJECT_ROOT
+
+
+@pytest.fixture(scope="session")
+def ett_dir() -> Path:
+    """The folder that holds the real ETTh1.csv."""
+    folder = os.environ.get("NAS_DATA_DIR")
+    if folder is None or not (Path(folder) / "ETTh1.csv").is_file():
+        pytest.skip("needs the real ETTh1.csv: NAS_DATA_DIR=<its folder>")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m module arguments...` as a real process; `env` is added to the environment."""
+
+    def run(
+        module: str,
+        *arguments: str | Path,
+        cwd: Path,
+        timeout_s: float = 60.0,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=cwd,
+            # Found from any folder, also where the project is not installed.
+            env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    return run

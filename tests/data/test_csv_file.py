@@ -1,0 +1,120 @@
+"""Reading a person's own CSV file: what is accepted, and how a bad line is named."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_system.data.csv_file import parse_csv
+from nas_system.errors import ConfigError
+
+
+def csv_of(*lines: str) -> bytes:
+    return ("\n".join(lines) + "\n").encode()
+
+
+def hourly(*values: str, header: str = "date,a,b") -> bytes:
+    return csv_of(header, *(f"2020-01-01 {hour:02d}:00:00,{value}" for hour, value in enumerate(values)))
+
+
+def test_a_plain_file_is_read() -> None:
+    series = parse_csv(hourly("1,2", "-3.5,4e2", " 5 ,6"), "own.csv")
+    assert series.columns == ("a", "b") and series.freq == "h" and len(series) == 3
+    assert series.values.tolist() == [[1, 2], [-3.5, 400], [5, 6]]
+    assert series.dates[2] == np.datetime64("2020-01-01T02:00:00")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + hourly("1,2", "3,4", "5,6"),
+        hourly("1,2", "3,4", "5,6").replace(b"\n", b"\r\n"),
+        hourly("1,2", "3,4", "5,6") + b"\n\n",
+        hourly("1,2", "3,4", "5,6").rstrip(b"\n"),
+        hourly('"1","2"', "3,4", "5,6"),
+        hourly("1,2", "3,4", "5,6", header="date, a ,b"),
+        hourly("1,2", "3,4", "5,6", header=",a,b"),
+    ],
+    ids=["bom", "windows", "blank-end", "no-newline", "quoted", "spaces-in-header", "nameless-index"],
+)
+def test_harmless_variants_are_read_alike(content: bytes) -> None:
+    series = parse_csv(content, "own.csv")
+    assert series.columns == ("a", "b") and series.values.tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize(
+    ("stamps", "freq"),
+    [
+        (["2020-01-01T00:00", "2020-01-01T00:15", "2020-01-01T00:30"], "15min"),
+        (["2020-01-01 00:00:00", "2020-01-01 00:00:10", "2020-01-01 00:00:20"], "10s"),
+        (["2020-02-27", "2020-02-28", "2020-02-29"], "D"),
+        (["2020-01-06", "2020-01-13", "2020-01-20"], "W"),
+        (["2020-01", "2020-02", "2020-03"], "MS"),
+        (["2020-01-31", "2020-02-29", "2020-03-31"], "MS"),
+        (["2020-01-01", "2020-04-01", "2020-07-01"], "3MS"),
+        (["2020-01-01", "2021-01-01", "2022-01-01"], "12MS"),
+    ],
+)
+def test_the_step_is_found(stamps: list[str], freq: str) -> None:
+    assert parse_csv(csv_of("date,a", *(f"{stamp},1" for stamp in stamps)), "own.csv").freq == freq
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (hourly("1,2", "3,", "5,6"), r"own.csv, line 3, column 'b': the value is missing"),
+        (hourly("1,2", "3,4", "NA,6"), r"line 4, column 'a': the value is missing"),
+        (hourly("1,2", "nan,4", "5,6"), r"line 3, column 'a': the value is missing"),
+        (hourly("1,2", "3,high", "5,6"), r"line 3, column 'b': 'high' is not a finite number"),
+        (hourly("1,2", "3,4", "5,inf"), r"line 4, column 'b': 'inf' is not a finite number"),
+        (hourly("1,1e400", "3,4", "5,6"), r"line 2, column 'b': '1e400' is not a finite number"),
+        (hourly("1,2", "3", "5,6"), r"line 3: 2 values, but the header names 3 columns"),
+        (hourly("1,2", "3,4", "5,6,7"), r"line 4: 4 values"),
+        (hourly("1,2", "3,4"), r"2 rows are too few"),
+        (b"", r"line 1: fewer than two columns"),
+        (csv_of("date;a;b", "2020-01-01;1;2"), r"commas, not semicolons"),
+        (hourly("1,2", "3,4", "5,6", header="date,a,a"), r"two columns are named 'a'"),
+        (hourly("1,2", "3,4", "5,6", header="date,a,"), r"column 3 has no name"),
+        (csv_of("2020-01-01,1", "2020-01-02,2", "2020-01-03,3", "2020-01-04,3"), r"a header .* is missing"),
+        (csv_of("date,a", "2020-01-01,1", "2.1.2020,2", "2020-01-03,3"), r"line 3, column 'date': '2.1"),
+        (csv_of("date,a", "0,1", "1,2", "2,3"), r"line 2, column 'date': '0' is not a time stamp"),
+        (csv_of("date,a", "2020-01-01,1", "2020-01-02,2", "2020-02-30,3"), r"line 4.*no such time"),
+        (csv_of("date,a", "2020-01-01,1", "2020-01-01,2", "2020-01-02,3"), r"line 3.*repeats the one before"),
+        (csv_of("date,a", "2020-01-02,1", "2020-01-03,2", "2020-01-01,3"), r"line 4.*is earlier.*; sort"),
+        (
+            csv_of("date,a", "2020-01-01,1", "2020-01-02,2", "2020-01-04,3", "2020-01-05,4", "2020-01-06,4"),
+            r"line 4.*comes 2D after the one before, elsewhere it is D",
+        ),
+        (hourly("1,2", "3,\xff", "5,6").decode().encode("latin-1"), r"line 3: not UTF-8"),
+        (csv_of("date,a", '2020-01-01,"' + "x" * 200_000 + '"'), r"not a CSV file"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_is_refused_with_line_and_column(content: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_csv(content, "own.csv")
+
+
+def test_a_gap_after_the_first_row_is_blamed_on_the_second() -> None:
+    stamps = ["2020-01-01", "2020-01-05", "2020-01-06", "2020-01-07"]
+    with pytest.raises(ConfigError, match=r"line 3.*comes 4D"):
+        parse_csv(csv_of("date,a", *(f"{stamp},1" for stamp in stamps)), "own.csv")
+
+
+def test_an_extra_row_is_blamed_not_the_rows_before_it() -> None:
+    stamps = ["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-03 12:00", "2020-01-04", "2020-01-05"]
+    with pytest.raises(ConfigError, match=r"line 5.*comes 12h .* elsewhere it is D"):
+        parse_csv(csv_of("date,a", *(f"{stamp},1" for stamp in stamps)), "own.csv")
+
+
+def test_the_real_file_is_read_as_python_reads_it_cell_by_cell(ett_dir: Path) -> None:
+    content = (ett_dir / "ETTh1.csv").read_bytes()
+    series = parse_csv(content, "ETTh1.csv")
+    assert series.values.shape == (17_420, 7) and series.freq == "h"
+    rows = list(csv.DictReader(io.StringIO(content.decode())))
+    for row in (0, 1, 8640, 17_419):
+        assert [float(rows[row][column]) for column in series.columns] == series.values[row].tolist()
+        assert str(series.dates[row]) == rows[row]["date"].replace(" ", "T")

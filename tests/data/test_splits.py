@@ -1,0 +1,80 @@
+"""The protocol: which rows are targets of which part, whatever the look-back."""
+
+from __future__ import annotations
+
+import pytest
+
+from nas_system.data.splits import SPLIT_NAMES, Split, SplitName, check_look_back, split_for
+from nas_system.errors import ConfigError
+from nas_system.space import TaskConfig
+
+ETTH1_ROWS = 17_420
+
+
+@pytest.mark.parametrize("dataset", ["etth1", "synthetic"])
+def test_the_borders_are_those_of_the_published_protocol(dataset: str) -> None:
+    assert split_for(TaskConfig(dataset=dataset), ETTH1_ROWS) == Split(8640, 11520, 14400, 17420)
+
+
+@pytest.mark.parametrize(("seq_len", "pred_len"), [(96, 24), (336, 24), (336, 720), (4, 1)])
+def test_window_counts_follow_the_published_formulas(seq_len: int, pred_len: int) -> None:
+    split = split_for(TaskConfig(pred_len=pred_len), ETTH1_ROWS)
+    counts = {part: len(split.window_starts(part, seq_len, pred_len)) for part in SPLIT_NAMES}
+    assert counts == {
+        "train": 8640 - seq_len - pred_len + 1,
+        "val": 2880 - pred_len + 1,
+        "test": 2880 - pred_len + 1,
+        "sealed": 3020 - pred_len + 1,
+    }
+
+
+@pytest.mark.parametrize("part", ["val", "test", "sealed"])
+def test_targets_are_the_same_whatever_the_look_back(part: SplitName) -> None:
+    split = split_for(TaskConfig(), ETTH1_ROWS)
+    first_targets = [
+        [start + seq_len for start in split.window_starts(part, seq_len, 24)] for seq_len in (1, 96, 2048)
+    ]
+    assert first_targets[0] == first_targets[1] == first_targets[2]
+    assert first_targets[0][0] == split.target_rows(part).start
+    assert first_targets[0][-1] + 24 == split.target_rows(part).stop
+
+
+@pytest.mark.parametrize("seq_len", [1, 96, 2048])
+def test_no_validation_target_lies_in_a_training_window(seq_len: int) -> None:
+    split = split_for(TaskConfig(), ETTH1_ROWS)
+    last = split.window_starts("train", seq_len, 24)[-1]
+    assert last + seq_len + 24 == split.target_rows("val").start
+
+
+def test_another_series_is_split_by_shares_and_keeps_its_last_tenth_sealed() -> None:
+    split = split_for(TaskConfig(dataset="own.csv"), 1000)
+    assert [len(split.target_rows(part)) for part in SPLIT_NAMES] == [600, 150, 150, 100]
+
+
+def test_the_task_may_set_the_split_itself() -> None:
+    task = TaskConfig(dataset="own.csv", train_rows=500, val_rows=100, test_rows=300)
+    assert split_for(task, 1000) == Split(500, 600, 900, 1000)
+
+
+def test_a_split_longer_than_the_series_is_refused_with_the_numbers() -> None:
+    task = TaskConfig(dataset="own.csv", train_rows=500, val_rows=300, test_rows=300)
+    with pytest.raises(ConfigError, match=r"1100.*1000 rows"):
+        split_for(task, 1000)
+
+
+@pytest.mark.parametrize(("rows", "part", "size"), [(150, "val", 22), (40, "train", 24)])
+def test_a_series_too_short_for_the_horizon_is_refused(rows: int, part: str, size: int) -> None:
+    with pytest.raises(ConfigError, match=rf"the {part} part .* has {size} of {rows} rows, but pred_len=24"):
+        split_for(TaskConfig(dataset="own.csv"), rows)
+
+
+def test_a_series_just_long_enough_has_one_window_in_validation_and_test() -> None:
+    split = split_for(TaskConfig(dataset="own.csv"), 160)
+    assert [len(split.window_starts(part, 4, 24)) for part in ("val", "test", "sealed")] == [1, 1, 0]
+
+
+def test_a_look_back_without_a_training_window_is_refused_and_the_longest_is_named() -> None:
+    split = split_for(TaskConfig(dataset="own.csv"), 1000)
+    check_look_back(split, seq_len=576, pred_len=24)
+    with pytest.raises(ConfigError, match="seq_len can be 576 at most"):
+        check_look_back(split, seq_len=577, pred_len=24)

@@ -1,0 +1,212 @@
+"""The language model over real HTTP: a server on loopback plays good answers, bad answers and failures."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from nas_agent_graph.context import RunView, SearchPaused, SearchView
+from nas_agent_graph.llm.client import ChatClient
+from nas_agent_graph.llm.parsing import parse_answer
+from nas_agent_graph.llm.recording import Transcript
+from nas_agent_graph.proposers.llm import LLMProposer
+from nas_agent_graph.settings import LLMSettings, llm_settings
+from nas_system.errors import ConfigError, ProposalError
+from nas_system.space import RunConfig, TaskConfig
+
+KEY = "sk-canary-7f3a"
+GOOD = {
+    "parent": "run_0000",
+    "changes": [{"parameter": "training.lr", "value": "0.003"}, {"parameter": "training.optimizer", "value": "adamw"}],
+    "hypothesis": "a larger step",
+    "expected_val_mse": 0.05,
+}
+
+
+class Server:
+    """Answers chat completions with the queued texts or status codes, and keeps the requests."""
+
+    def __init__(self):
+        self.queue, self.requests, self.keys = [], [], []
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                server.requests.append(body)
+                server.keys.append(self.headers["Authorization"])
+                answer = server.queue.pop(0)
+                status, payload = answer if isinstance(answer, tuple) else (200, completion(answer))
+                content = json.dumps(payload).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+
+
+def completion(text):
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "scripted-1",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        ],
+        "usage": {"prompt_tokens": 900, "completion_tokens": 60, "total_tokens": 960},
+    }
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+@pytest.fixture
+def proposer(server, tmp_path):
+    settings = LLMSettings("scripted", server.url, KEY, timeout_s=5, max_retries=0)
+    (tmp_path / "run_0001").mkdir()
+    return LLMProposer(ChatClient(settings), Transcript(tmp_path))
+
+
+def view(refused=()):
+    runs = (RunView("run_0000", "OK", None, RunConfig(), 0.0712345678901, True, None, "2 epochs."),)
+    return SearchView(
+        "run_0001", TaskConfig(), RunConfig(), ("HUFL", "OT"), (("last-value", 0.0696),), runs, runs[0], 0.001, 1, 9,
+        tuple(refused),
+    )
+
+
+def test_a_good_answer_becomes_a_proposal_and_every_word_is_recorded(server, proposer, tmp_path):
+    server.queue.append("Sure!\n```json\n" + json.dumps(GOOD) + "\n```")
+    proposal = proposer.propose(view())
+    assert [(c.parameter, c.value) for c in proposal.changes] == [
+        ("training.lr", 0.003),
+        ("training.optimizer", "adamw"),
+    ]
+    assert (proposal.parent, proposal.expected_val_mse, proposal.tokens) == ("run_0000", 0.05, 960)
+    request, response = Transcript(tmp_path).events("run_0001")
+    assert request["messages"] == server.requests[0]["messages"]
+    assert response["text"].startswith("Sure!")
+    assert KEY not in (tmp_path / "run_0001" / "transcript.jsonl").read_text()
+    assert server.keys == [f"Bearer {KEY}"]
+
+
+def test_no_temperature_is_sent_unless_one_is_set(server, proposer):
+    server.queue.append(json.dumps(GOOD))
+    proposer.propose(view())
+    assert "temperature" not in server.requests[0]
+
+
+def test_the_prompt_shows_scores_in_full_and_no_test_figure(server, proposer):
+    server.queue.append(json.dumps(GOOD))
+    proposer.propose(view())
+    prompt = server.requests[0]["messages"][1]["content"]
+    assert "0.0712345678901" in prompt
+    assert "model.normalization" in prompt
+    assert "test_mse" not in prompt
+
+
+def test_a_refusal_goes_back_word_for_word_with_the_earlier_answer(server, proposer):
+    server.queue += ["no idea", json.dumps(GOOD)]
+    with pytest.raises(ProposalError, match="no JSON object") as refusal:
+        proposer.propose(view())
+    proposer.propose(view(refused=[str(refusal.value)]))
+    messages = server.requests[1]["messages"]
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
+    assert messages[2]["content"] == "no idea"
+    assert str(refusal.value) in messages[3]["content"]
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [(401, "NAS_LLM_API_KEY"), (404, "ends in /v1"), (429, "limit or quota"), (500, "answered with an error")],
+)
+def test_a_failing_service_pauses_the_search_and_says_what_to_do(server, proposer, status, advice):
+    server.queue.append((status, {"error": {"message": "nope"}}))
+    with pytest.raises(SearchPaused, match=advice) as paused:
+        proposer.propose(view())
+    assert KEY not in str(paused.value)
+    assert paused.value.exit_code == 4
+
+
+def test_a_server_that_is_not_there_pauses_the_search(tmp_path):
+    settings = LLMSettings("scripted", "http://127.0.0.1:9/v1", KEY, timeout_s=2, max_retries=0)
+    (tmp_path / "run_0001").mkdir()
+    with pytest.raises(SearchPaused, match="cannot be reached"):
+        LLMProposer(ChatClient(settings), Transcript(tmp_path)).propose(view())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no JSON object"),
+        ("I would raise the learning rate.", "no JSON object"),
+        ('{"parent": "run_0000", "changes": [', "no JSON object"),
+        (json.dumps({**GOOD, "changes": []}), "changes"),
+        (json.dumps({**GOOD, "val_mse": 0.01}), "val_mse"),
+        (json.dumps({k: v for k, v in GOOD.items() if k != "parent"}), "parent"),
+        ('{"parent": "run_0000", "changes": [{"parameter": "training.lr", "value": NaN}]}', "NaN"),
+        ("x" * 200_000, "200000 characters"),
+        ("{" * 50_000, "no JSON object"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_refused_with_the_reason(text, problem):
+    with pytest.raises(ProposalError, match=problem):
+        parse_answer(text)
+
+
+def test_thoughts_before_the_answer_are_not_the_answer():
+    thought = '<think>maybe {"parent": "run_0009"}?</think>' + json.dumps(GOOD)
+    assert parse_answer(thought).parent == "run_0000"
+
+
+def test_a_damaged_line_in_a_transcript_is_skipped_and_the_rest_is_read(tmp_path):
+    (tmp_path / "run_0001").mkdir()
+    transcript = Transcript(tmp_path)
+    transcript.append("run_0001", "response", text="first")
+    path = tmp_path / "run_0001" / "transcript.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"kind": "resp')
+    transcript.append("run_0001", "response", text="second")
+    assert [event["text"] for event in transcript.events("run_0001")] == ["first", "second"]
+
+
+class TestSettings:
+    def test_a_key_alone_turns_nothing_on(self):
+        assert llm_settings({"OPENAI_API_KEY": KEY}, demanded=False) is None
+
+    def test_our_names_win_over_the_fallbacks(self):
+        settings = llm_settings(
+            {"NAS_LLM_MODEL": "a", "OPENAI_MODEL": "b", "NAS_LLM_BASE_URL": "http://x/v1", "OPENAI_API_KEY": KEY},
+            demanded=False,
+        )
+        assert (settings.model, settings.base_url, settings.api_key) == ("a", "http://x/v1", KEY)
+        assert KEY not in repr(settings)
+
+    def test_a_local_server_needs_no_key(self):
+        settings = llm_settings({"NAS_LLM_MODEL": "a", "NAS_LLM_BASE_URL": "http://x/v1"}, demanded=False)
+        assert settings.api_key
+
+    @pytest.mark.parametrize(
+        ("environment", "message"),
+        [
+            ({}, "set NAS_LLM_MODEL"),
+            ({"NAS_LLM_MODEL": "a"}, "set NAS_LLM_API_KEY"),
+            ({"NAS_LLM_MODEL": "a", "OPENAI_API_KEY": "k", "NAS_LLM_TEMPERATURE": "hot"}, "is not a number"),
+        ],
+    )
+    def test_what_is_missing_is_named(self, environment, message):
+        with pytest.raises(ConfigError, match=message):
+            llm_settings(environment, demanded=True)

@@ -1,0 +1,370 @@
+"""Every way a run can end, from the files it leaves."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_system.errors import NasError, StateError
+from nas_system.nas_agent.job import Job
+from nas_system.nas_agent.outcome import Status, is_alive, log_tail, read_outcome
+from nas_system.nas_agent.process_tree import identify
+
+GOOD = {
+    "schema": 1,
+    "attempt": 1,
+    "ended": "exited",
+    "returncode": 0,
+    "signal": None,
+    "message": None,
+    "wall_s": 12.5,
+    "peak_memory_mb": 812.0,
+    "kernel_oom_kills": 0,
+    "disk_free_mb": 5000.0,
+}
+
+
+def write(path: Path, value: Any) -> None:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def ended_run(run_dir: Path, *, error: Any = None, metrics: Any = None, **exit_fields: Any) -> Path:
+    write(run_dir / "exit.json", {**GOOD, **exit_fields})
+    if error is not None:
+        write(run_dir / "error.json", error)
+    if metrics is not None:
+        write(run_dir / "metrics.json", metrics)
+    return run_dir
+
+
+@contextmanager
+def held_lock(run_dir: Path) -> Iterator[None]:
+    with open(run_dir / "run.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
+    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5})
+    write(tmp_path / "history.json", {"epochs": [{"epoch": 1}, {"epoch": 2}]})
+    outcome = read_outcome(tmp_path)
+    assert asdict(outcome) == {
+        "status": "OK",
+        "cause": None,
+        "val_score": 0.25,
+        "test_score": 0.5,
+        "attempt": 1,
+        "returncode": 0,
+        "signal": None,
+        "wall_s": 12.5,
+        "peak_memory_mb": 812.0,
+        "epoch": 2,
+        "step": None,
+        "numbers": {},
+    }
+    assert json.loads(json.dumps(asdict(outcome)))["status"] == "OK"
+
+
+@pytest.mark.parametrize("score", [0, 0.0, 1, 1e300, 10**20])
+def test_any_finite_score_from_zero_on_counts(tmp_path: Path, score: float) -> None:
+    outcome = read_outcome(ended_run(tmp_path, metrics={"val_mse": score}))
+    assert (outcome.status, outcome.val_score) == (Status.OK, float(score))
+
+
+NESTED = "[" * 100_000
+BAD_METRICS = {
+    "missing": (None, "wrote no metrics.json"),
+    "empty": ("", "is empty"),
+    "blanks": (" \n", "is empty"),
+    "torn": ('{"val_mse": 0.1', "is not JSON"),
+    "NULs": ("\0" * 20, "is not JSON"),
+    "a list": ([0.1], "holds a list"),
+    "a number": (0.1, "holds a float"),
+    "null": ("null", "holds a NoneType"),
+    "nested": (NESTED, "nested too deeply"),
+    "no score": ({"test_mse": 0.1}, "has no val_mse"),
+    "true": ({"val_mse": True}, "not a number: True"),
+    "a string": ({"val_mse": "0.1"}, "not a number: '0.1'"),
+    "a null": ({"val_mse": None}, "not a number: None"),
+    "an object": ({"val_mse": {}}, "not a number: {}"),
+    "NaN": ('{"val_mse": NaN}', "not finite: nan"),
+    "infinite": ('{"val_mse": Infinity}', "not finite: inf"),
+    "overflow": ('{"val_mse": 1e400}', "not finite: inf"),
+    "a huge integer": ('{"val_mse": 1' + "0" * 400 + "}", "not finite: 1000"),
+    "too many digits": ('{"val_mse": 1' + "0" * 5000 + "}", "is not JSON"),
+    "negative": ({"val_mse": -0.1}, "negative val_mse: -0.1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_METRICS)
+def test_a_bad_result_is_named(tmp_path: Path, name: str) -> None:
+    metrics, complaint = BAD_METRICS[name]
+    outcome = read_outcome(ended_run(tmp_path, metrics=metrics))
+    assert (outcome.status, outcome.val_score) == (Status.BAD_RESULT, None)
+    assert complaint in (outcome.cause or "")
+    assert len(outcome.cause or "") <= 200
+
+
+def test_a_result_that_is_no_file_is_a_bad_result(tmp_path: Path) -> None:
+    ended_run(tmp_path)
+    (tmp_path / "metrics.json").mkdir()
+    assert "not a file" in (read_outcome(tmp_path).cause or "")
+    (tmp_path / "metrics.json").rmdir()
+    os.mkfifo(tmp_path / "metrics.json")
+    assert "not a file" in (read_outcome(tmp_path).cause or ""), "a FIFO must not block the reader"
+    (tmp_path / "metrics.json").unlink()
+    with open(tmp_path / "metrics.json", "wb") as file:
+        file.truncate(100 * 2**20)
+    assert "more than any such file" in (read_outcome(tmp_path).cause or "")
+    (tmp_path / "metrics.json").write_bytes(b'{"val_mse": "\xff"}')
+    assert read_outcome(tmp_path).status is Status.BAD_RESULT
+
+
+def exited(code: int, **more: Any) -> dict[str, Any]:
+    return {"ended": "exited", **more, "returncode": code}
+
+
+def signaled(number: int, ended: str = "signaled", **more: Any) -> dict[str, Any]:
+    return {"ended": ended, "returncode": None, "signal": number, **more}
+
+
+def said(kind: str, message: Any, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "message": message, **more}
+
+
+NOTHING = "it printed nothing"
+TIME = "ended by the hard time limit after 12 s"
+SILENCE = "no output and no new epoch for too long; ended after 12 s"
+MEMORY = "its processes held 812 MiB, more than the limit; reduce batch_size, seq_len or the model's width"
+KERNEL = "the kernel ended it because the machine ran out of memory; reduce batch_size or seq_len"
+
+# The supervisor's record, the training's error.json, and what they amount to.
+OUTCOMES: list[tuple[dict[str, Any], dict[str, Any] | None, Status, str]] = [
+    (exited(2), said("config", "unknown family"), Status.FAILED, "config: unknown family"),
+    (exited(2), None, Status.FAILED, f"config: exit code 2: {NOTHING}"),
+    (exited(3), said("diverged", "loss is NaN", epoch=3), Status.DIVERGED, "loss is NaN"),
+    (exited(3), None, Status.DIVERGED, f"exit code 3: {NOTHING}"),
+    (exited(4), said("oom_gpu", "needs 90 GB"), Status.OOM_GPU, "needs 90 GB"),
+    (exited(4), said("oom_host", "MemoryError"), Status.OOM_HOST, "MemoryError"),
+    (exited(4), None, Status.OOM_HOST, f"exit code 4: {NOTHING}"),
+    (exited(5), said("stopped", "SIGTERM"), Status.STOPPED, "SIGTERM"),
+    (exited(1), said("crash", "KeyError: 'OT'"), Status.FAILED, "KeyError: 'OT'"),
+    (exited(1), said("disk_full", "best_model.pth"), Status.DISK_FULL, "best_model.pth"),
+    (exited(1), None, Status.FAILED, f"exit code 1: {NOTHING}"),
+    (exited(77), said("whim", 3), Status.FAILED, f"exit code 77: {NOTHING}"),
+    # A disk so full that not even error.json could be written.
+    (exited(1, disk_free_mb=0.1), None, Status.DISK_FULL, "the disk is full"),
+    (signaled(9), None, Status.KILLED, "ended by signal 9 (SIGKILL)"),
+    (signaled(99), None, Status.KILLED, "ended by signal 99 (unknown)"),
+    (signaled(11), said("crash", "in conv"), Status.KILLED, "ended by signal 11 (SIGSEGV): in conv"),
+    # It said why, and crashed while it tidied up.
+    (signaled(6), said("oom_gpu", "needs 90 GB"), Status.OOM_GPU, "needs 90 GB"),
+    (signaled(9, kernel_oom_kills=1), None, Status.OOM_HOST, KERNEL),
+    (signaled(9, "time_limit"), None, Status.TIMEOUT, TIME),
+    # A good end after the hard limit comes too late: there is no score.
+    (exited(0, ended="time_limit"), None, Status.TIMEOUT, TIME),
+    (signaled(6, "silence_limit"), None, Status.HUNG, SILENCE),
+    (signaled(9, "memory_limit"), None, Status.OOM_HOST, MEMORY),
+    (exited(5, ended="stop_request"), None, Status.STOPPED, "stopped on request"),
+    (signaled(9, "stop_request"), None, Status.STOPPED, "stopped on request"),
+    (
+        {"ended": "cannot_start", "returncode": None, "message": "no such file: 'python'"},
+        None,
+        Status.FAILED,
+        "cannot start the training: no such file: 'python'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "error", "status", "cause"), OUTCOMES)
+def test_every_end_has_its_name_and_cause(
+    tmp_path: Path, fields: dict[str, Any], error: dict[str, Any] | None, status: Status, cause: str
+) -> None:
+    # A metrics.json lies there too: without exit code 0 it is no success.
+    outcome = read_outcome(ended_run(tmp_path, error=error, metrics={"val_mse": 0.1}, **fields))
+    assert (outcome.status, outcome.cause, outcome.val_score) == (status, cause, None)
+    assert (outcome.wall_s, outcome.peak_memory_mb) == (12.5, 812.0)
+
+
+def test_the_table_of_ends_leaves_no_status_out() -> None:
+    seen = {status for _, _, status, _ in OUTCOMES}
+    assert seen == set(Status) - {Status.OK, Status.BAD_RESULT, Status.LOST, Status.MISSING}
+
+
+def test_numbers_of_the_error_are_kept(tmp_path: Path) -> None:
+    error = {
+        "kind": "diverged",
+        "message": "x",
+        "epoch": 3,
+        "step": 120,
+        "loss": 1.5,
+        "flag": True,
+        "big": 10**400,
+    }
+    outcome = read_outcome(ended_run(tmp_path, error=error, returncode=3))
+    assert (outcome.epoch, outcome.step) == (3, 120)
+    assert outcome.numbers == {"epoch": 3.0, "step": 120.0, "loss": 1.5}
+
+
+def test_a_training_that_was_ready_when_asked_to_stop_keeps_its_score(tmp_path: Path) -> None:
+    ended_run(tmp_path, ended="stop_request", metrics={"val_mse": 0.5})
+    assert read_outcome(tmp_path).status is Status.OK
+    (tmp_path / "metrics.json").unlink()
+    assert read_outcome(tmp_path).status is Status.STOPPED
+
+
+def test_the_last_line_of_the_log_explains_a_silent_crash(tmp_path: Path) -> None:
+    (tmp_path / "train.log").write_text("Traceback:\n\x1b[31mValueError: bad\x1b[0m\n\n")
+    outcome = read_outcome(ended_run(tmp_path, returncode=1))
+    assert outcome.cause == "exit code 1: ValueError: bad"
+
+
+def test_a_cause_is_one_short_printable_line(tmp_path: Path) -> None:
+    message = "a\x1b]0;title\x07\nb\0\u202e" + "c" * 5000
+    outcome = read_outcome(ended_run(tmp_path, error={"kind": "crash", "message": message}, returncode=1))
+    assert outcome.cause is not None
+    assert outcome.cause.startswith("a bccc")
+    assert outcome.cause.isprintable()
+    assert len(outcome.cause) == 200
+
+
+@pytest.mark.parametrize(
+    "error", ["", "[1]", "{", '{"kind": []}', '{"kind": "oom_gpu", "message": {}}', NESTED]
+)
+def test_a_damaged_error_file_is_no_second_error(tmp_path: Path, error: str) -> None:
+    outcome = read_outcome(ended_run(tmp_path, error=error, returncode=3))
+    assert outcome.status is Status.DIVERGED
+
+
+def test_nothing_started_or_nothing_left_is_missing(tmp_path: Path) -> None:
+    assert read_outcome(tmp_path).status is Status.MISSING
+    gone = read_outcome(tmp_path / "run_0001")
+    assert (gone.status, gone.cause, gone.attempt) == (Status.MISSING, "its folder is gone", 0)
+
+
+def process_record(attempt: int) -> dict[str, Any]:
+    return {"schema": 1, "attempt": attempt, "supervisor": identify(os.getpid())._asdict()}
+
+
+def test_begun_without_an_end_is_lost(tmp_path: Path) -> None:
+    write(tmp_path / "proc.json", process_record(2))
+    write(tmp_path / "history.json", {"epochs": [{"epoch": 7}]})
+    write(tmp_path / "metrics.json", {"val_mse": 0.1})
+    outcome = read_outcome(tmp_path)
+    assert (outcome.status, outcome.attempt, outcome.epoch) == (Status.LOST, 2, 7)
+
+
+def test_the_end_of_an_earlier_attempt_says_nothing_about_the_latest(tmp_path: Path) -> None:
+    ended_run(tmp_path, metrics={"val_mse": 0.1})
+    write(tmp_path / "proc.json", process_record(2))
+    assert (read_outcome(tmp_path).status, read_outcome(tmp_path).attempt) == (Status.LOST, 2)
+    write(tmp_path / "proc.json", process_record(1))
+    assert read_outcome(tmp_path).status is Status.OK
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"attempt": "1"}', '{"attempt": true}', "\0" * 9, NESTED]
+)
+def test_a_damaged_exit_record_is_lost(tmp_path: Path, content: str) -> None:
+    write(tmp_path / "proc.json", process_record(1))
+    write(tmp_path / "exit.json", content)
+    outcome = read_outcome(tmp_path)
+    assert (outcome.status, outcome.attempt) == (Status.LOST, 1)
+    assert "exit.json is damaged" in (outcome.cause or "")
+
+
+@pytest.mark.parametrize(
+    "fields", [{"ended": [], "returncode": 0}, {"ended": "exited", "returncode": "0"}, {"wall_s": "x"}]
+)
+def test_foreign_values_in_an_exit_record_are_never_a_success_nor_a_crash_of_ours(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    write(tmp_path / "exit.json", {"attempt": 1, **fields})
+    write(tmp_path / "metrics.json", {"val_mse": 0.1})
+    assert read_outcome(tmp_path).status is Status.FAILED
+
+
+def test_the_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="schema 2"):
+        read_outcome(ended_run(tmp_path, schema=2, metrics={"val_mse": 0.1}))
+
+
+def test_a_run_that_still_trains_has_no_outcome(tmp_path: Path) -> None:
+    write(tmp_path / "proc.json", process_record(1))
+    with held_lock(tmp_path):
+        assert is_alive(tmp_path)
+        with pytest.raises(StateError, match="still training"):
+            read_outcome(tmp_path)
+    assert not is_alive(tmp_path)
+    assert read_outcome(tmp_path).status is Status.LOST
+
+
+def test_an_end_on_record_counts_although_the_supervisor_is_still_leaving(tmp_path: Path) -> None:
+    ended_run(tmp_path, metrics={"val_mse": 0.1})
+    with held_lock(tmp_path):
+        assert read_outcome(tmp_path).status is Status.OK
+
+
+def test_a_lock_that_cannot_be_read_is_told_in_our_own_words(tmp_path: Path) -> None:
+    loop = tmp_path / "run.lock"
+    loop.symlink_to(loop)
+    with pytest.raises(NasError, match="cannot tell whether"):
+        is_alive(tmp_path)
+
+
+def test_log_tail_is_plain_text(tmp_path: Path) -> None:
+    lines = [
+        b"first",
+        b"\x1b[1;31mred\x1b[0m\x07",
+        b"10%\r50%\r100%",
+        b"\xff\xfe\0bin",
+        b"",
+        "зависло".encode(),
+        b"x" * 9000,
+    ]
+    (tmp_path / "train.log").write_bytes(b"\n".join(lines))
+    tail = log_tail(tmp_path, lines=5).split("\n")
+    assert tail[:4] == ["red", "100%", "\ufffd\ufffdbin", "зависло"]
+    assert tail[4].startswith("xxx")
+    assert len(tail[4]) == 400
+    assert log_tail(tmp_path, lines=1) == tail[4]
+
+
+def test_log_tail_reads_the_end_of_a_large_log_only(tmp_path: Path) -> None:
+    with open(tmp_path / "train.log", "wb") as file:
+        file.truncate(2**33)
+        file.seek(0, 2)
+        file.write(b"\nthe end\n")
+    assert log_tail(tmp_path, lines=1) == "the end"
+
+
+def test_without_a_log_the_tail_is_empty(tmp_path: Path) -> None:
+    assert log_tail(tmp_path) == ""
+    assert log_tail(tmp_path / "gone") == ""
+    os.mkfifo(tmp_path / "train.log")
+    answer: list[str] = []
+    reader = threading.Thread(target=lambda: answer.append(log_tail(tmp_path)), daemon=True)
+    reader.start()
+    reader.join(timeout=5)
+    assert answer == [""], "a FIFO must not block the reader"
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"time_limit_s": 0}, {"time_limit_s": float("nan")}, {"time_limit_s": 1, "silence_limit_s": -1},
+     {"time_limit_s": 1, "memory_limit_mb": 0}, {"time_limit_s": 1, "grace_s": float("inf")}],
+)  # fmt: skip
+def test_a_job_without_sensible_limits_is_refused(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="must be a finite number"):
+        Job(command=("true",), **limits)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="needs a command"):
+        Job(command=(), time_limit_s=1)

@@ -1,0 +1,193 @@
+"""What every sequence family promises, checked on every entry of the registry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas_system.model import MODELS
+from nas_system.space import FAMILIES, SeriesShape
+
+torch.set_num_threads(1)
+
+SMALL: dict[str, dict[str, Any]] = {
+    "informer": {"d_model": 16, "n_heads": 2, "d_ff": 16, "label_len": 12, "factor": 2, "dropout": 0.2},
+    "linear": {},
+}
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    *[(family, {}) for family in MODELS],
+    ("informer", {"normalization": "none", "linear_path": False}),
+    ("informer", {"normalization": "revin", "attention": "full"}),
+    ("informer", {"normalization": "mean", "mix": False, "distil": False, "d_layers": 2}),
+    ("informer", {"embed": "fixed"}),
+    ("informer", {"embed": "learned", "activation": "relu"}),
+    ("linear", {"normalization": "none"}),
+    ("linear", {"normalization": "mean", "decomposition": True, "kernel": 5}),
+    ("linear", {"normalization": "revin", "decomposition": True, "individual": True, "kernel": 5}),
+]
+SHAPES = {
+    "several targets": SeriesShape(seq_len=30, pred_len=7, n_inputs=5, target_columns=(3, 1)),
+    "one step ahead": SeriesShape(seq_len=30, pred_len=1, n_inputs=5, target_columns=(4,)),
+    "one channel": SeriesShape(seq_len=30, pred_len=7, n_inputs=1, target_columns=(0,)),
+}
+
+variants = pytest.mark.parametrize(
+    ("family", "changes"), VARIANTS, ids=[f"{family} {changes}" for family, changes in VARIANTS]
+)
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+
+
+def build(family: str, changes: dict[str, Any], shape: SeriesShape, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return MODELS[family](FAMILIES[family](**SMALL.get(family, {}) | changes), shape)
+
+
+def random_windows(shape: SeriesShape, changes: dict[str, Any], batch: int = 4) -> list[Tensor]:
+    """x, x_mark, y_mark as the data path makes them."""
+    generator = torch.Generator().manual_seed(1)
+
+    def marks(length: int) -> Tensor:
+        if changes.get("embed", "timeF") == "timeF":
+            return torch.rand(batch, length, shape.n_marks, generator=generator) - 0.5
+        return torch.randint(1, 7, (batch, length, shape.n_marks), generator=generator)
+
+    x = torch.randn(batch, shape.seq_len, shape.n_inputs, generator=generator).cumsum(1)
+    return [x, marks(shape.seq_len), marks(shape.pred_len)]
+
+
+def test_every_family_of_the_space_has_a_model() -> None:
+    assert MODELS.keys() == FAMILIES.keys()
+
+
+@variants
+@shapes
+def test_forecast_has_one_row_per_step_and_one_column_per_target(
+    family: str, changes: dict[str, Any], shape: SeriesShape
+) -> None:
+    out = build(family, changes, shape)(*random_windows(shape, changes))
+    assert out.shape == (4, shape.pred_len, shape.n_targets)
+    assert out.isfinite().all()
+
+
+@variants
+@shapes
+def test_a_gradient_reaches_every_parameter(family: str, changes: dict[str, Any], shape: SeriesShape) -> None:
+    model = build(family, changes, shape)
+    model(*random_windows(shape, changes)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # Adding one number to all scores of a query changes no softmax: this gradient is zero by nature.
+        assert "key_projection.bias" in name or parameter.grad.abs().sum() > 0, name
+
+
+@variants
+def test_a_window_does_not_influence_its_neighbours(family: str, changes: dict[str, Any]) -> None:
+    shape = SHAPES["several targets"]
+    model = build(family, changes, shape).eval()
+    inputs = random_windows(shape, changes)
+    inputs[0].requires_grad_()
+    out = model(*inputs)
+    (gradient,) = torch.autograd.grad(out[1].sum(), inputs[0])
+    assert gradient[1].abs().sum() > 0
+    assert gradient[[0, 2, 3]].abs().sum() == 0
+    alone = model(*(part[1:2] for part in inputs))
+    torch.testing.assert_close(alone, out[1:2], atol=1e-5, rtol=1e-5)
+
+
+@variants
+def test_evaluation_is_deterministic_and_leaves_the_random_state_alone(
+    family: str, changes: dict[str, Any]
+) -> None:
+    shape = SHAPES["several targets"]
+    model = build(family, changes, shape).eval()
+    inputs = random_windows(shape, changes)
+    state = torch.get_rng_state()
+    first = model(*inputs)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(99)
+    assert torch.equal(model(*inputs), first)
+
+
+@variants
+def test_training_follows_the_global_seed(family: str, changes: dict[str, Any]) -> None:
+    shape = SHAPES["several targets"]
+    inputs = random_windows(shape, changes)
+    outputs = []
+    for seed in (5, 5, 6):
+        model = build(family, changes, shape)
+        torch.manual_seed(seed)
+        outputs.append(model(*inputs))
+    assert torch.equal(outputs[0], outputs[1])
+    if family != "linear":
+        assert not torch.equal(outputs[0], outputs[2])
+
+
+@variants
+def test_state_dict_makes_another_instance_the_same_model(family: str, changes: dict[str, Any]) -> None:
+    shape = SHAPES["several targets"]
+    trained, fresh = build(family, changes, shape), build(family, changes, shape, seed=1).eval()
+    inputs = random_windows(shape, changes)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.01)
+    trained(*inputs).square().mean().backward()
+    optimizer.step()
+    trained.eval()
+    assert not torch.equal(trained(*inputs), fresh(*inputs))
+    fresh.load_state_dict(trained.state_dict())
+    assert torch.equal(trained(*inputs), fresh(*inputs))
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_one_batch_can_be_learned_by_heart(family: str) -> None:
+    shape = SeriesShape(seq_len=30, pred_len=3, n_inputs=2, target_columns=(1,))
+    changes = {"dropout": 0.0} if family == "informer" else {}
+    model = build(family, changes, shape)
+    inputs = random_windows(shape, changes)
+    target = inputs[0][:, -1:, 1:] + torch.randn(4, 3, 1, generator=torch.Generator().manual_seed(2))
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = (model(*inputs) - target).square().mean()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01
+
+
+@variants
+def test_a_constant_series_gives_numbers_and_gradients_that_are_numbers(
+    family: str, changes: dict[str, Any]
+) -> None:
+    shape = SHAPES["several targets"]
+    model = build(family, changes, shape)
+    inputs = random_windows(shape, changes)
+    out = model(torch.full_like(inputs[0], 3.0), *inputs[1:])
+    out.square().sum().backward()
+    assert out.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@variants
+def test_no_tensor_is_left_on_the_model_by_a_forecast(family: str, changes: dict[str, Any]) -> None:
+    shape = SHAPES["several targets"]
+    model = build(family, changes, shape)
+    before = {name: set(vars(module)) for name, module in model.named_modules()}
+    model(*random_windows(shape, changes))
+    assert {name: set(vars(module)) for name, module in model.named_modules()} == before
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_bfloat16_autocast_trains(family: str) -> None:
+    shape = SHAPES["several targets"]
+    model = build(family, {}, shape)
+    exact = build(family, {}, shape).eval()
+    inputs = random_windows(shape, {})
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(*inputs)
+    out.float().square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.eval()(*inputs).float()
+    torch.testing.assert_close(rough, exact(*inputs), atol=0.25, rtol=0.05)

@@ -1,0 +1,46 @@
+"""Progress alone decides what is best and when patience has run out."""
+
+import math
+
+from nas_system.training.progress import Progress
+
+
+def test_patience_counts_epochs_without_a_new_minimum():
+    progress = Progress(patience=2)
+    assert [progress.update(value, epoch) for epoch, value in enumerate([3.0, 2.0, 2.5, 1.9])] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert (progress.best, progress.best_epoch, progress.exhausted) == (1.9, 3, False)
+    progress.update(2.0, 4)
+    assert not progress.exhausted
+    progress.update(1.95, 5)
+    assert progress.exhausted
+
+
+def test_a_tiny_gain_is_a_new_best_but_not_progress():
+    progress = Progress(patience=1, min_relative_gain=0.005)
+    progress.update(1.0, 0)
+    assert progress.update(0.999, 1)
+    assert progress.exhausted
+    assert progress.reference == 1.0
+
+
+def test_the_relative_gain_also_works_below_zero():
+    progress = Progress(patience=1, min_relative_gain=0.005)
+    progress.update(-1.0, 0)
+    progress.update(-0.999, 1)
+    assert progress.exhausted
+    progress.update(-1.01, 2)
+    assert not progress.exhausted
+
+
+def test_state_survives_a_round_trip():
+    progress = Progress(patience=3)
+    assert math.isinf(progress.best)
+    progress.update(1.0, 0)
+    other = Progress()
+    other.load_state_dict(progress.state_dict())
+    assert other == progress
