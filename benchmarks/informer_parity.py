@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +81,11 @@ def difference(path: Path) -> float:
     return float(np.abs(output.numpy() - case["output"]).max())
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> int:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("cases", nargs="+", type=Path, metavar="CASE.npz")
-    paths = parser.parse_args().cases
+    paths = parser.parse_args(arguments).cases
     try:
         found = {str(path): difference(path) for path in paths}
     except ConfigError as error:

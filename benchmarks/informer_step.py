@@ -77,7 +77,8 @@ def median_ms(steps: dict[str, Step], repeats: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("--reference", type=Path, help="a checkout of Informer2020")
     parser.add_argument("--repeats", type=int, default=7, help="steps of each kind (default 7)")
     options = parser.parse_args()

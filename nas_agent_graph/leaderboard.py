@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_agent_graph.terminal import Column, Line, cut, finite, printable, table, wrapped
+from nas_agent_graph.terminal import Column, Line, finite, printable, table, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 
 LIMIT = 15
@@ -20,6 +20,7 @@ LIMIT = 15
 _ROOM_FOR_CHANGES = 24
 """Columns that have to be left over for the changes to be shown at all."""
 _FEWEST_FAILURES = 3
+TEST_HEADER = "test (not used by the search)"
 
 Changes = Callable[[str], str]
 """run id -> its changes against its parent in a few words; asked only for the rows that are shown."""
@@ -141,7 +142,7 @@ def _scores(
         result.append(line)
         previous = row.rank
     hidden = len(rows) - previous
-    result += _gap(hidden, f", the worst {rows[-1].val_mse:.5f}" if hidden > 0 else "")
+    result += _gap(hidden, f", the worst {_score(rows[-1].val_mse)}" if hidden > 0 else "")
     if len(shown) < len(rows):
         runs = sum(row.run is not None for row in rows)
         result.append(Line(f"    --limit {runs} shows all", "dim"))
@@ -180,21 +181,26 @@ def _columns(
     columns = [
         Column("#", [str(row.rank) for row in rows], ">"),
         Column("  run", [f"{_mark(row.run, champion)} {row.name}" for row in rows], gap=1, least=10),
-        Column("family", [printable(run.family or "?", 40) if run else "reference" for run in runs], least=9),
-        Column("val_mse", [f"{row.val_mse:.5f}" for row in rows], ">"),
+        Column(
+            "family",
+            [printable(run.family or "?", 40) if run else "reference" for run in runs],
+            least=9,
+            drop=1,
+        ),
+        Column("val_mse", [_score(row.val_mse) for row in rows], ">"),
     ]
     if best is not None:
         deltas = [row.val_mse - best for row in rows]
         own = [row.run is not None and row.run is champion for row in rows]
-        cells = ["" if o else f"{delta:+.5f}" for o, delta in zip(own, deltas, strict=True)]
-        columns.append(Column("delta", cells, ">"))
+        cells = ["" if o else _score(delta, "+") for o, delta in zip(own, deltas, strict=True)]
+        columns.append(Column("delta", cells, ">", drop=2))
         if noise:
             cells = ["" if o else _in_noise(delta / noise) for o, delta in zip(own, deltas, strict=True)]
-            columns.append(Column("noise", cells, ">"))
+            columns.append(Column("noise", cells, ">", drop=3))
     columns += [
-        Column("mse", [_score(row.test_mse) for row in rows], ">", over="test (not used by the search)"),
-        Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=2),
-        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], ">", drop=1),
+        Column("mse", [_score(row.test_mse) for row in rows], ">", drop=4, over=TEST_HEADER),
+        Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=6),
+        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], ">", drop=5),
     ]
     taken = sum(column.natural + column.gap for column in columns)
     if width - taken >= _ROOM_FOR_CHANGES:
@@ -221,7 +227,7 @@ def _failed(failures: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
             Column("  run", [f"  {run.run_id}" for run in latest]),
             Column("end", [printable(run.status, 20) for run in latest]),
             Column("family", [printable(run.family or "?", 40) for run in latest], least=8, drop=1),
-            Column("cause", [printable(run.cause or "no finite score") for run in latest], least=20),
+            Column("cause", [printable(run.cause or "no finite score") for run in latest], least=12),
         ],
         ["red"] * len(latest),
         width,
@@ -274,12 +280,14 @@ def sealed_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
     return text + (f" (there: {others})" if others else "")
 
 
-def _score(value: float | None) -> str:
-    return "" if value is None else f"{value:.5f}"
+def _score(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return ""
+    return f"{value:{sign}.5f}" if abs(value) < 1000 else f"{value:{sign}.2e}"
 
 
 def _in_noise(ratio: float) -> str:
-    return f"{ratio:+.1f}" if abs(ratio) < 100 else cut(f"{ratio:+.0f}", 9)
+    return f"{ratio:+.1f}" if abs(ratio) < 10_000 else f"{ratio:+.0e}"
 
 
 def _seconds(seconds: float | None) -> str:

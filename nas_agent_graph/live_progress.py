@@ -16,7 +16,7 @@ from rich.text import Text
 from nas_agent_graph.context import Limits, Proposal
 from nas_agent_graph.leaderboard import data_lines
 from nas_agent_graph.progress import Watch, noise_in_words, verdict_in_words
-from nas_agent_graph.terminal import cut, duration, printable, sparkline
+from nas_agent_graph.terminal import Column, cut, duration, printable, sparkline, table
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space import RunConfig
 
@@ -124,14 +124,16 @@ class LiveProgress:
 
     def _yardsticks(self) -> RenderableType:
         """The scores that count: this run's, the champion's, and the reference rows'."""
-        watch, width = self._watch, max(self._console.width - 40, 8)
+        watch, width = self._watch, max(self._console.width - 52, 8)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis")
         known = [score for score in watch.scores if score is not None]
         if known:
-            curve = Text(sparkline(watch.scores, width), style="cyan")
+            best = watch.champion.val_mse if watch.champion else None
+            against = "" if best is None else f"  {min(known) - best:+.5f} to the best"
+            curve = Text(sparkline(watch.scores, width) + against, style="cyan")
             grid.add_row("  this run", f"{min(known):.5f}", curve)
         if watch.champion is not None and watch.champion.val_mse is not None:
             name = f"  best, {watch.champion.run_id}"
@@ -145,15 +147,20 @@ class LiveProgress:
         runs = list(self._watch.recent)[-LAST_RUNS:]
         if not runs:
             return []
-        grid = Table.grid(padding=(0, 2))
-        for _ in range(4):
-            grid.add_column(no_wrap=True, overflow="ellipsis")
-        for run in runs:
-            failed = run.status != "OK" or run.val_mse is None
-            score = printable(run.status, 20) if failed else f"{run.val_mse:.5f}"
-            word = "accepted" if run.accepted else "not accepted"
-            word = printable(run.cause or "", 120) if failed else word
-            style = "red" if failed else "green" if run.accepted else ""
-            cells = (f"  {run.run_id}", score, printable(run.family or "?", 20), word)
-            grid.add_row(*(Text(cell, style=style) for cell in cells))
-        return [Text("last runs", style="dim"), grid]
+        rows = [_in_words(run) for run in runs]
+        columns = [
+            Column("last runs", [f"  {run.run_id}" for run in runs]),
+            Column("val_mse", [score for score, _, _ in rows]),
+            Column("family", [printable(run.family or "?", 20) for run in runs]),
+            Column("", [words for _, words, _ in rows], least=12),
+        ]
+        lines = table(columns, [style for _, _, style in rows], self._console.width)
+        return [Text(line.text, style=line.style) for line in lines]
+
+
+def _in_words(run: RunInfo) -> tuple[str, str, str]:
+    """Score, verdict and style of a finished run."""
+    if run.status != "OK" or run.val_mse is None:
+        return printable(run.status, 20), printable(run.cause or ""), "red"
+    words, style = ("accepted", "green") if run.accepted else ("not accepted", "")
+    return f"{run.val_mse:.5f}", words, style

@@ -94,7 +94,9 @@ def cut(text: str, width: int) -> str:
 
 def wrapped(text: str, width: int, *, style: str = "", indent: int = 0) -> list[Line]:
     """A paragraph; lines after the first are indented."""
-    return [Line(line, style) for line in textwrap.wrap(text, width, subsequent_indent=" " * indent)]
+    # An option such as --max-runs is one word.
+    lines = textwrap.wrap(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+    return [Line(line, style) for line in lines]
 
 
 def printable(text: Any, limit: int = 300) -> str:

@@ -39,7 +39,7 @@ training = {
     # One of: optim.Adam, optim.AdamW, optim.SGD.
     "optimizer_class": optim.Adam,
     "optimizer_params": {
-        "lr": 0.001,                # Learning rate at the start.
+        "lr": 0.0005,               # Learning rate at the start.
         "weight_decay": 0.0,        # L2 penalty (adam, sgd) or decoupled decay (adamw).
     },
     # Training loss; the score is the mean squared error whatever is chosen here.
@@ -53,8 +53,8 @@ training = {
         "T_max": None,              # Cosine: epochs until the lowest rate; None takes max_epochs.
         "eta_min": 0.0,             # Cosine: the lowest rate.
     },
-    "max_epochs": 4,                # Most epochs a training may take.
-    "patience": 2,                  # Epochs without a better validation score before the training ends.
+    "max_epochs": 3,                # Most epochs a training may take.
+    "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
 }
 

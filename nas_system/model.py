@@ -96,7 +96,9 @@ def _run_config(config: Config) -> RunConfig:
     # How it is trained does not shape the model; a config.py may hold classes there.
     plain = {name: parts[name] for name in ("model", "data", "task") if name in parts}
     plain = plain or {"model": dict(parts)}
-    plain["model"] = {"family": "informer", **plain.get("model", {})}
+    part = plain.setdefault("model", {})
+    if isinstance(part, Mapping):
+        plain["model"] = {"family": "informer", **part}
     try:
         return config_from_plain(plain)
     except ValidationError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -94,7 +93,7 @@ class TrainingJob:
 
         def after_step() -> None:
             if not first_step:
-                first_step.append(seconds_since_process_start())
+                first_step.append(time.time())
             self.stop()
 
         if self.resume:
@@ -119,7 +118,7 @@ class TrainingJob:
         }
         callbacks: list[Any] = [
             best,
-            HistoryFile(lambda history: save_history(self.paths.folder, history)),
+            HistoryFile(self._write_history),
             LastCheckpoint(self.paths.last, canonical_key(config)),
         ]
         if self.time_limit_s is not None:
@@ -149,10 +148,24 @@ class TrainingJob:
                 "epochs": len(engine.history),
                 "steps": engine.steps,
                 "reason": reason,
-                "startup_sec": round(first_step[0], 3) if first_step else None,
+                "first_step_at": first_step[0] if first_step else None,
                 "peak_memory_mb": round(peak_memory_mb(device), 1),
                 "checkpoint_sha256": best.sha256,
             },
+        )
+        print(
+            f"{reason}: best epoch {record.epoch + 1}, val_mse {record.val['mse']:.5f}, "
+            f"test_mse {test['mse']:.5f}; everything is in {self.paths.folder}",
+            flush=True,
+        )
+
+    def _write_history(self, history: dict[str, Any]) -> None:
+        save_history(self.paths.folder, history)
+        last = history["epochs"][-1]
+        print(
+            f"epoch {last['epoch'] + 1}/{self.config.training.max_epochs}  train_mse {last['train_mse']:.5f}  "
+            f"val_mse {last['val_mse']:.5f}  lr {last['lr']:.2e}  {last['seconds']:.1f} s",
+            flush=True,
         )
 
     def _draw(self, engine: Engine, windows: Any, model: torch.nn.Module) -> None:
@@ -221,13 +234,3 @@ def _resume(engine: Engine, best: BestCheckpoint, last: Path, config: RunConfig)
     engine.load_state_dict(state)
     best.resume()
     print(f"resumed after epoch {len(engine.history) - 1}", flush=True)
-
-
-def seconds_since_process_start() -> float:
-    """Age of this process in seconds, the interpreter's own start included (Linux; elsewhere since import)."""
-    try:
-        with open("/proc/self/stat") as file:
-            ticks = int(file.read().rsplit(")", 1)[1].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, AttributeError):
-        return time.process_time()

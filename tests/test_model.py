@@ -82,7 +82,7 @@ def test_columns_that_are_not_etth1s_need_a_shape() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        {"model": {"d_model": 64, "dropout": 0.1}, "training": {"optimizer_class": torch.optim.Adam}, "seed": 1},
+        {"model": {"d_model": 64}, "training": {"optimizer_class": torch.optim.Adam}, "seed": 1},
         {"model": {"family": "informer", "d_model": 64}, "data": {"batch_size": 16}},
         {"d_model": 64},
     ],

@@ -40,10 +40,6 @@ class CappedLog:
             else:
                 self._append(data)
 
-    def free_space(self) -> None:
-        """Give all but the head back to the file system."""
-        os.ftruncate(self._descriptor, min(self._size, self._head))
-
     def close(self) -> None:
         os.close(self._descriptor)
 

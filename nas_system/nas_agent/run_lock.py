@@ -35,6 +35,9 @@ SCHEMA_VERSION = 1
 
 _TRIES = 6
 _PAUSE_S = 0.02
+_HOLDER_BYTES = 4096
+_RESERVE_BYTES = 8192
+"""Disk space that the lock file keeps, so that the end of a run can be recorded on a full disk."""
 _LARGEST_RECORD_BYTES = 16 * 2**20
 
 
@@ -69,6 +72,12 @@ def is_own_lock(run_dir: Path, descriptor: int) -> bool:
     except OSError:
         return False
     return os.path.samestat(there, os.fstat(descriptor))
+
+
+def free_reserve(descriptor: int) -> None:
+    """Give back the disk space that the lock file keeps for recording the end."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, _HOLDER_BYTES)
 
 
 def is_alive(run_dir: Path) -> bool:
@@ -173,21 +182,20 @@ def _look(run_dir: Path) -> tuple[bool, ProcessId | None]:
 
 
 def _unknown(run_dir: Path, error: OSError) -> StateError:
-    return StateError(
-        f"cannot tell whether {run_dir} is running ({error.strerror}): check its permissions"
-    )
+    return StateError(f"cannot tell whether {run_dir} is running ({error.strerror}): check its permissions")
 
 
 def _write_holder(descriptor: int) -> None:
-    os.ftruncate(descriptor, 0)
-    # Told for people and for finding orphans; a full disk must not stop a run for it.
+    # For finding orphans; blanks after it are the reserve. A full disk must not stop a run for it.
+    text = json.dumps(identify(os.getpid())._asdict()).ljust(_HOLDER_BYTES + _RESERVE_BYTES)
     with contextlib.suppress(OSError):
-        os.pwrite(descriptor, json.dumps(identify(os.getpid())._asdict()).encode(), 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
 
 
 def _read_holder(descriptor: int) -> ProcessId | None:
     try:
-        return process_id_from_json(json.loads(os.pread(descriptor, 4096, 0)))
+        return process_id_from_json(json.loads(os.pread(descriptor, _HOLDER_BYTES, 0)))
     except (OSError, ValueError):
         return None
 

@@ -37,6 +37,7 @@ from nas_system.nas_agent.run_lock import (
     TRAIN_LOG,
     acquire_run_lock,
     attempt_in,
+    free_reserve,
     is_own_lock,
     read_record,
 )
@@ -85,7 +86,8 @@ class Supervisor:
             self.ended = "cannot_start"
             log.write(f"cannot start the training: {error}\n".encode(errors="replace"))
             return self._record_end(self._exit_record(None, log, str(error)), log)
-        self._write_process_record(training)
+        with contextlib.suppress(OSError):  # the disk is full already; the first record is enough to go on
+            self._write_process_record(training)
         self._watch(training, log)
         record = self._exit_record(training, log, None)
         return self._record_end(record, log)
@@ -209,11 +211,8 @@ class Supervisor:
             print(f"{self.run_dir} was deleted while its training ran", file=sys.stderr)
             return NOT_RECORDED
         record["disk_free_mb"] = _disk_free_mb(self.run_dir)
-        try:
-            write_json(self.run_dir / EXIT_FILE, record)
-        except OSError:  # a full disk: how the run ended is worth more than the middle of its log
-            log.free_space()
-            write_json(self.run_dir / EXIT_FILE, record)
+        free_reserve(self.lock)
+        write_json(self.run_dir / EXIT_FILE, record)
         log.close()
         return RECORDED
 

@@ -272,16 +272,21 @@ def test_writing_replaces_the_file_whole(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------- named configurations
 
 
+REGENERATE = (
+    'python -c "from nas_system.nas_agent.config_file import named_config, write_config; '
+    "write_config('nas_system/config.py', named_config('informer'))\""
+)
+
+
 def test_the_default_configuration_is_the_informers() -> None:
-    """Mend with: write_config("nas_system/config.py", named_config("informer"))"""
-    default = read_config(PACKAGE / "config.py")
-    family = family_default("informer")
-    assert (canonical_key(default), default.seed, default.task) == (
-        canonical_key(family),
-        family.seed,
-        family.task,
-    )
-    assert (PACKAGE / "config.py").read_text() == render_config(family)
+    default, family = read_config(PACKAGE / "config.py"), family_default("informer")
+    assert canonical_key(default) == canonical_key(family), f"config.py is not up to date; {REGENERATE}"
+    assert (default.seed, default.task) == (family.seed, family.task)
+
+
+def test_the_comments_of_the_default_configuration_are_the_fields_own() -> None:
+    text = (PACKAGE / "config.py").read_text(encoding="utf-8")
+    assert text == render_config(family_default("informer")), f"config.py is not up to date; {REGENERATE}"
 
 
 def test_the_original_sizes_are_kept_for_comparison(tmp_path: Path) -> None:

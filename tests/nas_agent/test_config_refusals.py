@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.config_file import LARGEST_FILE, parse_config, read_config, render_config
-from nas_system.space import RunConfig, family_default
+from nas_system.space import RunConfig, TrainingConfig, family_default
 
 HEAD = "import torch.optim as optim\nimport torch.nn as nn\n"
 REST = "\nmodel = {}\ntraining = {}\n"
@@ -190,7 +190,7 @@ def test_a_doubtful_escape_is_not_worth_a_warning(tmp_path: Path) -> None:
 
 def test_a_message_names_the_line_of_the_fault(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
-    text = render_config(family_default("informer"))
+    text = render_config(RunConfig(training=TrainingConfig(lr=0.001)))
     line = next(n for n, row in enumerate(text.splitlines(), 1) if '"lr"' in row)
     path.write_text(text.replace('"lr": 0.001', '"lr": 7.0'))
     with pytest.raises(

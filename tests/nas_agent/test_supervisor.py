@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -369,6 +370,25 @@ def test_a_file_system_that_refuses_writes_costs_the_log_and_not_the_training(tm
     assert (record["ended"], record["returncode"]) == ("exited", 0)
     assert record["log_bytes"] == 3000 * 100 + 4
     assert record["log_bytes_unwritable"] > 0
+
+
+ON_A_SMALL_DISK = 'mount -t tmpfs -o size=128k none "$1" && cd "$1" && shift && { "$@"; cat exit.json; }'
+
+
+@pytest.mark.parametrize(
+    "fill", ["f = open('model', 'wb', 0)\nwhile True: f.write(bytes(999))", "while True: print('x' * 99)"]
+)
+def test_a_full_disk_is_recorded_on_that_disk(tmp_path: Path, fill: str) -> None:
+    trial = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run(trial, capture_output=True).returncode != 0:
+        pytest.skip("needs a mount namespace for a disk of its own")
+    supervisor = [sys.executable, "-m", "nas_system.nas_agent.supervisor", ".", "--attempt", "1"]
+    supervisor += ["--time-limit", "1", "--", sys.executable, "-S", "-u", "-c", fill]
+    command = ["unshare", "-rm", "sh", "-c", ON_A_SMALL_DISK, "sh", str(tmp_path), *supervisor]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=20, check=False)
+    record = json.loads(done.stdout)
+    assert record["ended"] == ("exited" if "model" in fill else "time_limit")
+    assert record["disk_free_mb"] < 0.01
 
 
 def test_another_process_with_the_same_pid_is_not_taken_for_ours(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ def test_mix_reads_heads_and_steps_interleaved() -> None:
 
 def test_asking_for_the_last_steps_gives_the_end_of_all_steps() -> None:
     torch.manual_seed(0)
-    layer = AttentionLayer(ProbSparseAttention(L, factor=2, masked=True), d_model=12, n_heads=3, mix=True).eval()
+    inner = ProbSparseAttention(L, factor=2, masked=True)
+    layer = AttentionLayer(inner, d_model=12, n_heads=3, mix=True).eval()
     x = torch.randn(2, L, 12)
     torch.testing.assert_close(layer(x, x, n_last=4), layer(x, x)[:, -4:])
 

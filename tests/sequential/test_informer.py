@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -123,8 +123,10 @@ def test_parameter_counts_are_the_published_models(arguments: dict[str, Any], co
 
 @pytest.mark.parametrize(
     ("freq", "embed", "n_marks"),
-    [("h", "timeF", 4), ("t", "timeF", 5), ("s", "timeF", 6), ("m", "timeF", 1), ("a", "timeF", 1)]
-    + [("w", "timeF", 2), ("d", "timeF", 3), ("b", "timeF", 3), ("h", "fixed", 4), ("t", "learned", 5)],
+    [
+        *[("h", "timeF", 4), ("t", "timeF", 5), ("s", "timeF", 6), ("m", "timeF", 1), ("a", "timeF", 1)],
+        *[("w", "timeF", 2), ("d", "timeF", 3), ("b", "timeF", 3), ("h", "fixed", 4), ("t", "learned", 5)],
+    ],
 )
 def test_every_frequency_reads_its_own_number_of_marks(freq: str, embed: Any, n_marks: int) -> None:
     core = InformerCore(**SIZES, c_out=1, d_model=8, n_heads=2, d_ff=8, embed=embed, freq=freq).eval()
@@ -198,25 +200,43 @@ def test_last_layer_of_the_decoder_goes_on_with_the_forecast_steps_alone() -> No
 # --- the command -----------------------------------------------------------------------------
 
 
-def parity(*cases: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "benchmarks" / "informer_parity.py"), *map(str, cases)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+def parity_command() -> ModuleType:
+    spec = spec_from_file_location("informer_parity", ROOT / "benchmarks" / "informer_parity.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_parity_command_says_equal_and_different_and_unreadable(tmp_path: Path) -> None:
-    good = parity(*RECORDED)
-    assert good.returncode == 0, good.stderr
-    assert json.loads(good.stdout.splitlines()[-1])["equal"] is True
+def test_parity_command_finds_the_recorded_cases_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity_command().main([str(path) for path in RECORDED]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["equal"] is True
 
-    with np.load(RECORDED[0]) as file:
-        case = {name: file[name] for name in file.files}
-    np.savez(tmp_path / "off.npz", **case | {"output": case["output"] + 2e-4})
-    different = parity(RECORDED[1], tmp_path / "off.npz")
-    assert different.returncode == 1
-    assert json.loads(different.stdout.splitlines()[-1])["equal"] is False
 
-    (tmp_path / "bad.npz").write_text("no archive")
-    unreadable = parity(tmp_path / "bad.npz")
-    assert unreadable.returncode == 2
-    assert "bad.npz" in unreadable.stderr
-    assert "Traceback" not in unreadable.stderr
+@pytest.mark.parametrize("wrong", [2e-4, float("nan")])
+def test_parity_command_fails_on_another_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: float
+) -> None:
+    _, _, case = recorded_core(RECORDED[0])
+    case["output"][0, 0, 0] += wrong
+    np.savez(tmp_path / "off.npz", **case)
+    assert parity_command().main([str(RECORDED[1]), str(tmp_path / "off.npz")]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["equal"] is False
+
+
+def test_parity_command_names_what_is_wrong_with_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, _, case = recorded_core(RECORDED[0])
+    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "torn.npz").write_bytes(RECORDED[0].read_bytes()[:5000])
+    np.savez(tmp_path / "empty.npz", x_enc=np.zeros(3))
+    np.savez(tmp_path / "config.npz", **case | {"config_json": '{"depth": 3}'})
+    np.savez(tmp_path / "short.npz", **case | {"x_dec": case["x_dec"][:, :-1]})
+    np.savez(tmp_path / "weights.npz", **{k: v for k, v in case.items() if "encoder.norm" not in k})
+    said = {"text": "not an .npz", "torn": "damaged", "empty": "lacks config_json", "config": "depth"}
+    said |= {"short": "do not fit", "weights": "encoder.norm.weight is missing", "none": "No such file"}
+    for name, words in said.items():
+        assert parity_command().main([str(tmp_path / f"{name}.npz")]) == 2, name
+        printed = capsys.readouterr().err
+        assert f"{name}.npz" in printed and words in printed

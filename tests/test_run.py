@@ -1,0 +1,348 @@
+"""The search through its front door: real processes, real trainings on a small series, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nas_system.nas_agent.agent_state import load_agent_state
+from nas_system.nas_agent.run_lock import is_alive
+
+ROWS = 700
+SHORT = """
+model: {family: linear}
+data: {features: S, seq_len: 24, batch_size: 64}
+training: {lr: 0.01, max_epochs: 2, patience: 2}
+"""
+LONG = """
+model: {family: linear}
+data: {features: S, seq_len: 24, batch_size: 4}
+training: {lr: 0.0001, scheduler: none, max_epochs: 60, patience: 60}
+"""
+TASK = ("--dataset", "series.csv", "--target", "load", "--pred-len", "6", "--base-config", "base.yaml")
+LEFT_BEHIND = (
+    "proposal.json config_used.py train.log history.json learning_curve.png predictions.png best_model.pth "
+    "metrics.json exit.json verdict.json"
+).split()
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    first = datetime(2024, 1, 1)
+    rows = ["date,load,heat"]
+    for hour in range(ROWS):
+        load = 10 + 3 * (8 <= hour % 24 < 20) + 0.01 * hour + 0.05 * ((hour * 7919) % 13 - 6)
+        rows.append(f"{first + timedelta(hours=hour)},{load:.3f},{20 - load / 3:.3f}")
+    (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "base.yaml").write_text(SHORT)
+    return tmp_path
+
+
+@pytest.fixture
+def search(run_cli, workspace):
+    def run(*arguments, **options):
+        options.setdefault("cwd", workspace)
+        return run_cli("nas_agent_graph.run", *arguments, timeout_s=100, **options)
+
+    return run
+
+
+@contextlib.contextmanager
+def running(workspace, project_root, *arguments, until, env=None):
+    """A search in the background, once `until(workspace)` holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas_agent_graph.run", *arguments],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(project_root), **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: until(workspace) or process.poll() is not None)
+        assert process.poll() is None, process.stdout.read()
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        process.stdout.close()
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def trains(run_id):
+    """Whether the run has finished an epoch and goes on."""
+    return lambda workspace: (workspace / "runs" / run_id / "history.json").exists()
+
+
+def exit_record(workspace, run_id):
+    return json.loads((workspace / "runs" / run_id / "exit.json").read_text())
+
+
+def test_a_search_ends_with_a_leaderboard_a_model_and_every_file(search, workspace, run_cli):
+    done = search(*TASK, "--max-runs", "3", "--repeat-baseline", "1")
+    assert done.returncode == 0, done.stderr
+    assert "proposer: tpe" in done.stdout
+    assert "last-value" in done.stdout
+    assert re.search(r"best model: .*runs/run_000\d/best_model.pth", done.stdout)
+    state = load_agent_state(workspace / "agent_state.json")
+    assert [run.run_id for run in state.runs] == ["run_0000", "run_0001", "run_0002"]
+    assert {run.status for run in state.runs} == {"OK"}
+    assert state.noise_runs == 2
+    assert list(state.sealed) == [state.best_run_id]
+    for run in state.runs:
+        found = {path.name for path in (workspace / "runs" / run.run_id).iterdir()}
+        assert found >= set(LEFT_BEHIND)
+        assert "last.pth" not in found
+        metrics = json.loads((workspace / "runs" / run.run_id / "metrics.json").read_text())
+        assert metrics["data"]["sha256"] == state.data["sha256"]
+        assert metrics["val_mse"] == run.val_mse
+    entry = json.dumps(state.runs[-1].model_dump())
+    assert len(entry) < 700, "an entry of agent_state.json stays small"
+
+    again = search("--max-runs", "3")
+    assert again.returncode == 0
+    assert "all 3 runs are done" in again.stdout
+
+    shown = run_cli("nas_agent_graph.show", state.best_run_id, cwd=workspace)
+    assert shown.returncode == 0
+    assert "val_mse" in shown.stdout
+
+
+def test_a_finished_search_goes_on_when_more_runs_are_allowed(search, workspace):
+    assert search(*TASK, "--max-runs", "1", "--repeat-baseline", "0").returncode == 0
+    first = load_agent_state(workspace / "agent_state.json").runs[0]
+    done = search("--max-runs", "2")
+    assert done.returncode == 0, done.stderr
+    runs = load_agent_state(workspace / "agent_state.json").runs
+    assert runs[0] == first
+    assert [run.run_id for run in runs] == ["run_0000", "run_0001"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--max-runs", "0"], "'0' is not a whole number of 1 or more"),
+        (["--max-runs", "many"], "'many' is not a whole number"),
+        (["--minutes-per-run", "-1"], "'-1' is not a number above 0"),
+        (["--workspace", "/proc/nowhere"], "cannot be written"),
+        (["--dataset", "series.csv", "--target", "lood"], "did you mean"),
+        (["--dataset", "absent.csv", "--target", "load"], "absent.csv"),
+        (["--dataset", "etth9"], "etth1"),
+        (["--task", "chess"], "forecasting"),
+        (["--proposer", "oracle", "--dataset", "series.csv", "--target", "load"], "tpe, random_search, llm"),
+        (["--proposer", "llm", "--dataset", "series.csv", "--target", "load"], "NAS_LLM_MODEL"),
+        (["--base-config", "hostile.py", "--dataset", "series.csv", "--target", "load"], "hostile.py: line 1: dict(...) is a call"),
+        (["--base-config", "nobody"], "nobody"),
+        (["--data-dir", "empty"], "ETTh1.csv"),
+        (["--target", "OT,OT"], "twice"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_trained(search, workspace, arguments, complaint):
+    (workspace / "hostile.py").write_text("model = dict(d_model=__import__('os').system('touch canary'))\n")
+    (workspace / "empty").mkdir()
+    done = search(*arguments)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert complaint in done.stderr
+    assert not list(workspace.glob("runs/run_*/exit.json"))
+    assert not (workspace / "canary").exists()
+
+
+def test_a_search_is_never_continued_with_another_task_base_or_data(search, workspace):
+    assert search(*TASK, "--max-runs", "1", "--repeat-baseline", "0").returncode == 0
+    before = (workspace / "agent_state.json").read_bytes()
+    (workspace / "other.yaml").write_text(SHORT.replace("0.01", "0.02"))
+    for arguments, complaint in [
+        (["--pred-len", "12"], "pred_len is 6, not 12"),
+        (["--target", "heat"], "targets is ('load',), not ('heat',)"),
+        (["--base-config", "other.yaml"], "another base configuration"),
+        (["--seed", "7"], "began with --seed 42, not 7"),
+    ]:
+        done = search("--max-runs", "2", *arguments)
+        assert done.returncode == 2
+        assert complaint in done.stderr
+    content = (workspace / "series.csv").read_text()
+    (workspace / "series.csv").write_text(content.replace("10.", "11."))
+    done = search("--max-runs", "2")
+    assert done.returncode == 2
+    assert "never mixes two" in done.stderr
+    assert (workspace / "agent_state.json").read_bytes() == before
+
+
+def test_ctrl_c_stops_the_training_and_the_same_command_continues(search, workspace, project_root):
+    (workspace / "base.yaml").write_text(LONG)
+    command = (*TASK, "--max-runs", "2", "--repeat-baseline", "0")
+    with running(workspace, project_root, *command, until=trains("run_0000")) as process:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert "the same command continues" in output
+    run_dir = workspace / "runs" / "run_0000"
+    assert not is_alive(run_dir)
+    epochs = len(json.loads((run_dir / "history.json").read_text())["epochs"])
+    state = load_agent_state(workspace / "agent_state.json")
+    assert (state.runs, state.current.run_id) == ((), "run_0000")
+
+    done = search(*command)
+    assert done.returncode == 0, done.stderr
+    state = load_agent_state(workspace / "agent_state.json")
+    assert [run.run_id for run in state.runs] == ["run_0000", "run_0001"]
+    assert exit_record(workspace, "run_0000")["attempt"] == 2
+    # It went on where it stood: the epochs of the first attempt were not trained again.
+    assert f"resumed after epoch {epochs - 1}" in (run_dir / "train.log").read_text()
+    assert len(json.loads((run_dir / "history.json").read_text())["epochs"]) == 60
+
+
+def test_kill_9_of_the_agent_leaves_a_training_that_the_next_agent_adopts(search, workspace, project_root):
+    (workspace / "base.yaml").write_text(LONG)
+    command = (*TASK, "--max-runs", "2", "--repeat-baseline", "0")
+    with running(workspace, project_root, *command, until=trains("run_0000")) as process:
+        process.kill()
+        process.wait()
+    run_dir = workspace / "runs" / "run_0000"
+    assert is_alive(run_dir), "the training outlives its agent"
+    done = search(*command)
+    assert done.returncode == 0, done.stderr
+    state = load_agent_state(workspace / "agent_state.json")
+    assert [run.run_id for run in state.runs] == ["run_0000", "run_0001"]
+    assert state.runs[0].status == "OK"
+    assert exit_record(workspace, "run_0000")["attempt"] == 1
+    log = (run_dir / "train.log").read_text()
+    assert log.count("epoch 1/60 ") == 1, "one process trained it, once"
+
+
+def test_a_second_agent_names_the_holder_and_leaves(search, workspace, project_root):
+    (workspace / "base.yaml").write_text(LONG)
+    command = (*TASK, "--max-runs", "1", "--repeat-baseline", "0")
+    with running(workspace, project_root, *command, until=trains("run_0000")) as process:
+        second = search(*command)
+        assert second.returncode == 3
+        assert f"pid {process.pid}" in second.stderr
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 600, b'{"max_runs": 2, "runs": [{"run', b'{"foo": 1}', None])
+def test_a_damaged_state_is_set_aside_and_rebuilt_and_the_search_goes_on(search, workspace, damage):
+    assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
+    path = workspace / "agent_state.json"
+    before = load_agent_state(path)
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage)
+    done = search("--max-runs", "3")
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stderr.splitlines() if "rebuilt from 2 runs" in line]) == 1
+    after = load_agent_state(path)
+    assert after.runs[:2] == before.runs
+    assert [run.run_id for run in after.runs] == ["run_0000", "run_0001", "run_0002"]
+    assert (after.task, after.data["sha256"], after.seed) == (before.task, before.data["sha256"], before.seed)
+    if damage is not None:
+        assert (workspace / "agent_state.json.damaged").read_bytes() == damage
+
+
+def test_a_state_of_a_newer_program_is_refused_and_left_alone(search, workspace):
+    content = b'{"schema_version": 99, "runs": [], "something": "new"}'
+    (workspace / "agent_state.json").write_bytes(content)
+    done = search(*TASK)
+    assert done.returncode == 2
+    assert "newer version" in done.stderr
+    assert (workspace / "agent_state.json").read_bytes() == content
+
+
+def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(search, workspace):
+    assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
+    shutil.rmtree(workspace / "runs" / "run_0001")
+    done = search("--max-runs", "3")
+    assert done.returncode == 0, done.stderr
+    assert len(load_agent_state(workspace / "agent_state.json").runs) == 3
+
+
+def test_a_run_over_its_time_budget_ends_after_an_epoch_and_its_score_counts(search, workspace):
+    (workspace / "base.yaml").write_text(LONG.replace("60", "1000"))
+    done = search(*TASK, "--max-runs", "1", "--repeat-baseline", "0", "--minutes-per-run", "0.05")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((workspace / "runs" / "run_0000" / "metrics.json").read_text())
+    assert metrics["reason"] == "time_budget"
+    assert load_agent_state(workspace / "agent_state.json").runs[0].status == "OK"
+
+
+def test_without_any_data_a_stand_in_is_used_and_said_loudly(search, workspace):
+    (workspace / "base.yaml").write_text(SHORT)
+    done = search(
+        "--base-config", "base.yaml", "--max-runs", "1", "--repeat-baseline", "0", env={"NAS_DATA_DIR": ""}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "GENERATED" in done.stdout
+    state = load_agent_state(workspace / "agent_state.json")
+    assert state.data["kind"] == "synthetic"
+
+
+def test_the_original_manual_way_works_literally(project_root, tmp_path, ett_dir):
+    """`cd nas_system && python train.py --config config.py --tag run_0000`, and the library beside it."""
+    tree = tmp_path / "nas_system"
+    ignored = shutil.ignore_patterns("__pycache__", "runs")
+    shutil.copytree(project_root / "nas_system", tree, ignore=ignored)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+    def python(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tree, env=environment, capture_output=True, text=True, timeout=110
+        )
+
+    done = python("train.py", "--config", "config.py", "--tag", "run_0000", "--max-epochs", "1")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tree / "runs" / "run_0000" / "metrics.json").read_text())
+    assert {"best_epoch", "val_mse", "test_mse", "train_mse", "train_time_sec", "n_params"} <= set(metrics)
+    assert metrics["val_mse"] < 0.0696, "below repeating the last value"
+    assert Path(tree / "runs" / "run_0000" / "config_used.py").exists()
+
+    script = (
+        "from pathlib import Path\n"
+        "from nas_agent import load_agent_state, save_agent_state, add_run, get_best_run, get_recent_runs, RunInfo\n"
+        "from nas_agent import load_metrics, load_history, build_history_summary, get_run_dir, snapshot_config\n"
+        "from model import build_model\n"
+        "state = load_agent_state()\n"
+        "run = RunInfo(run_id='run_0000', val_mse=0.185, test_mse=0.192, history_summary='...', accepted=True)\n"
+        "state = add_run(state, run)\n"
+        "save_agent_state(state)\n"
+        "print(get_best_run(load_agent_state()).run_id, len(get_recent_runs(state, k=5)))\n"
+        "print(build_history_summary(load_history(Path('runs/run_0000'))))\n"
+        "snapshot_config(Path('config.py'), get_run_dir('run_0001'))\n"
+        "import config\n"
+        "print(sum(p.numel() for p in build_model(config).parameters()))\n"
+    )
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr
+    first, second, third = done.stdout.strip().splitlines()
+    assert first == "run_0000 1"
+    assert second.startswith("1 epoch")
+    assert int(third) == metrics["n_params"]
+
+    refused = python("train.py", "--config", "config.py", "--tag", "run_0000", "--max-epochs", "1")
+    assert refused.returncode == 2
+    assert "already holds a training" in refused.stderr
