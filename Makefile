@@ -3,7 +3,7 @@
 #
 #   make run                     a short search on ETTh1
 #   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`
-#   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience
+#   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience (-n 2: in two processes)
 #   make lint bench format clean
 #
 #   PYTHON=python3.12            the interpreter .venv is made from
@@ -53,7 +53,7 @@ clean:
 # torch comes first and alone, so that TORCH_INDEX is asked for nothing else.
 $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time this takes a minute or more."
-	if [ -n "$(TORCH_INDEX)" ]; then $(PIP) --index-url "$(TORCH_INDEX)" torch; else $(PIP) torch; fi
+	$(PIP) $(TORCH_INDEX:%=--index-url=%) torch
 	$(PIP) -e .
 	@touch $@
 

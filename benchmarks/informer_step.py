@@ -86,7 +86,7 @@ def main() -> int:
     torch.manual_seed(0)
     ours = core_from_config(CONFIG, SHAPE)
     assert sum(p.numel() for p in ours.parameters()) == N_PARAMETERS
-    models = {"ours": ours}
+    models: dict[str, nn.Module] = {"ours": ours}
     if options.reference is not None:
         try:
             models["reference"] = load_informer2020(options.reference, CONFIG, SHAPE)

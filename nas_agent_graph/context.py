@@ -67,6 +67,9 @@ class RunView:
     cause: str | None
     config: RunConfig | None
     """None when the run's folder is gone."""
+    family: str | None
+    key: str | None
+    """Canonical key of the configuration, known also when the folder is gone."""
     val_mse: float | None
     accepted: bool
     parent: str | None
@@ -213,6 +216,8 @@ class Context:
                 status=run.status,
                 cause=run.cause,
                 config=self.ledger.config(run.run_id),
+                family=run.family,
+                key=run.key,
                 val_mse=run.val_mse if run.status == "OK" else None,
                 accepted=run.accepted,
                 parent=run.parent,

@@ -6,7 +6,6 @@ figures are shown for people, under a header that says so.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,7 +95,7 @@ def leaderboard(
 ) -> str:
     """The whole page as plain text."""
     lines = leaderboard_lines(state, facts, width=width, limit=limit, changes=changes)
-    return "".join(f"{line.text}\n" for line in lines)
+    return "\n".join(line.text for line in lines)
 
 
 def headline(state: AgentState, facts: Mapping[str, Any], width: int) -> list[Line]:
@@ -247,9 +246,10 @@ def remarks(
     lines = wrapped(noise_remark(state), width, indent=2)
     champion = get_best_run(state)
     if champion is not None and champion.val_mse is not None:
-        better = [row for row in rows if row.run is None and row.val_mse < (champion.val_mse or math.inf)]
+        best = champion.val_mse
+        better = [row for row in rows if row.run is None and row.val_mse < best]
         if better:
-            names = ", ".join(f"{row.name} ({row.val_mse:.5f})" for row in better)
+            names = ", ".join(f"{row.name} by {_score(best - row.val_mse)}" for row in better)
             text = f"The champion {champion.run_id} ({champion.val_mse:.5f}) is WORSE than simple forecasts"
             lines += wrapped(f"{text}: {names}", width, style="bold yellow", indent=2)
     if not references_in(facts):

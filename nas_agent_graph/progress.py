@@ -130,9 +130,11 @@ class Watch:
         return self.config.training.max_epochs if self.config else None
 
     def run_seconds_left(self) -> float | None:
-        """At most; early stopping may end a training at any epoch."""
+        """At most, for early stopping may end a training at any epoch; None after the last one."""
         now = self.clock()
         estimates = []
+        if self.max_epochs is not None and len(self.scores) >= self.max_epochs:
+            return None
         if self.epoch_s is not None and self.max_epochs is not None:
             todo = self.max_epochs - len(self.scores)
             estimates.append(todo * self.epoch_s - (now - self.epoch_seen))

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from nas_system.errors import ConfigError
 from nas_system.model import build_model, etth1_shape
@@ -56,6 +58,12 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def core_of(model: nn.Module) -> Any:
+    """The encoder-decoder of an Informer; Any, because torch types attributes as Tensor or Module."""
+    assert isinstance(model, Informer)
+    return model.core
+
+
 def test_a_run_config_gives_its_familys_model() -> None:
     assert isinstance(build_model(RunConfig()), Informer)
     assert isinstance(build_model(RunConfig(model=LinearConfig())), LinearForecaster)
@@ -89,15 +97,13 @@ def test_columns_that_are_not_etth1s_need_a_shape() -> None:
     ids=["a whole config.py", "model and data", "the model's part"],
 )
 def test_plain_mappings_are_read(config: dict[str, object]) -> None:
-    model = build_model(config)
-    assert isinstance(model, Informer)
-    assert model.core.projection.in_features == 64
+    assert core_of(build_model(config)).projection.in_features == 64
 
 
 def test_an_imported_config_module_is_read() -> None:
     module = ModuleType("config")
     module.model = {"d_model": 64}  # type: ignore[attr-defined]
-    assert build_model(module).core.projection.in_features == 64
+    assert core_of(build_model(module)).projection.in_features == 64
 
 
 def test_a_path_is_read_by_the_config_reader(tmp_path: Path) -> None:
@@ -151,9 +157,9 @@ def test_a_checkout_of_informer2020_takes_the_place_of_our_core(checkout: Path) 
         del sys.modules["utils"]
     assert "models" not in sys.modules
     assert sys.path == path_before
-    assert isinstance(model, Informer)
-    arguments = model.core.arguments
-    assert model.core.source == "checkout"
+    core = core_of(model)
+    arguments = core.arguments
+    assert core.source == "checkout"
     expected = {"enc_in": 7, "c_out": 1, "seq_len": 96, "label_len": 48, "out_len": 24, "freq": "h"}
     expected |= {"attn": "full", "embed": "timeF", "d_model": 32, "d_ff": 64, "mix": True, "factor": 5}
     assert {name: arguments[name] for name in expected} == expected

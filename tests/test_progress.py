@@ -43,10 +43,8 @@ def history(*scores: float, seconds: float = 2.0) -> dict[str, Any]:
     return {"epochs": [{"epoch": i, "val_mse": s, "seconds": seconds} for i, s in enumerate(scores)]}
 
 
-def finished(number: int, val_mse: float | None, *, accepted: bool = False, **fields: Any) -> RunInfo:
-    return RunInfo(
-        run_id=f"run_{number:04d}", val_mse=val_mse, accepted=accepted, family="informer", seconds=20.0, **fields
-    )
+def finished(number: int, val_mse: float | None, **fields: Any) -> RunInfo:
+    return RunInfo(run_id=f"run_{number:04d}", val_mse=val_mse, family="informer", seconds=20.0, **fields)
 
 
 def verdict(noise: float | None = None, reason: str = "the first run with a score") -> dict[str, Any]:
@@ -149,6 +147,16 @@ def test_the_time_that_is_left_respects_the_limit_of_a_run() -> None:
     clock.now += 4
     progress.training("run_0000", "run_0000", history(0.08, seconds=4.0))
     assert stream.getvalue().splitlines()[-1].endswith("up to 6.0 s left")
+
+
+def test_after_the_last_epoch_no_time_is_promised() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(stream, clock)
+    progress.proposed("run_0000", proposal(), CONFIG)
+    progress.training("run_0000", "run_0000", None)
+    clock.now += 2
+    progress.training("run_0000", "run_0000", history(*[0.08] * 10))
+    assert stream.getvalue().endswith("run_0000 epoch 10/10 val_mse 0.08000\n")
 
 
 def test_a_search_that_goes_on_starts_from_its_champion() -> None:

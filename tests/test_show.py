@@ -51,7 +51,7 @@ def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A baseline, an accepted run, a failed one, and one under way; the search was scored on the sealed rows."""
+    """A baseline, an accepted run, a failed one and one under way; the champion has its sealed score."""
     state = AgentState(max_runs=10, task=TaskConfig(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, accepted=True, proposer="baseline"), base)
@@ -64,9 +64,8 @@ def workspace(tmp_path: Path) -> Path:
     for seed, score in ((43, 0.061), (44, 0.0595)):
         finish(tmp_path / "runs/run_0000/repeats" / f"seed_{seed}", score)
     (tmp_path / "runs/run_0003").mkdir()
-    write_json(
-        tmp_path / "runs/run_0001/sealed.json", {"references": [{"name": "nlinear-336", "sealed_mse": 0.0333}]}
-    )
+    sealed = {"references": [{"name": "nlinear-336", "sealed_mse": 0.0333}]}
+    write_json(tmp_path / "runs/run_0001/sealed.json", sealed)
     state = state.replace(
         current=CurrentRun(run_id="run_0003", step="launch_training"), sealed={"run_0001": 0.0312}
     )
@@ -102,7 +101,8 @@ def add(
             "changes": [change.model_dump() for change in CHANGES] if hypothesis else [],
         },
     )
-    epochs = [{"epoch": n, "train_mse": 0.1 - n / 100, "val_mse": v} for n, v in enumerate((0.07, 0.06, 0.05, 0.055))]
+    scores = enumerate((0.07, 0.058, 0.05, 0.055))
+    epochs = [{"epoch": n, "train_mse": 0.1 - n / 100, "val_mse": score} for n, score in scores]
     write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
     write_json(paths.verdict, {"accepted": run.accepted, "reason": "0.010000 below run_0000", "run": {}})
     paths.log.write_text("epoch 0\nValueError: \x1b[31mloss is NaN\x1b[0m\n")
@@ -149,7 +149,7 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
 
 Noise 0.00100 over 3 seeds (standard deviation of the baseline's val_mse)
 The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336
-  (0.04900)
+  by 0.00100
 Champion on the sealed rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
 """
 
@@ -166,7 +166,7 @@ expected     val_mse 0.04800; it became 0.05000, 0.00200 worse than expected
 
 curve        4 epochs, val_mse from 0.07000 to 0.05000 at epoch 2 (counted from
              0), at the end 0.05500; overfit
-             █▅▁▃
+             █▄▁▃
 val_mse      0.050000
 test_mse     0.025000 (for people; not used by the search)
 verdict      accepted: 0.010000 below run_0000
@@ -264,7 +264,8 @@ def test_a_damaged_or_newer_state_is_left_alone(show: Show, workspace: Path, con
     before = snapshot(workspace)
     done = show(workspace)
     assert done.returncode == 2
-    assert ("written by a newer version" if b"99" in content else "sets it aside and rebuilds it") in done.stderr
+    newer = b"99" in content
+    assert ("written by a newer version" if newer else "sets it aside and rebuilds it") in done.stderr
     assert "Traceback" not in done.stderr
     assert snapshot(workspace) == before
 

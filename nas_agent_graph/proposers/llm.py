@@ -67,7 +67,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
     failed = [run for run in view.runs if run.val_mse is None]
     shown = {run.run_id: run for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:])}
     for family in families_for(view):
-        best = next((r for r in scored if r.config and r.config.model.family == family), None)
+        best = next((r for r in scored if r.family == family), None)
         if best is not None:
             shown[best.run_id] = best
     worst_first = sorted(shown.values(), key=lambda r: -(r.val_mse if r.val_mse is not None else 1e30))
@@ -96,7 +96,7 @@ def _row(run: RunView, view: SearchView) -> dict[str, Any]:
         "val_mse": run.val_mse,
         "delta": run.val_mse - champion if run.val_mse is not None and champion is not None else None,
         "accepted": run.accepted,
-        "family": run.config.model.family if run.config else None,
+        "family": run.family,
         "changes": {change.parameter: change.value for change in changes},
         "summary": run.summary,
     }

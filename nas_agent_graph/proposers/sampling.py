@@ -33,7 +33,7 @@ def families_for(view: SearchView) -> list[str]:
 
 def known_keys(view: SearchView) -> set[str]:
     """Canonical keys of everything already trained."""
-    return {canonical_key(run.config) for run in view.runs if run.config is not None}
+    return {run.key for run in view.runs if run.key is not None}
 
 
 def untried_default(view: SearchView, proposer: str) -> Proposal | None:
@@ -41,7 +41,7 @@ def untried_default(view: SearchView, proposer: str) -> Proposal | None:
 
     Good defaults are worth more than any sampler's first guesses.
     """
-    tried = {run.config.model.family for run in view.runs if run.config is not None}
+    tried = {run.family for run in view.runs}
     for family in families_for(view):
         if family not in tried:
             config = family_default(family)

@@ -54,7 +54,7 @@ class TPEProposer:
         seed = seed_of(view)
         families = families_for(view)
         family = _ask_family(runs, families, seed) if len(families) > 1 else families[0]
-        same = [run for run in runs if run.config is not None and run.config.model.family == family]
+        same = [run for run in runs if run.family == family]
         study = _family_study(same, family, seed)
 
         def draw() -> RunConfig:
@@ -70,9 +70,8 @@ def _ask_family(runs: list[RunView], families: list[str], seed: int) -> str:
     choices = {"family": CategoricalDistribution(families)}
     study = _study(seed)
     for run in _window(runs):
-        assert run.config is not None
-        if run.config.model.family in families:
-            _add(study, {"family": run.config.model.family}, choices, run)
+        if run.family in families:
+            _add(study, {"family": run.family}, choices, run)
     return study.ask(choices).params["family"]
 
 

@@ -1,7 +1,7 @@
 """What the deciding and the training program share: the state of a search and the files of a run.
 
-Names are imported when they are first used, so that `import nas_system.nas_agent` costs a
-millisecond: the supervisor of every training lives in this package. Nothing here imports torch.
+Names are imported when they are first used, so that `import nas_system.nas_agent` costs two
+milliseconds: the supervisor of every training lives in this package. Nothing here imports torch.
 
     from nas_system.nas_agent import load_history, build_history_summary
 

@@ -16,7 +16,7 @@ Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_sho
 SHORTEST_CURVE = 3
 """Fewer epochs than this show no tendency."""
 OVERFIT_RISE = 0.05
-"""Validation this much (relative) above its minimum at the end, while training went on falling."""
+"""Validation this much (relative) above its minimum at the end; if training rose as much, it diverged."""
 FLAT_GAIN = 0.02
 """Less improvement (relative) than this from the first epoch to the best is none."""
 LATE_GAIN = 0.01
@@ -151,9 +151,8 @@ def _flag(curve: _Curve, finite: Sequence[float]) -> Flag:
     if len(finite) < SHORTEST_CURVE:
         return "too_short"
     first, best, last = finite[0], min(finite), finite[-1]
-    train = [value for value in curve.train if value is not None]
-    if last - best > OVERFIT_RISE * abs(best) and (not train or train[-1] < train[0]):
-        return "overfit"
+    if last - best > OVERFIT_RISE * abs(best):
+        return "diverged" if _training_rose_too(curve) else "overfit"
     if first - best < FLAT_GAIN * abs(first):
         return "flat"
     before_last_third = min(finite[: -max(1, len(finite) // 3)])
@@ -166,6 +165,12 @@ def _has_diverged(curve: _Curve) -> bool:
     train = [value for value in curve.train if value is not None]
     grown = len(train) > 1 and train[0] > 0 and train[-1] > DIVERGED_GROWTH * train[0]
     return curve.ends_broken or grown
+
+
+def _training_rose_too(curve: _Curve) -> bool:
+    at_best = None if curve.best is None else curve.train[curve.best]
+    at_end = curve.train[-1]
+    return at_best is not None and at_end is not None and at_end - at_best > OVERFIT_RISE * abs(at_best)
 
 
 def _training_sentence(curve: _Curve, metric: str) -> str:

@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+KINDS = (
+    "(input, target), (input, weight, target), a mapping with X and y, a graph batch with y and num_graphs, "
+    "or an object with args, target and weight"
+)
+
 
 class Batch(NamedTuple):
     """One batch as the loops use it: `model(*args)` is compared with `target`."""
@@ -20,30 +25,47 @@ class Batch(NamedTuple):
 
 
 def unpack(batch: Any, device: torch.device) -> Batch:
-    """Unpack by type: windows, (input, target), (input, weight, target), or {"X", "y"}.
+    """Unpack by type: windows, (input, target), (input, weight, target), {"X", "y"}, or a graph batch.
 
-    A list as input means several arguments: `net(*input)`. Raises TypeError for anything else.
+    A list as input means several arguments: `net(*input)`. A graph batch is passed on whole.
+    Raises TypeError for anything else.
     """
-    if hasattr(batch, "args") and hasattr(batch, "target"):
-        # Batches that already live on the device, as our window loader makes them.
-        args, target, weight = batch.args, batch.target, batch.weight
+    if isinstance(batch, tuple | list) and not hasattr(batch, "args"):
+        if len(batch) == 2:
+            args, target, weight = _arguments(batch[0]), batch[1], None
+        elif len(batch) == 3:
+            args, target, weight = _arguments(batch[0]), batch[2], batch[1]
+        else:
+            raise TypeError(f"cannot train on a {type(batch).__name__} of {len(batch)}; use {KINDS}")
     elif isinstance(batch, Mapping) and "X" in batch and "y" in batch:
         args, target, weight = (batch["X"],), batch["y"], batch.get("weight")
-    elif isinstance(batch, tuple | list) and len(batch) == 2:
-        args, target, weight = _arguments(batch[0]), batch[1], None
-    elif isinstance(batch, tuple | list) and len(batch) == 3:
-        args, target, weight = _arguments(batch[0]), batch[2], batch[1]
+    elif hasattr(batch, "args") and hasattr(batch, "target"):
+        # Batches that already live on the device, as our window loader makes them.
+        args, target, weight = batch.args, batch.target, batch.weight
+    elif hasattr(batch, "num_graphs") and getattr(batch, "y", None) is not None:
+        graphs = batch.to(device)
+        return Batch((graphs,), graphs.y, None, graphs.num_graphs)
     else:
-        raise TypeError(
-            f"cannot train on a batch of type {type(batch).__name__}; use (input, target), "
-            "(input, weight, target), a mapping with X and y, or an object with args, target and weight"
-        )
+        raise TypeError(f"cannot train on a batch of type {type(batch).__name__}; use {KINDS}")
     return Batch(
-        tuple(_move(argument, device) for argument in args),
-        target.to(device, non_blocking=True),
-        None if weight is None else weight.to(device, non_blocking=True),
+        tuple([_move(argument, device) for argument in args]),
+        _move(target, device),
+        None if weight is None else _move(weight, device),
         len(target),
     )
+
+
+def unpack_arguments(batch: Any, device: torch.device) -> tuple[Any, ...]:
+    """What the model is called with. Unlike `unpack` it needs no target: a tensor, (input,), {"X"} will do."""
+    if isinstance(batch, Tensor):
+        return (_move(batch, device),)
+    if isinstance(batch, tuple | list) and len(batch) == 1:
+        return tuple(_move(argument, device) for argument in _arguments(batch[0]))
+    if isinstance(batch, Mapping) and "X" in batch:
+        return (_move(batch["X"], device),)
+    if hasattr(batch, "num_graphs"):
+        return (batch.to(device),)
+    return unpack(batch, device).args
 
 
 def _arguments(value: Any) -> tuple[Any, ...]:
@@ -51,4 +73,6 @@ def _arguments(value: Any) -> tuple[Any, ...]:
 
 
 def _move(value: Any, device: torch.device) -> Any:
+    if getattr(value, "device", None) == device:  # most often, and cheaper than a call that changes nothing
+        return value
     return value.to(device, non_blocking=True) if hasattr(value, "to") else value

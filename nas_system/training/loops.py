@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from nas_system.errors import Diverged
-from nas_system.training.batches import unpack
+from nas_system.training.batches import Batch, unpack, unpack_arguments
+from nas_system.training.clock import Clock
 from nas_system.training.objectives import Objective
+from nas_system.training.precision import Precision
+from nas_system.training.tally import Tally
 
 # How often a running loss is read back: a read waits for the device, and a NaN that
 # is noticed this late has wasted little.
 STEPS_BETWEEN_CHECKS = 100
+
+
+class Meter(Protocol):
+    """Figures that need a whole pass at once and are no means over batches, such as an area under a curve."""
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """One batch, without gradient, in fp32, on the device."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """The figures of everything added."""
+        ...
 
 
 def train_epoch(
@@ -26,76 +42,162 @@ def train_epoch(
     *,
     grad_clip: float = 0.0,
     after_step: Callable[[], None] | None = None,
+    accumulation_steps: int = 1,
+    precision: Precision | None = None,
+    meter: Meter | None = None,
+    clock: Clock | None = None,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> dict[str, float]:
     """One pass over the training data; the sample-weighted mean of every reported figure.
 
-    Raises Diverged, with the step, when the loss is no longer finite. `after_step` may raise
-    to end the training between two steps.
+    An optimizer step follows the mean over `accumulation_steps` batches, whatever their sizes; the
+    last step takes what is left. `watch` gets the loss of every step, detached and unread, before
+    `after_step`, which may raise to end the training between two steps.
+    Raises Diverged, with the step, when the loss is no longer finite.
     """
     model.train()
-    parameters = list(model.parameters())
-    totals: Tensor | None = None
-    losses = torch.zeros((), device=device)
-    samples = 0
+    precision = precision or Precision("fp32", device)
+    clock = clock or Clock()
+    tally = Tally(objective, device)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     step = 0
-    for raw in loader:
-        batch = unpack(raw, device)
+    clock.start()
+    for group in _groups(loader, accumulation_steps):
+        batches = [unpack(raw, device) for raw in group]
+        clock.lap("data")
         optimizer.zero_grad(set_to_none=True)
-        output = model(*batch.args)
-        loss = objective.loss(output, batch.target, batch.weight)
-        loss.backward()
-        if grad_clip:
-            nn.utils.clip_grad_norm_(parameters, grad_clip)
-        optimizer.step()
-        with torch.no_grad():
-            figures = objective.report(output.detach(), batch.target, batch.weight) * batch.n
-            totals = figures if totals is None else totals + figures
-            losses += loss.detach()
-        samples += batch.n
+        loss = _accumulate(model, batches, objective, precision, tally, clock, meter)
+        _update(optimizer, parameters, grad_clip, precision)
+        clock.lap("optimizer")
         step += 1
+        clock.steps += 1
+        tally.add_loss(loss)
         if step % STEPS_BETWEEN_CHECKS == 0:
-            _check_finite(losses, step)
+            tally.check_finite(step)
+        if watch is not None:
+            watch(loss)
         if after_step is not None:
             after_step()
-    _check_finite(losses, step)
-    return _means(objective, totals, samples)
+    tally.check_finite(step)
+    means = tally.means() if meter is None else tally.means() | meter.compute()
+    clock.lap("optimizer")
+    return means
 
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, loader: Iterable[Any], objective: Objective, device: torch.device
+    model: nn.Module,
+    loader: Iterable[Any],
+    objective: Objective,
+    device: torch.device,
+    *,
+    precision: Precision | None = None,
+    meter: Meter | None = None,
 ) -> dict[str, float]:
     """One pass without training; the sample-weighted mean of every reported figure."""
     model.eval()
-    totals: Tensor | None = None
-    samples = 0
+    precision = precision or Precision("fp32", device)
+    tally = Tally(objective, device)
     for raw in loader:
         batch = unpack(raw, device)
-        figures = objective.report(model(*batch.args), batch.target, batch.weight) * batch.n
-        totals = figures if totals is None else totals + figures
-        samples += batch.n
-    return _means(objective, totals, samples)
+        output = _forward(model, batch.args, precision)
+        tally.add(output, batch.target, batch.weight, batch.n)
+        if meter is not None:
+            meter.add(output, batch.target)
+    return tally.means() if meter is None else tally.means() | meter.compute()
 
 
 @torch.no_grad()
 def predict(
-    model: nn.Module, loader: Iterable[Any], objective: Objective, device: torch.device
+    model: nn.Module,
+    loader: Iterable[Any],
+    objective: Objective,
+    device: torch.device,
+    *,
+    precision: Precision | None = None,
 ) -> Tensor:
-    """Post-processed outputs of every sample, in order, on the CPU."""
+    """Post-processed outputs of every sample, in order, on the CPU. Batches need no target."""
     model.eval()
-    batches = (unpack(raw, device) for raw in loader)
-    return torch.cat([objective.postproc(model(*batch.args)).float().cpu() for batch in batches])
+    precision = precision or Precision("fp32", device)
+    outputs = (_forward(model, unpack_arguments(raw, device), precision) for raw in loader)
+    return torch.cat([objective.postproc(output).float().cpu() for output in outputs])
 
 
-def _check_finite(losses: Tensor, step: int) -> None:
-    if not torch.isfinite(losses):
-        raise Diverged(
-            f"the training loss is no longer finite after step {step} of the epoch; lower training.lr "
-            "or set training.grad_clip"
-        )
+def trial_step(
+    model: nn.Module,
+    batch: Any,
+    objective: Objective,
+    device: torch.device,
+    *,
+    precision: Precision | None = None,
+) -> Callable[[], None]:
+    """A function that runs forward and backward on a copy of the model: to be timed, without consequence."""
+    trial = copy.deepcopy(model).train()
+    unpacked = unpack(batch, device)
+    precision = precision or Precision("fp32", device)
+
+    def step() -> None:
+        trial.zero_grad(set_to_none=True)
+        output = _forward(trial, unpacked.args, precision)
+        objective.loss(output, unpacked.target, unpacked.weight).backward()
+
+    return step
 
 
-def _means(objective: Objective, totals: Tensor | None, samples: int) -> dict[str, float]:
-    if totals is None:
-        raise ValueError("the loader gave no batch")
-    return dict(zip(objective.names, (totals / samples).tolist(), strict=True))
+def _accumulate(
+    model: nn.Module,
+    batches: list[Batch],
+    objective: Objective,
+    precision: Precision,
+    tally: Tally,
+    clock: Clock,
+    meter: Meter | None,
+) -> Tensor:
+    """Add up the gradient of the mean loss over `batches`; returns that loss, detached."""
+    samples = sum(batch.n for batch in batches)
+    losses = []
+    for batch in batches:
+        output = _forward(model, batch.args, precision)
+        loss = objective.loss(output, batch.target, batch.weight)
+        if len(batches) > 1:
+            loss = loss * (batch.n / samples)
+        losses.append(loss.detach())
+        clock.lap("forward")
+        (loss if precision.scaler is None else precision.scaler.scale(loss)).backward()
+        clock.lap("backward")
+        output = output.detach()
+        tally.add(output, batch.target, batch.weight, batch.n)
+        if meter is not None:
+            meter.add(output, batch.target)
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+
+def _forward(model: nn.Module, args: tuple[Any, ...], precision: Precision) -> Any:
+    if precision.name == "fp32":
+        return model(*args)
+    with precision.forward():
+        output = model(*args)
+    return precision.full(output)
+
+
+def _update(
+    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], grad_clip: float, precision: Precision
+) -> None:
+    scaler = precision.scaler
+    if grad_clip:
+        if scaler is not None:
+            # The limit is meant for the gradient itself, not for its scaled image.
+            scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(parameters, grad_clip)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def _groups(loader: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Up to `size` consecutive batches at a time. Sizes are known before the first backward pass."""
+    batches = iter(loader)
+    while group := list(islice(batches, size)):
+        yield group

@@ -12,7 +12,11 @@ from nas_system.errors import ConfigError
 
 
 class Objective(Protocol):
-    """The engine's view of a task's numbers."""
+    """The engine's view of a task's numbers.
+
+    An objective with `pools_batches = True` promises that the report of several batches joined into
+    one is the sample-weighted mean of their reports; small batches are then judged together.
+    """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -44,6 +48,7 @@ class Forecasting:
     """Scaled forecasts: any of `LOSSES` for the gradient, mean squared and absolute error to decide."""
 
     names = ("mse", "mae")
+    pools_batches = True
 
     def __init__(self, loss: str = "mse") -> None:
         if loss not in LOSSES:
@@ -54,8 +59,8 @@ class Forecasting:
         return self._loss(output, target)
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        error = output.float() - target
-        return torch.stack((error.square().mean(), error.abs().mean()))
+        output = output.float()
+        return torch.stack((F.mse_loss(output, target), F.l1_loss(output, target)))
 
     def postproc(self, output: Tensor) -> Tensor:
         return output

@@ -72,8 +72,10 @@ def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A person's own matplotlibrc must not decide what a run's pictures look like.
-    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, "backend": "agg", **_STYLE}
+    # A person's own matplotlibrc must not decide what a run's pictures look like. The backend is
+    # the one setting that matplotlib does not put back afterwards; the canvas below decides anyway.
+    style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE}
+    del style["backend"]
     with matplotlib.rc_context(style):
         figure = Figure(figsize=inches, dpi=DPI)
         FigureCanvasAgg(figure)

@@ -258,6 +258,9 @@ def test_a_configuration_that_nobody_validated_is_not_written(tmp_path: Path) ->
     bad = good.model_copy(update={"model": good.model.model_copy(update={"d_model": "64"})})
     with pytest.raises(ConfigError):
         write_config(tmp_path / "config.py", bad)
+    other = good.model_copy(update={"task": good.task.model_copy(update={"targets": ["OT"]})})
+    with pytest.raises(ConfigError, match="reads back differently"):
+        write_config(tmp_path / "config.py", other)
     assert not list(tmp_path.iterdir())
 
 

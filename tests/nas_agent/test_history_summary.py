@@ -58,6 +58,7 @@ def test_the_late_slope_is_the_least_squares_slope_of_the_last_third() -> None:
         ([1.0, 0.5, 0.3, 0.3, 0.299, 0.298], None, "converged", "Converged."),
         ([1.0, 0.5, 0.6, 0.7], [1.0, 0.4, 0.3, 0.2], "overfit", "rose 40%"),
         ([0.5, 0.6, 0.7, 0.8], [1.0, 0.4, 0.3, 0.2], "overfit", "rose 60%"),
+        ([1.0, 0.5, 0.6, 0.7], [1.0, 0.5, 0.7, 0.9], "diverged", "Diverged."),
         ([0.5, 0.499, 0.5, 0.501], [0.5, 0.5, 0.5, 0.5], "flat", "hardly improved"),
         ([1.0, 0.5, 2.0, 9.0], [1.0, 0.5, 3.0, 9.0], "diverged", "Diverged."),
         ([1.0, 0.5, math.nan], [1.0, 0.5, 0.4], "diverged", "Diverged."),

@@ -22,6 +22,8 @@ def view_of(configs, scores, run_number=None, seed=1, refused=()):
             status="OK" if score is not None else "OOM_HOST",
             cause=None,
             config=config,
+            family=config.model.family if config else None,
+            key=canonical_key(config) if config else None,
             val_mse=score,
             accepted=False,
             parent=None,
@@ -102,8 +104,8 @@ def test_the_same_proposal_comes_in_another_process(name):
     code = (
         "from nas_agent_graph.proposers import PROPOSERS\n"
         "from nas_agent_graph.context import SearchView, RunView\n"
-        "from nas_system.space import RunConfig, TaskConfig, family_default\n"
-        "runs = tuple(RunView(f'run_{i:04d}', 'OK', None, c, s, False, None, '')\n"
+        "from nas_system.space import RunConfig, TaskConfig, canonical_key, family_default\n"
+        "runs = tuple(RunView(f'run_{i:04d}', 'OK', None, c, c.model.family, canonical_key(c), s, False, None, '')\n"
         "    for i, (c, s) in enumerate([(RunConfig(), .07), (family_default('linear'), .05)]))\n"
         "view = SearchView('run_0002', TaskConfig(), RunConfig(), ('OT',), (), runs, None, None, 1, 10)\n"
         f"print(PROPOSERS['{name}']().propose(view))\n"

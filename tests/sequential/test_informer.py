@@ -231,9 +231,10 @@ def test_parity_command_names_what_is_wrong_with_a_file(
     (tmp_path / "text.npz").write_text("no archive")
     (tmp_path / "torn.npz").write_bytes(RECORDED[0].read_bytes()[:5000])
     np.savez(tmp_path / "empty.npz", x_enc=np.zeros(3))
-    np.savez(tmp_path / "config.npz", **case | {"config_json": '{"depth": 3}'})
+    np.savez(tmp_path / "config.npz", **case | {"config_json": np.asarray('{"depth": 3}')})
     np.savez(tmp_path / "short.npz", **case | {"x_dec": case["x_dec"][:, :-1]})
-    np.savez(tmp_path / "weights.npz", **{k: v for k, v in case.items() if "encoder.norm" not in k})
+    fewer: dict[str, Any] = {k: v for k, v in case.items() if "encoder.norm" not in k}
+    np.savez(tmp_path / "weights.npz", **fewer)
     said = {"text": "not an .npz", "torn": "damaged", "empty": "lacks config_json", "config": "depth"}
     said |= {"short": "do not fit", "weights": "encoder.norm.weight is missing", "none": "No such file"}
     for name, words in said.items():

@@ -12,6 +12,7 @@ from nas_system.sequential.layers.convolution import CircularConv, PointwiseConv
 from nas_system.sequential.layers.embedding import CalendarEmbedding, sinusoids
 from nas_system.sequential.layers.normalization import InstanceNormalization
 from nas_system.sequential.layers.time_linear import TimeLinear
+from nas_system.space.families import Normalization
 
 torch.set_num_threads(1)
 
@@ -21,7 +22,7 @@ def random_window(channels: int = 3, length: int = 12) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["none", "last", "mean", "revin"])
-def test_normalised_windows_equal_numpys(kind: str) -> None:
+def test_normalised_windows_equal_numpys(kind: Normalization) -> None:
     x = random_window()
     out, _ = InstanceNormalization(kind, 3).normalise(x)
     a = x.numpy()
@@ -35,7 +36,7 @@ def test_normalised_windows_equal_numpys(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "last", "mean", "revin"])
-def test_restoring_undoes_normalising_column_by_column(kind: str) -> None:
+def test_restoring_undoes_normalising_column_by_column(kind: Normalization) -> None:
     x = random_window()
     normalization = InstanceNormalization(kind, 3)
     if kind == "revin":
@@ -49,7 +50,7 @@ def test_restoring_undoes_normalising_column_by_column(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["last", "mean", "revin"])
-def test_normalised_windows_forget_the_level(kind: str) -> None:
+def test_normalised_windows_forget_the_level(kind: Normalization) -> None:
     x = random_window()
     normalization = InstanceNormalization(kind, 3)
     torch.testing.assert_close(

@@ -1,0 +1,39 @@
+"""Where the time of a training goes: data, forward, backward, optimizer, evaluation.
+
+Laps are read from the host's clock and nothing waits for the device. On a CPU that is the time
+of the work itself. On CUDA kernels run later than they are launched: a lap is the time to launch
+them, and the waiting shows in the lap that reads something back (the check every hundred steps,
+the end of an epoch). The sum, and so `steps_per_sec`, is right on both.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+PARTS = ("data", "forward", "backward", "optimizer", "evaluation")
+
+
+class Clock:
+    """Adds every moment since `start` to exactly one part."""
+
+    __slots__ = ("_last", "seconds", "steps")
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.steps = 0
+        self._last = 0.0
+
+    def start(self) -> None:
+        self._last = perf_counter()
+
+    def lap(self, part: str) -> None:
+        """What passed since the last call belongs to `part`."""
+        now = perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now
+
+    def to_json(self) -> dict[str, float]:
+        """`data_sec`, `forward_sec`, ..., and `steps_per_sec` over the training passes alone."""
+        training = sum(self.seconds[part] for part in PARTS if part != "evaluation")
+        figures = {f"{part}_sec": round(seconds, 4) for part, seconds in self.seconds.items()}
+        return figures | {"steps_per_sec": round(self.steps / training, 2) if training else 0.0}

@@ -1,0 +1,87 @@
+"""What a pass adds up: the figures of every batch, and whether the loss stayed finite."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nas_system.errors import Diverged
+from nas_system.training.objectives import Objective
+
+# A figure costs a handful of tiny kernels: on a small network as much as a quarter of the whole
+# step. Small batches are therefore kept and judged many at a time. Large ones are judged at once.
+BATCHES_HELD = 50
+ELEMENTS_HELD = 2**18
+
+
+class Tally:
+    """Sample-weighted means of an objective's figures. Nothing is read back before the end or a check."""
+
+    def __init__(self, objective: Objective, device: torch.device) -> None:
+        self.objective = objective
+        self.samples = 0
+        self._batches_held = BATCHES_HELD if getattr(objective, "pools_batches", False) else 1
+        self._outputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+        self._weights: list[Tensor | None] = []
+        self._losses: list[Tensor] = []
+        self._held = 0
+        self._held_samples = 0
+        self._totals = torch.zeros(len(objective.names), device=device)
+        self._loss = torch.zeros((), device=device)
+
+    def add(self, output: Tensor, target: Tensor, weight: Tensor | None, n: int) -> None:
+        """One batch of n samples; nothing here may require a gradient."""
+        self._outputs.append(output)
+        self._targets.append(target)
+        self._weights.append(weight)
+        self.samples += n
+        self._held_samples += n
+        self._held += output.numel()
+        if len(self._outputs) >= self._batches_held or self._held > ELEMENTS_HELD:
+            self._judge()
+
+    def add_loss(self, loss: Tensor) -> None:
+        """One training loss, detached."""
+        self._losses.append(loss)
+        if len(self._losses) >= BATCHES_HELD:
+            self._sum_losses()
+
+    def check_finite(self, step: int) -> None:
+        """Raise Diverged if a loss so far was NaN or infinite. Waits for the device."""
+        self._sum_losses()
+        if not torch.isfinite(self._loss):
+            raise Diverged(
+                f"the training loss is no longer finite after step {step} of the epoch; lower training.lr "
+                "or set training.grad_clip"
+            )
+
+    def means(self) -> dict[str, float]:
+        """Every figure's mean over all samples."""
+        self._judge()
+        if not self.samples:
+            raise ValueError("the loader gave no batch")
+        return dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
+
+    @torch.no_grad()
+    def _judge(self) -> None:
+        if not self._outputs:
+            return
+        figures = self.objective.report(_joined(self._outputs), _joined(self._targets), self._weight())
+        self._totals.add_(figures, alpha=self._held_samples)
+        for held in (self._outputs, self._targets, self._weights):
+            held.clear()
+        self._held = self._held_samples = 0
+
+    def _weight(self) -> Tensor | None:
+        weights = [weight for weight in self._weights if weight is not None]
+        return _joined(weights) if weights else None
+
+    def _sum_losses(self) -> None:
+        if self._losses:
+            self._loss += torch.stack(self._losses).sum()
+            self._losses.clear()
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(tensors)

@@ -1,0 +1,252 @@
+"""The pictures: valid, of a sane size, with what they must show in the colours they promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from nas_system.nas_agent.agent_state import RunInfo
+from nas_system.visualization import forecast_examples, learning_curve, search_progress
+from nas_system.visualization.canvas import BLUE, GREY, INK, ORANGE, VERMILION, spread
+
+Pixels = NDArray[np.uint8]
+
+HOSTILE = "$\\frac{$ \x1b[31m<b>\x00 \u202e"
+REFERENCES = [{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}]
+
+
+def curve(*scores: float | None) -> dict[str, Any]:
+    epochs = [{"epoch": n, "train_mse": 0.1 - n / 1000, "val_mse": score} for n, score in enumerate(scores)]
+    return {"best_epoch": None, "epochs": epochs}
+
+
+def run(number: int, val_mse: float | None, **fields: Any) -> RunInfo:
+    return RunInfo(run_id=f"run_{number:04d}", val_mse=val_mse, **{"family": "informer", **fields})
+
+
+def pixels(path: Path) -> Pixels:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        assert round(image.info["dpi"][0]) == 150
+        return np.asarray(image.convert("RGB"))
+
+
+def count(picture: Pixels, color: str) -> int:
+    """Pixels of exactly this colour; smoothed edges have others."""
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((picture == wanted).all(axis=-1).sum())
+
+
+def content_touches_the_border(picture: Pixels) -> bool:
+    border = np.concatenate((picture[0], picture[-1], picture[:, 0], picture[:, -1]))
+    return bool((border != 255).any())
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+# --- learning curve ---------------------------------------------------------------------------
+
+
+def test_a_learning_curve_has_both_curves_and_its_best_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "learning_curve.png"
+    learning_curve(curve(0.08, 0.06, 0.07), path, title="run_0001")
+    picture = pixels(path)
+    assert picture.shape == (600, 1050, 3)
+    assert min(count(picture, color) for color in (BLUE, ORANGE, VERMILION)) > 50
+    assert not content_touches_the_border(picture)
+
+
+def test_reference_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> None:
+    bare, compared = tmp_path / "bare.png", tmp_path / "compared.png"
+    learning_curve(curve(0.08, 0.06, 0.07), bare, title="run_0001")
+    learning_curve(curve(0.08, 0.06, 0.07), compared, title="run_0001", references=REFERENCES)
+    # Two dashed lines over two thirds of 1,050 pixels.
+    assert count(pixels(compared), GREY) > count(pixels(bare), GREY) + 600
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        {},
+        {"epochs": []},
+        curve(None, None),
+        curve(0.05),
+        curve(0.05, None, 0.04),
+        curve(0.0, 0.0),
+        curve(1e-9, 1e12, 5.0),
+        {"epochs": [3, {"val_mse": "x", "epoch": -1}, {"val_mse": float("nan")}, {"val_mse": 10**400}]},
+        curve(*np.geomspace(5, 0.01, 300).tolist()),
+    ],
+    ids=["empty", "no epochs", "no scores", "one", "gap", "zero", "wide", "spoiled", "long"],
+)
+def test_every_history_has_a_learning_curve(history: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "curve.png"
+    learning_curve(history, path, title="run_0001", references=[{"name": "x", "val_mse": None}, *REFERENCES])
+    assert pixels(path).std() > 1
+
+
+# --- forecasts --------------------------------------------------------------------------------
+
+
+def windows(count: int, seq_len: int, pred_len: int) -> tuple[Any, Any, Any]:
+    generator = np.random.default_rng(0)
+    past = generator.normal(size=(count, seq_len)).cumsum(axis=1)
+    truth = past[:, -1:] + generator.normal(size=(count, pred_len)).cumsum(axis=1)
+    return past, truth, truth + generator.normal(size=truth.shape) / 5
+
+
+@pytest.mark.parametrize(
+    ("count_", "seq_len", "pred_len"), [(6, 96, 24), (1, 4, 1), (2, 336, 720), (5, 96, 24), (12, 48, 8)]
+)
+def test_forecasts_of_any_number_and_length_fit(
+    count_: int, seq_len: int, pred_len: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "predictions.png"
+    names = [f"2018-02-{n:02d} 00:00" for n in range(1, 13)]
+    forecast_examples(*windows(count_, seq_len, pred_len), path, column="OT", title="run_0001", labels=names)
+    picture = pixels(path)
+    assert 400 < picture.shape[0] < 1400
+    assert 900 < picture.shape[1] < 1600
+    assert min(count(picture, color) for color in (VERMILION, INK, GREY)) > 100
+    assert not content_touches_the_border(picture)
+
+
+def test_forecasts_must_have_the_shape_of_the_truth(tmp_path: Path) -> None:
+    past, truth, forecast = windows(2, 8, 4)
+    with pytest.raises(AssertionError):
+        forecast_examples(past, truth, forecast[:, :3], tmp_path / "x.png", column="OT")
+
+
+# --- search progress --------------------------------------------------------------------------
+
+
+def test_the_progress_shows_runs_failures_acceptance_and_references(tmp_path: Path) -> None:
+    runs = [
+        run(0, 0.08, accepted=True),
+        run(1, None, status="OOM_GPU"),
+        run(2, 0.055, accepted=True, family="linear"),
+        run(3, 0.06),
+    ]
+    full, bare, calm = (tmp_path / f"{name}.png" for name in ("full", "bare", "calm"))
+    search_progress(runs, REFERENCES, full)
+    search_progress(runs, [], bare)
+    search_progress([one for one in runs if one.status == "OK"], [], calm)
+    picture = pixels(full)
+    assert picture.shape == (675, 1200, 3)
+    assert count(pixels(full), GREY) > count(pixels(bare), GREY) + 600
+    # The cross stands on the upper edge of the axes, under the title.
+    edge = slice(45, 80)
+    assert count(pixels(bare)[edge], INK) > count(pixels(calm)[edge], INK)
+    assert not content_touches_the_border(picture)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 1000])
+def test_every_number_of_runs_can_be_drawn(number: int, tmp_path: Path) -> None:
+    families = [f"family_with_a_long_name_{n}" for n in range(12)]
+    runs = [
+        run(n, None, status="FAILED") if n % 9 == 4 else run(n, 0.05 + n % 13, family=families[n % 12])
+        for n in range(number)
+    ]
+    search_progress(runs, REFERENCES, tmp_path / "progress.png")
+    assert pixels(tmp_path / "progress.png").std() > 1
+
+
+def test_a_search_of_failures_only_can_be_drawn(tmp_path: Path) -> None:
+    search_progress([run(0, None, status="FAILED")], [], tmp_path / "progress.png")
+    assert count(pixels(tmp_path / "progress.png"), INK) > 20
+
+
+# --- all of them ------------------------------------------------------------------------------
+
+DRAWINGS: dict[str, Callable[[Path], None]] = {
+    "learning_curve": lambda path: learning_curve(
+        curve(0.08, 0.06), path, title=HOSTILE, references=[{"name": HOSTILE, "val_mse": 0.05}]
+    ),
+    "forecast_examples": lambda path: forecast_examples(
+        *windows(2, 8, 4), path, column=HOSTILE, title=HOSTILE, labels=[HOSTILE, HOSTILE], unit=HOSTILE
+    ),
+    "search_progress": lambda path: search_progress(
+        [run(0, 0.05, family=HOSTILE)], [{"name": HOSTILE, "val_mse": 0.06}], path, title=HOSTILE
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_hostile_names_are_drawn_as_they_are(name: str, tmp_path: Path) -> None:
+    DRAWINGS[name](tmp_path / "picture.png")
+    assert pixels(tmp_path / "picture.png").std() > 1
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_the_same_input_gives_the_same_picture(name: str, tmp_path: Path) -> None:
+    for number in (1, 2):
+        DRAWINGS[name](tmp_path / f"{number}.png")
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_a_picture_is_replaced_whole_or_not_at_all(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"old")
+    DRAWINGS[name](path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OSError, match="nowhere"):
+        DRAWINGS[name](tmp_path / "nowhere" / "picture.png")
+
+
+def test_drawing_leaves_no_trace_in_the_program(tmp_path: Path, project_root: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nfont.size: 40\nbackend: tkagg\n")
+    code = (
+        "import sys, nas_system.visualization as v\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "import matplotlib\n"
+        "before = dict(matplotlib.rcParams.copy())\n"
+        "v.learning_curve({'epochs': [{'epoch': 0, 'val_mse': 0.1}]}, 'x.png', title='x')\n"
+        "assert dict(matplotlib.rcParams.copy()) == before and before['font.size'] == 40\n"
+        "assert not {'matplotlib.pyplot', 'torch', 'tkinter'} & set(sys.modules)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(project_root)}
+    environment.pop("MPLBACKEND", None)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    learning_curve({"epochs": [{"epoch": 0, "val_mse": 0.1}]}, tmp_path / "plain.png", title="x")
+    assert (tmp_path / "x.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_labels_are_spread_as_little_as_needed() -> None:
+    assert spread([0.1, 0.5, 0.9], gap=0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert spread([0.5, 0.5], gap=0.1) == pytest.approx([0.45, 0.55])
+    generator = np.random.default_rng(0)
+    for size in range(1, 8):
+        heights = np.sort(generator.random(size))
+        placed = np.array(spread(heights.tolist(), gap=0.1))
+        assert (np.diff(placed) >= 0.1 - 1e-12).all()
+        # The nearest of all allowed placements: no allowed step away from it comes closer.
+        distance = ((placed - heights) ** 2).sum()
+        for _ in range(200):
+            other = placed + generator.normal(scale=0.02, size=size)
+            if (np.diff(other) >= 0.1).all():
+                assert ((other - heights) ** 2).sum() >= distance - 1e-12
