@@ -257,6 +257,7 @@ def _file_lines(files: list[dict[str, Any]], width: int) -> list[Line]:
 
 
 def _size(count: int) -> str:
+    # No space: a line must not break inside.
     if count < 1000:
-        return f"{count} B"
-    return f"{count / 1e3:.1f} kB" if count < 1e6 else f"{count / 1e6:.1f} MB"
+        return f"{count}B"
+    return f"{count / 1e3:.1f}kB" if count < 1e6 else f"{count / 1e6:.1f}MB"

@@ -65,8 +65,8 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
   run_0003  OOM_GPU  informer  CUDA out of memory: reduce batch_size
 
 Noise 0.00200 over 3 seeds (standard deviation of the baseline's val_mse)
-The champion run_0001 (0.05500) is WORSE than simple forecasts: nlinear-336
-  by 0.00600
+The champion run_0001 (0.05500) is WORSE than simple forecasts: nlinear-336 by
+  0.00600
 Champion on the sealed rows: run_0001 mse 0.03120"""
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -106,10 +106,10 @@ def test_an_installed_package_finds_its_data_without_the_checkout(wheel: Path, t
     assert done.stdout.startswith(str(tmp_path))
 
 
-def imported_modules(root: Path) -> set[str]:
-    """Top-level names, neither ours nor Python's, that the two packages import directly."""
+def imported_modules(root: Path, folders: Sequence[str] = PACKAGES) -> set[str]:
+    """Top-level names, neither ours nor Python's, that the files in `folders` import directly."""
     found: set[str] = set()
-    for path in (path for package in PACKAGES for path in (root / package).rglob("*.py")):
+    for path in (path for folder in folders for path in (root / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
@@ -135,12 +135,21 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 IMPLIED = {"langchain-core", "openai", "pydantic-core", "typing-extensions"}
 
 
+def undeclared(modules: set[str], declared: list[str]) -> set[str]:
+    names = set(requirements(declared)) | IMPLIED
+    return {module for module in modules if not distributions_of(module) & names}
+
+
 def test_everything_imported_is_declared(project_root: Path, project: dict[str, Any]) -> None:
-    declared = set(requirements(project["dependencies"])) | IMPLIED
-    for lines in project["optional-dependencies"].values():
-        declared |= set(requirements(lines))
-    imported = imported_modules(project_root)
-    assert {module for module in imported if not distributions_of(module) & declared} == set()
+    extras = project["optional-dependencies"]
+    optional = [line for name, lines in extras.items() if name != "dev" for line in lines]
+    assert undeclared(imported_modules(project_root), project["dependencies"] + optional) == set()
+
+
+def test_everything_the_tests_import_is_declared(project_root: Path, project: dict[str, Any]) -> None:
+    declared = project["dependencies"] + project["optional-dependencies"]["dev"]
+    imported = imported_modules(project_root, ["tests", "benchmarks", "scripts"])
+    assert undeclared(imported, declared) == set()
 
 
 def test_everything_declared_is_imported(project_root: Path, project: dict[str, Any]) -> None:

@@ -148,8 +148,8 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
   run_0002  DIVERGED  informer  the loss became NaN
 
 Noise 0.00100 over 3 seeds (standard deviation of the baseline's val_mse)
-The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336
-  by 0.00100
+The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
+  0.00100
 Champion on the sealed rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
 """
 

@@ -165,8 +165,8 @@ def get_best_run(state: AgentState) -> RunInfo | None:
     """The champion: the accepted run with the lowest val_mse, None before there is one."""
     if state.best_run_id is not None:
         return get_run(state, state.best_run_id)
-    accepted = [run for run in state.runs if run.accepted and run.val_mse is not None]
-    return min(accepted, key=lambda run: run.val_mse or math.inf, default=None)
+    scored = [(run.val_mse, run) for run in state.runs if run.accepted and run.val_mse is not None]
+    return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
 def get_recent_runs(state: AgentState, k: int = 5) -> list[RunInfo]:

@@ -97,13 +97,16 @@ def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
     lines = []
     for item in error.errors(include_url=False, include_context=False):
         location = [str(part) for part in item["loc"]]
-        if location[:1] == ["model"] and len(location) > 2 and location[1] in FAMILIES:
+        if location[:1] == ["model"] and len(location) > 1 and location[1] in FAMILIES:
             del location[1]  # the union's tag is not a name anybody wrote
         path = ".".join(location)
         message = item["msg"].removeprefix("Value error, ")
-        value = "" if not path or isinstance(item["input"], dict) else f"={_short(item['input'])}"
+        if item["type"] == "value_error":
+            lines.append(message)  # ours: it names the fields itself
+            continue
+        value = "" if isinstance(item["input"], dict) else f"={_short(item['input'])}"
         allowed = f" (allowed: {known[path]})" if known and path in known else ""
-        lines.append(f"{path}{value}: {message}{allowed}" if path else message)
+        lines.append(f"{path}{value}: {message}{allowed}")
     return "; ".join(lines)
 
 

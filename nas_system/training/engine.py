@@ -7,18 +7,23 @@ leaves through `fit`'s single exit, with the best weights on disk and the reason
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas_system.errors import Diverged, StoppedOnRequest
-from nas_system.training.loops import evaluate, train_epoch
+from nas_system.training import loops
+from nas_system.training.clock import Clock
 from nas_system.training.objectives import Objective
+from nas_system.training.precision import Precision
 from nas_system.training.progress import Progress
+from nas_system.training.reproducibility import random_state, set_random_state
 from nas_system.training.scheduler import Scheduler
 
 
@@ -35,7 +40,11 @@ class EpochRecord:
 
 
 class Callback(Protocol):
-    """Something that watches a training; with state if it must survive a resume."""
+    """Something that watches a training.
+
+    It may also have `step_ended(engine, loss)`, called after every optimizer step with the loss as a
+    tensor that nobody has waited for; and `state_dict` / `load_state_dict` if it must survive a resume.
+    """
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
         """Look at one epoch; a returned reason ends the training."""
@@ -61,46 +70,126 @@ class Engine:
     """Where the loader's shuffling comes from; part of the state an exact resume needs."""
     history: list[EpochRecord] = field(default_factory=list)
     steps: int = 0
+    """Optimizer steps so far."""
+    scheduler_per_step: bool = False
+    """Whether the schedule advances with every step (one-cycle) or with every epoch."""
+    precision: str = "fp32"
+    """fp32, bf16 or fp16, in training and evaluation alike."""
+    accumulation_steps: int = 1
+    """Batches per optimizer step."""
+    compile: bool | str = False
+    """Run the model through torch.compile; a string names its backend. Do without `eager.py` then."""
+    meter: Callable[[], loops.Meter] | None = None
+    """Makes what computes figures over a whole pass; they stand beside the objective's."""
+    monitor: str | None = None
+    """The figure that decides; by default the objective's first. `progress.mode` says its direction."""
+
+    def __post_init__(self) -> None:
+        if self.accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps={self.accumulation_steps}: at least one batch is needed")
+        self.amp = Precision(self.precision, self.device)
+        self._clock = Clock()
+        self._callbacks: tuple[Callback, ...] = ()
+        self._resumed: dict[str, Any] | None = None
+        self._network: nn.Module = self.model
+        if self.compile:
+            backend = self.compile if isinstance(self.compile, str) else "inductor"
+            # Shares its parameters with `model`, whose names stay free of the compiler's prefix.
+            self._network = torch.compile(self.model, backend=backend)  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def timing(self) -> dict[str, float]:
+        """Seconds per part of the work, and steps per second, of this process (see `clock`)."""
+        return self._clock.to_json()
 
     def fit(
         self,
         train: Iterable[Any],
-        val: Iterable[Any],
+        val: Iterable[Any] | None,
         max_epochs: int,
         callbacks: Sequence[Callback] = (),
         *,
-        after_step: Any = None,
+        after_step: Callable[[], None] | None = None,
     ) -> str:
-        """Train to the end and return the reason: completed, early_stopping, diverged, or a callback's.
+        """Train to the end and return the reason: completed, early_stopping, or a callback's.
 
-        Continues after the last epoch in `history`. Errors other than divergence pass through,
-        after the callbacks have been told.
+        Continues after the last epoch in `history`. Without `val` the training figures decide. Errors
+        pass through, after the callbacks have been told: `diverged` for Diverged, `stopped` for
+        StoppedOnRequest and Ctrl-C, `error` for anything else.
         """
+        # Those with state first: a checkpoint written by another one then holds what they just learnt.
+        self._callbacks = tuple(sorted(callbacks, key=lambda callback: not hasattr(callback, "state_dict")))
         reason = "error"
-        try:
-            reason = self._epochs(train, val, max_epochs, callbacks, after_step)
-        except Diverged:
-            reason = "diverged"
-            raise
-        except StoppedOnRequest:
-            reason = "stopped"
-            raise
-        finally:
-            for callback in callbacks:
-                callback.fit_ended(self, reason)
+        with ExitStack() as ending:
+            # Every one is told, also when another one fails at it.
+            for callback in reversed(callbacks):
+                ending.callback(lambda told=callback: told.fit_ended(self, reason))
+            try:
+                self._continue_exactly()
+                reason = self._epochs(train, val, max_epochs, after_step)
+            except Diverged:
+                reason = "diverged"
+                raise
+            except (StoppedOnRequest, KeyboardInterrupt):
+                reason = "stopped"
+                raise
         return reason
+
+    def train_epoch(
+        self, loader: Iterable[Any], *, after_step: Callable[[], None] | None = None
+    ) -> dict[str, float]:
+        """One pass of training; its figures. Counts steps, but no epoch."""
+        watchers = [c.step_ended for c in self._callbacks if hasattr(c, "step_ended")]  # pyright: ignore[reportAttributeAccessIssue]
+
+        def watch(loss: Tensor) -> None:
+            self.steps += 1
+            if self.scheduler_per_step and self.scheduler is not None:
+                self.scheduler.step()  # pyright: ignore[reportCallIssue]
+            for watcher in watchers:
+                watcher(self, loss)
+
+        return loops.train_epoch(
+            self._network,
+            loader,
+            self.objective,
+            self.optimizer,
+            self.device,
+            grad_clip=self.grad_clip,
+            after_step=after_step,
+            accumulation_steps=self.accumulation_steps,
+            precision=self.amp,
+            meter=self.meter() if self.meter else None,
+            clock=self._clock,
+            watch=watch,
+        )
+
+    def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
+        """One pass without training; its figures."""
+        self._clock.start()
+        meter = self.meter() if self.meter else None
+        figures = loops.evaluate(
+            self._network, loader, self.objective, self.device, precision=self.amp, meter=meter
+        )
+        self._clock.lap("evaluation")
+        return figures
+
+    def predict(self, loader: Iterable[Any]) -> Tensor:
+        """Post-processed outputs of every sample, in order, on the CPU."""
+        return loops.predict(self._network, loader, self.objective, self.device, precision=self.amp)
 
     def _epochs(
         self,
         train: Iterable[Any],
-        val: Iterable[Any],
+        val: Iterable[Any] | None,
         max_epochs: int,
-        callbacks: Sequence[Callback],
-        after_step: Any,
+        after_step: Callable[[], None] | None,
     ) -> str:
+        if self.history and self.progress.exhausted:
+            # Resumed from the checkpoint of what was already the last epoch.
+            return "early_stopping"
         for epoch in range(len(self.history), max_epochs):
             record = self._epoch(epoch, train, val, after_step)
-            reasons = [callback.epoch_ended(self, record) for callback in callbacks]
+            reasons = [callback.epoch_ended(self, record) for callback in self._callbacks]
             reason = next((reason for reason in reasons if reason), None)
             if reason is None and self.progress.exhausted:
                 reason = "early_stopping"
@@ -108,36 +197,36 @@ class Engine:
                 return reason
         return "completed"
 
-    def _epoch(self, epoch: int, train: Iterable[Any], val: Iterable[Any], after_step: Any) -> EpochRecord:
+    def _epoch(
+        self,
+        epoch: int,
+        train: Iterable[Any],
+        val: Iterable[Any] | None,
+        after_step: Callable[[], None] | None,
+    ) -> EpochRecord:
         started = time.monotonic()
         lr = self.optimizer.param_groups[0]["lr"]
-
-        def count() -> None:
-            self.steps += 1
-            if after_step is not None:
-                after_step()
-
-        train_figures = train_epoch(
-            self.model,
-            train,
-            self.objective,
-            self.optimizer,
-            self.device,
-            grad_clip=self.grad_clip,
-            after_step=count,
-        )
-        val_figures = evaluate(self.model, val, self.objective, self.device)
-        decisive = val_figures[self.objective.names[0]]
-        if not torch.isfinite(torch.tensor(decisive)):
-            raise Diverged(f"the validation score is {decisive} after epoch {epoch}; lower training.lr")
+        train_figures = self.train_epoch(train, after_step=after_step)
+        val_figures = {} if val is None else self.evaluate(val)
+        decisive = self._decisive(train_figures if val is None else val_figures, epoch)
         is_best = self.progress.update(decisive, epoch)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(decisive)
-        elif self.scheduler is not None:
+        elif self.scheduler is not None and not self.scheduler_per_step:
             self.scheduler.step()
         record = EpochRecord(epoch, train_figures, val_figures, lr, time.monotonic() - started, is_best)
         self.history.append(record)
         return record
+
+    def _decisive(self, figures: dict[str, float], epoch: int) -> float:
+        name = self.monitor or self.objective.names[0]
+        if name not in figures:
+            raise ValueError(f"there is no figure {name!r} to decide by; there are: {', '.join(figures)}")
+        if not math.isfinite(figures[name]):
+            raise Diverged(
+                f"the validation score is {figures[name]} ({name}) after epoch {epoch}; lower training.lr"
+            )
+        return figures[name]
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact resume needs, as tensors and plain values."""
@@ -145,25 +234,53 @@ class Engine:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "scaler": self.amp.state_dict(),
             "progress": self.progress.state_dict(),
             "history": [asdict(record) for record in self.history],
             "steps": self.steps,
-            "random": torch.get_rng_state(),
-            "cuda_random": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
+            "callbacks": {
+                name: callback.state_dict()  # pyright: ignore[reportAttributeAccessIssue]
+                for name, callback in _with_state(self._callbacks)
+            },
+            "random": random_state(cuda=self.device.type == "cuda"),
             "shuffle": self.generator.get_state() if self.generator else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken."""
+        """Continue exactly where `state_dict` was taken.
+
+        Random states and the callbacks' take effect when `fit` begins, so that nothing done in
+        between (another loader built, a prediction made) changes the numbers.
+        """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.scheduler is not None:
+        if self.scheduler is not None and state["scheduler"] is not None:
             self.scheduler.load_state_dict(state["scheduler"])
+        self.amp.load_state_dict(state["scaler"])
         self.progress.load_state_dict(state["progress"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.steps = state["steps"]
-        torch.set_rng_state(state["random"].cpu())
-        if state["cuda_random"]:
-            torch.cuda.set_rng_state_all([random.cpu() for random in state["cuda_random"]])
-        if self.generator is not None:
-            self.generator.set_state(state["shuffle"].cpu())
+        self._resumed = {name: state[name] for name in ("callbacks", "random", "shuffle")}
+
+    def _continue_exactly(self) -> None:
+        if self._resumed is None:
+            return
+        resumed, self._resumed = self._resumed, None
+        for name, callback in _with_state(self._callbacks):
+            if name in resumed["callbacks"]:
+                callback.load_state_dict(resumed["callbacks"][name])  # pyright: ignore[reportAttributeAccessIssue]
+        set_random_state(resumed["random"])
+        if self.generator is not None and resumed["shuffle"] is not None:
+            self.generator.set_state(resumed["shuffle"].cpu())
+
+
+def _with_state(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
+    """Callbacks that survive a resume, each under its class's name and its number among those of that class."""
+    named: list[tuple[str, Callback]] = []
+    counts: dict[str, int] = {}
+    for callback in callbacks:
+        if hasattr(callback, "state_dict"):
+            kind = type(callback).__name__
+            named.append((f"{kind}.{counts.setdefault(kind, 0)}", callback))
+            counts[kind] += 1
+    return named

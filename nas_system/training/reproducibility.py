@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import random
 import resource
+import statistics
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,11 +17,81 @@ import torch
 from nas_system.errors import ConfigError
 
 
-def set_seed(seed: int) -> None:
-    """Seed Python, numpy and torch (every device)."""
+def set_seed(seed: int, deterministic: bool = False) -> None:
+    """Seed Python, numpy and torch (every device).
+
+    `deterministic` also demands kernels that give the same bits every time: slower on CUDA, and an
+    operation that has none raises RuntimeError. False leaves that setting as it is.
+    """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
+    if deterministic:
+        # cuBLAS reads this when its first handle is made.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.benchmark = False
+
+
+def random_state(*, cuda: bool) -> dict[str, Any]:
+    """The global random states of Python, numpy and torch, as tensors and plain values.
+
+    `cuda`: those of every CUDA device too, which starts CUDA if nothing has yet.
+    """
+    _, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if cuda else [],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put back what `random_state` took."""
+    random.setstate(state["python"])
+    keys, *rest = state["numpy"]
+    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])
+
+
+class ReproducibilityContext:
+    """What runs inside gives the same numbers every time; the random state outside goes on untouched."""
+
+    def __init__(self, seed: int = 42, deterministic: bool = True) -> None:
+        self.seed = seed
+        self.deterministic = deterministic
+
+    def __enter__(self) -> Self:
+        self._outer_random = random_state(cuda=torch.cuda.is_available())
+        self._outer_flags = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.backends.cudnn.deterministic,
+            torch.backends.cudnn.benchmark,
+        )
+        self._outer_workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+        set_seed(self.seed, self.deterministic)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        set_random_state(self._outer_random)
+        if not self.deterministic:
+            return
+        enabled, warn_only, cudnn_deterministic, benchmark = self._outer_flags
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.backends.cudnn.deterministic = cudnn_deterministic
+        torch.backends.cudnn.benchmark = benchmark
+        if self._outer_workspace is None:
+            os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 
 
 def set_threads(threads: int) -> None:
@@ -31,6 +106,50 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+ROUNDS = 5
+MIN_GAIN = 0.9
+"""More threads must take less than this share of the time: they are taken from somebody else."""
+
+
+def fastest_threads(step: Callable[[], None], candidates: Iterable[int] | None = None) -> int:
+    """The thread count at which `step` (see `loops.trial_step`) is fastest; the smallest of near equals.
+
+    Counts alternate, so that a busy moment hits all alike, and the median of each counts. Thread
+    count and random state are left as they were. `candidates` default to the powers of two up to
+    the cores of this process.
+    """
+    cores = available_cores()
+    counts = sorted(set(candidates or (2**power for power in range(cores.bit_length()) if 2**power <= cores)))
+    if not counts or counts[0] < 1:
+        raise ConfigError(f"threads={counts}: at least one thread is needed")
+    if len(counts) == 1:
+        return counts[0]
+    before, outer_random = torch.get_num_threads(), random_state(cuda=torch.cuda.is_initialized())
+    try:
+        times = _times_by_threads(step, counts)
+    finally:
+        torch.set_num_threads(before)
+        set_random_state(outer_random)
+    chosen = counts[0]
+    for count in counts[1:]:
+        if times[count] < MIN_GAIN * times[chosen]:
+            chosen = count
+    return chosen
+
+
+def _times_by_threads(step: Callable[[], None], counts: list[int]) -> dict[int, float]:
+    seconds: dict[int, list[float]] = {count: [] for count in counts}
+    for turn in range(ROUNDS + 1):
+        for count in counts:
+            torch.set_num_threads(count)
+            started = perf_counter()
+            step()
+            # The first turn makes threads and caches.
+            if turn:
+                seconds[count].append(perf_counter() - started)
+    return {count: statistics.median(values) for count, values in seconds.items()}
+
+
 def resolve_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda` or `cuda:N` as a device that exists. Raises ConfigError."""
     if name == "auto":
@@ -43,9 +162,16 @@ def resolve_device(name: str) -> torch.device:
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
             raise ConfigError(f"device {name!r} was asked for, but this machine has {found} CUDA devices")
-    elif device.type != "cpu":
+        # With its number, as tensors carry it: the two spellings are not equal.
+        return torch.device("cuda", device.index or 0)
+    if device.type != "cpu":
         raise ConfigError(f"device {name!r} is not supported; use auto, cpu or cuda:N")
     return device
+
+
+def get_device(name: str = "auto") -> torch.device:
+    """The first CUDA device if there is one, else the CPU; or the device of that name."""
+    return resolve_device(name)
 
 
 def peak_memory_mb(device: torch.device) -> float:

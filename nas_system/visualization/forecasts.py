@@ -115,4 +115,9 @@ def _errors(past: NDArray[Any], truth: NDArray[Any], forecast: NDArray[Any]) -> 
     """How far off, against repeating the last value; in the column's unit."""
     own = math.sqrt(float(np.mean((forecast - truth) ** 2)))
     naive = math.sqrt(float(np.mean((past[-1] - truth) ** 2)))
-    return f"RMSE {own:.3g}, repeating the last value {naive:.3g}"
+    return f"RMSE {_rounded(own)}, repeating the last value {_rounded(naive)}"
+
+
+def _rounded(value: float) -> str:
+    """Three digits, also when the last ones are zeros."""
+    return f"{value:#.3g}".removesuffix(".")

@@ -231,7 +231,8 @@ def test_parity_command_names_what_is_wrong_with_a_file(
     (tmp_path / "text.npz").write_text("no archive")
     (tmp_path / "torn.npz").write_bytes(RECORDED[0].read_bytes()[:5000])
     np.savez(tmp_path / "empty.npz", x_enc=np.zeros(3))
-    np.savez(tmp_path / "config.npz", **case | {"config_json": np.asarray('{"depth": 3}')})
+    other: dict[str, Any] = case | {"config_json": '{"depth": 3}'}
+    np.savez(tmp_path / "config.npz", **other)
     np.savez(tmp_path / "short.npz", **case | {"x_dec": case["x_dec"][:, :-1]})
     fewer: dict[str, Any] = {k: v for k, v in case.items() if "encoder.norm" not in k}
     np.savez(tmp_path / "weights.npz", **fewer)

@@ -1,0 +1,108 @@
+"""The README tells the truth: its picture is drawn by the code, its tree is there, its commands work."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from nas_agent_graph import run, show
+from nas_agent_graph.graph import build_graph
+from nas_agent_graph.settings import llm_settings
+from nas_system import describe, score, train
+
+
+@pytest.fixture(scope="module")
+def readme(project_root):
+    return (project_root / "README.md").read_text()
+
+
+def blocks(text, language):
+    """The fenced blocks of one language, in order."""
+    found, open_block = [], None
+    for line in text.splitlines():
+        if not line.startswith("```"):
+            if open_block is not None:
+                open_block[1].append(line)
+        elif open_block is None:
+            open_block = (line[3:], [])
+        else:
+            if open_block[0] == language:
+                found.append("\n".join(open_block[1]) + "\n")
+            open_block = None
+    return found
+
+
+def test_the_graph_picture_is_the_one_the_code_draws(readme):
+    (picture,) = blocks(readme, "mermaid")
+    assert picture.strip() == build_graph().get_graph().draw_mermaid().strip()
+
+
+def test_every_path_of_the_tree_exists_and_every_package_is_in_it(readme, project_root):
+    (tree,) = (block for block in blocks(readme, "") if block.startswith("nas_agent_graph/"))
+    folder, found = project_root, set()
+    for line in tree.splitlines():
+        paths = list(itertools.takewhile(lambda word: word.endswith((".py", "/")), line.split()))
+        if not line.startswith(" "):
+            folder = project_root
+        for name in paths:
+            assert (folder / name).exists(), f"{folder.name}/{name} stands in the README and nowhere else"
+            found.add(folder / name.rstrip("/"))
+        if not line.startswith(" "):
+            folder = project_root / paths[0]
+    for package in ("nas_agent_graph", "nas_system"):
+        for init in (project_root / package).glob("*/__init__.py"):
+            assert init.parent in found, f"{init.parent.name} is missing in the README's tree"
+
+
+@pytest.mark.parametrize("place", ["README.md", "nas_system/README.md"])
+def test_every_command_is_one_that_the_programs_understand(project_root, place):
+    parsers = {
+        "nas_agent_graph.run": run._parser,
+        "nas_agent_graph.show": show._parser,
+        "nas_system.train": train._parser,
+        "nas_system.describe": describe._parser,
+        "nas_system.score": score._parser,
+    }
+    checked = 0
+    for block in blocks((project_root / place).read_text(), "bash"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:2] == ["python", "-m"]:
+                words = [word for word in words[3:] if word != "--help"]
+                parsers[shlex.split(line)[2]]().parse_args(words)
+                checked += 1
+            elif words[:2] == ["python", "train.py"]:
+                train._parser().parse_args(words[2:])
+                checked += 1
+            elif words[:1] == ["make"]:
+                subprocess.run(["make", "--dry-run", *words[1:]], cwd=project_root, check=True, capture_output=True)
+                checked += 1
+    assert checked >= 3
+
+
+def test_every_variable_of_the_settings_table_is_read(readme):
+    named = set(re.findall(r"`((?:NAS_LLM|OPENAI)_[A-Z_]+)`", readme))
+    read = set()
+
+    class Watched(dict):
+        def get(self, name, default=None):
+            read.add(name)
+            return super().get(name, default)
+
+        def __getitem__(self, name):
+            read.add(name)
+            return super().__getitem__(name)
+
+    llm_settings(Watched(OPENAI_MODEL="m", OPENAI_BASE_URL="u", OPENAI_API_KEY="k"), demanded=True)
+    assert named == read
+
+
+def test_every_package_has_a_readme_of_one_screen(project_root):
+    packages = [path.parent for path in project_root.glob("nas_*/**/__init__.py") if "nodes" not in path.parts]
+    for package in packages:
+        parent = package if (package / "README.md").exists() else package.parent
+        assert (parent / "README.md").exists(), f"{package} and its parent have no README"
