@@ -21,9 +21,9 @@ from nas_agent_graph.context import (
     SearchInterrupted,
     StopRequest,
 )
-from nas_agent_graph.leaderboard import leaderboard
 from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.settings import llm_settings
+from nas_agent_graph.show import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
 from nas_system.files import read_json, sha256_of_file
@@ -53,7 +53,7 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
         base, facts = open_search(ledger, arguments, launcher)
         state = ledger.state
         if len(state.runs) >= arguments.max_runs and state.current is None:
-            _conclude(ledger, facts, launcher, f"all {len(state.runs)} runs are done")
+            _conclude(ledger, launcher, f"all {len(state.runs)} runs are done")
             return 0
         proposer, fallback = choose_proposers(arguments.proposer, ledger)
         ledger.save(max_runs=arguments.max_runs)
@@ -72,7 +72,7 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
             started=time.monotonic(),
         )
         end = _drive(context, progress)
-        _conclude(ledger, facts, launcher, end)
+        _conclude(ledger, launcher, end)
     return 0
 
 
@@ -158,7 +158,7 @@ def _stop_training(context: Context) -> None:
         time.sleep(0.1)
 
 
-def _conclude(ledger: Ledger, facts: dict[str, Any], launcher: Launcher, end: str) -> None:
+def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
     """Score the champion on the sealed rows (once per champion), print the leaderboard and what to do next."""
     champion = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
@@ -175,7 +175,7 @@ def _conclude(ledger: Ledger, facts: dict[str, Any], launcher: Launcher, end: st
         except NasError as error:
             print(f"note: the champion could not be scored on the sealed rows ({error})", file=sys.stderr)
     print()
-    print(leaderboard(ledger.state, facts))
+    print_leaderboard(ledger.workspace, ledger.state, read_facts(ledger.workspace, ledger.state))
     print()
     if champion is None:
         print("No run has a score. Look at one: python -m nas_agent_graph.show run_0000")

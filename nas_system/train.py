@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import signal
 import sys
 import traceback
@@ -68,8 +69,11 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     elif not (paths.config.exists() and paths.config.samefile(arguments.config)):
         snapshot_config(arguments.config, run_dir)
 
+    # Imports make many long-lived objects and no garbage: collecting meanwhile costs a tenth of the start.
+    gc.disable()
     from nas_system.training_job import TrainingJob
 
+    gc.enable()
     job = TrainingJob(
         config=config,
         paths=paths,

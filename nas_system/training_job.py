@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import platform
 import time
 from collections.abc import Callable
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Imports make many long-lived objects and no garbage; collecting while torch loads costs a tenth of it.
-gc.disable()
 import torch
 
 from nas_system.data import DataSource, WindowLoader, build_windows, locate
@@ -43,8 +40,6 @@ from nas_system.training.reproducibility import (
     set_threads,
 )
 from nas_system.training.scheduler import build_scheduler
-
-gc.enable()
 
 EVALUATION_BATCH = 512
 """Evaluation needs no gradients: a few large batches. The score does not depend on this number."""

@@ -18,6 +18,6 @@ def load_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None if there is none that can be read."""
     try:
         record = read_json(path)
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from functools import partial
+from types import FunctionType
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nas_system.errors import ConfigError
 from nas_system.training.mixed_criterion import MixedCriterion
@@ -37,28 +39,26 @@ class CriterionObjective:
         return self.criterion(output, target, weights=weight)
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        return torch.as_tensor(self.criterion(output, target, weights=weight, unscaled=True)).reshape(1)
+        figure = self.criterion(output, target, weights=weight, unscaled=True)
+        return torch.as_tensor(figure, device=output.device).reshape(1)
 
     def postproc(self, output: Tensor) -> Tensor:
         return self.criterion.postproc(output)
 
 
-def build_criterion(criterion: Any, dataset: Any, device: torch.device) -> Criterion:
+def build_criterion(criterion: Any, dataset: Any) -> Criterion:
     """`"auto"`, a class (or function) that is called with the data set, or a finished criterion."""
     if isinstance(criterion, str):
         if criterion != "auto":
             raise ConfigError(f"criterion={criterion!r} is not known; use 'auto' or a criterion of your own")
         criterion = MixedCriterion
-    if isinstance(criterion, type) or not hasattr(criterion, "postproc"):
-        built = criterion(dataset) if callable(criterion) and not isinstance(criterion, nn.Module) else None
-    else:
-        built = criterion
+    built: Any = criterion(dataset) if isinstance(criterion, type | FunctionType | partial) else criterion
     if not callable(built) or not callable(getattr(built, "postproc", None)):
         raise ConfigError(
             "a criterion needs __call__(output, target, weights=None, unscaled=False) and postproc(pred); "
-            f"got {criterion!r}"
+            f"{built!r} has not"
         )
-    return cast(Criterion, built.to(device) if isinstance(built, nn.Module) else built)
+    return built
 
 
 def criterion_record(criterion: Criterion) -> dict[str, Any]:
@@ -67,15 +67,11 @@ def criterion_record(criterion: Criterion) -> dict[str, Any]:
     return {"name": _name(criterion), "settings": settings}
 
 
-def restore_criterion(
-    record: dict[str, Any], present: Criterion | None, device: torch.device
-) -> Criterion | None:
+def restore_criterion(record: dict[str, Any], present: Criterion | None) -> Criterion | None:
     """The criterion that `record` tells of: rebuilt if it is ours, else `present` if it is of that class."""
     if record["settings"] is not None:
-        return MixedCriterion.from_settings(record["settings"]).to(device)
-    if present is not None and _name(present) == record["name"]:
-        return cast(Criterion, present.to(device) if isinstance(present, nn.Module) else present)
-    return None
+        return MixedCriterion.from_settings(record["settings"])
+    return present if present is not None and _name(present) == record["name"] else None
 
 
 def _name(criterion: Criterion) -> str:

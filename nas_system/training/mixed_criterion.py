@@ -63,17 +63,16 @@ class MixedCriterion(nn.Module):
                 f"the network returns shape {tuple(output.shape)} and the target has {tuple(target.shape)}; "
                 "they must be equal (a single number is a target of shape (1,))"
             )
-        # The statistics are float64: a large mean must not eat the digits of a small spread.
-        scaled = ((target - self.mean) / self.std).to(output.dtype)
-        if self._all_regression:
-            losses = self._squared_error(output, scaled, unscaled)
-        elif self._all_classification:
-            losses = F.binary_cross_entropy_with_logits(output, scaled, reduction="none")
+        if self._all_classification:
+            losses = F.binary_cross_entropy_with_logits(output, target.to(output.dtype), reduction="none")
         else:
-            cross_entropy = F.binary_cross_entropy_with_logits(output, scaled, reduction="none")
-            losses = torch.where(
-                self.regression, self._squared_error(output, scaled, unscaled), cross_entropy
-            )
+            # The statistics are float64: a large mean must not eat the digits of a small spread.
+            scaled = ((target.to(self.mean.dtype) - self.mean) / self.std).to(output.dtype)
+            error = output - scaled
+            losses = (error * self.std if unscaled else error).square()
+            if not self._all_regression:
+                cross_entropy = F.binary_cross_entropy_with_logits(output, scaled, reduction="none")
+                losses = torch.where(self.regression, losses, cross_entropy)
         return losses.mean() if weights is None else (losses * _spread(weights, losses)).mean()
 
     def postproc(self, pred: Tensor) -> Tensor:
@@ -104,10 +103,6 @@ class MixedCriterion(nn.Module):
         # Asked once here: asking a tensor on a GPU in every step would wait for the GPU.
         self._all_regression = bool(regression.all())
         self._all_classification = not bool(regression.any())
-
-    def _squared_error(self, output: Tensor, scaled: Tensor, unscaled: bool) -> Tensor:
-        error = output - scaled
-        return (error * self.std if unscaled else error).square()
 
 
 def _first_targets(dataset: Any) -> Tensor:

@@ -72,14 +72,12 @@ class Snapshot(NamedTuple):
 
 
 class BestAverage:
-    """Keeps the best networks of the whole history; at the end, however it came, saves and loads their mean."""
+    """Keeps the best networks of the whole history; at the end (any end) saves and loads their mean."""
 
     def __init__(self, path: Path, count: int, extra: dict[str, Any]) -> None:
         self.path = path
         self.count = count
         self.extra = extra
-        self.averaged: list[int] = []
-        """Epochs of the networks in the mean, best first; empty until the training has ended."""
         self._best: list[Snapshot] = []
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
@@ -96,8 +94,8 @@ class BestAverage:
             return
         chosen = near_minimum(self._best)
         state = average_states([snapshot.state for snapshot in chosen])
-        self.averaged = [snapshot.epoch for snapshot in chosen]
-        save_checkpoint(self.path, {"model": state, "averaged_epochs": self.averaged} | self.extra)
+        epochs = [snapshot.epoch for snapshot in chosen]
+        save_checkpoint(self.path, {"model": state, "averaged_epochs": epochs} | self.extra)
         engine.model.load_state_dict(state)
 
 

@@ -76,9 +76,9 @@ class SpokenLoader:
 def build_loader(
     dataset: Any,
     indices: Sequence[int],
+    *,
     batch_size: int,
     device: torch.device,
-    *,
     shuffle: bool = False,
     n_workers: int = 0,
 ) -> DataLoader:

@@ -11,6 +11,7 @@ A facade: criteria, split, restarts and averaging are its own, the training is t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 
 from nas_system.errors import ConfigError, Diverged, StateError
 from nas_system.training.callbacks import BestCheckpoint
-from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.criteria import (
     Criterion,
     CriterionObjective,
@@ -32,7 +32,6 @@ from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.lookahead import RAdamLookahead
 from nas_system.training.loops import evaluate, predict
 from nas_system.training.mixed_criterion import MixedCriterion
-from nas_system.training.net_builders import builder_record, find_builder
 from nas_system.training.progress import Progress
 from nas_system.training.pytorch_callbacks import (
     BestAverage,
@@ -45,6 +44,7 @@ from nas_system.training.pytorch_callbacks import (
 )
 from nas_system.training.pytorch_datasets import SpokenLoader, build_loader, split_indices
 from nas_system.training.reproducibility import resolve_device, set_seed
+from nas_system.training.saved_networks import builder_record, network_path, read_network, recorded_builder
 
 __all__ = ["MixedCriterion", "PytorchTrainer", "set_seed"]
 
@@ -110,58 +110,51 @@ class PytorchTrainer:
         """Train on a part of `dataset`, judge by the rest; returns why it ended.
 
         `name.pt` holds the network of the lowest validation loss and, with `n_best_nets` > 1,
-        `name_avg.pt` the mean of the best ones, which then is the network in memory; without it the last
-        one is. A file `stop_<name>` in the working directory ends the training after the current epoch
-        (of a name with folders the last part counts).
+        `name_avg.pt` the mean of the best ones, which then is the network in memory; without it the
+        last one is. A file `stop_<name>` in the working directory ends the training after the current
+        epoch (of a name with folders the last part counts).
 
         Reasons: "completed", "early_stopping", "stop_file". Raises ConfigError for arguments and data
         sets that cannot work, and Diverged when a loss is NaN or infinite; the best network so far
         is on disk and in memory then.
         """
-        self._check_whole(batch_size=batch_size, n_epochs=n_epochs, n_best_nets=n_best_nets)
-        self._check_whole(repeat_train=repeat_train, repeat_valid=repeat_valid)
+        _check_whole(batch_size=batch_size, n_epochs=n_epochs, n_best_nets=n_best_nets)
+        _check_whole(repeat_train=repeat_train, repeat_valid=repeat_valid)
         if not learning_rate > 0:
             raise ConfigError(f"learning_rate={learning_rate}: must be above 0")
-        path, stop_path = checkpoint_path(name), Path.cwd() / f"stop_{Path(name).name}"
-        say: Callable[[str], None] = _print_now if verbose else _say_nothing
-        training, validation = split_indices(len(dataset), train_prop, shuffle)
-        self.criterion = build_criterion(criterion, dataset, self.device)
+        path, stop_path = network_path(name), Path.cwd() / f"stop_{Path(name).name}"
+        average_path = network_path(f"{name}_avg") if n_best_nets > 1 else None
+        say = _print_now if verbose else _say_nothing
 
-        train_loader = build_loader(
-            dataset, training * repeat_train, batch_size, self.device, shuffle=True, n_workers=n_workers
-        )
-        valid_loader = build_loader(
-            dataset, validation * repeat_valid, batch_size, self.device, n_workers=n_workers
-        )
+        training, validation = split_indices(len(dataset), train_prop, shuffle)
+        load = partial(build_loader, dataset, batch_size=batch_size, device=self.device, n_workers=n_workers)
+        train_loader = SpokenLoader(load(training * repeat_train, shuffle=True), "training", say)
+        valid_loader = SpokenLoader(load(validation * repeat_valid), "validation", say)
+        self.criterion = build_criterion(criterion, dataset)
         engine = self._build_engine(learning_rate, n_epochs)
         self.history = engine.history
 
-        extra = builder_record(self.net_builder, self.net_build_args)
-        extra |= {"criterion": criterion_record(self.criterion)}
+        record = builder_record(self.net_builder, self.net_build_args)
+        record |= {"criterion": criterion_record(self.criterion)}
         path.parent.mkdir(parents=True, exist_ok=True)
-        average = BestAverage(checkpoint_path(f"{name}_avg"), n_best_nets, extra) if n_best_nets > 1 else None
-        callbacks: list[Callback] = [BestCheckpoint(path, extra)]
-        callbacks += [average] if average else []
-        callbacks += [EpochLines(n_epochs, say)]
-        callbacks += [GoldenSectionRate(learning_rate, restart_limit(n_epochs) if with_restarts else None, say)]
-        callbacks += [EpochHook(lambda: epoch_hook(self))] if epoch_hook else []
-        callbacks += [StopFile(stop_path)]
-
+        restart_after = restart_limit(n_epochs) if with_restarts else None
+        callbacks: list[Callback] = [
+            BestCheckpoint(path, record),
+            *([BestAverage(average_path, n_best_nets, record)] if average_path else []),
+            EpochLines(n_epochs, say),
+            GoldenSectionRate(learning_rate, restart_after, say),
+            *([EpochHook(partial(epoch_hook, self))] if epoch_hook else []),
+            StopFile(stop_path),
+        ]
         say(f"training {name}: {len(training)} items, {len(validation)} for validation, on {self.device}")
         try:
-            reason = engine.fit(
-                SpokenLoader(train_loader, "training", say),
-                SpokenLoader(valid_loader, "validation", say),
-                n_epochs,
-                callbacks,
-            )
+            reason = engine.fit(train_loader, valid_loader, n_epochs, callbacks)
         except Diverged as error:
-            raise Diverged(self._after_divergence(path, engine, average, learning_rate)) from error
-        best = engine.progress
-        say(f"{name} ended ({reason}): minimum {best.best:.6g} in epoch {_counted(best.best_epoch)}, in {path.name}")
-        if average and verbose:
+            raise Diverged(self._after_divergence(engine, path, average_path, learning_rate)) from error
+        say(f"ended: {reason}; minimum {engine.progress.best:.6g} in {path}")
+        if average_path and verbose:
             figures = evaluate(self.net, valid_loader, engine.objective, self.device)
-            say(f"average of {len(average.averaged)} networks: valid {figures['loss']:.6g}, in {average.path.name}")
+            say(f"the averaged network has {figures['loss']:.6g}, in {average_path}")
         return reason
 
     def predict_dataset(self, dataset: Any, batch_size: int = 1, verbose: bool = True) -> Tensor:
@@ -169,18 +162,18 @@ class PytorchTrainer:
 
         Items are those of training; their targets are not used.
         """
-        self._check_whole(batch_size=batch_size)
+        _check_whole(batch_size=batch_size)
         if len(dataset) == 0:
             raise ConfigError("the dataset is empty: there is nothing to predict")
         objective = CriterionObjective(self._known_criterion())
         say = _print_now if verbose else _say_nothing
-        loader = build_loader(dataset, range(len(dataset)), batch_size, self.device)
+        loader = build_loader(dataset, range(len(dataset)), batch_size=batch_size, device=self.device)
         say(f"predicting {len(dataset)} items on {self.device}")
         return predict(self.net, SpokenLoader(loader, "predicting", say), objective, self.device)
 
     @torch.no_grad()
     def predict(self, *data: Any) -> Tensor:
-        """The answer to raw inputs: `net(*data)`, post-processed, on the CPU. Tensors or arrays, batch first."""
+        """The post-processed answer to raw inputs as the network takes them, tensors or arrays; on the CPU."""
         criterion = self._known_criterion()
         if len(data) == 1 and isinstance(data[0], list | tuple):
             data = tuple(data[0])
@@ -193,33 +186,30 @@ class PytorchTrainer:
         """A trainer with the network in `name.pt`, built by the function that the file names.
 
         Nothing is imported and no code is taken from the file: the function must be one of your own
-        program, in a module that is imported already (see `net_builders`). For a lambda, a closure, a
-        function of an installed package, or a file that you do not trust, build the trainer
-        yourself: `PytorchTrainer(net_builder, net_build_args, device).load(name)`.
+        program, in a module that is imported already (`saved_networks.find_builder`). For a lambda,
+        a closure, a function of an installed package, or a file that you do not trust, build the
+        trainer yourself: `PytorchTrainer(net_builder, net_build_args, device).load(name)`.
         Raises StateError when that is needed, or when the file cannot be used.
         """
-        path = checkpoint_path(name)
-        content = _read(path, resolve_device(str(device)))
-        builder, arguments = content["net_builder"], content["net_build_args"]
-        way_out = "use PytorchTrainer(net_builder, net_build_args, device).load(name)"
-        if builder is None or arguments is None:
-            what = "builder (a lambda, a closure or the like)" if builder is None else "builder's arguments"
-            raise StateError(f"{path}: the {what} could not be saved; {way_out}")
+        path = network_path(name)
+        content = read_network(path, resolve_device(str(device)))
         try:
-            found = find_builder(builder)
+            builder, arguments = recorded_builder(content)
         except StateError as error:
-            raise StateError(f"{path}: {error}; or {way_out}") from None
-        return cls(found, arguments, device)._fill(path, content)
+            raise StateError(
+                f"{path}: {error}. Or use PytorchTrainer(net_builder, net_build_args, device).load(name)"
+            ) from None
+        return cls(builder, arguments, device)._fill(path, content)
 
     def _load_here(self, name: str, device: str | torch.device | None = None) -> PytorchTrainer:
         """Replace the network by the one in `name.pt`, on `device` or where the trainer is; returns self.
 
         The network is built by this trainer's own function. Raises StateError when it does not fit.
         """
-        path = checkpoint_path(name)
-        device = self.device if device is None else resolve_device(str(device))
-        content = _read(path, device)
-        self.device = device
+        path = network_path(name)
+        place = self.device if device is None else resolve_device(str(device))
+        content = read_network(path, place)
+        self.device = place
         self.net = self._build_net()
         return self._fill(path, content)
 
@@ -228,7 +218,7 @@ class PytorchTrainer:
             self.net.load_state_dict(content["model"])
         except RuntimeError as error:
             raise StateError(f"{path}: does not fit the network that net_builder returns: {error}") from None
-        self.criterion = restore_criterion(content["criterion"], self.criterion, self.device)
+        self.criterion = restore_criterion(content["criterion"], self.criterion)
         return self
 
     def _build_net(self) -> nn.Module:
@@ -249,19 +239,19 @@ class PytorchTrainer:
         )
 
     def _after_divergence(
-        self, path: Path, engine: Engine, average: BestAverage | None, learning_rate: float
+        self, engine: Engine, path: Path, average_path: Path | None, learning_rate: float
     ) -> str:
-        """Put a usable network back in memory; what to tell the user."""
+        """Put a usable network back in memory; returns what to tell the user."""
         text = (
             f"a loss became NaN or infinite in epoch {len(engine.history) + 1}; "
             f"lower learning_rate ({learning_rate:g}) or look for NaN and huge values in the dataset. "
         )
         if engine.progress.best_epoch is None:
             return text + "No epoch was good, nothing was saved"
-        if average is None:
-            self._load_here(str(path.with_suffix("")))
-        kept = path if average is None else f"{path} and {average.path}"
-        return text + f"The best of the epochs before (loss {engine.progress.best:.6g}) is kept in {kept}"
+        if average_path is None:
+            self._fill(path, read_network(path, self.device))
+        average = f", and the average in {average_path}" if average_path else ""
+        return text + f"The best epoch before it (loss {engine.progress.best:.6g}) is kept in {path}{average}"
 
     def _known_criterion(self) -> Criterion:
         if self.criterion is None:
@@ -269,33 +259,15 @@ class PytorchTrainer:
                 "how to read the network's output is not known: train or load first, and after loading a "
                 "network that was trained with a criterion of your own, set trainer.criterion"
             )
+        if isinstance(self.criterion, nn.Module):
+            self.criterion.to(self.device)
         return self.criterion
 
-    @staticmethod
-    def _check_whole(**values: int) -> None:
-        for name, value in values.items():
-            if value < 1:
-                raise ConfigError(f"{name}={value}: must be at least 1")
 
-
-def checkpoint_path(name: str) -> Path:
-    """Where the network called `name` lies: `name.pt`, seen from the working directory; folders are allowed."""
-    if not Path(name).name or name.endswith("/"):
-        raise ConfigError(f"name={name!r}: must end in the name of a file")
-    return Path.cwd() / f"{name}.pt"
-
-
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
-    content = load_checkpoint(path, device)
-    if not {"model", "net_builder", "net_build_args", "criterion"} <= content.keys():
-        raise StateError(f"{path}: not saved by PytorchTrainer")
-    return content
-
-
-def _counted(epoch: int | None) -> int:
-    """Epochs count from 0 in the history and from 1 in print."""
-    assert epoch is not None, "a training that ended well has a best epoch"
-    return epoch + 1
+def _check_whole(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigError(f"{name}={value}: must be at least 1")
 
 
 def _print_now(line: str) -> None:

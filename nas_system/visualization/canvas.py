@@ -89,7 +89,7 @@ def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None
 
 def caption(text: Any, limit: int = 60) -> str:
     """Text of any origin as a label: one printable line, and no dollar that starts a formula."""
-    return one_line(str(text), limit)
+    return one_line(str(text), limit).replace("$", r"\$")
 
 
 def finite(value: Any) -> float:

@@ -46,7 +46,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropou
     """softmax(q k' / sqrt(width) + bias) v; `dropout` acts on the weights.
 
     On a CPU plain products beat torch's fused kernel on short sequences (32 windows, 4 heads, 25 queries
-    on 96 keys, forward and backward: 1.1 ms against 1.8 at width 8, 4.4 against 5.0 at width 64), and
+    on 96 keys, forward and backward: 1.1 ms against 1.8 at width 8, 4.3 against 4.7 at width 64), and
     dropout would send that kernel to a slow path.
     """
     width = q.shape[-1]
@@ -58,7 +58,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropou
     weights = (scores if bias is None else scores + bias).softmax(dim=-1)
     if dropout is not None:
         weights = dropout(weights)
-    # A result with few columns takes MKL twice as long as its transpose, forward and backward.
+    # A result with few columns takes MKL twice as long as its transpose (0.22 ms against 0.11).
     return (v.mT @ weights.mT).mT if width < NARROW else weights @ v
 
 
@@ -117,7 +117,7 @@ class ProbSparseAttention(nn.Module):
     def _sparsest(self, q: Tensor, k: Tensor, key_sample: Tensor) -> Tensor:
         """Indices of the sparsest queries, `(B, H, u)`."""
         batch, heads, length, _ = q.shape
-        # Samples before queries: reducing over an inner dimension of 25 costs a CPU ten times as much.
+        # Samples before queries: a maximum over an inner dimension of 25 takes a CPU 0.37 ms, not 0.02.
         first_place = torch.arange(0, length * length, length, device=q.device)
         places = (key_sample + first_place[:, None]).T.flatten()
         limit = SCORES_AT_ONCE if q.device.type == "cpu" else MOST_SCORES

@@ -1,8 +1,8 @@
-"""Functions that build networks, by name: how a saved network finds the code it belongs to.
+"""Saved networks: weights, the name of the function that builds the network, and its criterion.
 
-A file of weights holds no code, but it names the function that builds its network. A file from
-elsewhere could name anything (`os:system` with an argument), so a name from a file is believed
-only if it stands for code of the running program itself: see `find_builder`.
+A file holds no code, but it names the function its weights belong to. A file from elsewhere could
+name anything (`os:system` with an argument), so a name from a file is believed only if it stands
+for code of the running program itself: see `find_builder`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,29 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
+import torch
 from torch import nn
 
-from nas_system.errors import StateError
+from nas_system.errors import ConfigError, StateError
+from nas_system.training.checkpoint import load_checkpoint
 
-# Network classes that do nothing but make layers, whatever arguments a file gives them.
-LAYER_LIBRARIES = ("torch.nn.modules.", "nas_system.sequential.", "nas_system.graphs.")
+# Classes that do nothing but make layers, whatever arguments a file gives them.
+LAYER_LIBRARY = "torch.nn.modules."
+
+
+def network_path(name: str) -> Path:
+    """Where the network called `name` lies: `name.pt` in the working directory; folders are allowed."""
+    if not Path(name).name or name.endswith("/"):
+        raise ConfigError(f"name={name!r}: must end in the name of a file")
+    return Path.cwd() / f"{name}.pt"
+
+
+def read_network(path: Path, device: torch.device) -> dict[str, Any]:
+    """The content of a saved network. Raises StateError for anything else."""
+    content = load_checkpoint(path, device)
+    if not {"model", "net_builder", "net_build_args", "criterion"} <= content.keys():
+        raise StateError(f"{path}: not saved by PytorchTrainer")
+    return content
 
 
 def builder_record(builder: Callable[..., nn.Module], arguments: list[Any]) -> dict[str, Any]:
@@ -30,28 +47,36 @@ def builder_record(builder: Callable[..., nn.Module], arguments: list[Any]) -> d
     }
 
 
+def recorded_builder(content: dict[str, Any]) -> tuple[Callable[..., nn.Module], list[Any]]:
+    """The builder that a saved network names, and its arguments. Raises StateError where there is none."""
+    if content["net_builder"] is None:
+        raise StateError("its builder has no name that could be saved (a lambda, a closure or the like)")
+    if content["net_build_args"] is None:
+        raise StateError("its builder's arguments are no plain values and were not saved")
+    return find_builder(content["net_builder"]), content["net_build_args"]
+
+
 def find_builder(name: str) -> Callable[..., nn.Module]:
     """The function or network class called `module:qualname`. Raises StateError when it may not be used.
 
     Nothing is imported for a file's sake: the module must be loaded already. The name must belong to
-    a function or `nn.Module` class that is defined in that very module, and the module must be
-    part of the program, not of Python or an installed package (layers such as nn.Linear excepted).
-    What remains is the program's own functions: who loads files of strangers builds the
-    trainer himself, then nothing that the file names is called.
+    a function or `nn.Module` class that is defined in that very module, and the module must be part
+    of the program: not of Python, not of an installed package, not of this one (torch's own layers
+    excepted). That leaves a stranger's file the choice among the program's own functions; whoever
+    loads such files builds the trainer himself, then nothing that the file names is called.
     """
     module_name, _, qualname = name.partition(":")
     module = sys.modules.get(module_name)
     if module is None:
-        raise StateError(f"the builder {name} is in a module that is not imported; import {module_name} first")
+        raise StateError(f"its builder {name} is not imported; import {module_name} first")
     found = _look_up(module, qualname)
     if found is None:
-        raise StateError(f"the builder {name} does not exist (any more)")
-    own = _is_own_source(module)
+        raise StateError(f"its builder {name} does not exist (any more)")
     is_net = isinstance(found, type) and issubclass(found, nn.Module)
-    if not (own and (is_net or isinstance(found, FunctionType))) and not (
-        is_net and module_name.startswith(LAYER_LIBRARIES)
-    ):
-        raise StateError(f"the builder {name} is refused: a file may not call code outside your own program")
+    is_layer = is_net and module_name.startswith(LAYER_LIBRARY)
+    is_own = (is_net or isinstance(found, FunctionType)) and _is_own_source(module)
+    if not (is_own or is_layer):
+        raise StateError(f"its builder {name} is refused: a file may call only your program's builders")
     return found
 
 
