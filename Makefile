@@ -11,7 +11,7 @@
 
 PYTHON = python3
 TORCH_INDEX =
-RUN_ARGS = --max-runs 5 --repeat-baseline 0
+RUN_ARGS = --max-runs 5 --repeat-baseline 0 --minutes-per-run 0.5
 TEST_ARGS =
 
 VENV = .venv

@@ -31,7 +31,8 @@ def judge(status: str, val_mse: float | None, champion: RunInfo | None, noise: f
     gain = champion.val_mse - val_mse
     against = f"{champion.run_id} ({champion.val_mse:.6f})"
     if gain > margin:
-        return Verdict(True, f"{gain:.6f} below {against}, more than the noise of {margin:.6f}")
+        noise_words = "noise unknown" if noise is None else f"more than the noise of {margin:.6f}"
+        return Verdict(True, f"{gain:.6f} below {against}, {noise_words}")
     if gain > 0:
         return Verdict(False, f"{gain:.6f} below {against}, but within the noise of {margin:.6f}")
     return Verdict(False, f"{-gain:.6f} above {against}")

@@ -11,8 +11,8 @@ model = {
     "family": "informer",
     "d_model": 32,            # Width of every layer; must be divisible by n_heads.
     "n_heads": 4,             # Attention heads; must divide d_model.
-    "e_layers": 2,            # Encoder layers.
-    "d_layers": 1,            # Decoder layers.
+    "e_layers": 2,            # How many layers the encoder has.
+    "d_layers": 1,            # How many layers the decoder has.
     "d_ff": 64,               # Width inside the feed-forward blocks.
     "dropout": 0.05,          # Share of activations dropped while training.
     # ProbSparse attention of the paper, or full attention (encoder and decoder self-attention).
@@ -56,6 +56,10 @@ training = {
     "max_epochs": 3,                # Most epochs a training may take.
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
+    "accumulation_steps": 1,        # Batches whose gradients are added up before one optimizer step.
+    "precision": "fp32",            # Number format of the matrix products; fp16 needs a CUDA device.
+    # Run the model through torch.compile: pays only for long trainings of large models.
+    "compile": False,
 }
 
 data = {

@@ -35,7 +35,7 @@ def score_sealed(
     """Mean squared error of the run's best weights on every sealed window, and the reference rows' beside it."""
     from nas_system.data import WindowLoader, build_windows, open_task
     from nas_system.data.references import reference_rows
-    from nas_system.files import write_json
+    from nas_system.files import read_json, write_json
     from nas_system.model import build_model
     from nas_system.nas_agent.config_file import read_config
     from nas_system.nas_agent.logging_utils import load_metrics
@@ -51,7 +51,7 @@ def score_sealed(
     config = read_config(paths.config)
     metrics = load_metrics(run_dir)
     device = resolve_device(device_name)
-    data = open_task(config.task, find_source(config, facts, data_dir))
+    data = open_task(config.task, find_source(config, None if facts is None else read_json(facts), data_dir))
     windows = build_windows(data.series, config, device, splits=("sealed",))
     model = build_model(config, windows.shape).to(device)
     checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))

@@ -71,20 +71,20 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
 
     # Imports make many long-lived objects and no garbage: collecting meanwhile costs a tenth of the start.
     gc.disable()
-    from nas_system.training_job import TrainingJob
+    from nas_system.training_job import JobOptions, run_training
 
     gc.enable()
-    job = TrainingJob(
-        config=config,
-        paths=paths,
+    options = JobOptions(
         tag=arguments.tag,
-        device_name=arguments.device,
+        device=arguments.device,
         threads=arguments.threads,
         time_limit_s=arguments.time_limit,
         resume=arguments.resume,
+        facts=arguments.facts,
+        data_dir=arguments.data_dir,
         stop=_stop_on_signals(),
     )
-    job.run(arguments.facts, arguments.data_dir)
+    run_training(config, paths, options)
 
 
 def _stop_on_signals() -> Any:
@@ -141,6 +141,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ConfigError.exit_code, f"error: {message}\n")
 
 
+def _threads(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a whole number of 1 or more")
+    return int(text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m nas_system.train", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="config.py (original format), .yaml or .json")
@@ -150,7 +158,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
     parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")
     parser.add_argument(
-        "--threads", type=int, default=DEFAULT_THREADS, help=f"CPU threads (default: {DEFAULT_THREADS})"
+        "--threads",
+        type=_threads,
+        default=DEFAULT_THREADS,
+        metavar="N|auto",
+        help=f"CPU threads; auto measures a few steps and takes the faster setting (default: {DEFAULT_THREADS})",
     )
     parser.add_argument("--max-epochs", type=int, help="overrides training.max_epochs, to shorten a trial")
     parser.add_argument("--seed", type=int, help="overrides the seed of the configuration")

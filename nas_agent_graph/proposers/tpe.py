@@ -34,8 +34,9 @@ from nas_system.space import Parameter, RunConfig, active_values, parameters
 
 WINDOW = 60
 """Runs a study is filled with: the best third and the latest. More changes little and costs time."""
-STARTUP_RUNS = 6
-"""Runs of a family before its model is trusted; until then draws are random."""
+STARTUP_RUNS = 1
+"""Runs before the model is trusted. Every family begins with a tried default, and draws near a good
+configuration are worth more than draws from anywhere."""
 BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
 """Ends that say nothing about the configuration: the sampler does not see them."""
 

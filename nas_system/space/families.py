@@ -26,10 +26,10 @@ class InformerConfig(ConfigModel):
     """Attention heads; must divide d_model."""
 
     e_layers: Annotated[int, Range(1, 6, grid=(1, 2, 3))] = 2
-    """Encoder layers."""
+    """How many layers the encoder has."""
 
     d_layers: Annotated[int, Range(1, 4, grid=(1, 2))] = 1
-    """Decoder layers."""
+    """How many layers the decoder has."""
 
     d_ff: Annotated[int, Range(8, 4096, grid=(32, 64, 128, 256, 512))] = 64
     """Width inside the feed-forward blocks."""

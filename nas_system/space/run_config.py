@@ -82,6 +82,15 @@ class TrainingConfig(ConfigModel):
     grad_clip: Annotated[float, Range(0.0, 100.0, grid=(0.0, 1.0), sampled=False)] = 0.0
     """Largest norm of the gradient; 0 does not clip."""
 
+    accumulation_steps: Annotated[int, Range(1, 64, grid=(1, 2, 4), sampled=False)] = 1
+    """Batches whose gradients are added up before one optimizer step."""
+
+    precision: Annotated[Literal["fp32", "bf16", "fp16"], Choice(sampled=False)] = "fp32"
+    """Number format of the matrix products; fp16 needs a CUDA device."""
+
+    compile: Annotated[bool, Choice(sampled=False)] = False
+    """Run the model through torch.compile: pays only for long trainings of large models."""
+
 
 class RunConfig(ConfigModel):
     """One training: task, model, data, training and seed."""

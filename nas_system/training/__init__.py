@@ -1,1 +1,53 @@
-"""The training engine: knows batches, objectives and epochs; no model and no data set."""
+"""The training engine: knows batches, objectives and epochs; no model and no data set.
+
+Interactive use is one import away: `from nas_system.training import Trainer, get_optimizer, ...`.
+A name is looked up when it is first asked for, so that programs load only what they use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_system.training.losses import get_loss_fn
+    from nas_system.training.metrics import get_metrics
+    from nas_system.training.optimizer import GradientAccumulator, get_optimizer
+    from nas_system.training.progress import EarlyStopping
+    from nas_system.training.reproducibility import ReproducibilityContext, get_device, set_seed
+    from nas_system.training.scheduler import get_scheduler
+    from nas_system.training.trainer import Trainer, log_model_info
+
+__all__ = [
+    "EarlyStopping",
+    "GradientAccumulator",
+    "ReproducibilityContext",
+    "Trainer",
+    "get_device",
+    "get_loss_fn",
+    "get_metrics",
+    "get_optimizer",
+    "get_scheduler",
+    "log_model_info",
+    "set_seed",
+]
+
+_HOMES = {
+    "EarlyStopping": "progress",
+    "GradientAccumulator": "optimizer",
+    "ReproducibilityContext": "reproducibility",
+    "Trainer": "trainer",
+    "get_device": "reproducibility",
+    "get_loss_fn": "losses",
+    "get_metrics": "metrics",
+    "get_optimizer": "optimizer",
+    "get_scheduler": "scheduler",
+    "log_model_info": "trainer",
+    "set_seed": "reproducibility",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

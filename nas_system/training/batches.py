@@ -30,21 +30,17 @@ def unpack(batch: Any, device: torch.device) -> Batch:
     A list as input means several arguments: `net(*input)`. A graph batch is passed on whole.
     Raises TypeError for anything else.
     """
-    if isinstance(batch, tuple | list) and not hasattr(batch, "args"):
-        if len(batch) == 2:
-            args, target, weight = _arguments(batch[0]), batch[1], None
-        elif len(batch) == 3:
-            args, target, weight = _arguments(batch[0]), batch[2], batch[1]
-        else:
-            raise TypeError(f"cannot train on a {type(batch).__name__} of {len(batch)}; use {KINDS}")
-    elif isinstance(batch, Mapping) and "X" in batch and "y" in batch:
-        args, target, weight = (batch["X"],), batch["y"], batch.get("weight")
-    elif hasattr(batch, "args") and hasattr(batch, "target"):
+    if hasattr(batch, "args") and hasattr(batch, "target"):
         # Batches that already live on the device, as our window loader makes them.
         args, target, weight = batch.args, batch.target, batch.weight
+    elif isinstance(batch, Mapping) and "X" in batch and "y" in batch:
+        args, target, weight = (batch["X"],), batch["y"], batch.get("weight")
+    elif isinstance(batch, tuple | list) and len(batch) == 2:
+        args, target, weight = _arguments(batch[0]), batch[1], None
+    elif isinstance(batch, tuple | list) and len(batch) == 3:
+        args, target, weight = _arguments(batch[0]), batch[2], batch[1]
     elif hasattr(batch, "num_graphs") and getattr(batch, "y", None) is not None:
-        graphs = batch.to(device)
-        return Batch((graphs,), graphs.y, None, graphs.num_graphs)
+        return _graph_batch(batch, device)
     else:
         raise TypeError(f"cannot train on a batch of type {type(batch).__name__}; use {KINDS}")
     return Batch(
@@ -56,7 +52,7 @@ def unpack(batch: Any, device: torch.device) -> Batch:
 
 
 def unpack_arguments(batch: Any, device: torch.device) -> tuple[Any, ...]:
-    """What the model is called with. Unlike `unpack` it needs no target: a tensor, (input,), {"X"} will do."""
+    """What the model is called with. Needs no target: a tensor, (input,) or {"X"} will do, too."""
     if isinstance(batch, Tensor):
         return (_move(batch, device),)
     if isinstance(batch, tuple | list) and len(batch) == 1:
@@ -64,8 +60,13 @@ def unpack_arguments(batch: Any, device: torch.device) -> tuple[Any, ...]:
     if isinstance(batch, Mapping) and "X" in batch:
         return (_move(batch["X"], device),)
     if hasattr(batch, "num_graphs"):
-        return (batch.to(device),)
+        return (_move(batch, device),)
     return unpack(batch, device).args
+
+
+def _graph_batch(batch: Any, device: torch.device) -> Batch:
+    graphs = _move(batch, device)
+    return Batch((graphs,), graphs.y, None, graphs.num_graphs)
 
 
 def _arguments(value: Any) -> tuple[Any, ...]:

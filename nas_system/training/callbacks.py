@@ -1,11 +1,13 @@
-"""Callbacks of the engine: checkpoints, the history file, the time budget and the stop file."""
+"""Callbacks of the engine: checkpoints, the history file, the time budget, the stop file and log hooks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from nas_system.files import sha256_of_file
 from nas_system.training.checkpoint import save_checkpoint
@@ -75,6 +77,52 @@ class TimeBudget:
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
         pass
+
+
+class StopFile:
+    """Ends the training normally after the epoch in which a person made this file; then removes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
+        return "stop_file" if self.path.exists() else None
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        if reason == "stop_file":
+            self.path.unlink(missing_ok=True)
+
+
+LogHook = Callable[[Mapping[str, float], int, str], None]
+"""hook(metrics, step, prefix), as writers of TensorBoard and the like want it."""
+
+
+class LogHooks:
+    """Tells every hook the loss of each `log_every`-th step ("train") and each epoch's figures.
+
+    Those have the prefixes "train_epoch" and "val". Only the steps it tells about wait for the device.
+    """
+
+    def __init__(self, hooks: Sequence[LogHook], log_every: int) -> None:
+        self.hooks = hooks
+        self.log_every = log_every
+
+    def step_ended(self, engine: Engine, loss: Tensor) -> None:
+        if self.hooks and engine.steps % self.log_every == 0:
+            lr = engine.optimizer.param_groups[0]["lr"]
+            self._tell({"loss": loss.item(), "lr": lr}, engine.steps, "train")
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        self._tell(record.train | {"epoch": record.epoch}, engine.steps, "train_epoch")
+        if record.val:
+            self._tell(record.val, engine.steps, "val")
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        pass
+
+    def _tell(self, metrics: dict[str, float], step: int, prefix: str) -> None:
+        for hook in self.hooks:
+            hook(metrics, step, prefix)
 
 
 def history_as_json(engine: Engine) -> dict[str, Any]:

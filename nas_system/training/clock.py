@@ -19,7 +19,7 @@ class Clock:
     __slots__ = ("_last", "seconds", "steps")
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.seconds: dict[str, float] = dict.fromkeys(PARTS, 0.0)
         self.steps = 0
         self._last = 0.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from types import FunctionType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -52,13 +52,13 @@ def build_criterion(criterion: Any, dataset: Any) -> Criterion:
         if criterion != "auto":
             raise ConfigError(f"criterion={criterion!r} is not known; use 'auto' or a criterion of your own")
         criterion = MixedCriterion
-    built: Any = criterion(dataset) if isinstance(criterion, type | FunctionType | partial) else criterion
+    built = criterion(dataset) if isinstance(criterion, type | FunctionType | partial) else criterion
     if not callable(built) or not callable(getattr(built, "postproc", None)):
         raise ConfigError(
             "a criterion needs __call__(output, target, weights=None, unscaled=False) and postproc(pred); "
             f"{built!r} has not"
         )
-    return built
+    return cast(Criterion, built)
 
 
 def criterion_record(criterion: Criterion) -> dict[str, Any]:

@@ -83,13 +83,14 @@ class Engine:
     """Makes what computes figures over a whole pass; they stand beside the objective's."""
     monitor: str | None = None
     """The figure that decides; by default the objective's first. `progress.mode` says its direction."""
+    callbacks: Sequence[Callback] = ()
+    """Those of the last `fit`."""
 
     def __post_init__(self) -> None:
         if self.accumulation_steps < 1:
             raise ValueError(f"accumulation_steps={self.accumulation_steps}: at least one batch is needed")
         self.amp = Precision(self.precision, self.device)
         self._clock = Clock()
-        self._callbacks: tuple[Callback, ...] = ()
         self._resumed: dict[str, Any] | None = None
         self._network: nn.Module = self.model
         if self.compile:
@@ -118,7 +119,7 @@ class Engine:
         StoppedOnRequest and Ctrl-C, `error` for anything else.
         """
         # Those with state first: a checkpoint written by another one then holds what they just learnt.
-        self._callbacks = tuple(sorted(callbacks, key=lambda callback: not hasattr(callback, "state_dict")))
+        self.callbacks = tuple(sorted(callbacks, key=lambda callback: not hasattr(callback, "state_dict")))
         reason = "error"
         with ExitStack() as ending:
             # Every one is told, also when another one fails at it.
@@ -139,7 +140,7 @@ class Engine:
         self, loader: Iterable[Any], *, after_step: Callable[[], None] | None = None
     ) -> dict[str, float]:
         """One pass of training; its figures. Counts steps, but no epoch."""
-        watchers = [c.step_ended for c in self._callbacks if hasattr(c, "step_ended")]  # pyright: ignore[reportAttributeAccessIssue]
+        watchers = [c.step_ended for c in self.callbacks if hasattr(c, "step_ended")]  # pyright: ignore[reportAttributeAccessIssue]
 
         def watch(loss: Tensor) -> None:
             self.steps += 1
@@ -189,7 +190,7 @@ class Engine:
             return "early_stopping"
         for epoch in range(len(self.history), max_epochs):
             record = self._epoch(epoch, train, val, after_step)
-            reasons = [callback.epoch_ended(self, record) for callback in self._callbacks]
+            reasons = [callback.epoch_ended(self, record) for callback in self.callbacks]
             reason = next((reason for reason in reasons if reason), None)
             if reason is None and self.progress.exhausted:
                 reason = "early_stopping"
@@ -240,7 +241,7 @@ class Engine:
             "steps": self.steps,
             "callbacks": {
                 name: callback.state_dict()  # pyright: ignore[reportAttributeAccessIssue]
-                for name, callback in _with_state(self._callbacks)
+                for name, callback in _with_state(self.callbacks)
             },
             "random": random_state(cuda=self.device.type == "cuda"),
             "shuffle": self.generator.get_state() if self.generator else None,
@@ -266,7 +267,7 @@ class Engine:
         if self._resumed is None:
             return
         resumed, self._resumed = self._resumed, None
-        for name, callback in _with_state(self._callbacks):
+        for name, callback in _with_state(self.callbacks):
             if name in resumed["callbacks"]:
                 callback.load_state_dict(resumed["callbacks"][name])  # pyright: ignore[reportAttributeAccessIssue]
         set_random_state(resumed["random"])
@@ -275,7 +276,7 @@ class Engine:
 
 
 def _with_state(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
-    """Callbacks that survive a resume, each under its class's name and its number among those of that class."""
+    """Callbacks that survive a resume, each under its class's name and its number in that class."""
     named: list[tuple[str, Callback]] = []
     counts: dict[str, int] = {}
     for callback in callbacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -61,6 +62,25 @@ class Forecasting:
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         output = output.float()
         return torch.stack((F.mse_loss(output, target), F.l1_loss(output, target)))
+
+    def postproc(self, output: Tensor) -> Tensor:
+        return output
+
+
+class LossObjective:
+    """Any loss function `loss_fn(output, target)`: it is what the gradient follows and what is reported."""
+
+    names = ("loss",)
+
+    def __init__(self, loss_fn: Callable[..., Tensor]) -> None:
+        self._loss_fn = loss_fn
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        # A loss that knows no weights must not see any: it would raise, and rightly so, if there are some.
+        return self._loss_fn(output, target) if weight is None else self._loss_fn(output, target, weight)
+
+    def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        return self.loss(output, target, weight).detach().reshape(1)
 
     def postproc(self, output: Tensor) -> Tensor:
         return output

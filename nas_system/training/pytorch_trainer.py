@@ -173,7 +173,7 @@ class PytorchTrainer:
 
     @torch.no_grad()
     def predict(self, *data: Any) -> Tensor:
-        """The post-processed answer to raw inputs as the network takes them, tensors or arrays; on the CPU."""
+        """The post-processed answer to raw inputs (tensors or arrays as the network takes them), on the CPU."""
         criterion = self._known_criterion()
         if len(data) == 1 and isinstance(data[0], list | tuple):
             data = tuple(data[0])

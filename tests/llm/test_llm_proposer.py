@@ -2,6 +2,7 @@
 
 import json
 import threading
+from datetime import datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -212,46 +213,55 @@ class TestSettings:
             llm_settings(environment, demanded=True)
 
 
-def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(server, run_cli, tmp_path):
-    """Bad answers are mended or replaced, every run is real, and nothing under the workspace holds the key."""
+SEARCH = ("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml")
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A small series and a small base configuration: a training takes two seconds."""
+    first = datetime(2024, 1, 1)
+    rows = [f"{first + timedelta(hours=hour)},{10 + hour % 24 + hour % 7}" for hour in range(700)]
+    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
     (tmp_path / "base.yaml").write_text(
-        "model: {family: linear}\ndata: {features: S, seq_len: 48, batch_size: 128}\ntraining: {max_epochs: 1}\n"
+        "model: {family: linear}\ndata: {features: S, seq_len: 24, batch_size: 64}\ntraining: {max_epochs: 1}\n"
     )
+    return tmp_path
+
+
+def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(server, run_cli, workspace):
+    """Bad answers are mended or replaced, every run is real, and nothing under the workspace holds the key."""
     server.queue += [
         json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": "0.02"}]}),
         "I am not sure.",
         json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": "7"}]}),
-        json.dumps({**GOOD, "changes": [{"parameter": "data.seq_len", "value": "96"}]}),
+        json.dumps({**GOOD, "changes": [{"parameter": "data.seq_len", "value": "48"}]}),
         *["no"] * 3,
     ]
     environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": KEY}
-    command = ("--dataset", "synthetic", "--base-config", "base.yaml", "--max-runs", "4", "--repeat-baseline", "0")
-    done = run_cli("nas_agent_graph.run", *command, cwd=tmp_path, timeout_s=100, env=environment)
+    command = (*SEARCH, "--max-runs", "4", "--repeat-baseline", "0")
+    done = run_cli("nas_agent_graph.run", *command, cwd=workspace, timeout_s=100, env=environment)
     assert done.returncode == 0, done.stderr
     assert "proposer: llm, scripted" in done.stdout
-    state = json.loads((tmp_path / "agent_state.json").read_text())
+    state = json.loads((workspace / "agent_state.json").read_text())
     assert [run["status"] for run in state["runs"]] == ["OK"] * 4
     assert [run["proposer"] for run in state["runs"]] == ["baseline", "llm:scripted", "llm:scripted", "tpe"]
     assert state["runs"][1]["tokens"] == 960
     assert not server.queue
     assert "training.lr=7:" in server.requests[3]["messages"][-1]["content"]
-    for path in tmp_path.rglob("*"):
+    for path in workspace.rglob("*"):
         if path.is_file():
             assert KEY.encode() not in path.read_bytes(), path
     assert KEY not in done.stdout + done.stderr
 
 
-def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli, tmp_path):
-    (tmp_path / "base.yaml").write_text(
-        "model: {family: linear}\ndata: {features: S, seq_len: 48, batch_size: 128}\ntraining: {max_epochs: 1}\n"
-    )
-    command = ("--dataset", "synthetic", "--base-config", "base.yaml", "--max-runs", "2", "--repeat-baseline", "0")
+def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli, workspace):
+    command = (*SEARCH, "--max-runs", "2", "--repeat-baseline", "0")
     away = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1"}
-    done = run_cli("nas_agent_graph.run", *command, cwd=tmp_path, timeout_s=100, env=away)
+    done = run_cli("nas_agent_graph.run", *command, cwd=workspace, timeout_s=100, env=away)
     assert done.returncode == 4
     assert "cannot be reached" in done.stderr
     assert "run the same command to continue" in done.stderr
-    done = run_cli("nas_agent_graph.run", "--max-runs", "2", "--proposer", "tpe", cwd=tmp_path, timeout_s=100)
+    done = run_cli("nas_agent_graph.run", "--max-runs", "2", "--proposer", "tpe", cwd=workspace, timeout_s=100)
     assert done.returncode == 0, done.stderr
-    runs = json.loads((tmp_path / "agent_state.json").read_text())["runs"]
+    runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
     assert [run["run_id"] for run in runs] == ["run_0000", "run_0001"]

@@ -1,17 +1,21 @@
 """The engine: right gradients, weighted means, exact resume, one exit for every end."""
 
 import math
+import random
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_system.errors import Diverged, StateError, StoppedOnRequest
 from nas_system.space import TrainingConfig
 from nas_system.training.batches import unpack
-from nas_system.training.callbacks import BestCheckpoint, LastCheckpoint, TimeBudget
+from nas_system.training.callbacks import BestCheckpoint, LastCheckpoint, StopFile, TimeBudget
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 from nas_system.training.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
@@ -19,6 +23,7 @@ from nas_system.training.loops import evaluate
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.progress import Progress
+from nas_system.training.reproducibility import set_seed
 from nas_system.training.scheduler import build_scheduler
 
 CPU = torch.device("cpu")
@@ -201,6 +206,265 @@ def test_batches_are_unpacked_by_their_type():
     assert torch.equal(unpack({"X": x, "y": y}, CPU).target, y)
     with pytest.raises(TypeError, match="cannot train on a batch of type str"):
         unpack("text", CPU)
+
+
+class Witness:
+    """Notes what it is told; fails where it is asked to."""
+
+    def __init__(self, reason=None, fails_in=()):
+        self.reason, self.fails_in, self.epochs, self.told = reason, fails_in, 0, []
+
+    def epoch_ended(self, engine, record):
+        self.epochs += 1
+        if "epoch_ended" in self.fails_in:
+            raise OSError("disk full")
+        return self.reason
+
+    def fit_ended(self, engine, reason):
+        self.told.append(reason)
+        if "fit_ended" in self.fails_in:
+            raise OSError("disk still full")
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [(Diverged("x"), "diverged"), (StoppedOnRequest("x"), "stopped"), (KeyboardInterrupt(), "stopped"), (OSError(), "error")],
+)
+def test_whatever_ends_a_training_every_callback_hears_it_once(raised, told):
+    engine, train, val = build()
+    witnesses = [Witness(), Witness()]
+
+    def after_step():
+        if engine.steps == 10:
+            raise raised
+
+    with pytest.raises(type(raised)):
+        engine.fit(train, val, 6, witnesses, after_step=after_step)
+    assert [witness.told for witness in witnesses] == [[told], [told]]
+    assert engine.steps == 10
+
+
+@pytest.mark.parametrize("fails_in", [("epoch_ended",), ("fit_ended",), ("epoch_ended", "fit_ended")])
+def test_a_callback_that_fails_keeps_the_others_informed(fails_in):
+    engine, train, val = build()
+    first, failing, last = Witness(), Witness(fails_in=fails_in), Witness()
+    with pytest.raises(OSError, match="disk"):
+        engine.fit(train, val, 1, [first, failing, last])
+    told = ["error"] if "epoch_ended" in fails_in else ["completed"]
+    assert (first.told, failing.told, last.told) == (told, told, told)
+
+
+def test_the_first_callback_with_a_reason_names_the_end():
+    engine, train, val = build()
+    witnesses = [Witness(), Witness("time_budget"), Witness("stop_file")]
+    assert engine.fit(train, val, 6, witnesses) == "time_budget"
+    assert [(witness.epochs, witness.told) for witness in witnesses] == [(1, ["time_budget"])] * 3
+
+
+def test_a_stop_file_ends_after_the_epoch_and_is_removed(tmp_path):
+    engine, train, val = build()
+    path = tmp_path / "stop"
+
+    def after_step():
+        if engine.steps == 10:
+            path.touch()
+
+    assert engine.fit(train, val, 6, [StopFile(path)], after_step=after_step) == "stop_file"
+    assert len(engine.history) == 2
+    assert not path.exists()
+
+
+class Counter(Witness):
+    """A callback with state."""
+
+    def state_dict(self):
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state):
+        self.epochs = state["epochs"]
+
+
+def test_callbacks_and_all_random_states_survive_a_resume(tmp_path):
+    def fit(engine, epochs, callbacks, train, val):
+        drawn = []
+
+        def draw():
+            drawn.append((random.random(), float(np.random.rand()), torch.rand(1).item()))
+
+        engine.fit(train, val, epochs, callbacks, after_step=draw)
+        return drawn
+
+    set_seed(3)
+    whole, train, val = build()
+    expected = fit(whole, 4, [], train, val)
+
+    set_seed(3)
+    begun, train, val = build()
+    # Before the counters in the list, and yet it holds what they learnt of the same epoch.
+    fit(begun, 2, [Keep(tmp_path / "kept.pth", after=2), Counter(), Counter()], train, val)
+
+    set_seed(99)
+    resumed, train, val = build(seed=99)
+    resumed.load_state_dict(load_checkpoint(tmp_path / "kept.pth"))
+    counters = [Counter(), Counter()]
+    random.random(), np.random.rand(), torch.rand(5)
+    drawn = fit(resumed, 4, counters, train, val)
+    assert drawn == expected[14:]
+    assert [counter.epochs for counter in counters] == [4, 4]
+    assert [r.val for r in resumed.history] == [r.val for r in whole.history]
+
+
+class Keep:
+    """Writes the engine's state after so many epochs."""
+
+    def __init__(self, path, after):
+        self.path, self.after = path, after
+
+    def epoch_ended(self, engine, record):
+        if record.epoch + 1 == self.after:
+            save_checkpoint(self.path, engine.state_dict())
+
+    def fit_ended(self, engine, reason):
+        pass
+
+
+def freeze(engine):
+    for group in engine.optimizer.param_groups:
+        group["lr"] = 0.0
+
+
+def test_a_training_that_had_lost_its_patience_does_not_go_on_after_a_resume():
+    engine, train, val = build(patience=1, dropout=0.0, scheduler="none")
+    freeze(engine)
+    assert engine.fit(train, val, 9) == "early_stopping"
+    epochs = len(engine.history)
+    resumed, train, val = build(patience=1)
+    resumed.load_state_dict(engine.state_dict())
+    assert resumed.fit(train, val, 9) == "early_stopping"
+    assert len(resumed.history) == epochs
+
+
+@pytest.mark.parametrize("grad_clip", [0.0, 0.05])
+def test_accumulated_batches_step_like_one_large_batch_also_in_the_last_group(grad_clip):
+    def trained(batch_size, accumulation_steps):
+        engine, _, val = build(optimizer="sgd", lr=0.1, dropout=0.0, scheduler="none")
+        engine.accumulation_steps, engine.grad_clip = accumulation_steps, grad_clip
+        x, y = problem()
+        engine.fit(Shuffled(x[:50], y[:50], batch_size), val, 2)
+        return engine
+
+    # 50 rows: 24, 24, 2 against groups of three batches of 8, the last of one batch of 2; then 20, 20, 10.
+    for large, small in ((24, 8), (20, 4)):
+        whole, parts = trained(large, 1), trained(small, large // small)
+        assert parts.steps == whole.steps == 2 * 3
+        for a, b in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+        assert parts.history[1].train == pytest.approx(whole.history[1].train, rel=1e-4)
+
+
+def test_small_batches_judged_together_give_the_mean_over_samples():
+    engine, _, _ = build(dropout=0.0, scheduler="none")
+    freeze(engine)
+    x, y = problem(n=403)
+    figures = engine.train_epoch(Shuffled(x, y, 3))
+    with torch.no_grad():
+        error = engine.model(x) - y
+    assert figures["mse"] == pytest.approx(error.square().mean().item(), rel=1e-5)
+    assert figures["mae"] == pytest.approx(error.abs().mean().item(), rel=1e-5)
+
+
+def test_a_schedule_may_advance_with_every_step():
+    engine, train, val = build(scheduler="none")
+    engine.scheduler = torch.optim.lr_scheduler.OneCycleLR(engine.optimizer, max_lr=0.1, total_steps=2 * 7)
+    engine.scheduler_per_step = True
+    seen = []
+    engine.fit(train, val, 2, after_step=lambda: seen.append(engine.scheduler.get_last_lr()[0]))
+    assert len(set(seen)) == 14
+    assert max(seen) == pytest.approx(0.1, rel=0.02)
+
+
+def test_without_a_validation_part_the_training_figures_decide():
+    engine, train, _ = build()
+    engine.fit(train, None, 3)
+    assert all(record.val == {} for record in engine.history)
+    assert engine.progress.best == min(record.train["mse"] for record in engine.history)
+
+
+def test_the_time_is_split_without_a_gap():
+    engine, train, val = build()
+    started = time.perf_counter()
+    engine.fit(train, val, 6)
+    passed = time.perf_counter() - started
+    timing = engine.timing
+    parts = [timing[f"{part}_sec"] for part in ("data", "forward", "backward", "optimizer", "evaluation")]
+    assert all(seconds > 0 for seconds in parts)
+    assert 0.5 * passed < sum(parts) <= passed + 1e-3
+    assert timing["steps_per_sec"] == pytest.approx(engine.steps / sum(parts[:4]), rel=0.05)
+
+
+def test_waiting_for_data_counts_as_data():
+    engine, _, val = build()
+
+    class Slow(Shuffled):
+        def __iter__(self):
+            for batch in super().__iter__():
+                time.sleep(0.01)
+                yield batch
+
+    x, y = problem()
+    engine.train_epoch(Slow(x, y, 10))
+    assert 0.07 <= engine.timing["data_sec"] < 0.2
+    assert engine.timing["data_sec"] > 3 * engine.timing["forward_sec"]
+
+
+class Reads(TorchDispatchMode):
+    """Counts the operations that make the host wait for a value."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*arguments, **(keywords or {}))
+
+
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_no_step_waits_for_the_device_but_every_hundredth(accumulation_steps):
+    def reads(rows):
+        engine, _, _ = build(scheduler="none")
+        engine.grad_clip, engine.accumulation_steps = 1.0, accumulation_steps
+        x, y = problem(n=rows)
+        with Reads() as counted:
+            engine.train_epoch(Shuffled(x, y, 1))
+        return counted.count
+
+    steps = 99 * accumulation_steps
+    at_the_end = reads(2)
+    assert reads(steps) == at_the_end
+    assert reads(2 * steps + 10 * accumulation_steps) == at_the_end + 2
+
+
+def test_a_compiled_training_equals_an_eager_one_and_keeps_its_names():
+    def trained(compile):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        engine = Engine(model, optimizer, Forecasting(), CPU, Progress(), compile=compile)
+        x, y = problem()
+        engine.fit(Shuffled(x, y, 10), Shuffled(x, y, 10), 2)
+        return engine
+
+    eager, compiled = trained(False), trained("eager")
+    assert compiled._network is not compiled.model
+    assert list(compiled.state_dict()["model"]) == ["weight", "bias"]
+    assert torch.equal(eager.model.weight, compiled.model.weight)
+    assert [r.val for r in eager.history] == [r.val for r in compiled.history]
+
+
+def test_an_impossible_accumulation_is_refused():
+    with pytest.raises(ValueError, match="accumulation_steps=0"):
+        Engine(nn.Linear(1, 1), None, Forecasting(), CPU, Progress(), accumulation_steps=0)
 
 
 class TestCheckpoint:

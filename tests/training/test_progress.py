@@ -2,6 +2,8 @@
 
 import math
 
+import pytest
+
 from nas_system.training.progress import Progress
 
 
@@ -44,3 +46,28 @@ def test_state_survives_a_round_trip():
     other = Progress()
     other.load_state_dict(progress.state_dict())
     assert other == progress
+
+
+def test_higher_can_be_better():
+    progress = Progress(patience=2, min_relative_gain=0.1, mode="max")
+    assert [progress.update(value, epoch) for epoch, value in enumerate([0.5, 0.52, 0.6, 0.4])] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert (progress.best, progress.best_epoch, progress.reference, progress.bad_epochs) == (0.6, 2, 0.6, 1)
+
+
+def test_nan_is_never_better_not_even_than_nothing():
+    for mode in ("min", "max"):
+        progress = Progress(patience=3, mode=mode)
+        assert not progress.update(math.nan, 0)
+        assert progress.update(1.0, 1)
+        assert not progress.update(math.nan, 2)
+        assert (progress.best, progress.reference, progress.bad_epochs) == (1.0, 1.0, 1)
+
+
+def test_an_unknown_direction_is_refused():
+    with pytest.raises(ValueError, match="min, max"):
+        Progress(mode="minimize")

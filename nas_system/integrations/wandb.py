@@ -1,0 +1,44 @@
+"""Curves in Weights & Biases: `trainer.add_log_hook(WandbHook(project="graphs"))`.
+
+The environment variable WANDB_MODE=offline keeps everything on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nas_system.training.extras import import_extra
+
+
+class WandbHook:
+    """A log hook that writes every figure as `prefix/name` to a new run. Close it, or use it in a `with`."""
+
+    def __init__(
+        self, project: str, *, log_dir: str | Path | None = None, config: Mapping[str, Any] | None = None
+    ) -> None:
+        """Raises ConfigError if the package wandb is missing."""
+        wandb = import_extra("wandb", "wandb")
+        self.run = wandb.init(
+            project=project, dir=None if log_dir is None else str(log_dir), config=dict(config or {})
+        )
+
+    def __call__(self, metrics: Mapping[str, float], step: int, prefix: str) -> None:
+        self.run.log({f"{prefix}/{name}": value for name, value in metrics.items()}, step=step)
+
+    def close(self) -> None:
+        """End the run: what is still in memory is written."""
+        self.run.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

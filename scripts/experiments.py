@@ -1,0 +1,126 @@
+"""What the two scripts share: data and model of a composed configuration.
+
+A kind of data is one function here; its data sets and models are files in `nas_system/configs`.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
+
+from nas_system.errors import ConfigError
+from nas_system.training import get_device
+from nas_system.training.reproducibility import set_seed
+
+CONFIGS = Path(__file__).resolve().parent.parent / "nas_system" / "configs"
+EVALUATION_BATCH = 512
+
+
+class Loader(Protocol):
+    """Batches again at every `for`, and how many."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+Plain = Mapping[str, Any]
+"""A composed configuration as plain values."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A model, untrained, and the loaders of the three parts."""
+
+    model: nn.Module
+    loaders: Mapping[str, Loader]
+    task_type: str = "regression"
+    num_classes: int | None = None
+
+
+def build_experiment(config: Plain) -> Experiment:
+    """Data and model of a configuration, the same for the same seed. Raises ConfigError."""
+    dataset, model, encoding = (config[group] for group in ("dataset", "model", "pe"))
+    if dataset["kind"] != model["kind"]:
+        raise ConfigError(
+            f"model={model['name']} is for {model['kind']} data, but dataset={dataset['name']} is "
+            f"{dataset['kind']}; choose a model of that kind"
+        )
+    if encoding["name"] != "none":
+        raise ConfigError(f"pe={encoding['name']} is for graphs, not {dataset['kind']} data; say pe=none")
+    set_seed(config["seed"])
+    return KINDS[dataset["kind"]](config)
+
+
+def tabular(config: Plain) -> Experiment:
+    """Friedman's function #1 (1991, "Multivariate Adaptive Regression Splines", Annals of Statistics 19)."""
+    dataset, model = config["dataset"], config["model"]
+    generator = torch.Generator().manual_seed(config["seed"])
+    x = torch.rand(dataset["rows"], 10, generator=generator)
+    noise = torch.randn(dataset["rows"], generator=generator)
+    y = friedman(x) + dataset["noise"] * noise
+    first, second = dataset["rows"] * 7 // 10, dataset["rows"] * 17 // 20
+    # Scaled by the training rows alone.
+    y = ((y - y[:first].mean()) / y[:first].std())[:, None]
+    parts = {"train": (0, first), "val": (first, second), "test": (second, dataset["rows"])}
+    loaders = {
+        name: _tensor_loader(x[start:end], y[start:end], config, shuffled=name == "train")
+        for name, (start, end) in parts.items()
+    }
+    layers: list[nn.Module] = []
+    width = x.shape[1]
+    for hidden in model["hidden"]:
+        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(model["dropout"])]
+        width = hidden
+    return Experiment(nn.Sequential(*layers, nn.Linear(width, 1)), loaders)
+
+
+def friedman(x: Tensor) -> Tensor:
+    """(rows, 10) uniform in [0, 1] -> (rows,); the last five columns do not matter."""
+    wave = 10 * torch.sin(math.pi * x[:, 0] * x[:, 1])
+    return wave + 20 * (x[:, 2] - 0.5).square() + 10 * x[:, 3] + 5 * x[:, 4]
+
+
+def forecasting(config: Plain) -> Experiment:
+    """A model family of the search, on one of its tasks."""
+    from pydantic import ValidationError
+
+    from nas_system.data import WindowLoader, build_windows, open_task
+    from nas_system.model import build_model
+    from nas_system.space.changes import config_from_plain, explain
+
+    dataset = config["dataset"]
+    data = {"batch_size": config["training"]["batch_size"], **dataset["data"]}
+    try:
+        model = config["model"]["parameters"]
+        run = config_from_plain({"task": dataset["task"], "data": data, "model": model})
+    except ValidationError as error:
+        raise ConfigError(explain(error)) from None
+    windows = build_windows(open_task(run.task).series, run, get_device(config["device"]))
+    shuffling = torch.Generator().manual_seed(config["seed"])
+    loaders = {
+        "train": WindowLoader(windows["train"], run.data.batch_size, generator=shuffling),
+        "val": WindowLoader(windows["val"], EVALUATION_BATCH),
+        "test": WindowLoader(windows["test"], EVALUATION_BATCH),
+    }
+    return Experiment(build_model(run, windows.shape), loaders)
+
+
+KINDS: dict[str, Callable[[Plain], Experiment]] = {"tabular": tabular, "forecasting": forecasting}
+
+
+def _tensor_loader(x: Tensor, y: Tensor, config: Plain, *, shuffled: bool) -> Loader:
+    from torch.utils.data import DataLoader, TensorDataset
+
+    generator = torch.Generator().manual_seed(config["seed"])
+    size = config["training"]["batch_size"] if shuffled else EVALUATION_BATCH
+    return DataLoader(TensorDataset(x, y), size, shuffle=shuffled, generator=generator)
