@@ -16,12 +16,14 @@ from experiments import CONFIGS, build_experiment
 from nas_system.errors import ConfigError, NasError
 from nas_system.training import Trainer, get_optimizer
 from nas_system.training.checkpoint import load_checkpoint
+from nas_system.training.eager import skip_compiler_import
 from nas_system.training.extras import import_extra
 from nas_system.training.reproducibility import set_threads
 
 
 def evaluate(checkpoint: Path, split: str, device: str) -> dict[str, Any]:
     """Loss and metrics of a checkpoint's weights on one part of its data."""
+    skip_compiler_import()
     set_threads(1)
     content = load_checkpoint(checkpoint)
     config = content.get("config")

@@ -18,6 +18,7 @@ from experiments import CONFIGS, Experiment, Plain, build_experiment
 from nas_system.errors import NasError
 from nas_system.files import write_json
 from nas_system.training import Trainer, get_optimizer, get_scheduler, log_model_info, set_seed
+from nas_system.training.eager import skip_compiler_import
 from nas_system.training.extras import import_extra
 from nas_system.training.loops import trial_step
 from nas_system.training.reproducibility import fastest_threads, set_threads
@@ -25,6 +26,7 @@ from nas_system.training.reproducibility import fastest_threads, set_threads
 
 def train(config: Plain, output_dir: Path) -> dict[str, Any]:
     """One training; returns what metrics.json holds."""
+    skip_compiler_import()
     set_threads(1 if config["threads"] == "auto" else config["threads"])
     experiment = build_experiment(config)
     trainer = build_trainer(config, experiment, output_dir)

@@ -228,6 +228,7 @@ def test_kill_9_of_the_agent_leaves_a_training_that_the_next_agent_adopts(search
     state = load_agent_state(workspace / "agent_state.json")
     assert [run.run_id for run in state.runs] == ["run_0000", "run_0001"]
     assert state.runs[0].status == "OK"
+    assert "run_0000: its training outlived an earlier agent and is adopted" in done.stdout
     assert exit_record(workspace, "run_0000")["attempt"] == 1
     log = (run_dir / "train.log").read_text()
     assert log.count("epoch 1/60 ") == 1, "one process trained it, once"

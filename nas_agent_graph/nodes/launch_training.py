@@ -43,6 +43,8 @@ def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
 
 def train_to_the_end(paths: RunPaths, label: str, context: Context) -> None:
     """Submit, adopt or harvest, by what the run's folder says; never two processes for one run."""
+    if context.launcher.poll(paths.folder) == "running":
+        context.progress.note(f"{label}: its training outlived an earlier agent and is adopted")
     while True:
         found = context.launcher.poll(paths.folder)
         if found == "running":

@@ -113,7 +113,7 @@ def average_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         first = states[0][key]
         if not isinstance(first, Tensor) or not first.is_floating_point():
             return first
-        return torch.stack([state[key].double() for state in states]).mean(dim=0).to(first.dtype)
+        return torch.stack([state[key] for state in states]).mean(dim=0)
 
     return {key: mean(key) for key in states[0]}
 

@@ -27,7 +27,7 @@ from nas_system.training.criteria import (
     criterion_record,
     restore_criterion,
 )
-from nas_system.training.eager import skip_compiler_import, step_eagerly
+from nas_system.training.eager import skip_compiler_import
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.lookahead import RAdamLookahead
 from nas_system.training.loops import evaluate, predict
@@ -232,7 +232,7 @@ class PytorchTrainer:
         parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
         return Engine(
             model=self.net,
-            optimizer=step_eagerly(RAdamLookahead(parameters, lr=learning_rate)),
+            optimizer=RAdamLookahead(parameters, lr=learning_rate),
             objective=CriterionObjective(self._known_criterion()),
             device=self.device,
             progress=Progress(patience=early_stopping_limit(n_epochs), min_relative_gain=PROGRESS_GAIN),

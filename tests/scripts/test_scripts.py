@@ -9,6 +9,9 @@ import yaml
 
 pytest.importorskip("hydra", reason="needs the extra hydra")
 
+# A step schedule does not depend on the number of epochs, so a shorter training is the start of a longer one.
+SHORT = ("dataset.rows=600", "device=cpu", "training.scheduler.type=step")
+
 
 @pytest.fixture(scope="module")
 def run(project_root):
@@ -24,10 +27,7 @@ def run(project_root):
 @pytest.fixture(scope="module")
 def trained(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
-    done = run(
-        "train.py", "dataset=tabular_synth", "model=mlp", "dataset.rows=600", "training.epochs=3", "device=cpu",
-        cwd=folder,
-    )  # fmt: skip
+    done = run("train.py", "dataset=tabular_synth", "model=mlp", *SHORT, "training.epochs=3", cwd=folder)
     return folder, json.loads(done.stdout.splitlines()[-1])
 
 
@@ -56,18 +56,17 @@ def test_evaluation_scores_the_best_epoch_and_writes_nothing(trained, run, tmp_p
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(trained, run, tmp_path):
-    folder, metrics = trained
-    common = ("dataset.rows=600", "device=cpu", "training.scheduler.type=step")
-    run("train.py", *common, "training.epochs=4", "output_dir=whole", cwd=tmp_path)
-    run("train.py", *common, "training.epochs=2", "output_dir=parts", cwd=tmp_path)
-    run("train.py", *common, "training.epochs=4", "output_dir=parts", "resume=true", cwd=tmp_path)
-    whole, parts = (json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "parts"))
+    run("train.py", *SHORT, "training.epochs=1", "output_dir=parts", cwd=tmp_path)
+    run("train.py", *SHORT, "training.epochs=3", "output_dir=parts", "resume=true", cwd=tmp_path)
+    whole = json.loads((trained[0] / "logs" / "tabular_synth_mlp" / "history.json").read_text())
+    parts = json.loads((tmp_path / "parts" / "history.json").read_text())
+    assert whole["train_loss"] == parts["train_loss"]
     assert whole["val_loss"] == parts["val_loss"]
-    assert len(parts["val_loss"]) == 4
 
 
 def test_a_forecast_trains_with_a_family_of_the_search(run, tmp_path):
-    done = run("train.py", "dataset=synthetic", "model=linear", "training.epochs=1", "device=cpu", cwd=tmp_path)
+    overrides = ("dataset=synthetic", "model=linear", "training.epochs=1", "device=cpu")
+    done = run("train.py", *overrides, cwd=tmp_path)
     metrics = json.loads(done.stdout.splitlines()[-1])
     assert 0 < metrics["best_metric"] < 1
 
@@ -76,9 +75,8 @@ def test_a_forecast_trains_with_a_family_of_the_search(run, tmp_path):
     ("overrides", "told"),
     [
         (("dataset=synthetic", "model=mlp"), "model=mlp is for tabular data"),
-        (("+pe.dim=8", "pe.name=laplacian"), "pe=laplacian is for graphs"),
-        (("training.metric_for_best=val_mea",), "choose from: loss, mse, mae, rmse"),
-        (("training.mixed_precision=fp16", "device=cpu"), "fp16 needs a CUDA device"),
+        (("pe.name=laplacian",), "pe=laplacian is for graphs"),
+        (("training.metric_for_best=val_mea", "device=cpu"), "choose from: loss, mse, mae, rmse"),
     ],
 )
 def test_what_does_not_fit_together_is_told_in_one_line(run, tmp_path, overrides, told):

@@ -23,7 +23,7 @@ CONFIGS = {
     "linear": {
         "model": {"family": "linear", "normalization": "last"},
         "data": {"features": "S", "seq_len": 96, "batch_size": 16},
-        "training": {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.01, "loss": "huber", "grad_clip": 1.0},
+        "training": {"optimizer": "adamw", "lr": 0.01, "loss": "huber", "grad_clip": 0.5},
     },
     "informer": {
         "model": {"family": "informer", "d_model": 16, "n_heads": 2, "d_ff": 32, "dropout": 0.0},

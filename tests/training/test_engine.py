@@ -156,7 +156,8 @@ def test_gradient_clipping_bounds_the_step():
     before = [p.detach().clone() for p in engine.model.parameters()]
     first = next(iter(train))
     engine.fit([first], val, 1)
-    moved = sum((a - b.detach()).square().sum() for a, b in zip(before, engine.model.parameters(), strict=True)).sqrt().item()
+    pairs = zip(before, engine.model.parameters(), strict=True)
+    moved = sum((a - b.detach()).square().sum() for a, b in pairs).sqrt().item()
     assert moved == pytest.approx(0.1 * 1e-3, rel=1e-3)
 
 
@@ -228,7 +229,12 @@ class Witness:
 
 @pytest.mark.parametrize(
     ("raised", "told"),
-    [(Diverged("x"), "diverged"), (StoppedOnRequest("x"), "stopped"), (KeyboardInterrupt(), "stopped"), (OSError(), "error")],
+    [
+        (Diverged("x"), "diverged"),
+        (StoppedOnRequest("x"), "stopped"),
+        (KeyboardInterrupt(), "stopped"),
+        (OSError(), "error"),
+    ],
 )
 def test_whatever_ends_a_training_every_callback_hears_it_once(raised, told):
     engine, train, val = build()
@@ -403,7 +409,7 @@ def test_the_time_is_split_without_a_gap():
 
 
 def test_waiting_for_data_counts_as_data():
-    engine, _, val = build()
+    engine, _, _ = build()
 
     class Slow(Shuffled):
         def __iter__(self):
@@ -484,7 +490,7 @@ class TestCheckpoint:
     def test_what_is_no_checkpoint_is_named(self, tmp_path, content):
         path = tmp_path / "x.pth"
         path.write_bytes(content)
-        with pytest.raises(StateError, match="x.pth"):
+        with pytest.raises(StateError, match=r"x\.pth"):
             load_checkpoint(path)
 
     def test_a_truncated_and_a_flipped_file_are_refused(self, tmp_path):

@@ -45,7 +45,8 @@ def ap_by_thresholds(scores, labels):
 def test_areas_equal_brute_force_also_with_ties(seed, levels):
     scores, labels = scored(seed, levels=levels)
     assert roc_auc(scores, labels).item() == pytest.approx(auc_by_pairs(scores, labels), abs=1e-12)
-    assert average_precision(scores, labels).item() == pytest.approx(ap_by_thresholds(scores, labels), abs=1e-12)
+    expected = ap_by_thresholds(scores, labels)
+    assert average_precision(scores, labels).item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_textbook_example():
@@ -122,7 +123,8 @@ def test_a_meter_judges_the_pass_and_not_its_batches():
     figures = meter.compute()
     assert list(figures) == ["roc_auc", "ap", "precision@5"]
     assert figures["roc_auc"] == pytest.approx(auc_by_pairs(scores, labels))
-    batches = [auc_by_pairs(s, y) for s, y in zip(scores.split(7), labels.split(7), strict=True) if 0 < y.sum() < len(y)]
+    parts = zip(scores.split(7), labels.split(7), strict=True)
+    batches = [auc_by_pairs(score, label) for score, label in parts if 0 < label.sum() < len(label)]
     assert abs(sum(batches) / len(batches) - figures["roc_auc"]) > 0.01
 
 
@@ -134,7 +136,11 @@ def test_directions_are_known():
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(("edges",), "edge_prediction"), (("classification",), "number of classes"), (("edge_prediction", None, 0), "k=0")],
+    [
+        (("edges",), "edge_prediction"),
+        (("classification",), "number of classes"),
+        (("edge_prediction", None, 0), "k=0"),
+    ],
 )
 def test_what_cannot_be_measured_is_refused(arguments, told):
     with pytest.raises(ValueError, match=told):

@@ -1,6 +1,7 @@
 """Optimizers and schedules by name: what is decayed, and what the rate is at every epoch."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -61,7 +62,7 @@ def test_cosine_warmup_rises_in_a_line_and_falls_to_the_lowest_rate():
     assert seen[middle] == pytest.approx((0.1 + 0.01) / 2)
     last = 0.01 + 0.09 * (1 + math.cos(math.pi * 25 / 26)) / 2
     assert seen[-1] == pytest.approx(last)
-    assert all(a > b for a, b in zip(seen[4:], seen[5:], strict=False))
+    assert all(a > b for a, b in pairwise(seen[4:]))
 
 
 def test_the_warmup_is_a_tenth_of_the_epochs_unless_said():

@@ -195,7 +195,7 @@ def test_the_average_is_the_mean_of_the_best_within_ten_percent(script, n_best_n
     assert torch.equal(best["model"]["0.weight"], chosen[0]["0.weight"])
 
 
-def test_an_average_keeps_types_and_does_not_round_on_the_way():
+def test_an_average_keeps_its_types():
     states = [{"w": torch.tensor([1.0], dtype=torch.float16), "n": torch.tensor(i)} for i in (3, 4, 5)]
     states[2]["w"] = torch.tensor([4.0], dtype=torch.float16)
     mean = average_states(states)

@@ -59,13 +59,18 @@ def trained(builder=build, arguments=(), name="net", **settings):
 def test_class_and_instance_load_the_same_network_with_its_criterion():
     trainer = trained(arguments=[8])
     fresh = PytorchTrainer(build, [8], device="cpu")
+    built_first = fresh.net
     assert fresh.load("net") is fresh
+    assert fresh.net is not built_first
     trainer.load("net")
     by_class = PytorchTrainer.load("net", device="cpu")
     assert isinstance(by_class, PytorchTrainer) and by_class is not trainer
     for loaded in (fresh, by_class):
         assert torch.equal(loaded.predict(X), trainer.predict(X))
     assert by_class.predict(X)[:, 0].mean() > 50, "in the target's units"
+    # One item at a time, which batch statistics would not survive: predicting means evaluation mode.
+    one_by_one = by_class.predict_dataset(DATASET, verbose=False)
+    torch.testing.assert_close(PytorchTrainer.load("net", "cpu").predict(X), one_by_one)
     assert by_class.net_build_args == [8]
 
 

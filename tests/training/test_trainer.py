@@ -138,7 +138,8 @@ def test_best_is_the_best_epoch_and_last_the_last(tmp_path):
 
 def test_a_misspelt_metric_is_refused_before_the_first_step():
     trainer, train, val = build()
-    with pytest.raises(ValueError, match="metric_for_best='val_mea' is not measured; choose from: loss, mse, mae, rmse"):
+    told = "metric_for_best='val_mea' is not measured; choose from: loss, mse, mae, rmse"
+    with pytest.raises(ValueError, match=told):
         trainer.fit(train, val, epochs=1, metric_for_best="val_mea")
     assert trainer.global_step == 0
 
@@ -402,9 +403,8 @@ def test_wandb_writes_a_run_without_a_network(tmp_path):
         "    hook({'loss': 0.25}, 4, 'val')\n"
     )
     environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, env=environment, check=False
-    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     # A log of protocol buffers that hold names and values as text.
