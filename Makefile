@@ -1,9 +1,9 @@
-# Thin: every line is a command you could type. The first call installs into .venv (about a minute
-# and 1.3 GB), later calls find that done.
+# Thin: every line is a command you could type. The first call installs into .venv (a minute or
+# two, 1.3 GB; 1.7 GB with what tests and linters need), later calls find it done.
 #
 #   make run                     a short search on ETTh1
 #   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`
-#   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience (-n 2: in two processes)
+#   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience
 #   make lint bench format clean
 #
 #   PYTHON=python3.12            the interpreter .venv is made from
@@ -23,9 +23,10 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 run: $(VENV)/installed
 	$(BIN)/python -m nas_agent_graph.run $(RUN_ARGS)
 
-# One thread per process: under load PyTorch's second thread makes a small step 100 times slower.
+# Two processes (TEST_ARGS="-n 0" for one) of one thread each: on a busy machine PyTorch's second
+# thread makes a small step a hundred times slower.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(TEST_ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -58,7 +59,7 @@ $(VENV)/installed: $(VENV)/created pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) -e ".[dev]"
+	$(PIP) -e ".[dev,all]"
 	@touch $@
 
 $(VENV)/created:

@@ -1,5 +1,8 @@
 """Where the time of a training goes: data, forward, backward, optimizer, evaluation.
 
+`optimizer` holds the update and the bookkeeping of a step, hooks included; `data` is the waiting for
+the loader and the way to the device.
+
 Laps are read from the host's clock and nothing waits for the device. On a CPU that is the time
 of the work itself. On CUDA kernels run later than they are launched: a lap is the time to launch
 them, and the waiting shows in the lap that reads something back (the check every hundred steps,

@@ -70,7 +70,6 @@ def train_epoch(
             parameter.grad = None
         loss = _accumulate(model, batches, objective, precision, tally, clock, meter)
         _update(optimizer, parameters, grad_clip, precision)
-        clock.lap("optimizer")
         step += 1
         clock.steps += 1
         tally.add_loss(loss)
@@ -80,6 +79,7 @@ def train_epoch(
             watch(loss)
         if after_step is not None:
             after_step()
+        clock.lap("optimizer")
     tally.check_finite(step)
     means = tally.means() if meter is None else tally.means() | meter.compute()
     clock.lap("optimizer")

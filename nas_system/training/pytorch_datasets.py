@@ -56,10 +56,17 @@ class ChosenItems(Dataset):
 class SpokenLoader:
     """A loader that says every few seconds how far it is."""
 
-    def __init__(self, loader: DataLoader, doing: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        loader: DataLoader,
+        doing: str,
+        say: Callable[[str], None],
+        every_s: float = SECONDS_BETWEEN_LINES,
+    ) -> None:
         self.loader = loader
         self.doing = doing
         self.say = say
+        self.every_s = every_s
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -68,7 +75,7 @@ class SpokenLoader:
         last = time.monotonic()
         for done, batch in enumerate(self.loader, start=1):
             yield batch
-            if time.monotonic() - last > SECONDS_BETWEEN_LINES:
+            if time.monotonic() - last > self.every_s:
                 last = time.monotonic()
                 self.say(f"  {self.doing}: {done} of {len(self)} batches")
 

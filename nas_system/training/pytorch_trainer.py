@@ -116,7 +116,7 @@ class PytorchTrainer:
 
         Reasons: "completed", "early_stopping", "stop_file". Raises ConfigError for arguments and data
         sets that cannot work, and Diverged when a loss is NaN or infinite; the best network so far
-        is on disk and in memory then.
+        (with `n_best_nets` > 1 also the mean) is on disk and in memory then.
         """
         _check_whole(batch_size=batch_size, n_epochs=n_epochs, n_best_nets=n_best_nets)
         _check_whole(repeat_train=repeat_train, repeat_valid=repeat_valid)
@@ -173,7 +173,7 @@ class PytorchTrainer:
 
     @torch.no_grad()
     def predict(self, *data: Any) -> Tensor:
-        """The post-processed answer to raw inputs (tensors or arrays as the network takes them), on the CPU."""
+        """The post-processed answer, on the CPU, to tensors or arrays as the network takes them."""
         criterion = self._known_criterion()
         if len(data) == 1 and isinstance(data[0], list | tuple):
             data = tuple(data[0])

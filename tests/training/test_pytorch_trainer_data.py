@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from nas_system.errors import ConfigError
-from nas_system.training.pytorch_datasets import split_indices
+from nas_system.training.pytorch_datasets import SpokenLoader, build_loader, split_indices
 from nas_system.training.pytorch_trainer import PytorchTrainer, set_seed
 
 
@@ -113,6 +113,16 @@ def test_the_data_sets_own_collate_fn_is_used():
     trainer = PytorchTrainer(Spy, [], device="cpu")
     trainer.train(dataset, "net", n_epochs=1, verbose=False)
     assert trainer.predict_dataset(dataset, batch_size=5, verbose=False).shape == (12, 1)
+
+
+def test_a_long_epoch_says_how_far_it_is():
+    dataset = Pairs(torch.zeros(5, 1), torch.zeros(5, 1))
+    loader = build_loader(dataset, range(5), batch_size=2, device=torch.device("cpu"))
+    lines = []
+    assert len(list(SpokenLoader(loader, "training", lines.append, every_s=0.0))) == 3
+    assert lines == [f"  training: {done} of 3 batches" for done in (1, 2, 3)]
+    list(SpokenLoader(loader, "training", lines.append))
+    assert len(lines) == 3
 
 
 class TwoInputs(nn.Module):
