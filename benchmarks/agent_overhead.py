@@ -28,7 +28,11 @@ from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import RunConfig, TaskConfig
 
-FACTS = {"columns": ["OT"], "references": [], "source": {"name": "none", "kind": "synthetic", "sha256": "0" * 64}}
+FACTS = {
+    "columns": ["OT"],
+    "references": [],
+    "source": {"name": "none", "kind": "synthetic", "sha256": "0" * 64},
+}
 HALF_WIDTH = 5
 """Rounds on either side of the one reported: the median of eleven."""
 

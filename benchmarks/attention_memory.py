@@ -10,6 +10,7 @@ needs a tenth. PATH is a checkout of Informer2020; without it the ratios are nul
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import resource
 import subprocess
@@ -45,9 +46,9 @@ def _our_layer(length: int):
 
 def _reference_layer(checkout: Path):
     sys.path.insert(0, str(checkout))
-    from models.attn import AttentionLayer, ProbAttention  # pyright: ignore[reportMissingImports]
-
-    return AttentionLayer(ProbAttention(False, FACTOR, attention_dropout=0.0), WIDTH, HEADS).train()
+    theirs = importlib.import_module("models.attn")
+    attention = theirs.ProbAttention(False, FACTOR, attention_dropout=0.0)
+    return theirs.AttentionLayer(attention, WIDTH, HEADS).train()
 
 
 def measured(length: int, reference: Path | None) -> float:
@@ -68,7 +69,9 @@ def main() -> int:
         print(grow(options.only, options.reference))
         return 0
     if options.reference is not None and not (options.reference / "models" / "attn.py").is_file():
-        print(f"{options.reference} is no checkout of Informer2020: models/attn.py is missing", file=sys.stderr)
+        print(
+            f"{options.reference} is no checkout of Informer2020: models/attn.py is missing", file=sys.stderr
+        )
         return 2
     print(f"{'length':>8}{'ours MiB':>12}{'reference MiB':>16}{'ratio':>8}")
     result: dict[str, float | None] = {}
@@ -78,7 +81,10 @@ def main() -> int:
         ratio = None if other is None else ours / other
         shown = ("-", "-") if other is None or ratio is None else (f"{other:.0f}", f"{ratio:.2f}")
         print(f"{length:>8}{ours:>12.0f}{shown[0]:>16}{shown[1]:>8}")
-        result |= {f"ours_{length}_mb": round(ours, 1), f"ratio_{length}": None if ratio is None else round(ratio, 3)}
+        result |= {
+            f"ours_{length}_mb": round(ours, 1),
+            f"ratio_{length}": None if ratio is None else round(ratio, 3),
+        }
     print(json.dumps(result))
     return 0
 

@@ -126,9 +126,7 @@ def data_lines(source: Any, width: int) -> list[Line]:
     return lines
 
 
-def _scores(
-    state: AgentState, rows: Sequence[Row], width: int, limit: int, changes: Changes
-) -> list[Line]:
+def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, changes: Changes) -> list[Line]:
     """The table; rows that are left out are counted where they would stand."""
     champion = get_best_run(state)
     shown = shown_rows(state, rows, limit)
@@ -239,9 +237,7 @@ def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def remarks(
-    state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], width: int
-) -> list[Line]:
+def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], width: int) -> list[Line]:
     """What a person has to know to read the table honestly."""
     lines = wrapped(noise_remark(state), width, indent=2)
     champion = get_best_run(state)

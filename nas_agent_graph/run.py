@@ -90,10 +90,26 @@ def _parser() -> argparse.ArgumentParser:
         default=DEFAULT_MAX_RUNS,
         help=f"runs in total, baseline and failures included (default: {DEFAULT_MAX_RUNS})",
     )
-    search.add_argument("--max-hours", metavar="X", type=_positive, help="start no further run after this long")
-    search.add_argument("--minutes-per-run", metavar="X", type=_positive, help="a training ends after the epoch that reaches this")
-    search.add_argument("--proposer", metavar="NAME", help="tpe, random_search or llm (default: llm if a model is named, else tpe)")
-    search.add_argument("--seed", metavar="N", type=_count, help="of the sampler and the trainings (default: the base configuration's)")
+    search.add_argument(
+        "--max-hours", metavar="X", type=_positive, help="start no further run after this long"
+    )
+    search.add_argument(
+        "--minutes-per-run",
+        metavar="X",
+        type=_positive,
+        help="a training ends after the epoch that reaches this",
+    )
+    search.add_argument(
+        "--proposer",
+        metavar="NAME",
+        help="tpe, random_search or llm (default: llm if a model is named, else tpe)",
+    )
+    search.add_argument(
+        "--seed",
+        metavar="N",
+        type=_count,
+        help="of the sampler and the trainings (default: the base configuration's)",
+    )
     search.add_argument("--base-config", metavar="FILE|NAME", help="what run_0000 trains (default: default)")
     search.add_argument(
         "--repeat-baseline",
@@ -102,15 +118,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="train the baseline N more times with other seeds to measure the noise (default: 2)",
     )
-    search.add_argument("--workspace", metavar="DIR", type=Path, default=Path(), help="folder of agent_state.json and runs/ (default: .)")
+    search.add_argument(
+        "--workspace",
+        metavar="DIR",
+        type=Path,
+        default=Path(),
+        help="folder of agent_state.json and runs/ (default: .)",
+    )
     task = parser.add_argument_group("task (fixed for the life of a search)")
     task.add_argument("--task", metavar="NAME", help="kind of task (default: forecasting)")
-    task.add_argument("--dataset", metavar="NAME|CSV", help="etth1, synthetic or the path of a CSV file (default: etth1)")
+    task.add_argument(
+        "--dataset", metavar="NAME|CSV", help="etth1, synthetic or the path of a CSV file (default: etth1)"
+    )
     task.add_argument("--target", metavar="COL[,COL]", help="columns to forecast (default: OT)")
     task.add_argument("--pred-len", metavar="N", type=_positive_int, help="steps to forecast (default: 24)")
     machine = parser.add_argument_group("machine")
-    machine.add_argument("--data-dir", metavar="DIR", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
-    machine.add_argument("--device", metavar="auto|cpu|cuda:N", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    machine.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        type=Path,
+        help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)",
+    )
+    machine.add_argument(
+        "--device", metavar="auto|cpu|cuda:N", default="auto", help="auto, cpu or cuda:N (default: auto)"
+    )
     machine.add_argument("--threads", metavar="N|auto", help="CPU threads of a training (default: 1)")
     return parser
 

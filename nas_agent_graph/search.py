@@ -79,7 +79,7 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
 def open_search(
     ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher
 ) -> tuple[RunConfig, dict[str, Any]]:
-    """The base configuration and the facts of the task, fixed at the first start and checked at every other."""
+    """Base configuration and facts of the task: fixed at the first start, checked at every other."""
     stored = ledger.state.task
     task = _task(arguments, stored)
     if stored is not None:
@@ -159,7 +159,7 @@ def _stop_training(context: Context) -> None:
 
 
 def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
-    """Score the champion on the sealed rows (once per champion), print the leaderboard and what to do next."""
+    """Score the champion on the sealed rows (once), print the leaderboard and what comes next."""
     champion = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
     if champion is not None and champion.run_id not in ledger.state.sealed:
@@ -201,13 +201,17 @@ def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfi
         return TaskConfig.model_validate((stored or TaskConfig()).model_dump() | given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = "--" + str(first["loc"][0] if first["loc"] else "task").replace("name", "task").replace("_", "-")
+        where = "--" + str(first["loc"][0] if first["loc"] else "task").replace("name", "task").replace(
+            "_", "-"
+        )
         raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from None
 
 
 def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
     before, now = stored.model_dump(), wanted.model_dump()
-    different = [f"{name} is {before[name]!r}, not {now[name]!r}" for name in before if before[name] != now[name]]
+    different = [
+        f"{name} is {before[name]!r}, not {now[name]!r}" for name in before if before[name] != now[name]
+    ]
     if different:
         raise ConfigError(
             f"this workspace holds a search for another task ({'; '.join(different)}); "
@@ -250,10 +254,10 @@ def _facts(
     if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
         file.with_suffix(".new.json").unlink()
         raise ConfigError(
-            f"this search began with the data {stored['name']} ({stored['kind']}, sha256 {stored['sha256'][:12]}), "
-            f"but now there is {facts['source']['name']} ({facts['source']['kind']}, sha256 "
-            f"{facts['source']['sha256'][:12]}); one search never mixes two. Bring the first back "
-            "(--data-dir), or choose another --workspace"
+            f"this search began with the data {stored['name']} ({stored['kind']}, sha256 "
+            f"{stored['sha256'][:12]}), but now there is {facts['source']['name']} "
+            f"({facts['source']['kind']}, sha256 {facts['source']['sha256'][:12]}); one search never "
+            "mixes two. Bring the first back (--data-dir), or choose another --workspace"
         )
     os.replace(file.with_suffix(".new.json"), file)
     if facts["source"]["notice"]:

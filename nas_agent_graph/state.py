@@ -25,6 +25,4 @@ class SearchState(TypedDict):
 
 def initial_state() -> SearchState:
     """The whole start state: LangGraph ignores defaults of a TypedDict."""
-    return SearchState(
-        run_id="", attempt=0, proposal=None, refusal=None, outcome=None, summary="", end=None
-    )
+    return SearchState(run_id="", attempt=0, proposal=None, refusal=None, outcome=None, summary="", end=None)

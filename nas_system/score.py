@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def score_sealed(
     run_dir: Path, facts: Path | None = None, data_dir: Path | None = None, device_name: str = "auto"
 ) -> dict[str, Any]:
-    """Mean squared error of the run's best weights on every sealed window, and the reference rows' beside it."""
+    """Mean squared error of the run's best weights over all sealed windows, beside the reference rows'."""
     from nas_system.data import WindowLoader, build_windows, open_task
     from nas_system.data.references import reference_rows
     from nas_system.files import read_json, write_json
@@ -79,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m nas_system.score", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
     parser.add_argument("--facts", type=Path, help="task_facts.json of the search: use exactly its data")
-    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
     return parser
 

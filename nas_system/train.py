@@ -151,23 +151,31 @@ def _threads(text: str) -> int | None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m nas_system.train", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--config", type=Path, required=True, help="config.py (original format), .yaml or .json")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="config.py (original format), .yaml or .json"
+    )
     parser.add_argument("--tag", required=True, help="name of the run; its files go to RUNS_DIR/TAG")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
-    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)")
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
+    )
     parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")
     parser.add_argument(
         "--threads",
         type=_threads,
         default=DEFAULT_THREADS,
         metavar="N|auto",
-        help=f"CPU threads; auto measures a few steps and takes the faster setting (default: {DEFAULT_THREADS})",
+        help=f"CPU threads; auto measures a few steps, takes the faster (default: {DEFAULT_THREADS})",
     )
     parser.add_argument("--max-epochs", type=int, help="overrides training.max_epochs, to shorten a trial")
     parser.add_argument("--seed", type=int, help="overrides the seed of the configuration")
-    parser.add_argument("--time-limit", type=float, metavar="S", help="end after the epoch that reaches S seconds")
-    parser.add_argument("--resume", action="store_true", help="continue from RUNS_DIR/TAG/last.pth if it is there")
+    parser.add_argument(
+        "--time-limit", type=float, metavar="S", help="end after the epoch that reaches S seconds"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="continue from RUNS_DIR/TAG/last.pth if it is there"
+    )
     parser.add_argument("--overwrite", action="store_true", help="train again over a finished run")
     return parser
 

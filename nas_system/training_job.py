@@ -262,7 +262,7 @@ def _draw(
     tag: str,
     facts: dict[str, Any] | None,
 ) -> None:
-    """learning_curve.png and predictions.png. matplotlib is imported only now: it costs as much as an epoch."""
+    """learning_curve.png and predictions.png; matplotlib, as costly as an epoch, is imported only now."""
     from nas_system.visualization import forecast_examples, learning_curve
 
     references = (facts or {}).get("references", ())

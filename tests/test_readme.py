@@ -79,7 +79,9 @@ def test_every_command_is_one_that_the_programs_understand(project_root, place):
                 train._parser().parse_args(words[2:])
                 checked += 1
             elif words[:1] == ["make"]:
-                subprocess.run(["make", "--dry-run", *words[1:]], cwd=project_root, check=True, capture_output=True)
+                subprocess.run(
+                    ["make", "--dry-run", *words[1:]], cwd=project_root, check=True, capture_output=True
+                )
                 checked += 1
     assert checked >= 3
 
@@ -102,7 +104,9 @@ def test_every_variable_of_the_settings_table_is_read(readme):
 
 
 def test_every_package_has_a_readme_of_one_screen(project_root):
-    packages = [path.parent for path in project_root.glob("nas_*/**/__init__.py") if "nodes" not in path.parts]
+    packages = [
+        path.parent for path in project_root.glob("nas_*/**/__init__.py") if "nodes" not in path.parts
+    ]
     for package in packages:
         parent = package if (package / "README.md").exists() else package.parent
         assert (parent / "README.md").exists(), f"{package} and its parent have no README"

@@ -31,10 +31,17 @@ data: {features: S, seq_len: 24, batch_size: 4}
 training: {lr: 0.0001, scheduler: none, max_epochs: 60, patience: 60}
 """
 TASK = ("--dataset", "series.csv", "--target", "load", "--pred-len", "6", "--base-config", "base.yaml")
-LEFT_BEHIND = (
-    "proposal.json config_used.py train.log history.json learning_curve.png predictions.png best_model.pth "
-    "metrics.json exit.json verdict.json"
-).split()
+LEFT_BEHIND = {
+    *(
+        "proposal.json",
+        "config_used.py",
+        "train.log",
+        "history.json",
+        "learning_curve.png",
+        "predictions.png",
+    ),
+    *("best_model.pth", "metrics.json", "exit.json", "verdict.json"),
+}
 
 
 @pytest.fixture
@@ -111,7 +118,7 @@ def test_a_search_ends_with_a_leaderboard_a_model_and_every_file(search, workspa
     assert list(state.sealed) == [state.best_run_id]
     for run in state.runs:
         found = {path.name for path in (workspace / "runs" / run.run_id).iterdir()}
-        assert found >= set(LEFT_BEHIND)
+        assert found >= LEFT_BEHIND
         assert "last.pth" not in found
         metrics = json.loads((workspace / "runs" / run.run_id / "metrics.json").read_text())
         assert metrics["data"]["sha256"] == state.data["sha256"]
@@ -152,7 +159,10 @@ def test_a_finished_search_goes_on_when_more_runs_are_allowed(search, workspace)
         (["--task", "chess"], "forecasting"),
         (["--proposer", "oracle", "--dataset", "series.csv", "--target", "load"], "tpe, random_search, llm"),
         (["--proposer", "llm", "--dataset", "series.csv", "--target", "load"], "NAS_LLM_MODEL"),
-        (["--base-config", "hostile.py", "--dataset", "series.csv", "--target", "load"], "hostile.py: line 1: dict(...) is a call"),
+        (
+            ["--base-config", "hostile.py", "--dataset", "series.csv", "--target", "load"],
+            "hostile.py: line 1: dict(...) is a call",
+        ),
         (["--base-config", "nobody"], "nobody"),
         (["--data-dir", "empty"], "ETTh1.csv"),
         (["--target", "OT,OT"], "twice"),
@@ -308,7 +318,12 @@ def test_the_original_manual_way_works_literally(project_root, tmp_path, ett_dir
 
     def python(*arguments):
         return subprocess.run(
-            [sys.executable, *arguments], cwd=tree, env=environment, capture_output=True, text=True, timeout=110
+            [sys.executable, *arguments],
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=110,
         )
 
     done = python("train.py", "--config", "config.py", "--tag", "run_0000", "--max-epochs", "1")
@@ -320,11 +335,12 @@ def test_the_original_manual_way_works_literally(project_root, tmp_path, ett_dir
 
     script = (
         "from pathlib import Path\n"
-        "from nas_agent import load_agent_state, save_agent_state, add_run, get_best_run, get_recent_runs, RunInfo\n"
-        "from nas_agent import load_metrics, load_history, build_history_summary, get_run_dir, snapshot_config\n"
+        "from nas_agent import (load_agent_state, save_agent_state, add_run, get_best_run,\n"
+        "    get_recent_runs, RunInfo, load_history, build_history_summary, get_run_dir, snapshot_config)\n"
         "from model import build_model\n"
         "state = load_agent_state()\n"
-        "run = RunInfo(run_id='run_0000', val_mse=0.185, test_mse=0.192, history_summary='...', accepted=True)\n"
+        "run = RunInfo(run_id='run_0000', val_mse=0.185, test_mse=0.192,\n"
+        "    history_summary='...', accepted=True)\n"
         "state = add_run(state, run)\n"
         "save_agent_state(state)\n"
         "print(get_best_run(load_agent_state()).run_id, len(get_recent_runs(state, k=5)))\n"

@@ -19,7 +19,14 @@ from nas_system.space import Change, RunConfig, TaskConfig
 
 FACTS = {
     "task": TaskConfig().model_dump(mode="json"),
-    "source": {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "bytes": 1, "notice": None},
+    "source": {
+        "name": "ETTh1",
+        "kind": "synthetic",
+        "path": None,
+        "sha256": "0" * 64,
+        "bytes": 1,
+        "notice": None,
+    },
     "columns": ["HUFL", "OT"],
     "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
 }
@@ -67,7 +74,9 @@ class Scripted:
         answer = next(self.answers)
         if isinstance(answer, Exception):
             raise answer
-        return Proposal("scripted", "run_0000", tuple(Change(parameter=p, value=v) for p, v in answer.items()))
+        return Proposal(
+            "scripted", "run_0000", tuple(Change(parameter=p, value=v) for p, v in answer.items())
+        )
 
 
 def by_lr(config: RunConfig) -> float:
@@ -108,7 +117,9 @@ def test_a_search_runs_to_its_end_and_its_ids_are_consecutive(tmp_path):
     assert [run.run_id for run in state.runs] == [f"run_{i:04d}" for i in range(6)]
     assert state.current is None
     assert state.best_run_id == min(state.runs, key=lambda run: run.val_mse).run_id
-    assert [event[1] for event in context.progress.events if event[0] == "finished"] == [r.run_id for r in state.runs]
+    assert [event[1] for event in context.progress.events if event[0] == "finished"] == [
+        r.run_id for r in state.runs
+    ]
 
 
 def test_the_first_run_is_the_base_configuration_unchanged(tmp_path):

@@ -20,7 +20,7 @@ Score = Callable[[RunConfig], float | None]
 
 
 class ScriptedLauncher:
-    """`score(config)` is the run's val_mse; None makes it fail. `calls` are the answers of `call` by module."""
+    """`score(config)` is the run's val_mse, None makes it fail; `calls` answers `call`, by module."""
 
     def __init__(self, score: Score, calls: dict[str, Callable[[Sequence[str]], Any]] | None = None) -> None:
         self.score = score
@@ -37,7 +37,9 @@ class ScriptedLauncher:
         if value is not None:
             epochs = [{"epoch": 0, "train_mse": 2 * value, "val_mse": value, "lr": config.training.lr}]
             _write(paths.history, {"best_epoch": 0, "epochs": epochs})
-            _write(paths.metrics, {"val_mse": value, "test_mse": value, "best_epoch": 0, "reason": "completed"})
+            _write(
+                paths.metrics, {"val_mse": value, "test_mse": value, "best_epoch": 0, "reason": "completed"}
+            )
         code = 0 if value is not None else 1
         end = {"schema": 1, "attempt": attempt, "ended": "exited", "returncode": code, "wall_s": 0.0}
         _write(paths.exit, end)
@@ -58,5 +60,3 @@ class ScriptedLauncher:
 def _write(path: Path, value: Any) -> None:
     # Not durable on purpose: these files stand for a training, not for the agent's memory.
     path.write_text(json.dumps(value))
-
-

@@ -70,7 +70,9 @@ def _json_object(text: str) -> dict[str, Any]:
             continue
         if isinstance(value, dict):
             return value
-    raise ProposalError("no JSON object was found in the answer; answer with one JSON object and nothing else")
+    raise ProposalError(
+        "no JSON object was found in the answer; answer with one JSON object and nothing else"
+    )
 
 
 def _refuse_constant(name: str) -> Any:

@@ -13,7 +13,7 @@ from nas_system.space import canonical_key
 
 
 def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
-    """The verdict goes to disk first, then the state: a crash between the two is made good by doing it again."""
+    """Verdict first, then state: a crash between the two is made good by doing it again."""
     ledger, run_id = context.ledger, state["run_id"]
     outcome, proposal = state["outcome"] or {}, state["proposal"] or {}
     # Only a search's first run measures the noise; every later run is judged by what it measured.

@@ -68,7 +68,7 @@ class TPEProposer:
 
 def _ask_family(runs: list[RunView], families: list[str], seed: int) -> str:
     """Which family next: a one-parameter study over all runs."""
-    choices = {"family": CategoricalDistribution(families)}
+    choices: dict[str, BaseDistribution] = {"family": CategoricalDistribution(families)}
     study = _study(seed)
     for run in _window(runs):
         if run.family in families:
@@ -132,7 +132,7 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
         assert parameter.choices is not None
         return IntDistribution(0, len(parameter.choices) - 1)
     if parameter.kind == "choice":
-        return CategoricalDistribution(parameter.choices)
+        return CategoricalDistribution(parameter.choices or ())
     assert parameter.low is not None and parameter.high is not None
     if parameter.kind == "int":
         return IntDistribution(int(parameter.low), int(parameter.high), log=parameter.log)

@@ -1,8 +1,8 @@
 """A generated hourly series with the columns of ETTh1: what is used when the real file is not at hand.
 
-Six loads with daily, weekly and yearly rhythm, a slow trend and autocorrelated noise; the oil temperature `OT`
-follows two of them with a delay. The level of every column moves at the borders between the
-parts, as it does in real data, so that a model without instance normalisation pays for it.
+Six loads with daily, weekly and yearly rhythm, a slow trend and autocorrelated noise; the oil
+temperature `OT` follows two of them with a delay. The level of every column moves at the borders
+between the parts, as it does in real data, so that a model without instance normalisation pays for it.
 
 The same values everywhere: the noise is made of the raw bits of PCG64, which numpy promises
 never to change (it may change its normal distribution, NEP 19), and all values are rounded, which

@@ -185,5 +185,3 @@ class WorkspaceLock:
     def __exit__(self, *error: object) -> None:
         assert self._descriptor is not None
         os.close(self._descriptor)
-
-

@@ -251,7 +251,8 @@ def load_reference_state(core: InformerCore, state: Mapping[str, Tensor]) -> Non
     ]
     if problems:
         raise ConfigError(
-            "this checkpoint does not fit the configured Informer: " + "; ".join(problems)
+            "this checkpoint does not fit the configured Informer: "
+            + "; ".join(problems)
             + ". Configure the model as the checkpoint was trained."
         )
     core.load_state_dict(given)

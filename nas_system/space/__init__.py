@@ -1,4 +1,4 @@
-"""The one definition of the search space. Torch-free; four readers: validator, sampler, prompt, documentation."""
+"""The one definition of the search space, torch-free: validator, samplers, prompt and documents read it."""
 
 from nas_system.space.changes import Change, apply_changes, changes_between, family_default
 from nas_system.space.families import FAMILIES, InformerConfig, LinearConfig

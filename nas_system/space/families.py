@@ -93,9 +93,7 @@ class LinearConfig(ConfigModel):
     decomposition: Annotated[bool, Choice()] = False
     """Split into moving average and rest, one map each (DLinear)."""
 
-    kernel: Annotated[
-        int, Range(3, 101, grid=(13, 25, 49), when=When("decomposition", (True,)))
-    ] = 25
+    kernel: Annotated[int, Range(3, 101, grid=(13, 25, 49), when=When("decomposition", (True,)))] = 25
     """Length of the moving average in steps; odd."""
 
     individual: Annotated[bool, Choice()] = False

@@ -40,9 +40,9 @@ class TrainingConfig(ConfigModel):
     weight_decay: Annotated[float, Range(0.0, 0.1, grid=(0.0, 1e-5, 1e-4, 5e-4, 1e-3, 1e-2))] = 0.0
     """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
 
-    momentum: Annotated[
-        float, Range(0.0, 0.999, grid=(0.0, 0.9, 0.95), when=When("optimizer", ("sgd",)))
-    ] = 0.9
+    momentum: Annotated[float, Range(0.0, 0.999, grid=(0.0, 0.9, 0.95), when=When("optimizer", ("sgd",)))] = (
+        0.9
+    )
     """Momentum of SGD."""
 
     loss: Annotated[Literal["mse", "mae", "huber"], Choice()] = "mse"
@@ -60,7 +60,9 @@ class TrainingConfig(ConfigModel):
     step_size: Annotated[int, Range(1, 1000, grid=(1, 2, 5), when=When("scheduler", ("step",)))] = 1
     """Step: epochs between two reductions."""
 
-    gamma: Annotated[float, Range(0.01, 1.0, grid=(0.3, 0.5, 0.7, 0.9), when=When("scheduler", ("step",)))] = 0.5
+    gamma: Annotated[
+        float, Range(0.01, 1.0, grid=(0.3, 0.5, 0.7, 0.9), when=When("scheduler", ("step",)))
+    ] = 0.5
     """Step: factor of each reduction."""
 
     plateau_factor: Annotated[
@@ -68,9 +70,7 @@ class TrainingConfig(ConfigModel):
     ] = 0.5
     """Plateau: factor of each reduction."""
 
-    plateau_patience: Annotated[
-        int, Range(0, 100, grid=(1, 2), when=When("scheduler", ("plateau",)))
-    ] = 1
+    plateau_patience: Annotated[int, Range(0, 100, grid=(1, 2), when=When("scheduler", ("plateau",)))] = 1
     """Plateau: epochs without improvement before a reduction."""
 
     max_epochs: Annotated[int, Range(1, 1000, grid=(5, 10, 20), sampled=False)] = 10

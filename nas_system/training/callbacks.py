@@ -89,8 +89,8 @@ class StopFile:
         return "stop_file" if self.path.exists() else None
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        if reason == "stop_file":
-            self.path.unlink(missing_ok=True)
+        # Also a file that came too late: it must not stop the next training of that name.
+        self.path.unlink(missing_ok=True)
 
 
 LogHook = Callable[[Mapping[str, float], int, str], None]

@@ -122,20 +122,6 @@ def _on_cpu(value: Any) -> Any:
     return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
-class StopFile:
-    """Ends the training after the epoch in which the file appeared, and removes the file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
-        return "stop_file" if self.path.exists() else None
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        # Also a file that came too late: it must not stop the next training of that name.
-        self.path.unlink(missing_ok=True)
-
-
 class EpochLines:
     """Says one line about every epoch."""
 

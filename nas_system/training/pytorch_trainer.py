@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_system.errors import ConfigError, Diverged, StateError
-from nas_system.training.callbacks import BestCheckpoint
+from nas_system.training.callbacks import BestCheckpoint, StopFile
 from nas_system.training.criteria import (
     Criterion,
     CriterionObjective,
@@ -38,7 +38,6 @@ from nas_system.training.pytorch_callbacks import (
     EpochHook,
     EpochLines,
     GoldenSectionRate,
-    StopFile,
     early_stopping_limit,
     restart_limit,
 )

@@ -104,9 +104,7 @@ def _panel(axes: Axes, past: NDArray[Any], truth: NDArray[Any], forecast: NDArra
         label="repeat the last value",
     )
     axes.plot(future, np.concatenate((past[-1:], truth)), color=INK, linewidth=1.6, label="truth")
-    axes.plot(
-        future, np.concatenate((past[-1:], forecast)), color=VERMILION, linewidth=1.8, label="forecast"
-    )
+    axes.plot(future, np.concatenate((past[-1:], forecast)), color=VERMILION, linewidth=1.8, label="forecast")
     axes.margins(x=0.02)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
 

@@ -61,5 +61,7 @@ def test_the_loads_grow_slowly() -> None:
     hours = np.arange(8_640)
     rhythms = [np.exp(2j * np.pi * hours / period) for period in (12, 24, 168, 8_766)]
     terms = [np.ones(8_640), hours / 8_640, *(part(r) for r in rhythms for part in (np.real, np.imag))]
-    coefficients = np.linalg.lstsq(np.stack(terms, axis=1), synthetic_series().values[:8_640, 4], rcond=None)[0]
+    coefficients = np.linalg.lstsq(np.stack(terms, axis=1), synthetic_series().values[:8_640, 4], rcond=None)[
+        0
+    ]
     assert 0.2 < coefficients[1] < 0.7

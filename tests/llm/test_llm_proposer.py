@@ -19,7 +19,10 @@ from nas_system.space import RunConfig, TaskConfig
 KEY = "sk-canary-7f3a"
 GOOD = {
     "parent": "run_0000",
-    "changes": [{"parameter": "training.lr", "value": "0.003"}, {"parameter": "training.optimizer", "value": "adamw"}],
+    "changes": [
+        {"parameter": "training.lr", "value": "0.003"},
+        {"parameter": "training.optimizer", "value": "adamw"},
+    ],
     "hypothesis": "a larger step",
     "expected_val_mse": 0.05,
 }
@@ -60,9 +63,7 @@ def completion(text):
         "object": "chat.completion",
         "created": 0,
         "model": "scripted-1",
-        "choices": [
-            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        ],
+        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
         "usage": {"prompt_tokens": 900, "completion_tokens": 60, "total_tokens": 960},
     }
 
@@ -83,9 +84,22 @@ def proposer(server, tmp_path):
 
 
 def view(refused=()):
-    runs = (RunView("run_0000", "OK", None, RunConfig(), "informer", "k", 0.0712345678901, True, None, "2 epochs."),)
+    runs = (
+        RunView(
+            "run_0000", "OK", None, RunConfig(), "informer", "k", 0.0712345678901, True, None, "2 epochs."
+        ),
+    )
     return SearchView(
-        "run_0001", TaskConfig(), RunConfig(), ("HUFL", "OT"), (("last-value", 0.0696),), runs, runs[0], 0.001, 1, 9,
+        "run_0001",
+        TaskConfig(),
+        RunConfig(),
+        ("HUFL", "OT"),
+        (("last-value", 0.0696),),
+        runs,
+        runs[0],
+        0.001,
+        1,
+        9,
         tuple(refused),
     )
 
@@ -133,7 +147,12 @@ def test_a_refusal_goes_back_word_for_word_with_the_earlier_answer(server, propo
 
 @pytest.mark.parametrize(
     ("status", "advice"),
-    [(401, "NAS_LLM_API_KEY"), (404, "ends in /v1"), (429, "limit or quota"), (500, "answered with an error")],
+    [
+        (401, "NAS_LLM_API_KEY"),
+        (404, "ends in /v1"),
+        (429, "limit or quota"),
+        (500, "answered with an error"),
+    ],
 )
 def test_a_failing_service_pauses_the_search_and_says_what_to_do(server, proposer, status, advice):
     server.queue.append((status, {"error": {"message": "nope"}}))
@@ -190,7 +209,12 @@ class TestSettings:
 
     def test_our_names_win_over_the_fallbacks(self):
         settings = llm_settings(
-            {"NAS_LLM_MODEL": "a", "OPENAI_MODEL": "b", "NAS_LLM_BASE_URL": "http://x/v1", "OPENAI_API_KEY": KEY},
+            {
+                "NAS_LLM_MODEL": "a",
+                "OPENAI_MODEL": "b",
+                "NAS_LLM_BASE_URL": "http://x/v1",
+                "OPENAI_API_KEY": KEY,
+            },
             demanded=False,
         )
         assert (settings.model, settings.base_url, settings.api_key) == ("a", "http://x/v1", KEY)
@@ -223,13 +247,13 @@ def workspace(tmp_path):
     rows = [f"{first + timedelta(hours=hour)},{10 + hour % 24 + hour % 7}" for hour in range(700)]
     (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
     (tmp_path / "base.yaml").write_text(
-        "model: {family: linear}\ndata: {features: S, seq_len: 24, batch_size: 64}\ntraining: {max_epochs: 1}\n"
+        "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 1}\n"
     )
     return tmp_path
 
 
 def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(server, run_cli, workspace):
-    """Bad answers are mended or replaced, every run is real, and nothing under the workspace holds the key."""
+    """Bad answers are mended or replaced, every run is real, and no file holds the key."""
     server.queue += [
         json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": "0.02"}]}),
         "I am not sure.",
@@ -261,7 +285,9 @@ def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli
     assert done.returncode == 4
     assert "cannot be reached" in done.stderr
     assert "run the same command to continue" in done.stderr
-    done = run_cli("nas_agent_graph.run", "--max-runs", "2", "--proposer", "tpe", cwd=workspace, timeout_s=100)
+    done = run_cli(
+        "nas_agent_graph.run", "--max-runs", "2", "--proposer", "tpe", cwd=workspace, timeout_s=100
+    )
     assert done.returncode == 0, done.stderr
     runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
     assert [run["run_id"] for run in runs] == ["run_0000", "run_0001"]

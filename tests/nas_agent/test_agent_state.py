@@ -52,7 +52,9 @@ def workspace(tmp_path):
 
 
 def test_the_state_survives_a_round_trip(tmp_path):
-    state = AgentState(task=TaskConfig(targets=("OT", "HUFL")), data=DATA, current=CurrentRun(run_id="run_0001", step="x"))
+    state = AgentState(
+        task=TaskConfig(targets=("OT", "HUFL")), data=DATA, current=CurrentRun(run_id="run_0001", step="x")
+    )
     state = add_run(state, run(0, history_summary="20 epochs", accepted=True, test_mse=0.1))
     save_agent_state(state, tmp_path / "s.json")
     assert load_agent_state(tmp_path / "s.json") == state
@@ -66,7 +68,13 @@ def test_the_original_fields_alone_are_a_valid_state(tmp_path):
         "max_runs": 100,
         "best_run_id": "run_0003",
         "runs": [
-            {"run_id": "run_0003", "val_mse": 0.1855, "test_mse": 0.1923, "history_summary": "...", "accepted": True}
+            {
+                "run_id": "run_0003",
+                "val_mse": 0.1855,
+                "test_mse": 0.1923,
+                "history_summary": "...",
+                "accepted": True,
+            }
         ],
     }
     (tmp_path / "s.json").write_text(json.dumps(original))
@@ -95,13 +103,24 @@ def test_a_run_is_added_once():
 
 def test_an_entry_stays_under_600_bytes():
     entry = run(
-        999, 0.0491056181490421, test_mse=0.0258999541401863, history_summary="x" * 220, accepted=True,
-        parent="run_0998", family="informer", proposer="random_search", key="0" * 16, seconds=1234.567, tokens=123456,
+        999,
+        0.0491056181490421,
+        test_mse=0.0258999541401863,
+        history_summary="x" * 220,
+        accepted=True,
+        parent="run_0998",
+        family="informer",
+        proposer="random_search",
+        key="0" * 16,
+        seconds=1234.567,
+        tokens=123456,
     )
     assert len(entry.model_dump_json()) < 600
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 300, b"[]", b"null", b'{"foo": 1}', b'"text"', b"\xff\xfe", b"{"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 300, b"[]", b"null", b'{"foo": 1}', b'"text"', b"\xff\xfe", b"{"]
+)
 def test_what_is_no_state_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "s.json"
     path.write_bytes(content)

@@ -177,9 +177,7 @@ def test_forecast_is_scaled_back_by_the_targets_own_statistics(normalization: An
     center = {"none": 0.0, "last": target[:, -1:]}.get(normalization, target.mean(1, keepdims=True))
     scale = np.sqrt(target.var(1, keepdims=True) + 1e-5) if normalization == "revin" else 1.0
     straight = ((target - center) / scale).mean(1, keepdims=True) if linear_path else 0.0
-    np.testing.assert_allclose(
-        out, np.broadcast_to((1 + straight) * scale + center, out.shape), atol=1e-5
-    )
+    np.testing.assert_allclose(out, np.broadcast_to((1 + straight) * scale + center, out.shape), atol=1e-5)
 
 
 def test_label_len_longer_than_the_look_back_is_refused() -> None:

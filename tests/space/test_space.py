@@ -61,7 +61,10 @@ def test_every_parameter_has_a_sentence_and_a_default_inside_its_domain(family):
         ([change("task.pred_len", 1)], "fixed for this search"),
         ([change("seed", 1)], "fixed for this search"),
         ([change("training.lr", 0.01), change("training.lr", 0.02)], "changed twice"),
-        ([change("model.family", "linear"), change("model.d_model", 64)], "not a parameter of the family linear"),
+        (
+            [change("model.family", "linear"), change("model.d_model", 64)],
+            "not a parameter of the family linear",
+        ),
         ([change("data.features", "M")], "'S' or 'MS'"),
         ([change("__class__.x", 1)], "not a parameter"),
     ],
