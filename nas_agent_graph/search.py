@@ -50,20 +50,22 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
         ledger, note = Ledger.open(workspace)
         if note:
             print(f"note: {note}", file=sys.stderr)
+        finished = len(ledger.state.runs) >= arguments.max_runs and ledger.state.current is None
+        # Everything a person may have mistyped is checked before the search is written down.
+        proposers = None if finished else choose_proposers(arguments.proposer, ledger)
+        _check_device(arguments.device, launcher)
         base, facts = open_search(ledger, arguments, launcher)
-        state = ledger.state
-        if len(state.runs) >= arguments.max_runs and state.current is None:
-            _conclude(ledger, launcher, f"all {len(state.runs)} runs are done")
+        if proposers is None:
+            _conclude(ledger, launcher, f"all {len(ledger.state.runs)} runs are done")
             return 0
-        proposer, fallback = choose_proposers(arguments.proposer, ledger)
         ledger.save(max_runs=arguments.max_runs)
         progress = build_progress()
         context = Context(
             ledger=ledger,
             base=base,
             facts=facts,
-            proposer=proposer,
-            fallback=fallback,
+            proposer=proposers[0],
+            fallback=proposers[1],
             launcher=launcher,
             progress=progress,
             limits=_limits(arguments),
@@ -144,8 +146,15 @@ def _drive(context: Context, progress: Progress) -> str:
     return final["end"]
 
 
+def _check_device(device: str, launcher: Launcher) -> None:
+    """Raises ConfigError for a device that is not there: every run of the search would fail on it."""
+    if device not in ("auto", "cpu"):
+        launcher.call("nas_system.describe", ["--check-device", device], timeout_s=DESCRIBE_TIMEOUT_S)
+
+
 def _stop_training(context: Context) -> None:
     """A signal may come at any instant, also between the start of a training and the wait for it."""
+    context.stop.waiting = True
     current = context.ledger.state.current
     if current is None:
         return
@@ -154,7 +163,7 @@ def _stop_training(context: Context) -> None:
     deadline = time.monotonic() + CANCEL_TIMEOUT_S
     while running := [path for path in folders if context.launcher.poll(path) == "running"]:
         for path in running:
-            context.launcher.cancel(path, force=time.monotonic() > deadline)
+            context.launcher.cancel(path, force=context.stop.force or time.monotonic() > deadline)
         time.sleep(0.1)
 
 

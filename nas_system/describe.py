@@ -30,6 +30,8 @@ SCHEMA_VERSION = 1
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
+        if arguments.check_device is not None:
+            return _check_device(arguments.check_device)
         task = _task(arguments)
         source = locate(task, arguments.data_dir, download=not arguments.no_download)
         if source.notice:
@@ -41,6 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(table_of(facts))
+    return 0
+
+
+def _check_device(name: str) -> int:
+    # The one question here that needs torch.
+    from nas_system.training.reproducibility import resolve_device
+
+    print(resolve_device(name))
     return 0
 
 
@@ -121,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: NAS_DATA_DIR)")
     parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
+    parser.add_argument("--check-device", metavar="NAME", help="only say if this device is there to train on")
     parser.add_argument(
         "--sealed", action="store_true", help="score the reference rows on the sealed rows too"
     )

@@ -166,6 +166,8 @@ def test_a_finished_search_goes_on_when_more_runs_are_allowed(search, workspace)
         (["--base-config", "nobody"], "nobody"),
         (["--data-dir", "empty"], "ETTh1.csv"),
         (["--target", "OT,OT"], "twice"),
+        (["--device", "tpu", "--dataset", "series.csv", "--target", "load"], "'tpu' is not known"),
+        (["--device", "cuda:77", "--dataset", "series.csv", "--target", "load"], "CUDA devices"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_trained(search, workspace, arguments, complaint):
@@ -283,10 +285,13 @@ def test_a_state_of_a_newer_program_is_refused_and_left_alone(search, workspace)
 
 def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(search, workspace):
     assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
+    shutil.rmtree(workspace / "runs" / "run_0000")
     shutil.rmtree(workspace / "runs" / "run_0001")
     done = search("--max-runs", "3")
     assert done.returncode == 0, done.stderr
-    assert len(load_agent_state(workspace / "agent_state.json").runs) == 3
+    runs = load_agent_state(workspace / "agent_state.json").runs
+    assert [run.run_id for run in runs] == ["run_0000", "run_0001", "run_0002"]
+    assert runs[2].status == "OK"
 
 
 def test_a_run_over_its_time_budget_ends_after_an_epoch_and_its_score_counts(search, workspace):

@@ -35,8 +35,10 @@ def validate_config(state: SearchState, context: Context) -> dict[str, Any]:
 def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     if proposal.parent is None:
         return context.base
-    known = {run.run_id for run in context.ledger.state.runs}
-    parent = context.ledger.config(proposal.parent) if proposal.parent in known else None
+    known = [run.run_id for run in context.ledger.state.runs]
+    # The baseline is known also when its folder is gone.
+    base = context.base if known[:1] == [proposal.parent] else None
+    parent = base or (context.ledger.config(proposal.parent) if proposal.parent in known else None)
     if parent is None:
         raise ProposalError(f"parent {proposal.parent!r} is not a run of this search that can be built upon")
     config = apply_changes(parent, list(proposal.changes))

@@ -61,13 +61,18 @@ class Ledger:
             save_agent_state(state, path)
             note = f"{error}; set aside as {aside.name} and rebuilt from {len(state.runs)} runs on disk"
             return cls(workspace, state), note
-        if not state.runs and state.current is None and run_ids(runs_dir):
-            rebuilt = rebuild_state(runs_dir)
-            if rebuilt is not None:
-                save_agent_state(rebuilt, path)
-                return cls(workspace, rebuilt), (
-                    f"{path} was missing; rebuilt from {len(rebuilt.runs)} runs on disk"
+        if state.task is None and (state.runs or run_ids(runs_dir)):
+            rebuilt = None if state.runs else rebuild_state(runs_dir)
+            if rebuilt is None:
+                raise StateError(
+                    f"{workspace} holds runs that no search made (trained or recorded by hand); a search "
+                    "would write over them. Choose another --workspace, or move runs/ and agent_state.json "
+                    "away"
                 )
+            save_agent_state(rebuilt, path)
+            return cls(workspace, rebuilt), (
+                f"{path} was missing; rebuilt from {len(rebuilt.runs)} runs on disk"
+            )
         return cls(workspace, state), None
 
     def paths(self, run_id: str) -> RunPaths:

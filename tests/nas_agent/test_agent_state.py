@@ -167,6 +167,16 @@ def test_when_nothing_can_be_rebuilt_the_file_stays_and_the_search_does_not_star
     assert not list(tmp_path.glob("*.damaged*"))
 
 
+def test_runs_made_by_hand_are_never_written_over_by_a_search(tmp_path):
+    (tmp_path / "runs" / "run_0000").mkdir(parents=True)
+    with pytest.raises(StateError, match="no search made"):
+        Ledger.open(tmp_path)
+    os.rmdir(tmp_path / "runs" / "run_0000")
+    save_agent_state(add_run(AgentState(), run(0, accepted=True)), tmp_path / "agent_state.json")
+    with pytest.raises(StateError, match="no search made"):
+        Ledger.open(tmp_path)
+
+
 def test_a_newer_state_is_refused_untouched(workspace):
     path = workspace / "agent_state.json"
     path.write_text('{"schema_version": 2, "runs": "in another shape"}')
