@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -186,12 +187,13 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
     print()
     print_leaderboard(ledger.workspace, ledger.state, read_facts(ledger.workspace, ledger.state))
     print()
+    elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
     if champion is None:
-        print("No run has a score. Look at one: python -m nas_agent_graph.show run_0000")
+        print(f"No run has a score. Look at one: python -m nas_agent_graph.show run_0000{elsewhere}")
         return
     print(f"best model: {ledger.paths(champion.run_id).best_model}")
-    print(f"look at it: python -m nas_agent_graph.show {champion.run_id}")
-    print(f"go on:      python -m nas_agent_graph.run --max-runs {len(ledger.state.runs) * 2}")
+    print(f"look at it: python -m nas_agent_graph.show {champion.run_id}{elsewhere}")
+    print(f"go on:      python -m nas_agent_graph.run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
 
 
 def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
