@@ -106,7 +106,8 @@ def _refuse_finished(metrics: Path, arguments: argparse.Namespace) -> None:
     if metrics.exists() and not arguments.overwrite and not arguments.resume:
         reason = load_metrics(metrics.parent).get("reason", "ended")
         raise ConfigError(
-            f"{metrics.parent} already holds a training ({reason}); choose another --tag, or add --overwrite"
+            f"{metrics.parent} already holds a training ({reason}); choose another --tag, or add "
+            + ("--resume to go on with it" if reason == "stopped" else "--overwrite to train again")
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -11,8 +12,8 @@ from typing import Any
 
 import torch
 
-from nas_system.data import DataSource, Series, TaskWindows, WindowLoader, build_windows, load_series, locate
-from nas_system.errors import ConfigError, Diverged, StateError
+from nas_system.data import DataSource, TaskWindows, WindowLoader, build_windows, load_series, locate
+from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_json
 from nas_system.model import build_model
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
@@ -65,72 +66,175 @@ class JobOptions:
 
 
 def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> None:
-    """Train, evaluate the test part once with the best epoch's weights, write every file."""
-    started = time.monotonic()
-    set_threads(options.threads or 1)
-    device = resolve_device(options.device)
-    facts = _read_facts(options.facts)
-    source = find_source(config, facts, options.data_dir)
-    series = load_series(source, config.task)
-    windows = build_windows(series, config, device)
-    engine = build_engine(config, windows, device)
-    train = WindowLoader(windows["train"], config.data.batch_size, generator=engine.generator)
-    val = WindowLoader(windows["val"], EVALUATION_BATCH)
-    threads = options.threads or _measured_threads(engine, train)
-    best = BestCheckpoint(paths.best_model, _portable(config, windows, source))
-    if options.resume:
-        _resume(engine, best, paths.last, config)
-    metrics = _identity(config, options, source, engine, threads)
-    first_step_at: list[float] = []
+    """Train, evaluate the test part once with the best epoch's weights, write every file.
 
-    def after_step() -> None:
-        if not first_step_at:
-            first_step_at.append(time.time())
-        options.stop()
-
-    callbacks = [
-        best,
-        HistoryFile(lambda history: _write_history(history, paths, config)),
-        LastCheckpoint(paths.last, canonical_key(config)),
-        StopFile(Path(f"stop_{options.tag}")),
-    ]
-    if options.time_limit_s is not None:
-        callbacks.append(TimeBudget(options.time_limit_s, started))
+    However the training ends (completed, early_stopping, time_budget, stop_file, diverged, stopped),
+    it leaves through `TrainingRun.finalize`. Raises what ended it: Diverged, StoppedOnRequest.
+    """
+    run = TrainingRun(config, paths, options)
     try:
-        reason = engine.fit(train, val, config.training.max_epochs, callbacks, after_step=after_step)
+        reason = run.fit()
     except Diverged:
-        save_history(paths.folder, history_as_json(engine))
-        save_metrics(paths.folder, metrics | {"reason": "diverged", "epochs": len(engine.history)})
+        run.finalize("diverged")
         raise
-    record = engine.history[engine.progress.best_epoch or 0]
-    engine.model.load_state_dict(load_checkpoint(paths.best_model, device, sha256=best.sha256)["model"])
-    test = engine.evaluate(WindowLoader(windows["test"], EVALUATION_BATCH))
-    _draw(engine, windows, series, paths, config, options.tag, facts)
-    save_metrics(
-        paths.folder,
-        metrics
-        | {
-            "best_epoch": record.epoch,
-            "val_mse": record.val["mse"],
-            "test_mse": test["mse"],
-            "train_mse": record.train["mse"],
-            "train_time_sec": round(time.monotonic() - started, 3),
-            "val_mae": record.val["mae"],
-            "test_mae": test["mae"],
+    except StoppedOnRequest:
+        run.finalize("stopped")
+        raise
+    run.finalize(reason)
+
+
+class TrainingRun:
+    """One training with its data, its engine and its run directory."""
+
+    def __init__(self, config: RunConfig, paths: RunPaths, options: JobOptions) -> None:
+        self.started = time.monotonic()
+        self.config, self.paths, self.options = config, paths, options
+        set_threads(options.threads or 1)
+        device = resolve_device(options.device)
+        self.facts = _read_facts(options.facts)
+        self.source = find_source(config, self.facts, options.data_dir)
+        self.series = load_series(self.source, config.task)
+        self.windows = build_windows(self.series, config, device)
+        self.engine = build_engine(config, self.windows, device)
+        self.train_loader = WindowLoader(
+            self.windows["train"], config.data.batch_size, generator=self.engine.generator
+        )
+        self.threads = options.threads or _measured_threads(self.engine, self.train_loader)
+        self.best = BestCheckpoint(paths.best_model, _portable(config, self.windows, self.source))
+        self.first_step_at: float | None = None
+        if options.resume:
+            _resume(self.engine, self.best, paths.last, config)
+
+    def fit(self) -> str:
+        """Train to the end and return the reason."""
+        callbacks = [
+            self.best,
+            HistoryFile(self._write_history),
+            LastCheckpoint(self.paths.last, canonical_key(self.config)),
+            StopFile(Path(f"stop_{self.options.tag}")),
+        ]
+        if self.options.time_limit_s is not None:
+            callbacks.append(TimeBudget(self.options.time_limit_s, self.started))
+        val = WindowLoader(self.windows["val"], EVALUATION_BATCH)
+        return self.engine.fit(
+            self.train_loader, val, self.config.training.max_epochs, callbacks, after_step=self._after_step
+        )
+
+    def finalize(self, reason: str) -> None:
+        """The one exit: the same files whatever the reason, metrics.json last.
+
+        A diverged training has no score. A stopped one has not come to its end: it keeps the best
+        validation score so far, and its test part stays untouched.
+        """
+        engine = self.engine
+        scores: dict[str, float | None] = {}
+        save_history(self.paths.folder, history_as_json(engine))
+        if self.best.sha256 is not None and reason != "diverged":
+            checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
+            engine.model.load_state_dict(checkpoint["model"])
+            record = engine.history[checkpoint["epoch"]]
+            scores = {"best_epoch": record.epoch, "train_mse": record.train["mse"]}
+            scores |= {f"val_{name}": value for name, value in record.val.items()}
+            if reason != "stopped":
+                test = engine.evaluate(WindowLoader(self.windows["test"], EVALUATION_BATCH))
+                scores |= {f"test_{name}": value for name, value in test.items()}
+            self._draw_forecasts()
+        self._draw_curve()
+        save_metrics(self.paths.folder, self._identity() | scores | self._costs() | {"reason": reason})
+        shown = ", ".join(
+            f"{name} {value:.5f}"
+            for name in ("val_mse", "test_mse")
+            if (value := scores.get(name)) is not None
+        )
+        print(f"{reason}: {shown or 'no score'}; everything is in {self.paths.folder}", flush=True)
+
+    def _after_step(self) -> None:
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+        self.options.stop()
+
+    def _write_history(self, history: dict[str, Any]) -> None:
+        save_history(self.paths.folder, history)
+        last = history["epochs"][-1]
+        print(
+            f"epoch {last['epoch'] + 1}/{self.config.training.max_epochs}  "
+            f"train_mse {last['train_mse']:.5f}  val_mse {last['val_mse']:.5f}  "
+            f"lr {last['lr']:.2e}  {last['seconds']:.1f} s",
+            flush=True,
+        )
+
+    def _identity(self) -> dict[str, Any]:
+        """What was trained, on what, where; the scores follow."""
+        config, engine = self.config, self.engine
+        scores = dict.fromkeys(("best_epoch", "val_mse", "test_mse", "train_mse", "train_time_sec"))
+        is_informer = config.model.family == "informer"
+        return {
+            **scores,
+            "n_params": sum(parameter.numel() for parameter in engine.model.parameters()),
+            "metric": config.task.metric,
+            "direction": "minimize",
+            "tag": self.options.tag,
+            "family": config.model.family,
+            "informer2020": os.environ.get("INFORMER2020_PATH") or None if is_informer else None,
+            "seed": config.seed,
+            "data": self.source.to_json(),
+            "device": str(engine.device),
+            "threads": self.threads,
+            "precision": config.training.precision,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+
+    def _costs(self) -> dict[str, Any]:
+        engine = self.engine
+        return {
+            "train_time_sec": round(time.monotonic() - self.started, 3),
             "epochs": len(engine.history),
             "steps": engine.steps,
-            "reason": reason,
-            "first_step_at": first_step_at[0] if first_step_at else None,
+            "first_step_at": self.first_step_at,
             "timing": engine.timing,
-            "peak_memory_mb": round(peak_memory_mb(device), 1),
-            "checkpoint_sha256": best.sha256,
-        },
-    )
-    print(
-        f"{reason}: best epoch {record.epoch + 1}, val_mse {record.val['mse']:.5f}, "
-        f"test_mse {test['mse']:.5f}; everything is in {paths.folder}",
-        flush=True,
-    )
+            "peak_memory_mb": round(peak_memory_mb(engine.device), 1),
+            "checkpoint_sha256": self.best.sha256,
+        }
+
+    def _draw_curve(self) -> None:
+        # matplotlib is imported only now: it costs as much as an epoch of a small model.
+        from nas_system.visualization import learning_curve
+
+        references = (self.facts or {}).get("references", ())
+        learning_curve(
+            history_as_json(self.engine),
+            self.paths.learning_curve,
+            title=self.options.tag,
+            references=references,
+        )
+
+    def _draw_forecasts(self) -> None:
+        from nas_system.visualization import forecast_examples
+
+        test, windows = self.windows["test"], self.windows
+        chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
+        batch = test.batch(chosen.to(self.engine.device))
+        scaler = windows.target_scaler.of_columns([0])
+        column = windows.shape.target_columns[0]
+        forecast, past, truth = (
+            scaler.inverse(values[..., None].float().cpu().numpy())[..., 0]
+            for values in (
+                self.engine.predict([batch])[..., 0],
+                batch.args[0][..., column],
+                batch.target[..., 0],
+            )
+        )
+        rows = [test.target_rows(int(index))[0] for index in chosen]
+        forecast_examples(
+            past,
+            truth,
+            forecast,
+            self.paths.predictions,
+            column=self.config.task.targets[0],
+            title=self.options.tag,
+            labels=[str(self.series.dates[row])[:16].replace("T", " ") for row in rows],
+        )
 
 
 def build_engine(config: RunConfig, windows: TaskWindows, device: torch.device) -> Engine:
@@ -188,28 +292,6 @@ def _measured_threads(engine: Engine, train: WindowLoader) -> int:
     return threads
 
 
-def _identity(
-    config: RunConfig, options: JobOptions, source: DataSource, engine: Engine, threads: int
-) -> dict[str, Any]:
-    """The part of metrics.json that is known before the first epoch."""
-    scores = dict.fromkeys(("best_epoch", "val_mse", "test_mse", "train_mse", "train_time_sec"))
-    return {
-        **scores,
-        "n_params": sum(parameter.numel() for parameter in engine.model.parameters()),
-        "metric": config.task.metric,
-        "direction": "minimize",
-        "tag": options.tag,
-        "family": config.model.family,
-        "seed": config.seed,
-        "data": source.to_json(),
-        "device": str(engine.device),
-        "threads": threads,
-        "precision": config.training.precision,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def _portable(config: RunConfig, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
     """What another machine needs beside the weights to forecast with them."""
     return {
@@ -241,42 +323,3 @@ def _resume(engine: Engine, best: BestCheckpoint, last: Path, config: RunConfig)
     engine.load_state_dict(state)
     best.resume()
     print(f"resumed after epoch {len(engine.history) - 1}", flush=True)
-
-
-def _write_history(history: dict[str, Any], paths: RunPaths, config: RunConfig) -> None:
-    save_history(paths.folder, history)
-    last = history["epochs"][-1]
-    print(
-        f"epoch {last['epoch'] + 1}/{config.training.max_epochs}  train_mse {last['train_mse']:.5f}  "
-        f"val_mse {last['val_mse']:.5f}  lr {last['lr']:.2e}  {last['seconds']:.1f} s",
-        flush=True,
-    )
-
-
-def _draw(
-    engine: Engine,
-    windows: TaskWindows,
-    series: Series,
-    paths: RunPaths,
-    config: RunConfig,
-    tag: str,
-    facts: dict[str, Any] | None,
-) -> None:
-    """learning_curve.png and predictions.png; matplotlib, as costly as an epoch, is imported only now."""
-    from nas_system.visualization import forecast_examples, learning_curve
-
-    references = (facts or {}).get("references", ())
-    learning_curve(history_as_json(engine), paths.learning_curve, title=tag, references=references)
-    test = windows["test"]
-    chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
-    batch = test.batch(chosen.to(engine.device))
-    scaler = windows.target_scaler.of_columns([0])
-    column = windows.shape.target_columns[0]
-    forecast, past, truth = (
-        scaler.inverse(values[..., None].float().cpu().numpy())[..., 0]
-        for values in (engine.predict([batch])[..., 0], batch.args[0][..., column], batch.target[..., 0])
-    )
-    stamps = [str(series.dates[test.target_rows(int(index))[0]])[:16].replace("T", " ") for index in chosen]
-    forecast_examples(
-        past, truth, forecast, paths.predictions, column=config.task.targets[0], title=tag, labels=stamps
-    )

@@ -1,0 +1,180 @@
+"""A training leaves the same files whatever ended it, and says in metrics.json what that was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from datetime import datetime, timedelta
+
+import pytest
+import torch
+
+from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
+from nas_system.nas_agent.config_file import write_config
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.space import RunConfig, TaskConfig, family_default
+from nas_system.training_job import JobOptions, run_training
+
+FILES = {"history.json", "learning_curve.png", "metrics.json"}
+SCORES = ("val_mse", "test_mse", "train_mse", "best_epoch")
+
+
+@pytest.fixture
+def config(tmp_path) -> RunConfig:
+    first = datetime(2024, 1, 1)
+    rows = [
+        f"{first + timedelta(hours=hour)},{10 + hour % 24 + (hour * 37) % 11},{hour % 7}"
+        for hour in range(600)
+    ]
+    (tmp_path / "series.csv").write_text("\n".join(["date,load,heat", *rows]) + "\n")
+    task = TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
+    base = family_default("linear")
+    data = base.data.model_copy(update={"seq_len": 24})
+    training = base.training.model_copy(update={"max_epochs": 4, "patience": 4})
+    return base.model_copy(update={"task": task, "data": data, "training": training})
+
+
+def train(config, folder, **options):
+    folder.mkdir(exist_ok=True)
+    paths = RunPaths(folder)
+    if config.training.lr <= 0.1:
+        write_config(paths.config, config)
+    given = {
+        "tag": folder.name,
+        "device": "cpu",
+        "threads": 1,
+        "time_limit_s": None,
+        "resume": False,
+        "facts": None,
+        "data_dir": None,
+        "stop": lambda: None,
+    }
+    run_training(config, paths, JobOptions(**(given | options)))
+
+
+def metrics_of(folder):
+    text = (folder / "metrics.json").read_text()
+    return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+class StopAfter:
+    """Asks the training to stop after some steps."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self):
+        self.left -= 1
+        if self.left == 0:
+            raise StoppedOnRequest("asked to")
+
+
+def test_a_completed_training_has_every_file_and_figure(config, tmp_path):
+    train(config, tmp_path / "run")
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["reason"] == "completed"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES | {
+        "best_model.pth",
+        "config_used.py",
+        "predictions.png",
+    }
+    assert all(metrics[name] is not None for name in SCORES)
+    timing = metrics["timing"]
+    parts = sum(timing[f"{part}_sec"] for part in ("data", "forward", "backward", "optimizer", "evaluation"))
+    assert 0 < parts < metrics["train_time_sec"]
+    assert timing["steps_per_sec"] > 0
+    assert metrics["peak_memory_mb"] > 50
+    assert (metrics["threads"], metrics["device"], metrics["precision"]) == (1, "cpu", "fp32")
+
+
+def test_a_stop_file_ends_it_after_the_epoch_and_the_score_counts(config, tmp_path):
+    with contextlib.chdir(tmp_path):
+        (tmp_path / "stop_run").touch()
+        train(config, tmp_path / "run")
+    metrics = metrics_of(tmp_path / "run")
+    assert (metrics["reason"], metrics["epochs"]) == ("stop_file", 1)
+    assert metrics["test_mse"] is not None
+    assert not (tmp_path / "stop_run").exists()
+
+
+def test_a_time_budget_ends_it_after_an_epoch_and_the_score_counts(config, tmp_path):
+    train(config, tmp_path / "run", time_limit_s=1e-6)
+    metrics = metrics_of(tmp_path / "run")
+    assert (metrics["reason"], metrics["epochs"]) == ("time_budget", 1)
+    assert metrics["test_mse"] is not None
+
+
+def test_a_diverged_training_leaves_valid_json_without_a_score(config, tmp_path):
+    # A rate that no configuration may ask for, past the validator on purpose.
+    wild = config.training.model_copy(update={"lr": 1e30, "optimizer": "sgd"})
+    with pytest.raises(Diverged, match=r"lower training\.lr"):
+        train(config.model_copy(update={"training": wild}), tmp_path / "run")
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["reason"] == "diverged"
+    assert [metrics[name] for name in SCORES] == [None] * 4
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES
+
+
+def test_a_stopped_training_keeps_its_score_so_far_and_leaves_the_test_part_alone(config, tmp_path):
+    with pytest.raises(StoppedOnRequest):
+        train(config, tmp_path / "run", stop=StopAfter(12))
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["reason"] == "stopped"
+    assert metrics["epochs"] >= 1
+    assert metrics["val_mse"] is not None
+    assert metrics["test_mse"] is None
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES | {"last.pth", "best_model.pth"}
+
+
+def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path):
+    train(config, tmp_path / "whole")
+    with pytest.raises(StoppedOnRequest):
+        train(config, tmp_path / "cut", stop=StopAfter(12))
+    train(config, tmp_path / "cut", resume=True)
+    whole, cut = metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "cut")
+    assert [whole[name] for name in SCORES] == [cut[name] for name in SCORES]
+    first, second = (
+        torch.load(tmp_path / name / "best_model.pth", weights_only=True)["model"]
+        for name in ("whole", "cut")
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_checkpoint_of_another_configuration_is_not_continued(config, tmp_path, capsys):
+    with pytest.raises(StoppedOnRequest):
+        train(config, tmp_path / "run", stop=StopAfter(12))
+    slower = config.training.model_copy(update={"lr": 0.001})
+    train(config.model_copy(update={"training": slower}), tmp_path / "run", resume=True)
+    assert "belongs to another configuration; training starts at the beginning" in capsys.readouterr().out
+    assert metrics_of(tmp_path / "run")["epochs"] == 4
+
+
+def test_threads_auto_measures_and_records_what_it_took(config, tmp_path):
+    train(config, tmp_path / "run", threads=None)
+    assert metrics_of(tmp_path / "run")["threads"] >= 1
+
+
+def test_half_precision_trains_and_is_recorded(config, tmp_path):
+    half = config.training.model_copy(update={"precision": "bf16", "accumulation_steps": 2})
+    train(config.model_copy(update={"training": half}), tmp_path / "run")
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["precision"] == "bf16"
+    assert 0 < metrics["val_mse"] < 2
+
+
+def test_fp16_is_refused_where_there_is_no_cuda_device(config, tmp_path):
+    half = config.training.model_copy(update={"precision": "fp16"})
+    with pytest.raises(ConfigError, match="needs a CUDA device"):
+        train(config.model_copy(update={"training": half}), tmp_path / "run")
+
+
+@pytest.mark.gpu
+def test_twenty_epochs_of_the_large_informer_on_a_gpu_take_seconds(tmp_path, ett_dir):
+    from nas_system.nas_agent.config_file import named_config
+
+    config = named_config("informer_256")
+    began = time.monotonic()
+    train(config, tmp_path / "run", device="cuda:0", data_dir=ett_dir)
+    assert metrics_of(tmp_path / "run")["device"] == "cuda:0"
+    assert time.monotonic() - began < 120
