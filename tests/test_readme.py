@@ -78,6 +78,8 @@ def test_every_command_is_one_that_the_programs_understand(project_root, place):
             elif words[:2] == ["python", "train.py"]:
                 train._parser().parse_args(words[2:])
                 checked += 1
+            elif words[:1] == ["python"] and words[1].startswith("scripts/"):
+                assert (project_root / words[1]).is_file()
             elif words[:1] == ["make"]:
                 subprocess.run(
                     ["make", "--dry-run", *words[1:]], cwd=project_root, check=True, capture_output=True
