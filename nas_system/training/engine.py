@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from nas_system.errors import Diverged, StoppedOnRequest
+from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.training import loops
 from nas_system.training.clock import Clock
+from nas_system.training.cuda_graph import CapturedStep
 from nas_system.training.objectives import Objective
 from nas_system.training.precision import Precision
 from nas_system.training.progress import Progress
@@ -79,6 +80,8 @@ class Engine:
     """Batches per optimizer step."""
     compile: bool | str = False
     """Run the model through torch.compile; a string names its backend. Do without `eager.py` then."""
+    cuda_graph: bool = False
+    """Capture the step of full batches in a CUDA graph (see `cuda_graph`); needs a capturable optimizer."""
     meter: Callable[[], loops.Meter] | None = None
     """Makes what computes figures over a whole pass; they stand beside the objective's."""
     monitor: str | None = None
@@ -90,6 +93,7 @@ class Engine:
         if self.accumulation_steps < 1:
             raise ValueError(f"accumulation_steps={self.accumulation_steps}: at least one batch is needed")
         self.amp = Precision(self.precision, self.device)
+        self._captured = self._capture() if self.cuda_graph else None
         self._clock = Clock()
         self._resumed: dict[str, Any] | None = None
         self._network: nn.Module = self.model
@@ -162,6 +166,7 @@ class Engine:
             meter=self.meter() if self.meter else None,
             clock=self._clock,
             watch=watch,
+            captured=self._captured,
         )
 
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
@@ -177,6 +182,14 @@ class Engine:
     def predict(self, loader: Iterable[Any]) -> Tensor:
         """Post-processed outputs of every sample, in order, on the CPU."""
         return loops.predict(self._network, loader, self.objective, self.device, precision=self.amp)
+
+    def _capture(self) -> CapturedStep:
+        if self.device.type != "cuda" or self.accumulation_steps > 1 or self.amp.scaler is not None:
+            raise ConfigError(
+                "cuda_graph needs a CUDA device, accumulation_steps=1 and precision fp32 or bf16"
+            )
+        step = loops.whole_step(self.model, self.objective, self.optimizer, self.grad_clip, self.amp)
+        return CapturedStep(step, self.optimizer)
 
     def _epochs(
         self,
@@ -206,7 +219,7 @@ class Engine:
         after_step: Callable[[], None] | None,
     ) -> EpochRecord:
         started = time.monotonic()
-        lr = self.optimizer.param_groups[0]["lr"]
+        lr = float(self.optimizer.param_groups[0]["lr"])
         train_figures = self.train_epoch(train, after_step=after_step)
         val_figures = {} if val is None else self.evaluate(val)
         decisive = self._decisive(train_figures if val is None else val_figures, epoch)

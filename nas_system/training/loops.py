@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
+from nas_system.training.cuda_graph import CapturedStep, Step
 from nas_system.training.objectives import Objective
 from nas_system.training.precision import Precision
 from nas_system.training.tally import Tally
@@ -47,12 +48,14 @@ def train_epoch(
     meter: Meter | None = None,
     clock: Clock | None = None,
     watch: Callable[[Tensor], None] | None = None,
+    captured: CapturedStep | None = None,
 ) -> dict[str, float]:
     """One pass over the training data; the sample-weighted mean of every reported figure.
 
     An optimizer step follows the mean over `accumulation_steps` batches, whatever their sizes; the
     last step takes what is left. `watch` gets the loss of every step, detached and unread, before
     `after_step`, which may raise to end the training between two steps.
+    `captured` does a whole step in one launch; it stands for model, objective and optimizer.
     Raises Diverged, with the step, when the loss is no longer finite.
     """
     model.train()
@@ -65,11 +68,14 @@ def train_epoch(
     for group in _groups(loader, accumulation_steps):
         batches = [unpack(raw, device) for raw in group]
         clock.lap("data")
-        for parameter in parameters:
-            # All that `zero_grad` does, at a tenth of its cost.
-            parameter.grad = None
-        loss = _accumulate(model, batches, objective, precision, tally, clock, meter)
-        _update(optimizer, parameters, grad_clip, precision)
+        if captured is not None:
+            loss = _replay(captured, batches[0], tally, meter)
+        else:
+            for parameter in parameters:
+                # All that `zero_grad` does, at a tenth of its cost.
+                parameter.grad = None
+            loss = _accumulate(model, batches, objective, precision, tally, clock, meter)
+            _update(optimizer, parameters, grad_clip, precision)
         step += 1
         clock.steps += 1
         tally.add_loss(loss)
@@ -144,6 +150,35 @@ def trial_step(
         objective.loss(output, unpacked.target, unpacked.weight).backward()
 
     return step
+
+
+def whole_step(
+    model: nn.Module,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    grad_clip: float,
+    precision: Precision,
+) -> Step:
+    """Forward, backward and update on one batch, as a function: what a CUDA graph captures."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+    def step(batch: Batch) -> tuple[Tensor, Tensor]:
+        output = _forward(model, batch.args, precision)
+        loss = objective.loss(output, batch.target, batch.weight)
+        loss.backward()
+        _update(optimizer, parameters, grad_clip, precision)
+        return output.detach(), loss.detach()
+
+    return step
+
+
+def _replay(captured: CapturedStep, batch: Batch, tally: Tally, meter: Meter | None) -> Tensor:
+    """One captured step; returns its loss."""
+    output, loss = captured(batch)
+    tally.add(output, batch.target, batch.weight, batch.n)
+    if meter is not None:
+        meter.add(output, batch.target)
+    return loss
 
 
 def _accumulate(

@@ -10,10 +10,18 @@ from nas_system.space import TrainingConfig
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
-    """The optimizer of a training configuration, in its fused form: one kernel for all parameters."""
+def build_optimizer(
+    model: nn.Module, config: TrainingConfig, device: torch.device, *, capturable: bool = False
+) -> torch.optim.Optimizer:
+    """The optimizer of a training configuration, in its fused form: one kernel for all parameters.
+
+    `capturable` (adam and adamw on CUDA) keeps step count and learning rate on the device, for
+    `Engine(cuda_graph=True)`. Raises ValueError for sgd, which has no such form.
+    """
     fused = device.type in ("cpu", "cuda")
     if config.optimizer == "sgd":
+        if capturable:
+            raise ValueError("sgd cannot be captured in a CUDA graph; use adam or adamw")
         return torch.optim.SGD(
             model.parameters(),
             lr=config.lr,
@@ -22,7 +30,10 @@ def build_optimizer(model: nn.Module, config: TrainingConfig, device: torch.devi
             fused=fused,
         )
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
-    return kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=fused)
+    lr = torch.tensor(config.lr, device=device) if capturable else config.lr
+    return kind(
+        model.parameters(), lr=lr, weight_decay=config.weight_decay, fused=fused, capturable=capturable
+    )
 
 
 def get_optimizer(
