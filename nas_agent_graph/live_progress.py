@@ -15,8 +15,8 @@ from rich.text import Text
 
 from nas_agent_graph.context import Limits, Proposal
 from nas_agent_graph.leaderboard import data_lines
-from nas_agent_graph.progress import Watch, noise_in_words, verdict_in_words
 from nas_agent_graph.terminal import Column, cut, duration, printable, sparkline, table
+from nas_agent_graph.watch import Watch, noise_in_words, verdict_in_words
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space import RunConfig
 
