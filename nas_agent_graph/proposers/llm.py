@@ -82,7 +82,11 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "n_runs": len(view.runs),
         "runs": [_row(run, view) for run in worst_first],
         "families": {name: (FAMILIES[name].__doc__ or "").strip() for name in families_for(view)},
-        "space": {name: parameters(name) for name in families_for(view)},
+        "space": {
+            name: [p for p in parameters(name) if p.path.startswith("model.")] for name in families_for(view)
+        },
+        # The same for every family.
+        "shared": [p for p in parameters(view.base.model.family) if not p.path.startswith("model.")],
     }
 
 

@@ -11,6 +11,7 @@ declaration through `parameters_of`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -90,7 +91,7 @@ class Parameter:
     def domain(self) -> str:
         """The allowed values in words, for people, prompts and error messages."""
         if self.kind == "choice":
-            return " | ".join(repr(choice) for choice in self.choices or ())
+            return " or ".join(json.dumps(choice) for choice in self.choices or ())
         text = f"{self.low:g} .. {self.high:g}"
         if self.multiple_of:
             text += f", multiple of {self.multiple_of}"
