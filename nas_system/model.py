@@ -73,7 +73,8 @@ def etth1_shape(config: RunConfig) -> SeriesShape:
             f"build_model knows the columns of etth1 only, not those of dataset {config.task.dataset!r} "
             f"with targets {', '.join(targets)}; pass `shape`"
         )
-    columns = targets if config.data.features == "S" else ETTH1_COLUMNS
+    alone = config.data.features == "S" or not config.model.reads_covariates
+    columns = targets if alone else ETTH1_COLUMNS
     return SeriesShape(
         seq_len=config.data.seq_len,
         pred_len=config.task.pred_len,

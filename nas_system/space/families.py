@@ -16,6 +16,7 @@ class InformerConfig(ConfigModel):
     """Informer (Zhou et al. 2021, arXiv:2012.07436): sparse attention, distilling, one-shot decoder."""
 
     tasks: ClassVar[tuple[str, ...]] = ("forecasting",)
+    reads_covariates: ClassVar[bool] = True
 
     family: Literal["informer"] = "informer"
 
@@ -84,6 +85,7 @@ class LinearConfig(ConfigModel):
 
     tasks: ClassVar[tuple[str, ...]] = ("forecasting",)
     time_marks: ClassVar[TimeMarks] = "none"
+    reads_covariates: ClassVar[bool] = False
 
     family: Literal["linear"] = "linear"
 

@@ -137,6 +137,8 @@ def value_at(config: RunConfig, path: str) -> Any:
 
 def is_active(config: RunConfig, parameter: Parameter) -> bool:
     """Whether the parameter has any effect in this config."""
+    if parameter.path == "data.features" and not config.model.reads_covariates:
+        return False
     group, _ = group_and_name(config, parameter.path)
     return parameter.when is None or parameter.when.holds(group)
 

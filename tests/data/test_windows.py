@@ -99,8 +99,13 @@ def test_features_s_reads_the_targets_alone_in_their_order() -> None:
     assert torch.equal(x[24], torch.cat([target[0], target[6], target[12], target[18]]))
 
 
+def test_a_family_that_reads_no_covariates_is_given_none() -> None:
+    built = windows_of(features="MS", targets=("OT", "HUFL"), model=LinearConfig())
+    assert built.shape.n_inputs == 2 and built.shape.target_columns == (0, 1)
+
+
 def test_features_ms_reads_all_columns_and_says_where_the_targets_are() -> None:
-    built = windows_of(features="MS", targets=("OT", "HUFL"))
+    built = windows_of(features="MS", targets=("OT", "HUFL"), model=InformerConfig(label_len=12))
     x, target = everything(built["train"])
     assert built.shape.n_inputs == 7 and built.shape.target_columns == (6, 0)
     assert torch.equal(x[24, :6][:, [6, 0]], target[0])

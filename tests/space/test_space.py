@@ -97,6 +97,13 @@ def test_inactive_parameters_do_not_count_in_the_canonical_key():
     assert canonical_key(config) == canonical_key(other)
 
 
+def test_inputs_that_a_family_does_not_read_do_not_make_another_training():
+    config = family_default("linear")
+    wider = config.model_copy(update={"data": config.data.model_copy(update={"features": "MS"})})
+    assert canonical_key(config) == canonical_key(wider)
+    assert "data.features" in active_values(RunConfig())
+
+
 def test_spellings_of_one_training_share_a_key_and_different_trainings_do_not():
     config = RunConfig()
     spelled = config.training.model_copy(update={"t_max": config.training.max_epochs})
