@@ -247,6 +247,11 @@ def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], wi
         if better:
             names = ", ".join(f"{row.name} by {_score(best - row.val_mse)}" for row in better)
             text = f"The champion {champion.run_id} ({champion.val_mse:.5f}) is WORSE than simple forecasts"
+            if state.noise is not None and all(best - row.val_mse < state.noise for row in better):
+                text = (
+                    f"The champion {champion.run_id} ({champion.val_mse:.5f}) does not beat simple forecasts"
+                )
+                names += " (less than the noise)"
             lines += wrapped(f"{text}: {names}", width, style="bold yellow", indent=2)
     if not references_in(facts):
         text = "No reference rows (runs/task_facts.json is missing or unreadable): a score alone says little"

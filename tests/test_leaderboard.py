@@ -85,6 +85,13 @@ def test_a_tie_is_not_a_victory_over_a_reference() -> None:
     assert "WORSE" not in leaderboard(tied, FACTS)
 
 
+def test_a_defeat_smaller_than_the_noise_is_no_defeat_and_no_victory() -> None:
+    near = search(run(0, 0.0495, accepted=True), noise=0.001, noise_runs=3)
+    page = leaderboard(near, FACTS, width=120)
+    assert "does not beat simple forecasts: nlinear-336 by 0.00050 (less than the noise)" in page
+    assert "WORSE" in leaderboard(near.replace(noise=0.0004), FACTS, width=120)
+
+
 def test_without_noise_the_page_says_that_gains_may_be_luck() -> None:
     page = leaderboard(SMALL.replace(noise=None, noise_runs=0), FACTS, width=100)
     assert "Noise unknown, counted as 0" in page
