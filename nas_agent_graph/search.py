@@ -32,6 +32,7 @@ from nas_system.nas_agent.agent_state import get_best_run
 from nas_system.nas_agent.config_file import named_config, read_config, write_config
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.records import load_record
+from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import RunConfig, TaskConfig, canonical_key
 
 DESCRIBE_TIMEOUT_S = 300.0
@@ -87,7 +88,7 @@ def open_search(
     task = _task(arguments, stored)
     if stored is not None:
         _refuse_other_task(stored, task)
-    base_file = ledger.runs_dir / "base_config.py"
+    base_file = ledger.runs_dir / BASE_CONFIG_FILE
     if stored is None or not base_file.exists():
         base = named_config(arguments.base_config or "default")
         base = base.model_copy(
@@ -245,7 +246,7 @@ def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
 
 
 def _facts_file(ledger: Ledger) -> Path:
-    return ledger.runs_dir / "task_facts.json"
+    return ledger.runs_dir / FACTS_FILE
 
 
 def _facts(

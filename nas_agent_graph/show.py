@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas_system.nas_agent.agent_state import AgentState
 
-FACTS_FILE, SEALED_FILE = "task_facts.json", "sealed.json"
 _CHANGES_CHARACTERS = 160
 
 
@@ -83,11 +82,12 @@ def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
     scores on the sealed rows once the champion has been scored there."""
     from nas_agent_graph.leaderboard import references_in
     from nas_system.nas_agent.records import load_record
+    from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
 
     facts = load_record(workspace / "runs" / FACTS_FILE) or {}
     if state.best_run_id is None or state.best_run_id not in state.sealed:
         return facts
-    sealed = load_record(workspace / "runs" / state.best_run_id / SEALED_FILE) or {}
+    sealed = load_record(RunPaths(workspace / "runs" / state.best_run_id).sealed) or {}
     scores = {row.get("name"): row.get("sealed_mse") for row in references_in(sealed)}
     rows = [{**row, "sealed_mse": scores.get(row.get("name"))} for row in references_in(facts)]
     return {**facts, "references": rows}

@@ -19,7 +19,7 @@ from torch import nn
 from nas_system.errors import ConfigError
 from nas_system.sequential.informer import Informer
 from nas_system.sequential.linear import LinearForecaster
-from nas_system.space.changes import config_from_plain, explain
+from nas_system.space.changes import explain
 from nas_system.space.families import InformerConfig
 from nas_system.space.run_config import RunConfig
 from nas_system.space.shape import SeriesShape
@@ -101,6 +101,6 @@ def _run_config(config: Config) -> RunConfig:
     if isinstance(part, Mapping):
         plain["model"] = {"family": "informer", **part}
     try:
-        return config_from_plain(plain)
+        return RunConfig.model_validate(plain)
     except ValidationError as error:
         raise ConfigError(f"this configuration describes no model: {explain(error)}") from None

@@ -66,7 +66,7 @@ def score_sealed(
         "windows": len(windows["sealed"]),
         "references": [row.to_json() for row in rows],
     }
-    write_json(run_dir / "sealed.json", score)
+    write_json(paths.sealed, score)
     return score
 
 

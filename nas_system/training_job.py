@@ -103,14 +103,14 @@ class TrainingRun:
         self.best = BestCheckpoint(paths.best_model, _portable(config, self.windows, self.source))
         self.first_step_at: float | None = None
         if options.resume:
-            _resume(self.engine, self.best, paths.last, config)
+            _resume(self.engine, self.best, paths.last, _resume_key(config, self.source))
 
     def fit(self) -> str:
         """Train to the end and return the reason."""
         callbacks = [
             self.best,
             HistoryFile(self._write_history),
-            LastCheckpoint(self.paths.last, canonical_key(self.config)),
+            LastCheckpoint(self.paths.last, _resume_key(self.config, self.source)),
             StopFile(Path(f"stop_{self.options.tag}")),
         ]
         if self.options.time_limit_s is not None:
@@ -309,14 +309,19 @@ def _portable(config: RunConfig, windows: TaskWindows, source: DataSource) -> di
     }
 
 
-def _resume(engine: Engine, best: BestCheckpoint, last: Path, config: RunConfig) -> None:
+def _resume_key(config: RunConfig, source: DataSource) -> str:
+    """What has to be equal for a checkpoint to be continued: everything that moves a number."""
+    return f"{canonical_key(config)} {config.seed} {config.task.model_dump_json()} {source.sha256}"
+
+
+def _resume(engine: Engine, best: BestCheckpoint, last: Path, key: str) -> None:
     """Continue an interrupted training of the same configuration; anything else starts at the beginning."""
     if not last.exists():
         return
     try:
         state = load_checkpoint(last)
-        if state.get("config_key") != canonical_key(config):
-            raise StateError(f"{last} belongs to another configuration")
+        if state.get("config_key") != key:
+            raise StateError(f"{last} belongs to another configuration, seed or data")
     except StateError as error:
         print(f"note: {error}; training starts at the beginning", flush=True)
         return

@@ -96,13 +96,14 @@ def forecasting(config: Plain) -> Experiment:
 
     from nas_system.data import WindowLoader, build_windows, open_task
     from nas_system.model import build_model
-    from nas_system.space.changes import config_from_plain, explain
+    from nas_system.space import RunConfig
+    from nas_system.space.changes import explain
 
     dataset = config["dataset"]
     data = {"batch_size": config["training"]["batch_size"], **dataset["data"]}
     try:
         model = config["model"]["parameters"]
-        run = config_from_plain({"task": dataset["task"], "data": data, "model": model})
+        run = RunConfig.model_validate({"task": dataset["task"], "data": data, "model": model})
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
     windows = build_windows(open_task(run.task).series, run, get_device(config["device"]))

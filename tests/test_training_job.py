@@ -141,12 +141,15 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_checkpoint_of_another_configuration_is_not_continued(config, tmp_path, capsys):
+@pytest.mark.parametrize("difference", ["lr", "seed"])
+def test_a_checkpoint_of_another_training_is_not_continued(config, tmp_path, capsys, difference):
     with pytest.raises(StoppedOnRequest):
         train(config, tmp_path / "run", stop=StopAfter(12))
     slower = config.training.model_copy(update={"lr": 0.001})
-    train(config.model_copy(update={"training": slower}), tmp_path / "run", resume=True)
-    assert "belongs to another configuration; training starts at the beginning" in capsys.readouterr().out
+    other = {"lr": {"training": slower}, "seed": {"seed": 7}}[difference]
+    train(config.model_copy(update=other), tmp_path / "run", resume=True)
+    said = capsys.readouterr().out
+    assert "belongs to another configuration, seed or data; training starts at the beginning" in said
     assert metrics_of(tmp_path / "run")["epochs"] == 4
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from nas_system.training.extras import import_extra
 
 
-class TensorBoardHook:
+class TensorBoardHook(AbstractContextManager):
     """A log hook that writes every figure as `prefix/name`. Close it, or use it in a `with`."""
 
     def __init__(self, log_dir: str | Path) -> None:
@@ -28,13 +27,5 @@ class TensorBoardHook:
         """Write out what is still in memory."""
         self.writer.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -6,14 +6,14 @@ The environment variable WANDB_MODE=offline keeps everything on this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from nas_system.training.extras import import_extra
 
 
-class WandbHook:
+class WandbHook(AbstractContextManager):
     """A log hook that writes every figure as `prefix/name` to a new run. Close it, or use it in a `with`."""
 
     def __init__(
@@ -32,13 +32,5 @@ class WandbHook:
         """End the run: what is still in memory is written."""
         self.run.finish()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -25,10 +25,6 @@ def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 Score = Annotated[float | None, BeforeValidator(_finite_or_none)]
 
 
@@ -71,7 +67,7 @@ class AgentState(_Stored):
     max_runs: int = Field(default=100, ge=1)
     best_run_id: str | None = None
     seed: int = 42
-    task: Annotated[TaskConfig, BeforeValidator(lambda value: _task(value))] | None = None
+    task: TaskConfig | None = None
     data: dict[str, Any] | None = None
     """Which data the search is about: name, kind, sha256. One search never mixes two."""
     noise: float | None = None
@@ -80,17 +76,11 @@ class AgentState(_Stored):
     current: CurrentRun | None = None
     sealed: dict[str, Score] = {}
     """Score on the sealed rows, per run that was champion when a search ended."""
-    runs: Annotated[tuple[RunInfo, ...], BeforeValidator(_as_tuple)] = ()
+    runs: tuple[RunInfo, ...] = ()
 
     def replace(self, **changes: Any) -> AgentState:
         """A copy with some fields replaced."""
         return self.model_copy(update=changes)
-
-
-def _task(value: Any) -> Any:
-    if isinstance(value, dict) and isinstance(value.get("targets"), list):
-        return value | {"targets": tuple(value["targets"])}
-    return value
 
 
 def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:

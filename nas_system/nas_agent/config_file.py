@@ -19,7 +19,7 @@ from nas_system.nas_agent.config_syntax import Document, is_text, parse_assignme
 from nas_system.nas_agent.original_format import CLASSES, SECTIONS, config_values
 from nas_system.nas_agent.plain_format import known_family, values_of_json, values_of_yaml
 from nas_system.space import FAMILIES, RunConfig, canonical_key, parameters
-from nas_system.space.changes import config_from_plain, explain
+from nas_system.space.changes import explain
 
 LARGEST_FILE = 64 * 1024
 """Bytes. A configuration has about two thousand."""
@@ -114,7 +114,7 @@ def _decoded(content: bytes) -> str:
 
 def _validated(document: Document) -> RunConfig:
     try:
-        config = config_from_plain(document.values)
+        config = RunConfig.model_validate(document.values)
     except ValidationError as error:
         problems = [_problem(document, error, item) for item in error.errors(include_url=False)]
         raise ConfigError("; ".join(problems)) from None

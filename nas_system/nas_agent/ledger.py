@@ -23,7 +23,7 @@ from nas_system.nas_agent.agent_state import (
 )
 from nas_system.nas_agent.config_file import read_config
 from nas_system.nas_agent.records import load_record
-from nas_system.nas_agent.run_manager import RunPaths, run_ids
+from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
 from nas_system.space import RunConfig
 
 
@@ -128,11 +128,11 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     task_facts.json, the seed in base_config.py. A last run without a verdict is the one that was under way.
     """
     ids = run_ids(runs_dir)
-    facts = load_record(runs_dir / "task_facts.json")
+    facts = load_record(runs_dir / FACTS_FILE)
     if not ids or facts is None:
         return None
     try:
-        seed = read_config(runs_dir / "base_config.py").seed
+        seed = read_config(runs_dir / BASE_CONFIG_FILE).seed
         state = AgentState.model_validate({"task": facts["task"], "data": facts["source"], "seed": seed})
     except (KeyError, ValidationError, ConfigError):
         return None
@@ -149,7 +149,7 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
 
 
 def _verdict(run_dir: Path) -> dict[str, Any] | None:
-    verdict = load_record(run_dir / "verdict.json")
+    verdict = load_record(RunPaths(run_dir).verdict)
     if verdict is None:
         return None
     try:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_system.files import read_json, write_json
+from nas_system.files import write_json
+from nas_system.nas_agent.run_lock import read_record
 
 
 def save_record(path: Path, record: Mapping[str, Any]) -> None:
@@ -16,8 +17,4 @@ def save_record(path: Path, record: Mapping[str, Any]) -> None:
 
 def load_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None if there is none that can be read."""
-    try:
-        record = read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) else None
+    return read_record(path)

@@ -102,6 +102,17 @@ class RunPaths:
         """Accepted or not, against what, and why."""
         return self.folder / "verdict.json"
 
+    @property
+    def sealed(self) -> Path:
+        """The champion's score on the sealed rows."""
+        return self.folder / "sealed.json"
+
+
+FACTS_FILE = "task_facts.json"
+"""In the folder of all runs: data source, columns, split and reference rows of the search's task."""
+BASE_CONFIG_FILE = "base_config.py"
+"""In the folder of all runs: the configuration that run_0000 trains."""
+
 
 def get_run_dir(run_id: str, runs_dir: str | Path = "runs", create: bool = True) -> Path:
     """The folder of a run, made when `create`. Raises ConfigError if the name leads anywhere else."""

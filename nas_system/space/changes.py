@@ -29,17 +29,7 @@ class Change(ConfigModel):
 def family_default(family: str) -> RunConfig:
     """The family's tried default: `nas_system/configs/models/<family>_default.yaml`."""
     file = importlib.resources.files("nas_system") / "configs" / "models" / f"{family}_default.yaml"
-    return config_from_plain(yaml.safe_load(file.read_text(encoding="utf-8")))
-
-
-def config_from_plain(values: Any) -> RunConfig:
-    """A RunConfig from plain data (YAML, JSON). Raises pydantic's ValidationError."""
-    if isinstance(values, dict) and isinstance(values.get("task"), dict):
-        targets = values["task"].get("targets")
-        if isinstance(targets, list):
-            # JSON and YAML have no tuples; strict validation wants one.
-            values = values | {"task": values["task"] | {"targets": tuple(targets)}}
-    return RunConfig.model_validate(values)
+    return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def apply_changes(parent: RunConfig, changes: list[Change]) -> RunConfig:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from nas_system.space.fields import ConfigModel
 
@@ -32,6 +32,12 @@ class TaskConfig(ConfigModel):
 
     test_rows: int | None = Field(default=None, ge=1)
     """Rows of the test part; None takes the data set's own split."""
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _list_to_tuple(cls, value: Any) -> Any:
+        # JSON and YAML have no tuples; strict validation wants one.
+        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:

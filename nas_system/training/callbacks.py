@@ -109,7 +109,7 @@ class LogHooks:
 
     def step_ended(self, engine: Engine, loss: Tensor) -> None:
         if self.hooks and engine.steps % self.log_every == 0:
-            lr = engine.optimizer.param_groups[0]["lr"]
+            lr = float(engine.optimizer.param_groups[0]["lr"])
             self._tell({"loss": loss.item(), "lr": lr}, engine.steps, "train")
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:

@@ -64,7 +64,7 @@ def losses_of(family: str) -> list[float]:
     """Of the first twenty steps."""
     from nas_system.data import WindowLoader, build_windows, synthetic_series
     from nas_system.model import build_model
-    from nas_system.space.changes import config_from_plain
+    from nas_system.space import RunConfig
     from nas_system.training import set_seed
     from nas_system.training.engine import Engine
     from nas_system.training.objectives import Forecasting
@@ -72,7 +72,7 @@ def losses_of(family: str) -> list[float]:
     from nas_system.training.progress import Progress
 
     torch.set_num_threads(1)
-    config = config_from_plain(CONFIGS[family] | {"task": {"dataset": "synthetic"}})
+    config = RunConfig.model_validate(CONFIGS[family] | {"task": {"dataset": "synthetic"}})
     windows = build_windows(synthetic_series(), config)
     set_seed(0)
     model = build_model(config, windows.shape).double()
