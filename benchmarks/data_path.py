@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas_system.data import WindowLoader, WindowSet, build_windows, open_task
 from nas_system.data.time_features import marks
-from nas_system.space import DataConfig, InformerConfig, RunConfig, TaskConfig
+from nas_system.space import DataConfig, RunConfig, TaskConfig
+from nas_system.space.families import InformerConfig
 
 
 class SlicedWindows(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):

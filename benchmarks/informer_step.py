@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a b
 
 from nas_system.integrations.informer2020 import load_informer2020
 from nas_system.sequential.informer import core_from_config
-from nas_system.space import InformerConfig, SeriesShape
+from nas_system.space import SeriesShape
+from nas_system.space.families import InformerConfig
 
 N_PARAMETERS = 4_886_017
 BATCH = 32

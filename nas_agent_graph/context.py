@@ -95,6 +95,8 @@ class SearchView:
     max_runs: int
     refused: tuple[str, ...] = ()
     """Why earlier proposals for this run were refused, oldest first."""
+    max_seq_len: int | None = None
+    """The longest look-back that leaves a training window; None if nobody has measured it."""
 
 
 class Proposer(Protocol):
@@ -207,6 +209,12 @@ class Context:
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def max_seq_len(self) -> int | None:
+        """The longest look-back that leaves a training window, if the facts say so."""
+        longest = self.facts.get("windows", {}).get("max_seq_len")
+        return longest if isinstance(longest, int) else None
+
     def view(self, run_id: str, refused: Sequence[str] = ()) -> SearchView:
         """What a proposer may know now. The only place where stored runs become visible to proposers."""
         state = self.ledger.state
@@ -238,4 +246,5 @@ class Context:
             seed=state.seed,
             max_runs=self.limits.max_runs,
             refused=tuple(refused),
+            max_seq_len=self.max_seq_len,
         )

@@ -269,6 +269,9 @@ def noise_remark(state: AgentState) -> str:
 
 def sealed_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
     """The score on rows that nobody looked at during the search."""
+    windows = facts.get("windows")
+    if isinstance(windows, Mapping) and windows.get("sealed") == 0:
+        return "No rows are sealed in this split: nothing here was kept from the search"
     if not state.sealed:
         return "Champion on the sealed rows: not scored yet (once, when the search ends)"
     current = state.best_run_id in state.sealed

@@ -130,8 +130,26 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument(
         "--dataset", metavar="NAME|CSV", help="etth1, synthetic or the path of a CSV file (default: etth1)"
     )
-    task.add_argument("--target", metavar="COL[,COL]", help="columns to forecast (default: OT)")
+    task.add_argument(
+        "--target", metavar="COL[,COL]|all", help="columns to forecast, or every one (default: OT)"
+    )
     task.add_argument("--pred-len", metavar="N", type=_positive_int, help="steps to forecast (default: 24)")
+    task.add_argument(
+        "--freq",
+        metavar="STEP",
+        help="step that the time stamps have to have: 15min, h, D, MS, ... (default: whatever they have)",
+    )
+    task.add_argument(
+        "--split",
+        metavar="SHARES|DATES",
+        help="train, val and test: 0.6,0.15,0.15 (what is left is sealed), or the dates on which val, test "
+        "and sealed begin: 2017-07-01,2017-11-01,2018-03-01 (default: the data set's own)",
+    )
+    task.add_argument(
+        "--missing",
+        choices=("refuse", "ffill"),
+        help="empty cells: refuse the file, or carry the last value forward (default: refuse)",
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--data-dir",

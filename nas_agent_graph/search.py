@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import RunConfig, TaskConfig, canonical_key
+from nas_system.space.task_flags import task_fields, task_with
 
 DESCRIBE_TIMEOUT_S = 300.0
 SCORE_TIMEOUT_S = 600.0
@@ -89,7 +91,8 @@ def open_search(
     if stored is not None:
         _refuse_other_task(stored, task)
     base_file = ledger.runs_dir / BASE_CONFIG_FILE
-    if stored is None or not base_file.exists():
+    first = stored is None or not base_file.exists()
+    if first:
         base = named_config(arguments.base_config or "default")
         base = base.model_copy(
             update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
@@ -99,10 +102,32 @@ def open_search(
         base = read_config(base_file)
         _refuse_other_base(base, arguments)
     facts = _facts(ledger, task, arguments, launcher)
+    if first:
+        base = _fitting(base, facts, arguments.base_config)
     write_config(base_file, base)
     if stored is None:
         ledger.save(task=task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
     return base, facts
+
+
+def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
+    """The base configuration; the default one with a shorter look-back where the series allows no other."""
+    longest = facts.get("windows", {}).get("max_seq_len")
+    if not isinstance(longest, int) or base.data.seq_len <= longest:
+        return base
+    problem = (
+        f"data.seq_len={base.data.seq_len} leaves no training window, {longest} is the longest that does"
+    )
+    if name is not None:
+        raise ConfigError(f"--base-config {name}: {problem}; shorten it, or bring a longer series")
+    plain = base.model_dump()
+    plain["data"]["seq_len"] = max(1, longest // 2)
+    plain["model"]["label_len"] = min(plain["model"].get("label_len", 0), plain["data"]["seq_len"])
+    print(f"note: the default's {problem}; run_0000 looks back {plain['data']['seq_len']} steps", flush=True)
+    try:
+        return RunConfig.model_validate(plain)
+    except ValidationError:
+        raise ConfigError(f"the series is too short to search on: {problem}; bring a longer one") from None
 
 
 def choose_proposers(name: str | None, ledger: Ledger) -> tuple[Proposer, Proposer]:
@@ -173,7 +198,7 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
     """Score the champion on the sealed rows (once), print the leaderboard and what comes next."""
     champion = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
-    if champion is not None and champion.run_id not in ledger.state.sealed:
+    if champion is not None and champion.run_id not in ledger.state.sealed and _has_sealed_rows(ledger):
         try:
             score = json.loads(
                 launcher.call(
@@ -197,32 +222,27 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
     print(f"go on:      python -m nas_agent_graph.run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
 
 
+def _has_sealed_rows(ledger: Ledger) -> bool:
+    facts = _read_facts(_facts_file(ledger)) or {}
+    return facts.get("windows", {}).get("sealed") != 0
+
+
 def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
     """The stored task, or the default one, with the given flags on top."""
-    given: dict[str, Any] = {}
-    if arguments.task is not None:
-        given["name"] = arguments.task
-    if arguments.dataset is not None:
-        is_path = Path(arguments.dataset).suffix != "" or os.sep in arguments.dataset
-        given["dataset"] = str(Path(arguments.dataset).absolute()) if is_path else arguments.dataset
-    if arguments.target is not None:
-        given["targets"] = tuple(part.strip() for part in arguments.target.split(","))
-    if arguments.pred_len is not None:
-        given["pred_len"] = arguments.pred_len
-    try:
-        return TaskConfig.model_validate((stored or TaskConfig()).model_dump() | given)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = "--" + str(first["loc"][0] if first["loc"] else "task").replace("name", "task").replace(
-            "_", "-"
-        )
-        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from None
+    given = task_fields(arguments)
+    if "dataset" in given:
+        path = Path(given["dataset"]).expanduser()
+        if path.suffix != "" or os.sep in given["dataset"]:
+            given["dataset"] = str(path.absolute())
+    return task_with(stored or TaskConfig(), given)
 
 
 def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
     before, now = stored.model_dump(), wanted.model_dump()
     different = [
-        f"{name} is {before[name]!r}, not {now[name]!r}" for name in before if before[name] != now[name]
+        f"{name} is {_shown(before[name])}, not {_shown(now[name])}"
+        for name in before
+        if before[name] != now[name]
     ]
     if different:
         raise ConfigError(
@@ -231,9 +251,14 @@ def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
         )
 
 
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
+
+
 def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
     if arguments.base_config is not None:
-        wanted = named_config(arguments.base_config)
+        # Compared under this search's task, which may leave fields without effect.
+        wanted = named_config(arguments.base_config).model_copy(update={"task": base.task})
         if canonical_key(wanted) != canonical_key(base):
             raise ConfigError(
                 f"this search began with another base configuration than {arguments.base_config!r}; "

@@ -9,6 +9,13 @@ import torch.optim as optim
 model = {
     # Informer (Zhou et al. 2021, arXiv:2012.07436): sparse attention, distilling, one-shot decoder.
     "family": "informer",
+    # Per window: subtract the last value or the mean, or RevIN (mean, deviation, learned affine).
+    # One of: none, last, mean, revin.
+    "normalization": "last",
+    # Split off the moving average: a linear map of its own forecasts it, the model the rest.
+    "decomposition": False,
+    # Add a linear map from the normalised targets' look-back straight to the forecast.
+    "linear_path": True,
     "d_model": 32,            # Width of every layer; must be divisible by n_heads.
     "n_heads": 4,             # Attention heads; must divide d_model.
     "e_layers": 2,            # How many layers the encoder has.
@@ -27,11 +34,6 @@ model = {
     "embed": "timeF",
     "activation": "gelu",     # Activation of the feed-forward blocks. One of: gelu, relu.
     "label_len": 48,          # How many known steps start the decoder's input; at most seq_len.
-    # Per window: subtract the last value or the mean, or RevIN (mean, deviation, learned affine).
-    # One of: none, last, mean, revin.
-    "normalization": "last",
-    # Add a linear map from the normalised targets' look-back straight to the forecast.
-    "linear_path": True,
 }
 
 training = {
@@ -45,14 +47,15 @@ training = {
     # Training loss; the score is the mean squared error whatever is chosen here.
     # One of: nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss.
     "criterion_class": nn.MSELoss,
-    # Learning-rate schedule, advanced once an epoch.
+    # Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate).
     # One of: optim.lr_scheduler.CosineAnnealingLR, optim.lr_scheduler.StepLR,
-    # optim.lr_scheduler.ReduceLROnPlateau, None.
+    # optim.lr_scheduler.ReduceLROnPlateau, optim.lr_scheduler.OneCycleLR, None.
     "scheduler_class": optim.lr_scheduler.CosineAnnealingLR,
     "scheduler_params": {
         "T_max": None,              # Cosine: epochs until the lowest rate; None takes max_epochs.
         "eta_min": 0.0,             # Cosine: the lowest rate.
     },
+    "augmentation": "none",         # How training windows are varied; validation and test windows never are.
     "max_epochs": 3,                # Most epochs a training may take.
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
@@ -72,8 +75,10 @@ task = {
     "name": "forecasting",  # The kind of task.
     # `etth1`, `synthetic`, or the path of a CSV file whose first column is the time stamp.
     "dataset": "etth1",
-    "targets": ["OT"],      # Columns to forecast.
+    "targets": ["OT"],      # Columns to forecast; `all` alone means every column.
     "pred_len": 24,         # Horizon: how many steps ahead are forecast.
+    # Empty cells: refuse the file, or carry the last known value forward (then scored like any other).
+    "missing": "refuse",
 }
 
 seed = 42

@@ -8,7 +8,6 @@ Needs no torch. The file it writes is what the search and every training agree o
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.errors import ConfigError, NasError
 from nas_system.files import write_json
 from nas_system.space import DataConfig, TaskConfig
+from nas_system.space.task_flags import FLAGS, task_fields, task_with
 
 SCHEMA_VERSION = 1
 
@@ -64,6 +64,8 @@ def describe(task: TaskConfig, source: DataSource, *, sealed: bool = False) -> d
         "task": task.model_dump(mode="json"),
         "source": source.to_json(),
         "columns": list(data.series.columns),
+        "targets": list(data.series.column_names(task.targets)),
+        "filled": dict(data.series.filled),
         "rows": len(data.series),
         "first": str(data.series.dates[0]),
         "last": str(data.series.dates[-1]),
@@ -84,8 +86,13 @@ def table_of(facts: dict[str, Any]) -> str:
         f"checksum  sha256 {source['sha256'][:16]}...",
         f"series    {facts['rows']} rows, {facts['first']} to {facts['last']}, step {facts['freq']}",
         f"columns   {', '.join(facts['columns'])}",
-        f"task      {task['pred_len']} steps ahead of {', '.join(task['targets'])}",
+        f"task      {task['pred_len']} steps ahead of {', '.join(facts['targets'])}",
     ]
+    if facts["filled"]:
+        counts = ", ".join(f"{count} in {column}" for column, count in facts["filled"].items())
+        lines.append(
+            f"filled    {counts}: missing values, the last known one carried forward and scored as any"
+        )
     for name, (first, end) in facts["split"].items():
         lines.append(f"{name:<9} rows {first} to {end}, {windows[name]} windows")
     look_back, longest = windows["seq_len"], windows["max_seq_len"]
@@ -139,9 +146,21 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")
     task.add_argument("--dataset", help="etth1, synthetic, or the path of a CSV file (default: etth1)")
     task.add_argument(
-        "--target", "--targets", dest="targets", help="columns to forecast, with commas (default: OT)"
+        "--target",
+        "--targets",
+        dest="target",
+        help="columns to forecast, with commas; all for every column (default: OT)",
     )
     task.add_argument("--pred-len", type=int, help="steps to forecast (default: 24)")
+    task.add_argument("--freq", help="the step that the time stamps have to have: 15min, h, D, MS, ...")
+    task.add_argument(
+        "--missing",
+        choices=("refuse", "ffill"),
+        help="empty cells: refuse the file (default), or carry the last value forward",
+    )
+    task.add_argument(
+        "--split", help="0.6,0.15,0.15 (train, val, test), or the dates on which val and test begin"
+    )
     for part in ("train", "val", "test"):
         task.add_argument(
             f"--{part}-rows", type=int, help=f"rows of the {part} part (default: the data set's split)"
@@ -151,15 +170,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _task(arguments: argparse.Namespace) -> TaskConfig:
     """The task from `--task-json` or from the plain flags; the two do not mix."""
-    names = ("dataset", "pred_len", "train_rows", "val_rows", "test_rows")
-    flags: dict[str, Any] = {name: getattr(arguments, name) for name in names}
-    if arguments.targets is not None:
-        flags["targets"] = [name.strip() for name in arguments.targets.split(",")]
-    flags = {name: value for name, value in flags.items() if value is not None}
-    if arguments.task_json is not None and flags:
-        raise ConfigError(f"--task-json is the whole task; leave out the flags for {', '.join(flags)}")
+    given = task_fields(arguments)
+    if arguments.task_json is None:
+        return task_with(TaskConfig(), given)
+    if given:
+        raise ConfigError(
+            f"--task-json is the whole task; leave out {', '.join(FLAGS[name] for name in given)}"
+        )
     try:
-        return TaskConfig.model_validate_json(arguments.task_json or json.dumps(flags))
+        return TaskConfig.model_validate_json(arguments.task_json)
     except ValidationError as problem:
         reasons = "; ".join(_spelled(error) for error in problem.errors())
         raise ConfigError(f"the task is wrong: {reasons}") from None

@@ -4,6 +4,10 @@ Every message says what is wrong, where, and what to do about it. A failed
 training is not an error of the search: it is data (see `nas_agent.outcome`).
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 
 class NasError(Exception):
     """Base of everything this project raises on purpose."""
@@ -43,6 +47,18 @@ class StoppedOnRequest(RunError):
     exit_code = 5
 
 
+class PreflightFailed(RunError):
+    """A look at its first batch shows that a training cannot work here; no epoch has been paid for."""
+
+    exit_code = 2
+
+    def __init__(self, kind: str, message: str, numbers: Mapping[str, float] | None = None) -> None:
+        """`kind` is memory, time, forward, backward, shape or nonfinite; `numbers` go to error.json."""
+        super().__init__(message)
+        self.kind = f"preflight:{kind}"
+        self.numbers = dict(numbers or {})
+
+
 class StateError(NasError):
     """What is on disk cannot be used: torn, foreign or newer than this program."""
 
@@ -53,3 +69,16 @@ class WorkspaceBusy(StateError):
     """Another agent holds the workspace."""
 
     exit_code = 3
+
+
+def memory_that_ran_out(error: BaseException) -> str | None:
+    """`oom_gpu` or `oom_host` if that is what an exception of torch or Python says; else None."""
+    text = first_line(error)
+    if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
+        return "oom_gpu"
+    return "oom_host" if isinstance(error, MemoryError) or "can't allocate memory" in text else None
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an exception says; its type if it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

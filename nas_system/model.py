@@ -17,8 +17,17 @@ from pydantic import ValidationError
 from torch import nn
 
 from nas_system.errors import ConfigError
+from nas_system.sequential.cnn_lstm import CNNLSTMForecaster
+from nas_system.sequential.gru import GRUForecaster
 from nas_system.sequential.informer import Informer
+from nas_system.sequential.itransformer import ITransformerForecaster
 from nas_system.sequential.linear import LinearForecaster
+from nas_system.sequential.lstm import LSTMForecaster
+from nas_system.sequential.patchtst import PatchTSTForecaster
+from nas_system.sequential.seq2seq_attention import Seq2SeqAttentionForecaster
+from nas_system.sequential.tcn import TCNForecaster
+from nas_system.sequential.tft import TFTForecaster
+from nas_system.sequential.tsmixer import TSMixerForecaster
 from nas_system.space.changes import explain
 from nas_system.space.families import InformerConfig
 from nas_system.space.run_config import RunConfig
@@ -27,6 +36,15 @@ from nas_system.space.shape import SeriesShape
 MODELS: dict[str, type[nn.Module]] = {
     "informer": Informer,
     "linear": LinearForecaster,
+    "lstm": LSTMForecaster,
+    "gru": GRUForecaster,
+    "seq2seq_attention": Seq2SeqAttentionForecaster,
+    "tcn": TCNForecaster,
+    "cnn_lstm": CNNLSTMForecaster,
+    "patchtst": PatchTSTForecaster,
+    "itransformer": ITransformerForecaster,
+    "tsmixer": TSMixerForecaster,
+    "tft": TFTForecaster,
 }
 """Every family's class, by its key. A class takes (model config, SeriesShape)."""
 
@@ -66,14 +84,14 @@ def _informer2020(path: str | Path, config: RunConfig, shape: SeriesShape) -> nn
 
 def etth1_shape(config: RunConfig) -> SeriesShape:
     """The shape of one ETTh1 window under `config`: seven hourly columns, four time marks."""
-    targets = config.task.targets
+    targets = ETTH1_COLUMNS if config.task.forecasts_all else config.task.targets
     unknown = [name for name in targets if name not in ETTH1_COLUMNS]
     if config.task.dataset != "etth1" or unknown:
         raise ConfigError(
             f"build_model knows the columns of etth1 only, not those of dataset {config.task.dataset!r} "
             f"with targets {', '.join(targets)}; pass `shape`"
         )
-    alone = config.data.features == "S" or not config.model.reads_covariates
+    alone = config.data.features == "S" or not config.reads_covariates
     columns = targets if alone else ETTH1_COLUMNS
     return SeriesShape(
         seq_len=config.data.seq_len,

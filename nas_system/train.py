@@ -13,7 +13,7 @@ import gc
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,7 +22,15 @@ if not __package__:
     # be found as top-level modules; the package must.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from nas_system.errors import ConfigError, NasError, OutOfMemory, StoppedOnRequest
+from nas_system.errors import (
+    ConfigError,
+    NasError,
+    OutOfMemory,
+    PreflightFailed,
+    StoppedOnRequest,
+    first_line,
+    memory_that_ran_out,
+)
 from nas_system.files import write_json
 
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
@@ -33,7 +41,10 @@ DEFAULT_THREADS = 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 good, 2 bad configuration, 3 diverged, 4 out of memory, 5 stopped on request, 1 a bug."""
+    """Returns 0 good, 2 bad configuration, 3 diverged, 4 out of memory, 5 stopped on request, 1 a bug.
+
+    A configuration that fails its pre-flight is a bad one; error.json says which kind.
+    """
     arguments = _parser().parse_args(argv)
     run_dir: Path | None = None
     try:
@@ -41,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run_dir = get_run_dir(arguments.tag, arguments.runs_dir)
         _train(arguments, run_dir)
+    except PreflightFailed as error:
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        return _failed(run_dir, error, error.exit_code, error.kind, error.numbers)
     except NasError as error:
         return _failed(run_dir, error, error.exit_code, KINDS.get(error.exit_code, "crash"))
     except Exception as error:
@@ -111,10 +126,16 @@ def _refuse_finished(metrics: Path, arguments: argparse.Namespace) -> None:
         )
 
 
-def _failed(run_dir: Path | None, error: BaseException, exit_code: int, kind: str) -> int:
+def _failed(
+    run_dir: Path | None,
+    error: BaseException,
+    exit_code: int,
+    kind: str,
+    numbers: Mapping[str, float] | None = None,
+) -> int:
     print(f"error: {error}", file=sys.stderr, flush=True)
     if run_dir is not None and run_dir.is_dir():
-        record = {"kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
+        record = {**(numbers or {}), "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
         # On a full disk the record cannot be written either; the exit code still says what it can.
         with contextlib.suppress(OSError):
             write_json(run_dir / "error.json", record)
@@ -123,18 +144,13 @@ def _failed(run_dir: Path | None, error: BaseException, exit_code: int, kind: st
 
 def _classified(error: Exception) -> tuple[Exception, int, str]:
     """Somebody else's exception as (what to say, exit code, kind of error.json)."""
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return error, 1, "disk_full"
-    name = type(error).__name__
-    if name == "OutOfMemoryError" or "CUDA out of memory" in first_line:
-        kind = "oom_gpu"
-    elif isinstance(error, MemoryError) or "can't allocate memory" in first_line:
-        kind = "oom_host"
-    else:
+    kind = memory_that_ran_out(error)
+    if kind is None:
         return error, 1, "crash"
     advice = "reduce batch_size, seq_len or the model's width"
-    return OutOfMemory(f"out of memory: {advice} ({first_line})"), OutOfMemory.exit_code, kind
+    return OutOfMemory(f"out of memory: {advice} ({first_line(error)})"), OutOfMemory.exit_code, kind
 
 
 class _Parser(argparse.ArgumentParser):
@@ -172,7 +188,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-epochs", type=int, help="overrides training.max_epochs, to shorten a trial")
     parser.add_argument("--seed", type=int, help="overrides the seed of the configuration")
     parser.add_argument(
-        "--time-limit", type=float, metavar="S", help="end after the epoch that reaches S seconds"
+        "--time-limit",
+        type=float,
+        metavar="S",
+        help="end after the epoch that reaches S seconds; refused if no epoch can end in 1.5 S + 60",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from RUNS_DIR/TAG/last.pth if it is there"

@@ -6,18 +6,30 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas_system.data import DataSource, TaskWindows, WindowLoader, build_windows, load_series, locate
+from nas_system.attention import attention_maps
+from nas_system.data import (
+    DataSource,
+    Series,
+    TaskWindows,
+    WindowLoader,
+    build_windows,
+    load_series,
+    locate,
+)
+from nas_system.data.columns import input_columns
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_json
 from nas_system.model import build_model
+from nas_system.nas_agent.job import hard_limit_s
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.sequential.augmentation import augmented
 from nas_system.space import RunConfig, canonical_key
 from nas_system.training.callbacks import (
     BestCheckpoint,
@@ -30,9 +42,9 @@ from nas_system.training.callbacks import (
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
-from nas_system.training.loops import trial_step
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
+from nas_system.training.preflight import Preflight, TimeLimit, Workload
 from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import (
     fastest_threads,
@@ -41,7 +53,7 @@ from nas_system.training.reproducibility import (
     set_seed,
     set_threads,
 )
-from nas_system.training.scheduler import build_scheduler
+from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
 
 EVALUATION_BATCH = 512
 """Evaluation needs no gradients: a few large batches. The score does not depend on this number."""
@@ -99,11 +111,37 @@ class TrainingRun:
         self.train_loader = WindowLoader(
             self.windows["train"], config.data.batch_size, generator=self.engine.generator
         )
-        self.threads = options.threads or _measured_threads(self.engine, self.train_loader)
-        self.best = BestCheckpoint(paths.best_model, _portable(config, self.windows, self.source))
+        portable = _portable(config, self.series, self.windows, self.source)
+        self.best = BestCheckpoint(paths.best_model, portable)
         self.first_step_at: float | None = None
         if options.resume:
             _resume(self.engine, self.best, paths.last, _resume_key(config, self.source))
+        self._preflight()
+
+    def _preflight(self) -> None:
+        """A look at the first batch; raises PreflightFailed before an epoch is paid for."""
+        soft, sets = self.options.time_limit_s, self.windows.sets
+        limit = None
+        # An epoch that has ended once needs no proof that it can.
+        if soft is not None and not self.engine.history:
+            limit = TimeLimit(hard_limit_s(soft), since=self.started)
+        work = Workload(
+            batch=lambda size: sets["train"].batch(torch.arange(size, device=self.engine.device)),
+            batch_size=self.config.data.batch_size,
+            n_train=len(sets["train"]),
+            n_val=len(sets["val"]),
+            n_test=len(sets["test"]),
+            evaluation_batch=EVALUATION_BATCH,
+        )
+        preflight = Preflight(self.engine, work, limit=limit)
+        preflight.check_batch()
+        self.threads = self.options.threads or fastest_threads(preflight.step)
+        set_threads(self.threads)
+        preflight.check_time()
+        self.evaluation_batch, self.estimate = preflight.evaluation_batch, preflight.estimate()
+        cost = self.estimate
+        pace = "" if cost.epoch_s is None else f" and {cost.epoch_s:,.1f} s an epoch"
+        print(f"{cost.n_params:,} parameters, about {cost.memory_mb:,.0f} MiB{pace}", flush=True)
 
     def fit(self) -> str:
         """Train to the end and return the reason."""
@@ -115,10 +153,10 @@ class TrainingRun:
         ]
         if self.options.time_limit_s is not None:
             callbacks.append(TimeBudget(self.options.time_limit_s, self.started))
-        val = WindowLoader(self.windows["val"], EVALUATION_BATCH)
-        return self.engine.fit(
-            self.train_loader, val, self.config.training.max_epochs, callbacks, after_step=self._after_step
-        )
+        training = self.config.training
+        train = augmented(self.train_loader, training, self.windows.shape.target_columns)
+        val = WindowLoader(self.windows["val"], self.evaluation_batch)
+        return self.engine.fit(train, val, training.max_epochs, callbacks, after_step=self._after_step)
 
     def finalize(self, reason: str) -> None:
         """The one exit: the same files whatever the reason, metrics.json last.
@@ -136,9 +174,10 @@ class TrainingRun:
             scores = {"best_epoch": record.epoch, "train_mse": record.train["mse"]}
             scores |= {f"val_{name}": value for name, value in record.val.items()}
             if reason != "stopped":
-                test = engine.evaluate(WindowLoader(self.windows["test"], EVALUATION_BATCH))
+                test = engine.evaluate(WindowLoader(self.windows["test"], self.evaluation_batch))
                 scores |= {f"test_{name}": value for name, value in test.items()}
             self._draw_forecasts()
+            self._draw_attention()
         self._draw_curve()
         save_metrics(self.paths.folder, self._identity() | scores | self._costs() | {"reason": reason})
         shown = ", ".join(
@@ -193,6 +232,7 @@ class TrainingRun:
             "steps": engine.steps,
             "first_step_at": self.first_step_at,
             "timing": engine.timing,
+            "preflight": asdict(self.estimate),
             "peak_memory_mb": round(peak_memory_mb(engine.device), 1),
             "checkpoint_sha256": self.best.sha256,
         }
@@ -231,10 +271,27 @@ class TrainingRun:
             truth,
             forecast,
             self.paths.predictions,
-            column=self.config.task.targets[0],
+            column=self.series.column_names(self.config.task.targets)[0],
             title=self.options.tag,
-            labels=[str(self.series.dates[row])[:16].replace("T", " ") for row in rows],
+            labels=[self._date(row) for row in rows],
         )
+
+    def _draw_attention(self) -> None:
+        test = self.windows["test"]
+        if maps := attention_maps(self.engine.model, test):
+            from nas_system.visualization import attention_picture
+
+            first_row = test.target_rows(maps[0].example_window)[0]
+            attention_picture(
+                maps,
+                self.paths.attention,
+                seq_len=self.config.data.seq_len,
+                title=self.options.tag,
+                example_label=f"forecast from {self._date(first_row)}",
+            )
+
+    def _date(self, row: int) -> str:
+        return str(self.series.dates[row])[:16].replace("T", " ")
 
 
 def build_engine(config: RunConfig, windows: TaskWindows, device: torch.device) -> Engine:
@@ -247,13 +304,17 @@ def build_engine(config: RunConfig, windows: TaskWindows, device: torch.device) 
     else:
         skip_compiler_import()
         optimizer = step_eagerly(build_optimizer(model, training, device))
+    batches = len(WindowLoader(windows["train"], config.data.batch_size))
+    steps_per_epoch = optimizer_steps(batches, training.accumulation_steps)
+    scheduler = build_scheduler(optimizer, training, steps_per_epoch=steps_per_epoch)
     return Engine(
         model=model,
         optimizer=optimizer,
         objective=Forecasting(training.loss),
         device=device,
         progress=Progress(patience=training.patience),
-        scheduler=build_scheduler(optimizer, training),
+        scheduler=scheduler,
+        scheduler_per_step=advances_per_step(scheduler),
         grad_clip=training.grad_clip,
         generator=torch.Generator().manual_seed(config.seed),
         precision=training.precision,
@@ -284,16 +345,9 @@ def _read_facts(path: Path | None) -> dict[str, Any] | None:
         raise ConfigError(f"{path}: not the facts of a search ({error})") from None
 
 
-def _measured_threads(engine: Engine, train: WindowLoader) -> int:
-    batch = train.windows.batch(torch.arange(min(train.batch_size, len(train.windows)), device=engine.device))
-    step = trial_step(engine.model, batch, engine.objective, engine.device, precision=engine.amp)
-    threads = fastest_threads(step)
-    set_threads(threads)
-    return threads
-
-
-def _portable(config: RunConfig, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
-    """What another machine needs beside the weights to forecast with them."""
+def _portable(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
+    """What another machine needs beside the weights to forecast with them (see `saved_forecaster`)."""
+    targets = series.column_indices(config.task.targets)
     return {
         "scaler": windows.scaler.to_json(),
         "shape": {
@@ -303,7 +357,10 @@ def _portable(config: RunConfig, windows: TaskWindows, source: DataSource) -> di
             "target_columns": list(windows.shape.target_columns),
             "n_marks": windows.shape.n_marks,
         },
-        "targets": list(config.task.targets),
+        "columns": list(series.columns),
+        "inputs": [series.columns[index] for index in input_columns(series, config)],
+        "targets": [series.columns[index] for index in targets],
+        "freq": series.freq,
         "data_sha256": source.sha256,
         "config": config.model_dump(mode="json"),
     }

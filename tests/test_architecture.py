@@ -36,6 +36,7 @@ NAS_SYSTEM = (*(name.removeprefix("nas_system.") for name in MAY_IMPORT), *PROGR
 AGENT_MAY_IMPORT = ("errors", "files", "space", "nas_agent", "visualization")
 AGENT = (
     "run",
+    "space",
     "graph",
     "routes",
     "settings",

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,11 +77,11 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "message"),
     [
         (["--target", "TO"], "there is no column 'TO'; did you mean 'OT'?"),
-        (["--pred-len", "0"], "the task is wrong: pred_len: Input should be greater than or equal to 1"),
+        (["--pred-len", "0"], "error: --pred-len: Input should be greater than or equal to 1 (got 0)"),
         (["--pred-len", "soon"], "argument --pred-len: invalid int value: 'soon'"),
         (["--pred-len", "5000"], "the val part of 'synthetic' has 2880 of 17420 rows"),
         (["--train-rows", "100"], "train_rows, val_rows and test_rows are given together or not at all"),
-        (["--task-json", "{}"], "--task-json is the whole task; leave out the flags for dataset"),
+        (["--task-json", "{}"], "--task-json is the whole task; leave out --dataset"),
         (["--out", "no/such/folder/facts.json"], "no/such/folder/facts.json cannot be written: No such file"),
         (["--horizon", "3"], "unrecognized arguments: --horizon 3"),
     ],
@@ -122,6 +123,126 @@ def test_an_own_file_is_described(run_cli: Cli, tmp_path: Path) -> None:
     assert facts["source"]["path"] == str(tmp_path / "own.csv") and facts["freq"] == "MS"
     seasonal = next(row for row in facts["references"] if row["name"] == "seasonal-12")
     assert seasonal["val_mse"] == pytest.approx(0, abs=1e-20)
+
+
+# ------------------------------------------------------------------------------- an own CSV file
+
+
+def csv_file(path: Path, rows: int = 400, *, lines: dict[int, str] | None = None) -> Path:
+    """An hourly series with `lines` (the header is 1) replaced; an empty one is left out."""
+    first = datetime(2024, 1, 1)
+    text = [
+        "date,load,heat",
+        *(f"{first + timedelta(hours=hour)},{hour % 24},{hour % 7}" for hour in range(rows)),
+    ]
+    for line, replacement in (lines or {}).items():
+        text[line - 1] = replacement
+    path.write_text("\n".join(line for line in text if line) + "\n")
+    return path
+
+
+def test_every_column_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = csv_file(tmp_path / "own.csv")
+    facts = facts_of(tmp_path, "--dataset", str(own), "--target", "all", "--pred-len", "4")
+    assert facts["task"]["targets"] == ["all"] and facts["targets"] == ["load", "heat"]
+    assert len(facts["scaler"]["mean"]) == 2
+    assert "4 steps ahead of load, heat" in capsys.readouterr().out
+    both = facts_of(tmp_path, "--dataset", str(own), "--target", "load,heat", "--pred-len", "4")
+    assert both["references"] == facts["references"]
+
+
+def test_filled_cells_are_counted_in_facts_and_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gaps = {9: "2024-01-01 07:00:00,,1", 10: "2024-01-01 08:00:00,NaN,2", 20: "2024-01-01 18:00:00,18,-"}
+    own = csv_file(tmp_path / "own.csv", lines=gaps)
+    facts = facts_of(
+        tmp_path, "--dataset", str(own), "--target", "load", "--pred-len", "4", "--missing", "ffill"
+    )
+    assert facts["filled"] == {"load": 2, "heat": 1}
+    assert "\nfilled    2 in load, 1 in heat: missing values" in capsys.readouterr().out
+    whole = facts_of(tmp_path, "--dataset", str(csv_file(own)), "--target", "load", "--missing", "ffill")
+    assert whole["filled"] == {}
+    assert "\nfilled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("split", "borders"),
+    [
+        ("0.5,0.2,0.2", [[0, 200], [200, 280], [280, 360], [360, 400]]),
+        ("2024-01-09,2024-01-13", [[0, 192], [192, 288], [288, 400], [400, 400]]),
+        ("2024-01-09,2024-01-13,2024-01-15 12:00", [[0, 192], [192, 288], [288, 348], [348, 400]]),
+    ],
+)
+def test_shares_and_dates_split_an_own_file(tmp_path: Path, split: str, borders: list[list[int]]) -> None:
+    own = csv_file(tmp_path / "own.csv")
+    facts = facts_of(tmp_path, "--dataset", str(own), "--target", "load", "--pred-len", "4", "--split", split)
+    assert list(facts["split"].values()) == borders
+    again = facts_of(tmp_path, "--task-json", json.dumps(facts["task"]))
+    assert again == facts
+
+
+FFILL = ("--missing", "ffill")
+ROW_FLAGS = ("--train-rows", "9", "--val-rows", "9", "--test-rows", "9")
+
+
+@pytest.mark.parametrize(
+    ("lines", "flags", "message"),
+    [
+        ({9: "2024-01-01 06:00:00,7,0"}, (), "line 9, column 'date': ... T06:00:00 repeats the one"),
+        ({9: "2023-01-01 07:00:00,7,0"}, (), "line 9, column 'date': ... T07:00:00 is earlier than"),
+        ({9: ""}, (), "line 9, column 'date': ... T08:00:00 comes 2h after the one before, elsewhere it is"),
+        ({9: "2024-01-01 07:10:00,7,0"}, (), "line 9, column 'date': ... T07:10:00 comes 70min after"),
+        ({9: "01.01.2024 07:00,7,0"}, (), "line 9, column 'date': '01.01.2024 07:00' is not a time stamp"),
+        ({9: "2024-01-01 27:00:00,7,0"}, (), "line 9, column 'date': there is no such time as '2024-01-01"),
+        ({9: "2024-01-01 07:00:00,,0"}, (), "line 9, column 'load': the value is missing ... --missing"),
+        ({9: "2024-01-01 07:00:00,7,x"}, FFILL, "line 9, column 'heat': 'x' is not a finite number"),
+        ({2: "2024-01-01 00:00:00,,0"}, FFILL, "line 2, column 'load': the first row has no value"),
+        ({9: "2024-01-01 07:00:00,7,0,1"}, (), "line 9: 4 values, but the header names 3 columns"),
+        ({9: ""}, ("--freq", "h"), "line 9, column 'date': ... comes 2h after ... --freq (task.freq) says h"),
+        ({}, ("--freq", "15T"), "own.csv: the step of the time stamps is h, but --freq ... says 15min"),
+        ({}, ("--freq", "m"), "--freq: the step 'm' could be minutes or months; write min or MS"),
+        ({}, ("--missing", "interpolate"), "argument --missing: invalid choice: 'interpolate'"),
+        ({}, ("--target", "load,all"), "there is no column 'all'; 'all' means every column and stands alone"),
+        ({}, ("--target", "OT"), "no column 'OT' (columns: load, heat); --target names columns, or all"),
+        ({}, ("--target", "load,load"), "--target: targets name a column twice: load, load"),
+        ({}, ("--split", "0.7,0.3,0.2"), "--split: the split 0.7,0.3,0.2: the shares add up to 1.2"),
+        ({}, ("--split", "0.6,half,0.2"), "--split: the split 0.6,half,0.2: '0.6' is no date"),
+        ({}, ("--split", "2024-01-09,2025-01-01"), "test would begin on 2025-01-01 ... to 2024-01-17 15:00"),
+        ({}, ("--split", "2024-01-09,2024-01-02"), "--split: ... 2024-01-02 is not after 2024-01-09"),
+        ({}, ("--split", "0.98,0.005,0.01"), "the val part of ... has 2 of 400 rows ... --split"),
+        ({}, ("--split", "0.6,0.2,0.2", *ROW_FLAGS), "the split 0.6,0.2,0.2 and train_rows ... keep one"),
+    ],
+)  # fmt: skip
+def test_a_bad_file_or_flag_is_one_line_with_its_place(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    lines: dict[int, str],
+    flags: tuple[str, ...],
+    message: str,
+) -> None:
+    own = csv_file(tmp_path / "own.csv", lines=lines)
+    target = () if "--target" in flags else ("--target", "load")
+    command = [
+        "--dataset",
+        str(own),
+        "--pred-len",
+        "4",
+        "--out",
+        str(tmp_path / "facts.json"),
+        *target,
+        *flags,
+    ]
+    if "invalid choice" in message:
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == 2
+    else:
+        assert main(command) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert all(part in printed.err for part in message.split(" ... ")), printed.err
+    assert not (tmp_path / "facts.json").exists()
 
 
 @pytest.mark.parametrize("module", ["nas_system.describe", "nas_system.data"])

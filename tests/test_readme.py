@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from nas_agent_graph import run, show
+from nas_agent_graph import run, show, space
 from nas_agent_graph.graph import build_graph
 from nas_agent_graph.settings import llm_settings
-from nas_system import describe, score, train
+from nas_system import describe, predict, score, train
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +63,11 @@ def test_every_command_is_one_that_the_programs_understand(project_root, place):
     parsers = {
         "nas_agent_graph.run": run._parser,
         "nas_agent_graph.show": show._parser,
+        "nas_agent_graph.space": space._parser,
         "nas_system.train": train._parser,
         "nas_system.describe": describe._parser,
         "nas_system.score": score._parser,
+        "nas_system.predict": predict._parser,
     }
     checked = 0
     for block in blocks((project_root / place).read_text(), "bash"):

@@ -30,7 +30,7 @@ def config(tmp_path) -> RunConfig:
     (tmp_path / "series.csv").write_text("\n".join(["date,load,heat", *rows]) + "\n")
     task = TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
     base = family_default("linear")
-    data = base.data.model_copy(update={"seq_len": 24})
+    data = base.data.model_copy(update={"seq_len": 24, "batch_size": 32})
     training = base.training.model_copy(update={"max_epochs": 4, "patience": 4})
     return base.model_copy(update={"task": task, "data": data, "training": training})
 

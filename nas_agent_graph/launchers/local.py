@@ -121,7 +121,7 @@ class LocalLauncher:
             return output
         complaint = complaint.strip()[-_ERROR_CHARACTERS:] or "it said nothing"
         if process.returncode == ConfigError.exit_code:
-            raise ConfigError(complaint)
+            raise ConfigError(complaint.removeprefix("error: "))
         raise RunError(f"{module} ended with exit code {process.returncode}: {complaint}")
 
     def _start_supervisor(self, run_dir: Path, job: Job, attempt: int) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ from nas_agent_graph.context import Context, SearchInterrupted
 from nas_agent_graph.state import SearchState
 from nas_system.errors import StateError
 from nas_system.nas_agent.config_file import write_config
-from nas_system.nas_agent.job import Job
+from nas_system.nas_agent.job import Job, hard_limit_s
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
 from nas_system.nas_agent.records import save_record
@@ -17,8 +17,6 @@ from nas_system.nas_agent.run_manager import RunPaths
 POLL_S = 0.1
 FORCE_AFTER_S = 30.0
 """How long a stopped training may take to end by itself before it is killed."""
-HARD_LIMIT_FACTOR, HARD_LIMIT_EXTRA_S = 1.5, 60.0
-"""A training ends itself after its soft limit; the supervisor ends it at 1.5 times that plus a minute."""
 DEFAULT_RUN_SECONDS = 24 * 3600.0
 NOT_ITS_FAULT = (Status.LOST, Status.KILLED)
 """Ends that say nothing about the configuration: tried once more, from where the training stood."""
@@ -102,7 +100,7 @@ def _job(paths: RunPaths, context: Context) -> Job:
     ]
     if soft is not None:
         command += ["--time-limit", f"{soft:g}"]
-    hard = HARD_LIMIT_FACTOR * soft + HARD_LIMIT_EXTRA_S if soft is not None else DEFAULT_RUN_SECONDS
+    hard = DEFAULT_RUN_SECONDS if soft is None else hard_limit_s(soft)
     return Job(command=tuple(command), time_limit_s=hard)
 
 

@@ -41,7 +41,7 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     parent = base or (context.ledger.config(proposal.parent) if proposal.parent in known else None)
     if parent is None:
         raise ProposalError(f"parent {proposal.parent!r} is not a run of this search that can be built upon")
-    config = apply_changes(parent, list(proposal.changes))
+    config = apply_changes(parent, proposal.changes, max_seq_len=context.max_seq_len)
     earlier = context.ledger.run_with_key(canonical_key(config))
     if earlier is not None and earlier.run_id != run_id:
         score = "no score" if earlier.val_mse is None else f"val_mse {earlier.val_mse:.6f}"

@@ -10,7 +10,8 @@ from nas_agent_graph.llm.parsing import parse_answer
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.proposers.sampling import families_for
-from nas_system.space import FAMILIES, changes_between, parameters
+from nas_system.space import FAMILIES, changes_between
+from nas_system.space.overview import overview, sentence_of, tried_values
 
 BEST, RECENT, FAILED = 8, 8, 5
 """How many runs of each kind the prompt shows: its length must not grow with the search."""
@@ -81,12 +82,17 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "champion": view.champion,
         "n_runs": len(view.runs),
         "runs": [_row(run, view) for run in worst_first],
-        "families": {name: (FAMILIES[name].__doc__ or "").strip() for name in families_for(view)},
-        "space": {
-            name: [p for p in parameters(name) if p.path.startswith("model.")] for name in families_for(view)
-        },
-        # The same for every family.
-        "shared": [p for p in parameters(view.base.model.family) if not p.path.startswith("model.")],
+        "families": [
+            {
+                "name": name,
+                "meaning": sentence_of(name),
+                "tried": tried_values(name),
+                "reads_covariates": FAMILIES[name].reads_covariates,
+            }
+            for name in families_for(view)
+        ],
+        "space": overview(families_for(view), view.task, defaults_apart=True),
+        "max_seq_len": view.max_seq_len,
     }
 
 

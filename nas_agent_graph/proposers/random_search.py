@@ -12,12 +12,13 @@ from typing import Any
 
 from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.proposers.sampling import (
+    draw_config,
     draw_until_new,
     families_for,
     seed_of,
     untried_default,
 )
-from nas_system.space import Change, Parameter, RunConfig, apply_changes, parameters
+from nas_system.space import Parameter, RunConfig
 
 
 class RandomSearchProposer:
@@ -33,28 +34,9 @@ class RandomSearchProposer:
         families = families_for(view)
 
         def draw() -> RunConfig:
-            return draw_config(view.base, generator.choice(families), lambda p: draw_value(p, generator))
+            return draw_config(view, generator.choice(families), lambda p: draw_value(p, generator))
 
         return draw_until_new(view, self.name, draw, "drawn at random")
-
-
-def draw_config(base: RunConfig, family: str, value_of: Any) -> RunConfig:
-    """A configuration of `family` with `value_of(parameter)` for every sampled, active parameter.
-
-    Raises ProposalError if the values contradict each other.
-    """
-    changes = [Change(parameter="model.family", value=family)]
-    drawn: dict[str, Any] = {}
-    for parameter in parameters(family):
-        if not parameter.sampled:
-            continue
-        if parameter.when is not None:
-            group = parameter.path.split(".", 1)[0]
-            if drawn.get(f"{group}.{parameter.when.field}") not in parameter.when.values:
-                continue
-        drawn[parameter.path] = value_of(parameter)
-    changes += [Change(parameter=path, value=value) for path, value in drawn.items()]
-    return apply_changes(base, changes)
 
 
 def draw_value(parameter: Parameter, generator: random.Random) -> Any:

@@ -1,15 +1,21 @@
 """Tree-structured Parzen estimator, through Optuna's ask and tell.
 
-Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS. Two levels:
-one small study picks the family, one per family (multivariate: Falkner et al. 2018) its
-parameters. Both are rebuilt from the finished runs at every proposal, so there is no second
-store, and a search that continues after a crash proposes as if nothing had happened.
+Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS. Two levels: a draw that
+favours the families with the best scores, then one study per family (multivariate: Falkner et al. 2018,
+arXiv:1807.01774) over its parameters. Rebuilt from the finished runs at every proposal, so there is no
+second store, and a search that continues after a crash proposes as if nothing had happened.
+
+A study over the families needs many runs to tell them apart: a family's bad draws count against it as
+much as its good ones for it, while what matters is the best that it can do. `benchmarks/proposers.py`.
 """
 
 from __future__ import annotations
 
+import math
+import random
 import warnings
 from bisect import bisect_left
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -23,14 +29,15 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
 from nas_agent_graph.context import Proposal, RunView, SearchView
-from nas_agent_graph.proposers.random_search import draw_config
 from nas_agent_graph.proposers.sampling import (
+    draw_config,
     draw_until_new,
     families_for,
+    sampled_parameters,
     seed_of,
     untried_default,
 )
-from nas_system.space import Parameter, RunConfig, active_values, parameters
+from nas_system.space import Parameter, RunConfig, active_values
 
 WINDOW = 60
 """Runs a study is filled with: the best third and the latest. More changes little and costs time."""
@@ -42,7 +49,7 @@ BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
 
 
 class TPEProposer:
-    """Optuna's TPE over the families and, within the chosen one, over its parameters."""
+    """A family by the best it has done, and within it Optuna's TPE over its parameters."""
 
     name = "tpe"
 
@@ -51,34 +58,38 @@ class TPEProposer:
         if default is not None:
             return default
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        runs = [run for run in view.runs if run.config is not None and run.status not in BLAMELESS]
+        runs = [run for run in view.runs if run.status not in BLAMELESS]
         seed = seed_of(view)
-        families = families_for(view)
-        family = _ask_family(runs, families, seed) if len(families) > 1 else families[0]
-        same = [run for run in runs if run.family == family]
-        study = _family_study(same, family, seed)
+        family = draw_family(runs, families_for(view), random.Random(seed))
+        same = [run for run in runs if run.family == family and run.config is not None]
+        study = family_study(same, sampled_parameters(view, family), seed)
 
         def draw() -> RunConfig:
             trial = study.ask()
-            return draw_config(view.base, family, lambda parameter: _suggest(trial, parameter))
+            return draw_config(view, family, lambda parameter: _suggest(trial, parameter))
 
         scored = sum(run.val_mse is not None for run in same)
         return draw_until_new(view, self.name, draw, f"TPE over {scored} scored runs of {family}")
 
 
-def _ask_family(runs: list[RunView], families: list[str], seed: int) -> str:
-    """Which family next: a one-parameter study over all runs."""
-    choices: dict[str, BaseDistribution] = {"family": CategoricalDistribution(families)}
-    study = _study(seed)
-    for run in _window(runs):
-        if run.family in families:
-            _add(study, {"family": run.family}, choices, run)
-    return study.ask(choices).params["family"]
+def draw_family(runs: Sequence[RunView], families: Sequence[str], generator: random.Random) -> str:
+    """Which family next: the n-th best gets a weight of 1/n^2, so that none is given up for good.
+
+    By the place of its best score, not by the score itself: the scale of scores is the task's. With
+    eleven families the best gets 64 % of the runs, the best three 87 %.
+    """
+    best = {
+        family: min((_score(run) for run in runs if run.family == family), default=math.inf)
+        for family in families
+    }
+    ordered = sorted(families, key=best.__getitem__)
+    return generator.choices(ordered, [1 / place**2 for place in range(1, len(ordered) + 1)])[0]
 
 
-def _family_study(runs: list[RunView], family: str, seed: int) -> optuna.Study:
+def family_study(runs: Sequence[RunView], sampled: Sequence[Parameter], seed: int) -> optuna.Study:
+    """One family's runs as trials; a trial has the active ones of the sampled parameters."""
     study = _study(seed)
-    known = {p.path: p for p in parameters(family) if p.sampled}
+    known = {parameter.path: parameter for parameter in sampled}
     for run in _window(runs):
         assert run.config is not None
         values = {path: value for path, value in active_values(run.config).items() if path in known}
@@ -98,14 +109,12 @@ def _study(seed: int) -> optuna.Study:
 def _add(
     study: optuna.Study, params: dict[str, Any], distributions: dict[str, BaseDistribution], run: RunView
 ) -> None:
-    # A run that failed through its own configuration is as bad as a run can be.
-    value = run.val_mse if run.val_mse is not None else float("inf")
     study.add_trial(
-        create_trial(params=params, distributions=distributions, value=value, state=TrialState.COMPLETE)
+        create_trial(params=params, distributions=distributions, value=_score(run), state=TrialState.COMPLETE)
     )
 
 
-def _window(runs: list[RunView]) -> list[RunView]:
+def _window(runs: Sequence[RunView]) -> Sequence[RunView]:
     """At most WINDOW runs, in their order: the best third, filled up with the latest."""
     if len(runs) <= WINDOW:
         return runs
@@ -119,7 +128,8 @@ def _window(runs: list[RunView]) -> list[RunView]:
 
 
 def _score(run: RunView) -> float:
-    return run.val_mse if run.val_mse is not None else float("inf")
+    """A run that failed through its own configuration is as bad as a run can be."""
+    return run.val_mse if run.val_mse is not None and math.isfinite(run.val_mse) else math.inf
 
 
 def _is_ordered(parameter: Parameter) -> bool:

@@ -9,7 +9,7 @@ from nas_system.space import RunConfig, SeriesShape
 
 def input_columns(series: Series, config: RunConfig) -> tuple[int, ...]:
     """Indices of the inputs: the targets alone (S), in their order, or all columns (MS) if they are read."""
-    if config.data.features == "S" or not config.model.reads_covariates:
+    if config.data.features == "S" or not config.reads_covariates:
         return series.column_indices(config.task.targets)
     return tuple(range(len(series.columns)))
 

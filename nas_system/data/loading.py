@@ -36,14 +36,19 @@ def open_task(
     """
     source = source or locate(task, data_dir)
     series = load_series(source, task)
-    split = split_for(task, len(series))
+    split = split_for(task, len(series), series.dates)
     return OpenTask(task, source, series, split, Scaler.fit(series, split))
 
 
 def load_series(source: DataSource, task: TaskConfig) -> Series:
-    """The series behind `source`, its checksum verified and the targets found among its columns."""
-    series = _generate(source) if source.path is None else _read(source, source.path)
+    """The series behind `source`: its checksum verified, the task's targets and step found in it."""
+    series = _generate(source) if source.path is None else _read(source, source.path, task)
     series.column_indices(task.targets)
+    if task.freq not in (None, series.freq):
+        raise ConfigError(
+            f"{source.path or source.name}: the step of the time stamps is {series.freq}, but --freq "
+            f"(task.freq) says {task.freq}; write {series.freq}, leave it out, or resample the file"
+        )
     return series
 
 
@@ -58,7 +63,7 @@ def _generate(source: DataSource) -> Series:
     return series
 
 
-def _read(source: DataSource, path: Path) -> Series:
+def _read(source: DataSource, path: Path, task: TaskConfig) -> Series:
     try:
         content = path.read_bytes()
     except OSError as problem:
@@ -68,4 +73,4 @@ def _read(source: DataSource, path: Path) -> Series:
             f"{path} has changed since the search began, so scores would not be comparable; put the old "
             "file back, or start a new search"
         )
-    return parse_csv(content, str(path))
+    return parse_csv(content, str(path), freq=task.freq, missing=task.missing)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.errors import ConfigError
+from nas_system.space.task import ALL
+from nas_system.space.time_steps import SECONDS, step_of_months, step_of_seconds
 
-STEP_UNITS = ((7 * 86_400, "W"), (86_400, "D"), (3_600, "h"), (60, "min"), (1, "s"))
-"""Seconds of each unit, coarsest first; the letters are the ones pandas uses."""
+SHORTEST_MONTH = 28 * SECONDS["D"]
+NAMES_SHOWN = 20
+"""Of the columns, in an error message."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +30,36 @@ class Series:
     """(rows,), to the second"""
     freq: str
     """The step between rows: `h`, `15min`, `D`, `W`, `MS` (a month), ..."""
+    filled: Mapping[str, int] = field(default_factory=dict)
+    """Cells that were missing and hold the value before them, by column; none where there were none."""
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def column_indices(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Where the columns stand. Raises ConfigError for one that is missing."""
+    def column_names(self, names: Sequence[str]) -> tuple[str, ...]:
+        """The columns that `names` means: `all` alone is every column, unless one is really called so.
+
+        Raises ConfigError for a column that is missing.
+        """
+        if tuple(names) == (ALL,) and ALL not in self.columns:
+            return self.columns
         for name in names:
             if name not in self.columns:
-                close = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.5)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise ConfigError(f"there is no column {name!r}{hint} (columns: {', '.join(self.columns)})")
-        return tuple(self.columns.index(name) for name in names)
+                raise ConfigError(f"there is no column {name!r}{self._hint(name)}")
+        return tuple(names)
+
+    def column_indices(self, names: Sequence[str]) -> tuple[int, ...]:
+        """Where the columns that `names` means stand. Raises ConfigError for one that is missing."""
+        return tuple(self.columns.index(name) for name in self.column_names(names))
+
+    def _hint(self, name: str) -> str:
+        if name == ALL:
+            return f"; {ALL!r} means every column and stands alone"
+        close = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.5)
+        guess = f"; did you mean {close[0]!r}?" if close else ""
+        more = f", ... ({len(self.columns)} in all)" if len(self.columns) > NAMES_SHOWN else ""
+        shown = ", ".join(self.columns[:NAMES_SHOWN]) + more
+        return guess + f" (columns: {shown})" + ("" if close else f"; --target names columns, or {ALL}")
 
 
 class IrregularSteps(ValueError):
@@ -49,9 +70,36 @@ class IrregularSteps(ValueError):
         self.row = row
 
 
-def frequency_of(dates: NDArray[np.datetime64]) -> str:
-    """The one step between all time stamps. Raises IrregularSteps when there is none."""
+def frequency_of(dates: NDArray[np.datetime64], said: str | None = None) -> str:
+    """The one step between all time stamps. Raises IrregularSteps when there is none.
+
+    Where steps differ, `said`, the step that a person expects, decides which row is wrong;
+    without it the usual step does.
+    """
     seconds = np.diff(dates.astype("datetime64[s]").astype(np.int64))
+    _refuse_backwards(dates, seconds)
+    months = _steps_in_months(dates, _middle(seconds))
+    steps, spelled = (seconds, step_of_seconds) if months is None else (months, step_of_months)
+    usual = spelled(_middle(steps))
+    found = {int(step): spelled(int(step)) for step in np.unique(steps)}
+    if len(found) == 1:
+        return usual
+    right = [step for step, name in found.items() if name == (said or usual)]
+    row = int(np.flatnonzero(~np.isin(steps, right))[0]) + 1
+    expected = f"but --freq (task.freq) says {said}" if said else f"elsewhere it is {usual}"
+    raise IrregularSteps(
+        row,
+        f"the time stamp {dates[row]} comes {found[int(steps[row - 1])]} after the one before, {expected}; "
+        "fill the gap or resample to one step",
+    )
+
+
+def _middle(steps: NDArray[np.int64]) -> int:
+    # Not the first: when row 2 is missing, the message should name row 2.
+    return int(np.sort(steps)[len(steps) // 2])
+
+
+def _refuse_backwards(dates: NDArray[np.datetime64], seconds: NDArray[np.int64]) -> None:
     backwards = np.flatnonzero(seconds <= 0)
     if backwards.size:
         row = int(backwards[0]) + 1
@@ -60,39 +108,26 @@ def frequency_of(dates: NDArray[np.datetime64]) -> str:
             "repeats the one before; keep one" if same else "is earlier than the one before; sort the rows"
         )
         raise IrregularSteps(row, f"the time stamp {dates[row]} {problem}")
-    months = _step_in_months(dates)
-    if months:
-        return _spelled(months, "MS")
-    # The middle step, not the first: when row 2 is missing, the message should name row 2.
-    step = int(np.sort(seconds)[len(seconds) // 2])
-    wrong = np.flatnonzero(seconds != step)
-    if wrong.size:
-        row = int(wrong[0]) + 1
-        found, usual = (_spelled_seconds(int(s)) for s in (seconds[row - 1], step))
-        raise IrregularSteps(
-            row,
-            f"the time stamp {dates[row]} comes {found} after the one before, elsewhere it is {usual}; "
-            "fill the gap or resample to one step",
-        )
-    return _spelled_seconds(step)
 
 
-def _step_in_months(dates: NDArray[np.datetime64]) -> int | None:
-    """The step when it is a fixed number of calendar months, which have no fixed number of seconds."""
-    months = dates.astype("datetime64[M]")
-    steps = np.diff(months.astype(np.int64))
-    if steps[0] < 1 or (steps != steps[0]).any():
+def _steps_in_months(dates: NDArray[np.datetime64], usual_seconds: int) -> NDArray[np.int64] | None:
+    """In calendar months, which have no fixed length, if most rows stand at the same place of theirs."""
+    if usual_seconds < SHORTEST_MONTH:
         return None
-    into_month: NDArray[Any] = dates - months.astype(dates.dtype)
-    to_next: NDArray[Any] = (months + 1).astype(dates.dtype) - dates
-    same_place = (into_month == into_month[0]).all() or (to_next == to_next[0]).all()
-    return int(steps[0]) if same_place else None
+    months = dates.astype("datetime64[M]")
+    after_start: NDArray[Any] = dates - months.astype(dates.dtype)
+    before_end: NDArray[Any] = (months + 1).astype(dates.dtype) - dates
+    place = max((_at_usual_place(offset) for offset in (after_start, before_end)), key=np.count_nonzero)
+    if 2 * np.count_nonzero(place) <= len(dates):
+        return None
+    if not place.all():
+        row, other = int(np.flatnonzero(~place)[0]), dates[place][0]
+        raise IrregularSteps(
+            row, f"the time stamp {dates[row]} is not at the place in its month where {other} is; mend it"
+        )
+    return np.diff(months.astype(np.int64))
 
 
-def _spelled_seconds(seconds: int) -> str:
-    size, unit = next(pair for pair in STEP_UNITS if seconds % pair[0] == 0)
-    return _spelled(seconds // size, unit)
-
-
-def _spelled(count: int, unit: str) -> str:
-    return unit if count == 1 else f"{count}{unit}"
+def _at_usual_place(offset: NDArray[Any]) -> NDArray[np.bool_]:
+    places, counts = np.unique(offset, return_counts=True)
+    return offset == places[counts.argmax()]

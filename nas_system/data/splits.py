@@ -7,12 +7,21 @@ comes after the test part is sealed: scored once per search, for the champion al
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nas_system.data import synthetic
 from nas_system.errors import ConfigError
 from nas_system.space import TaskConfig
+from nas_system.space.task import spelled_split
+
+Dates = NDArray[np.datetime64]
 
 SplitName = Literal["train", "val", "test", "sealed"]
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
@@ -48,9 +57,12 @@ class Split:
         return range(first, max(first, part.stop - seq_len - pred_len + 1))
 
 
-def split_for(task: TaskConfig, rows: int) -> Split:
-    """The task's split of a series of `rows` rows. Raises ConfigError when the series is too short."""
-    sizes = _sizes(task, rows)
+def split_for(task: TaskConfig, rows: int, dates: Dates | None = None) -> Split:
+    """The task's split of a series of `rows` rows, whose `dates` only a split by dates needs.
+
+    Raises ConfigError when a part is too short for the horizon, or a date lies outside the series.
+    """
+    sizes = _sizes(task, rows, dates)
     if sum(sizes) > rows:
         raise ConfigError(
             f"train_rows + val_rows + test_rows = {sum(sizes)}, but {task.dataset!r} has {rows} rows; "
@@ -62,19 +74,55 @@ def split_for(task: TaskConfig, rows: int) -> Split:
             raise ConfigError(
                 f"the {name} part of {task.dataset!r} has {size} of {rows} rows, but "
                 f"pred_len={task.pred_len} needs at least {least}; shorten pred_len, bring a longer series, "
-                "or set train_rows, val_rows and test_rows"
+                f"or divide it otherwise{_said(task)}"
             )
     train, val, test = sizes
     return Split(train, train + val, train + val + test, rows)
 
 
-def _sizes(task: TaskConfig, rows: int) -> tuple[int, int, int]:
+def _said(task: TaskConfig) -> str:
+    if task.split is None:
+        return " with --split (task.split)"
+    return f" than --split (task.split) {spelled_split(task.split)}"
+
+
+def _sizes(task: TaskConfig, rows: int, dates: Dates | None) -> tuple[int, int, int]:
     if task.train_rows and task.val_rows and task.test_rows:
         return task.train_rows, task.val_rows, task.test_rows
+    if task.split is not None:
+        shares = [part for part in task.split if isinstance(part, float)]
+        return _rows_of_shares(shares, rows) if shares else _rows_between(task, rows, dates)
     if task.dataset in ("etth1", "synthetic") and rows == synthetic.ROWS:
         return ETTH1_ROWS
-    train, val, test = (int(share * rows) for share in SHARES)
-    return train, val, test
+    return _rows_of_shares(SHARES, rows)
+
+
+def _rows_of_shares(shares: Sequence[float], rows: int) -> tuple[int, int, int]:
+    # Exact: in floating point 29% of 100 rows are 28.
+    train, val, test = (int(Fraction(str(share)) * rows) for share in shares)
+    nothing_is_left = math.isclose(math.fsum(shares), 1.0)
+    return train, val, rows - train - val if nothing_is_left else test
+
+
+def _rows_between(task: TaskConfig, rows: int, dates: Dates | None) -> tuple[int, int, int]:
+    """Sizes of the parts when val, test and sealed (if it is there) begin at the first row from a date on."""
+    assert dates is not None, "a split by dates needs the time stamps"
+    assert task.split is not None
+    starts = []
+    for part, date in zip(SPLIT_NAMES[1:], task.split, strict=False):
+        start = np.datetime64(str(date), "s")
+        if not dates[0] < start <= dates[-1]:
+            raise ConfigError(
+                f"--split (task.split) {spelled_split(task.split)}: {part} would begin on {date}, but "
+                f"{task.dataset!r} goes from {_shown(dates[0])} to {_shown(dates[-1])}; choose dates inside"
+            )
+        starts.append(int(np.searchsorted(dates, start)))
+    val, test, sealed = (*starts, rows)[:3]
+    return val, test - val, sealed - test
+
+
+def _shown(date: np.datetime64) -> str:
+    return str(date).replace("T", " ")
 
 
 def check_look_back(split: Split, seq_len: int, pred_len: int) -> None:

@@ -145,7 +145,7 @@ def build_windows(
     splits: Sequence[SplitName] = ("train", "val", "test"),
 ) -> TaskWindows:
     """Scale, put on the device and cut. Raises ConfigError when the series is too short for the config."""
-    split = split_for(config.task, len(series))
+    split = split_for(config.task, len(series), series.dates)
     seq_len, pred_len = config.data.seq_len, config.task.pred_len
     check_look_back(split, seq_len, pred_len)
     scaler = Scaler.fit(series, split)

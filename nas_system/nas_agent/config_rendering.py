@@ -76,12 +76,15 @@ def _name(parameter: Parameter) -> str:
 
 
 def _training_rows(config: RunConfig) -> list[Row]:
-    known = parameters(config.model.family)
-    fields = {_name(p): p.description for p in known if p.path.startswith("training.")}
+    known = [p for p in parameters(config.model.family) if p.path.startswith("training.")]
+    fields = {_name(p): p.description for p in known}
+    inactive = {_name(p) for p in known if not is_active(config, p)}
     rows: list[Row] = []
     for kind in CLASS_KEYS:
         rows += _class_rows(config, kind, fields)
     for name in PLAIN_TRAINING:
+        if name in inactive:
+            continue
         rows.append(_row(name, getattr(config.training, name), fields.get(name, "")))
     return rows
 

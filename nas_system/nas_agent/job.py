@@ -5,6 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+HARD_LIMIT_FACTOR, HARD_LIMIT_EXTRA_S = 1.5, 60.0
+
+
+def hard_limit_s(soft_limit_s: float) -> float:
+    """Seconds after which a supervisor ends a training whose own limit is `soft_limit_s`, without a score."""
+    return HARD_LIMIT_FACTOR * soft_limit_s + HARD_LIMIT_EXTRA_S
+
 
 @dataclass(frozen=True)
 class Job:

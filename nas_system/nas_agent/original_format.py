@@ -101,6 +101,13 @@ CLASS_KEYS = (
                 {"factor": "plateau_factor", "patience": "plateau_patience"},
                 {"factor": 0.1, "patience": 10},
             ),
+            # Its highest rate is the optimizer's lr, its length the training's.
+            TorchClass(
+                "torch.optim.lr_scheduler.OneCycleLR",
+                "onecycle",
+                {"pct_start": "warmup_share"},
+                {"pct_start": 0.3},
+            ),
         ),
         no_class="none",
     ),

@@ -42,7 +42,7 @@ class Status(StrEnum):
     OK = "OK"
     """Ended well and has a score."""
     FAILED = "FAILED"
-    """Ended with an error of its own: a bad configuration, or a bug."""
+    """Ended with an error of its own: a bad configuration, one that failed its pre-flight, or a bug."""
     DIVERGED = "DIVERGED"
     """The loss became NaN or infinite."""
     TIMEOUT = "TIMEOUT"
@@ -91,6 +91,8 @@ class Outcome:
     """Every finite number in error.json, under its own name."""
 
 
+PREFLIGHT = "preflight:"
+"""How the kind of a training begins that was refused at its first batch: `preflight:memory`, ..."""
 STATUS_OF_EXIT_CODE = {
     2: Status.FAILED,
     3: Status.DIVERGED,
@@ -221,7 +223,9 @@ def _failure(run_dir: Path, known: Outcome, ended: dict[str, Any], error: dict[s
         return _killed(known, ended, message)
     if message is None:
         message = f"exit code {known.returncode}: {log_tail(run_dir, lines=1) or 'it printed nothing'}"
-    if kind == "config" or known.returncode == 2:
+    if isinstance(kind, str) and kind.startswith(PREFLIGHT):
+        message = f"{kind}: {message}"
+    elif kind == "config" or known.returncode == 2:
         message = f"config: {message}"
     return replace(known, status=status or Status.FAILED, cause=_sentence(message))
 

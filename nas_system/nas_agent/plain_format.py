@@ -1,4 +1,7 @@
-"""Configurations as YAML or JSON, under the names of `RunConfig`: only plain values, no tags, no aliases."""
+"""Configurations as YAML or JSON, under the names of `RunConfig`: only plain values, no tags, no aliases.
+
+A document with `model_type` is in the shape of sequence models (see `sequence_format`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import yaml
 
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.config_syntax import LARGEST_INTEGER, Document, refusal
+from nas_system.nas_agent.sequence_format import is_sequence_format, run_config_values
 from nas_system.space import FAMILIES, DataConfig, RunConfig, TaskConfig, TrainingConfig
 
 SECTIONS = {"data": DataConfig, "training": TrainingConfig, "task": TaskConfig}
@@ -62,6 +66,8 @@ def known_family(document: Document) -> str | None:
 def _in_known_names(document: Document) -> Document:
     if not isinstance(document.values, dict):
         raise ConfigError("a configuration is a mapping: model, data, training, task and seed")
+    if is_sequence_format(document.values):
+        document = run_config_values(document)
     document.refuse_unknown((), RunConfig.model_fields, HOMES)
     for section, group in SECTIONS.items():
         document.refuse_unknown((section,), group.model_fields, HOMES)

@@ -58,6 +58,11 @@ class RunPaths:
         return self.folder / "predictions.png"
 
     @property
+    def attention(self) -> Path:
+        """Which steps of the past the forecasts looked at, as a picture; of families with attention."""
+        return self.folder / "attention.png"
+
+    @property
     def best_model(self) -> Path:
         """Weights of the best validation epoch, and what a forecast elsewhere needs."""
         return self.folder / "best_model.pth"

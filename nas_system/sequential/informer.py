@@ -3,9 +3,8 @@
 Zhou et al. 2021, "Informer: Beyond Efficient Transformer for Long Sequence Time-Series
 Forecasting", arXiv:2012.07436.
 
-Around the paper's model (`InformerCore`) we put two things it lacks, both optional: normalisation
-of every window by its own statistics, and a linear map from the targets' past straight to the
-forecast. On ETTh1 they decide the score; width and depth do not.
+Around the paper's model (`InformerCore`) stands the frame of all families (`forecaster.py`), whose
+normalisation and linear path the paper lacks. On ETTh1 they decide the score; width and depth do not.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_system.errors import ConfigError
+from nas_system.sequential.forecaster import Forecaster
 from nas_system.sequential.informer_core import InformerCore, load_reference_state
-from nas_system.sequential.layers.normalization import InstanceNormalization
-from nas_system.sequential.layers.time_linear import TimeLinear
 from nas_system.space.families import InformerConfig
 from nas_system.space.shape import SeriesShape
 
@@ -49,13 +47,11 @@ def core_from_config(config: InformerConfig, shape: SeriesShape) -> InformerCore
     )
 
 
-class Informer(nn.Module):
+class Informer(Forecaster):
     """The Informer family. `core` replaces the encoder-decoder by another of the same interface."""
 
-    target_columns: Tensor
-
     def __init__(self, config: InformerConfig, shape: SeriesShape, core: nn.Module | None = None) -> None:
-        super().__init__()
+        super().__init__(config, shape)
         if config.label_len > shape.seq_len:
             raise ConfigError(
                 f"model.label_len={config.label_len} is longer than the look-back of {shape.seq_len} steps; "
@@ -63,18 +59,29 @@ class Informer(nn.Module):
             )
         self.label_len = config.label_len
         self.pred_len = shape.pred_len
-        self.normalization = InstanceNormalization(config.normalization, shape.n_inputs)
-        self.core = core_from_config(config, shape) if core is None else core
-        self.linear_path = TimeLinear(shape.seq_len, shape.pred_len) if config.linear_path else None
-        self.register_buffer("target_columns", torch.tensor(shape.target_columns), persistent=False)
+        self.core = core_from_config(config, self.inner) if core is None else core
 
-    def forward(self, x: Tensor, x_mark: Tensor, y_mark: Tensor) -> Tensor:
-        """`(B, seq_len, inputs)` and time marks of look-back and horizon -> `(B, pred_len, targets)`."""
-        x, statistics = self.normalization.normalise(x)
+    def forecast(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> Tensor:
+        return self.core(*self._core_inputs(x, x_mark, y_mark))
+
+    @torch.no_grad()
+    def attention_weights(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> dict[str, Tensor]:
+        """How much every step of the forecast takes of the encoder's output in the last decoder layer.
+
+        `(B, pred_len, keys)`, mean of the heads, rows sum to 1. Every distilling halves the keys: a key
+        is then a group of neighbouring steps. Empty if another implementation stands for the core.
+        """
+        if not isinstance(self.core, InformerCore):
+            return {}
+        inputs = self._core_inputs(*self.network_inputs(x, x_mark, y_mark))
+        return {"decoder to encoder": self.core.attention_weights(*inputs).float()}
+
+    def _core_inputs(
+        self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Values and marks for the encoder, then for the decoder."""
+        assert x_mark is not None and y_mark is not None
         known = x.shape[1] - self.label_len
         # The decoder starts from the last known steps; the steps to forecast are zeros.
         x_dec = F.pad(x[:, known:], (0, 0, 0, self.pred_len))
-        forecast = self.core(x, x_mark, x_dec, torch.cat([x_mark[:, known:], y_mark], dim=1))
-        if self.linear_path is not None:
-            forecast = forecast + self.linear_path(x.index_select(-1, self.target_columns))
-        return self.normalization.restore(forecast, statistics, self.target_columns)
+        return x, x_mark, x_dec, torch.cat([x_mark[:, known:], y_mark], dim=1)

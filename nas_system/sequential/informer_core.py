@@ -8,6 +8,7 @@ implementation; its checkpoints load with `load_reference_state`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Literal
 
 import torch.nn.functional as F
@@ -114,9 +115,13 @@ class DecoderLayer(FeedForward):
         self.norm3 = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor, memory: Tensor, key_sample: Tensor | None, n_last: int) -> Tensor:
-        x = self.norm1(x[:, -n_last:] + self.dropout(self.self_attention(x, x, key_sample, n_last)))
+        x = self.before_cross(x, key_sample, n_last)
         x = self.norm2(x + self.dropout(self.cross_attention(x, memory)))
         return self.norm3(x + self.feed_forward(x))
+
+    def before_cross(self, x: Tensor, key_sample: Tensor | None, n_last: int) -> Tensor:
+        """The last `n_last` steps as they go into the attention over the encoder's output."""
+        return self.norm1(x[:, -n_last:] + self.dropout(self.self_attention(x, x, key_sample, n_last)))
 
 
 class Decoder(nn.Module):
@@ -132,10 +137,21 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor, memory: Tensor, samples: Iterator[Tensor | None], n_last: int) -> Tensor:
-        for i, layer in enumerate(self.layers):
-            is_last = i == len(self.layers) - 1
-            x = layer(x, memory, next(samples), n_last if is_last else x.shape[1])
-        return self.norm(x)
+        x = self._before_last(x, memory, samples)
+        return self.norm(self.layers[-1](x, memory, next(samples), n_last))
+
+    def attention_weights(
+        self, x: Tensor, memory: Tensor, samples: Iterator[Tensor | None], n_last: int
+    ) -> Tensor:
+        """What the last layer takes of the encoder's output, mean of its heads: `(B, n_last, keys)`."""
+        x = self._before_last(x, memory, samples)
+        last: DecoderLayer = self.layers[-1]  # pyright: ignore[reportAssignmentType]
+        return last.cross_attention.weights(last.before_cross(x, next(samples), n_last), memory)
+
+    def _before_last(self, x: Tensor, memory: Tensor, samples: Iterator[Tensor | None]) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x, memory, next(samples), x.shape[1])
+        return x
 
 
 class InformerCore(nn.Module):
@@ -220,9 +236,28 @@ class InformerCore(nn.Module):
         if key_samples is not None and len(key_samples) != n_attentions:
             raise ValueError(f"{len(key_samples)} key samples for {n_attentions} self-attentions; one each")
         samples = iter(key_samples or [None] * n_attentions)
-        memory = self.encoder(self.enc_embedding(x_enc, x_mark_enc), samples)
-        steps = self.dec_embedding(x_dec, x_mark_dec)
+        memory, steps = self._encoded(x_enc, x_mark_enc, x_dec, x_mark_dec, samples)
         return self.projection(self.decoder(steps, memory, samples, self.pred_len))
+
+    def attention_weights(
+        self, x_enc: Tensor, x_mark_enc: Tensor, x_dec: Tensor, x_mark_dec: Tensor
+    ) -> Tensor:
+        """What the last decoder layer takes of the encoder's output, `(B, pred_len, keys)`; rows sum to 1."""
+        samples: Iterator[Tensor | None] = repeat(None)
+        memory, steps = self._encoded(x_enc, x_mark_enc, x_dec, x_mark_dec, samples)
+        return self.decoder.attention_weights(steps, memory, samples, self.pred_len)
+
+    def _encoded(
+        self,
+        x_enc: Tensor,
+        x_mark_enc: Tensor,
+        x_dec: Tensor,
+        x_mark_dec: Tensor,
+        samples: Iterator[Tensor | None],
+    ) -> tuple[Tensor, Tensor]:
+        """The encoder's output and the decoder's embedded input."""
+        memory = self.encoder(self.enc_embedding(x_enc, x_mark_enc), samples)
+        return memory, self.dec_embedding(x_dec, x_mark_dec)
 
 
 def _encoder_lengths(seq_len: int, e_layers: int, distil: bool) -> list[int]:

@@ -1,7 +1,7 @@
 """The one definition of the search space, torch-free: validator, samplers, prompt and documents read it."""
 
-from nas_system.space.changes import Change, apply_changes, changes_between, family_default
-from nas_system.space.families import FAMILIES, InformerConfig, LinearConfig
+from nas_system.space.changes import Change, apply_changes, changes_between, family_default, starting_point
+from nas_system.space.families import FAMILIES, FamilyConfig
 from nas_system.space.fields import Parameter
 from nas_system.space.run_config import (
     DataConfig,
@@ -10,6 +10,7 @@ from nas_system.space.run_config import (
     TrainingConfig,
     active_values,
     canonical_key,
+    inactive_because,
     is_active,
     parameters,
     value_at,
@@ -21,8 +22,7 @@ __all__ = [
     "FAMILIES",
     "Change",
     "DataConfig",
-    "InformerConfig",
-    "LinearConfig",
+    "FamilyConfig",
     "ModelConfig",
     "Parameter",
     "RunConfig",
@@ -34,7 +34,9 @@ __all__ = [
     "canonical_key",
     "changes_between",
     "family_default",
+    "inactive_because",
     "is_active",
     "parameters",
+    "starting_point",
     "value_at",
 ]

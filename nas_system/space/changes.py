@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any
 
 import yaml
@@ -13,7 +14,7 @@ from pydantic import ConfigDict, ValidationError
 from nas_system.errors import ProposalError
 from nas_system.space.families import FAMILIES
 from nas_system.space.fields import ConfigModel
-from nas_system.space.run_config import RunConfig, active_values, is_active, parameters
+from nas_system.space.run_config import RunConfig, active_values, inactive_because, parameters, value_at
 
 
 class Change(ConfigModel):
@@ -32,19 +33,29 @@ def family_default(family: str) -> RunConfig:
     return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
-def apply_changes(parent: RunConfig, changes: list[Change]) -> RunConfig:
+def starting_point(parent: RunConfig, family: str) -> RunConfig:
+    """What changes go on top of: `parent`, or another family's default with the parent's task and seed."""
+    if family == parent.model.family:
+        return parent
+    # Not validated: a change may be what makes the default fit the task.
+    return family_default(family).model_copy(update={"task": parent.task, "seed": parent.seed})
+
+
+def apply_changes(
+    parent: RunConfig, changes: Sequence[Change], *, max_seq_len: int | None = None
+) -> RunConfig:
     """`parent` with the changes applied; task and seed stay.
 
     Changing `model.family` starts from that family's default configuration; the other changes
-    go on top of it. Raises ProposalError naming every problem.
+    go on top of it. `max_seq_len` is the longest look-back that leaves a training window.
+    Raises ProposalError naming every problem.
     """
     problems = _duplicates(changes)
     family = next((c.value for c in changes if c.parameter == "model.family"), parent.model.family)
     if not isinstance(family, str) or family not in FAMILIES:
         raise ProposalError(f"model.family={family!r} is not a family; choose from: {', '.join(FAMILIES)}")
-    start = parent if family == parent.model.family else family_default(family)
-    plain = start.model_dump() | {"task": parent.task.model_dump(), "seed": parent.seed}
     known = {parameter.path: parameter for parameter in parameters(family)}
+    plain = starting_point(parent, family).model_dump()
     for change in changes:
         if change.parameter == "model.family":
             continue
@@ -59,7 +70,9 @@ def apply_changes(parent: RunConfig, changes: list[Change]) -> RunConfig:
         config = RunConfig.model_validate(plain)
     except ValidationError as error:
         raise ProposalError(explain(error, known={p: known[p].domain for p in known})) from None
-    _refuse_inactive(config, changes)
+    problems = _without_effect(config, changes) + _too_long(config, changes, max_seq_len)
+    if problems:
+        raise ProposalError("; ".join(problems))
     return config
 
 
@@ -72,7 +85,7 @@ def changes_between(parent: RunConfig, config: RunConfig) -> list[Change]:
     start = parent
     if config.model.family != parent.model.family:
         changes.append(Change(parameter="model.family", value=config.model.family))
-        start = family_default(config.model.family)
+        start = starting_point(parent, config.model.family)
     before, after = active_values(start), active_values(config)
     changes += [
         Change(parameter=path, value=value)
@@ -105,7 +118,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _duplicates(changes: list[Change]) -> list[str]:
+def _duplicates(changes: Sequence[Change]) -> list[str]:
     names = [change.parameter for change in changes]
     return [f"{_short(name)} is changed twice" for name in dict.fromkeys(names) if names.count(name) > 1]
 
@@ -118,13 +131,24 @@ def _unknown(path: str, family: str, known: list[str]) -> str:
     return f"{_short(path)} is not a parameter of the family {family}{hint}"
 
 
-def _refuse_inactive(config: RunConfig, changes: list[Change]) -> None:
+def _without_effect(config: RunConfig, changes: Sequence[Change]) -> list[str]:
+    """Changes that change nothing would make a repetition look like a new run."""
     by_path = {parameter.path: parameter for parameter in parameters(config.model.family)}
-    for change in changes:
-        parameter = by_path.get(change.parameter)
-        if parameter is not None and not is_active(config, parameter) and parameter.when is not None:
-            group = change.parameter.split(".", 1)[0]
-            values = " or ".join(repr(value) for value in parameter.when.values)
-            raise ProposalError(
-                f"{change.parameter} has no effect here: it needs {group}.{parameter.when.field} = {values}"
-            )
+    value = partial(value_at, config)
+    return [
+        f"{change.parameter} has no effect here: {reason}"
+        for change in changes
+        if change.parameter in by_path
+        and (reason := inactive_because(by_path[change.parameter], config.task, value))
+    ]
+
+
+def _too_long(config: RunConfig, changes: Sequence[Change], max_seq_len: int | None) -> list[str]:
+    if max_seq_len is None or config.data.seq_len <= max_seq_len:
+        return []
+    changed = any(change.parameter == "data.seq_len" for change in changes)
+    where = "" if changed else " (where these changes start)"
+    return [
+        f"data.seq_len={config.data.seq_len}{where} is longer than this series allows: {max_seq_len} at most "
+        f"with task.pred_len={config.task.pred_len}; set data.seq_len"
+    ]

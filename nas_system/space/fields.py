@@ -12,8 +12,8 @@ declaration through `parameters_of`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -29,6 +29,10 @@ class ConfigModel(BaseModel):
     )
 
 
+Where = Literal["several targets", "covariates"]
+"""Kinds of task outside of which a field has no effect: more than one target; other columns as inputs."""
+
+
 @dataclass(frozen=True)
 class When:
     """A field exists only while another field of the same group has one of these values."""
@@ -36,8 +40,32 @@ class When:
     field: str
     values: tuple[Any, ...]
 
-    def holds(self, group: BaseModel) -> bool:
-        return getattr(group, self.field) in self.values
+    def holds(self, value: Any) -> bool:
+        """Whether `value` of the other field lets this one exist."""
+        return value in self.values
+
+    @property
+    def words(self) -> str:
+        """`optimizer = "sgd"`."""
+        return f"{self.field} = {in_words(self.values)}"
+
+
+@dataclass(frozen=True)
+class Unless(When):
+    """A field exists while another field of the same group has none of these values."""
+
+    def holds(self, value: Any) -> bool:
+        return value not in self.values
+
+    @property
+    def words(self) -> str:
+        """`augmentation != "none"`."""
+        return f"{self.field} != {in_words(self.values)}"
+
+
+def in_words(values: Iterable[Any]) -> str:
+    """Values as JSON, which is how proposals spell them: `"adam" or "sgd"`."""
+    return " or ".join(json.dumps(value) for value in values)
 
 
 @dataclass(frozen=True)
@@ -54,6 +82,7 @@ class Range(annotated_types.GroupedMetadata):
     multiple_of: int | None = None
     grid: tuple[float, ...] | None = None
     when: When | None = None
+    where: Where | None = None
     sampled: bool = True
 
     def __iter__(self) -> Iterator[annotated_types.BaseMetadata]:
@@ -68,6 +97,7 @@ class Choice:
     """Marks a `Literal` or `bool` field as part of the search space."""
 
     when: When | None = None
+    where: Where | None = None
     sampled: bool = True
 
 
@@ -85,19 +115,41 @@ class Parameter:
     log: bool = False
     multiple_of: int | None = None
     when: When | None = None
+    where: Where | None = None
     sampled: bool = True
+
+    @property
+    def group(self) -> str:
+        """The part of the configuration it stands in: `model`, `data` or `training`."""
+        return self.path.split(".", 1)[0]
 
     @property
     def domain(self) -> str:
         """The allowed values in words, for people, prompts and error messages."""
         if self.kind == "choice":
-            return " or ".join(json.dumps(choice) for choice in self.choices or ())
+            return in_words(self.choices or ())
         text = f"{self.low:g} .. {self.high:g}"
         if self.multiple_of:
             text += f", multiple of {self.multiple_of}"
         if self.choices:
             text += ", usual: " + ", ".join(f"{choice:g}" for choice in self.choices)
         return text + (", log scale" if self.log else "")
+
+    @property
+    def condition(self) -> str:
+        """When the field has an effect, in words; empty if it always has one."""
+        parts = [] if self.when is None else [f"while {self.when.words}"]
+        if self.where == "several targets":
+            parts.append("if several columns are forecast")
+        if self.where == "covariates":
+            parts.append("if the model reads other columns than the targets")
+        return " and ".join(parts)
+
+    def at_most(self, high: int) -> Parameter:
+        """This number with a lower upper bound; its grid keeps what fits, at least the bound itself."""
+        assert self.low is not None and self.high is not None and self.choices is not None
+        bound = min(high, int(self.high))
+        return replace(self, high=bound, choices=tuple(c for c in self.choices if c <= bound) or (bound,))
 
 
 @cache
@@ -116,8 +168,9 @@ def parameters_of(group: type[BaseModel], prefix: str) -> tuple[Parameter, ...]:
         shared: dict[str, Any] = {
             "path": f"{prefix}.{name}",
             "default": field.default,
-            "description": field.description or "",
+            "description": " ".join((field.description or "").split()),
             "when": mark.when,
+            "where": mark.where,
             "sampled": mark.sampled,
         }
         if isinstance(mark, Choice):

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
-from pydantic import BaseModel, Discriminator, Field, model_validator
+from pydantic import Discriminator, Field, field_validator, model_validator
 
-from nas_system.space.families import FAMILIES, InformerConfig, LinearConfig
-from nas_system.space.fields import Choice, ConfigModel, Parameter, Range, When, parameters_of
+from nas_system.space.families import FAMILIES, FamilyConfig, InformerConfig
+from nas_system.space.fields import (
+    Choice,
+    ConfigModel,
+    Parameter,
+    Range,
+    Unless,
+    When,
+    in_words,
+    parameters_of,
+)
 from nas_system.space.task import TaskConfig
 
-ModelConfig = InformerConfig | LinearConfig
+if TYPE_CHECKING:
+    ModelConfig = FamilyConfig
+else:
+    # From the registry: a family is named in one place.
+    ModelConfig = Union[tuple(FAMILIES.values())]  # noqa: UP007
 
 
 class DataConfig(ConfigModel):
     """Which part of the past a model sees."""
 
-    features: Annotated[Literal["S", "MS"], Choice()] = "MS"
+    features: Annotated[Literal["S", "MS"], Choice(where="covariates")] = "MS"
     """Inputs: the targets alone (S) or all columns (MS)."""
 
     seq_len: Annotated[int, Range(4, 2048, grid=(48, 96, 168, 336, 512))] = 96
@@ -26,6 +41,16 @@ class DataConfig(ConfigModel):
 
     batch_size: Annotated[int, Range(1, 4096, grid=(16, 32, 64, 128))] = 32
     """Windows per optimizer step."""
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _point_to_the_targets(cls, value: Any) -> Any:
+        if value == "M":
+            raise ValueError(
+                "data.features='M' is a matter of the task: to forecast every column set task.targets to "
+                "['all'] (--target all) and leave features out; beside it features is 'S' or 'MS'"
+            )
+        return value
 
 
 class TrainingConfig(ConfigModel):
@@ -48,8 +73,8 @@ class TrainingConfig(ConfigModel):
     loss: Annotated[Literal["mse", "mae", "huber"], Choice()] = "mse"
     """Training loss; the score is the mean squared error whatever is chosen here."""
 
-    scheduler: Annotated[Literal["none", "cosine", "step", "plateau"], Choice()] = "cosine"
-    """Learning-rate schedule, advanced once an epoch."""
+    scheduler: Annotated[Literal["none", "cosine", "step", "plateau", "onecycle"], Choice()] = "cosine"
+    """Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate)."""
 
     t_max: Annotated[int | None, Range(1, 1000, when=When("scheduler", ("cosine",)), sampled=False)] = None
     """Cosine: epochs until the lowest rate; None takes max_epochs."""
@@ -72,6 +97,24 @@ class TrainingConfig(ConfigModel):
 
     plateau_patience: Annotated[int, Range(0, 100, grid=(1, 2), when=When("scheduler", ("plateau",)))] = 1
     """Plateau: epochs without improvement before a reduction."""
+
+    warmup_share: Annotated[
+        float, Range(0.01, 0.9, grid=(0.1, 0.3), when=When("scheduler", ("onecycle",)))
+    ] = 0.3
+    """One-cycle: share of all steps in which the rate rises."""
+
+    augmentation: Annotated[
+        Literal[
+            "none", "jitter", "scaling", "magnitude_warp", "time_warp", "window_slice", "channel_dropout"
+        ],
+        Choice(),
+    ] = "none"
+    """How training windows are varied; validation and test windows never are."""
+
+    augmentation_strength: Annotated[
+        float, Range(0.001, 1.0, grid=(0.03, 0.1, 0.3), when=Unless("augmentation", ("none",)))
+    ] = 0.1
+    """Size of the variation: deviation of noise or factors, share of the window cut, share of channels."""
 
     max_epochs: Annotated[int, Range(1, 1000, grid=(5, 10, 20), sampled=False)] = 10
     """Most epochs a training may take."""
@@ -103,15 +146,19 @@ class RunConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        label_len = getattr(self.model, "label_len", 0)
-        if label_len > self.data.seq_len:
-            raise ValueError(
-                f"model.label_len={label_len} is longer than data.seq_len={self.data.seq_len}; "
-                "shorten label_len or lengthen seq_len"
-            )
+        self.model.check_window(self.data.seq_len, self.task.pred_len)
         if self.task.name not in self.model.tasks:
             raise ValueError(f"family {self.model.family!r} does not serve the task {self.task.name!r}")
         return self
+
+    @property
+    def reads_covariates(self) -> bool:
+        """Whether the model can read other columns than the targets."""
+        return _no_covariates(self.task, partial(value_at, self)) is None
+
+
+ValueOf = Callable[[str], Any]
+"""path -> value"""
 
 
 def parameters(family: str) -> tuple[Parameter, ...]:
@@ -123,24 +170,45 @@ def parameters(family: str) -> tuple[Parameter, ...]:
     )
 
 
-def group_and_name(config: RunConfig, path: str) -> tuple[BaseModel, str]:
-    """The part of `config` that holds `path` and the field's name: `model.d_model` -> (model, "d_model")."""
-    group, name = path.split(".", 1)
-    return getattr(config, group), name
-
-
 def value_at(config: RunConfig, path: str) -> Any:
     """The value of `path`, for example `training.lr`."""
-    group, name = group_and_name(config, path)
-    return getattr(group, name)
+    group, name = path.split(".", 1)
+    return getattr(getattr(config, group), name)
+
+
+def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> str | None:
+    """Why the parameter has no effect beside the values of the others; None if it has one.
+
+    The one place that decides this. `value` gives what stands under `model.family` and under the
+    paths of the family's parameters; a sampler gives what it has drawn so far.
+    """
+    if parameter.where == "several targets" and not task.has_several_targets:
+        return "only one column is forecast"
+    if parameter.where == "covariates" and (reason := _no_covariates(task, value)):
+        return reason
+    if parameter.when is not None:
+        found = value(f"{parameter.group}.{parameter.when.field}")
+        if not parameter.when.holds(found):
+            return f"it needs {parameter.group}.{parameter.when.words} (it is {in_words([found])})"
+    return None
+
+
+def _no_covariates(task: TaskConfig, value: ValueOf) -> str | None:
+    """Why the model reads no other columns than the targets; None if it can."""
+    if task.forecasts_all:
+        return "every column is forecast, so no other is left to read"
+    family = FAMILIES[value("model.family")]
+    if not family.reads_covariates:
+        return f"the family {value('model.family')} reads the targets alone"
+    one_by_one = "channel_independence" in family.model_fields and value("model.channel_independence")
+    if one_by_one and task.has_several_targets:
+        return "with model.channel_independence = true every target is forecast from its own past alone"
+    return None
 
 
 def is_active(config: RunConfig, parameter: Parameter) -> bool:
     """Whether the parameter has any effect in this config."""
-    if parameter.path == "data.features" and not config.model.reads_covariates:
-        return False
-    group, _ = group_and_name(config, parameter.path)
-    return parameter.when is None or parameter.when.holds(group)
+    return inactive_because(parameter, config.task, partial(value_at, config)) is None
 
 
 def active_values(config: RunConfig) -> dict[str, Any]:

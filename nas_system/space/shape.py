@@ -13,10 +13,14 @@ class SeriesShape:
     pred_len: int
     n_inputs: int
     target_columns: tuple[int, ...]
-    """Where the targets stand among the inputs, in the order of the output's channels."""
+    """Where the targets stand among the inputs, in the order of the output's channels; empty when
+    what is forecast is no input, as with class labels."""
     n_marks: int = 4
     """Time features per step; 0 when the family reads none."""
+    n_outputs: int | None = None
+    """Channels of the output when `target_columns` is empty."""
 
     @property
     def n_targets(self) -> int:
-        return len(self.target_columns)
+        """Channels of the output."""
+        return len(self.target_columns) or self.n_outputs or 0

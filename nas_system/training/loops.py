@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
 from nas_system.training.cuda_graph import CapturedStep, Step
+from nas_system.training.eager import step_eagerly
 from nas_system.training.objectives import Objective
 from nas_system.training.precision import Precision
 from nas_system.training.tally import Tally
@@ -150,6 +151,44 @@ def trial_step(
         objective.loss(output, unpacked.target, unpacked.weight).backward()
 
     return step
+
+
+class Trial:
+    """A training step in parts, on copies of model and optimizer: to be measured, without consequence.
+
+    Draws from the global random state, as every step does. The gradient of fp16 is not scaled here.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        precision: Precision,
+        grad_clip: float = 0.0,
+    ) -> None:
+        # In one call: the copied optimizer then holds the copied parameters.
+        self.model, copied = copy.deepcopy((model, optimizer))
+        self.optimizer = step_eagerly(copied)
+        self.objective = objective
+        self.precision = Precision(precision.name, precision.device)
+        self.precision.scaler = None
+        self.grad_clip = grad_clip
+
+    def forward(self, batch: Batch) -> Any:
+        """The model's output, in the mode (train, eval) that the copy is in."""
+        return _forward(self.model, batch.args, self.precision)
+
+    def add_gradient(self, output: Any, batch: Batch) -> Tensor:
+        """Adds to the copy's gradient; returns the loss, detached."""
+        loss = self.objective.loss(output, batch.target, batch.weight)
+        loss.backward()
+        return loss.detach()
+
+    def update(self) -> None:
+        """An optimizer step of the copy."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        _update(self.optimizer, parameters, self.grad_clip, self.precision)
 
 
 def whole_step(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from torch.optim import Optimizer, lr_scheduler
 
+from nas_system.errors import ConfigError
 from nas_system.space import TrainingConfig
 
 Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
@@ -14,8 +15,28 @@ Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 SCHEDULERS = ("none", "cosine_warmup", "cosine", "step", "plateau", "onecycle")
 
 
-def build_scheduler(optimizer: Optimizer, config: TrainingConfig) -> Scheduler | None:
-    """The schedule of a training configuration; None for a constant rate."""
+SHORTEST_CYCLE = 3
+"""Optimizer steps: one at the start, one at the highest rate, one at the end."""
+
+
+def build_scheduler(
+    optimizer: Optimizer, config: TrainingConfig, *, steps_per_epoch: int | None = None
+) -> Scheduler | None:
+    """The schedule of a training configuration; None for a constant rate.
+
+    onecycle spans `max_epochs * steps_per_epoch` optimizer steps (see `optimizer_steps`) and advances
+    with every one of them. Raises ConfigError when those are too few for a cycle.
+    """
+    if config.scheduler == "onecycle":
+        if steps_per_epoch is None:
+            raise ValueError("onecycle advances with every step: pass steps_per_epoch")
+        return _one_cycle(
+            optimizer,
+            config.max_epochs * steps_per_epoch,
+            config.warmup_share,
+            # SGD's momentum is a parameter of its own: a cycle would overwrite what was asked for.
+            cycle_momentum=config.optimizer != "sgd",
+        )
     if config.scheduler == "cosine":
         t_max = config.t_max or config.max_epochs
         return lr_scheduler.CosineAnnealingLR(optimizer, T_max=t_max, eta_min=config.min_lr)
@@ -40,13 +61,14 @@ def get_scheduler(
     mode: str = "min",
     patience: int = 10,
     steps_per_epoch: int | None = None,
+    warmup_share: float = 0.3,
 ) -> Scheduler | None:
     """none, cosine_warmup, cosine, step, plateau or onecycle; the optimizer's rate is the highest.
 
     `warmup_epochs` is for cosine_warmup (None: a tenth of the epochs), `min_lr` for the cosines and
     plateau, `gamma` for step and plateau, `step_size` for step, `mode` and `patience` for plateau.
-    onecycle (Smith and Topin 2018, arXiv:1708.07120) changes the rate with every optimizer step and
-    needs `steps_per_epoch`.
+    onecycle (Smith and Topin 2018, arXiv:1708.07120) changes the rate with every optimizer step, rises
+    for `warmup_share` of them and needs `steps_per_epoch`.
     Raises ValueError for what is unknown or does not fit together.
     """
     if scheduler_type not in SCHEDULERS:
@@ -77,14 +99,37 @@ def get_scheduler(
     if scheduler_type == "onecycle":
         if steps_per_epoch is None:
             raise ValueError("onecycle advances with every step: pass steps_per_epoch=len(train_loader)")
-        rates = [group["lr"] for group in optimizer.param_groups]
-        return lr_scheduler.OneCycleLR(optimizer, max_lr=rates, total_steps=total_epochs * steps_per_epoch)
+        return _one_cycle(optimizer, total_epochs * steps_per_epoch, warmup_share)
     return None
 
 
 def advances_per_step(scheduler: Scheduler | None) -> bool:
     """Whether torch means this schedule to advance with every step, not with every epoch."""
     return isinstance(scheduler, lr_scheduler.OneCycleLR | lr_scheduler.CyclicLR)
+
+
+def optimizer_steps(batches: int, accumulation_steps: int = 1) -> int:
+    """Optimizer steps in an epoch of so many batches; the last one takes what is left."""
+    return -(-batches // accumulation_steps)
+
+
+def _one_cycle(
+    optimizer: Optimizer, total_steps: int, warmup_share: float, *, cycle_momentum: bool = True
+) -> Scheduler:
+    """Up to the optimizer's own rate and down to nearly nothing, momentum (or beta 1) the other way."""
+    if total_steps < SHORTEST_CYCLE:
+        raise ConfigError(
+            f"a one-cycle schedule over {total_steps} optimizer steps has no room to rise and fall; train "
+            "more epochs or smaller batches, or choose another scheduler"
+        )
+    return lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total_steps,
+        # A rise of a single step has no length, by which torch would divide.
+        pct_start=max(warmup_share, 2 / total_steps),
+        cycle_momentum=cycle_momentum,
+    )
 
 
 def _warmup_then_cosine(warmup: int, total: int, lowest: float) -> Callable[[int], float]:

@@ -1,11 +1,20 @@
-"""Pictures of what a search wrote down: learning curves, forecasts, the progress of the search.
+"""Pictures of what a search wrote down: learning curves, forecasts, attention, the search.
 
 matplotlib takes longer to import than an epoch of a small model, so it is imported by the first
 picture that is drawn, not by this package.
 """
 
+from nas_system.visualization.attention import AttentionMap, attention_picture
 from nas_system.visualization.forecasts import forecast_examples
+from nas_system.visualization.future import future_forecast
 from nas_system.visualization.learning_curves import learning_curve
 from nas_system.visualization.search import search_progress
 
-__all__ = ["forecast_examples", "learning_curve", "search_progress"]
+__all__ = [
+    "AttentionMap",
+    "attention_picture",
+    "forecast_examples",
+    "future_forecast",
+    "learning_curve",
+    "search_progress",
+]

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nas_system.data.csv_file import parse_csv
@@ -82,6 +83,20 @@ def test_the_step_is_found(stamps: list[str], freq: str) -> None:
         (csv_of("2020-01-01,1", "2020-01-02,2", "2020-01-03,3", "2020-01-04,3"), r"a header .* is missing"),
         (csv_of("date,a", "2020-01-01,1", "2.1.2020,2", "2020-01-03,3"), r"line 3, column 'date': '2.1"),
         (csv_of("date,a", "0,1", "1,2", "2,3"), r"line 2, column 'date': '0' is not a time stamp"),
+        (
+            csv_of("n,date", "0,2020-01-01", "1,2020-01-02", "2,2020-01-03"),
+            r"line 2, column 'n': '0' is not a time stamp, but column 'date' holds them; make that the first",
+        ),
+        (
+            csv_of("t,a", "2020-01-01 00:00:00.0,1", "2020-01-01 00:00:01.0,2", "2020-01-01 00:00:01.5,3"),
+            r"line 4, column 't': '2020-01-01 00:00:01.5' has a fraction of a second; steps are whole",
+        ),
+        (
+            csv_of("t,a", "2020-01-01T00:00Z,1", "2020-01-01T01:00,2", "2020-01-01T02:00Z,3"),
+            r"line 3, column 't': some time stamps have an offset from UTC and some have none; write all",
+        ),
+        (csv_of("t,a", "2020-01-01T00:00Z,1", "2020-01-01T01:00 CET,2", "2020-01-01,3"), r"line 3.*not a"),
+        (csv_of("t,a", "2020-01-01T00:00Z,1", "2020-02-31T01:00Z,2", "2020-01-01T02:00Z,3"), r"line 3.*no"),
         (csv_of("date,a", "2020-01-01,1", "2020-01-02,2", "2020-02-30,3"), r"line 4.*no such time"),
         (csv_of("date,a", "2020-01-01,1", "2020-01-01,2", "2020-01-02,3"), r"line 3.*repeats the one before"),
         (csv_of("date,a", "2020-01-02,1", "2020-01-03,2", "2020-01-01,3"), r"line 4.*is earlier.*; sort"),
@@ -108,6 +123,95 @@ def test_an_extra_row_is_blamed_not_the_rows_before_it() -> None:
     stamps = ["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-03 12:00", "2020-01-04", "2020-01-05"]
     with pytest.raises(ConfigError, match=r"line 5.*comes 12h .* elsewhere it is D"):
         parse_csv(csv_of("date,a", *(f"{stamp},1" for stamp in stamps)), "own.csv")
+
+
+def monthly(*stamps: str) -> bytes:
+    return csv_of("month,a", *(f"{stamp},1" for stamp in stamps))
+
+
+def test_a_missing_month_is_counted_in_months() -> None:
+    with pytest.raises(
+        ConfigError, match=r"line 4.*2020-04-01.* comes 2MS after the one before, elsewhere it is MS"
+    ):
+        parse_csv(monthly("2020-01", "2020-02", "2020-04", "2020-05", "2020-06"), "own.csv")
+
+
+def test_a_day_out_of_place_among_months_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"line 4.*2020-03-02.* is not at the place in its month where 2020-01-01"
+    ):
+        parse_csv(monthly("2020-01-01", "2020-02-01", "2020-03-02", "2020-04-01"), "own.csv")
+
+
+def test_steps_of_four_weeks_are_no_months() -> None:
+    assert parse_csv(monthly("2020-01-01", "2020-01-29", "2020-02-26", "2020-03-25"), "own.csv").freq == "4W"
+
+
+@pytest.mark.parametrize(("said", "line"), [(None, 6), ("h", 6), ("30min", 3)])
+def test_the_step_that_is_said_decides_which_row_is_wrong(said: str | None, line: int) -> None:
+    hours = ("00:00", "01:00", "02:00", "03:00", "03:30")
+    content = csv_of("date,a", *(f"2020-01-01 {hour},1" for hour in hours))
+    expected = "elsewhere it is h" if said is None else rf"but --freq \(task.freq\) says {said}"
+    with pytest.raises(ConfigError, match=rf"own.csv, line {line}, column 'date': .* comes .*, {expected}"):
+        parse_csv(content, "own.csv", freq=said)
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        ["2020-03-29T00:00:00Z", "2020-03-29T01:00:00Z", "2020-03-29T02:00:00Z"],
+        ["2020-03-29 00:00:00+00:00", "2020-03-29 01:00:00+00:00", "2020-03-29 02:00:00+00:00"],
+        ["2020-03-29 01:00:00+01:00", "2020-03-29 03:00:00+02:00", "2020-03-29 04:00:00+02:00"],
+        ["2020-03-28 20:30:00-0330", "2020-03-28 21:30:00-0330", "2020-03-28 22:30:00-0330"],
+        ["2020-03-29 00:00:00.000", "2020-03-29 01:00:00.000", "2020-03-29 02:00:00"],
+        ["2020-03-29T00:00:00.000000Z", "2020-03-29T01:00Z", "2020-03-29 02:00:00.0Z"],
+    ],
+    ids=["zulu", "utc", "berlin-summer-time", "newfoundland", "milliseconds", "mixed"],
+)
+def test_offsets_and_empty_fractions_are_read_as_pandas_reads_them(stamps: list[str]) -> None:
+    series = parse_csv(csv_of("date,a", *(f"{stamp},1" for stamp in stamps)), "own.csv")
+    expected = pd.to_datetime(pd.Series(stamps), utc=True, format="ISO8601").dt.tz_localize(None)
+    assert series.dates.tolist() == expected.to_numpy().astype("datetime64[s]").tolist()
+    assert series.freq == "h"
+
+
+# ------------------------------------------------------------------------------------ missing values
+
+GAPS = hourly("1,2", "NA,4", ",nan", "7,8", "9,?", header="date,a,b")
+
+
+def test_missing_values_take_the_last_known_one_as_with_pandas() -> None:
+    series = parse_csv(GAPS, "own.csv", missing="ffill")
+    table = pd.read_csv(io.BytesIO(GAPS), index_col=0, na_values=["?"]).ffill()
+    assert series.values.tolist() == table.to_numpy().tolist() == [[1, 2], [1, 4], [1, 4], [7, 8], [9, 8]]
+    assert series.filled == {"a": 2, "b": 2}
+
+
+def test_what_was_filled_does_not_depend_on_what_comes_later() -> None:
+    cut = parse_csv(b"\n".join(GAPS.split(b"\n")[:5]), "own.csv", missing="ffill")
+    assert cut.values.tolist() == parse_csv(GAPS, "own.csv", missing="ffill").values[:4].tolist()
+
+
+def test_a_complete_file_has_nothing_filled() -> None:
+    assert parse_csv(hourly("1,2", "3,4", "5,6"), "own.csv", missing="ffill").filled == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            hourly(",2", "3,4", "5,6"),
+            r"own.csv, line 2, column 'a': the first row has no value.*nothing before.*begin the file at",
+        ),
+        (hourly("1,", "3,", "5,6"), r"line 2, column 'b': the first 2 rows have no value.*at line 4, or"),
+        (hourly("1,", "3,NA", "5,-"), r"line 2, column 'b': there is no value in the whole column; remove"),
+        (hourly("1,2", ",4", "5,high"), r"line 4, column 'b': 'high' is not a finite number"),
+        (hourly("1,2", ",4", "5,inf"), r"line 4, column 'b': 'inf' is not a finite number"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_carried_forward_is_refused(content: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_csv(content, "own.csv", missing="ffill")
 
 
 def test_the_real_file_is_read_as_python_reads_it_cell_by_cell(ett_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from nas_system.data.splits import SPLIT_NAMES, Split, SplitName, check_look_back, split_for
@@ -78,3 +79,101 @@ def test_a_look_back_without_a_training_window_is_refused_and_the_longest_is_nam
     check_look_back(split, seq_len=576, pred_len=24)
     with pytest.raises(ConfigError, match="seq_len can be 576 at most"):
         check_look_back(split, seq_len=577, pred_len=24)
+
+
+# ---------------------------------------------------------------------------- shares and dates
+
+HOURS = (np.datetime64("2020-01-01T00", "s") + np.arange(1000) * np.timedelta64(3600, "s")).astype(
+    "datetime64[s]"
+)
+"""Until 2020-02-11 15:00."""
+
+
+def sizes(task: TaskConfig, rows: int = 1000) -> list[int]:
+    split = split_for(task, rows, HOURS[:rows])
+    return [len(split.target_rows(part)) for part in SPLIT_NAMES]
+
+
+@pytest.mark.parametrize(
+    ("shares", "rows", "expected"),
+    [
+        ((0.6, 0.15, 0.15), 1000, [600, 150, 150, 100]),
+        ((0.7, 0.1, 0.2), 1000, [700, 100, 200, 0]),
+        ((0.7, 0.1, 0.2), 999, [699, 99, 201, 0]),
+        ((0.29, 0.3, 0.4), 100, [29, 30, 40, 1]),
+        ((0.34, 0.33, 0.33), 997, [338, 329, 330, 0]),
+    ],
+)
+def test_shares_are_exact_and_nothing_is_left_over_when_they_add_up_to_one(
+    shares: tuple[float, ...], rows: int, expected: list[int]
+) -> None:
+    assert sizes(TaskConfig(dataset="own.csv", split=shares, pred_len=1), rows) == expected
+
+
+@pytest.mark.parametrize("dataset", ["etth1", "synthetic"])
+def test_a_split_that_is_given_wins_over_the_published_one(dataset: str) -> None:
+    assert split_for(TaskConfig(dataset=dataset, split=(0.5, 0.2, 0.2)), ETTH1_ROWS) == Split(
+        8710, 12194, 15678, 17420
+    )
+
+
+def test_the_usual_shares_said_aloud_are_the_usual_split() -> None:
+    said = TaskConfig(dataset="own.csv", split=(0.6, 0.15, 0.15))
+    for rows in range(300, 420):
+        assert split_for(said, rows) == split_for(TaskConfig(dataset="own.csv"), rows)
+
+
+def test_dates_are_the_first_rows_of_the_parts() -> None:
+    task = TaskConfig(dataset="own.csv", split=("2020-01-25", "2020-02-01 12:00", "2020-02-06"))
+    split = split_for(task, 1000, HOURS)
+    starts = [HOURS[split.target_rows(part).start] for part in SPLIT_NAMES]
+    assert [str(start) for start in starts] == [
+        "2020-01-01T00:00:00", "2020-01-25T00:00:00", "2020-02-01T12:00:00", "2020-02-06T00:00:00"
+    ]  # fmt: skip
+
+
+def test_two_dates_seal_nothing() -> None:
+    assert sizes(TaskConfig(dataset="own.csv", split=("2020-01-25", "2020-02-01"))) == [576, 168, 256, 0]
+
+
+def test_a_date_between_two_rows_begins_a_part_with_the_later_one() -> None:
+    between = TaskConfig(dataset="own.csv", split=("2020-01-24 23:30", "2020-01-31 23:01"))
+    assert sizes(between) == [576, 168, 256, 0]
+
+
+@pytest.mark.parametrize(
+    ("split", "complaint"),
+    [
+        (("2019-12-01", "2020-02-01"), "val would begin on 2019-12-01"),
+        (("2020-01-01", "2020-02-01"), "val would begin on 2020-01-01"),
+        (("2020-01-25", "2020-03-01"), "test would begin on 2020-03-01"),
+        (("2020-01-25", "2020-02-01", "2020-02-12"), "sealed would begin on 2020-02-12"),
+    ],
+)
+def test_a_date_outside_the_series_is_refused_with_its_ends(split: tuple[str, ...], complaint: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        split_for(TaskConfig(dataset="own.csv", split=split), 1000, HOURS)
+    assert complaint in str(refusal.value)
+    assert f"--split (task.split) {','.join(split)}" in str(refusal.value)
+    assert "from 2020-01-01 00:00:00 to 2020-02-11 15:00:00" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            (0.97, 0.01, 0.01),
+            r"the val part .* has 10 of 1000 rows, but pred_len=24 .*than --split .* 0.97,0.01",
+        ),
+        (
+            ("2020-01-01 20:00", "2020-02-01"),
+            r"the train part .* has 20 of 1000 rows, .*2020-01-01 20:00:00,",
+        ),
+        (("2020-02-01", "2020-02-11"), r"the test part .* has 16 of 1000 rows"),
+    ],
+)
+def test_a_part_too_short_for_the_horizon_is_refused_with_the_split_that_made_it(
+    split: tuple[float, ...] | tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        split_for(TaskConfig(dataset="own.csv", split=split), 1000, HOURS)

@@ -20,7 +20,8 @@ from nas_system.data import (
     synthetic_series,
 )
 from nas_system.errors import ConfigError
-from nas_system.space import InformerConfig, LinearConfig, RunConfig, TaskConfig
+from nas_system.space import RunConfig, TaskConfig
+from nas_system.space.families import InformerConfig, LinearConfig
 
 ROWS = 600
 PARTS = ("train", "val", "test", "sealed")

@@ -151,6 +151,10 @@ KERNEL = "the kernel ended it because the machine ran out of memory; reduce batc
 OUTCOMES: list[tuple[dict[str, Any], dict[str, Any] | None, Status, str]] = [
     (exited(2), said("config", "unknown family"), Status.FAILED, "config: unknown family"),
     (exited(2), None, Status.FAILED, f"config: exit code 2: {NOTHING}"),
+    # Refused at its first batch: the kind stands first, so that a proposer sees it whatever is cut off.
+    (exited(2), said("preflight:memory", "9 MiB needed"), Status.FAILED, "preflight:memory: 9 MiB needed"),
+    (exited(2), said("preflight:time", "x" * 300), Status.FAILED, f"preflight:time: {'x' * 180} ..."),
+    (exited(1), said("preflight:shape", "(2, 1)"), Status.FAILED, "preflight:shape: (2, 1)"),
     (exited(3), said("diverged", "loss is NaN", epoch=3), Status.DIVERGED, "loss is NaN"),
     (exited(3), None, Status.DIVERGED, f"exit code 3: {NOTHING}"),
     (exited(4), said("oom_gpu", "needs 90 GB"), Status.OOM_GPU, "needs 90 GB"),

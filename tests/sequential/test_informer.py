@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from nas_system.errors import ConfigError
 from nas_system.sequential.informer import Informer, InformerCore, core_from_config, load_reference_state
-from nas_system.space import InformerConfig, SeriesShape
+from nas_system.space import SeriesShape
+from nas_system.space.families import InformerConfig
 
 torch.set_num_threads(1)
 

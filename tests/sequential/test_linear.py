@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from nas_system.sequential.linear import LinearForecaster, moving_average
-from nas_system.space import LinearConfig, SeriesShape
+from nas_system.sequential.layers.moving_average import moving_average
+from nas_system.sequential.linear import LinearForecaster
+from nas_system.space import SeriesShape
+from nas_system.space.families import LinearConfig
 
 torch.set_num_threads(1)
 
@@ -39,8 +41,8 @@ def test_nlinear_subtracts_the_last_value_and_adds_it_again() -> None:
 
 def test_dlinear_maps_average_and_rest_on_their_own() -> None:
     model, x = random_forecaster(LinearConfig(normalization="none", decomposition=True, kernel=7))
-    assert model.trend_map is not None
-    maps = [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in (model.map, model.trend_map)]
+    assert model.trend_path is not None
+    maps = [(m.weight.detach().numpy(), m.bias.detach().numpy()) for m in (model.map, model.trend_path)]
     out = model(x).detach().numpy()
     for b in range(5):
         for channel, column in enumerate((2, 0)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,15 @@ torch.set_num_threads(1)
 SMALL: dict[str, dict[str, Any]] = {
     "informer": {"d_model": 16, "n_heads": 2, "d_ff": 16, "label_len": 12, "factor": 2, "dropout": 0.2},
     "linear": {},
+    "patchtst": {"patch_len": 8, "stride": 4, "d_model": 8, "n_heads": 2, "d_ff": 16},
+    "itransformer": {"d_model": 8, "n_heads": 2, "d_ff": 16, "dropout": 0.2},
+    "tsmixer": {"num_layers": 2, "d_ff": 8},
+    "lstm": {"hidden_size": 8, "dropout": 0.2},
+    "gru": {"hidden_size": 8, "dropout": 0.2},
+    "seq2seq_attention": {"hidden_size": 8, "dropout": 0.2},
+    "tcn": {"hidden_size": 8, "num_layers": 3, "dropout": 0.2},
+    "cnn_lstm": {"channels": 6, "hidden_size": 8, "dropout": 0.2},
+    "tft": {"hidden_size": 8, "n_heads": 2, "dropout": 0.2},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *[(family, {}) for family in MODELS],
@@ -27,6 +37,29 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("linear", {"normalization": "none"}),
     ("linear", {"normalization": "mean", "decomposition": True, "kernel": 5}),
     ("linear", {"normalization": "revin", "decomposition": True, "individual": True, "kernel": 5}),
+    ("patchtst", {"patch_len": 30, "stride": 30, "normalization": "mean", "linear_path": False}),
+    ("patchtst", {"stride": 8, "e_layers": 1, "decomposition": True, "normalization": "revin"}),
+    ("itransformer", {"time_features": False, "linear_path": False, "normalization": "revin"}),
+    ("itransformer", {"e_layers": 1, "decomposition": True, "normalization": "mean"}),
+    ("tsmixer", {"time_features": False, "linear_path": False, "normalization": "revin"}),
+    ("tsmixer", {"channel_independence": True, "decomposition": True}),
+    ("lstm", {"num_layers": 2, "bidirectional": True}),
+    ("lstm", {"segment_len": 4, "time_features": False, "decomposition": True}),
+    ("lstm", {"channel_independence": True, "linear_path": False, "normalization": "none"}),
+    ("gru", {"num_layers": 2, "bidirectional": True, "linear_path": False, "normalization": "revin"}),
+    ("gru", {"channel_independence": True, "segment_len": 7, "normalization": "mean"}),
+    ("seq2seq_attention", {"attention": "additive", "num_layers": 2}),
+    ("seq2seq_attention", {"attention": "additive", "time_features": False, "linear_path": False}),
+    ("seq2seq_attention", {"channel_independence": True, "normalization": "revin", "num_layers": 2}),
+    ("seq2seq_attention", {"time_features": False, "decomposition": True, "normalization": "mean"}),
+    ("tcn", {"time_features": False, "normalization": "none", "kernel_size": 5}),
+    ("tcn", {"channel_independence": True, "decomposition": True, "linear_path": False}),
+    ("tcn", {"normalization": "revin", "num_layers": 6, "kernel_size": 2}),
+    ("cnn_lstm", {"time_features": False, "pool": 1, "num_layers": 2, "normalization": "revin"}),
+    ("cnn_lstm", {"channel_independence": True, "decomposition": True, "pool": 4}),
+    ("cnn_lstm", {"linear_path": False, "normalization": "mean", "pool": 7}),
+    ("tft", {"num_layers": 2, "linear_path": False, "normalization": "revin"}),
+    ("tft", {"n_heads": 1, "decomposition": True, "normalization": "none"}),
 ]
 SHAPES = {
     "several targets": SeriesShape(seq_len=30, pred_len=7, n_inputs=5, target_columns=(3, 1)),
@@ -41,12 +74,20 @@ shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
 
 
 def build(family: str, changes: dict[str, Any], shape: SeriesShape, seed: int = 0) -> nn.Module:
+    if package := FAMILIES[family].needs_package:
+        pytest.importorskip(package)
     torch.manual_seed(seed)
-    return MODELS[family](FAMILIES[family](**SMALL.get(family, {}) | changes), shape)
+    return MODELS[family](FAMILIES[family](**SMALL.get(family, {}) | changes), read_shape(shape, changes))
+
+
+def read_shape(shape: SeriesShape, changes: dict[str, Any]) -> SeriesShape:
+    """The shape as the data path gives it: no time marks for a family that is told to read none."""
+    return shape if changes.get("time_features", True) else replace(shape, n_marks=0)
 
 
 def random_windows(shape: SeriesShape, changes: dict[str, Any], batch: int = 4) -> list[Tensor]:
-    """x, x_mark, y_mark as the data path makes them."""
+    """x, x_mark, y_mark as the data path makes them; marks of no width where it gives None."""
+    shape = read_shape(shape, changes)
     generator = torch.Generator().manual_seed(1)
 
     def marks(length: int) -> Tensor:
@@ -143,7 +184,7 @@ def test_state_dict_makes_another_instance_the_same_model(family: str, changes: 
 @pytest.mark.parametrize("family", MODELS)
 def test_one_batch_can_be_learned_by_heart(family: str) -> None:
     shape = SeriesShape(seq_len=30, pred_len=3, n_inputs=2, target_columns=(1,))
-    changes = {"dropout": 0.0} if family == "informer" else {}
+    changes = {"dropout": 0.0} if "dropout" in FAMILIES[family].model_fields else {}
     model = build(family, changes, shape)
     inputs = random_windows(shape, changes)
     target = inputs[0][:, -1:, 1:] + torch.randn(4, 3, 1, generator=torch.Generator().manual_seed(2))

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from nas_system.errors import ProposalError
 from nas_system.space import (
@@ -15,8 +16,11 @@ from nas_system.space import (
     canonical_key,
     changes_between,
     family_default,
+    is_active,
     parameters,
+    value_at,
 )
+from nas_system.space.overview import overview, tried_values
 
 
 def change(parameter, value):
@@ -33,7 +37,7 @@ def test_every_family_has_a_default_that_serves_the_default_task(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_parameter_has_a_sentence_and_a_default_inside_its_domain(family):
     for parameter in parameters(family):
-        assert len(parameter.description) > 15, parameter.path
+        assert len(parameter.description) > 10 and parameter.description.endswith("."), parameter.path
         if parameter.kind == "choice":
             assert parameter.default in parameter.choices
         elif parameter.default is not None:
@@ -54,7 +58,16 @@ def test_every_parameter_has_a_sentence_and_a_default_inside_its_domain(family):
         ([change("model.d_model", 10**9)], "8 .. 1024"),
         ([change("training.lr", float("nan"))], "finite"),
         ([change("training.lr", 0)], "1e-05"),
-        ([change("training.momentum", 0.5)], "it needs training.optimizer = 'sgd'"),
+        ([change("training.momentum", 0.5)], 'it needs training.optimizer = "sgd" (it is "adam")'),
+        ([change("training.augmentation_strength", 0.5)], 'it needs training.augmentation != "none"'),
+        (
+            [change("model.family", "linear"), change("data.features", "MS")],
+            "data.features has no effect here: the family linear reads the targets alone",
+        ),
+        (
+            [change("model.family", "linear"), change("model.individual", True)],
+            "model.individual has no effect here: only one column is forecast",
+        ),
         ([change("model.label_len", 700)], "longer than data.seq_len"),
         ([change("model.family", "mamba")], "choose from: informer, linear"),
         ([change("model.family", ["informer"])], "choose from: informer, linear"),
@@ -73,6 +86,23 @@ def test_a_bad_change_is_refused_with_a_reason_to_act_on(changes, expected):
     with pytest.raises(ProposalError) as refusal:
         apply_changes(RunConfig(), changes)
     assert expected in str(refusal.value)
+
+
+def test_channel_independence_makes_the_choice_of_inputs_pointless():
+    parent = RunConfig(task=TaskConfig(targets=("OT", "HUFL")))
+    changes = [change("model.family", "lstm"), change("model.channel_independence", True)]
+    apply_changes(parent, changes)
+    with pytest.raises(ProposalError, match="every target is forecast from its own past alone"):
+        apply_changes(parent, [*changes, change("data.features", "S")])
+
+
+def test_a_look_back_that_the_series_does_not_allow_is_refused_wherever_it_comes_from():
+    with pytest.raises(ProposalError, match=r"data.seq_len=168 is longer than .* 100 at most"):
+        apply_changes(RunConfig(), [change("data.seq_len", 168)], max_seq_len=100)
+    to_linear = [change("model.family", "linear")]
+    with pytest.raises(ProposalError, match=r"data.seq_len=336 \(where these changes start\)"):
+        apply_changes(RunConfig(), to_linear, max_seq_len=100)
+    assert apply_changes(RunConfig(), [*to_linear, change("data.seq_len", 96)], max_seq_len=100)
 
 
 def test_all_problems_of_a_proposal_are_named_at_once():
@@ -113,6 +143,10 @@ def test_spellings_of_one_training_share_a_key_and_different_trainings_do_not():
     assert canonical_key(config) != canonical_key(config.model_copy(update={"training": faster}))
 
 
+TASKS = (TaskConfig(), TaskConfig(targets=("OT", "HUFL"), pred_len=5))
+CROSS_FIELD_RULES = ("not divisible", "longer than", "must be odd", "fewer than")
+
+
 def values_of(parameter):
     if parameter.choices:
         return st.sampled_from(parameter.choices)
@@ -121,19 +155,129 @@ def values_of(parameter):
     return st.floats(parameter.low, parameter.high)
 
 
-@settings(max_examples=60, deadline=None)
+@st.composite
+def configs(draw, task, family=None):
+    """Any configuration of the space, each active parameter changed or left as the default has it."""
+    config = RunConfig(task=task)
+    config = apply_changes(
+        config, [change("model.family", family or draw(st.sampled_from(sorted(FAMILIES))))]
+    )
+    for parameter in parameters(config.model.family):
+        if draw(st.booleans()) and is_active(config, parameter):
+            config = changed_within_the_rules(config, change(parameter.path, draw(values_of(parameter))))
+    return config
+
+
+def changed_within_the_rules(config, one_change):
+    """The config changed, or as it was where a rule between fields forbids the change."""
+    try:
+        return apply_changes(config, [one_change])
+    except ProposalError as error:
+        refusal = str(error)
+    assert any(rule in refusal for rule in CROSS_FIELD_RULES), refusal
+    return config
+
+
+def with_value(config, path, value):
+    """`config` with one value replaced, whatever the rules say."""
+    plain = config.model_dump()
+    group, name = path.split(".", 1)
+    plain[group][name] = value
+    return RunConfig.model_validate(plain)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_decides_about_a_parameter_is_declared_before_it_and_is_always_active(family):
+    by_path = {p.path: p for p in parameters(family)}
+    seen = {}
+    for parameter in by_path.values():
+        if parameter.when is not None:
+            master = seen[f"{parameter.group}.{parameter.when.field}"]
+            assert master.when is None and master.where is None
+            assert set(parameter.when.values) < set(master.choices)
+        seen[parameter.path] = parameter
+    order = list(by_path)
+    if "model.channel_independence" in by_path:
+        assert order.index("model.channel_independence") < order.index("data.features")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_a_change_is_accepted_if_and_only_if_its_parameter_is_active(family, data):
+    config = data.draw(configs(data.draw(st.sampled_from(TASKS)), family))
+    for parameter in parameters(family):
+        same = change(parameter.path, value_at(config, parameter.path))
+        if is_active(config, parameter):
+            assert apply_changes(config, [same]) == config
+        else:
+            with pytest.raises(ProposalError, match="has no effect here: "):
+                apply_changes(config, [same])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=8, deadline=None)
+@given(st.data())
+def test_the_key_sees_every_active_value_and_no_other(family, data):
+    config = data.draw(configs(data.draw(st.sampled_from(TASKS)), family))
+    key = canonical_key(config)
+    for parameter in parameters(family):
+        value = data.draw(values_of(parameter))
+        if value == value_at(config, parameter.path):
+            continue
+        try:
+            other = with_value(config, parameter.path, value)
+        except ValidationError:
+            continue
+        same_schedule = parameter.path == "training.t_max" and value == config.training.max_epochs
+        expected = is_active(config, parameter) and not same_schedule
+        assert (canonical_key(other) != key) == expected, parameter.path
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_changes_between_two_configurations_lead_from_one_to_the_other(data):
-    def draw(parent):
-        family = data.draw(st.sampled_from(sorted(FAMILIES)))
-        config = apply_changes(parent, [change("model.family", family)])
-        for parameter in parameters(family):
-            if data.draw(st.booleans()):
-                try:
-                    config = apply_changes(config, [change(parameter.path, data.draw(values_of(parameter)))])
-                except ProposalError:
-                    continue
-        return config
-
-    first, second = draw(RunConfig()), draw(RunConfig())
+    task = data.draw(st.sampled_from(TASKS))
+    first, second = data.draw(configs(task)), data.draw(configs(task))
     assert canonical_key(apply_changes(first, changes_between(first, second))) == canonical_key(second)
+
+
+@pytest.mark.parametrize("task", TASKS, ids=["one target", "two targets"])
+def test_changes_lead_from_every_family_to_every_other(task):
+    defaults = [apply_changes(RunConfig(task=task), [change("model.family", name)]) for name in FAMILIES]
+    for first in defaults:
+        for second in defaults:
+            reached = apply_changes(first, changes_between(first, second))
+            assert canonical_key(reached) == canonical_key(second)
+            assert reached.task == task
+
+
+def test_a_lower_bound_on_a_grid_keeps_what_fits_and_at_least_the_bound():
+    seq_len = next(p for p in parameters("linear") if p.path == "data.seq_len")
+    assert seq_len.at_most(200).choices == (48, 96, 168)
+    assert seq_len.at_most(48).choices == (48,)
+    assert seq_len.at_most(20).choices == (20,) and seq_len.at_most(20).high == 20
+    assert seq_len.at_most(10_000) == seq_len
+
+
+def test_an_overview_names_every_parameter_of_every_family():
+    space = overview(list(FAMILIES))
+    for family in FAMILIES:
+        tables = [table for table in (*space.own, *space.common) if family in table.families]
+        listed = [p for table in tables for p in table.parameters] + [*space.data, *space.training]
+        assert sorted(p.path for p in listed) == sorted(p.path for p in parameters(family))
+        assert set(listed) == set(parameters(family))
+
+
+def test_an_overview_for_one_target_leaves_out_what_needs_several():
+    named = {p.path for table in overview(["linear", "lstm"], TASKS[0]).own for p in table.parameters}
+    assert "model.individual" not in named and "model.channel_independence" not in named
+    assert {"model.individual", "model.channel_independence"} <= {
+        p.path for table in overview(["linear", "lstm"], TASKS[1]).own for p in table.parameters
+    }
+
+
+def test_tried_values_are_what_a_family_default_sets_otherwise():
+    assert tried_values("linear")["data.seq_len"] == 336
+    assert "data.features" not in tried_values("linear"), "it has no effect there"
+    assert "training.optimizer" not in tried_values("linear"), "it is the field's own default"

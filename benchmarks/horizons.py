@@ -1,0 +1,130 @@
+"""What the linear family reaches on ETTh1 at every horizon, beside the published figures.
+
+    NAS_DATA_DIR=<folder of ETTh1.csv> python benchmarks/horizons.py [--task S|M] [--horizons 96,192]
+
+Settings (last value or mean removed, learning rate .01 or .002, every look-back asked for; the
+published figures use 336), each trained from several seeds; the mean validation error chooses one, and
+only its test error is shown, with the deviation over the seeds. S forecasts the oil temperature from
+itself, M all seven columns from themselves with one shared map. Everything is trained by the engine
+that trains a search's runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
+
+from nas_system.data import WindowLoader, build_windows
+from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.references import reference_rows
+from nas_system.errors import NasError
+from nas_system.space import RunConfig, TaskConfig, family_default
+from nas_system.training.engine import Engine, EpochRecord
+from nas_system.training_job import build_engine
+
+COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+PUBLISHED = {
+    # NLinear, Zeng et al. 2023 (arXiv:2205.13504), univariate ETTh1, test MSE.
+    "S": {96: 0.053, 192: 0.069, 336: 0.081, 720: 0.080},
+    # One shared linear map in closed form, window mean removed, look-back 336, test MSE.
+    "M": {96: 0.370, 192: 0.403, 336: 0.428, 720: 0.434},
+}
+
+
+class BestWeights:
+    """Remembers the weights of the best validation epoch."""
+
+    def __init__(self) -> None:
+        self.val_mse = float("inf")
+        self.weights: dict[str, Any] = {}
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
+        if record.is_best:
+            self.val_mse, self.weights = record.val["mse"], copy.deepcopy(engine.model.state_dict())
+        return None
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        pass
+
+
+def train(config: RunConfig, data: OpenTask) -> tuple[float, float]:
+    """Validation and test error of one training; the test part is read once, with the best weights."""
+    windows = build_windows(data.series, config)
+    engine, best = build_engine(config, windows, torch.device("cpu")), BestWeights()
+    train_loader = WindowLoader(windows["train"], config.data.batch_size, generator=engine.generator)
+    engine.fit(train_loader, WindowLoader(windows["val"], 512), config.training.max_epochs, [best])
+    engine.model.load_state_dict(best.weights)
+    return best.val_mse, engine.evaluate(WindowLoader(windows["test"], 512))["mse"]
+
+
+def config_of(task: TaskConfig, setting: tuple[str, int, float], seed: int) -> RunConfig:
+    normalization, seq_len, lr = setting
+    plain = family_default("linear").model_dump() | {"task": task.model_dump(), "seed": seed}
+    plain["model"]["normalization"] = normalization
+    plain["data"]["seq_len"] = seq_len
+    plain["training"]["lr"] = lr
+    return RunConfig.model_validate(plain)
+
+
+def main() -> int:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("--task", choices=("S", "M"), default="S", help="S: OT alone; M: all columns")
+    parser.add_argument("--look-backs", default="336", help="with commas (default 336)")
+    parser.add_argument("--horizons", default="24,96,192,336,720", help="with commas")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")
+    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: NAS_DATA_DIR)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    look_backs = map(int, options.look_backs.split(","))
+    settings = tuple(itertools.product(("last", "mean"), look_backs, (0.01, 0.002)))
+    result = []
+    header = f"{'H':>4}  {'chosen by validation':<24}{'val':>8}{'test':>9}{'± seeds':>9}"
+    print(header + f"{'reference':>11}{'ratio':>7}{'last value':>12}{'ridge':>8}")
+    for horizon in map(int, options.horizons.split(",")):
+        targets = ("OT",) if options.task == "S" else COLUMNS
+        task = TaskConfig(targets=targets, pred_len=horizon)
+        try:
+            data = open_task(task, data_dir=options.data_dir)
+        except NasError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+        if data.source.kind == "synthetic":
+            print("this needs ETTh1.csv itself: name its folder by --data-dir", file=sys.stderr)
+            return 2
+        scores = {
+            setting: [train(config_of(task, setting, seed), data) for seed in range(options.seeds)]
+            for setting in settings
+        }
+        chosen = min(scores, key=lambda setting: statistics.mean(val for val, _ in scores[setting]))
+        val = statistics.mean(val for val, _ in scores[chosen])
+        tests = [test for _, test in scores[chosen]]
+        test = statistics.mean(tests)
+        spread = statistics.stdev(tests) if len(tests) > 1 else float("nan")
+        rows = {row.name: row.mse for row in reference_rows(data)}
+        ridge = next(mse["test"] for name, mse in rows.items() if name.startswith("nlinear"))
+        published = PUBLISHED[options.task].get(horizon)
+        name = f"{chosen[0]}, L {chosen[1]}, lr {chosen[2]:g}"
+        beside = f"{published:>11.3f}{test / published:>7.3f}" if published else f"{'-':>11}{'-':>7}"
+        print(
+            f"{horizon:>4}  {name:<24}{val:>8.4f}{test:>9.4f}{spread:>9.4f}{beside}"
+            f"{rows['last-value']['test']:>12.4f}{ridge:>8.4f}",
+            flush=True,
+        )
+        result.append({"horizon": horizon, "setting": name, "val": val, "test": test, "sd": spread})
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

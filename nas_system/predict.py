@@ -1,0 +1,236 @@
+"""Forecast the future with a finished run: `python -m nas_system.predict --run runs/run_0003`.
+
+Reads the last rows of the run's own series, or of another file with `--csv`, and writes the steps
+after them, in the units of the data. With `--csv`, `best_model.pth` and `config_used.py` of the
+run's folder are all that is needed, so both can be taken to another machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from nas_system.errors import ConfigError, NasError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nas_system.data import DataSource, Series
+    from nas_system.saved_forecaster import Forecast, SavedForecaster
+
+DATE = "date"
+FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
+"""How much of the forecast is shown in the terminal."""
+FLOAT_DIGITS = 7
+"""What a 32-bit network resolves, counted from the size of a standard deviation."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns 0, or 2 when there is nothing to forecast with or from."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.csv is not None and (arguments.facts or arguments.data_dir):
+        parser.error("--csv brings the rows; leave out --facts and --data-dir")
+    if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
+        parser.error(f"--plot {arguments.plot}: the picture is a PNG; name it so")
+    try:
+        _predict(arguments)
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from nas_system.nas_agent.log_text import one_line
+    from nas_system.saved_forecaster import load_forecaster
+    from nas_system.training.reproducibility import set_threads
+
+    set_threads(1)
+    forecaster = load_forecaster(arguments.run, arguments.device)
+    series, file = _rows(arguments, forecaster)
+    for target in (arguments.out, arguments.plot):
+        if target is not None and file is not None and target.exists() and target.samefile(file):
+            raise ConfigError(f"{target} is the file that the rows come from; write to another one")
+    name = file.name if file is not None else forecaster.facts.config.task.dataset
+    forecast = forecaster.forecast(series, str(file or name))
+
+    run = arguments.run.resolve().name
+    print(one_line(_summary(run, name, series, forecaster), 400))
+    print(_table(forecast, forecaster))
+    _write(arguments.out, lambda: _save_csv(arguments.out, forecast, forecaster))
+    if arguments.plot is not None:
+        _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, run))
+
+
+# --- where the rows come from ---------------------------------------------------------------
+
+
+def _rows(arguments: argparse.Namespace, forecaster: SavedForecaster) -> tuple[Series, Path | None]:
+    """The series to go on from, and its file if it has one."""
+    from nas_system.data import load_series
+    from nas_system.data.csv_file import parse_csv
+
+    task = forecaster.facts.config.task
+    if arguments.csv is not None:
+        try:
+            content = arguments.csv.read_bytes()
+        except OSError as problem:
+            raise ConfigError(f"{arguments.csv} cannot be read: {problem.strerror or problem}") from None
+        # Empty cells are dealt with as in training.
+        return parse_csv(content, str(arguments.csv), freq=task.freq, missing=task.missing), arguments.csv
+    try:
+        source = _own_source(arguments, forecaster)
+        if source.sha256 != forecaster.facts.data_sha256:
+            raise ConfigError(_not_the_same(source, task.dataset))
+        if source.notice:
+            print(f"note: {source.notice}")
+        return load_series(source, task), source.path
+    except ConfigError as error:
+        raise ConfigError(f"{error}; or forecast from any file as it is: --csv FILE") from None
+
+
+def _not_the_same(source: DataSource, dataset: str) -> str:
+    if source.path is None:
+        return f"{dataset}, the data of the training, is not here; name its folder by --data-dir"
+    return f"{source.path} is not, or no longer, the data of the training; put that back"
+
+
+def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> DataSource:
+    """The run's own data: where the facts say, or those beside the run, else wherever it is found."""
+    from nas_system.data import locate
+    from nas_system.nas_agent.records import load_record
+    from nas_system.nas_agent.run_manager import FACTS_FILE
+    from nas_system.training_job import find_source
+
+    config, beside = forecaster.facts.config, arguments.run.resolve().parent / FACTS_FILE
+    if arguments.facts is not None:
+        facts = load_record(arguments.facts)
+        if facts is None:
+            raise ConfigError(f"{arguments.facts}: not the facts of a search")
+        return find_source(config, facts, None)
+    if arguments.data_dir is None and (facts := load_record(beside)) is not None:
+        source = find_source(config, facts, None)
+        # The folder may have come from another machine; and a run trained by hand may lie in the
+        # folder of a search about something else.
+        is_here = source.path is None or source.path.is_file()
+        if is_here and source.sha256 == forecaster.facts.data_sha256:
+            return source
+    return locate(config.task, arguments.data_dir)
+
+
+# --- what is written ------------------------------------------------------------------------
+
+
+def _save_csv(path: Path, forecast: Forecast, forecaster: SavedForecaster) -> None:
+    """The time stamp, then a column per target; a file that this program can read as a series."""
+    from nas_system.files import write_atomic
+
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow((DATE, *forecast.columns))
+    writer.writerows(_cells(forecast, forecaster))
+    write_atomic(path, buffer.getvalue().encode())
+
+
+def _cells(forecast: Forecast, forecaster: SavedForecaster) -> list[list[str]]:
+    """A row per step: its time stamp, and the values with the digits that mean something."""
+    decimals = [_decimals(float(spread)) for spread in forecaster.target_scaler.std]
+    return [
+        [stamp, *(f"{value:.{places}f}" for value, places in zip(row, decimals, strict=True))]
+        for stamp, row in zip(spelled_dates(forecast.dates), forecast.values, strict=True)
+    ]
+
+
+def _decimals(spread: float) -> int:
+    return max(0, FLOAT_DIGITS - 1 - math.floor(math.log10(spread)))
+
+
+def spelled_dates(dates: NDArray[np.datetime64]) -> list[str]:
+    """`2018-06-26 20:00:00`, or `2018-06-26` where all are midnights."""
+    unit = "D" if (dates == dates.astype("datetime64[D]")).all() else "s"
+    return [str(stamp).replace("T", " ") for stamp in dates.astype(f"datetime64[{unit}]")]
+
+
+def _summary(run: str, name: str, series: Series, forecaster: SavedForecaster) -> str:
+    facts = forecaster.facts
+    return (
+        f"{run} ({facts.config.model.family}, epoch {facts.epoch}, val_mse {facts.val['mse']:.5f}) read the "
+        f"last {facts.shape.seq_len} of {len(series)} rows of {name}, up to {spelled_dates(series.dates)[-1]}"
+    )
+
+
+def _table(forecast: Forecast, forecaster: SavedForecaster) -> str:
+    """The first and last rows, aligned."""
+    from nas_system.nas_agent.log_text import one_line
+
+    header = [DATE, *(one_line(column, 16) for column in forecast.columns)]
+    rows = _cells(forecast, forecaster)
+    if len(rows) > FIRST_ROWS + LAST_ROWS + 1:
+        rows = [*rows[:FIRST_ROWS], ["..."] + [""] * (len(header) - 1), *rows[-LAST_ROWS:]]
+    shown = [row[: 1 + MOST_COLUMNS] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in shown
+    ]
+    hidden = len(header) - 1 - MOST_COLUMNS
+    return "\n".join(lines + ([f"and {hidden} more columns in the file"] if hidden > 0 else []))
+
+
+def _draw(path: Path, series: Series, forecast: Forecast, run: str) -> None:
+    from nas_system.visualization import future_forecast
+
+    past = series.values[:, list(series.column_indices(forecast.columns))]
+    future_forecast(
+        series.dates, past, forecast.dates, forecast.values, path, columns=forecast.columns, title=run
+    )
+
+
+def _write(path: Path, write: Callable[[], None]) -> None:
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it")
+    try:
+        write()
+    except OSError as problem:
+        raise ConfigError(
+            f"{path} cannot be written: {problem.strerror or problem}; choose another place"
+        ) from None
+    print(f"wrote {path}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(ConfigError.exit_code, f"error: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m nas_system.predict", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
+    parser.add_argument(
+        "--csv", type=Path, help="forecast from this file's last rows, not the run's own data"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("forecast.csv"), help="where it goes (default: forecast.csv)"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it")
+    parser.add_argument(
+        "--facts",
+        type=Path,
+        help="task_facts.json of the search: use exactly its data (default: beside the run)",
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The frame around every network: normalise the window, forecast, add the linear paths, restore.
+
+Instance normalisation, channel independence, decomposition and a linear path to the output decide
+more on real series than the network between them, so every family gets them from here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from nas_system.errors import ConfigError
+from nas_system.sequential.layers.moving_average import moving_average
+from nas_system.sequential.layers.normalization import InstanceNormalization, WindowStatistics
+from nas_system.sequential.layers.time_linear import TimeLinear
+from nas_system.space.families.family import NormalizedConfig
+from nas_system.space.shape import SeriesShape
+
+
+class Forecaster(nn.Module, ABC):
+    """Base of the families: a subclass says in `forecast` what its network makes of a normalised window.
+
+    Subclasses build their network for `self.inner`, the shape that `forecast` sees: one channel when
+    channels are treated one by one, else that of the problem.
+    """
+
+    input_columns: Tensor
+    target_columns: Tensor
+
+    def __init__(self, config: NormalizedConfig, shape: SeriesShape) -> None:
+        super().__init__()
+        self.one_by_one = shape.n_targets > 1 and getattr(config, "channel_independence", False)
+        self.targets_only = self.one_by_one or not config.reads_covariates
+        linear_path = getattr(config, "linear_path", False)
+        if not shape.target_columns and (self.targets_only or linear_path or config.decomposition):
+            raise ConfigError(
+                f"family {config.family!r}: linear_path, decomposition and channel_independence forecast "
+                "targets from their own past, but here the targets are not among the inputs; turn them off, "
+                "or choose a family that can do without"
+            )
+        n_channels = shape.n_targets if self.targets_only else shape.n_inputs
+        self.inner = inner_shape(shape, one_by_one=self.one_by_one, targets_only=self.targets_only)
+        self.kernel = config.kernel
+        self.normalization = InstanceNormalization(config.normalization, n_channels)
+        self.linear_path = TimeLinear(shape.seq_len, shape.pred_len) if linear_path else None
+        self.trend_path = self.time_map(config, shape) if config.decomposition else None
+        columns = range(shape.n_targets) if self.targets_only else shape.target_columns
+        self.register_buffer("input_columns", torch.tensor(shape.target_columns), persistent=False)
+        self.register_buffer("target_columns", torch.tensor(columns, dtype=torch.long), persistent=False)
+
+    def time_map(self, config: NormalizedConfig, shape: SeriesShape) -> TimeLinear:
+        """The linear map that forecasts the moving average."""
+        return TimeLinear(shape.seq_len, shape.pred_len)
+
+    @abstractmethod
+    def forecast(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> Tensor:
+        """`(B, seq_len, inner.n_inputs)` and time marks -> `(B, pred_len, inner.n_targets)`."""
+        ...
+
+    def forward(self, x: Tensor, x_mark: Tensor | None = None, y_mark: Tensor | None = None) -> Tensor:
+        """`(B, seq_len, inputs)` and time marks of look-back and horizon -> `(B, pred_len, targets)`."""
+        x, trend, statistics = self._normalised(x)
+        if self.one_by_one:
+            alone = self._channels_as_items(x, x_mark, y_mark)
+            forecast = self.forecast(*alone).reshape(*x.shape[::2], -1).mT
+        else:
+            forecast = self.forecast(x, x_mark, y_mark)
+        if self.linear_path is not None:
+            forecast = forecast + self.linear_path(x.index_select(-1, self.target_columns))
+        if self.trend_path is not None and trend is not None:
+            forecast = forecast + self.trend_path(trend.index_select(-1, self.target_columns))
+        if not len(self.target_columns):
+            return forecast  # what is forecast is no input: the window's scale is not its scale
+        return self.normalization.restore(forecast, statistics, self.target_columns)
+
+    def network_inputs(
+        self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `forecast` gets for this window; with channel independence `(B * targets, seq_len, 1)`."""
+        x, _, _ = self._normalised(x)
+        return self._channels_as_items(x, x_mark, y_mark) if self.one_by_one else (x, x_mark, y_mark)
+
+    def _normalised(self, x: Tensor) -> tuple[Tensor, Tensor | None, WindowStatistics]:
+        """The normalised window without its trend, the trend if it is split off, and what undoes it."""
+        if self.targets_only:
+            x = x.index_select(-1, self.input_columns)
+        x, statistics = self.normalization.normalise(x)
+        if self.trend_path is None:
+            return x, None, statistics
+        trend = moving_average(x, self.kernel)
+        return x - trend, trend, statistics
+
+    def _channels_as_items(
+        self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Every channel as a batch item of its own, so that one network serves all."""
+        x_mark, y_mark = (
+            None if mark is None else mark.repeat_interleave(x.shape[2], 0) for mark in (x_mark, y_mark)
+        )
+        return x.mT.reshape(-1, x.shape[1], 1), x_mark, y_mark
+
+
+def inner_shape(shape: SeriesShape, *, one_by_one: bool, targets_only: bool) -> SeriesShape:
+    """The shape of what the network inside the frame sees."""
+    if one_by_one:
+        return replace(shape, n_inputs=1, target_columns=(0,))
+    if targets_only:
+        return replace(shape, n_inputs=shape.n_targets, target_columns=tuple(range(shape.n_targets)))
+    return shape
+
+
+def with_marks(x: Tensor, marks: Tensor | None) -> Tensor:
+    """`x (B, T, C)` with the time features of its steps as further channels, if there are any."""
+    return x if marks is None else torch.cat([x, marks], dim=-1)

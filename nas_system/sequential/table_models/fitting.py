@@ -1,0 +1,76 @@
+"""One training of a network on windows of a table, by the engine."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_system.data import WindowLoader
+from nas_system.sequential.augmentation import augmented
+from nas_system.sequential.datasets import SequenceDataset
+from nas_system.sequential.table_models.settings import SequenceSettings
+from nas_system.training.eager import skip_compiler_import, step_eagerly
+from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.objectives import Objective
+from nas_system.training.optimizer import build_optimizer
+from nas_system.training.progress import Progress
+from nas_system.training.scheduler import advances_per_step, build_scheduler
+
+EVALUATION_BATCH = 512
+
+
+class BestWeights:
+    """Keeps the best epoch's weights, and gives them back to the network when the training has ended."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        if record.is_best:
+            self._state = copy.deepcopy(engine.model.state_dict())
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        if self._state is not None:
+            engine.model.load_state_dict(self._state)
+
+
+def fit_network(
+    network: nn.Module,
+    objective: Objective,
+    settings: SequenceSettings,
+    train: SequenceDataset,
+    val: SequenceDataset | None,
+    device: torch.device,
+    callbacks: Sequence[Callback],
+) -> tuple[Engine, str]:
+    """Train to the end; the engine, its network with the best epoch's weights, and the reason it ended."""
+    training = settings.training_config(device)
+    generator = torch.Generator().manual_seed(settings.seed)
+    loader = WindowLoader(train.windows, settings.batch_size, generator=generator)
+    network = network.to(device)
+    skip_compiler_import()
+    optimizer = step_eagerly(build_optimizer(network, training, device))
+    scheduler = build_scheduler(optimizer, training, steps_per_epoch=len(loader))
+    engine = Engine(
+        model=network,
+        optimizer=optimizer,
+        objective=objective,
+        device=device,
+        progress=Progress(patience=settings.early_stopping),
+        scheduler=scheduler,
+        scheduler_per_step=advances_per_step(scheduler),
+        grad_clip=training.grad_clip,
+        generator=generator,
+        precision=training.precision,
+    )
+    reason = engine.fit(
+        augmented(loader, training, target_columns=()),
+        None if val is None else WindowLoader(val.windows, EVALUATION_BATCH),
+        training.max_epochs,
+        [*callbacks, BestWeights()],
+    )
+    return engine, reason

@@ -1,0 +1,80 @@
+"""Tables as people hold them (DataFrame, Series, array), as numbers that a network can read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nas_system.data.scaling import Scaler
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    TableLike = pd.DataFrame | pd.Series | ArrayLike
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Finite numbers by row and column, and what their owner calls the rows and columns."""
+
+    values: NDArray[np.float64]
+    """(rows, columns)"""
+    columns: tuple[Any, ...] | None
+    """Names of the columns; None for an array."""
+    index: pd.Index | None
+    """Labels of the rows; None for an array."""
+    is_single: bool
+    """Whether it came as one column without a second dimension."""
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def read_table(source: TableLike, name: str) -> Table:
+    """`source` as numbers. Raises ValueError, naming the row and column, for what is none.
+
+    `name` is what the caller calls it.
+    """
+    index, columns = labels_of(source)
+    try:
+        values = np.asarray(source, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} holds something that is no number ({error}); encode or drop it") from None
+    is_single = values.ndim == 1
+    if is_single:
+        values = values[:, None]
+    if values.ndim != 2:
+        raise ValueError(f"{name} has the shape {values.shape}; rows and columns are expected")
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        row, column = map(int, bad[0])
+        label = "" if index is None else f" ({index[row]})"
+        place = column if columns is None else repr(columns[column])
+        raise ValueError(
+            f"{name}: row {row}{label}, column {place} is {values[row, column]}; fill it or drop the row"
+        )
+    return Table(values, columns, index, is_single)
+
+
+def labels_of(source: TableLike) -> tuple[pd.Index | None, tuple[Any, ...] | None]:
+    """Row labels and column names of a DataFrame or Series; None twice for an array."""
+    index = getattr(source, "index", None)
+    if index is None or callable(index):  # a list has a method of that name
+        return None, None
+    columns = getattr(source, "columns", None)
+    return index, (getattr(source, "name", None),) if columns is None else tuple(columns)
+
+
+def scaler_of(values: NDArray[np.float64]) -> Scaler:
+    """Mean and deviation of every column of `values (rows, columns)`, which are training rows alone."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = values.mean(axis=0), values.std(axis=0)
+    if not np.isfinite(std).all():
+        column = int(np.flatnonzero(~np.isfinite(std))[0])
+        raise ValueError(f"the values of column {column} are too large to be scaled")
+    # By its range, not by std == 0: the rounded mean gives a constant column a std of about 1e-17.
+    constant = values.max(axis=0) == values.min(axis=0)
+    return Scaler(mean, np.where(constant, 1.0, std))

@@ -1,0 +1,48 @@
+"""The model families: one class of fields each, and `FAMILIES`, the registry."""
+
+from __future__ import annotations
+
+from nas_system.space.families.cnn_lstm import CNNLSTMConfig
+from nas_system.space.families.family import FamilyConfig, Normalization, TimeMarks
+from nas_system.space.families.informer import InformerConfig
+from nas_system.space.families.itransformer import ITransformerConfig
+from nas_system.space.families.linear import LinearConfig
+from nas_system.space.families.patchtst import PatchTSTConfig
+from nas_system.space.families.recurrent import GRUConfig, LSTMConfig
+from nas_system.space.families.seq2seq_attention import Seq2SeqAttentionConfig
+from nas_system.space.families.tcn import TCNConfig
+from nas_system.space.families.tft import TFTConfig
+from nas_system.space.families.tsmixer import TSMixerConfig
+
+__all__ = [
+    "FAMILIES",
+    "CNNLSTMConfig",
+    "FamilyConfig",
+    "GRUConfig",
+    "ITransformerConfig",
+    "InformerConfig",
+    "LSTMConfig",
+    "LinearConfig",
+    "Normalization",
+    "PatchTSTConfig",
+    "Seq2SeqAttentionConfig",
+    "TCNConfig",
+    "TFTConfig",
+    "TSMixerConfig",
+    "TimeMarks",
+]
+
+FAMILIES: dict[str, type[FamilyConfig]] = {
+    "informer": InformerConfig,
+    "linear": LinearConfig,
+    "patchtst": PatchTSTConfig,
+    "itransformer": ITransformerConfig,
+    "tsmixer": TSMixerConfig,
+    "lstm": LSTMConfig,
+    "gru": GRUConfig,
+    "seq2seq_attention": Seq2SeqAttentionConfig,
+    "tcn": TCNConfig,
+    "cnn_lstm": CNNLSTMConfig,
+    "tft": TFTConfig,
+}
+"""Every family the search knows, by its key; a search tries their defaults in this order."""

@@ -1,0 +1,148 @@
+"""Which steps of the past a forecast looked at: attention weights as a map of horizon over look-back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_system.visualization.canvas import GREY, INK, caption, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLORS = "GnBu"
+"""Pale for nothing, like the paper, and evenly darker; told apart by every common kind of colour vision."""
+_DARKEST = 99.5
+"""Percentile of the weights that gets the last colour: one outlier must not pale the rest."""
+_WIDTH, _LEFT, _RIGHT = 8.0, 0.75, 1.35
+_TOP, _BOTTOM, _GAP, _PANEL = 0.85, 0.6, 0.55, 1.9
+"""Inches."""
+
+
+@dataclass(frozen=True)
+class AttentionMap:
+    """One attention of a model over the windows of a part."""
+
+    name: str
+    mean: NDArray[Any]
+    """(horizon, keys), rows sum to one. Keys are the steps of the look-back in order, groups of
+    neighbours if they are fewer, and the steps of the horizon behind them if they are that many more."""
+    n_windows: int
+    """How many windows the mean is taken over."""
+    example: NDArray[Any]
+    """The same of a single window."""
+    example_window: int
+    """Its number in the part."""
+
+
+def attention_picture(
+    maps: Sequence[AttentionMap],
+    path: str | Path,
+    *,
+    seq_len: int,
+    title: str = "",
+    example_label: str = "",
+) -> None:
+    """Draw every map, mean above example, into a PNG.
+
+    `seq_len` is the look-back in steps, `example_label` names the example's window (for example by the
+    first time stamp it forecasts). Raises OSError if `path` cannot be written.
+    """
+    assert maps
+    panels: list[_Panel] = []
+    for one in maps:
+        assert one.mean.shape == one.example.shape, (one.mean.shape, one.example.shape)
+        columns = _columns(one.mean.shape[1], seq_len)
+        label = example_label or f"number {one.example_window}"
+        panels.append(_Panel(one.mean, f"{one.name}: mean of {one.n_windows} test windows; {columns}"))
+        panels.append(_Panel(one.example, f"{one.name}: one test window, {label}"))
+    height = _TOP + _BOTTOM + len(panels) * _PANEL + (len(panels) - 1) * _GAP
+
+    def paint(figure: Figure) -> None:
+        heading = "Where the forecast looks" + (f": attention of {title}" if title else "")
+        left = _LEFT / _WIDTH
+        figure.text(left, 1 - 0.27 / height, caption(heading, 90), fontweight="bold", fontsize=10)
+        note = "The line across the colour scale is an even look: the same weight for every column."
+        figure.text(left, 1 - 0.46 / height, note, color=GREY, fontsize=8)
+        for index, panel in enumerate(panels):
+            bottom = height - _TOP - (index + 1) * _PANEL - index * _GAP
+            width = 1 - (_LEFT + _RIGHT) / _WIDTH
+            axes = figure.add_axes((left, bottom / height, width, _PANEL / height))
+            _paint_panel(axes, panel, seq_len)
+        x = (_LEFT + (_WIDTH - _LEFT - _RIGHT) / 2) / _WIDTH
+        text = "step of the look-back; -1 is the last one known when the forecast is made"
+        figure.supxlabel(text, fontsize=9, x=x, y=0.1 / height, va="bottom")
+        figure.supylabel("step of the forecast", fontsize=9, x=0.12 / _WIDTH, ha="left")
+
+    draw(Path(path), (_WIDTH, height), paint)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    weights: NDArray[Any]
+    name: str
+
+
+def _paint_panel(axes: Axes, panel: _Panel, seq_len: int) -> None:
+    weights = np.asarray(panel.weights, dtype=float)
+    horizon, keys = weights.shape
+    ahead = max(keys - seq_len, 0)
+    even = 1 / keys
+    # An even look has the middle colour at most: nothing in it is worth a dark one.
+    darkest = max(float(np.percentile(weights, _DARKEST)), 2 * even)
+    image = axes.imshow(
+        weights,
+        # Step -k of the look-back lies between -k and -k + 1, step h of the forecast between h - 1 and h.
+        extent=(-seq_len, ahead, horizon, 0),
+        aspect="auto",
+        cmap=_COLORS,
+        vmin=0.0,
+        vmax=darkest,
+    )
+    axes.set_title(caption(panel.name, 120), fontsize=8, fontweight="normal")
+    axes.grid(visible=False)
+    span = seq_len + ahead
+    past, rows = _labelled(seq_len, 10), _labelled(horizon, 6)
+    future = _labelled(ahead, max(10 * ahead // span, 1))
+    future = [step for step in future if step > span / 20]  # the first ones would stand on the label -1
+    axes.set_xticks([0.5 - step for step in past] + [step - 0.5 for step in future])
+    axes.set_xticklabels([f"-{step}" for step in past] + [f"+{step}" for step in future])
+    axes.set_yticks([step - 0.5 for step in rows], [str(step) for step in rows])
+    if ahead:
+        axes.axvline(0, color=INK, linewidth=1)
+    bar = axes.inset_axes((1.02, 0.0, 0.02, 1.0))
+    extend = "max" if weights.max() > darkest else "neither"
+    scale = axes.figure.colorbar(image, cax=bar, extend=extend, label="attention weight")
+    scale.outline.set_visible(False)
+    bar.axhline(even, color=INK, linewidth=1)
+
+
+def _columns(keys: int, seq_len: int) -> str:
+    """What a column of the map stands for."""
+    if keys > seq_len:
+        return "right of the line: the forecast's own earlier steps"
+    if keys == seq_len:
+        return "a column is a step"
+    return f"a column is a group of {seq_len / keys:.2g} steps"
+
+
+def _labelled(steps: int, most: int) -> list[int]:
+    """The steps 1 to `steps` that carry a label: the first, and round ones, about `most` in all."""
+    if not steps:
+        return []
+    spacing = next(spacing for spacing in _spacings() if steps / spacing <= most)
+    return sorted({1, *range(spacing, steps + 1, spacing)})
+
+
+def _spacings() -> Iterator[int]:
+    """Rising distances that divide days or hours evenly, as most series have a daily period."""
+    yield from (1, 2, 3, 4, 6, 12)
+    for power in count():
+        yield 24 * 2**power

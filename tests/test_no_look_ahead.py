@@ -1,0 +1,484 @@
+"""No forecast knows what it forecasts: over every family, every kind of data set, and through the engine.
+
+Every property is a function that raises; at the end each of them is shown to raise on a leak.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas_system.data import (
+    Scaler,
+    Series,
+    Split,
+    TaskWindows,
+    WindowBatch,
+    WindowLoader,
+    WindowSet,
+    build_windows,
+    open_task,
+    split_for,
+    synthetic_series,
+)
+from nas_system.model import MODELS, build_model
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.sequential.augmentation import VARIATIONS, augmented
+from nas_system.sequential.cnn_lstm import pooled
+from nas_system.sequential.informer import Informer
+from nas_system.sequential.layers.attention import AttentionLayer, FullAttention, ProbSparseAttention
+from nas_system.sequential.layers.causal_convolution import CausalConv
+from nas_system.sequential.tcn import ResidualLevel
+from nas_system.space import FAMILIES, RunConfig, SeriesShape, TaskConfig, TrainingConfig
+from nas_system.training.checkpoint import load_checkpoint
+from nas_system.training.loops import evaluate
+from nas_system.training.objectives import Forecasting
+from nas_system.training_job import JobOptions, run_training
+
+torch.set_num_threads(1)
+
+SEQ_LEN, PRED_LEN = 24, 5
+PARTS = ("train", "val", "test", "sealed")
+CPU = torch.device("cpu")
+SMALL = {
+    "d_model": 8, "n_heads": 2, "d_ff": 8, "e_layers": 2, "hidden_size": 8, "channels": 4, "num_layers": 3,
+    "patch_len": 6, "stride": 3, "label_len": 8, "factor": 1,
+}  # fmt: skip
+VARIANTS = (
+    {},
+    {"normalization": "revin", "decomposition": True, "kernel": 5},
+    {"normalization": "none", "linear_path": False, "channel_independence": True, "attention": "full"},
+)
+Forecasts = Callable[[Series], Tensor]
+"""A series -> the forecasts of all windows of its test part, (windows, pred_len, targets)."""
+
+
+class Data(NamedTuple):
+    """A data set and what of it is forecast."""
+
+    series: Series
+    task: TaskConfig
+
+
+@pytest.fixture(scope="module", params=["synthetic", "own csv", "etth1"])
+def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Data:
+    if request.param == "etth1":
+        task = TaskConfig(pred_len=PRED_LEN)
+        return Data(open_task(task, data_dir=request.getfixturevalue("ett_dir")).series, task)
+    if request.param == "synthetic":
+        task = TaskConfig(dataset="synthetic", targets=("OT", "HUFL"), pred_len=PRED_LEN)
+        return Data(synthetic_series(700), task)
+    task = own_csv(tmp_path_factory.mktemp("data"))
+    return Data(open_task(task).series, task)
+
+
+def own_csv(folder: Path) -> TaskConfig:
+    """The task of a quarter-hourly file with two columns."""
+    times = (datetime(2024, 1, 1) + timedelta(minutes=15 * row) for row in range(600))
+    lines = [f"{time},{10 + row % 96 + row * 37 % 11},{row % 7}" for row, time in enumerate(times)]
+    (folder / "own.csv").write_text("\n".join(["date,load,heat", *lines]) + "\n")
+    return TaskConfig(dataset=str(folder / "own.csv"), targets=("load",), pred_len=PRED_LEN)
+
+
+@pytest.fixture
+def synthetic() -> Data:
+    return Data(synthetic_series(700), TaskConfig(dataset="synthetic", pred_len=PRED_LEN))
+
+
+def config_of(family: str, task: TaskConfig, variant: dict[str, Any] | None = None) -> RunConfig:
+    """A small model of the family on short windows; of the variant what the family has."""
+    known = FAMILIES[family].model_fields
+    model = {name: value for name, value in (SMALL | (variant or {})).items() if name in known}
+    if family != "informer":
+        model.pop("attention", None)
+    return RunConfig.model_validate(
+        {"task": task.model_dump(), "model": {"family": family, **model}, "data": {"seq_len": SEQ_LEN}}
+    )
+
+
+def windows_of(data: Data, family: str = "linear", **options: Any) -> TaskWindows:
+    return build_windows(data.series, config_of(family, data.task, options), splits=PARTS)
+
+
+def model_of(config: RunConfig, shape: SeriesShape) -> nn.Module:
+    """The same weights at every call."""
+    torch.manual_seed(0)
+    return build_model(config, shape).eval()
+
+
+@torch.no_grad()
+def forecast(config: RunConfig, windows: TaskWindows, part: WindowSet) -> Tensor:
+    model = model_of(config, windows.shape)
+    return torch.cat([model(*batch.args) for batch in WindowLoader(part, 64)])
+
+
+# --- the properties -------------------------------------------------------------------------
+
+
+def check_past_lies_before_future(past: Tensor, future: Tensor) -> None:
+    """Row numbers of inputs (windows, seq_len) and targets (windows, pred_len)."""
+    assert (past.amax(1) < future.amin(1)).all(), "an input lies at or after the first target"
+    assert (past.amax(1) + 1 == future.amin(1)).all(), "there is a gap before the first target"
+
+
+def check_every_window_is_there(future: Tensor, rows: range, first: int) -> None:
+    """All horizons that fit into `rows`, from the one beginning at `first` on, each once."""
+    expected = range(first, rows.stop - future.shape[1] + 1)
+    assert future[:, 0].tolist() == list(expected)
+    assert int(future.max()) == rows.stop - 1
+
+
+def check_unmoved(forecasts: Forecasts, series: Series, changed: Series, count: int) -> None:
+    """The first `count` forecasts do not know how `changed` differs from `series`."""
+    before, after = forecasts(series)[:count], forecasts(changed)[:count]
+    assert before.isfinite().all()
+    assert torch.equal(before, after), "a forecast changed with what comes after it"
+
+
+def check_causal(output: Tensor, x: Tensor, ends: Sequence[int]) -> None:
+    """Step j of `output (B, steps, C)` depends on the steps of `x (B, T, C)` up to `ends[j]` and no later."""
+    for step, end in enumerate(ends):
+        (gradient,) = torch.autograd.grad(output[:, step].square().sum(), x, retain_graph=True)
+        assert gradient[:, end + 1 :].abs().sum() == 0, f"step {step} sees behind {end}"
+        assert gradient[:, : end + 1].abs().sum() > 0, f"step {step} sees nothing"
+
+
+def check_scaler(scaler: Scaler, series: Series, split: Split) -> None:
+    train = series.values[: split.train_end]
+    assert np.allclose(scaler.mean, train.mean(0)) and np.allclose(scaler.std, train.std(0))
+
+
+def check_parts_are_apart(rows_of_training: Tensor, split: Split) -> None:
+    """No row that validation, test or the sealed part forecasts was seen in training."""
+    for part in PARTS[1:]:
+        rows = split.target_rows(part)  # type: ignore[arg-type]
+        assert not set(rows) & set(rows_of_training.flatten().tolist()), f"training sees {part} rows"
+
+
+def check_every_window_counts(model: nn.Module, loaders: Iterable[Any], target: Tensor, mse: float) -> None:
+    """Whatever the batches: all targets in order, and one score."""
+    for loader in loaders:
+        seen = torch.cat([batch.target for batch in loader])
+        assert torch.equal(seen, target), "windows are missing, doubled or in another order"
+        score = evaluate(model, loader, Forecasting(), CPU)["mse"]
+        assert score == pytest.approx(mse, rel=1e-5), "the score depends on the batches"
+
+
+# --- 1, 5, 6: windows, scaler and parts, on every data set ----------------------------------
+
+
+def row_numbers(data: Data, part: str, kind: type[WindowSet] = WindowSet) -> tuple[Tensor, Tensor]:
+    """Rows that the windows of a part read and forecast: windows over a table of row numbers."""
+    rows = len(data.series)
+    starts = split_for(data.task, rows).window_starts(part, SEQ_LEN, PRED_LEN)  # type: ignore[arg-type]
+    table = torch.arange(rows, dtype=torch.float64)[:, None]
+    windows = kind(table, None, starts, SEQ_LEN, PRED_LEN, (0,), (0,))
+    batch = windows.batch(torch.arange(len(windows)))
+    return batch.args[0][..., 0].long(), batch.target[..., 0].long()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_input_lies_before_every_target_and_no_window_is_missing(data: Data, part: str) -> None:
+    past, future = row_numbers(data, part)
+    check_past_lies_before_future(past, future)
+    rows = split_for(data.task, len(data.series)).target_rows(part)  # type: ignore[arg-type]
+    check_every_window_is_there(future, rows, SEQ_LEN if part == "train" else rows.start)
+    windows = windows_of(data)[part]  # type: ignore[index]
+    assert [windows.target_rows(i)[0] for i in range(len(windows))] == future[:, 0].tolist()
+
+
+def test_the_scaler_knows_the_training_rows_alone(data: Data) -> None:
+    check_scaler(windows_of(data).scaler, data.series, split_for(data.task, len(data.series)))
+
+
+def test_no_validation_or_test_target_is_inside_a_training_window(data: Data) -> None:
+    check_parts_are_apart(torch.cat(row_numbers(data, "train"), 1), split_for(data.task, len(data.series)))
+
+
+# --- 2, 3: truncated and poisoned futures, every family on every data set -------------------
+
+
+def fixed_parts(data: Data) -> tuple[TaskConfig, int]:
+    """The task with a split that does not depend on the length of the series; where its test part begins."""
+    parts = {"train_rows": 300, "val_rows": 60, "test_rows": 60}
+    return data.task.model_copy(update=parts), 360
+
+
+def forecasts_of(family: str, task: TaskConfig, variant: dict[str, Any]) -> Forecasts:
+    config = config_of(family, task, variant)
+
+    def forecasts(series: Series) -> Tensor:
+        windows = build_windows(series, config, splits=("train", "test"))
+        return forecast(config, windows, windows["test"])
+
+    return forecasts
+
+
+def poisoned(series: Series, row: int, poison: float) -> Series:
+    values = series.values.copy()
+    values[row:] = poison
+    return replace(series, values=values)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=["default", "framed", "bare"])
+@pytest.mark.parametrize("family", MODELS)
+def test_no_forecast_changes_with_what_comes_after_it(
+    family: str, variant: dict[str, Any], data: Data
+) -> None:
+    task, test_start = fixed_parts(data)
+    forecasts, series = forecasts_of(family, task, variant), data.series
+    end = test_start + 60
+    cut = replace(series, values=series.values[:end], dates=series.dates[:end])
+    check_unmoved(forecasts, series, cut, count=60 - PRED_LEN + 1)
+    # The forecast that begins at the first poisoned row is the last that must not notice.
+    row = test_start + 10
+    for poison in (float("nan"), 1e6):
+        check_unmoved(forecasts, series, poisoned(series, row, poison), count=11)
+        with pytest.raises(AssertionError, match="changed with what comes after"):
+            check_unmoved(forecasts, series, poisoned(series, row, poison), count=12)
+
+
+# --- 4: parts that claim to be causal -------------------------------------------------------
+
+
+def rising(length: int, channels: int = 4) -> Tensor:
+    """Positive, so that no ReLU is silent by accident."""
+    values = torch.rand(2, length, channels, generator=torch.Generator().manual_seed(1)) + 0.1
+    return values.requires_grad_()
+
+
+@pytest.mark.parametrize("length", [9, 12])
+def test_convolutions_of_tcn_and_cnn_lstm_see_no_later_step(length: int) -> None:
+    torch.manual_seed(0)
+    x = rising(length)
+    check_causal(CausalConv(4, 3, 3)(x), x, range(length))
+    check_causal(CausalConv(4, 3, 3, stride=2)(x), x, range((length - 1) % 2, length, 2))
+    level = ResidualLevel(4, 4, 3, 0.0)
+    check_causal(level(level(x)), x, [end for end in range(length) if (length - 1 - end) % 4 == 0])
+    check_causal(pooled(x, 4), x, [end for end in range(length) if (length - 1 - end) % 4 == 0])
+
+
+@pytest.mark.parametrize(
+    "attention", [FullAttention(masked=True, dropout=0.0), ProbSparseAttention(12, factor=1, masked=True)]
+)
+def test_self_attention_of_the_informers_decoder_sees_no_later_step(attention: nn.Module) -> None:
+    torch.manual_seed(0)
+    x = rising(12, 8)
+    layer = AttentionLayer(attention, 8, 2).eval()
+    check_causal(layer(x, x), x, range(12))
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru", "seq2seq_attention"])
+def test_recurrent_layers_read_forwards_unless_they_are_told_otherwise(family: str, synthetic: Data) -> None:
+    model = model_of(config_of(family, synthetic.task), windows_of(synthetic, family).shape)
+    recurrent = [part for part in model.modules() if isinstance(part, nn.LSTM | nn.GRU)]
+    assert recurrent
+    for part in recurrent:
+        x = rising(9, part.input_size)
+        check_causal(part(x)[0], x, range(9))
+
+
+@pytest.mark.parametrize("family", ["seq2seq_attention", "tft"])
+def test_decoders_that_write_step_by_step_read_no_later_time_mark(family: str, synthetic: Data) -> None:
+    windows = windows_of(synthetic, family)
+    x, x_mark, y_mark = windows["val"].batch(torch.arange(3)).args
+    assert y_mark is not None
+    y_mark.requires_grad_()
+    output = model_of(config_of(family, synthetic.task), windows.shape)(x, x_mark, y_mark)
+    check_causal(output, y_mark, range(PRED_LEN))
+
+
+# --- 7: what a decoder is given in place of the future --------------------------------------
+
+
+class Recorder(nn.Module):
+    """Stands for the Informer's core and keeps what its decoder is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder_inputs: list[Tensor] = []
+
+    def forward(self, x: Tensor, x_mark: Tensor, x_dec: Tensor, y_mark: Tensor) -> Tensor:
+        self.decoder_inputs.append(x_dec)
+        return x_dec[:, -PRED_LEN:, :1]
+
+
+def test_the_informers_decoder_starts_from_known_steps_and_zeros(synthetic: Data) -> None:
+    config = config_of("informer", synthetic.task, {"normalization": "none", "linear_path": False})
+    windows = windows_of(synthetic, "informer")
+    core = Recorder()
+    args = windows["val"].batch(torch.arange(4)).args
+    Informer(config.model, windows.shape, core=core)(*args)  # type: ignore[arg-type]
+    (given,) = core.decoder_inputs
+    assert given.shape[1] == SMALL["label_len"] + PRED_LEN
+    assert torch.equal(given[:, : SMALL["label_len"]], args[0][:, -SMALL["label_len"] :])
+    assert (given[:, SMALL["label_len"] :] == 0).all()
+
+
+def test_the_tfts_decoder_is_given_no_value_of_an_input(synthetic: Data) -> None:
+    config = config_of("tft", synthetic.task)
+    windows = windows_of(synthetic, "tft")
+    model = model_of(config, windows.shape)
+    given: list[dict[str, Tensor]] = []
+    network = model.get_submodule("network")
+    network.register_forward_pre_hook(lambda module, args: given.append(args[0]))
+    model(*windows["val"].batch(torch.arange(4)).args)
+    n_inputs = windows.shape.n_inputs
+    assert (given[0]["encoder_cont"][..., :n_inputs] != 0).any()
+    assert (given[0]["decoder_cont"][..., :n_inputs] == 0).all()
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_no_model_is_taught_with_the_truth_in_place_of_its_own_forecast(family: str, synthetic: Data) -> None:
+    """Without dropout a forecast is the same in training, and nothing but `args` reaches a model."""
+    config = config_of(family, synthetic.task, {"dropout": 0.0, "attention": "full", "distil": False})
+    windows = windows_of(synthetic, family)
+    args = windows["train"].batch(torch.arange(4)).args
+    model = model_of(config, windows.shape)
+    torch.testing.assert_close(model.train()(*args), model.eval()(*args))
+
+
+@pytest.mark.parametrize("embed", ["timeF", "fixed"])
+def test_time_marks_come_from_the_dates_alone(embed: str, synthetic: Data) -> None:
+    dirty = synthetic._replace(series=poisoned(synthetic.series, 500, 1e6))
+    clean, other = (
+        windows_of(d, "informer", embed=embed)["sealed"].batch(torch.arange(4)).args
+        for d in (synthetic, dirty)
+    )
+    assert not torch.equal(clean[0], other[0])
+    for mark, same in zip(clean[1:], other[1:], strict=True):
+        assert mark is not None and same is not None and torch.equal(mark, same)
+
+
+# --- 8: augmentation is for training --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", VARIATIONS)
+def test_only_training_batches_are_varied(name: str, synthetic: Data) -> None:
+    training = TrainingConfig(augmentation=name, augmentation_strength=0.5)  # type: ignore[arg-type]
+    plain, windows = windows_of(synthetic, "lstm"), windows_of(synthetic, "lstm")
+    loader = WindowLoader(windows["train"], 32, generator=torch.Generator().manual_seed(1))
+    varied = torch.cat([batch.args[0] for batch in augmented(loader, training, windows.shape.target_columns)])
+    same = WindowLoader(plain["train"], 32, generator=torch.Generator().manual_seed(1))
+    assert not torch.equal(varied, torch.cat([batch.args[0] for batch in same]))
+    for part in PARTS:
+        before, after = (w[part].batch(torch.arange(20)) for w in (plain, windows))  # type: ignore[index]
+        assert torch.equal(before.args[0], after.args[0]) and torch.equal(before.target, after.target)
+    with pytest.raises(ValueError, match="evaluation sees plain windows"):
+        augmented(WindowLoader(windows["val"], 32), training, windows.shape.target_columns)
+
+
+def test_a_training_with_augmentation_is_scored_on_plain_windows(tmp_path: Path) -> None:
+    config = config_of("linear", own_csv(tmp_path))
+    training = TrainingConfig(augmentation="scaling", augmentation_strength=1.0, max_epochs=1)
+    config = config.model_copy(update={"training": training})
+    paths = RunPaths(tmp_path / "run")
+    paths.folder.mkdir()
+    run_training(config, paths, JobOptions("run", "cpu", 1, None, False, None, None, lambda: None))
+    metrics = json.loads(paths.metrics.read_text())
+    windows = build_windows(open_task(config.task).series, config)
+    model = build_model(config, windows.shape)
+    model.load_state_dict(load_checkpoint(paths.best_model)["model"])
+    for part in ("val", "test"):
+        score = evaluate(model, WindowLoader(windows[part], 7), Forecasting(), CPU)["mse"]
+        assert metrics[f"{part}_mse"] == pytest.approx(score, rel=1e-5)
+
+
+# --- 9: every window counts -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_the_score_counts_every_window_whatever_the_batch_size(family: str, data: Data) -> None:
+    task, _ = fixed_parts(data)
+    config = config_of(family, task)
+    windows = build_windows(data.series, config)
+    part, model = windows["val"], model_of(config, windows.shape)
+    target = part.batch(torch.arange(len(part))).target
+    assert len(target) == 60 - PRED_LEN + 1
+    mse = (forecast(config, windows, part).double() - target).square().mean().item()
+    check_every_window_counts(model, [WindowLoader(part, size) for size in (3, 16, 1000)], target, mse)
+
+
+# --- the checks can fail --------------------------------------------------------------------
+
+
+class LeakingWindows(WindowSet):
+    """The classic mistake: the inputs are cut one step too late, so the last of them is the first target."""
+
+    def batch(self, indices: Tensor) -> WindowBatch:
+        (x, x_mark, y_mark), target, weight = super().batch(indices)
+        leaked = target[:, :1].expand(-1, -1, x.shape[2])
+        return WindowBatch((torch.cat([x[:, 1:], leaked], dim=1), x_mark, y_mark), target, weight)
+
+
+def test_inputs_shifted_into_the_targets_are_caught(synthetic: Data) -> None:
+    with pytest.raises(AssertionError, match="at or after the first target"):
+        check_past_lies_before_future(*row_numbers(synthetic, "val", LeakingWindows))
+
+    config = config_of("linear", fixed_parts(synthetic)[0])
+
+    def forecasts(series: Series) -> Tensor:
+        windows = build_windows(series, config)
+        honest = windows["test"]
+        leaking = copy.copy(honest)
+        leaking.__class__ = LeakingWindows
+        return forecast(config, windows, leaking)
+
+    with pytest.raises(AssertionError, match="changed with what comes after"):
+        check_unmoved(forecasts, synthetic.series, poisoned(synthetic.series, 370, 1e6), count=11)
+
+
+def test_a_missing_last_window_is_caught(synthetic: Data) -> None:
+    _, future = row_numbers(synthetic, "val")
+    rows = split_for(synthetic.task, 700).target_rows("val")
+    for wrong in (future[:-1], future[1:], future.flip(0)):
+        with pytest.raises(AssertionError):
+            check_every_window_is_there(wrong, rows, rows.start)
+
+
+def test_a_symmetric_convolution_is_caught() -> None:
+    x = rising(9)
+    output = nn.Conv1d(4, 4, 3, padding=1)(x.mT).mT
+    with pytest.raises(AssertionError, match="step 0 sees behind 0"):
+        check_causal(output, x, range(9))
+
+
+def test_a_bidirectional_layer_is_caught() -> None:
+    x = rising(9)
+    with pytest.raises(AssertionError, match="step 0 sees behind 0"):
+        check_causal(nn.GRU(4, 3, batch_first=True, bidirectional=True)(x)[0], x, range(9))
+
+
+def test_a_scaler_that_has_seen_everything_is_caught(data: Data) -> None:
+    split = split_for(data.task, len(data.series))
+    of_all = Scaler.fit(data.series, replace(split, train_end=len(data.series)))
+    with pytest.raises(AssertionError):
+        check_scaler(of_all, data.series, split)
+
+
+def test_training_windows_that_reach_into_validation_are_caught(synthetic: Data) -> None:
+    split = split_for(synthetic.task, 700)
+    reaching = torch.arange(split.train_end - 10, split.train_end + 1)[None]
+    with pytest.raises(AssertionError, match="training sees val rows"):
+        check_parts_are_apart(reaching, split)
+
+
+def test_a_loader_that_drops_the_last_batch_is_caught(synthetic: Data) -> None:
+    config = config_of("linear", synthetic.task)
+    windows = windows_of(synthetic)
+    part, model = windows["val"], model_of(config, windows.shape)
+    target = part.batch(torch.arange(len(part))).target
+    mse = (forecast(config, windows, part) - target).square().mean().item()
+    check_every_window_counts(model, [WindowLoader(part, 16)], target, mse)
+    with pytest.raises(AssertionError, match="windows are missing"):
+        check_every_window_counts(model, [WindowLoader(part, 16, drop_last=True)], target, mse)

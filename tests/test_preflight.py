@@ -1,0 +1,192 @@
+"""The pre-flight through the door: a hopeless training ends in seconds, says why, and counts as a run."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nas_agent_graph.context import Context, Limits, Proposal
+from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.launchers.local import LocalLauncher
+from nas_agent_graph.progress import PlainProgress
+from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_agent_graph.proposers.tpe import BLAMELESS
+from nas_agent_graph.state import initial_state
+from nas_system.data import DataSource, locate
+from nas_system.describe import describe
+from nas_system.nas_agent.agent_state import load_agent_state
+from nas_system.nas_agent.config_file import write_config
+from nas_system.nas_agent.job import Job
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.outcome import Status, read_outcome
+from nas_system.space import Change, RunConfig, TaskConfig
+
+SMALL = {"family": "linear"}
+# A step of a tenth of a second and more, two thousand of which are an epoch.
+LARGE = {
+    "family": "informer",
+    "d_model": 512,
+    "n_heads": 8,
+    "d_ff": 2048,
+    "e_layers": 6,
+    "d_layers": 4,
+    "attention": "full",
+    "distil": False,
+}
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> TaskConfig:
+    first = datetime(2024, 1, 1)
+    rows = [
+        f"{first + timedelta(hours=hour)},{math.sin(hour / 3.82) + 0.01 * ((hour * 7919) % 13):.3f}"
+        for hour in range(4000)
+    ]
+    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
+    return TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=24)
+
+
+def config(task: TaskConfig, model: dict, *, seq_len: int = 96, batch_size: int = 64) -> RunConfig:
+    return RunConfig.model_validate(
+        {
+            "task": task.model_dump(),
+            "model": model,
+            "data": {"features": "S", "seq_len": seq_len, "batch_size": batch_size},
+            "training": {"lr": 0.01, "max_epochs": 1, "patience": 1},
+        }
+    )
+
+
+def launched(folder: Path, config: RunConfig, *options: str, memory_mb: int | None = None) -> Path:
+    """Runs a training to its end under the launcher and its supervisor; returns its folder."""
+    run_dir = folder / "runs" / "run_0000"
+    run_dir.mkdir(parents=True)
+    write_config(run_dir / "config_used.py", config)
+    arguments = ["--config", str(run_dir / "config_used.py"), "--runs-dir", str(run_dir.parent)]
+    arguments += ["--tag", run_dir.name, "--device", "cpu", *options]
+    command = [sys.executable, "-m", "nas_system.train", *arguments]
+    if memory_mb is not None:
+        command = [sys.executable, "-c", IN_LESS_MEMORY, str(memory_mb), *arguments]
+    launcher = LocalLauncher()
+    launcher.submit(run_dir, Job(tuple(command), time_limit_s=120), attempt=1)
+    while launcher.poll(run_dir) == "running":
+        time.sleep(0.05)
+    return run_dir
+
+
+IN_LESS_MEMORY = """
+import resource, sys, torch
+from nas_system.train import main
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + int(sys.argv[1]) * 2**20,) * 2)
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_training_that_needs_too_much_memory_is_refused_with_its_numbers(tmp_path, task):
+    hungry = config(
+        task, {"family": "informer", "attention": "full", "d_model": 64}, seq_len=336, batch_size=512
+    )
+    run_dir = launched(tmp_path, hungry, memory_mb=700)
+    outcome = read_outcome(run_dir)
+    assert outcome.status is Status.FAILED, (run_dir / "train.log").read_text()
+    assert outcome.cause is not None
+    assert outcome.cause.startswith("preflight:memory: ")
+    assert outcome.cause.endswith("MiB there; lower data.batch_size, data.seq_len or the width")
+    numbers = outcome.numbers
+    assert numbers["needed_mb"] == pytest.approx(
+        numbers["parameters_mb"] + numbers["activations_mb"], abs=0.2
+    )
+    assert numbers["needed_mb"] > numbers["available_mb"] > 100
+    assert numbers["batch_size"] == 512
+    assert names_in(run_dir).isdisjoint({"metrics.json", "history.json", "best_model.pth"})
+
+
+def test_an_epoch_that_cannot_end_in_time_is_refused_in_seconds(tmp_path, task):
+    run_dir = launched(tmp_path, config(task, LARGE, seq_len=336, batch_size=1), "--time-limit", "1")
+    outcome = read_outcome(run_dir)
+    assert outcome.status is Status.FAILED, (run_dir / "train.log").read_text()
+    assert (outcome.cause or "").startswith("preflight:time: one epoch takes ")
+    assert "the hard limit is 62 s" in (outcome.cause or "")
+    assert outcome.numbers["epoch_s"] > 1.2 * 62
+    assert outcome.wall_s is not None
+    assert outcome.wall_s < 40
+
+
+def test_a_good_training_says_what_was_expected_of_it(tmp_path, task, run_cli):
+    write_config(tmp_path / "config.py", config(task, SMALL))
+    arguments = ("--config", "config.py", "--tag", "run", "--time-limit", "600")
+    done = run_cli("nas_system.train", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "runs" / "run" / "metrics.json").read_text())
+    expected = metrics["preflight"]
+    assert set(expected) == {"n_params", "memory_mb", "step_ms", "epoch_s", "seconds"}
+    assert expected["n_params"] == metrics["n_params"]
+    assert 0.5 * metrics["peak_memory_mb"] < expected["memory_mb"] <= metrics["peak_memory_mb"]
+    assert 0 < expected["step_ms"] / 1000 < expected["epoch_s"]
+    assert f"{metrics['n_params']:,} parameters, about " in done.stdout
+
+
+class Scripted:
+    """Proposes a large model, then a small change to the baseline; remembers what it was shown."""
+
+    name = "scripted"
+
+    def __init__(self) -> None:
+        self.views = []
+
+    def propose(self, view):
+        self.views.append(view)
+        values = [LARGE, {"lr": 0.005}][len(self.views) - 1]
+        group = "model" if "family" in values else "training"
+        changes = [Change(parameter=f"{group}.{name}", value=value) for name, value in values.items()]
+        if group == "model":
+            changes += [
+                Change(parameter="data.batch_size", value=1),
+                Change(parameter="data.seq_len", value=336),
+            ]
+        return Proposal(self.name, "run_0000", tuple(changes))
+
+
+def test_a_search_counts_the_refused_run_and_goes_on(tmp_path, task, capsys):
+    (tmp_path / "runs").mkdir()
+    ledger, _ = Ledger.open(tmp_path)
+    source: DataSource = locate(task, None)
+    facts = describe(task, source)
+    (tmp_path / "runs" / "task_facts.json").write_text(json.dumps(facts))
+    ledger.save(task=task, data=source.to_json(), seed=42)
+    proposer = Scripted()
+    context = Context(
+        ledger=ledger,
+        base=config(task, SMALL),
+        facts=facts,
+        proposer=proposer,
+        fallback=RandomSearchProposer(),
+        launcher=LocalLauncher(),
+        progress=PlainProgress(sys.stdout),
+        limits=Limits(max_runs=3, run_seconds=1.0, repeat_baseline=0),
+        train_command=(sys.executable, "-m", "nas_system.train", "--device", "cpu"),
+    )
+    build_graph().invoke(
+        initial_state(), config={"recursion_limit": steps_for(context.limits)}, context=context
+    )
+    runs = load_agent_state(tmp_path / "agent_state.json").runs
+    assert [run.status for run in runs] == ["OK", "FAILED", "OK"], runs[1].cause
+    cause = runs[1].cause or ""
+    assert cause.startswith("preflight:time: one epoch takes ")
+    assert len(cause) <= 200
+    # The next proposal is made in view of it, by a sampler too: it is bad, not unheard of.
+    shown = proposer.views[1].runs[1]
+    assert (shown.status, shown.cause, shown.val_mse) == ("FAILED", cause, None)
+    assert shown.status not in BLAMELESS
+    assert "preflight:time" in capsys.readouterr().out
