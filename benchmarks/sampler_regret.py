@@ -4,7 +4,8 @@
 
 Every search is the real graph from run_0000 on: baseline, then the tried default of every family, then
 the sampler. Both samplers of one seed share the trainings they have in common. A training ends after
-the epoch that reaches `--seconds` and is done by the search's own engine, in this process. Reported is
+the epoch that reaches `--seconds`, without a score if that takes three times as long, and is done by the
+search's own engine, in this process. Reported is
 the regret, the best validation error so far minus the lowest anybody found in the whole study, after 5,
 10, 20 and 30 runs, its paired difference between the samplers, and how much of the way the defaults went.
 """
@@ -35,13 +36,14 @@ from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.state import initial_state
 from nas_system.data.source import locate
 from nas_system.describe import describe
-from nas_system.errors import NasError
+from nas_system.errors import NasError, StoppedOnRequest
 from nas_system.files import write_json
 from nas_system.nas_agent.config_file import named_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import FAMILIES, RunConfig, canonical_key
 
 SAMPLERS = ("tpe", "random_search")
+HARD_LIMIT_FACTOR = 3
 
 
 class RealScores:
@@ -71,10 +73,17 @@ class RealScores:
             engine = build_engine(config, windows, torch.device("cpu"))
             loader = WindowLoader(windows["train"], config.data.batch_size, generator=engine.generator)
             train = augmented(loader, config.training, windows.shape.target_columns)
-            budget = TimeBudget(self.seconds, time.monotonic())
-            engine.fit(
-                train, WindowLoader(windows["val"], EVALUATION_BATCH), config.training.max_epochs, [budget]
-            )
+            val = WindowLoader(windows["val"], EVALUATION_BATCH)
+            started = time.monotonic()
+
+            def stop_at_hard_limit() -> None:
+                if time.monotonic() - started > HARD_LIMIT_FACTOR * self.seconds:
+                    raise StoppedOnRequest("the first epoch took too long")
+
+            budget = TimeBudget(self.seconds, started)
+            engine.fit(train, val, config.training.max_epochs, [budget], after_step=stop_at_hard_limit)
+        except StoppedOnRequest:
+            return None  # as under a supervisor, which leaves such a run without a score
         except (NasError, RuntimeError) as error:
             print(f"{config.model.family}: {error}", file=sys.stderr)
             return None

@@ -149,7 +149,16 @@ class RunConfig(ConfigModel):
         self.model.check_window(self.data.seq_len, self.task.pred_len)
         if self.task.name not in self.model.tasks:
             raise ValueError(f"family {self.model.family!r} does not serve the task {self.task.name!r}")
+        if self.training.augmentation == "channel_dropout" and not self._has_covariates:
+            raise ValueError(
+                "training.augmentation=channel_dropout drops inputs that are no targets, and there are none; "
+                "choose another augmentation, or a family and data.features=MS that read them"
+            )
         return self
+
+    @property
+    def _has_covariates(self) -> bool:
+        return self.reads_covariates and self.data.features == "MS"
 
     @property
     def reads_covariates(self) -> bool:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 _COLORS = "GnBu"
 """Pale for nothing, like the paper, and evenly darker; told apart by every common kind of colour vision."""
-_DARKEST = 99.5
-"""Percentile of the weights that gets the last colour: one outlier must not pale the rest."""
+_PALEST, _DARKEST = 0.5, 99.5
+"""Percentiles of the weights that get the first and the last colour: one outlier must not pale the rest."""
+_LEAST_SPAN = 0.02
+"""The scale reaches at least this far around an even look, so that rounding is not drawn as structure."""
 _WIDTH, _LEFT, _RIGHT = 8.0, 0.75, 1.35
 _TOP, _BOTTOM, _GAP, _PANEL = 0.85, 0.6, 0.55, 1.9
 """Inches."""
@@ -69,7 +71,7 @@ def attention_picture(
         heading = "Where the forecast looks" + (f": attention of {title}" if title else "")
         left = _LEFT / _WIDTH
         figure.text(left, 1 - 0.27 / height, caption(heading, 90), fontweight="bold", fontsize=10)
-        note = "The line across the colour scale is an even look: the same weight for every column."
+        note = "Weights as multiples of an even look, the same for every column; mind each scale."
         figure.text(left, 1 - 0.46 / height, note, color=GREY, fontsize=8)
         for index, panel in enumerate(panels):
             bottom = height - _TOP - (index + 1) * _PANEL - index * _GAP
@@ -91,19 +93,17 @@ class _Panel:
 
 
 def _paint_panel(axes: Axes, panel: _Panel, seq_len: int) -> None:
-    weights = np.asarray(panel.weights, dtype=float)
-    horizon, keys = weights.shape
+    horizon, keys = panel.weights.shape
+    weights = np.asarray(panel.weights, dtype=float) * keys
     ahead = max(keys - seq_len, 0)
-    even = 1 / keys
-    # An even look has the middle colour at most: nothing in it is worth a dark one.
-    darkest = max(float(np.percentile(weights, _DARKEST)), 2 * even)
+    palest, darkest = _scale_of(weights)
     image = axes.imshow(
         weights,
         # Step -k of the look-back lies between -k and -k + 1, step h of the forecast between h - 1 and h.
         extent=(-seq_len, ahead, horizon, 0),
         aspect="auto",
         cmap=_COLORS,
-        vmin=0.0,
+        vmin=palest,
         vmax=darkest,
     )
     axes.set_title(caption(panel.name, 120), fontsize=8, fontweight="normal")
@@ -118,10 +118,22 @@ def _paint_panel(axes: Axes, panel: _Panel, seq_len: int) -> None:
     if ahead:
         axes.axvline(0, color=INK, linewidth=1)
     bar = axes.inset_axes((1.02, 0.0, 0.02, 1.0))
-    extend = "max" if weights.max() > darkest else "neither"
-    scale = axes.figure.colorbar(image, cax=bar, extend=extend, label="attention weight")
+    above, below = weights.max() > darkest, weights.min() < palest
+    extend = "both" if above and below else "max" if above else "min" if below else "neither"
+    scale = axes.figure.colorbar(image, cax=bar, extend=extend, label="times an even look")
     scale.outline.set_visible(False)
-    bar.axhline(even, color=INK, linewidth=1)
+    bar.axhline(1.0, color=INK, linewidth=1)
+
+
+def _scale_of(weights: NDArray[Any]) -> tuple[float, float]:
+    """Lowest and highest value of the colour scale for weights in multiples of an even look.
+
+    Attention that is nearly even would be one flat colour on a scale from zero; its scale is narrow,
+    and the numbers beside it say how narrow.
+    """
+    palest, darkest = (float(np.percentile(weights, share)) for share in (_PALEST, _DARKEST))
+    darkest = max(darkest, 1 + _LEAST_SPAN)
+    return (0.0 if darkest > 2 else min(palest, 1 - _LEAST_SPAN)), darkest
 
 
 def _columns(keys: int, seq_len: int) -> str:

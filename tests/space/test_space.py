@@ -144,7 +144,7 @@ def test_spellings_of_one_training_share_a_key_and_different_trainings_do_not():
 
 
 TASKS = (TaskConfig(), TaskConfig(targets=("OT", "HUFL"), pred_len=5))
-CROSS_FIELD_RULES = ("not divisible", "longer than", "must be odd", "fewer than")
+CROSS_FIELD_RULES = ("not divisible", "longer than", "must be odd", "fewer than", "and there are none")
 
 
 def values_of(parameter):
