@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from nas_agent_graph.outside_text import without_test_figures
+from nas_agent_graph.terminal import finite
 from nas_system.errors import NasError, ProposalError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.job import Job
@@ -74,6 +76,10 @@ class RunView:
     accepted: bool
     parent: str | None
     summary: str
+    proposer: str = ""
+    hypothesis: str = ""
+    """The proposer's own words."""
+    expected_val_mse: float | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,10 @@ class SearchView:
     """Why earlier proposals for this run were refused, oldest first."""
     max_seq_len: int | None = None
     """The longest look-back that leaves a training window; None if nobody has measured it."""
+    attempt: int = 0
+    """Refused proposals so far for this run."""
+    families: tuple[str, ...] | None = None
+    """The families to choose from; None stands for all that serve the task and are installed."""
 
 
 class Proposer(Protocol):
@@ -215,24 +225,10 @@ class Context:
         longest = self.facts.get("windows", {}).get("max_seq_len")
         return longest if isinstance(longest, int) else None
 
-    def view(self, run_id: str, refused: Sequence[str] = ()) -> SearchView:
-        """What a proposer may know now. The only place where stored runs become visible to proposers."""
+    def view(self, run_id: str, refused: Sequence[str] = (), attempt: int = 0) -> SearchView:
+        """What a proposer may know now."""
         state = self.ledger.state
-        runs = tuple(
-            RunView(
-                run_id=run.run_id,
-                status=run.status,
-                cause=run.cause,
-                config=self.ledger.config(run.run_id),
-                family=run.family,
-                key=run.key,
-                val_mse=run.val_mse if run.status == "OK" else None,
-                accepted=run.accepted,
-                parent=run.parent,
-                summary=run.history_summary,
-            )
-            for run in state.runs
-        )
+        runs = run_views(self.ledger)
         assert state.task is not None, "a search has a task before its first proposal"
         return SearchView(
             run_id=run_id,
@@ -247,4 +243,30 @@ class Context:
             max_runs=self.limits.max_runs,
             refused=tuple(refused),
             max_seq_len=self.max_seq_len,
+            attempt=attempt,
         )
+
+
+def run_views(ledger: Ledger) -> tuple[RunView, ...]:
+    """The finished runs. The only place where stored runs become visible to proposers."""
+    return tuple(_run_view(run, ledger) for run in ledger.state.runs)
+
+
+def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
+    proposal = ledger.proposal(run.run_id)
+    expected = proposal.get("expected_val_mse")
+    return RunView(
+        run_id=run.run_id,
+        status=run.status,
+        cause=None if run.cause is None else without_test_figures(run.cause),
+        config=ledger.config(run.run_id),
+        family=run.family,
+        key=run.key,
+        val_mse=run.val_mse if run.status == "OK" else None,
+        accepted=run.accepted,
+        parent=run.parent,
+        summary=without_test_figures(run.history_summary),
+        proposer=run.proposer or "",
+        hypothesis=without_test_figures(str(proposal.get("hypothesis") or "")),
+        expected_val_mse=finite(expected),
+    )

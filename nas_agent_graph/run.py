@@ -81,6 +81,8 @@ def _positive(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from nas_agent_graph.settings import add_llm_flags
+
     parser = _Parser(prog="python -m nas_agent_graph.run", description=(__doc__ or "").splitlines()[0])
     search = parser.add_argument_group("search")
     search.add_argument(
@@ -104,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="tpe, random_search or llm (default: llm if a model is named, else tpe)",
     )
+    add_llm_flags(search)
     search.add_argument(
         "--seed",
         metavar="N",

@@ -24,7 +24,7 @@ from nas_agent_graph.context import (
     StopRequest,
 )
 from nas_agent_graph.proposers import PROPOSERS
-from nas_agent_graph.settings import llm_settings
+from nas_agent_graph.settings import llm_flags, llm_settings
 from nas_agent_graph.show import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
@@ -56,7 +56,7 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
             print(f"note: {note}", file=sys.stderr)
         finished = len(ledger.state.runs) >= arguments.max_runs and ledger.state.current is None
         # Everything a person may have mistyped is checked before the search is written down.
-        proposers = None if finished else choose_proposers(arguments.proposer, ledger)
+        proposers = None if finished else choose_proposers(arguments.proposer, ledger, llm_flags(arguments))
         _check_device(arguments.device, launcher)
         base, facts = open_search(ledger, arguments, launcher)
         if proposers is None:
@@ -130,17 +130,23 @@ def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> Run
         raise ConfigError(f"the series is too short to search on: {problem}; bring a longer one") from None
 
 
-def choose_proposers(name: str | None, ledger: Ledger) -> tuple[Proposer, Proposer]:
+def choose_proposers(
+    name: str | None, ledger: Ledger, flags: Mapping[str, str] | None = None
+) -> tuple[Proposer, Proposer]:
     """The proposer and its fallback; says in one line who proposes and why."""
-    settings = llm_settings(os.environ, demanded=name == "llm") if name in (None, "llm") else None
+    settings = None
+    if name in (None, "llm"):
+        folders = (ledger.workspace, Path.cwd())
+        settings = llm_settings(os.environ, demanded=name == "llm", flags=flags, folders=folders)
     tpe = PROPOSERS["tpe"]()
     if settings is not None:
         from nas_agent_graph.llm.client import ChatClient
-        from nas_agent_graph.llm.recording import Transcript
+        from nas_agent_graph.llm.recording import RecordedFallback, Transcript
         from nas_agent_graph.proposers.llm import LLMProposer
 
         print(f"proposer: llm, {settings.model} at {settings.endpoint}; tpe when it fails", flush=True)
-        return LLMProposer(ChatClient(settings), Transcript(ledger.runs_dir)), tpe
+        transcript = Transcript(ledger.runs_dir, secret=settings.api_key)
+        return LLMProposer(ChatClient(settings), transcript), RecordedFallback(tpe, transcript)
     if name is None:
         print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
         return tpe, tpe

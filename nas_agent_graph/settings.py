@@ -1,14 +1,77 @@
-"""Where settings come from: flags win over the environment, the environment over defaults.
+"""Where settings come from: flags win over the environment, the environment over `.env`, that over defaults.
 
-An LLM is used if and only if a model is named; a key alone never spends money.
+An LLM is used if and only if a model is named; a key alone never spends money. `.env` is read
+from the workspace and the current folder, and nothing in it reaches the environment of this
+process or of a training.
+
+`NAS_LLM_*` is looked up everywhere before `OPENAI_*` is looked up anywhere: a key that the shell
+exports for another purpose never goes to a server whose own key stands in `.env`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from nas_system.errors import ConfigError
+
+DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_RETRIES = 4
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A service that is reached by name."""
+
+    fallbacks: Mapping[str, tuple[str, ...]]
+    """Names that stand in for NAS_LLM_*. One provider's key is never sent to another."""
+    base_url: str
+    """Where it is. Always given: a provider's package would look into the environment for another."""
+    needs_key: bool = True
+    extra: str | None = None
+    """The optional part of this project that brings its package; None: nothing is missing."""
+
+
+PROVIDERS = {
+    "openai": Provider(
+        {"model": ("OPENAI_MODEL",), "base_url": ("OPENAI_BASE_URL",), "api_key": ("OPENAI_API_KEY",)},
+        base_url="https://api.openai.com/v1",
+    ),
+    "anthropic": Provider(
+        {"api_key": ("ANTHROPIC_API_KEY",)}, base_url="https://api.anthropic.com", extra="anthropic"
+    ),
+    "ollama": Provider({}, base_url="http://localhost:11434/v1", needs_key=False),
+}
+"""What may stand before the colon in `provider:name`. Every other colon belongs to the model's name."""
+ELSEWHERE = ("google_genai", "google_vertexai", "mistralai", "groq", "bedrock", "azure_openai", "cohere")
+"""Providers whose name is no model's beginning; they have OpenAI-compatible addresses of their own."""
+
+_VARIABLES = {
+    "model": "NAS_LLM_MODEL",
+    "base_url": "NAS_LLM_BASE_URL",
+    "api_key": "NAS_LLM_API_KEY",
+    "temperature": "NAS_LLM_TEMPERATURE",
+    "timeout_s": "NAS_LLM_TIMEOUT",
+}
+_FLAGS = {"model": "--model", "base_url": "--base-url"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One resolved value and where it came from. The text is not in the repr: it may be a key."""
+
+    name: str
+    text: str | None = field(repr=False)
+    source: str = "default"
+
+    def __str__(self) -> str:
+        if self.text is None:
+            return "not set"
+        return masked(self.text) if self.name == "api_key" else self.text
 
 
 @dataclass(frozen=True)
@@ -20,47 +83,184 @@ class LLMSettings:
     api_key: str = field(repr=False)
     temperature: float | None = None
     """None sends none: reasoning models refuse the parameter."""
-    timeout_s: float = 120.0
-    max_retries: int = 4
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    max_retries: int = DEFAULT_RETRIES
+    provider: str = "openai"
+    sources: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where each value came from."""
 
     @property
     def endpoint(self) -> str:
         return self.base_url or "the provider's own address"
 
+    def source(self, name: str) -> str:
+        """Where a value came from, as a remark for a message; nothing if nobody set it."""
+        source = self.sources.get(name, "default")
+        return "" if source == "default" else f" (it comes from {source})"
 
-def llm_settings(environment: Mapping[str, str], *, demanded: bool) -> LLMSettings | None:
-    """The LLM's settings, or None if no model is named.
 
-    Raises ConfigError if the LLM was asked for by name (`demanded`) or by a model, and
-    something needed is missing.
+def masked(key: str) -> str:
+    """Enough of a key to recognise it; nothing of a short one."""
+    return f"...{key[-4:]} ({len(key)} characters)" if len(key) >= 20 else f"({len(key)} characters)"
+
+
+def add_llm_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The settings that may be given as flags. A key may not: other users see command lines."""
+    parser.add_argument("--model", metavar="NAME", help="language model: NAME or PROVIDER:NAME")
+    parser.add_argument("--base-url", metavar="URL", help="its OpenAI-compatible server, ends in /v1")
+
+
+def llm_flags(arguments: argparse.Namespace) -> dict[str, str]:
+    """The flags of `add_llm_flags` that were given."""
+    return {name: value for name in _FLAGS if (value := getattr(arguments, name, None))}
+
+
+def llm_settings(
+    environment: Mapping[str, str],
+    *,
+    demanded: bool,
+    flags: Mapping[str, str] | None = None,
+    folders: Sequence[Path] = (),
+) -> LLMSettings | None:
+    """The LLM's settings, or None if no model is named. `folders` are those whose `.env` is read.
+
+    Raises ConfigError if the LLM was asked for by name (`demanded`) or by a model, and something
+    needed is missing or cannot be meant.
     """
-    model = _first(environment, "NAS_LLM_MODEL", "OPENAI_MODEL")
-    if model is None:
+    found = resolve(environment, flags or {}, folders)
+    name = found["model"].text
+    if name is None:
         if demanded:
             raise ConfigError("--proposer llm needs a model: set NAS_LLM_MODEL (or OPENAI_MODEL)")
         return None
-    base_url = _first(environment, "NAS_LLM_BASE_URL", "OPENAI_BASE_URL")
-    api_key = _first(environment, "NAS_LLM_API_KEY", "OPENAI_API_KEY")
-    if api_key is None:
-        if base_url is None:
+    provider, model = split_model(name)
+    base_url = _checked_url(found["base_url"])
+    key = _checked_key(found["api_key"])
+    if key is None:
+        if PROVIDERS[provider].needs_key and found["base_url"].source == "default":
+            names = " or ".join(PROVIDERS[provider].fallbacks["api_key"])
             raise ConfigError(
-                f"the model {model!r} is named but no key: set NAS_LLM_API_KEY (or OPENAI_API_KEY), "
+                f"the model {name!r} is named but no key: set NAS_LLM_API_KEY (or {names}), "
                 "or NAS_LLM_BASE_URL for a server that needs none"
             )
         # The client refuses to start without a key, even for a local server that wants none.
-        api_key = "none"
-    return LLMSettings(model, base_url, api_key, temperature=_temperature(environment))
+        key = "none"
+    return LLMSettings(
+        model=model,
+        base_url=base_url,
+        api_key=key,
+        temperature=_number(found["temperature"], least=0.0),
+        timeout_s=_number(found["timeout_s"], above=0.0) or DEFAULT_TIMEOUT_S,
+        provider=provider,
+        sources={setting.name: setting.source for setting in found.values()},
+    )
 
 
-def _first(environment: Mapping[str, str], *names: str) -> str | None:
-    return next((environment[name] for name in names if environment.get(name)), None)
+def resolve(
+    environment: Mapping[str, str], flags: Mapping[str, str], folders: Sequence[Path]
+) -> dict[str, Setting]:
+    """Every setting by name, with its source: unchecked, so that it can be shown before it is judged."""
+    layers: list[tuple[str, Mapping[str, str]]] = [("environment", environment)]
+    files = dict.fromkeys((folder / ".env").absolute() for folder in folders)
+    layers += [(str(file), _dotenv(file)) for file in files]
+    model = _look_up("model", PROVIDERS["openai"].fallbacks["model"], flags, layers)
+    provider = split_model(model.text)[0] if model.text else "openai"
+    fallbacks = PROVIDERS[provider].fallbacks
+    found = {"model": model}
+    for name in list(_VARIABLES)[1:]:
+        found[name] = _look_up(name, fallbacks.get(name, ()), flags, layers)
+    if found["base_url"].text is None:
+        found["base_url"] = Setting("base_url", PROVIDERS[provider].base_url)
+    return found
 
 
-def _temperature(environment: Mapping[str, str]) -> float | None:
-    text = environment.get("NAS_LLM_TEMPERATURE")
-    if not text:
-        return None
+def split_model(name: str) -> tuple[str, str]:
+    """Provider and model of `provider:name`. Models have colons too: `qwen3:14b` is a name."""
+    provider, colon, model = name.partition(":")
+    if colon and provider in PROVIDERS:
+        if not model:
+            raise ConfigError(f"{name!r} names a provider but no model; write {provider}:NAME")
+        return provider, model
+    if colon and provider in ELSEWHERE:
+        raise ConfigError(
+            f"{name!r}: there is no door to {provider} here ({', '.join(PROVIDERS)} have one). Use its "
+            "OpenAI-compatible address: NAS_LLM_BASE_URL, and the bare name in NAS_LLM_MODEL"
+        )
+    return "openai", name
+
+
+def _look_up(
+    name: str,
+    fallbacks: tuple[str, ...],
+    flags: Mapping[str, str],
+    layers: Sequence[tuple[str, Mapping[str, str]]],
+) -> Setting:
+    if flags.get(name):
+        return Setting(name, flags[name].strip(), f"flag {_FLAGS[name]}")
+    for variable in (_VARIABLES[name], *fallbacks):
+        for source, values in layers:
+            # An empty value counts as none: that is how a variable is switched off for one command.
+            if text := (values.get(variable) or "").strip():
+                return Setting(name, text, f"{source} {variable}")
+    return Setting(name, None)
+
+
+def _dotenv(file: Path) -> dict[str, str]:
+    if not file.is_file():
+        return {}
+    import dotenv
+
     try:
-        return float(text)
+        # Taken as written: a `$` in a key is a `$`.
+        values = dotenv.dotenv_values(file, interpolate=False, encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        # The text of a decoding error holds the bytes of the file.
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(f"{file} cannot be read: {reason}") from None
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _checked_url(setting: Setting) -> str | None:
+    if setting.text is None:
+        return None
+    url = setting.text.rstrip("/")
+    where = f"base URL from {setting.source}"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ConfigError(f"NAS_LLM_TEMPERATURE={text!r} is not a number") from None
+        host, parts = None, urlsplit("")
+    if parts.username or parts.password:
+        raise ConfigError(f"{where}: holds a user or password; put the key into NAS_LLM_API_KEY")
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"{where}: {url!r} is no address; it looks like http://localhost:11434/v1")
+    if url.endswith("/chat/completions"):
+        raise ConfigError(
+            f"{where}: {url!r} goes one step too far; write {url.removesuffix('/chat/completions')}"
+        )
+    return url
+
+
+def _checked_key(setting: Setting) -> str | None:
+    """The key, if an HTTP header can carry it. Its text is in no message."""
+    key = setting.text
+    if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
+        raise ConfigError(
+            f"the key from {setting.source} holds a blank or a character that no key has; copy it again"
+        )
+    return key
+
+
+def _number(setting: Setting, *, least: float | None = None, above: float | None = None) -> float | None:
+    if setting.text is None:
+        return None
+    variable = _VARIABLES[setting.name]
+    try:
+        value = float(setting.text)
+    except ValueError:
+        raise ConfigError(f"{variable}={setting.text!r} is not a number") from None
+    if not math.isfinite(value) or (least is not None and value < least):
+        raise ConfigError(f"{variable}={setting.text} is not a finite number of {least or 0:g} or more")
+    if above is not None and value <= above:
+        raise ConfigError(f"{variable}={setting.text} is not a number above {above:g}")
+    return value

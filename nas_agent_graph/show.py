@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas_agent_graph.calibration import Calibration
+    from nas_agent_graph.terminal import Line
     from nas_system.nas_agent.agent_state import AgentState
 
 _CHANGES_CHARACTERS = 160
@@ -25,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.run_id is not None and arguments.plot is not None:
         parser.error("--plot draws the whole search; leave out the run id")
+    if arguments.run_id is not None and arguments.lessons:
+        parser.error("--lessons is about the whole search; leave out the run id")
+    if arguments.run_id is None and arguments.transcript:
+        parser.error("--transcript is the conversation about one run; name it, for example run_0007")
     from nas_system.errors import NasError
 
     try:
@@ -50,8 +56,11 @@ def _show(arguments: argparse.Namespace) -> None:
     elif arguments.plot is not None:
         _plot(state, facts, arguments.plot)
         print(f"wrote {one_line(str(arguments.plot), 300)}")
+    elif arguments.lessons:
+        _show_lessons(workspace, state)
     elif arguments.json:
-        print(json.dumps(search_record(state, facts, arguments.limit), indent=1))
+        record = search_record(state, facts, arguments.limit)
+        print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
     else:
         print_leaderboard(workspace, state, facts, limit=arguments.limit)
 
@@ -109,7 +118,53 @@ def print_leaderboard(
     page = leaderboard_lines(
         state, facts, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
     )
-    _write(page)
+    _write([*page, *_calibration_lines(workspace, state)])
+
+
+def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, Any]]:
+    """How good the predictions of every proposer were that made any."""
+    from dataclasses import asdict
+
+    return [asdict(row) for row in _calibration(workspace, state)]
+
+
+def _calibration(workspace: Path, state: AgentState) -> list[Calibration]:
+    from nas_agent_graph.calibration import calibrate, predictions_of
+    from nas_system.nas_agent.ledger import Ledger
+
+    return calibrate(predictions_of(Ledger(workspace, state)), state.noise)
+
+
+def _calibration_lines(workspace: Path, state: AgentState) -> list[Line]:
+    from nas_agent_graph.calibration import calibration_in_words
+    from nas_agent_graph.terminal import printable, width_of, wrapped
+
+    lines = []
+    for row in _calibration(workspace, state):
+        text = f"Predictions by {printable(row.proposer, 60)}: {calibration_in_words(row, state.noise)}"
+        lines += wrapped(text, width_of(sys.stdout), indent=2)
+    return lines
+
+
+def _show_lessons(workspace: Path, state: AgentState) -> None:
+    """The note that the language model reads, word for word, and how good its predictions were."""
+    from nas_agent_graph.context import run_views
+    from nas_agent_graph.lessons import REBUILT_EVERY, lessons_note
+    from nas_agent_graph.proposers.sampling import usable_families
+    from nas_agent_graph.terminal import width_of, wrapped
+    from nas_system.nas_agent.config_file import read_config
+    from nas_system.nas_agent.ledger import Ledger
+    from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE
+
+    note = None
+    if len(state.runs) >= REBUILT_EVERY:
+        runs = run_views(Ledger(workspace, state))
+        base = read_config(workspace / "runs" / BASE_CONFIG_FILE)
+        note = lessons_note(runs, base, state.noise, usable_families(base.task))
+    text = note or f"No lessons yet: the first note comes after {REBUILT_EVERY} runs."
+    width = width_of(sys.stdout)
+    page = [line for entry in text.splitlines() for line in wrapped(entry, width, indent=2)]
+    _write([*page, *_calibration_lines(workspace, state)])
 
 
 def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
@@ -147,11 +202,16 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
     if arguments.run_id not in known:
         names = ", ".join(known) if len(known) <= 12 else f"{known[0]} to {known[-1]} ({len(known)} runs)"
         raise ConfigError(f"no run {arguments.run_id!a:.80} in {workspace}; there are: {names or 'none yet'}")
-    record = record_of_run(Ledger(workspace, state), arguments.run_id)
+    if arguments.transcript:
+        from nas_agent_graph.transcript_page import record_of_transcript, transcript_lines
+
+        record, lines = record_of_transcript(workspace / "runs", arguments.run_id), transcript_lines
+    else:
+        record, lines = record_of_run(Ledger(workspace, state), arguments.run_id), page
     if arguments.json:
         print(json.dumps(record, indent=1))
     else:
-        _write(page(record, width_of(sys.stdout)))
+        _write(lines(record, width_of(sys.stdout)))
 
 
 def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
@@ -182,9 +242,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run_id", nargs="?", metavar="RUN_ID", help="a run, for example run_0007")
     parser.add_argument("--workspace", type=Path, default=Path(), help="folder of the search (default: here)")
     parser.add_argument("--limit", type=_count, metavar="N", help="how many runs (default: the best 15)")
+    parser.add_argument(
+        "--transcript", action="store_true", help="of a run: every word exchanged with the language model"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--json", action="store_true", help="for programs; all runs unless --limit is given")
     what.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the progress of the search instead")
+    what.add_argument("--lessons", action="store_true", help="what the language model is told was learnt")
     return parser
 
 

@@ -151,6 +151,8 @@ Noise 0.00100 over 3 seeds (standard deviation of the baseline's val_mse)
 The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
   0.00100
 Champion on the sealed rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
+Predictions by llm: 1 scored, off by 0.002 on average (2 x noise), too
+  optimistic by 0.002; 0% within the noise
 """
 
 GOOD_RUN = """\

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.llm.briefing import prompt_values
 from nas_agent_graph.llm.prompts import render
-from nas_agent_graph.proposers.llm import prompt_values
 from nas_agent_graph.space_page import page
 from nas_system.space import FAMILIES, RunConfig, TaskConfig, parameters
 

@@ -1,90 +1,199 @@
-"""One question, one answer: a thin client over ChatOpenAI that keeps all that came back."""
+"""One question, one answer: a thin client over a chat model that keeps all that came back."""
 
 from __future__ import annotations
 
+import importlib
+import sys
+import threading
 import time
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from nas_agent_graph.context import SearchPaused
-from nas_agent_graph.settings import LLMSettings
+from nas_agent_graph.llm.answer import Answer, Message
+from nas_agent_graph.llm.answer_formats import FORMATS, concerns_format, request_fields
+from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message
+from nas_agent_graph.llm.prompt_size import cut_short, prompt_tokens
+from nas_agent_graph.settings import PROVIDERS, LLMSettings
+from nas_system.errors import ConfigError, NasError
+
+__all__ = ["Answer", "ChatClient", "FormatRefused", "Message", "ServiceRefused"]
+
+# What the library raises, after a good status, over a body that is no chat completion.
+_MISREADINGS = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
+_LONGEST_WAIT_S = 120.0
+"""The SDK waits as long between two tries if the service asks for it."""
 
 
-class Message(TypedDict):
-    """One message in the OpenAI chat format."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
+class FormatRefused(NasError):
+    """The server does not understand the answer format."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the model said, raw, and what it cost."""
+class ServiceRefused(SearchPaused):
+    """No answer came; `failure` says which kind of failure it is."""
 
-    text: str
-    finish_reason: str | None
-    model: str | None
-    input_tokens: int
-    output_tokens: int
-    latency_s: float
+    def __init__(self, failure: ServiceFailure, settings: LLMSettings) -> None:
+        super().__init__(pause_message(failure, settings))
+        self.failure = failure
+
+
+def _print_note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 class ChatClient:
-    """Sends chat messages to any OpenAI-compatible server."""
+    """Sends chat messages to any OpenAI-compatible server, or to a provider by name.
 
-    def __init__(self, settings: LLMSettings) -> None:
-        from langchain_openai import ChatOpenAI
+    The first answer format that the server accepts is remembered for the life of the client, so a
+    server that has learnt a better one is noticed at the next start.
+    """
 
+    def __init__(self, settings: LLMSettings, *, warn: Callable[[str], None] = _print_note) -> None:
+        """Raises ConfigError if the provider's package is not installed."""
         self.settings = settings
-        options: dict[str, Any] = {}
-        if settings.temperature is not None:
-            options["temperature"] = settings.temperature
-        # Every option is given: ChatOpenAI would otherwise look into the environment for its own.
-        self._chat = ChatOpenAI(
-            model=settings.model,
-            base_url=settings.base_url,
-            api_key=lambda: settings.api_key,
-            timeout=settings.timeout_s,
-            max_retries=settings.max_retries,
-            **options,
-        )
+        self._warn = warn
+        self._warned = False
+        # Only the OpenAI-compatible door takes a format; elsewhere the prompt asks for it.
+        self._formats = list(FORMATS) if settings.provider in ("openai", "ollama") else ["prompt"]
+        self._chat, self._sdk_error = _chat_model(settings)
 
-    def ask(self, messages: list[Message]) -> Answer:
-        """The model's answer. Raises SearchPaused, saying what to do, if the service gives none."""
-        import openai
+    @property
+    def answer_format(self) -> str:
+        """How the next question asks for its format."""
+        return self._formats[0]
 
+    def ask(self, messages: Sequence[Message], *, structured: bool = True) -> Answer:
+        """The model's answer, in the strictest format that the server understands.
+
+        Without `structured` it is free text. Raises SearchPaused, saying what to do, if no answer comes.
+        """
+        if not structured:
+            return self.ask_in(messages, "prompt")
+        candidates = list(self._formats)
+        for answer_format in candidates[:-1]:
+            try:
+                answer = self.ask_in(messages, answer_format)
+            except FormatRefused:
+                continue
+            self._formats = candidates[candidates.index(answer_format) :]
+            return answer
+        answer = self.ask_in(messages, candidates[-1])
+        self._formats = candidates[-1:]
+        return answer
+
+    def ask_in(self, messages: Sequence[Message], answer_format: str) -> Answer:
+        """The answer in this format and no other. Raises FormatRefused or SearchPaused."""
+        fields = request_fields(answer_format)
+        # In `extra_body` the format does not touch the library's own parsing, which loses the raw text.
+        chat = self._chat.bind(extra_body=fields) if fields else self._chat
         started = time.monotonic()
         try:
-            reply = self._chat.invoke([dict(message) for message in messages])
-        except openai.APIError as error:
-            raise SearchPaused(self._explain(error)) from None
-        usage = reply.usage_metadata or {}
-        return Answer(
-            text=reply.text if isinstance(reply.text, str) else str(reply.content),
-            finish_reason=reply.response_metadata.get("finish_reason"),
-            model=reply.response_metadata.get("model_name"),
-            input_tokens=usage.get("input_tokens", 0),
-            output_tokens=usage.get("output_tokens", 0),
-            latency_s=time.monotonic() - started,
-        )
+            reply = self._invoke(chat, [dict(message) for message in messages])
+        except (*self._sdk_error, TimeoutError) as error:
+            self._raise_refusal(error, answer_format)
+        except _MISREADINGS as error:
+            return self._garbled(error, answer_format, time.monotonic() - started)
+        answer = _answer(reply, answer_format, time.monotonic() - started, self._cut(messages, reply))
+        if answer.warning and not self._warned:
+            self._warned = True
+            self._warn(answer.warning)
+        return answer
 
-    def _explain(self, error: Any) -> str:
+    def _invoke(self, chat: Any, messages: list[dict[str, Any]]) -> Any:
+        """Ask on a thread, with a deadline for the whole answer: the SDK's timeout begins anew with every
+        byte, and some services send blank lines for as long as a request waits in their queue."""
+        replies: list[Any] = []
+        errors: list[BaseException] = []
+        done = threading.Event()
+
+        def work() -> None:
+            try:
+                with warnings.catch_warnings():
+                    # The library advises programmers about formats; we step down by ourselves.
+                    warnings.simplefilter("ignore", UserWarning)
+                    replies.append(chat.invoke(messages))
+            except (*self._sdk_error, *_MISREADINGS) as error:
+                errors.append(error)
+            finally:
+                done.set()
+
+        threading.Thread(target=work, name="ask the language model", daemon=True).start()
+        tries = self.settings.max_retries + 1
+        # The SDK's own timeouts come first; this is for what they do not see.
+        if not done.wait(2 * tries * self.settings.timeout_s + (tries - 1) * _LONGEST_WAIT_S):
+            raise TimeoutError("the answer does not end")
+        if errors:
+            raise errors[0]
+        assert replies, "the thread that asks the language model died; its traceback is above"
+        return replies[0]
+
+    def _raise_refusal(self, error: BaseException, answer_format: str) -> NoReturn:
+        failure = failure_of(error, self.settings)
+        message = str(getattr(error, "message", "") or error)
+        unspecific = failure.kind in ("request", "server")
+        if (
+            answer_format != "prompt"
+            and unspecific
+            and concerns_format(failure.status, getattr(error, "param", None), message)
+        ):
+            raise FormatRefused(failure.advice) from None
+        raise ServiceRefused(failure, self.settings) from None
+
+    def _garbled(self, error: BaseException, answer_format: str, latency_s: float) -> Answer:
+        found = misread(error, self.settings)
+        if isinstance(found, ServiceFailure):
+            raise ServiceRefused(found, self.settings) from None
+        return Answer("", None, None, 0, 0, latency_s, answer_format=answer_format, garbled=found)
+
+    def _cut(self, messages: Sequence[Message], reply: Any) -> str | None:
+        return cut_short(prompt_tokens(messages), (reply.usage_metadata or {}).get("input_tokens", 0))
+
+
+def _answer(reply: Any, answer_format: str, latency_s: float, warning: str | None) -> Answer:
+    usage = reply.usage_metadata or {}
+    told = reply.response_metadata
+    refusal = reply.additional_kwargs.get("refusal")
+    return Answer(
+        text=str(reply.text),
+        finish_reason=told.get("finish_reason") or told.get("stop_reason"),
+        model=told.get("model_name"),
+        input_tokens=usage.get("input_tokens") or 0,
+        output_tokens=usage.get("output_tokens") or 0,
+        latency_s=latency_s,
+        reasoning_tokens=(usage.get("output_token_details") or {}).get("reasoning") or 0,
+        refusal=refusal if isinstance(refusal, str) and refusal else None,
+        answer_format=answer_format,
+        warning=warning,
+    )
+
+
+def _chat_model(settings: LLMSettings) -> tuple[Any, tuple[type[BaseException], ...]]:
+    """The library's chat model, and the base of what its SDK raises."""
+    # Every option is given: the libraries would otherwise look into the environment for their own.
+    options: dict[str, Any] = {
+        "api_key": settings.api_key,
+        "base_url": settings.base_url or PROVIDERS[settings.provider].base_url,
+        "timeout": settings.timeout_s,
+        "max_retries": settings.max_retries,
+    }
+    if settings.temperature is not None:
+        options["temperature"] = settings.temperature
+    extra = PROVIDERS[settings.provider].extra
+    if extra is None:
         import openai
+        from langchain_openai import ChatOpenAI
 
-        where = f"{self.settings.model} at {self.settings.endpoint}"
-        if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
-            advice = "the key was refused: check NAS_LLM_API_KEY"
-        elif isinstance(error, openai.NotFoundError):
-            advice = "no such model or address: check NAS_LLM_MODEL, and that NAS_LLM_BASE_URL ends in /v1"
-        elif isinstance(error, openai.RateLimitError):
-            advice = "the service's limit or quota is reached: wait, or raise it"
-        elif isinstance(error, openai.APITimeoutError):
-            advice = f"no answer within {self.settings.timeout_s:g} s"
-        elif isinstance(error, openai.APIConnectionError):
-            advice = "the server cannot be reached: check NAS_LLM_BASE_URL and that it runs"
-        else:
-            advice = f"the service answered with an error: {str(error)[:200]}"
-        return (
-            f"{where}: {advice}. The search is paused with its state kept; run the same command to continue, "
-            "or add --proposer tpe to go on without the model"
-        )
+        options["use_responses_api"] = False
+        return ChatOpenAI(model=settings.model, **options), (openai.APIError,)
+    try:
+        # An optional part; its packages are looked for when a model of that provider is named.
+        sdk = importlib.import_module(settings.provider)
+        models = importlib.import_module("langchain.chat_models")
+        chat = models.init_chat_model(settings.model, model_provider=settings.provider, **options)
+    except ImportError as error:
+        raise ConfigError(
+            f"{settings.provider}:{settings.model} needs packages that are not installed ({error.name}); "
+            f"install them: pip install 'nas-agent[{extra}]'"
+        ) from None
+    return chat, (sdk.APIError,)

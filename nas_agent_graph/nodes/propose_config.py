@@ -24,7 +24,7 @@ def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
         proposer = context.proposer if attempt <= context.limits.repairs else context.fallback
         refused = (state["refusal"],) if state["refusal"] else ()
         try:
-            proposal = proposer.propose(context.view(run_id, refused))
+            proposal = proposer.propose(context.view(run_id, refused, attempt))
         except ProposalError as error:
             return {"proposal": None, "refusal": str(error)}
     record = proposal.to_record() | {"attempt": attempt}

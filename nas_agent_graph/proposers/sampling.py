@@ -16,6 +16,7 @@ from nas_system.space import (
     Change,
     Parameter,
     RunConfig,
+    TaskConfig,
     apply_changes,
     canonical_key,
     changes_between,
@@ -43,11 +44,15 @@ def is_installed(package: str) -> bool:
 
 def families_for(view: SearchView, installed: Callable[[str], bool] = is_installed) -> list[str]:
     """The families that serve the search's task, without those whose optional package is missing."""
+    return list(view.families) if view.families is not None else usable_families(view.task, installed)
+
+
+def usable_families(task: TaskConfig, installed: Callable[[str], bool] = is_installed) -> list[str]:
+    """The families that serve a task, without those whose optional package is missing."""
     return [
         name
         for name, family in FAMILIES.items()
-        if view.task.name in family.tasks
-        and (family.needs_package is None or installed(family.needs_package))
+        if task.name in family.tasks and (family.needs_package is None or installed(family.needs_package))
     ]
 
 

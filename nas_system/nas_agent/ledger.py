@@ -35,6 +35,7 @@ class Ledger:
         self.runs_dir = workspace / "runs"
         self.state = state
         self._configs: dict[str, RunConfig | None] = {}
+        self._proposals: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def open(cls, workspace: Path) -> tuple[Ledger, str | None]:
@@ -106,6 +107,12 @@ class Ledger:
     def remember(self, run_id: str, config: RunConfig) -> None:
         """Keep the configuration of a run that is under way, so that it is not read back."""
         self._configs[run_id] = config
+
+    def proposal(self, run_id: str) -> dict[str, Any]:
+        """proposal.json of a finished run; empty when it is gone or spoiled."""
+        if run_id not in self._proposals:
+            self._proposals[run_id] = load_record(self.paths(run_id).proposal) or {}
+        return self._proposals[run_id]
 
     def run_with_key(self, key: str) -> RunInfo | None:
         """The finished run that already trained this configuration."""

@@ -199,6 +199,8 @@ def test_a_damaged_line_in_a_transcript_is_skipped_and_the_rest_is_read(tmp_path
     transcript.append("run_0001", "response", text="first")
     path = tmp_path / "run_0001" / "transcript.jsonl"
     path.write_bytes(path.read_bytes() + b'{"kind": "resp')
+    # Whoever finds a torn line is another process than the one that was killed while it wrote.
+    transcript = Transcript(tmp_path)
     transcript.append("run_0001", "response", text="second")
     assert [event["text"] for event in transcript.events("run_0001")] == ["first", "second"]
 
@@ -291,3 +293,13 @@ def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli
     assert done.returncode == 0, done.stderr
     runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
     assert [run["run_id"] for run in runs] == ["run_0000", "run_0001"]
+
+
+def test_an_answer_without_text_goes_back_as_one_and_a_very_long_one_is_cut(server, proposer):
+    server.queue += ["", "x" * 50_000, json.dumps(GOOD)]
+    for _ in range(2):
+        with pytest.raises(ProposalError):
+            proposer.propose(view(refused=["it could not be read"]))
+    proposer.propose(view(refused=["it could not be read"]))
+    assert server.requests[1]["messages"][2]["content"] == "(an empty answer)"
+    assert len(server.requests[2]["messages"][2]["content"]) == 4000

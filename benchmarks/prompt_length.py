@@ -1,0 +1,129 @@
+"""How long the prompt is after 10, 100 and 1,000 runs: it must not grow with the search.
+
+A made-up search (nothing is trained): half of the runs are random draws, half change one parameter of
+the champion, one in six fails. Tokens are a low estimate; the true number is the model's own and stands in
+each run's transcript. `history` is what the search adds to the prompt: everything but the task and the
+search space.
+
+    python benchmarks/prompt_length.py [--runs 10 50 100 1000]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import replace
+
+from nas_agent_graph.acceptance import judge
+from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.llm.briefing import opening_messages
+from nas_agent_graph.llm.prompt_size import prompt_tokens
+from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_system.errors import ProposalError
+from nas_system.nas_agent.agent_state import RunInfo
+from nas_system.nas_agent.history_summary import build_history_summary
+from nas_system.space import Change, RunConfig, TaskConfig, apply_changes, canonical_key, parameters
+
+NOISE = 0.0009
+COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
+REFERENCES = (("last-value", 0.0696), ("seasonal-naive-24", 0.0905), ("nlinear-336", 0.0491))
+CAUSES = {
+    "OOM_HOST": "its processes held 16,204 MiB, more than the limit; reduce batch_size, seq_len or the "
+    "model's width",
+    "DIVERGED": "the loss became NaN at epoch 3, step 712; lower training.lr or set training.grad_clip",
+    "TIMEOUT": "ended by the hard time limit after 960 s",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, nargs="+", default=[10, 50, 100, 1000])
+    wanted = parser.parse_args().runs
+    print(f"{'runs':>6} {'system':>8} {'question':>9} {'history':>8} {'tokens':>8} {'to make':>9}")
+    search = MadeUpSearch()
+    for count in sorted(wanted):
+        view = search.after(count)
+        began = time.perf_counter()
+        messages = opening_messages(view)
+        seconds = time.perf_counter() - began
+        system, text = (message["content"] for message in messages)
+        space = text[text.index("# Search space") :]
+        task = text[: text.index("# Where the search stands")]
+        history, tokens = len(text) - len(space) - len(task), prompt_tokens(messages)
+        print(
+            f"{count:>6} {len(system):>8} {len(text):>9} {history:>8} {tokens:>8} {seconds * 1000:>6.0f} ms"
+        )
+
+
+class MadeUpSearch:
+    """Runs as a search would leave them behind; the same ones every time."""
+
+    def __init__(self) -> None:
+        self.generator = random.Random(0)
+        self.proposer = RandomSearchProposer()
+        base = RunConfig()
+        first = RunView("run_0000", "OK", None, base, "informer", canonical_key(base), 0.0712, True, None, "")
+        self.view = SearchView(
+            "run_0001", TaskConfig(), base, COLUMNS, REFERENCES, (first,), first, NOISE, seed=1, max_runs=1000
+        )
+
+    def after(self, count: int) -> SearchView:
+        """The view when `count` runs are done."""
+        while len(self.view.runs) < count:
+            run = self._next_run()
+            champion = run if run.accepted else self.view.champion
+            runs = (*self.view.runs, run)
+            self.view = replace(self.view, runs=runs, champion=champion, run_id=f"run_{len(runs):04d}")
+        return self.view
+
+    def _next_run(self) -> RunView:
+        view, champion = self.view, self.view.champion
+        assert champion is not None and champion.config is not None and champion.val_mse is not None
+        parent = champion if self.generator.random() < 0.5 else view.runs[0]
+        config = self._neighbour(champion.config) if parent is champion else None
+        if config is None:
+            parent = view.runs[0]
+            config = apply_changes(view.base, self.proposer.propose(view).changes)
+        status = self.generator.choice([*CAUSES, *["OK"] * 15])
+        start = champion.val_mse if parent is champion else 0.075
+        score = round(start * self.generator.lognormvariate(0.02, 0.03), 12) if status == "OK" else None
+        verdict = judge(status, score, RunInfo(run_id=champion.run_id, val_mse=champion.val_mse), NOISE)
+        return RunView(
+            run_id=view.run_id,
+            status=status,
+            cause=CAUSES.get(status),
+            config=config,
+            family=config.model.family,
+            key=canonical_key(config),
+            val_mse=score,
+            accepted=verdict.accepted,
+            parent=parent.run_id,
+            summary=_summary(score),
+            proposer="llm:made-up",
+            hypothesis="The validation error was still falling at the end, so a larger rate may get further "
+            "within the epochs that there are.",
+            expected_val_mse=round(start * 0.99, 6),
+        )
+
+    def _neighbour(self, config: RunConfig) -> RunConfig | None:
+        """The champion with another value for one parameter; None if the draw is no valid one."""
+        parameter = self.generator.choice([p for p in parameters(config.model.family) if p.sampled])
+        values = parameter.choices or (round(self.generator.uniform(1e-4, 1e-2), 6),)
+        change = Change(parameter=parameter.path, value=self.generator.choice(values))
+        try:
+            return apply_changes(config, [change])
+        except ProposalError:
+            return None
+
+
+def _summary(score: float | None) -> str:
+    if score is None:
+        return "no epoch was completed"
+    curve = [score * factor for factor in (1.4, 1.2, 1.1, 1.0, 1.02, 1.04, 1.06)]
+    epochs = [{"epoch": n, "train_mse": score * (1.3 - n / 10), "val_mse": v} for n, v in enumerate(curve)]
+    return build_history_summary({"epochs": epochs, "best_epoch": 3})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Checks the language model's settings with real calls: python -m nas_agent_graph.doctor
+
+Three small calls try the answer formats, a fourth one whether a long prompt is read whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nas_agent_graph.llm.answer import Answer, Message
+    from nas_agent_graph.llm.client import ChatClient
+    from nas_agent_graph.settings import LLMSettings, Setting
+
+LONG_PROMPT_TOKENS = 8_000
+"""About twice the window to which local servers cut by default, and more than a search's prompt."""
+
+_TASK = (
+    "This tests a connection. Propose one change to the run run_0000: the parameter training.lr becomes "
+    "0.003. Answer with one JSON object."
+)
+_FORMAT = (
+    ' It looks like this: {"parent": "run_0000", "changes": [{"parameter": "training.lr", '
+    '"value": "0.003"}], "hypothesis": "a test", "expected_val_mse": null}'
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 fine or no model named, 2 bad settings, 4 the service cannot be used as it is."""
+    arguments = _parser().parse_args(argv)
+    from nas_agent_graph.settings import llm_flags
+    from nas_system.errors import NasError
+
+    # Tracing would upload the calls; only a person may turn it on, by name.
+    if not os.environ.get("NAS_TRACING"):
+        os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
+    folders = (arguments.workspace.expanduser().absolute(), Path.cwd())
+    try:
+        return examine(os.environ, llm_flags(arguments), folders)
+    except NasError as error:
+        sys.stdout.flush()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def examine(environment: Mapping[str, str], flags: Mapping[str, str], folders: Sequence[Path]) -> int:
+    """Print what is set and what the service does. Returns the exit code; raises ConfigError."""
+    from nas_agent_graph.settings import llm_settings, resolve
+
+    _print_settings(resolve(environment, flags, folders))
+    settings = llm_settings(environment, demanded=False, flags=flags, folders=folders)
+    if settings is None:
+        print("\nNo language model is named, so searches use TPE; NAS_LLM_MODEL turns a model on.")
+        return 0
+    elsewhere = settings.source("base_url") and "OPENAI_BASE_URL" not in settings.source("base_url")
+    if elsewhere and "OPENAI_API_KEY" in settings.source("api_key"):
+        print(f"\nnote: OPENAI_API_KEY is sent to {settings.endpoint}; NAS_LLM_API_KEY takes its place")
+    return _examine_service(settings)
+
+
+def _examine_service(settings: LLMSettings) -> int:
+    from nas_agent_graph.llm.client import ChatClient, ServiceRefused
+
+    # No second try: what is wrong is to be seen, at once.
+    client = ChatClient(replace(settings, max_retries=0), warn=lambda _text: None)
+    try:
+        used = _try_formats(client)
+        whole = _try_long_prompt(client)
+    except ServiceRefused as refused:
+        print(f"\nTo fix: {settings.model} at {settings.endpoint}: {refused.failure.advice}.")
+        return 4
+    if used is None:
+        print(
+            "\nTo fix: the service answers, but no answer held a proposal. Take a model that follows "
+            "instructions; with this one searches would fall back to TPE."
+        )
+        return 4
+    print(f"\nSearches will ask in the format {used}." + ("" if whole else " To fix: the context window."))
+    return 0 if whole else 4
+
+
+def _try_formats(client: ChatClient) -> str | None:
+    """Print a line per answer format; returns the one that a search will use, None if no answer is good."""
+    from nas_agent_graph.llm.answer_formats import FORMATS
+    from nas_agent_graph.llm.client import FormatRefused
+
+    print("\nAnswer formats")
+    accepted: list[tuple[str, bool]] = []
+    last = FORMATS[FORMATS.index(client.answer_format) :]
+    for name in FORMATS:
+        if name not in last:
+            print(f"  {name:<12} not offered by this provider's package")
+            continue
+        try:
+            answer = client.ask_in(_small_prompt(name), name)
+        except FormatRefused as refused:
+            print(f"  {name:<12} refused: {refused}")
+            continue
+        problem = _problem(answer)
+        accepted.append((name, problem is None))
+        verdict = "understood" if problem is None else f"accepted, but not followed: {problem}"
+        print(f"  {name:<12} {verdict} ({_cost(answer)})")
+    # A search takes the first format that is not refused, and repairs what comes.
+    name, good = accepted[0]
+    return name if good or any(fine for _, fine in accepted) else None
+
+
+def _small_prompt(answer_format: str) -> list[Message]:
+    """Where the server enforces the schema, the prompt does not give it away."""
+    return [{"role": "user", "content": _TASK if answer_format == "json_schema" else _TASK + _FORMAT}]
+
+
+def _problem(answer: Answer) -> str | None:
+    from nas_agent_graph.llm.parsing import read_answer
+    from nas_system.errors import ProposalError
+
+    try:
+        read_answer(answer)
+    except ProposalError as error:
+        return str(error)
+    return None
+
+
+def _try_long_prompt(client: ChatClient) -> bool:
+    """Print whether a prompt longer than a search's is read whole."""
+    from nas_agent_graph.llm.prompt_size import prompt_tokens
+
+    line = "- run_0042 [tcn] OK val_mse 0.0532 ; changes: training.lr 0.0031, model.dropout 0.15\n"
+    messages = _small_prompt("prompt")
+    messages[0]["content"] += "\n\nEarlier runs, which are of no importance here:\n"
+    per_line = prompt_tokens([{"role": "user", "content": line}])
+    messages[0]["content"] += line * (LONG_PROMPT_TOKENS // per_line)
+    print("\nLong prompts")
+    answer = client.ask_in(messages, "prompt")
+    if not answer.input_tokens:
+        print("  cannot be checked: the service reports no token counts")
+        return True
+    if answer.warning:
+        print(f"  cut short: {answer.warning}")
+        return False
+    print(f"  read whole: about {prompt_tokens(messages)} tokens or more sent, {_cost(answer)}")
+    return True
+
+
+def _cost(answer: Answer) -> str:
+    thoughts = f", {answer.reasoning_tokens} of them thoughts" if answer.reasoning_tokens else ""
+    return f"{answer.latency_s:.2f} s, {answer.input_tokens} + {answer.output_tokens} tokens{thoughts}"
+
+
+def _print_settings(found: Mapping[str, Setting]) -> None:
+    names = {
+        "model": "model",
+        "base_url": "base URL",
+        "api_key": "key",
+        "temperature": "temperature",
+        "timeout_s": "timeout",
+    }
+    defaults = {"temperature": "not sent", "timeout_s": "120"}
+    values = {name: defaults.get(name) if found[name].text is None else None for name in names}
+    shown = {name: values[name] or _shown(found[name]) for name in names}
+    width = max(map(len, shown.values()))
+    print("Settings")
+    for name, label in names.items():
+        print(f"  {label:<12} {shown[name]:<{width}}  {found[name].source}")
+
+
+def _shown(setting: Setting) -> str:
+    """In one line of plain characters; an address without what may be a password."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(setting))
+    return text if setting.name != "base_url" or "@" not in text else "(holds a user or password)"
+
+
+def _parser() -> argparse.ArgumentParser:
+    from nas_agent_graph.settings import add_llm_flags
+
+    parser = argparse.ArgumentParser(
+        prog="python -m nas_agent_graph.doctor", description=(__doc__ or "").splitlines()[0]
+    )
+    add_llm_flags(parser)
+    parser.add_argument(
+        "--workspace", metavar="DIR", type=Path, default=Path(), help="folder whose .env is read (default: .)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

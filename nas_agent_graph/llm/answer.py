@@ -1,0 +1,52 @@
+"""One question and what came back, raw, with what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+
+class Message(TypedDict):
+    """One message in the OpenAI chat format."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, raw, and what it cost. Plain JSON values only: transcripts keep it."""
+
+    text: str
+    finish_reason: str | None
+    model: str | None
+    input_tokens: int
+    output_tokens: int
+    latency_s: float
+    reasoning_tokens: int = 0
+    """Of the output tokens, those spent on thoughts."""
+    refusal: str | None = None
+    """What the model said instead of an answer."""
+    answer_format: str = "prompt"
+    """How the format was asked for: json_schema, json_object or prompt."""
+    garbled: str | None = None
+    """What is wrong with the service's reply, where it is no chat completion at all."""
+    warning: str | None = None
+    """What a person should know about this exchange."""
+
+    def to_event(self) -> dict[str, Any]:
+        """As a transcript keeps it."""
+        event: dict[str, Any] = {
+            "text": self.text,
+            "finish_reason": self.finish_reason,
+            "model": self.model,
+            "usage": {
+                "input_tokens": self.input_tokens,
+                "output_tokens": self.output_tokens,
+                "reasoning_tokens": self.reasoning_tokens,
+            },
+            "latency_s": round(self.latency_s, 3),
+            "answer_format": self.answer_format,
+        }
+        optional = {"refusal": self.refusal, "garbled": self.garbled, "warning": self.warning}
+        return event | {name: value for name, value in optional.items() if value is not None}

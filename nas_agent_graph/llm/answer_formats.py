@@ -1,0 +1,69 @@
+"""Three ways to ask for JSON, the strictest first; a server is asked in the first that it understands.
+
+A strict schema demands that every field is required and that nothing is left open: no unions but
+null, no free objects, no defaults, no bounds. What a value may be stands in the prompt, and the
+search space checks it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+FORMATS = ("json_schema", "json_object", "prompt")
+
+PROPOSAL_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "parent": {"type": "string", "description": "the run whose configuration this starts from"},
+        "changes": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "parameter": {"type": "string", "description": "a name from the search space"},
+                    "value": {"type": "string", "description": "the new value as a JSON literal"},
+                },
+                "required": ["parameter", "value"],
+                "additionalProperties": False,
+            },
+        },
+        "hypothesis": {"type": "string", "description": "why this should lower val_mse"},
+        "expected_val_mse": {"anyOf": [{"type": "number"}, {"type": "null"}]},
+    },
+    "required": ["parent", "changes", "hypothesis", "expected_val_mse"],
+    "additionalProperties": False,
+}
+
+_WORDS = (
+    "response_format",
+    "response format",
+    "json_schema",
+    "json schema",
+    "json_object",
+    "json mode",
+    "schema",
+    "grammar",
+    "structured output",
+    "guided",
+)
+
+
+def request_fields(answer_format: str) -> dict[str, Any]:
+    """What a request carries beside its messages."""
+    if answer_format == "json_schema":
+        schema = {"name": "proposal", "strict": True, "schema": PROPOSAL_SCHEMA}
+        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+    if answer_format == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    return {}
+
+
+def concerns_format(status: int | None, param: str | None, message: str) -> bool:
+    """Whether a refused request may pass with a simpler format.
+
+    A bad request that does not say what is bad counts: asking once more costs no tokens.
+    """
+    named = any(word in message.lower() or word in (param or "").lower() for word in _WORDS)
+    if status in (400, 422):
+        return named or not param
+    return named and status in (500, 501)

@@ -1,0 +1,155 @@
+"""What the model is told: everything a prompt shows, chosen and bounded. Pure functions of the view.
+
+The prompt must not grow with the search, and evidence says what to keep: the best, the latest, the
+best of every family, and failures with their cause (hidden ones are repeated). The templates in
+`prompts/` only put it into words.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas_agent_graph.calibration import Prediction, calibrate, calibration_in_words
+from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.lessons import REBUILT_EVERY, lessons_note
+from nas_agent_graph.llm.answer import Message
+from nas_agent_graph.llm.prompts import render
+from nas_agent_graph.proposers.sampling import families_for
+from nas_agent_graph.structure import demanded, flat_runs, is_stuck
+from nas_system.space import FAMILIES, Change, changes_between
+from nas_system.space.overview import overview, sentence_of, tried_values
+
+BEST, RECENT, FAILED = 6, 6, 4
+"""How many runs of each kind are shown, beside the best of each family."""
+NEAR = 10
+"""How many configurations near the champion are listed."""
+NEAR_CHANGES = 3
+"""Differing in more parameters than this is not near."""
+SHOWN_CHANGES = 20
+SHOWN_COLUMNS = 40
+SHOWN_PROPOSERS = 3
+_STATUS = re.compile(r"[A-Z_]{2,20}")
+
+
+def opening_messages(view: SearchView, folder: Path | None = None) -> list[Message]:
+    """The first question about a run, before any answer; `folder` holds other templates than our own."""
+    return [
+        {"role": "system", "content": render("system", folder)},
+        {"role": "user", "content": render("propose", folder, **prompt_values(view))},
+    ]
+
+
+def prompt_values(view: SearchView) -> dict[str, Any]:
+    """The values of `propose.j2`. The view holds no test figure to begin with."""
+    shown = shown_runs(view)
+    families = families_for(view)
+    return {
+        "run_id": view.run_id,
+        "n_runs": len(view.runs),
+        "runs_left": view.max_runs - len(view.runs),
+        "task": view.task,
+        "columns": view.columns[:SHOWN_COLUMNS],
+        "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
+        "references": sorted(view.references, key=lambda row: -row[1]),
+        "noise": view.noise,
+        "champion": view.champion,
+        "runs": [_row(run, view) for run in shown],
+        "near": near_champion(view),
+        "lessons": lessons_note(view.runs, view.base, view.noise, families),
+        "lessons_every": REBUILT_EVERY,
+        "calibration": _calibration(view),
+        "flat": flat_runs(view.runs) if is_stuck(view) else 0,
+        "demanded": demanded(view),
+        "families": [
+            {
+                "name": name,
+                "meaning": sentence_of(name),
+                "tried": tried_values(name),
+                "reads_covariates": FAMILIES[name].reads_covariates,
+            }
+            for name in families
+        ],
+        "space": overview(families, view.task, defaults_apart=True),
+        "max_seq_len": view.max_seq_len,
+    }
+
+
+def shown_runs(view: SearchView) -> list[RunView]:
+    """A bounded choice of runs, worst first: those without a score, then by score down to the best."""
+    scored = sorted((run for run in view.runs if run.val_mse is not None), key=_score)
+    failed = [run for run in view.runs if run.val_mse is None]
+    chosen = {run.run_id: run for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:])}
+    for family in families_for(view):
+        best = next((run for run in scored if run.family == family), None)
+        if best is not None:
+            chosen[best.run_id] = best
+    place = {run.run_id: index for index, run in enumerate(view.runs)}
+    return sorted(chosen.values(), key=lambda run: (-_score(run), place[run.run_id]))
+
+
+def near_champion(view: SearchView) -> list[dict[str, Any]]:
+    """Configurations that differ from the champion's in a few parameters: nearest first, then latest."""
+    champion = view.champion
+    if champion is None or champion.config is None:
+        return []
+    found = []
+    for index, run in enumerate(view.runs):
+        if run.config is None or run.run_id == champion.run_id or run.family != champion.config.model.family:
+            continue
+        changes = changes_between(champion.config, run.config)
+        if 0 < len(changes) <= NEAR_CHANGES:
+            found.append((len(changes), -index, run, changes))
+    found.sort(key=lambda entry: entry[:2])
+    return [{**_judged(run, view), "changes": _changes(changes)} for _, _, run, changes in found[:NEAR]]
+
+
+def _score(run: RunView) -> float:
+    return math.inf if run.val_mse is None else run.val_mse
+
+
+def _row(run: RunView, view: SearchView) -> dict[str, Any]:
+    known = {other.run_id for other in view.runs}
+    return {
+        **_judged(run, view),
+        "family": run.family if run.family in FAMILIES else None,
+        "parent": run.parent if run.parent in known else None,
+        "changes": None if run.config is None else _changes(changes_between(view.base, run.config)),
+        "summary": run.summary,
+    }
+
+
+def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
+    """How a run ended, and how far from the champion: as it is, and in units of the noise."""
+    champion = view.champion.val_mse if view.champion else None
+    delta = run.val_mse - champion if run.val_mse is not None and champion is not None else None
+    return {
+        "run_id": run.run_id,
+        # agent_state.json may have been edited by anybody; a status is one word.
+        "status": run.status if _STATUS.fullmatch(run.status) else "FAILED",
+        "cause": run.cause,
+        "val_mse": run.val_mse,
+        "delta": delta,
+        "in_noise": delta / view.noise if delta is not None and view.noise else None,
+        "accepted": run.accepted,
+        "is_champion": view.champion is not None and run.run_id == view.champion.run_id,
+    }
+
+
+def _changes(changes: Sequence[Change]) -> dict[str, Any]:
+    listed = {change.parameter: change.value for change in changes[:SHOWN_CHANGES]}
+    return {"listed": listed, "more": max(len(changes) - SHOWN_CHANGES, 0)}
+
+
+def _calibration(view: SearchView) -> list[tuple[str, str]]:
+    """Proposer and how good its predictions were."""
+    predictions = [
+        Prediction(run.proposer, run.expected_val_mse, run.val_mse)
+        for run in view.runs
+        if run.expected_val_mse is not None
+    ]
+    rows = calibrate(predictions, view.noise)[:SHOWN_PROPOSERS]
+    return [(row.proposer, calibration_in_words(row, view.noise)) for row in rows]

@@ -1,0 +1,151 @@
+// One run: why it was tried, what changed, how it went, how it was judged, and every word about it.
+
+function runPage(run, width) {
+  const sections = [
+    ["changes", "Changes", changesSection(run)],
+    ["curve", "Learning curve", curveSection(run, width)],
+    ["refused", "Refused answers", refusedSection(run)],
+    ["conversation", "Conversation", conversationSection(run)],
+    ["log", "End of the log", run.log ? html("pre", { class: "log" }, run.log) : null],
+    ["pictures", "Pictures", picturesSection(run)],
+    ["configuration", "Configuration", configurationSection(run)],
+    ["files", "Files", filesSection(run)],
+  ].filter(([, , content]) => content);
+  const status = statusOf(run);
+  return html("article", { class: "run", "aria-labelledby": "title" },
+    header(run),
+    html("h1", { id: "title", tabindex: "-1" }, run.run_id, " ",
+      html("span", { class: "family" }, run.family || ""), " ", html("span", { class: "status " + status.tone }, status.word)),
+    run.hypothesis ? html("blockquote", {}, run.hypothesis) : null,
+    figures(run),
+    judgement(run),
+    html("nav", { class: "inside", "aria-label": "Sections of this run" },
+      sections.map(([id, title]) => html("a", { href: `#${run.run_id}/${id}` }, title))),
+    sections.map(([id, title, content]) => html("section", { id }, html("h2", {}, title), content)),
+  );
+}
+
+function header(run) {
+  const at = order.indexOf(run);
+  const step = (to, label, key) => to
+    ? html("a", { href: "#" + to.run_id, "aria-keyshortcuts": key }, label)
+    : html("span", { class: "off" }, label);
+  return html("nav", { class: "path", "aria-label": "Runs" },
+    html("a", { href: "#", "aria-keyshortcuts": "Escape" }, "← ", report.name),
+    html("span", { class: "steps" },
+      at >= 0 ? html("span", { class: "quiet" }, `${at + 1} of ${order.length}${isFiltered() ? " found" : ""}`) : null,
+      step(at > 0 ? order[at - 1] : null, "previous", "k"),
+      step(at >= 0 ? order[at + 1] : order[0], "next", "j")));
+}
+
+function figures(run) {
+  const entry = (label, value, more, tone) => value
+    ? html("div", { class: tone }, html("dt", {}, label), html("dd", {}, value, more ? html("small", {}, more) : null)) : null;
+  const against = run.champion || !known(run.delta) ? ""
+    : known(run.delta_noise) ? `${inNoise(run.delta_noise)} times the noise` : "noise unknown";
+  return html("dl", { class: "figures" },
+    entry("val_mse", score(run.val_mse), run.champion ? "the lowest accepted" : ""),
+    entry("to the best", run.champion ? "" : score(run.delta, true), against),
+    known(run.expected) ? entry("expected", score(run.expected), surprise(run)) : null,
+    entry("test mse", score(run.test_mse), "not used by the search", "test"),
+    entry("time", duration(run.seconds), known(run.outcome.peak_memory_mb) ? `${count(run.outcome.peak_memory_mb)} MiB` : ""),
+    entry("tokens", run.tokens ? count(run.tokens) : "", known(run.cost) ? money(run.cost) : "cost not known"),
+  );
+}
+
+function surprise(run) {
+  if (!known(run.val_mse)) return "it has no score";
+  const off = run.val_mse - run.expected;
+  const noise = search.noise ? `, ${Math.abs(off / search.noise).toFixed(1)} times the noise` : "";
+  return `${score(Math.abs(off))} ${off <= 0 ? "better" : "worse"} than that${noise}`;
+}
+
+function judgement(run) {
+  const lines = [];
+  const by = [run.proposer ? `Proposed by ${run.proposer}` : "Nobody has proposed it yet"];
+  if (run.parent) by.push(", from ", runLink(run.parent));
+  if (run.refused) by.push(`, after ${plural(run.refused, "refused answer")}`);
+  lines.push(html("p", {}, by, "."));
+  if (run.under_way) lines.push(html("p", {}, `Under way, at ${run.step || "its beginning"}.`));
+  if (run.verdict) lines.push(html("p", {}, `${run.accepted ? "Accepted" : "Not accepted"}: ${run.verdict}.`));
+  if (run.cause) {
+    const where = ["epoch", "step"].filter((name) => known(run.outcome[name])).map((name) => `${name} ${run.outcome[name]}`);
+    lines.push(html("p", { class: "cause" }, `${run.status}: ${run.cause}`, where.length ? ` (${where.join(", ")})` : ""));
+  }
+  if (run.attempt > 1) lines.push(html("p", { class: "quiet" }, `This is attempt ${run.attempt} at training it.`));
+  return html("div", { class: "judgement" }, lines);
+}
+
+function changesSection(run) {
+  if (!run.changes.length) {
+    return html("p", { class: "quiet" }, run.parent ? "None against its parent." : "It has no parent: this is the base configuration.");
+  }
+  return html("table", { class: "changes" },
+    html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "parameter"),
+      html("th", { scope: "col" }, runLink(run.parent, run.parent || "before")), html("th", { scope: "col" }, run.run_id))),
+    html("tbody", {}, run.changes.map((change) => html("tr", {}, html("td", {}, change.parameter),
+      html("td", { class: "old" }, change.old ?? "–"), html("td", { class: "new" }, change.new)))));
+}
+
+function curveSection(run, width) {
+  if (!run.curve) return html("p", { class: "quiet" }, run.under_way ? "No epoch yet." : "No epoch was completed.");
+  const thinned = run.curve.epoch.length < run.curve.epochs
+    ? ` Drawn are ${run.curve.epoch.length} of its ${run.curve.epochs} epochs, the lowest validation of each group.` : "";
+  return [learningChart(run, width), html("p", { class: "quiet" }, run.summary || plural(run.curve.epochs, "epoch") + ".", thinned)];
+}
+
+function refusedSection(run) {
+  const refused = run.conversation.filter((message) => message.role === "refusal" || message.role === "declined");
+  return refused.length ? html("ol", { class: "refused" }, refused.map((message) => html("li", {}, message.text))) : null;
+}
+
+const roles = {
+  system: "instructions", user: "question", assistant: "answer", reasoning: "reasoning", refusal: "refused",
+  declined: "the model declined", event: "event",
+};
+const collapsed = new Set(["system", "user", "reasoning"]);
+
+function conversationSection(run) {
+  if (!run.conversation.length) return null;
+  return html("div", { class: "conversation" }, run.conversation.map((message) => {
+    const tokens = message.tokens_in || message.tokens_out
+      ? `${count(message.tokens_in || 0)} tokens in, ${count(message.tokens_out || 0)} out` : "";
+    const finish = message.finish && message.finish !== "stop" ? `ended by ${message.finish}` : "";
+    const facts = [message.model, tokens, duration(message.latency_s), money(message.cost), message.format, finish,
+      message.left_out ? `${count(message.left_out)} characters left out` : "", message.kind, moment(message.ts)].filter(Boolean);
+    const title = [html("b", {}, roles[message.role] || message.role), html("span", { class: "quiet" }, facts.join(" · "))];
+    const text = html("pre", {}, message.text || (message.same_as ? "" : "(nothing)"));
+    if (message.same_as) {
+      return html("div", { class: "message " + message.role }, html("div", { class: "title" }, title),
+        html("p", { class: "quiet" }, "The same as in ", runLink(message.same_as), "."));
+    }
+    if (!collapsed.has(message.role)) return html("div", { class: "message " + message.role }, html("div", { class: "title" }, title), text);
+    const size = html("span", { class: "quiet" }, `${count(message.text.length)} characters`);
+    return html("details", { class: "message " + message.role }, html("summary", { class: "title" }, title, size), text);
+  }));
+}
+
+function picturesSection(run) {
+  if (!run.pictures.length) return null;
+  return run.pictures.map((picture) => picture.data
+    ? html("figure", {}, html("img", { src: "data:image/png;base64," + picture.data, width: picture.width, height: picture.height, alt: `${picture.name} of ${run.run_id}` }),
+        html("figcaption", { class: "quiet" }, picture.name))
+    : html("p", { class: "quiet" }, fileLink(run, picture.name), known(picture.bytes) ? ` (${bytes(picture.bytes)})` : "",
+        ` is not in this page: ${picture.left_out}.`));
+}
+
+function configurationSection(run) {
+  const entries = Object.entries(run.config);
+  const changed = new Set(run.changes.map((change) => change.parameter));
+  return entries.length ? html("details", {}, html("summary", {}, plural(entries.length, "parameter")),
+    html("dl", { class: "parameters" }, entries.map(([name, value]) =>
+      html("div", { class: changed.has(name) ? "new" : null }, html("dt", {}, name), html("dd", {}, value))))) : null;
+}
+
+/** Works where the page lies on the machine of the search; elsewhere it leads nowhere. */
+const fileLink = (run, name) => html("a", { href: `${report.folder}/${encodeURIComponent(run.run_id)}/${encodeURIComponent(name)}` }, name);
+
+function filesSection(run) {
+  return run.files.length ? html("p", { class: "files" }, run.files.map((file) =>
+    html("span", {}, fileLink(run, file.name), " ", html("span", { class: "quiet" }, bytes(file.bytes))))) : null;
+}

@@ -1,0 +1,206 @@
+// The table of runs: sorting, filters, and finding words in everything that is known of a run.
+
+const columns = [
+  { key: "run", label: "run", value: (run) => run.run_id },
+  { key: "family", label: "family", value: (run) => run.family },
+  { key: "status", label: "status", value: (run) => statusOf(run).rank + statusOf(run).word },
+  { key: "val_mse", label: "val_mse", value: (run) => run.val_mse, figures: true },
+  { key: "delta", label: "to best", value: (run) => run.delta, figures: true, hint: "val_mse minus the champion's" },
+  { key: "delta_noise", label: "in noise", value: (run) => run.delta_noise, figures: true, drop: 3, hint: "the difference to the champion in units of the noise" },
+  { key: "test_mse", label: "test", value: (run) => run.test_mse, figures: true, drop: 2, test: true, hint: "for people; the search never reads it" },
+  { key: "proposer", label: "proposed by", value: (run) => run.proposer, drop: 2 },
+  { key: "seconds", label: "time", value: (run) => run.seconds, figures: true, drop: 1 },
+  { key: "tokens", label: "tokens", value: (run) => run.tokens || null, figures: true, drop: 3 },
+  { key: "words", label: "what changed", value: (run) => run.in_words || run.cause, drop: 1 },
+].filter((column) => column.key !== "delta_noise" || search.noise)
+  .filter((column) => column.key !== "tokens" || search.tokens);
+
+const view = { sort: "val_mse", down: false, query: "", status: "", family: "", proposer: "" };
+let order = runs;
+let selected = null;
+
+/** Everything that can be found, by where it stands; made when the first search needs it. */
+const texts = new Map();
+function textsOf(run) {
+  if (!texts.has(run)) {
+    const parts = [
+      ["", [run.run_id, run.family, statusOf(run).word, run.proposer, run.parent, run.summary].filter(Boolean).join(" · ")],
+      ["hypothesis", run.hypothesis],
+      ["cause", run.cause],
+      ["verdict", run.verdict],
+      ["changes", run.changes.map((change) => `${change.parameter} ${change.old ?? ""} → ${change.new}`).join("  ")],
+      ["configuration", Object.entries(run.config).map(([name, value]) => `${name} = ${value}`).join("  ")],
+      ...run.conversation.map((message) => [message.role, message.text]),
+      ["log", run.log],
+    ];
+    texts.set(run, parts.filter(([, text]) => text).map(([where, text]) => [where, text, text.toLowerCase()]));
+  }
+  return texts.get(run);
+}
+
+/** Where the words were found first: { where, before, found, after }, or null. */
+function finding(run, query) {
+  const words = query.toLowerCase();
+  for (const [where, text, lower] of textsOf(run)) {
+    const at = lower.indexOf(words);
+    if (at < 0) continue;
+    const start = Math.max(0, at - 40);
+    return {
+      where,
+      before: (start ? "…" : "") + text.slice(start, at),
+      found: text.slice(at, at + words.length),
+      after: text.slice(at + words.length, at + words.length + 60),
+    };
+  }
+  return null;
+}
+
+function compare(column, a, b) {
+  const [left, right] = [column.value(a), column.value(b)];
+  // What is not known stands last, whichever way the table is sorted.
+  if (!known(left) || !known(right)) return known(left) ? -1 : known(right) ? 1 : 0;
+  const result = typeof left === "number" ? left - right : left < right ? -1 : left > right ? 1 : 0;
+  return view.down ? -result : result;
+}
+
+const statusFilters = {
+  accepted: (run) => run.accepted,
+  "not accepted": (run) => isScored(run) && !run.accepted,
+  "no score": (run) => !isScored(run) && !run.under_way,
+};
+const usedByModel = (run) => run.conversation.length > 0;
+if (runs.some(usedByModel)) statusFilters["with a conversation"] = usedByModel;
+if (runs.some((run) => run.refused)) statusFilters["with refused answers"] = (run) => run.refused > 0;
+
+/** The runs that pass the filters, in the order of the table. */
+function arrange() {
+  const column = columns.find(({ key }) => key === view.sort) || columns[0];
+  const query = view.query.trim();
+  order = runs.filter(
+    (run) =>
+      (!view.status || statusFilters[view.status](run)) &&
+      (!view.family || run.family === view.family) &&
+      (!view.proposer || run.proposer === view.proposer) &&
+      (!query || finding(run, query)),
+  );
+  order.sort((a, b) => compare(column, a, b) || (a.run_id < b.run_id ? -1 : 1));
+  return order;
+}
+const isFiltered = () => Boolean(view.query.trim() || view.status || view.family || view.proposer);
+
+function tableSection() {
+  const body = html("tbody");
+  const heads = columns.map((column) => {
+    const button = html("button", { type: "button", title: column.hint, onclick: () => sortBy(column) }, column.label);
+    const cell = html("th", { scope: "col", class: classesOf(column), "data-key": column.key }, button);
+    return column.test ? html("th", { scope: "col", class: classesOf(column), "data-key": column.key },
+      html("span", { class: "over" }, "not used by the search"), button) : cell;
+  });
+  const found = html("p", { class: "found quiet", "aria-live": "polite" });
+  const find = html("input", {
+    type: "search", id: "find", placeholder: "Find in everything", "aria-label": "Find in everything that is known of the runs",
+    autocomplete: "off", spellcheck: "false", oninput: (event) => change("query", event.target.value),
+  });
+  find.value = view.query;
+  const unique = (name) => [...new Set(runs.map((run) => run[name]).filter(Boolean))].sort();
+  const choose = (name, label, options) => {
+    if (options.length < 2) return null;
+    const menu = html("select", { "aria-label": label, "data-filter": name, onchange: (event) => change(name, event.target.value) },
+      html("option", { value: "" }, label), options.map((option) => html("option", { value: option }, option)));
+    menu.value = view[name];
+    return menu;
+  };
+  const bar = html("div", { class: "bar" }, find,
+    choose("status", "all runs", Object.keys(statusFilters).filter((name) => runs.some(statusFilters[name]))),
+    choose("family", "all families", unique("family")),
+    choose("proposer", "all proposers", unique("proposer")), found);
+
+  function change(name, value) {
+    view[name] = value;
+    remember();
+    fill();
+  }
+  function sortBy(column) {
+    view.down = view.sort === column.key ? !view.down : false;
+    view.sort = column.key;
+    remember();
+    fill();
+  }
+  function fill() {
+    arrange();
+    for (const head of heads) {
+      const own = head.dataset.key === view.sort;
+      head.setAttribute("aria-sort", own ? (view.down ? "descending" : "ascending") : "none");
+    }
+    const rows = order.map(rowOf);
+    // Simple forecasts stand among the runs where the table compares them by score.
+    if (!isFiltered() && ["val_mse", "delta", "delta_noise", "test_mse"].includes(view.sort)) placeReferences(rows);
+    body.replaceChildren(...rows);
+    found.textContent = isFiltered() ? `${order.length} of ${plural(runs.length, "run")}` : "";
+    select(order.find((run) => run === selected) || null, false);
+  }
+  fill();
+  const table = html("table", { class: "runs" }, html("thead", {}, html("tr", {}, heads)), body);
+  return html("section", { id: "runs", "aria-label": "Runs" }, html("h2", {}, "Runs"), bar,
+    html("div", { class: "scroll", tabindex: "-1" }, table));
+}
+
+const classesOf = (column) =>
+  [column.figures && "figures", column.drop && "drop" + column.drop, column.test && "test", "c-" + column.key].filter(Boolean).join(" ");
+
+function rowOf(run) {
+  const status = statusOf(run);
+  const hit = view.query.trim() ? finding(run, view.query.trim()) : null;
+  const content = {
+    run: html("a", { href: "#" + run.run_id }, run.run_id),
+    family: run.family || "",
+    status: html("span", { class: "status " + status.tone }, status.word),
+    val_mse: score(run.val_mse),
+    delta: run.champion ? "" : score(run.delta, true),
+    delta_noise: run.champion ? "" : inNoise(run.delta_noise),
+    test_mse: score(run.test_mse),
+    proposer: run.proposer || "",
+    seconds: duration(run.seconds),
+    tokens: run.tokens ? count(run.tokens) : "",
+    words: hit && hit.where
+      ? [html("span", { class: "quiet" }, hit.where + ": "), hit.before, html("mark", {}, hit.found), hit.after]
+      : isScored(run) || run.under_way ? run.in_words : run.cause || run.in_words,
+  };
+  const cells = columns.map((column) =>
+    html("td", { class: classesOf(column), title: column.key === "words" && !hit ? content.words : null }, content[column.key]));
+  return html("tr", {
+    class: [status.tone, run === selected && "selected"].filter(Boolean).join(" "), "data-run": run.run_id,
+    onclick: (event) => { if (!event.target.closest("a") && !String(getSelection())) location.hash = run.run_id; },
+  }, cells);
+}
+
+function placeReferences(rows) {
+  const test = view.sort === "test_mse";
+  const valueOf = (row) => (test ? row.test_mse : row.val_mse);
+  const runValue = (run) => (test ? run.test_mse : run.val_mse);
+  for (const reference of report.references.filter((row) => known(valueOf(row)))) {
+    const cells = { run: reference.name, family: "reference", val_mse: score(reference.val_mse), test_mse: score(reference.test_mse) };
+    if (known(search.best) && known(reference.val_mse)) {
+      cells.delta = score(reference.val_mse - search.best, true);
+      if (search.noise) cells.delta_noise = inNoise((reference.val_mse - search.best) / search.noise);
+    }
+    const row = html("tr", { class: "reference" }, columns.map((column) => html("td", { class: classesOf(column) }, cells[column.key] || "")));
+    const own = valueOf(reference);
+    row.dataset.value = own;
+    const at = rows.findIndex((other) => {
+      const value = other.dataset.run ? runValue(runById.get(other.dataset.run)) : Number(other.dataset.value);
+      return !known(value) || (view.down ? value < own : value >= own);
+    });
+    rows.splice(at < 0 ? rows.length : at, 0, row);
+  }
+}
+
+/** Mark one row as the one that Enter opens. */
+function select(run, scroll = true) {
+  selected = run;
+  for (const row of document.querySelectorAll("tr.selected")) row.classList.remove("selected");
+  const row = run && document.querySelector(`tr[data-run="${CSS.escape(run.run_id)}"]`);
+  if (!row) return;
+  row.classList.add("selected");
+  if (scroll) row.scrollIntoView({ block: "nearest" });
+}
