@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from nas_agent_graph import run, show, space
+from nas_agent_graph import doctor, replay, report, run, show, space
 from nas_agent_graph.graph import build_graph
 from nas_agent_graph.settings import llm_settings
 from nas_system import describe, predict, score, train
@@ -64,6 +64,9 @@ def test_every_command_is_one_that_the_programs_understand(project_root, place):
         "nas_agent_graph.run": run._parser,
         "nas_agent_graph.show": show._parser,
         "nas_agent_graph.space": space._parser,
+        "nas_agent_graph.doctor": doctor._parser,
+        "nas_agent_graph.replay": replay._parser,
+        "nas_agent_graph.report": report._parser,
         "nas_system.train": train._parser,
         "nas_system.describe": describe._parser,
         "nas_system.score": score._parser,
@@ -103,7 +106,8 @@ def test_every_variable_of_the_settings_table_is_read(readme):
             read.add(name)
             return super().__getitem__(name)
 
-    llm_settings(Watched(OPENAI_MODEL="m", OPENAI_BASE_URL="u", OPENAI_API_KEY="k"), demanded=True)
+    url = "http://localhost/v1"
+    llm_settings(Watched(OPENAI_MODEL="m", OPENAI_BASE_URL=url, OPENAI_API_KEY="k"), demanded=True)
     assert named == read
 
 
