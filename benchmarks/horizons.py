@@ -1,6 +1,6 @@
 """What the linear family reaches on ETTh1 at every horizon, beside the published figures.
 
-    NAS_DATA_DIR=<folder of ETTh1.csv> python benchmarks/horizons.py [--task S|M] [--horizons 96,192]
+    NAS_DATA_DIR=<folder of ETTh1.csv> python benchmarks/horizons.py --task S [--horizons 96,192]
 
 Settings (last value or mean removed, learning rate .01 or .002, every look-back asked for; the
 published figures use 336), each trained from several seeds; the mean validation error chooses one, and
@@ -79,7 +79,7 @@ def config_of(task: TaskConfig, setting: tuple[str, int, float], seed: int) -> R
 def main() -> int:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--task", choices=("S", "M"), default="S", help="S: OT alone; M: all columns")
+    parser.add_argument("--task", choices=("S", "M"), required=True, help="S: OT alone; M: all columns")
     parser.add_argument("--look-backs", default="336", help="with commas (default 336)")
     parser.add_argument("--horizons", default="24,96,192,336,720", help="with commas")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0 .. N-1 (default 3)")

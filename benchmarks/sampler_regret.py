@@ -1,6 +1,6 @@
 """What the sampler adds: TPE against random search, from the same start, with real trainings.
 
-    NAS_DATA_DIR=<folder> python benchmarks/sampler_regret.py [--seeds 8] [--runs 30] [--seconds 10]
+    NAS_DATA_DIR=<folder> python benchmarks/sampler_regret.py --seeds 8 [--runs 30] [--seconds 10]
 
 Every search is the real graph from run_0000 on: baseline, then the tried default of every family, then
 the sampler. Both samplers of one seed share the trainings they have in common. A training ends after
@@ -157,7 +157,7 @@ def _deviation(values: list[float]) -> float:
 def main() -> int:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("--seeds", type=int, default=8, help="seeds 0 .. N-1 (default 8)")
+    parser.add_argument("--seeds", type=int, required=True, help="seeds 0 .. N-1; 8 take most of an hour")
     parser.add_argument("--runs", type=int, default=30, help="runs of each search (default 30)")
     parser.add_argument("--seconds", type=float, default=10.0, help="soft limit of a training (default 10)")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
