@@ -145,12 +145,28 @@ class SystemClock:
         time.sleep(seconds)
 
 
+WARNED_AT = (0.5, 0.8)
+"""Shares of a budget at which a person is told."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search has used up."""
+
+    runs: int
+    seconds: float
+    """Of this process: a search that is continued begins to count anew."""
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Limits:
     """What a search may spend."""
 
     max_runs: int
     max_seconds: float | None = None
+    max_tokens: int | None = None
+    """Of the language model, over the whole life of the search; looked at between two runs."""
     run_seconds: float | None = None
     """Soft limit of one training."""
     repeat_baseline: int = 2
@@ -158,6 +174,28 @@ class Limits:
     """How often a proposer may mend a refused proposal before the fallback sampler steps in."""
     attempts: int = 12
     """Refusals for one run after which the proposers evidently have nothing left to offer."""
+
+    def reached(self, spent: Spent) -> str | None:
+        """Which limit ends the search, in words; None while there is something left of each."""
+        if spent.runs >= self.max_runs:
+            return f"all {spent.runs} runs are done"
+        if self.max_seconds is not None and spent.seconds >= self.max_seconds:
+            return f"the time limit of {self.max_seconds / 3600:g} hours is reached"
+        if self.max_tokens is not None and spent.tokens >= self.max_tokens:
+            return f"the budget of {self.max_tokens:,} tokens is spent ({spent.tokens:,}); raise --max-tokens"
+        return None
+
+    def warnings(self, before: Spent, now: Spent) -> list[str]:
+        """What a person should hear of: shares of the time or the tokens that were passed in between."""
+        found = []
+        for name, limit, old, new in (
+            ("the time", self.max_seconds, before.seconds, now.seconds),
+            ("the tokens", self.max_tokens, before.tokens, now.tokens),
+        ):
+            passed = [share for share in WARNED_AT if limit and old < share * limit <= new]
+            if passed and limit and new < limit:
+                found.append(f"{passed[-1]:.0%} of {name} spent")
+        return found
 
 
 class Progress(Protocol):
@@ -224,6 +262,11 @@ class Context:
         """The longest look-back that leaves a training window, if the facts say so."""
         longest = self.facts.get("windows", {}).get("max_seq_len")
         return longest if isinstance(longest, int) else None
+
+    @property
+    def spent(self) -> Spent:
+        runs = self.ledger.state.runs
+        return Spent(len(runs), self.clock.monotonic() - self.started, sum(run.tokens for run in runs))
 
     def view(self, run_id: str, refused: Sequence[str] = (), attempt: int = 0) -> SearchView:
         """What a proposer may know now."""

@@ -96,6 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         "--max-hours", metavar="X", type=_positive, help="start no further run after this long"
     )
     search.add_argument(
+        "--max-tokens",
+        metavar="N",
+        type=_positive_int,
+        help="propose no further run once the language model has used this many (whole search)",
+    )
+    search.add_argument(
         "--minutes-per-run",
         metavar="X",
         type=_positive,

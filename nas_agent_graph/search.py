@@ -21,6 +21,7 @@ from nas_agent_graph.context import (
     Progress,
     Proposer,
     SearchInterrupted,
+    Spent,
     StopRequest,
 )
 from nas_agent_graph.proposers import PROPOSERS
@@ -54,13 +55,17 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
         ledger, note = Ledger.open(workspace)
         if note:
             print(f"note: {note}", file=sys.stderr)
-        finished = len(ledger.state.runs) >= arguments.max_runs and ledger.state.current is None
+        limits = _limits(arguments)
+        runs = ledger.state.runs
+        # A run under way has been paid for: it is brought to its end first.
+        spent = Spent(len(runs), 0.0, sum(run.tokens for run in runs))
+        finished = None if ledger.state.current else limits.reached(spent)
         # Everything a person may have mistyped is checked before the search is written down.
         proposers = None if finished else choose_proposers(arguments.proposer, ledger, llm_flags(arguments))
         _check_device(arguments.device, launcher)
         base, facts = open_search(ledger, arguments, launcher)
         if proposers is None:
-            _conclude(ledger, launcher, f"all {len(ledger.state.runs)} runs are done")
+            _conclude(ledger, launcher, finished or "")
             return 0
         ledger.save(max_runs=arguments.max_runs)
         progress = build_progress()
@@ -72,7 +77,7 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
             fallback=proposers[1],
             launcher=launcher,
             progress=progress,
-            limits=_limits(arguments),
+            limits=limits,
             train_command=_train_command(arguments, ledger),
             stop=stop,
             started=time.monotonic(),
@@ -324,6 +329,7 @@ def _limits(arguments: argparse.Namespace) -> Limits:
     return Limits(
         max_runs=arguments.max_runs,
         max_seconds=None if arguments.max_hours is None else arguments.max_hours * 3600,
+        max_tokens=arguments.max_tokens,
         run_seconds=None if arguments.minutes_per_run is None else arguments.minutes_per_run * 60,
         repeat_baseline=arguments.repeat_baseline,
     )

@@ -28,6 +28,7 @@ from nas_system.nas_agent.run_manager import RunPaths
 
 SCHEMA_VERSION = 1
 MASK = "[key]"
+PAID = ("input_tokens", "output_tokens")
 _SHORTEST_SECRET = 8
 """Shorter ones are placeholders such as "none", and ordinary words."""
 
@@ -94,6 +95,12 @@ class Transcript:
         answers = [event for event in self.events(run_id) if event.get("kind") == "response"]
         return answers[-1].get("text") if answers else None
 
+    def tokens(self, run_id: str) -> int:
+        """Tokens of all answers about a run, refused ones included: they are paid for, too."""
+        usages = [event.get("usage") for event in self.events(run_id) if event.get("kind") == "response"]
+        counts = [usage.get(name) for usage in usages if isinstance(usage, dict) for name in PAID]
+        return sum(count for count in counts if isinstance(count, int))
+
     def refused(self, view: SearchView) -> None:
         """Write down why the previous proposal for this run was refused; nothing if none was."""
         if view.refused:
@@ -130,7 +137,8 @@ class RecordedFallback:
     def propose(self, view: SearchView) -> Proposal:
         self.transcript.refused(view)
         self.transcript.append(view.run_id, "fallback", attempt=view.attempt, proposer=self.name)
-        return self.proposer.propose(view)
+        proposal = self.proposer.propose(view)
+        return replace(proposal, tokens=self.transcript.tokens(view.run_id))
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

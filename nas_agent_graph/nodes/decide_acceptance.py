@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nas_agent_graph.acceptance import judge
@@ -50,14 +51,8 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     save_record(ledger.paths(run_id).verdict, record)
     ledger.finish(run, noise=noise, noise_runs=noise_runs)
     context.progress.finished(run, record)
-    return {"end": _end(context)}
-
-
-def _end(context: Context) -> str | None:
-    limits = context.limits
-    if len(context.ledger.state.runs) >= limits.max_runs:
-        return f"all {limits.max_runs} runs are done"
-    spent = context.clock.monotonic() - context.started
-    if limits.max_seconds is not None and spent >= limits.max_seconds:
-        return f"the time limit of {limits.max_seconds / 3600:g} hours is reached"
-    return None
+    now = context.spent
+    before = replace(now, seconds=now.seconds - (run.seconds or 0.0), tokens=now.tokens - run.tokens)
+    for warning in context.limits.warnings(before, now):
+        context.progress.note(warning)
+    return {"end": context.limits.reached(now)}

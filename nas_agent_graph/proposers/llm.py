@@ -41,7 +41,6 @@ class LLMProposer:
             circumstances=circumstances_of(view, families_for(view)),
         )
         answer = self.client.ask(messages)
-        tokens = answer.input_tokens + answer.output_tokens
         self.transcript.append(view.run_id, "response", **answer.to_event())
         parsed = read_answer(answer)
         require_new_structure(view, parsed.parent, parsed.changes)
@@ -51,7 +50,7 @@ class LLMProposer:
             changes=parsed.changes,
             hypothesis=parsed.hypothesis,
             expected_val_mse=parsed.expected_val_mse,
-            tokens=tokens,
+            tokens=self.transcript.tokens(view.run_id),
         )
 
     def _messages(self, view: SearchView) -> list[Message]:

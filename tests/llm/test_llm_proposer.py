@@ -280,6 +280,36 @@ def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(serve
     assert KEY not in done.stdout + done.stderr
 
 
+def test_a_search_ends_when_its_tokens_are_spent_and_goes_on_when_there_are_more(server, run_cli, workspace):
+    """Refused answers count, too: they are paid for."""
+    lrs = ["0.02", "0.03", "0.04"]
+    answers = [json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": lr}]}) for lr in lrs]
+    server.queue += ["I am not sure.", *answers]
+    environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": KEY}
+    command = (*SEARCH, "--max-runs", "9", "--repeat-baseline", "0")
+
+    def search(limit):
+        run = ("nas_agent_graph.run", *command, "--max-tokens", limit)
+        return run_cli(*run, cwd=workspace, timeout_s=100, env=environment)
+
+    done = search("3500")
+    assert done.returncode == 0, done.stderr
+    # run_0001 takes two answers of 960 tokens, run_0002 and run_0003 one each.
+    assert "the budget of 3,500 tokens is spent (3,840)" in done.stdout
+    assert "50% of the tokens spent" in done.stdout
+    assert "80% of the tokens spent" in done.stdout
+    state = json.loads((workspace / "agent_state.json").read_text())
+    assert [run["tokens"] for run in state["runs"]] == [0, 1920, 960, 960]
+    asked = len(server.requests)
+    again = search("3500")
+    assert again.returncode == 0
+    assert len(server.requests) == asked
+    server.queue += [json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": "0.05"}]})]
+    assert search("4000").returncode == 0
+    state = json.loads((workspace / "agent_state.json").read_text())
+    assert [run["tokens"] for run in state["runs"]] == [0, 1920, 960, 960, 960]
+
+
 def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli, workspace):
     command = (*SEARCH, "--max-runs", "2", "--repeat-baseline", "0")
     away = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1"}

@@ -9,9 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from nas_agent_graph.context import SearchView
+from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.llm.cassette import Cassette, exchanges_in
-from nas_agent_graph.llm.recording import Transcript, circumstances_of, read_events, request_hash, under
+from nas_agent_graph.llm.recording import (
+    RecordedFallback,
+    Transcript,
+    circumstances_of,
+    read_events,
+    request_hash,
+    under,
+)
 from nas_agent_graph.proposers.sampling import families_for
 from nas_system.errors import StateError
 from nas_system.space import RunConfig, TaskConfig
@@ -147,3 +154,22 @@ def test_a_transcript_without_its_keys_is_refused(spoiled: dict[str, object], ru
     file_of(runs_dir).write_text(json.dumps(event | spoiled) + "\n")
     with pytest.raises(StateError, match=r"transcript\.jsonl, event"):
         Cassette.load(runs_dir, ["run_0001"])
+
+
+def test_refused_answers_are_paid_for_also_when_a_sampler_steps_in(runs_dir: Path) -> None:
+    class Sampler:
+        name = "tpe"
+
+        def propose(self, view: SearchView) -> Proposal:
+            return Proposal("tpe", parent="run_0000", hypothesis="drawn")
+
+    transcript = Transcript(runs_dir)
+    assert transcript.tokens("run_0001") == 0
+    for answer in ("no", "no again"):
+        transcript.append("run_0001", "request", attempt=0, messages=MESSAGES, model="m", settings={})
+        usage = {"input_tokens": 900, "output_tokens": 60, "reasoning_tokens": 20}
+        transcript.append("run_0001", "response", text=answer, usage=usage)
+    # Part of the output tokens, not more of them.
+    assert transcript.tokens("run_0001") == 2 * 960
+    transcript.append("run_0001", "response", text="a server that counts nothing", usage=None)
+    assert RecordedFallback(Sampler(), transcript).propose(VIEW).tokens == 2 * 960
