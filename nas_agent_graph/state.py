@@ -5,7 +5,10 @@ The truth is `agent_state.json` and `runs/`; this is rebuilt from it at every st
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
+
+# pydantic, which draws the form in LangGraph Studio, takes only this one before Python 3.12.
+from typing_extensions import TypedDict
 
 
 class SearchState(TypedDict):

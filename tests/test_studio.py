@@ -24,6 +24,7 @@ def test_the_factory_compiles_the_graph_that_the_search_runs(project_root: Path)
     module, function = factory(project_root)
     graph = getattr(importlib.import_module(module), function)({"configurable": {}})
     assert graph.get_graph().draw_mermaid() == build_graph().get_graph().draw_mermaid()
+    assert {"run_id", "proposal", "outcome", "end"} <= set(graph.get_input_jsonschema()["properties"])
 
 
 def test_importing_the_factory_loads_nothing(project_root: Path, run_cli: Any, tmp_path: Path) -> None:
