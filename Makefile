@@ -1,5 +1,5 @@
 # Thin: every line is a command you could type. The first call installs into .venv (a minute or
-# two, 1.3 GB; 1.7 GB with what tests and linters need), later calls find it done.
+# two, 1.3 GB; 2 GB with what tests and linters need), later calls find it done.
 #
 #   make run                     a short search on ETTh1
 #   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`

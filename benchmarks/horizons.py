@@ -12,13 +12,11 @@ that trains a search's runs.
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 import json
 import statistics
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,8 +26,8 @@ from nas_system.data import WindowLoader, build_windows
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.references import reference_rows
 from nas_system.errors import NasError
+from nas_system.sequential.table_models.fitting import BestWeights
 from nas_system.space import RunConfig, TaskConfig, family_default
-from nas_system.training.engine import Engine, EpochRecord
 from nas_system.training_job import build_engine
 
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
@@ -41,30 +39,14 @@ PUBLISHED = {
 }
 
 
-class BestWeights:
-    """Remembers the weights of the best validation epoch."""
-
-    def __init__(self) -> None:
-        self.val_mse = float("inf")
-        self.weights: dict[str, Any] = {}
-
-    def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
-        if record.is_best:
-            self.val_mse, self.weights = record.val["mse"], copy.deepcopy(engine.model.state_dict())
-        return None
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
-
-
 def train(config: RunConfig, data: OpenTask) -> tuple[float, float]:
     """Validation and test error of one training; the test part is read once, with the best weights."""
     windows = build_windows(data.series, config)
-    engine, best = build_engine(config, windows, torch.device("cpu")), BestWeights()
+    engine = build_engine(config, windows, torch.device("cpu"))
     train_loader = WindowLoader(windows["train"], config.data.batch_size, generator=engine.generator)
-    engine.fit(train_loader, WindowLoader(windows["val"], 512), config.training.max_epochs, [best])
-    engine.model.load_state_dict(best.weights)
-    return best.val_mse, engine.evaluate(WindowLoader(windows["test"], 512))["mse"]
+    engine.fit(train_loader, WindowLoader(windows["val"], 512), config.training.max_epochs, [BestWeights()])
+    val_mse = min(record.val["mse"] for record in engine.history)
+    return val_mse, engine.evaluate(WindowLoader(windows["test"], 512))["mse"]
 
 
 def config_of(task: TaskConfig, setting: tuple[str, int, float], seed: int) -> RunConfig:

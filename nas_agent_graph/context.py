@@ -60,6 +60,10 @@ class Proposal:
             raise ProposalError(f"the proposal cannot be read ({error})") from None
 
 
+BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
+"""Ends that say nothing about the configuration."""
+
+
 @dataclass(frozen=True)
 class RunView:
     """One finished run as a proposer may see it: no test figure."""

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.context import BLAMELESS, RunView, SearchView
 from nas_system.errors import ProposalError
 from nas_system.space import Change, RunConfig, active_values, apply_changes, parameters
 
 FLAT_RUNS = 5
 LOOK_BACK_FACTOR = 1.25
 """A look-back longer or shorter by less than this is the same structure."""
-BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
-"""Ends that say nothing about the configuration."""
 
 
 def structural_parameters(family: str) -> tuple[str, ...]:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from nas_agent_graph.context import Context, Limits, Proposal
+from nas_agent_graph.context import BLAMELESS, Context, Limits, Proposal
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.progress import PlainProgress
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
-from nas_agent_graph.proposers.tpe import BLAMELESS
 from nas_agent_graph.state import initial_state
 from nas_system.data import DataSource, locate
 from nas_system.describe import describe

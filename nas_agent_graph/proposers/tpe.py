@@ -33,7 +33,7 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from nas_agent_graph.context import Proposal, RunView, SearchView
+from nas_agent_graph.context import BLAMELESS, Proposal, RunView, SearchView
 from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
@@ -53,8 +53,6 @@ MOVED = 3
 """Parameters that a draw moves away from the family's best run."""
 EVERYTHING = 0.1
 """Share of the draws that move all parameters."""
-BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
-"""Ends that say nothing about the configuration: the sampler does not see them."""
 
 
 class TPEProposer:

@@ -24,12 +24,19 @@ class Scaler:
     @classmethod
     def fit(cls, series: Series, split: Split) -> Self:
         """Statistics of the training rows. Raises ConfigError when numbers are too large to square."""
-        rows = series.values[: split.train_end]
+        try:
+            return cls.of_rows(series.values[: split.train_end], series.columns)
+        except ValueError as problem:
+            raise ConfigError(str(problem)) from None
+
+    @classmethod
+    def of_rows(cls, rows: NDArray[np.float64], columns: Sequence[Any]) -> Self:
+        """Statistics of `rows (rows, columns)`. Raises ValueError, naming a column that is too large."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = rows.mean(axis=0), rows.std(axis=0)
-        for column, spread in zip(series.columns, std, strict=True):
+        for column, spread in zip(columns, std, strict=True):
             if not np.isfinite(spread):
-                raise ConfigError(f"the values of column {column!r} are too large to be scaled")
+                raise ValueError(f"the values of column {column!r} are too large to be scaled")
         # By its range, not by std == 0: the rounded mean gives a constant column a std of about 1e-17.
         constant = rows.max(axis=0) == rows.min(axis=0)
         return cls(mean, np.where(constant, 1.0, std))

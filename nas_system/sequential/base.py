@@ -23,7 +23,7 @@ from nas_system.errors import ConfigError, StateError
 from nas_system.sequential.datasets import SequenceDataset
 from nas_system.sequential.table_models.classification import Classification
 from nas_system.sequential.table_models.encoding import Encoding, Targets, read_classes, read_numbers
-from nas_system.sequential.table_models.fitting import fit_network
+from nas_system.sequential.table_models.fitting import EVALUATION_BATCH, fit_network
 from nas_system.sequential.table_models.networks import build_network
 from nas_system.sequential.table_models.original_yaml import read_arguments
 from nas_system.sequential.table_models.settings import SequenceSettings, settings_from
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
 KIND = "sequence model on tables"
 """What a saved file says it is."""
-
-BATCH_WITHOUT_GRADIENT = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +285,7 @@ class BaseSequentialModel:
 
         fitted, table = self._trained(), read_table(X, "X")
         dataset = self._unlabelled(fitted.encoding.encoded_inputs(table), self.device)
-        loader = WindowLoader(dataset.windows, BATCH_WITHOUT_GRADIENT)
+        loader = WindowLoader(dataset.windows, EVALUATION_BATCH)
         precision = Precision(self.settings.precision(self.device), self.device)
         outputs = predict(fitted.network, loader, self._objective(), self.device, precision=precision)
         index: pd.Index = pd.RangeIndex(len(table)) if table.index is None else table.index

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_system.data.scaling import Scaler
-from nas_system.sequential.table_models.tables import Table, labels_of, read_table, scaler_of
+from nas_system.sequential.table_models.tables import Table, labels_of, read_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,8 +92,8 @@ class Encoding:
     @classmethod
     def fit(cls, X: Table, y: Targets, rows: int) -> Self:
         """From the first `rows` rows, which are the training part."""
-        scaler = None if y.classes else scaler_of(y.values[:rows])
-        return cls(scaler_of(X.values[:rows]), X.columns, scaler, y.classes, y.names, y.is_single)
+        scaler = None if y.classes else _scaler(y.values[:rows])
+        return cls(_scaler(X.values[:rows]), X.columns, scaler, y.classes, y.names, y.is_single)
 
     @property
     def n_inputs(self) -> int:
@@ -164,3 +164,8 @@ class Encoding:
             for name in ("inputs", "targets")
         }
         return cls(**{**values, **scalers})
+
+
+def _scaler(values: NDArray[np.float64]) -> Scaler:
+    """Columns are named by their place: an array has no other names."""
+    return Scaler.of_rows(values, range(values.shape[1]))

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nas_system.data.scaling import Scaler
-
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -66,15 +64,3 @@ def labels_of(source: TableLike) -> tuple[pd.Index | None, tuple[Any, ...] | Non
         return None, None
     columns = getattr(source, "columns", None)
     return index, (getattr(source, "name", None),) if columns is None else tuple(columns)
-
-
-def scaler_of(values: NDArray[np.float64]) -> Scaler:
-    """Mean and deviation of every column of `values (rows, columns)`, which are training rows alone."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = values.mean(axis=0), values.std(axis=0)
-    if not np.isfinite(std).all():
-        column = int(np.flatnonzero(~np.isfinite(std))[0])
-        raise ValueError(f"the values of column {column} are too large to be scaled")
-    # By its range, not by std == 0: the rounded mean gives a constant column a std of about 1e-17.
-    constant = values.max(axis=0) == values.min(axis=0)
-    return Scaler(mean, np.where(constant, 1.0, std))
