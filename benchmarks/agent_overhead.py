@@ -19,7 +19,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.context import Context, Limits, Proposal, SearchView
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Context, Proposal, SearchView
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.progress import PlainProgress

@@ -1,11 +1,12 @@
-"""How long the prompt is after 10, 100 and 1,000 runs: it must not grow with the search.
+"""How long the prompt is after 0, 10, 100 and 1,000 runs, and what a proposal costs: neither may grow on.
 
 A made-up search (nothing is trained): half of the runs are random draws, half change one parameter of
 the champion, one in six fails. Tokens are a low estimate; the true number is the model's own and stands in
 each run's transcript. `history` is what the search adds to the prompt: everything but the task and the
-search space.
+search space. With a price the last column is the cost of one proposal: this prompt and an answer of 200
+tokens, which is what a JSON object with two sentences takes.
 
-    python benchmarks/prompt_length.py [--runs 10 50 100 1000]
+    python benchmarks/prompt_length.py [--runs 0 10 50 100 1000] [--price 0.25,2]
 """
 
 from __future__ import annotations
@@ -17,14 +18,19 @@ from dataclasses import replace
 
 from nas_agent_graph.acceptance import judge
 from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.dry_run import ANSWER_TOKENS
 from nas_agent_graph.llm.briefing import opening_messages
+from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_agent_graph.settings import llm_settings
+from nas_agent_graph.terminal import dollars
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.history_summary import build_history_summary
 from nas_system.space import Change, RunConfig, TaskConfig, apply_changes, canonical_key, parameters
 
+HERE = {"NAS_LLM_MODEL": "made-up", "NAS_LLM_BASE_URL": "http://127.0.0.1/v1"}
 NOISE = 0.0009
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 REFERENCES = (("last-value", 0.0696), ("seasonal-naive-24", 0.0905), ("nlinear-336", 0.0491))
@@ -38,11 +44,14 @@ CAUSES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, nargs="+", default=[10, 50, 100, 1000])
-    wanted = parser.parse_args().runs
-    print(f"{'runs':>6} {'system':>8} {'question':>9} {'history':>8} {'tokens':>8} {'to make':>9}")
+    parser.add_argument("--runs", type=int, nargs="+", default=[0, 10, 50, 100, 1000])
+    parser.add_argument("--price", metavar="IN,OUT", help="US dollars per million tokens")
+    arguments = parser.parse_args()
+    price = price_of(llm_settings({**HERE, "NAS_LLM_PRICE": arguments.price or ""}, demanded=True))
+    columns = f"{'runs':>6} {'system':>8} {'question':>9} {'history':>8} {'tokens':>8} {'to make':>9}"
+    print(columns + (f" {'cost':>9}" if price else ""))
     search = MadeUpSearch()
-    for count in sorted(wanted):
+    for count in sorted(arguments.runs):
         view = search.after(count)
         began = time.perf_counter()
         messages = opening_messages(view)
@@ -53,6 +62,7 @@ def main() -> None:
         history, tokens = len(text) - len(space) - len(task), prompt_tokens(messages)
         print(
             f"{count:>6} {len(system):>8} {len(text):>9} {history:>8} {tokens:>8} {seconds * 1000:>6.0f} ms"
+            + (f" {dollars(price.of(tokens, ANSWER_TOKENS)):>9}" if price else "")
         )
 
 
@@ -70,6 +80,8 @@ class MadeUpSearch:
 
     def after(self, count: int) -> SearchView:
         """The view when `count` runs are done."""
+        if count == 0:
+            return replace(self.view, runs=(), champion=None)
         while len(self.view.runs) < count:
             run = self._next_run()
             champion = run if run.accepted else self.view.champion

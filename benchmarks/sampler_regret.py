@@ -28,7 +28,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
-from nas_agent_graph.context import Context, Limits
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Context
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.progress import PlainProgress

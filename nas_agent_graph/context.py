@@ -7,11 +7,12 @@ described by a Protocol.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from nas_agent_graph.budget import Left, Limits, Spent
 from nas_agent_graph.outside_text import without_test_figures
 from nas_agent_graph.terminal import finite
 from nas_system.errors import NasError, ProposalError
@@ -31,6 +32,8 @@ class Proposal:
     hypothesis: str = ""
     expected_val_mse: float | None = None
     tokens: int = 0
+    cost_usd: float | None = None
+    """Of all answers about the run; None if no price is known."""
 
     def to_record(self) -> dict[str, Any]:
         """As proposal.json keeps it."""
@@ -41,6 +44,7 @@ class Proposal:
             "expected_val_mse": self.expected_val_mse,
             "changes": [change.model_dump() for change in self.changes],
             "tokens": self.tokens,
+            "cost_usd": self.cost_usd,
         }
 
     @classmethod
@@ -55,6 +59,7 @@ class Proposal:
                 hypothesis=str(record.get("hypothesis", "")),
                 expected_val_mse=record.get("expected_val_mse"),
                 tokens=int(record.get("tokens", 0)),
+                cost_usd=finite(record.get("cost_usd")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProposalError(f"the proposal cannot be read ({error})") from None
@@ -109,6 +114,10 @@ class SearchView:
     """The longest look-back that leaves a training window; None if nobody has measured it."""
     attempt: int = 0
     """Refused proposals so far for this run."""
+    left: Left = field(default_factory=Left)
+    """What is left beside the runs."""
+    run_seconds: float | None = None
+    """Soft limit of one training."""
     families: tuple[str, ...] | None = None
     """The families to choose from; None stands for all that serve the task and are installed."""
 
@@ -147,59 +156,6 @@ class SystemClock:
 
     def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
-
-
-WARNED_AT = (0.5, 0.8)
-"""Shares of a budget at which a person is told."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What a search has used up."""
-
-    runs: int
-    seconds: float
-    """Of this process: a search that is continued begins to count anew."""
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a search may spend."""
-
-    max_runs: int
-    max_seconds: float | None = None
-    max_tokens: int | None = None
-    """Of the language model, over the whole life of the search; looked at between two runs."""
-    run_seconds: float | None = None
-    """Soft limit of one training."""
-    repeat_baseline: int = 2
-    repairs: int = 2
-    """How often a proposer may mend a refused proposal before the fallback sampler steps in."""
-    attempts: int = 12
-    """Refusals for one run after which the proposers evidently have nothing left to offer."""
-
-    def reached(self, spent: Spent) -> str | None:
-        """Which limit ends the search, in words; None while there is something left of each."""
-        if spent.runs >= self.max_runs:
-            return f"all {spent.runs} runs are done"
-        if self.max_seconds is not None and spent.seconds >= self.max_seconds:
-            return f"the time limit of {self.max_seconds / 3600:g} hours is reached"
-        if self.max_tokens is not None and spent.tokens >= self.max_tokens:
-            return f"the budget of {self.max_tokens:,} tokens is spent ({spent.tokens:,}); raise --max-tokens"
-        return None
-
-    def warnings(self, before: Spent, now: Spent) -> list[str]:
-        """What a person should hear of: shares of the time or the tokens that were passed in between."""
-        found = []
-        for name, limit, old, new in (
-            ("the time", self.max_seconds, before.seconds, now.seconds),
-            ("the tokens", self.max_tokens, before.tokens, now.tokens),
-        ):
-            passed = [share for share in WARNED_AT if limit and old < share * limit <= new]
-            if passed and limit and new < limit:
-                found.append(f"{passed[-1]:.0%} of {name} spent")
-        return found
 
 
 class Progress(Protocol):
@@ -263,39 +219,66 @@ class Context:
 
     @property
     def max_seq_len(self) -> int | None:
-        """The longest look-back that leaves a training window, if the facts say so."""
-        longest = self.facts.get("windows", {}).get("max_seq_len")
-        return longest if isinstance(longest, int) else None
+        return longest_look_back(self.facts)
 
     @property
     def spent(self) -> Spent:
-        runs = self.ledger.state.runs
-        return Spent(len(runs), self.clock.monotonic() - self.started, sum(run.tokens for run in runs))
+        return Spent.by(self.ledger.state.runs, self.clock.monotonic() - self.started)
 
     def view(self, run_id: str, refused: Sequence[str] = (), attempt: int = 0) -> SearchView:
         """What a proposer may know now."""
-        state = self.ledger.state
-        runs = run_views(self.ledger)
-        assert state.task is not None, "a search has a task before its first proposal"
-        return SearchView(
+        return view_of(
+            self.ledger,
+            self.base,
+            self.facts,
+            self.limits,
+            self.spent,
             run_id=run_id,
-            task=state.task,
-            base=self.base,
-            columns=tuple(self.facts["columns"]),
-            references=tuple((row["name"], row["val_mse"]) for row in self.facts["references"]),
-            runs=runs,
-            champion=next((run for run in runs if run.run_id == state.best_run_id), None),
-            noise=state.noise,
-            seed=state.seed,
-            max_runs=self.limits.max_runs,
             refused=tuple(refused),
-            max_seq_len=self.max_seq_len,
             attempt=attempt,
         )
 
 
+def view_of(
+    ledger: Ledger,
+    base: RunConfig,
+    facts: Mapping[str, Any],
+    limits: Limits,
+    spent: Spent,
+    *,
+    run_id: str,
+    refused: tuple[str, ...] = (),
+    attempt: int = 0,
+) -> SearchView:
+    """The only place where stored runs become visible to proposers."""
+    state, runs = ledger.state, run_views(ledger)
+    return SearchView(
+        run_id=run_id,
+        task=base.task,
+        base=base,
+        columns=tuple(facts["columns"]),
+        references=tuple((row["name"], row["val_mse"]) for row in facts["references"]),
+        runs=runs,
+        champion=next((run for run in runs if run.run_id == state.best_run_id), None),
+        noise=state.noise,
+        seed=state.seed,
+        max_runs=limits.max_runs,
+        refused=refused,
+        max_seq_len=longest_look_back(facts),
+        attempt=attempt,
+        left=limits.left(spent),
+        run_seconds=limits.run_seconds,
+    )
+
+
+def longest_look_back(facts: Mapping[str, Any]) -> int | None:
+    """The longest look-back that leaves a training window, if the facts say so."""
+    longest = facts.get("windows", {}).get("max_seq_len")
+    return longest if isinstance(longest, int) else None
+
+
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:
-    """The finished runs. The only place where stored runs become visible to proposers."""
+    """The finished runs."""
     return tuple(_run_view(run, ledger) for run in ledger.state.runs)
 
 

@@ -66,9 +66,11 @@ def examine(environment: Mapping[str, str], flags: Mapping[str, str], folders: S
 
 def _examine_service(settings: LLMSettings) -> int:
     from nas_agent_graph.llm.client import ChatClient, ServiceRefused
+    from nas_agent_graph.llm.prices import how_to_know
 
     # No second try: what is wrong is to be seen, at once.
     client = ChatClient(replace(settings, max_retries=0), warn=lambda _text: None)
+    print(f"\nPrice\n  {client.price or how_to_know(settings)}")
     try:
         used = _try_formats(client)
         whole = _try_long_prompt(client)
@@ -138,7 +140,7 @@ def _try_long_prompt(client: ChatClient) -> bool:
     messages[0]["content"] += line * (LONG_PROMPT_TOKENS // per_line)
     print("\nLong prompts")
     answer = client.ask_in(messages, "prompt")
-    if not answer.input_tokens:
+    if answer.tokens_estimated:
         print("  cannot be checked: the service reports no token counts")
         return True
     if answer.warning:
@@ -149,8 +151,13 @@ def _try_long_prompt(client: ChatClient) -> bool:
 
 
 def _cost(answer: Answer) -> str:
+    from nas_agent_graph.terminal import dollars
+
     thoughts = f", {answer.reasoning_tokens} of them thoughts" if answer.reasoning_tokens else ""
-    return f"{answer.latency_s:.2f} s, {answer.input_tokens} + {answer.output_tokens} tokens{thoughts}"
+    about = "about " if answer.tokens_estimated else ""
+    money = f", {dollars(answer.cost_usd)}" if answer.cost_usd is not None else ""
+    tokens = f"{answer.input_tokens} + {answer.output_tokens} tokens{thoughts}{money}"
+    return f"{answer.latency_s:.2f} s, {about}{tokens}"
 
 
 def _print_settings(found: Mapping[str, Setting]) -> None:
@@ -160,8 +167,9 @@ def _print_settings(found: Mapping[str, Setting]) -> None:
         "api_key": "key",
         "temperature": "temperature",
         "timeout_s": "timeout",
+        "price": "price",
     }
-    defaults = {"temperature": "not sent", "timeout_s": "120"}
+    defaults = {"temperature": "not sent", "timeout_s": "120", "price": "looked up"}
     values = {name: defaults.get(name) if found[name].text is None else None for name in names}
     shown = {name: values[name] or _shown(found[name]) for name in names}
     width = max(map(len, shown.values()))

@@ -9,7 +9,8 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
 from nas_agent_graph import nodes, routes
-from nas_agent_graph.context import Context, Limits
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
 
 Node = Callable[[SearchState, Context], dict[str, Any]]

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nas_agent_graph.terminal import Column, Line, finite, printable, table, wrapped
+from nas_agent_graph.budget import Spent
+from nas_agent_graph.terminal import Column, Line, dollars, finite, printable, table, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 
 LIMIT = 15
@@ -256,7 +257,8 @@ def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], wi
     if not references_in(facts):
         text = "No reference rows (runs/task_facts.json is missing or unreadable): a score alone says little"
         lines += wrapped(text, width, style="yellow", indent=2)
-    return lines + wrapped(sealed_remark(state, facts), width, indent=2)
+    lines += wrapped(sealed_remark(state, facts), width, indent=2)
+    return lines + wrapped(spent_remark(state), width, indent=2)
 
 
 def noise_remark(state: AgentState) -> str:
@@ -282,6 +284,19 @@ def sealed_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
     rows = [(row.get("name"), finite(row.get("sealed_mse"))) for row in references_in(facts)]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
     return text + (f" (there: {others})" if others else "")
+
+
+def spent_remark(state: AgentState) -> str:
+    """What the language model took; nothing if none was asked."""
+    spent, asked = Spent.by(state.runs), [run for run in state.runs if run.tokens]
+    if not asked:
+        return ""
+    priced = [run for run in asked if run.cost_usd is not None]
+    money = f", {dollars(spent.cost_usd)}" if priced else ", price not known"
+    if priced and len(priced) < len(asked):
+        money += f" for {len(priced)} of them"
+    runs = f"{len(asked)} run" + "s" * (len(asked) != 1)
+    return f"Language model: {spent.tokens:,} tokens for {runs}{money}"
 
 
 def _score(value: float | None, sign: str = "") -> str:

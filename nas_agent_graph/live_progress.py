@@ -13,7 +13,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from nas_agent_graph.context import Limits, Proposal
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Proposal
 from nas_agent_graph.leaderboard import data_lines
 from nas_agent_graph.terminal import Column, cut, duration, printable, sparkline, table
 from nas_agent_graph.watch import Watch, noise_in_words, verdict_in_words

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self, TextIO
 
-from nas_agent_graph.context import Limits, Progress, Proposal
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.leaderboard import data_lines
 from nas_agent_graph.terminal import duration, is_terminal, printable
 from nas_agent_graph.watch import Watch, noise_in_words, verdict_in_words

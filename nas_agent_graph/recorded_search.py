@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.context import Context, Limits, Proposal, Proposer, SearchView
+from nas_agent_graph.budget import BudgetSpent, Limits
+from nas_agent_graph.context import Context, Proposal, Proposer, SearchView
 from nas_agent_graph.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.recorded import RecordedLauncher
@@ -109,6 +110,8 @@ class ReplayedProposer:
             return self.llm.propose(under(exchange.circumstances, view))
         record = self.recorded.proposal(view.run_id)
         name, attempt = record.get("proposer"), record.get("attempt", 0)
+        if name == FALLBACK and attempt == view.attempt > 0 and self.cassette.last_of(view.run_id):
+            raise BudgetSpent("the recorded search did not ask the language model again")
         if name in PROPOSERS and isinstance(attempt, int) and attempt <= self.repairs:
             return PROPOSERS[name]().propose(view)
         where = place(view.run_id, NODE, view.attempt)

@@ -88,9 +88,7 @@ def _response(talk: Conversation, event: Mapping[str, Any]) -> None:
     usage = event.get("usage")
     usage = usage if isinstance(usage, dict) else {}
     spent = [_count(usage.get(name)) for name in ("input_tokens", "output_tokens")]
-    cost = next(
-        (c for name in ("cost", "cost_usd") if (c := _first_number(name, event, usage)) is not None), None
-    )
+    cost = finite(event.get("cost_usd"))
     talk.tokens += sum(spent)
     if cost is not None:
         talk.cost = (talk.cost or 0.0) + cost
@@ -135,10 +133,6 @@ def _plain(content: Any) -> str:
 
 def _count(value: Any) -> int:
     return value if type(value) is int and 0 <= value < 10**12 else 0
-
-
-def _first_number(name: str, *records: Mapping[str, Any]) -> float | None:
-    return next((n for record in records if (n := finite(record.get(name))) is not None), None)
 
 
 def fair_cap(lengths: Sequence[int], budget: int) -> int:

@@ -26,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = StopRequest()
     _handle_signals(stop)
     try:
+        if arguments.dry_run:
+            from nas_agent_graph.dry_run import dry_run
+
+            return dry_run(arguments)
         return run_search(arguments, stop)
     except SearchInterrupted as error:
         name = signal.Signals(error.signal).name
@@ -102,6 +106,12 @@ def _parser() -> argparse.ArgumentParser:
         help="propose no further run once the language model has used this many (whole search)",
     )
     search.add_argument(
+        "--max-cost",
+        metavar="USD",
+        type=_positive,
+        help="propose no further run once its answers have cost this many US dollars (whole search)",
+    )
+    search.add_argument(
         "--minutes-per-run",
         metavar="X",
         type=_positive,
@@ -133,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=Path(),
         help="folder of agent_state.json and runs/ (default: .)",
+    )
+    search.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show the next prompt and what the search may cost; ask, train and write nothing",
     )
     task = parser.add_argument_group("task (fixed for the life of a search)")
     task.add_argument("--task", metavar="NAME", help="kind of task (default: forecasting)")

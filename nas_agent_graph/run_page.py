@@ -11,6 +11,7 @@ from typing import Any
 from nas_agent_graph.terminal import (
     Column,
     Line,
+    dollars,
     duration,
     finite,
     printable,
@@ -164,6 +165,8 @@ def _proposer_in_words(record: dict[str, Any], parent: str) -> str:
     if not who:
         return "nobody yet" if record["under_way"] else "unknown: proposal.json is missing or unreadable"
     tokens = f", {run['tokens']} tokens" if run.get("tokens") else ""
+    cost = finite(run.get("cost_usd"))
+    tokens += f" ({dollars(cost)})" if cost is not None else ""
     return f"{printable(who, 64)}{tokens}" + (f"; parent: {parent}" if parent != "none" else "; no parent")
 
 

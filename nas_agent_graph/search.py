@@ -14,14 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import (
     Context,
     Launcher,
-    Limits,
     Progress,
     Proposer,
     SearchInterrupted,
-    Spent,
     StopRequest,
 )
 from nas_agent_graph.proposers import PROPOSERS
@@ -41,6 +40,7 @@ from nas_system.space.task_flags import task_fields, task_with
 DESCRIBE_TIMEOUT_S = 300.0
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
+NEW_FACTS_FILE = "task_facts.new.json"
 
 
 def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
@@ -55,13 +55,15 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
         ledger, note = Ledger.open(workspace)
         if note:
             print(f"note: {note}", file=sys.stderr)
-        limits = _limits(arguments)
-        runs = ledger.state.runs
+        limits = limits_of(arguments)
         # A run under way has been paid for: it is brought to its end first.
-        spent = Spent(len(runs), 0.0, sum(run.tokens for run in runs))
-        finished = None if ledger.state.current else limits.reached(spent)
+        finished = None if ledger.state.current else limits.reached(Spent.by(ledger.state.runs))
         # Everything a person may have mistyped is checked before the search is written down.
-        proposers = None if finished else choose_proposers(arguments.proposer, ledger, llm_flags(arguments))
+        proposers = None
+        if not finished:
+            proposers = choose_proposers(
+                arguments.proposer, ledger, llm_flags(arguments), max_cost_usd=limits.max_cost_usd
+            )
         _check_device(arguments.device, launcher)
         base, facts = open_search(ledger, arguments, launcher)
         if proposers is None:
@@ -78,7 +80,7 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
             launcher=launcher,
             progress=progress,
             limits=limits,
-            train_command=_train_command(arguments, ledger),
+            train_command=train_command_of(arguments, _facts_file(ledger)),
             stop=stop,
             started=time.monotonic(),
         )
@@ -91,6 +93,21 @@ def open_search(
     ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher
 ) -> tuple[RunConfig, dict[str, Any]]:
     """Base configuration and facts of the task: fixed at the first start, checked at every other."""
+    made = ledger.runs_dir / NEW_FACTS_FILE
+    made.unlink(missing_ok=True)
+    base, facts = look_up_search(ledger, arguments, launcher, ledger.runs_dir)
+    if made.exists():
+        os.replace(made, _facts_file(ledger))
+    write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
+    if ledger.state.task is None:
+        ledger.save(task=base.task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
+    return base, facts
+
+
+def look_up_search(
+    ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, folder: Path
+) -> tuple[RunConfig, dict[str, Any]]:
+    """What `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
     stored = ledger.state.task
     task = _task(arguments, stored)
     if stored is not None:
@@ -106,13 +123,8 @@ def open_search(
     else:
         base = read_config(base_file)
         _refuse_other_base(base, arguments)
-    facts = _facts(ledger, task, arguments, launcher)
-    if first:
-        base = _fitting(base, facts, arguments.base_config)
-    write_config(base_file, base)
-    if stored is None:
-        ledger.save(task=task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
-    return base, facts
+    facts = _facts(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
+    return (_fitting(base, facts, arguments.base_config) if first else base), facts
 
 
 def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
@@ -136,7 +148,11 @@ def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> Run
 
 
 def choose_proposers(
-    name: str | None, ledger: Ledger, flags: Mapping[str, str] | None = None
+    name: str | None,
+    ledger: Ledger,
+    flags: Mapping[str, str] | None = None,
+    *,
+    max_cost_usd: float | None = None,
 ) -> tuple[Proposer, Proposer]:
     """The proposer and its fallback; says in one line who proposes and why."""
     settings = None
@@ -146,12 +162,16 @@ def choose_proposers(
     tpe = PROPOSERS["tpe"]()
     if settings is not None:
         from nas_agent_graph.llm.client import ChatClient
+        from nas_agent_graph.llm.prices import how_to_know
         from nas_agent_graph.llm.recording import RecordedFallback, Transcript
         from nas_agent_graph.proposers.llm import LLMProposer
 
+        client = ChatClient(settings)
+        if max_cost_usd is not None and client.price is None:
+            raise ConfigError(f"--max-cost needs a price: {how_to_know(settings)}")
         print(f"proposer: llm, {settings.model} at {settings.endpoint}; tpe when it fails", flush=True)
         transcript = Transcript(ledger.runs_dir, secret=settings.api_key)
-        return LLMProposer(ChatClient(settings), transcript), RecordedFallback(tpe, transcript)
+        return LLMProposer(client, transcript), RecordedFallback(tpe, transcript)
     if name is None:
         print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
         return tpe, tpe
@@ -286,28 +306,28 @@ def _facts_file(ledger: Ledger) -> Path:
 
 
 def _facts(
-    ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher
+    ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher, made: Path
 ) -> dict[str, Any]:
     """The task's facts; made once, made again only if the data has moved, never with other data."""
-    file = _facts_file(ledger)
-    facts = _read_facts(file)
+    facts = _read_facts(_facts_file(ledger))
     stored = ledger.state.data
     if facts is not None and stored is not None and _data_is_there(facts) and arguments.data_dir is None:
         return facts
-    command = ["--out", str(file.with_suffix(".new.json")), "--task-json", task.model_dump_json()]
+    command = ["--out", str(made), "--task-json", task.model_dump_json()]
     if arguments.data_dir is not None:
         command += ["--data-dir", str(arguments.data_dir.expanduser().absolute())]
+    if arguments.dry_run:
+        command.append("--no-download")
     launcher.call("nas_system.describe", command, timeout_s=DESCRIBE_TIMEOUT_S)
-    facts = read_json(file.with_suffix(".new.json"))
+    facts = read_json(made)
     if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
-        file.with_suffix(".new.json").unlink()
+        made.unlink()
         raise ConfigError(
             f"this search began with the data {stored['name']} ({stored['kind']}, sha256 "
             f"{stored['sha256'][:12]}), but now there is {facts['source']['name']} "
             f"({facts['source']['kind']}, sha256 {facts['source']['sha256'][:12]}); one search never "
             "mixes two. Bring the first back (--data-dir), or choose another --workspace"
         )
-    os.replace(file.with_suffix(".new.json"), file)
     if facts["source"]["notice"]:
         print(f"NOTE: {facts['source']['notice']}", flush=True)
     return facts
@@ -325,18 +345,19 @@ def _data_is_there(facts: dict[str, Any]) -> bool:
     return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]
 
 
-def _limits(arguments: argparse.Namespace) -> Limits:
+def limits_of(arguments: argparse.Namespace) -> Limits:
     return Limits(
         max_runs=arguments.max_runs,
         max_seconds=None if arguments.max_hours is None else arguments.max_hours * 3600,
         max_tokens=arguments.max_tokens,
+        max_cost_usd=arguments.max_cost,
         run_seconds=None if arguments.minutes_per_run is None else arguments.minutes_per_run * 60,
         repeat_baseline=arguments.repeat_baseline,
     )
 
 
-def _train_command(arguments: argparse.Namespace, ledger: Ledger) -> tuple[str, ...]:
-    command = [sys.executable, "-m", "nas_system.train", "--facts", str(_facts_file(ledger))]
+def train_command_of(arguments: argparse.Namespace, facts_file: Path) -> tuple[str, ...]:
+    command = [sys.executable, "-m", "nas_system.train", "--facts", str(facts_file)]
     command += ["--device", arguments.device]
     if arguments.threads is not None:
         command += ["--threads", str(arguments.threads)]

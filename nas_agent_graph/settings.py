@@ -56,6 +56,7 @@ _VARIABLES = {
     "api_key": "NAS_LLM_API_KEY",
     "temperature": "NAS_LLM_TEMPERATURE",
     "timeout_s": "NAS_LLM_TIMEOUT",
+    "price": "NAS_LLM_PRICE",
 }
 _FLAGS = {"model": "--model", "base_url": "--base-url"}
 
@@ -86,6 +87,8 @@ class LLMSettings:
     timeout_s: float = DEFAULT_TIMEOUT_S
     max_retries: int = DEFAULT_RETRIES
     provider: str = "openai"
+    price: tuple[float, float] | None = None
+    """US dollars per million tokens of prompt and answer; None looks them up."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value came from."""
 
@@ -152,6 +155,7 @@ def llm_settings(
         temperature=_number(found["temperature"], least=0.0),
         timeout_s=_number(found["timeout_s"], above=0.0) or DEFAULT_TIMEOUT_S,
         provider=provider,
+        price=_price(found["price"]),
         sources={setting.name: setting.source for setting in found.values()},
     )
 
@@ -249,6 +253,21 @@ def _checked_key(setting: Setting) -> str | None:
             f"the key from {setting.source} holds a blank or a character that no key has; copy it again"
         )
     return key
+
+
+def _price(setting: Setting) -> tuple[float, float] | None:
+    if setting.text is None:
+        return None
+    try:
+        per_input, per_output = map(float, setting.text.split(","))
+    except ValueError:
+        per_input = per_output = math.nan
+    if not (0 <= per_input < math.inf and 0 <= per_output < math.inf):
+        raise ConfigError(
+            f"NAS_LLM_PRICE={setting.text!r} is no price; write IN,OUT in US dollars per million tokens of "
+            "prompt and answer, for instance 0.25,2"
+        )
+    return per_input, per_output
 
 
 def _number(setting: Setting, *, least: float | None = None, above: float | None = None) -> float | None:

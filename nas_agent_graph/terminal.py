@@ -128,6 +128,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def dollars(amount: float) -> str:
+    """`$0.0042`, `$1.20`."""
+    return f"${amount:.4f}" if amount < 0.1 else f"${amount:,.2f}"
+
+
 def sparkline(values: Sequence[float | None], width: int = 40) -> str:
     """The values as blocks, low to high; what is not a finite number is a gap.
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.llm.recording import Transcript
-from nas_agent_graph.terminal import Line, duration, finite, printable, wrapped
+from nas_agent_graph.llm.recording import Transcript, paid_in
+from nas_agent_graph.terminal import Line, dollars, duration, finite, printable, wrapped
 
 _INDENT = 2
 _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green"}
@@ -29,6 +29,7 @@ def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
         "fallback": any(event["kind"] == "fallback" for event in events),
         "input_tokens": sum(_tokens(event, "input_tokens") or 0 for event in responses),
         "output_tokens": sum(_tokens(event, "output_tokens") or 0 for event in responses),
+        "cost_usd": paid_in(events).cost_usd,
         "latency_s": round(sum(finite(event.get("latency_s")) or 0.0 for event in responses), 3),
         "events": events,
     }
@@ -63,6 +64,7 @@ def _sums_in_words(record: Mapping[str, Any]) -> str:
     if record["fallback"]:
         text += ", a classical sampler stepped in"
     text += f"; {record['input_tokens']} tokens in, {record['output_tokens']} out"
+    text += "" if record["cost_usd"] is None else f", {dollars(record['cost_usd'])}"
     return f"{text}, {duration(record['latency_s'])}"
 
 
@@ -87,7 +89,8 @@ def _request_lines(event: Mapping[str, Any], heard: Sequence[Any], width: int) -
 def _response_lines(event: Mapping[str, Any], width: int) -> list[Line]:
     lines = _head(event, f"answer of {printable(event.get('model') or 'the model', 80)}", width)
     known = [f"{count} {name}" for name, count in _usage(event)]
-    latency = finite(event.get("latency_s"))
+    cost, latency = finite(event.get("cost_usd")), finite(event.get("latency_s"))
+    known += [dollars(cost)] if cost is not None else []
     known += [duration(latency)] if latency is not None else []
     known += [
         f"{name.replace('_', ' ')}: {printable(event[name], 80)}"
@@ -106,7 +109,11 @@ def _response_lines(event: Mapping[str, Any], width: int) -> list[Line]:
 def _other_lines(event: Mapping[str, Any], width: int) -> list[Line]:
     """Refusals, fallbacks, and whatever else was written down, under its own name."""
     kind = printable(event["kind"], 40)
-    words = {"refused": "the answer was refused", "fallback": "a classical sampler stepped in"}
+    words = {
+        "refused": "the answer was refused",
+        "fallback": "a classical sampler stepped in",
+        "failed": "no answer came, and the search paused",
+    }
     style = "bold yellow" if kind in words else "bold"
     lines = _head(event, words.get(kind, kind), width, style)
     for name, value in event.items():

@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from nas_agent_graph.context import Limits, Proposal
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Proposal
 from nas_agent_graph.leaderboard import references_in
 from nas_agent_graph.terminal import changes_in_words, duration, finite, printable
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run

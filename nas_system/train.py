@@ -98,6 +98,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         facts=arguments.facts,
         data_dir=arguments.data_dir,
         stop=_stop_on_signals(),
+        preflight_only=arguments.preflight_only,
     )
     run_training(config, paths, options)
 
@@ -195,6 +196,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from RUNS_DIR/TAG/last.pth if it is there"
+    )
+    parser.add_argument(
+        "--preflight-only",
+        action="store_true",
+        help="look at the first batch, print what the training will cost as JSON, train nothing",
     )
     parser.add_argument("--overwrite", action="store_true", help="train again over a finished run")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import time
@@ -75,6 +76,8 @@ class JobOptions:
     data_dir: Path | None
     stop: Callable[[], None]
     """Called after every optimizer step; raises to end the training."""
+    preflight_only: bool = False
+    """Print the estimate as JSON and train nothing."""
 
 
 def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> None:
@@ -84,6 +87,9 @@ def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> Non
     it leaves through `TrainingRun.finalize`. Raises what ended it: Diverged, StoppedOnRequest.
     """
     run = TrainingRun(config, paths, options)
+    if options.preflight_only:
+        print(json.dumps(asdict(run.estimate)))
+        return
     try:
         reason = run.fit()
     except Diverged:

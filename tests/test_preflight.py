@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nas_agent_graph.context import BLAMELESS, Context, Limits, Proposal
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import BLAMELESS, Context, Proposal
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.progress import PlainProgress

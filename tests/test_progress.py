@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from nas_agent_graph.context import Limits, Progress, Proposal
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.live_progress import LiveProgress
 from nas_agent_graph.progress import PlainProgress, build_progress
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from nas_agent_graph.context import Context, Limits, Proposer, SearchInterrupted, SearchPaused
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Context, Proposer, SearchInterrupted, SearchPaused
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.client import ChatClient
@@ -146,7 +147,7 @@ def test_there_are_recordings_and_each_says_that_no_model_took_part() -> None:
 
 def test_the_recordings_hold_repairs_a_fallback_repeats_and_a_search_that_was_started_again() -> None:
     kinds = [event["kind"] for path in RECORDINGS.rglob("*.jsonl") for event in read_events(path)]
-    assert {"request", "response", "refused", "fallback"} == set(kinds)
+    assert {"request", "response", "refused", "fallback", "failed"} == set(kinds)
     assert len(list((RECORDINGS / "mended_answers/runs/run_0000/repeats").iterdir())) == 2
     events = read_events(RECORDINGS / "continued/runs/run_0002/transcript.jsonl")
     assert [event["attempt"] for event in events if event["kind"] == "request"] == [0, 1, 0, 1]

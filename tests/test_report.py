@@ -150,7 +150,12 @@ ANSWER, REPAIR = {"role": "assistant", "content": "prose"}, {"role": "user", "co
 def test_every_word_of_a_conversation_is_shown_once(tmp_path: Path, state: AgentState) -> None:
     events = (
         {"kind": "request", "messages": [SYSTEM, ASKED]},
-        {"kind": "response", "text": "prose", "usage": {"input_tokens": 10, "output_tokens": 2}, "cost": 0.5},
+        {
+            "kind": "response",
+            "text": "prose",
+            "usage": {"input_tokens": 10, "output_tokens": 2},
+            "cost_usd": 0.5,
+        },
         {"kind": "request", "messages": [SYSTEM, ASKED, ANSWER, REPAIR]},
         {
             "kind": "response",

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from nas_agent_graph.context import Context, Limits, Proposal, SearchInterrupted, StopRequest
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Context, Proposal, SearchInterrupted, StopRequest
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.proposers.random_search import RandomSearchProposer

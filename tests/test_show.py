@@ -55,7 +55,7 @@ def workspace(tmp_path: Path) -> Path:
     state = AgentState(max_runs=10, task=TaskConfig(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, accepted=True, proposer="baseline"), base)
-    better = run_info(1, 0.05, accepted=True, parent="run_0000", proposer="llm", tokens=812)
+    better = run_info(1, 0.05, accepted=True, parent="run_0000", proposer="llm", tokens=812, cost_usd=0.00311)
     better = add(tmp_path, better, apply_changes(base, CHANGES), hypothesis=HYPOTHESIS, expected=0.048)
     bad = run_info(2, None, status="DIVERGED", cause="the loss became NaN", parent="run_0000", proposer="tpe")
     bad = add(tmp_path, bad, base)
@@ -151,13 +151,14 @@ Noise 0.00100 over 3 seeds (standard deviation of the baseline's val_mse)
 The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
   0.00100
 Champion on the sealed rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
+Language model: 812 tokens for 1 run, $0.0031
 Predictions by llm: 1 scored, off by 0.002 on average (2 x noise), too
   optimistic by 0.002; 0% within the noise
 """
 
 GOOD_RUN = """\
 run_0001: OK, the champion
-proposed by  llm, 812 tokens; parent: run_0000
+proposed by  llm, 812 tokens ($0.0031); parent: run_0000
 hypothesis   A wider model [bold]may learn the daily pattern.
 expected     val_mse 0.04800; it became 0.05000, 0.00200 worse than expected
 

@@ -25,6 +25,10 @@ class Answer:
     latency_s: float
     reasoning_tokens: int = 0
     """Of the output tokens, those spent on thoughts."""
+    tokens_estimated: bool = False
+    """The service reports no counts: the figures are rough, and rather too low."""
+    cost_usd: float | None = None
+    """None if no price is known."""
     refusal: str | None = None
     """What the model said instead of an answer."""
     answer_format: str = "prompt"
@@ -36,17 +40,25 @@ class Answer:
 
     def to_event(self) -> dict[str, Any]:
         """As a transcript keeps it."""
+        usage: dict[str, Any] = {
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
+            "reasoning_tokens": self.reasoning_tokens,
+        }
+        if self.tokens_estimated:
+            usage["tokens_estimated"] = True
         event: dict[str, Any] = {
             "text": self.text,
             "finish_reason": self.finish_reason,
             "model": self.model,
-            "usage": {
-                "input_tokens": self.input_tokens,
-                "output_tokens": self.output_tokens,
-                "reasoning_tokens": self.reasoning_tokens,
-            },
+            "usage": usage,
             "latency_s": round(self.latency_s, 3),
             "answer_format": self.answer_format,
         }
-        optional = {"refusal": self.refusal, "garbled": self.garbled, "warning": self.warning}
+        optional = {
+            "cost_usd": self.cost_usd,
+            "refusal": self.refusal,
+            "garbled": self.garbled,
+            "warning": self.warning,
+        }
         return event | {name: value for name, value in optional.items() if value is not None}

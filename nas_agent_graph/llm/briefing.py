@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nas_agent_graph.budget import Left
 from nas_agent_graph.calibration import Prediction, calibrate, calibration_in_words
 from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.lessons import REBUILT_EVERY, lessons_note
@@ -20,6 +21,7 @@ from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.proposers.sampling import families_for
 from nas_agent_graph.structure import demanded, flat_runs, is_stuck
+from nas_agent_graph.terminal import duration
 from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.overview import overview, sentence_of, tried_values
 
@@ -51,6 +53,8 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "run_id": view.run_id,
         "n_runs": len(view.runs),
         "runs_left": view.max_runs - len(view.runs),
+        "left": left_in_words(view.left),
+        "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
@@ -76,6 +80,13 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "space": overview(families, view.task, defaults_apart=True),
         "max_seq_len": view.max_seq_len,
     }
+
+
+def left_in_words(left: Left) -> list[str]:
+    """What is left beside the runs."""
+    words = [] if left.seconds is None else [f"{duration(left.seconds)} of time"]
+    words += [] if left.tokens is None else [f"{left.tokens:,} tokens of prompts and answers"]
+    return words + ([] if left.cost_usd is None else [f"${left.cost_usd:.2f} for them"])
 
 
 def shown_runs(view: SearchView) -> list[RunView]:

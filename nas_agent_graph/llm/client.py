@@ -14,7 +14,8 @@ from nas_agent_graph.context import SearchPaused
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.answer_formats import FORMATS, concerns_format, request_fields
 from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message
-from nas_agent_graph.llm.prompt_size import cut_short, prompt_tokens
+from nas_agent_graph.llm.prices import price_of
+from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
 from nas_system.errors import ConfigError, NasError
 
@@ -57,6 +58,8 @@ class ChatClient:
         # Only the OpenAI-compatible door takes a format; elsewhere the prompt asks for it.
         self._formats = list(FORMATS) if settings.provider in ("openai", "ollama") else ["prompt"]
         self._chat, self._sdk_error = _chat_model(settings)
+        self.price = price_of(settings)
+        """None if nobody knows it."""
 
     @property
     def answer_format(self) -> str:
@@ -94,7 +97,7 @@ class ChatClient:
             self._raise_refusal(error, answer_format)
         except _MISREADINGS as error:
             return self._garbled(error, answer_format, time.monotonic() - started)
-        answer = _answer(reply, answer_format, time.monotonic() - started, self._cut(messages, reply))
+        answer = self._answer(messages, reply, answer_format, time.monotonic() - started)
         if answer.warning and not self._warned:
             self._warned = True
             self._warn(answer.warning)
@@ -146,26 +149,30 @@ class ChatClient:
             raise ServiceRefused(found, self.settings) from None
         return Answer("", None, None, 0, 0, latency_s, answer_format=answer_format, garbled=found)
 
-    def _cut(self, messages: Sequence[Message], reply: Any) -> str | None:
-        return cut_short(prompt_tokens(messages), (reply.usage_metadata or {}).get("input_tokens", 0))
-
-
-def _answer(reply: Any, answer_format: str, latency_s: float, warning: str | None) -> Answer:
-    usage = reply.usage_metadata or {}
-    told = reply.response_metadata
-    refusal = reply.additional_kwargs.get("refusal")
-    return Answer(
-        text=str(reply.text),
-        finish_reason=told.get("finish_reason") or told.get("stop_reason"),
-        model=told.get("model_name"),
-        input_tokens=usage.get("input_tokens") or 0,
-        output_tokens=usage.get("output_tokens") or 0,
-        latency_s=latency_s,
-        reasoning_tokens=(usage.get("output_token_details") or {}).get("reasoning") or 0,
-        refusal=refusal if isinstance(refusal, str) and refusal else None,
-        answer_format=answer_format,
-        warning=warning,
-    )
+    def _answer(
+        self, messages: Sequence[Message], reply: Any, answer_format: str, latency_s: float
+    ) -> Answer:
+        usage, text, told = reply.usage_metadata or {}, str(reply.text), reply.response_metadata
+        counted = usage.get("input_tokens") or 0
+        estimate = prompt_tokens(messages)
+        # A budget has to hold also where nobody counts.
+        asked = counted or estimate
+        answered = usage.get("output_tokens") or 0 if counted else estimate_tokens(text)
+        refusal = reply.additional_kwargs.get("refusal")
+        return Answer(
+            text=text,
+            finish_reason=told.get("finish_reason") or told.get("stop_reason"),
+            model=told.get("model_name"),
+            input_tokens=asked,
+            output_tokens=answered,
+            latency_s=latency_s,
+            reasoning_tokens=(usage.get("output_token_details") or {}).get("reasoning") or 0,
+            tokens_estimated=not counted,
+            cost_usd=round(self.price.of(asked, answered), 9) if self.price else None,
+            refusal=refusal if isinstance(refusal, str) and refusal else None,
+            answer_format=answer_format,
+            warning=cut_short(estimate, counted),
+        )
 
 
 def _chat_model(settings: LLMSettings) -> tuple[Any, tuple[type[BaseException], ...]]:

@@ -8,6 +8,7 @@ Every event has `v, seq, ts, run, node, attempt, kind`. The kinds:
 - `response`: `text`, `finish_reason`, `model`, `usage`, `latency_s` and whatever else came back
 - `refused`: `reason`, why the answer could not be trained
 - `fallback`: `proposer`, the classical sampler that stepped in
+- `failed`: `reason`, why no answer came and what to do; the search has paused
 
 The file is also the cassette a search is replayed from, see `nas_agent_graph.llm.cassette`.
 """
@@ -21,16 +22,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from nas_agent_graph.budget import Left
 from nas_agent_graph.context import Proposal, Proposer, SearchView
+from nas_agent_graph.terminal import finite
 from nas_system.nas_agent.run_manager import RunPaths
 
 SCHEMA_VERSION = 1
 MASK = "[key]"
-PAID = ("input_tokens", "output_tokens")
+COUNTED = ("input_tokens", "output_tokens")
 _SHORTEST_SECRET = 8
 """Shorter ones are placeholders such as "none", and ordinary words."""
+
+
+class Paid(NamedTuple):
+    """What a run's answers took."""
+
+    tokens: int
+    cost_usd: float | None
+    """None if no price is known."""
 
 
 class Transcript:
@@ -95,11 +106,9 @@ class Transcript:
         answers = [event for event in self.events(run_id) if event.get("kind") == "response"]
         return answers[-1].get("text") if answers else None
 
-    def tokens(self, run_id: str) -> int:
-        """Tokens of all answers about a run, refused ones included: they are paid for, too."""
-        usages = [event.get("usage") for event in self.events(run_id) if event.get("kind") == "response"]
-        counts = [usage.get(name) for usage in usages if isinstance(usage, dict) for name in PAID]
-        return sum(count for count in counts if isinstance(count, int))
+    def paid(self, run_id: str) -> Paid:
+        """What all answers about a run took, refused ones included: they are paid for, too."""
+        return paid_in(self.events(run_id))
 
     def refused(self, view: SearchView) -> None:
         """Write down why the previous proposal for this run was refused; nothing if none was."""
@@ -138,7 +147,8 @@ class RecordedFallback:
         self.transcript.refused(view)
         self.transcript.append(view.run_id, "fallback", attempt=view.attempt, proposer=self.name)
         proposal = self.proposer.propose(view)
-        return replace(proposal, tokens=self.transcript.tokens(view.run_id))
+        paid = self.transcript.paid(view.run_id)
+        return replace(proposal, tokens=paid.tokens, cost_usd=paid.cost_usd)
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -158,6 +168,18 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     return events
 
 
+def paid_in(events: Sequence[Mapping[str, Any]]) -> Paid:
+    """The sums over the answers among these events."""
+    responses = [event for event in events if event.get("kind") == "response"]
+    usages = [event.get("usage") for event in responses]
+    counts = [usage.get(name) for usage in usages if isinstance(usage, dict) for name in COUNTED]
+    costs = [cost for event in responses if (cost := finite(event.get("cost_usd"))) is not None]
+    return Paid(
+        tokens=sum(count for count in counts if isinstance(count, int)),
+        cost_usd=round(sum(costs), 9) if costs else None,
+    )
+
+
 def request_hash(
     messages: Sequence[Mapping[str, Any]], model: str | None, settings: Mapping[str, Any] | None
 ) -> str:
@@ -168,8 +190,14 @@ def request_hash(
 
 
 def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any]:
-    """What a prompt shows and neither the state nor the run folders tell: flags, installed packages."""
-    return {"max_runs": view.max_runs, "families": list(families)}
+    """What a prompt shows and neither the state nor the run folders tell: flags, packages, the clock."""
+    left = view.left.to_record()
+    return {
+        "max_runs": view.max_runs,
+        "families": list(families),
+        **({"left": left} if left else {}),
+        **({"run_seconds": view.run_seconds} if view.run_seconds is not None else {}),
+    }
 
 
 def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
@@ -179,4 +207,6 @@ def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
         view,
         max_runs=max_runs if isinstance(max_runs, int) else view.max_runs,
         families=tuple(map(str, families)) if isinstance(families, list) else view.families,
+        left=Left.from_record(circumstances.get("left")),
+        run_seconds=finite(circumstances.get("run_seconds")),
     )

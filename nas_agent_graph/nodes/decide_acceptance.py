@@ -38,6 +38,7 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
         key=canonical_key(config) if config else None,
         seconds=outcome["seconds"],
         tokens=proposal.get("tokens", 0),
+        cost_usd=proposal.get("cost_usd"),
         attempt=outcome["attempt"],
     )
     record = {
@@ -52,7 +53,12 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     ledger.finish(run, noise=noise, noise_runs=noise_runs)
     context.progress.finished(run, record)
     now = context.spent
-    before = replace(now, seconds=now.seconds - (run.seconds or 0.0), tokens=now.tokens - run.tokens)
+    before = replace(
+        now,
+        seconds=now.seconds - (run.seconds or 0.0),
+        tokens=now.tokens - run.tokens,
+        cost_usd=now.cost_usd - (run.cost_usd or 0.0),
+    )
     for warning in context.limits.warnings(before, now):
         context.progress.note(warning)
     return {"end": context.limits.reached(now)}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.context import Context, Proposal
+from nas_agent_graph.budget import BudgetSpent
+from nas_agent_graph.context import Context, Proposal, SearchView
 from nas_agent_graph.state import SearchState
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.records import load_record, save_record
@@ -21,15 +22,24 @@ def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
     if not context.ledger.state.runs:
         proposal = Proposal("baseline", parent=None, hypothesis="the base configuration, unchanged")
     else:
-        proposer = context.proposer if attempt <= context.limits.repairs else context.fallback
         refused = (state["refusal"],) if state["refusal"] else ()
         try:
-            proposal = proposer.propose(context.view(run_id, refused, attempt))
+            proposal = _proposed(context, context.view(run_id, refused, attempt))
         except ProposalError as error:
             return {"proposal": None, "refusal": str(error)}
     record = proposal.to_record() | {"attempt": attempt}
     save_record(path, record)
     return {"proposal": record, "refusal": None}
+
+
+def _proposed(context: Context, view: SearchView) -> Proposal:
+    if view.attempt > context.limits.repairs:
+        return context.fallback.propose(view)
+    try:
+        return context.proposer.propose(view)
+    except BudgetSpent as reason:
+        context.progress.note(f"{view.run_id}: {reason}; {context.fallback.name} proposes")
+        return context.fallback.propose(view)
 
 
 def _stored(path: Path, attempt: int) -> dict[str, Any] | None:

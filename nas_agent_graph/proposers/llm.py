@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas_agent_graph.context import Proposal, SearchView
+from nas_agent_graph.context import Proposal, SearchPaused, SearchView
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.client import ChatClient, Message
 from nas_agent_graph.llm.parsing import read_answer
@@ -29,6 +29,8 @@ class LLMProposer:
         self.prompts = prompts
 
     def propose(self, view: SearchView) -> Proposal:
+        paid = self.transcript.paid(view.run_id)
+        view.left.refuse_if_spent(paid.tokens, paid.cost_usd or 0.0)
         self.transcript.refused(view)
         messages = self._messages(view)
         self.transcript.append(
@@ -40,17 +42,23 @@ class LLMProposer:
             settings={"temperature": self.client.settings.temperature},
             circumstances=circumstances_of(view, families_for(view)),
         )
-        answer = self.client.ask(messages)
+        try:
+            answer = self.client.ask(messages)
+        except SearchPaused as reason:
+            self.transcript.append(view.run_id, "failed", reason=str(reason))
+            raise
         self.transcript.append(view.run_id, "response", **answer.to_event())
         parsed = read_answer(answer)
         require_new_structure(view, parsed.parent, parsed.changes)
+        paid = self.transcript.paid(view.run_id)
         return Proposal(
             proposer=f"llm:{self.client.settings.model}",
             parent=parsed.parent,
             changes=parsed.changes,
             hypothesis=parsed.hypothesis,
             expected_val_mse=parsed.expected_val_mse,
-            tokens=self.transcript.tokens(view.run_id),
+            tokens=paid.tokens,
+            cost_usd=paid.cost_usd,
         )
 
     def _messages(self, view: SearchView) -> list[Message]:

@@ -50,6 +50,8 @@ class RunInfo(_Stored):
     """Canonical key of the configuration: equal keys mean the same training."""
     seconds: float | None = None
     tokens: int = 0
+    cost_usd: float | None = None
+    """What the language model's answers about the run cost; None if no price is known."""
     attempt: int = 1
 
 

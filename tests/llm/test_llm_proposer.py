@@ -1,9 +1,7 @@
 """The language model over real HTTP: a server on loopback plays good answers, bad answers and failures."""
 
 import json
-import threading
 from datetime import datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,6 +9,7 @@ from nas_agent_graph.context import RunView, SearchPaused, SearchView
 from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.parsing import parse_answer
 from nas_agent_graph.llm.recording import Transcript
+from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer, error
 from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.settings import LLMSettings, llm_settings
 from nas_system.errors import ConfigError, ProposalError
@@ -28,52 +27,18 @@ GOOD = {
 }
 
 
-class Server:
-    """Answers chat completions with the queued texts or status codes, and keeps the requests."""
-
-    def __init__(self):
-        self.queue, self.requests, self.keys = [], [], []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                server.requests.append(body)
-                server.keys.append(self.headers["Authorization"])
-                answer = server.queue.pop(0)
-                status, payload = answer if isinstance(answer, tuple) else (200, completion(answer))
-                content = json.dumps(payload).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-
-
-def completion(text):
-    return {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "scripted-1",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 900, "completion_tokens": 60, "total_tokens": 960},
-    }
-
-
 @pytest.fixture
 def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    """Answers with what stands in its queue; a text is a good answer of 960 tokens in all."""
+    queue = []
+
+    def next_reply(_):
+        reply = queue.pop(0)
+        return Reply(reply, prompt_tokens=900, completion_tokens=60) if isinstance(reply, str) else reply
+
+    with ScriptedServer(next_reply) as server:
+        server.queue = queue
+        yield server
 
 
 @pytest.fixture
@@ -155,7 +120,7 @@ def test_a_refusal_goes_back_word_for_word_with_the_earlier_answer(server, propo
     ],
 )
 def test_a_failing_service_pauses_the_search_and_says_what_to_do(server, proposer, status, advice):
-    server.queue.append((status, {"error": {"message": "nope"}}))
+    server.queue.append(error(status, "nope"))
     with pytest.raises(SearchPaused, match=advice) as paused:
         proposer.propose(view())
     assert KEY not in str(paused.value)
@@ -310,6 +275,106 @@ def test_a_search_ends_when_its_tokens_are_spent_and_goes_on_when_there_are_more
     assert [run["tokens"] for run in state["runs"]] == [0, 1920, 960, 960, 960]
 
 
+def test_money_ends_a_search_even_between_two_answers_about_one_run(server, run_cli, workspace):
+    """The price is given, so every answer of 900 + 60 tokens costs $0.0102; the third is not asked for."""
+    first = json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": "0.02"}]})
+    server.queue += [first, "I am not sure.", "never asked for"]
+    environment = {
+        "NAS_LLM_MODEL": "scripted",
+        "NAS_LLM_BASE_URL": server.url,
+        "NAS_LLM_API_KEY": KEY,
+        "NAS_LLM_PRICE": "10,20",
+    }
+    command = (*SEARCH, "--max-runs", "9", "--repeat-baseline", "0", "--max-cost", "0.02")
+    done = run_cli("nas_agent_graph.run", *command, cwd=workspace, timeout_s=100, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert server.queue == ["never asked for"]
+    assert "50% of the money spent" in done.stdout
+    assert "run_0002: the budget of money is spent" in done.stdout
+    assert "the budget of $0.02 is spent ($0.0204); raise --max-cost" in done.stdout
+    assert "Language model: 1,920 tokens for 2 runs, $0.0204" in done.stdout
+    runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
+    assert [(run["proposer"], run["cost_usd"]) for run in runs[1:]] == [
+        ("llm:scripted", 0.0102),
+        ("tpe", 0.0102),
+    ]
+    page = run_cli("nas_agent_graph.show", "run_0001", "--transcript", cwd=workspace).stdout
+    assert "900 tokens in, 60 out, $0.0102" in page
+    # What it spent, and where it stopped asking, is part of what is replayed.
+    replayed = run_cli("nas_agent_graph.replay", workspace, cwd=workspace, timeout_s=100)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+
+
+def test_a_budget_of_money_needs_a_price(server, run_cli, workspace):
+    environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": KEY}
+    command = (*SEARCH, "--max-runs", "2", "--max-cost", "5")
+    done = run_cli("nas_agent_graph.run", *command, cwd=workspace, env=environment)
+    assert done.returncode == 2
+    assert "the price of scripted at http://127.0.0.1" in done.stderr
+    assert "set NAS_LLM_PRICE=IN,OUT" in done.stderr
+    assert not (workspace / "agent_state.json").exists()
+
+
+BAD = (
+    "I would widen the model.",
+    json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": "70"}]}),
+    json.dumps({**GOOD, "changes": [{"parameter": "model.no_such", "value": "1"}]}),
+    FAULTS["refusal"],
+    FAULTS["truncated"],
+    FAULTS["content_filter"],
+    FAULTS["only_thoughts"],
+)
+"""Answers that cannot be trained, of kinds that models give."""
+
+
+@pytest.mark.timeout(300)
+def test_a_model_that_answers_badly_one_time_in_three_leads_twenty_runs_to_their_end(run_cli, workspace):
+    """Every run has its outcome, none is lost, and no bad answer is trained."""
+    asked = []
+
+    def reply(_):
+        asked.append(len(asked))
+        if len(asked) % 3 == 0:
+            return BAD[len(asked) // 3 % len(BAD)]
+        change = {"parameter": "training.lr", "value": str(round(0.0005 * 1.2 ** len(asked), 6))}
+        return json.dumps({**GOOD, "parent": "run_0000", "changes": [change]})
+
+    with ScriptedServer(reply) as server:
+        environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": KEY}
+        command = (*SEARCH, "--max-runs", "20", "--repeat-baseline", "0")
+        done = run_cli("nas_agent_graph.run", *command, cwd=workspace, timeout_s=280, env=environment)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
+    assert [run["run_id"] for run in runs] == [f"run_{number:04d}" for number in range(20)]
+    assert {run["status"] for run in runs} <= {"OK", "DIVERGED"}
+    assert all((workspace / "runs" / run["run_id"] / "verdict.json").exists() for run in runs)
+    refused = done.stdout.count("refused:")
+    assert refused >= len(asked) // 3 >= 6
+    assert {run["proposer"] for run in runs} >= {"baseline", "llm:scripted"}
+
+
+def test_two_servers_are_switched_by_the_environment_alone(run_cli, workspace):
+    command = (*SEARCH, "--repeat-baseline", "0", "--max-runs")
+
+    def answer(lr):
+        return json.dumps({**GOOD, "changes": [{"parameter": "training.lr", "value": str(lr)}]})
+
+    with (
+        ScriptedServer([answer(0.02)], model="north-7b", key=KEY) as north,
+        ScriptedServer([answer(0.03)], model="south-70b", key="another-key", formats=()) as south,
+    ):
+        for number, (server, model, key) in enumerate(
+            [(north, "north", KEY), (south, "south", "another-key")], start=2
+        ):
+            environment = {"NAS_LLM_MODEL": model, "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": key}
+            run = ("nas_agent_graph.run", *command, str(number))
+            done = run_cli(*run, cwd=workspace, timeout_s=100, env=environment)
+            assert done.returncode == 0, done.stderr
+        assert [len(north.requests), len(south.requests)] == [1, 3], "south understands no answer format"
+    runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
+    assert [run["proposer"] for run in runs] == ["baseline", "llm:north", "llm:south"]
+
+
 def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli, workspace):
     command = (*SEARCH, "--max-runs", "2", "--repeat-baseline", "0")
     away = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1"}
@@ -317,6 +382,9 @@ def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli
     assert done.returncode == 4
     assert "cannot be reached" in done.stderr
     assert "run the same command to continue" in done.stderr
+    request, failed = Transcript(workspace / "runs").events("run_0001")
+    assert (request["kind"], failed["kind"]) == ("request", "failed")
+    assert "cannot be reached" in failed["reason"]
     done = run_cli(
         "nas_agent_graph.run", "--max-runs", "2", "--proposer", "tpe", cwd=workspace, timeout_s=100
     )

@@ -12,7 +12,8 @@ from typing import Any
 import jinja2
 import pytest
 
-from nas_agent_graph.context import Context, Limits, RunView, SearchView
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Context, RunView, SearchView
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.briefing import opening_messages, prompt_values

@@ -164,12 +164,13 @@ def test_refused_answers_are_paid_for_also_when_a_sampler_steps_in(runs_dir: Pat
             return Proposal("tpe", parent="run_0000", hypothesis="drawn")
 
     transcript = Transcript(runs_dir)
-    assert transcript.tokens("run_0001") == 0
+    assert transcript.paid("run_0001") == (0, None)
     for answer in ("no", "no again"):
         transcript.append("run_0001", "request", attempt=0, messages=MESSAGES, model="m", settings={})
         usage = {"input_tokens": 900, "output_tokens": 60, "reasoning_tokens": 20}
-        transcript.append("run_0001", "response", text=answer, usage=usage)
-    # Part of the output tokens, not more of them.
-    assert transcript.tokens("run_0001") == 2 * 960
-    transcript.append("run_0001", "response", text="a server that counts nothing", usage=None)
-    assert RecordedFallback(Sampler(), transcript).propose(VIEW).tokens == 2 * 960
+        transcript.append("run_0001", "response", text=answer, usage=usage, cost_usd=0.0021)
+    # Thoughts are part of the output tokens, not more of them.
+    assert transcript.paid("run_0001") == (2 * 960, 0.0042)
+    transcript.append("run_0001", "response", text="of an older program", usage=None)
+    proposal = RecordedFallback(Sampler(), transcript).propose(VIEW)
+    assert (proposal.tokens, proposal.cost_usd) == (2 * 960, 0.0042)

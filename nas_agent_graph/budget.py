@@ -1,0 +1,118 @@
+"""What a search may spend, what it has spent, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nas_agent_graph.terminal import finite
+from nas_system.errors import ProposalError
+from nas_system.nas_agent.agent_state import RunInfo
+
+WARNED_AT = (0.5, 0.8)
+"""Shares of a budget at which a person is told."""
+
+
+class BudgetSpent(ProposalError):
+    """The language model may not be asked again; the fallback sampler steps in at once."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search has used up."""
+
+    runs: int
+    seconds: float
+    """Of this process: a search that is continued begins to count anew."""
+    tokens: int
+    cost_usd: float = 0.0
+    """Of the answers whose price was known when they came."""
+
+    @classmethod
+    def by(cls, runs: Sequence[RunInfo], seconds: float = 0.0) -> Spent:
+        """What these runs have used up."""
+        tokens, cost = sum(run.tokens for run in runs), sum(run.cost_usd or 0.0 for run in runs)
+        return cls(len(runs), seconds, tokens, cost)
+
+
+@dataclass(frozen=True)
+class Left:
+    """What is left beside the runs; None where nobody set a limit."""
+
+    seconds: float | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+
+    @classmethod
+    def from_record(cls, record: Any) -> Left:
+        """Back from a transcript, which anybody may have edited."""
+        known = record if isinstance(record, dict) else {}
+        tokens = finite(known.get("tokens"))
+        return cls(
+            seconds=finite(known.get("seconds")),
+            tokens=None if tokens is None else int(tokens),
+            cost_usd=finite(known.get("cost_usd")),
+        )
+
+    def to_record(self) -> dict[str, Any]:
+        """What is limited."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def refuse_if_spent(self, tokens: int, cost_usd: float) -> None:
+        """Raises BudgetSpent if a run under way has taken up all that was left before it."""
+        if self.tokens is not None and tokens >= self.tokens:
+            raise BudgetSpent("the budget of tokens is spent, so the language model is not asked again")
+        if self.cost_usd is not None and cost_usd >= self.cost_usd:
+            raise BudgetSpent("the budget of money is spent, so the language model is not asked again")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search may spend."""
+
+    max_runs: int
+    max_seconds: float | None = None
+    max_tokens: int | None = None
+    """Of the language model, over the whole life of the search, like `max_cost_usd`."""
+    max_cost_usd: float | None = None
+    run_seconds: float | None = None
+    """Soft limit of one training."""
+    repeat_baseline: int = 2
+    repairs: int = 2
+    """How often a proposer may mend a refused proposal before the fallback sampler steps in."""
+    attempts: int = 12
+    """Refusals for one run after which the proposers evidently have nothing left to offer."""
+
+    def reached(self, spent: Spent) -> str | None:
+        """Which limit ends the search, in words; None while there is something left of each."""
+        if spent.runs >= self.max_runs:
+            return f"all {spent.runs} runs are done"
+        if self.max_seconds is not None and spent.seconds >= self.max_seconds:
+            return f"the time limit of {self.max_seconds / 3600:g} hours is reached"
+        if self.max_tokens is not None and spent.tokens >= self.max_tokens:
+            return f"the budget of {self.max_tokens:,} tokens is spent ({spent.tokens:,}); raise --max-tokens"
+        if self.max_cost_usd is not None and spent.cost_usd >= self.max_cost_usd:
+            return f"the budget of ${self.max_cost_usd:g} is spent (${spent.cost_usd:.4f}); raise --max-cost"
+        return None
+
+    def warnings(self, before: Spent, now: Spent) -> list[str]:
+        """What a person should hear of: shares of a budget that were passed in between."""
+        found = []
+        for name, limit, old, new in (
+            ("the time", self.max_seconds, before.seconds, now.seconds),
+            ("the tokens", self.max_tokens, before.tokens, now.tokens),
+            ("the money", self.max_cost_usd, before.cost_usd, now.cost_usd),
+        ):
+            passed = [share for share in WARNED_AT if limit and old < share * limit <= new]
+            if passed and limit and new < limit:
+                found.append(f"{passed[-1]:.0%} of {name} spent")
+        return found
+
+    def left(self, spent: Spent) -> Left:
+        """Never below zero."""
+        return Left(
+            seconds=None if self.max_seconds is None else max(self.max_seconds - spent.seconds, 0.0),
+            tokens=None if self.max_tokens is None else max(self.max_tokens - spent.tokens, 0),
+            cost_usd=None if self.max_cost_usd is None else max(self.max_cost_usd - spent.cost_usd, 0.0),
+        )

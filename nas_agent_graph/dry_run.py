@@ -1,0 +1,154 @@
+"""What a search would ask, and what it may cost: no model is asked, nothing is trained or written."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas_agent_graph.budget import Limits, Spent
+from nas_agent_graph.context import Launcher, SearchView, view_of
+from nas_agent_graph.llm.briefing import opening_messages
+from nas_agent_graph.llm.prices import how_to_know, price_of
+from nas_agent_graph.llm.prompt_size import prompt_tokens
+from nas_agent_graph.search import limits_of, look_up_search, train_command_of
+from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
+from nas_agent_graph.terminal import duration
+from nas_system.errors import NasError
+from nas_system.files import write_json
+from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
+from nas_system.nas_agent.config_file import write_config
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.run_manager import FACTS_FILE, next_run_id
+
+HISTORY_TOKENS = 6_400
+"""What 1,000 runs add to the first prompt (benchmarks/prompt_length.py); more runs add nothing."""
+ANSWER_TOKENS = 200
+"""A proposal in JSON with two sentences; a model that thinks aloud takes ten times as many."""
+PREFLIGHT_TIMEOUT_S = 300.0
+
+
+def dry_run(arguments: argparse.Namespace) -> int:
+    """Print the next prompt and the estimates. Raises what the search would raise before its first run."""
+    from nas_agent_graph.launchers.local import LocalLauncher
+
+    workspace, launcher = arguments.workspace.expanduser().absolute(), LocalLauncher()
+    # As it is: opening a search may mend its files, and this must not.
+    ledger = Ledger(workspace, load_agent_state(workspace / STATE_FILE))
+    limits, runs = limits_of(arguments), ledger.state.runs
+    settings = _settings(arguments, workspace)
+    with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
+        base, facts = look_up_search(ledger, arguments, launcher, Path(scratch))
+        view = view_of(ledger, base, facts, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
+        pace = _pace_of(runs) if runs else _preflight(view, facts, arguments, launcher, Path(scratch))
+    messages = opening_messages(view)
+    for message in messages:
+        print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
+    print("--- estimates (no model was asked, nothing was trained or written)")
+    finished = None if ledger.state.current else limits.reached(Spent.by(runs))
+    if finished:
+        print(f"Nothing would be done: {finished}.")
+        return 0
+    # The first run is the base configuration, about which nobody is asked.
+    left = limits.max_runs - max(len(runs), 1)
+    for line in (*_tokens_in_words(view, settings, left), *pace, *_limits_in_words(limits, len(runs))):
+        print(line)
+    return 0
+
+
+def _settings(arguments: argparse.Namespace, workspace: Path) -> LLMSettings | None:
+    if arguments.proposer not in (None, "llm"):
+        return None
+    demanded = arguments.proposer == "llm"
+    folders = (workspace, Path.cwd())
+    return llm_settings(os.environ, demanded=demanded, flags=llm_flags(arguments), folders=folders)
+
+
+def _run_to_propose(ledger: Ledger) -> str:
+    current, runs = ledger.state.current, ledger.state.runs
+    return current.run_id if current and runs else next_run_id([run.run_id for run in runs] or ["run_0000"])
+
+
+def _tokens_in_words(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:
+    now = prompt_tokens(opening_messages(view))
+    without_history = prompt_tokens(opening_messages(replace(view, runs=(), champion=None)))
+    longest = max(now, without_history + HISTORY_TOKENS)
+    lines = [f"prompt:   about {now:,} tokens, {longest:,} at the most when the history is long"]
+    if settings is None:
+        return [*lines, "model:    none is named (NAS_LLM_MODEL), so nobody is asked and nothing is paid"]
+    price = price_of(settings)
+    lines.append(f"model:    {settings.model} at {settings.endpoint}, {price or 'price not known'}")
+    asked, answered = left * longest, left * ANSWER_TOKENS
+    money = f", ${price.of(longest, ANSWER_TOKENS) * left:.2f}" if price else ""
+    lines.append(
+        f"answers:  {left} of {ANSWER_TOKENS} tokens each: at most about {asked + answered:,} tokens with "
+        f"their prompts{money}; repairs and thoughts come on top"
+    )
+    paid = [run for run in view.runs if run.proposer.startswith("llm:")]
+    return lines if price or paid else [*lines, f"          {how_to_know(settings)}"]
+
+
+def _pace_of(runs: tuple[RunInfo, ...]) -> list[str]:
+    """What the runs so far took."""
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    asked = [run for run in runs if run.tokens]
+    lines = []
+    if seconds:
+        lines.append(f"so far:   {duration(statistics.median(seconds))} a run (median of {len(seconds)})")
+    if asked:
+        costs = [run.cost_usd for run in asked if run.cost_usd is not None]
+        money = f" and ${statistics.mean(costs):.4f}" if costs else ""
+        lines.append(
+            f"          {statistics.mean(run.tokens for run in asked):,.0f} tokens{money} a proposal"
+        )
+    return lines
+
+
+def _preflight(
+    view: SearchView,
+    facts: Mapping[str, Any],
+    arguments: argparse.Namespace,
+    launcher: Launcher,
+    folder: Path,
+) -> list[str]:
+    """What one batch of the first run tells: the trainer looks at it, and trains nothing."""
+    config, epochs = folder / "config.py", view.base.training.max_epochs
+    write_config(config, view.base)
+    write_json(folder / FACTS_FILE, facts)
+    _, _, module, *rest = train_command_of(arguments, folder / FACTS_FILE)
+    command = [*rest, "--config", str(config), "--runs-dir", str(folder), "--tag", "run_0000"]
+    try:
+        told = launcher.call(module, [*command, "--preflight-only"], timeout_s=PREFLIGHT_TIMEOUT_S)
+    except NasError as error:
+        return [f"training: run_0000 would fail: {error}"]
+    estimate = json.loads(told.splitlines()[-1])
+    words = f"{estimate['n_params']:,} parameters, {estimate['memory_mb']:,.0f} MiB"
+    if estimate["epoch_s"] is not None:
+        total = duration(estimate["epoch_s"] * epochs)
+        words += f", {duration(estimate['epoch_s'])} an epoch, {total} at the most for its {epochs} epochs"
+    repeats = f"; trained {arguments.repeat_baseline + 1} times" if arguments.repeat_baseline else ""
+    return [f"training: run_0000 ({view.base.model.family}): {words}{repeats}"]
+
+
+def _limits_in_words(limits: Limits, done: int) -> list[str]:
+    runs = limits.max_runs - done
+    lines = []
+    if limits.run_seconds is not None:
+        total = duration(runs * limits.run_seconds)
+        lines.append(f"limits:   {runs} runs of {duration(limits.run_seconds)} are {total} at the most")
+    else:
+        lines.append(f"limits:   {runs} runs of any length (--minutes-per-run bounds them)")
+    ends = [
+        f"{duration(limits.max_seconds)} of time" if limits.max_seconds is not None else "",
+        f"{limits.max_tokens:,} tokens" if limits.max_tokens is not None else "",
+        f"${limits.max_cost_usd:g}" if limits.max_cost_usd is not None else "",
+    ]
+    if any(ends):
+        lines.append(f"          the search ends early after {' or '.join(end for end in ends if end)}")
+    return lines

@@ -1,0 +1,102 @@
+"""`run --dry-run`: the next prompt and what the search may cost, with nothing asked, trained or written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from nas_agent_graph.llm.scripted_server import ScriptedServer
+
+TASK = ("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    first = datetime(2024, 1, 1)
+    rows = [f"{first + timedelta(hours=hour)},{10 + hour % 24 + hour % 7}" for hour in range(700)]
+    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
+    (tmp_path / "base.yaml").write_text(
+        "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 7}\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def dry_run(run_cli: Callable, workspace: Path) -> Callable:
+    def run(*arguments: str, **environment: str):
+        command = ("nas_agent_graph.run", "--dry-run", *TASK, *arguments)
+        return run_cli(*command, cwd=workspace, timeout_s=100, env=environment)
+
+    return run
+
+
+def snapshot(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_new_search_shows_its_first_prompt_and_its_cost_and_leaves_no_file(
+    dry_run: Callable, workspace: Path
+) -> None:
+    before = snapshot(workspace)
+    with ScriptedServer([]) as server:
+        done = dry_run(
+            *("--max-runs", "11", "--minutes-per-run", "2", "--max-cost", "1", "--repeat-baseline", "1"),
+            NAS_LLM_MODEL="scripted",
+            NAS_LLM_BASE_URL=server.url,
+            NAS_LLM_PRICE="10,20",
+        )
+        assert server.requests == []
+    assert done.returncode == 0, done.stderr
+    prompt, estimates = done.stdout.split("--- estimates")
+    assert "--- run_0001, system\nYou are an expert" in prompt
+    assert "Propose run_0001 now." in prompt
+    assert "0 runs are done, 11 are left, $1.00 for them." in prompt
+    assert "A training ends after the epoch that reaches 2.0 min" in prompt
+    assert f"scripted at {server.url}, $10 in, $20 out per million tokens" in estimates
+    assert "10 of 200 tokens each: at most about" in estimates
+    assert re.search(r"run_0000 \(linear\): [1-9][\d,]* parameters, [1-9][\d,]* MiB, ", estimates)
+    assert " at the most for its 7 epochs; trained 2 times" in estimates
+    assert "11 runs of 2.0 min are 22.0 min at the most" in estimates
+    assert "the search ends early after $1" in estimates
+    assert snapshot(workspace) == before
+
+
+def test_the_prompt_of_a_search_under_way_is_the_one_that_it_will_send(
+    dry_run: Callable, run_cli: Callable, workspace: Path
+) -> None:
+    good = {"parent": "run_0000", "hypothesis": "h", "expected_val_mse": None}
+    answer = json.dumps({**good, "changes": [{"parameter": "training.lr", "value": "0.02"}]})
+    other = json.dumps({**good, "changes": [{"parameter": "training.lr", "value": "0.03"}]})
+    with ScriptedServer([answer, other]) as server:
+        named = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_PRICE": "10,20"}
+        run = ("nas_agent_graph.run", *TASK, "--repeat-baseline", "0", "--max-runs")
+        assert run_cli(*run, "2", cwd=workspace, timeout_s=100, env=named).returncode == 0
+        before = snapshot(workspace)
+        done = dry_run("--max-runs", "3", **named)
+        assert snapshot(workspace) == before
+        assert len(server.requests) == 1
+        assert run_cli(*run, "3", cwd=workspace, timeout_s=100, env=named).returncode == 0
+        system, user = (message["content"] for message in server.requests[1]["messages"])
+    assert done.returncode == 0, done.stderr
+    assert f"--- run_0002, system\n{system}\n--- run_0002, user\n{user}\n--- estimates" in done.stdout
+    assert "a run (median of 2)" in done.stdout
+    assert " a proposal\n" in done.stdout
+    finished = dry_run("--max-runs", "3", **named)
+    assert "Nothing would be done: all 3 runs are done." in finished.stdout
+
+
+def test_what_would_stop_the_search_stops_the_dry_run(dry_run: Callable, workspace: Path) -> None:
+    done = dry_run("--target", "no_such_column")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no_such_column" in done.stderr
+    (workspace / "agent_state.json").write_text("{")
+    done = dry_run()
+    assert done.returncode == 2
+    assert (workspace / "agent_state.json").read_text() == "{"
