@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import Discriminator, Field, field_validator, model_validator
@@ -222,11 +222,14 @@ def is_active(config: RunConfig, parameter: Parameter) -> bool:
 
 def active_values(config: RunConfig) -> dict[str, Any]:
     """`path -> value` of everything that matters: the family and its active parameters."""
-    values: dict[str, Any] = {"model.family": config.model.family}
-    for parameter in parameters(config.model.family):
-        if is_active(config, parameter):
-            values[parameter.path] = value_at(config, parameter.path)
-    return values
+    return dict(_active(config))
+
+
+# A prompt compares every run with two others, at every proposal; a configuration never changes.
+@lru_cache(maxsize=2048)
+def _active(config: RunConfig) -> tuple[tuple[str, Any], ...]:
+    active = (p.path for p in parameters(config.model.family) if is_active(config, p))
+    return (("model.family", config.model.family), *((path, value_at(config, path)) for path in active))
 
 
 def canonical_key(config: RunConfig) -> str:
