@@ -12,13 +12,14 @@ from nas_agent_graph import nodes, routes
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
+from nas_system.errors import ConfigError
 
 Node = Callable[[SearchState, Context], dict[str, Any]]
 
 
-def build_graph(checkpointer: Any = None) -> Any:
+def build_graph(checkpointer: Any = None, *, context_schema: type | None = Context) -> Any:
     """The search as a compiled LangGraph. The truth is on disk, so no checkpointer by default."""
-    graph = StateGraph(SearchState, context_schema=Context)
+    graph = StateGraph(SearchState, context_schema=context_schema)
     for node in (
         nodes.read_context,
         nodes.propose_config,
@@ -57,6 +58,8 @@ def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], dict[str,
     """Check what the node returns, and record on disk that it is done."""
 
     def run(state: SearchState, runtime: Runtime[Context]) -> dict[str, Any]:
+        if runtime.context is None:
+            raise ConfigError("a search needs its partners; start it with: python -m nas_agent_graph.run")
         update = node(state, runtime.context)
         unknown = set(update) - set(SearchState.__annotations__)
         # LangGraph drops unknown keys without a word.

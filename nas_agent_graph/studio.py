@@ -15,4 +15,5 @@ def make_graph(config: dict[str, Any] | None = None) -> Any:
     # Imported when it is called: reading this module costs nothing.
     from nas_agent_graph.graph import build_graph
 
-    return build_graph()
+    # Studio draws a form for the context, and there is none for live objects.
+    return build_graph(context_schema=None)

@@ -7,7 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from nas_agent_graph.graph import build_graph
+from nas_agent_graph.state import initial_state
+from nas_agent_graph.studio import make_graph
+from nas_system.errors import ConfigError
 
 
 def factory(project_root: Path) -> tuple[str, str]:
@@ -25,6 +30,15 @@ def test_the_factory_compiles_the_graph_that_the_search_runs(project_root: Path)
     graph = getattr(importlib.import_module(module), function)({"configurable": {}})
     assert graph.get_graph().draw_mermaid() == build_graph().get_graph().draw_mermaid()
     assert {"run_id", "proposal", "outcome", "end"} <= set(graph.get_input_jsonschema()["properties"])
+    # Studio asks for every schema, and shows nothing if one of them cannot be made.
+    assert graph.get_output_jsonschema()["properties"]
+    assert graph.get_context_jsonschema() is None
+
+
+def test_a_search_that_is_started_without_its_partners_says_how_to_start_it() -> None:
+    graph = make_graph({"configurable": {}})
+    with pytest.raises(ConfigError, match=r"python -m nas_agent_graph\.run"):
+        graph.invoke(initial_state())
 
 
 def test_importing_the_factory_loads_nothing(project_root: Path, run_cli: Any, tmp_path: Path) -> None:
