@@ -1,4 +1,4 @@
-"""A model named `anthropic:NAME`, over real HTTP: a server on loopback that speaks Anthropic's messages API."""
+"""A model named `anthropic:NAME`, over real HTTP: a loopback server that speaks Anthropic's messages API."""
 
 from __future__ import annotations
 
