@@ -4,6 +4,7 @@
 #   make run                     a short search on ETTh1
 #   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`
 #   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience
+#   make faults                  every kill, tear and flood of the README's fault table, and the table anew
 #   make lint bench format clean
 #
 #   PYTHON=python3.12            the interpreter .venv is made from
@@ -18,7 +19,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test lint bench format clean
+.PHONY: run test faults lint bench format clean
 
 run: $(VENV)/installed
 	$(BIN)/python -m nas_agent_graph.run $(RUN_ARGS)
@@ -26,7 +27,14 @@ run: $(VENV)/installed
 # Two processes (TEST_ARGS="-n 0" for one) of one thread each: on a busy machine PyTorch's second
 # thread makes a small step a hundred times slower.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup $(TEST_ARGS)
+
+# One process: the figures are of a machine that does nothing else. The table is made also when a
+# test has failed, and says so.
+faults: $(VENV)/installed-dev
+	PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "fault and not gpu" \
+	  -p fault_results --fault-results tests/faults/results.json; \
+	  status=$$?; $(BIN)/python tests/faults/fault_table.py; exit $$status
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -78,6 +78,14 @@ class Limits:
     max_cost_usd: float | None = None
     run_seconds: float | None = None
     """Soft limit of one training."""
+    silence_seconds: float | None = None
+    """A training without a sign of life for this long is ended as hung."""
+    memory_mb: int | None = None
+    """MiB of resident memory that one training may hold; GPU memory is not part of it."""
+    least_free_mb: float = 0.0
+    """MiB of free disk without which no training begins."""
+    disk_wait_seconds: float | None = None
+    """How long to wait for space on a full disk; None: as long as it takes."""
     repeat_baseline: int = 2
     repairs: int = 2
     """How often a proposer may mend a refused proposal before the fallback sampler steps in."""

@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nas_agent_graph.budget import Left, Limits, Spent
+from nas_agent_graph.clock import Clock as Clock
+from nas_agent_graph.clock import SystemClock as SystemClock
+from nas_agent_graph.disk_space import DiskSpace
+from nas_agent_graph.interruption import SearchInterrupted as SearchInterrupted
+from nas_agent_graph.interruption import StopRequest
 from nas_agent_graph.outside_text import without_test_figures
 from nas_agent_graph.terminal import finite
-from nas_system.errors import NasError, ProposalError
+from nas_system.errors import ProposalError
+from nas_system.errors import SearchPaused as SearchPaused
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
@@ -141,23 +147,6 @@ class Launcher(Protocol):
     def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str: ...
 
 
-class Clock(Protocol):
-    """Time, swappable."""
-
-    def monotonic(self) -> float: ...
-    def sleep(self, seconds: float) -> None: ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
-
-
 class Progress(Protocol):
     """Tells a person what is going on."""
 
@@ -171,31 +160,6 @@ class Progress(Protocol):
     def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None: ...
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
-
-
-@dataclass
-class StopRequest:
-    """What a signal handler tells a node that waits for a training and must not be torn out of it."""
-
-    waiting: bool = False
-    """While True a signal is noted here; otherwise the handler raises SearchInterrupted."""
-    signal: int | None = None
-    force: bool = False
-
-
-class SearchInterrupted(NasError):
-    """The search was asked to stop by a signal; everything needed to continue is on disk."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}")
-        self.signal = signal
-        self.exit_code = 128 + signal
-
-
-class SearchPaused(NasError):
-    """The search cannot go on now (service, disk); the message says what to do."""
-
-    exit_code = 4
 
 
 @dataclass(frozen=True)
@@ -220,6 +184,18 @@ class Context:
     @property
     def max_seq_len(self) -> int | None:
         return longest_look_back(self.facts)
+
+    @property
+    def disk(self) -> DiskSpace:
+        """What to do when there is no space to write."""
+        return DiskSpace(
+            workspace=self.ledger.workspace,
+            clock=self.clock,
+            stop=self.stop,
+            say=self.progress.note,
+            least_free_mb=self.limits.least_free_mb,
+            longest_wait_s=self.limits.disk_wait_seconds,
+        )
 
     @property
     def spent(self) -> Spent:

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas_agent_graph.privacy import refuse_inspection
+
 if TYPE_CHECKING:
     from nas_agent_graph.llm.answer import Answer, Message
     from nas_agent_graph.llm.client import ChatClient
@@ -34,6 +36,7 @@ _FORMAT = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit codes: 0 fine or no model named, 2 bad settings, 4 the service cannot be used as it is."""
     arguments = _parser().parse_args(argv)
+    refuse_inspection()
     from nas_agent_graph.settings import llm_flags
     from nas_system.errors import NasError
 

@@ -17,7 +17,8 @@ from nas_agent_graph.context import Launcher, SearchView, view_of
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
-from nas_agent_graph.search import limits_of, look_up_search, train_command_of
+from nas_agent_graph.opening import look_up_search
+from nas_agent_graph.search import limits_of, train_command_of
 from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
 from nas_agent_graph.terminal import duration
 from nas_system.errors import NasError
@@ -46,7 +47,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, facts = look_up_search(ledger, arguments, launcher, Path(scratch))
         view = view_of(ledger, base, facts, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
-        pace = _pace_of(runs) if runs else _preflight(view, facts, arguments, launcher, Path(scratch))
+        pace = _pace_of(runs) if runs else _preflight(view, facts, limits, arguments, launcher, Path(scratch))
     messages = opening_messages(view)
     for message in messages:
         print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
@@ -113,6 +114,7 @@ def _pace_of(runs: tuple[RunInfo, ...]) -> list[str]:
 def _preflight(
     view: SearchView,
     facts: Mapping[str, Any],
+    limits: Limits,
     arguments: argparse.Namespace,
     launcher: Launcher,
     folder: Path,
@@ -123,6 +125,8 @@ def _preflight(
     write_json(folder / FACTS_FILE, facts)
     _, _, module, *rest = train_command_of(arguments, folder / FACTS_FILE)
     command = [*rest, "--config", str(config), "--runs-dir", str(folder), "--tag", "run_0000"]
+    if limits.memory_mb is not None:
+        command += ["--memory-limit", str(limits.memory_mb)]
     try:
         told = launcher.call(module, [*command, "--preflight-only"], timeout_s=PREFLIGHT_TIMEOUT_S)
     except NasError as error:

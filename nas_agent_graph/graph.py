@@ -55,18 +55,21 @@ def steps_for(limits: Limits) -> int:
 
 
 def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], dict[str, Any]]:
-    """Check what the node returns, and record on disk that it is done."""
+    """Check what the node returns, and record on disk that it is done; on a full disk wait, do it again."""
 
     def run(state: SearchState, runtime: Runtime[Context]) -> dict[str, Any]:
         if runtime.context is None:
             raise ConfigError("a search needs its partners; start it with: python -m nas_agent_graph.run")
-        update = node(state, runtime.context)
+        runtime.context.stop.check()
+        disk = runtime.context.disk
+        update = disk.insist(lambda: node(state, runtime.context))
         unknown = set(update) - set(SearchState.__annotations__)
         # LangGraph drops unknown keys without a word.
         assert not unknown, f"node {node.__name__} returned unknown keys: {sorted(unknown)}"
         ledger = runtime.context.ledger
-        if ledger.state.current is not None:
-            ledger.begin(ledger.state.current.run_id, node.__name__)
+        current = ledger.state.current
+        if current is not None:
+            disk.insist(lambda: ledger.begin(current.run_id, node.__name__))
         return update
 
     return run

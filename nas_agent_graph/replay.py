@@ -35,13 +35,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     # Tracing would upload what the nodes are given.
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
+    from nas_agent_graph.llm.recording import damaged_lines
     from nas_agent_graph.recorded_search import RecordedSearch, differences, replay
     from nas_system.errors import ConfigError
+    from nas_system.nas_agent.run_manager import RunPaths
 
     prompts = arguments.prompts
     if prompts is not None and not prompts.is_dir():
         raise ConfigError(f"--prompts {prompts}: there is no such folder")
     recorded = RecordedSearch.open(arguments.recording.expanduser().absolute())
+    for run_id in recorded.run_ids:
+        path = RunPaths(recorded.runs_dir / run_id).transcript
+        if damaged := damaged_lines(path):
+            print(f"note: {path}: {damaged} of its lines cannot be read and are skipped", file=sys.stderr)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="nas-replay-", dir=_scratch(recorded.workspace)) as folder:
         replayed = replay(recorded, Path(folder), lenient=arguments.lenient, prompts=prompts)

@@ -14,6 +14,7 @@ from typing import Any
 
 from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.terminal import finite
+from nas_system.errors import ConfigError
 
 _HEAD = ("v", "seq", "ts", "run", "node", "kind", "attempt", "request_hash")
 """Fields of an event that are not what was said."""
@@ -37,7 +38,7 @@ def conversation_of(runs_dir: Path, run_id: str, prompts: dict[str, str]) -> Con
     heard: list[tuple[str, str]] = []
     try:
         events = Transcript(runs_dir).events(run_id)
-    except OSError:
+    except ConfigError:
         return talk
     for event in events:
         kind = str(event.get("kind"))

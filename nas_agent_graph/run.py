@@ -3,57 +3,66 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    from nas_agent_graph.context import StopRequest
+from nas_agent_graph.interruption import (
+    SearchInterrupted,
+    StopRequest,
+    handle_signals,
+    ignore_signals,
+)
+from nas_agent_graph.privacy import refuse_inspection
+from nas_system.errors import NasError, SearchPaused
 
 DEFAULT_MAX_RUNS = 100
+LEAST_FREE_MB = 200
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 ended, 2 bad input, 3 workspace held by another, 4 paused, 128 + n on signal n."""
+def main(argv: Sequence[str] | None = None, *, trainer: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 ended, 2 bad input, 3 workspace held by another, 4 paused, 128 + n on signal n.
+
+    `trainer` is the command line that trains in the place of `python -m nas_system.train`.
+    """
     arguments = _parser().parse_args(argv)
-    # Heavy imports come after the arguments: --help and a typing error answer at once.
-    from nas_agent_graph.context import SearchInterrupted, StopRequest
-    from nas_agent_graph.search import run_search
-    from nas_system.errors import NasError
-
+    refuse_inspection()
     stop = StopRequest()
-    _handle_signals(stop)
+    handle_signals(stop)
     try:
-        if arguments.dry_run:
-            from nas_agent_graph.dry_run import dry_run
-
-            return dry_run(arguments)
-        return run_search(arguments, stop)
+        # Heavy imports come after the arguments: --help and a typing error answer at once.
+        with stop.held_back():
+            if arguments.dry_run:
+                from nas_agent_graph.dry_run import dry_run
+            else:
+                from nas_agent_graph.search import run_search
+        code = dry_run(arguments) if arguments.dry_run else run_search(arguments, stop, trainer=trainer)
+        stop.waiting = True
+        return code
     except SearchInterrupted as error:
         name = signal.Signals(error.signal).name
-        print(f"\nstopped by {name}; everything is on disk, the same command continues", file=sys.stderr)
+        _complain(f"\nstopped by {name}; everything is on disk, the same command continues")
         return error.exit_code
     except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return error.exit_code
+    except OSError as error:
+        # The machine's fault, not the search's: a disk that reports errors, no file descriptor left, ...
+        where = f"{error.filename}: " if error.filename else ""
+        _complain(
+            f"error: {where}{error.strerror or error}; what was finished is on disk, mend the cause and "
+            "give the same command again"
+        )
+        return SearchPaused.exit_code
 
 
-def _handle_signals(stop: StopRequest) -> None:
-    """The first signal stops gracefully; a second one while a training is being stopped kills it."""
-    from nas_agent_graph.context import SearchInterrupted
-
-    def handle(number: int, _frame: object) -> None:
-        if not stop.waiting:
-            raise SearchInterrupted(number)
-        stop.force = stop.signal is not None
-        stop.signal = number
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A command started under nohup stays deaf to SIGHUP.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handle)
+def _complain(text: str) -> None:
+    # SIGHUP comes when the terminal is gone, and stderr with it.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -81,6 +90,16 @@ def _positive(text: str) -> float:
         value = 0.0
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
     return value
 
 
@@ -116,6 +135,32 @@ def _parser() -> argparse.ArgumentParser:
         metavar="X",
         type=_positive,
         help="a training ends after the epoch that reaches this",
+    )
+    search.add_argument(
+        "--max-silent-minutes",
+        metavar="X",
+        type=_amount,
+        help="a training without a sign of life for this long is ended as hung (default: 60; 0: no limit)",
+    )
+    search.add_argument(
+        "--memory-per-run",
+        metavar="GIB",
+        type=_amount,
+        help="host memory that a training may hold (default: 80%% of the machine's or container's; "
+        "0: no limit)",
+    )
+    search.add_argument(
+        "--keep-free",
+        metavar="MIB",
+        type=_amount,
+        default=LEAST_FREE_MB,
+        help=f"start a training only with this much free disk; wait for it (default: {LEAST_FREE_MB})",
+    )
+    search.add_argument(
+        "--wait-for-disk",
+        metavar="MIN",
+        type=_amount,
+        help="on a full disk wait this long, then end with exit code 4 (default: until there is space)",
     )
     search.add_argument(
         "--proposer",
@@ -188,5 +233,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def run_and_leave(trainer: Sequence[str] | None = None) -> NoReturn:
+    """The whole program, from the command line to the exit code."""
+    code = main(trainer=trainer)
+    ignore_signals()
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_leave()

@@ -49,6 +49,7 @@ def record_of_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "run": run.model_dump(exclude={"history_summary", "key"}) if run else None,
         "champion": run_id == ledger.state.best_run_id,
         "proposal": proposal,
+        "config_problem": None if run is None else ledger.config_problem(run_id),
         "changes": _changes(ledger, run_id, proposal),
         "curve": _curve(ledger, run_id),
         "verdict": {key: value for key, value in (load_record(paths.verdict) or {}).items() if key != "run"},
@@ -135,6 +136,8 @@ def page(record: dict[str, Any], width: int) -> list[Line]:
     if proposal.get("hypothesis"):
         lines += _field("hypothesis", printable(proposal["hypothesis"], 1000), width)
     lines += _expectation(proposal.get("expected_val_mse"), run.get("val_mse"), width)
+    if record["config_problem"]:
+        lines += _field("", printable(record["config_problem"], 400), width, "yellow")
     lines += _changes_table(record["changes"], parent, record["run_id"], width)
     lines += _curve_lines(record, width)
     lines += _result_lines(record, run, width)
@@ -227,9 +230,16 @@ def _result_lines(record: dict[str, Any], run: dict[str, Any], width: int) -> li
         lines += _field("verdict", f"{word}: {printable(verdict.get('reason', ''))}", width)
     if run:
         lines += _field("end", _end_in_words(run, outcome), width, "" if run["status"] == "OK" else "red")
+        if outcome.get("confinement"):
+            lines += _field("cage", printable(outcome["confinement"], 120), width)
     found = outcome.get("status")
     if run and found is not None and found != run["status"]:
         text = f"today its folder says {found}: {printable(outcome.get('cause') or 'no cause')}"
+        lines += _field("", text, width, "yellow")
+    elif run and outcome.get("val_score") != run.get("val_mse"):
+        text = (
+            f"today its metrics.json says val_mse {outcome['val_score']:.6f}; the search keeps what it read"
+        )
         lines += _field("", text, width, "yellow")
     return lines
 
@@ -237,7 +247,7 @@ def _result_lines(record: dict[str, Any], run: dict[str, Any], width: int) -> li
 def _end_in_words(run: dict[str, Any], outcome: dict[str, Any]) -> str:
     text = printable(run["status"], 20)
     if run.get("cause"):
-        text += f": {printable(run['cause'])}"
+        text += f": {printable(_without_numbers(run['cause'], outcome))}"
     if run.get("seconds") is not None:
         text += f"; {duration(run['seconds'])}"
     if run.get("attempt", 1) > 1:
@@ -250,6 +260,12 @@ def _end_in_words(run: dict[str, Any], outcome: dict[str, Any]) -> str:
         numbers = [f"{printable(name, 40)} {value:.6g}" for name, value in known.items() if value is not None]
         text += f" ({', '.join(numbers)})" if numbers else ""
     return text
+
+
+def _without_numbers(cause: str, outcome: dict[str, Any]) -> str:
+    """The state keeps a cause with its numbers in brackets; this page tells them in full behind it."""
+    plain = outcome.get("cause")
+    return plain if plain and cause.startswith(f"{plain} (") else cause
 
 
 def _file_lines(files: list[dict[str, Any]], width: int) -> list[Line]:

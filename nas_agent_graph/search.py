@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import (
@@ -22,20 +21,19 @@ from nas_agent_graph.context import (
     Proposer,
     SearchInterrupted,
     StopRequest,
+    SystemClock,
 )
+from nas_agent_graph.disk_space import DiskSpace
+from nas_agent_graph.opening import facts_file_of, open_search, read_search_facts
 from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.settings import llm_flags, llm_settings
 from nas_agent_graph.show import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
-from nas_system.files import read_json, sha256_of_file
 from nas_system.nas_agent.agent_state import get_best_run
-from nas_system.nas_agent.config_file import named_config, read_config, write_config
+from nas_system.nas_agent.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.records import load_record
-from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
-from nas_system.space import RunConfig, TaskConfig, canonical_key
-from nas_system.space.task_flags import task_fields, task_with
+from nas_system.nas_agent.machine_memory import total_memory_mb
 
 DESCRIBE_TIMEOUT_S = 300.0
 SCORE_TIMEOUT_S = 600.0
@@ -43,33 +41,46 @@ CANCEL_TIMEOUT_S = 20.0
 NEW_FACTS_FILE = "task_facts.new.json"
 
 
-def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
-    """Hold the workspace, open or continue its search, drive it to its end. Returns the exit code."""
+def run_search(
+    arguments: argparse.Namespace, stop: StopRequest, *, trainer: Sequence[str] | None = None
+) -> int:
+    """Hold the workspace, open or continue its search, drive it to its end. Returns the exit code.
+
+    `trainer` is the command line that trains in the place of `python -m nas_system.train`.
+    """
     from nas_agent_graph.launchers.local import LocalLauncher
     from nas_agent_graph.progress import build_progress
 
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()
     launcher = LocalLauncher()
+    limits = limits_of(arguments)
+    disk = DiskSpace(
+        workspace, SystemClock(), stop, _say, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
+    )
     with WorkspaceLock(workspace):
-        ledger, note = Ledger.open(workspace)
+        ledger, note = disk.insist(lambda: Ledger.open(workspace))
         if note:
-            print(f"note: {note}", file=sys.stderr)
-        limits = limits_of(arguments)
+            _say(note)
         # A run under way has been paid for: it is brought to its end first.
         finished = None if ledger.state.current else limits.reached(Spent.by(ledger.state.runs))
         # Everything a person may have mistyped is checked before the search is written down.
         proposers = None
         if not finished:
             proposers = choose_proposers(
-                arguments.proposer, ledger, llm_flags(arguments), max_cost_usd=limits.max_cost_usd
+                arguments.proposer,
+                ledger,
+                llm_flags(arguments),
+                max_cost_usd=limits.max_cost_usd,
+                insist=disk.insist,
             )
-        _check_device(arguments.device, launcher)
-        base, facts = open_search(ledger, arguments, launcher)
+        if trainer is None:
+            _prepare_trainer(arguments.device, launcher)
+        base, facts = disk.insist(lambda: open_search(ledger, arguments, launcher, disk))
         if proposers is None:
-            _conclude(ledger, launcher, finished or "")
+            _conclude(ledger, launcher, finished or "", disk)
             return 0
-        ledger.save(max_runs=arguments.max_runs)
+        disk.insist(lambda: ledger.save(max_runs=arguments.max_runs))
         progress = build_progress()
         context = Context(
             ledger=ledger,
@@ -80,71 +91,17 @@ def run_search(arguments: argparse.Namespace, stop: StopRequest) -> int:
             launcher=launcher,
             progress=progress,
             limits=limits,
-            train_command=train_command_of(arguments, _facts_file(ledger)),
+            train_command=train_command_of(arguments, facts_file_of(ledger), trainer),
             stop=stop,
             started=time.monotonic(),
         )
         end = _drive(context, progress)
-        _conclude(ledger, launcher, end)
+        _conclude(ledger, launcher, end, disk)
     return 0
 
 
-def open_search(
-    ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher
-) -> tuple[RunConfig, dict[str, Any]]:
-    """Base configuration and facts of the task: fixed at the first start, checked at every other."""
-    made = ledger.runs_dir / NEW_FACTS_FILE
-    made.unlink(missing_ok=True)
-    base, facts = look_up_search(ledger, arguments, launcher, ledger.runs_dir)
-    if made.exists():
-        os.replace(made, _facts_file(ledger))
-    write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
-    if ledger.state.task is None:
-        ledger.save(task=base.task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
-    return base, facts
-
-
-def look_up_search(
-    ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, folder: Path
-) -> tuple[RunConfig, dict[str, Any]]:
-    """What `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
-    stored = ledger.state.task
-    task = _task(arguments, stored)
-    if stored is not None:
-        _refuse_other_task(stored, task)
-    base_file = ledger.runs_dir / BASE_CONFIG_FILE
-    first = stored is None or not base_file.exists()
-    if first:
-        base = named_config(arguments.base_config or "default")
-        base = base.model_copy(
-            update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
-        )
-        base = RunConfig.model_validate(base.model_dump())
-    else:
-        base = read_config(base_file)
-        _refuse_other_base(base, arguments)
-    facts = _facts(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
-    return (_fitting(base, facts, arguments.base_config) if first else base), facts
-
-
-def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
-    """The base configuration; the default one with a shorter look-back where the series allows no other."""
-    longest = facts.get("windows", {}).get("max_seq_len")
-    if not isinstance(longest, int) or base.data.seq_len <= longest:
-        return base
-    problem = (
-        f"data.seq_len={base.data.seq_len} leaves no training window, {longest} is the longest that does"
-    )
-    if name is not None:
-        raise ConfigError(f"--base-config {name}: {problem}; shorten it, or bring a longer series")
-    plain = base.model_dump()
-    plain["data"]["seq_len"] = max(1, longest // 2)
-    plain["model"]["label_len"] = min(plain["model"].get("label_len", 0), plain["data"]["seq_len"])
-    print(f"note: the default's {problem}; run_0000 looks back {plain['data']['seq_len']} steps", flush=True)
-    try:
-        return RunConfig.model_validate(plain)
-    except ValidationError:
-        raise ConfigError(f"the series is too short to search on: {problem}; bring a longer one") from None
+def _say(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def choose_proposers(
@@ -153,8 +110,9 @@ def choose_proposers(
     flags: Mapping[str, str] | None = None,
     *,
     max_cost_usd: float | None = None,
+    insist: Callable[[Callable[[], None]], None] = lambda write: write(),
 ) -> tuple[Proposer, Proposer]:
-    """The proposer and its fallback; says in one line who proposes and why."""
+    """The proposer and its fallback; says in one line who proposes and why. `insist` writes transcripts."""
     settings = None
     if name in (None, "llm"):
         folders = (ledger.workspace, Path.cwd())
@@ -170,7 +128,7 @@ def choose_proposers(
         if max_cost_usd is not None and client.price is None:
             raise ConfigError(f"--max-cost needs a price: {how_to_know(settings)}")
         print(f"proposer: llm, {settings.model} at {settings.endpoint}; tpe when it fails", flush=True)
-        transcript = Transcript(ledger.runs_dir, secret=settings.api_key)
+        transcript = Transcript(ledger.runs_dir, secret=settings.api_key, insist=insist, warn=_say)
         return LLMProposer(client, transcript), RecordedFallback(tpe, transcript)
     if name is None:
         print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
@@ -187,7 +145,8 @@ def _drive(context: Context, progress: Progress) -> str:
     # Tracing uploads what the nodes are given; only a person may turn it on, by name.
     if not os.environ.get("NAS_TRACING"):
         os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
-    from nas_agent_graph.graph import build_graph, steps_for
+    with context.stop.held_back():
+        from nas_agent_graph.graph import build_graph, steps_for
 
     progress.begin(context.ledger.state, context.facts, context.limits)
     try:
@@ -204,15 +163,24 @@ def _drive(context: Context, progress: Progress) -> str:
     return final["end"]
 
 
-def _check_device(device: str, launcher: Launcher) -> None:
+def _prepare_trainer(device: str, launcher: Launcher) -> None:
     """Raises ConfigError for a device that is not there: every run of the search would fail on it."""
-    if device not in ("auto", "cpu"):
+    # Some installers leave compiling to the first import, and a training in its cage cannot keep what it
+    # has compiled: each would spend seconds on it anew.
+    if device not in ("auto", "cpu") or not has_bytecode("torch"):
         launcher.call("nas_system.describe", ["--check-device", device], timeout_s=DESCRIBE_TIMEOUT_S)
 
 
+def has_bytecode(module: str) -> bool:
+    """Whether the installed module has been compiled; it is found, not imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return True  # there is nothing to compile
+    return Path(importlib.util.cache_from_source(spec.origin)).exists()
+
+
 def _stop_training(context: Context) -> None:
-    """A signal may come at any instant, also between the start of a training and the wait for it."""
-    context.stop.waiting = True
+    """Nothing that this search trains outlives an agent that was asked to stop."""
     current = context.ledger.state.current
     if current is None:
         return
@@ -225,20 +193,21 @@ def _stop_training(context: Context) -> None:
         time.sleep(0.1)
 
 
-def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
+def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> None:
     """Score the champion on the sealed rows (once), print the leaderboard and what comes next."""
-    champion = get_best_run(ledger.state)
+    champion, facts = get_best_run(ledger.state), facts_file_of(ledger)
     print(f"\nThe search has ended: {end}.")
     if champion is not None and champion.run_id not in ledger.state.sealed and _has_sealed_rows(ledger):
         try:
             score = json.loads(
                 launcher.call(
                     "nas_system.score",
-                    ["--run", str(ledger.paths(champion.run_id).folder), "--facts", str(_facts_file(ledger))],
+                    ["--run", str(ledger.paths(champion.run_id).folder), "--facts", str(facts)],
                     timeout_s=SCORE_TIMEOUT_S,
                 )
             )
-            ledger.save(sealed={**ledger.state.sealed, champion.run_id: score["sealed_mse"]})
+            sealed = {**ledger.state.sealed, champion.run_id: score["sealed_mse"]}
+            disk.insist(lambda: ledger.save(sealed=sealed))
         except NasError as error:
             print(f"note: the champion could not be scored on the sealed rows ({error})", file=sys.stderr)
     print()
@@ -254,95 +223,8 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str) -> None:
 
 
 def _has_sealed_rows(ledger: Ledger) -> bool:
-    facts = _read_facts(_facts_file(ledger)) or {}
+    facts = read_search_facts(facts_file_of(ledger)) or {}
     return facts.get("windows", {}).get("sealed") != 0
-
-
-def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
-    """The stored task, or the default one, with the given flags on top."""
-    given = task_fields(arguments)
-    if "dataset" in given:
-        path = Path(given["dataset"]).expanduser()
-        if path.suffix != "" or os.sep in given["dataset"]:
-            given["dataset"] = str(path.absolute())
-    return task_with(stored or TaskConfig(), given)
-
-
-def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
-    before, now = stored.model_dump(), wanted.model_dump()
-    different = [
-        f"{name} is {_shown(before[name])}, not {_shown(now[name])}"
-        for name in before
-        if before[name] != now[name]
-    ]
-    if different:
-        raise ConfigError(
-            f"this workspace holds a search for another task ({'; '.join(different)}); "
-            "choose another --workspace, or leave the task flags out"
-        )
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else repr(value)
-
-
-def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
-    if arguments.base_config is not None:
-        # Compared under this search's task, which may leave fields without effect.
-        wanted = named_config(arguments.base_config).model_copy(update={"task": base.task})
-        if canonical_key(wanted) != canonical_key(base):
-            raise ConfigError(
-                f"this search began with another base configuration than {arguments.base_config!r}; "
-                "choose another --workspace, or leave --base-config out"
-            )
-    if arguments.seed is not None and arguments.seed != base.seed:
-        raise ConfigError(
-            f"this search began with --seed {base.seed}, not {arguments.seed}; choose another --workspace"
-        )
-
-
-def _facts_file(ledger: Ledger) -> Path:
-    return ledger.runs_dir / FACTS_FILE
-
-
-def _facts(
-    ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher, made: Path
-) -> dict[str, Any]:
-    """The task's facts; made once, made again only if the data has moved, never with other data."""
-    facts = _read_facts(_facts_file(ledger))
-    stored = ledger.state.data
-    if facts is not None and stored is not None and _data_is_there(facts) and arguments.data_dir is None:
-        return facts
-    command = ["--out", str(made), "--task-json", task.model_dump_json()]
-    if arguments.data_dir is not None:
-        command += ["--data-dir", str(arguments.data_dir.expanduser().absolute())]
-    if arguments.dry_run:
-        command.append("--no-download")
-    launcher.call("nas_system.describe", command, timeout_s=DESCRIBE_TIMEOUT_S)
-    facts = read_json(made)
-    if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
-        made.unlink()
-        raise ConfigError(
-            f"this search began with the data {stored['name']} ({stored['kind']}, sha256 "
-            f"{stored['sha256'][:12]}), but now there is {facts['source']['name']} "
-            f"({facts['source']['kind']}, sha256 {facts['source']['sha256'][:12]}); one search never "
-            "mixes two. Bring the first back (--data-dir), or choose another --workspace"
-        )
-    if facts["source"]["notice"]:
-        print(f"NOTE: {facts['source']['notice']}", flush=True)
-    return facts
-
-
-def _read_facts(file: Path) -> dict[str, Any] | None:
-    facts = load_record(file)
-    return facts if facts is not None and "source" in facts else None
-
-
-def _data_is_there(facts: dict[str, Any]) -> bool:
-    path = facts["source"]["path"]
-    if path is None:
-        return True
-    return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]
 
 
 def limits_of(arguments: argparse.Namespace) -> Limits:
@@ -352,11 +234,30 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
         max_tokens=arguments.max_tokens,
         max_cost_usd=arguments.max_cost,
         run_seconds=None if arguments.minutes_per_run is None else arguments.minutes_per_run * 60,
+        least_free_mb=arguments.keep_free,
+        disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
+        silence_seconds=_silence_limit_s(arguments.max_silent_minutes),
+        memory_mb=_memory_limit_mb(arguments.memory_per_run),
         repeat_baseline=arguments.repeat_baseline,
     )
 
 
-def train_command_of(arguments: argparse.Namespace, facts_file: Path) -> tuple[str, ...]:
+def _silence_limit_s(minutes: float | None) -> float | None:
+    """Not given: the default. 0: no limit."""
+    return SILENCE_LIMIT_S if minutes is None else minutes * 60 or None
+
+
+def _memory_limit_mb(gib: float | None) -> int | None:
+    """Not given: a share of the machine's. 0: no limit."""
+    return memory_limit_mb(total_memory_mb()) if gib is None else math.ceil(gib * 1024) or None
+
+
+def train_command_of(
+    arguments: argparse.Namespace, facts_file: Path, trainer: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The beginning of every training's command line."""
+    if trainer is not None:
+        return tuple(trainer)
     command = [sys.executable, "-m", "nas_system.train", "--facts", str(facts_file)]
     command += ["--device", arguments.device]
     if arguments.threads is not None:

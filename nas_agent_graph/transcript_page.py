@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.llm.recording import Transcript, paid_in
+from nas_agent_graph.llm.recording import Transcript, damaged_lines, paid_in
 from nas_agent_graph.terminal import Line, dollars, duration, finite, printable, wrapped
+from nas_system.nas_agent.run_manager import RunPaths
 
 _INDENT = 2
 _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green"}
@@ -29,6 +30,7 @@ def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
         "fallback": any(event["kind"] == "fallback" for event in events),
         "input_tokens": sum(_tokens(event, "input_tokens") or 0 for event in responses),
         "output_tokens": sum(_tokens(event, "output_tokens") or 0 for event in responses),
+        "damaged_lines": damaged_lines(RunPaths(runs_dir / run_id).transcript),
         "cost_usd": paid_in(events).cost_usd,
         "latency_s": round(sum(finite(event.get("latency_s")) or 0.0 for event in responses), 3),
         "events": events,
@@ -38,9 +40,13 @@ def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
 def transcript_lines(record: Mapping[str, Any], width: int) -> list[Line]:
     """The conversation for people. What a request repeats of the one before it is not shown again."""
     run_id, events = record["run_id"], record["events"]
+    damaged = []
+    if record["damaged_lines"]:
+        text = f"{_count(record['damaged_lines'], 'line')} of transcript.jsonl cannot be read"
+        damaged = wrapped(text, width, style="bold yellow", indent=_INDENT)
     if not events:
-        return [Line(f"{run_id}: no word was exchanged with a language model", "bold")]
-    lines = wrapped(f"{run_id}: {_sums_in_words(record)}", width, style="bold", indent=_INDENT)
+        return [Line(f"{run_id}: no word was exchanged with a language model", "bold"), *damaged]
+    lines = wrapped(f"{run_id}: {_sums_in_words(record)}", width, style="bold", indent=_INDENT) + damaged
     heard: list[Any] = []
     for event in events:
         kind = event["kind"]

@@ -28,6 +28,11 @@ class ProposalError(NasError):
 class RunError(NasError):
     """A training that cannot go on. `exit_code` is the training process's own."""
 
+    def __init__(self, message: str, numbers: Mapping[str, float] | None = None) -> None:
+        """`numbers` go to error.json, each under its name."""
+        super().__init__(message)
+        self.numbers = dict(numbers or {})
+
 
 class Diverged(RunError):
     """The loss became NaN or infinite."""
@@ -53,10 +58,15 @@ class PreflightFailed(RunError):
     exit_code = 2
 
     def __init__(self, kind: str, message: str, numbers: Mapping[str, float] | None = None) -> None:
-        """`kind` is memory, time, forward, backward, shape or nonfinite; `numbers` go to error.json."""
-        super().__init__(message)
+        """`kind` is memory, time, forward, backward, shape or nonfinite."""
+        super().__init__(message, numbers)
         self.kind = f"preflight:{kind}"
-        self.numbers = dict(numbers or {})
+
+
+class SearchPaused(NasError):
+    """The search cannot go on now (service, disk); the message says what to do."""
+
+    exit_code = 4
 
 
 class StateError(NasError):

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-def write_atomic(path: Path, content: bytes) -> None:
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether there was no space: on the disk, in a quota, or under the limit on a file's size."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE
+
+
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Replace `path` by `content`; a reader sees the old or the new file, never half of one.
 
     The temporary name is fixed because every file here has a single writer: a crash
-    leaves at most one stray file, which the next write overwrites.
+    leaves at most one stray file, which the next write overwrites. Raises OSError.
     """
     temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    try:
+        _write_durably(descriptor, content, path)
+        os.replace(temporary, path)
+    except OSError:
+        # On a full disk half a file is what keeps the next small one from being written.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    finally:
+        os.close(descriptor)
     fsync_folder(path.parent)
+
+
+def append_durably(path: Path, content: bytes) -> None:
+    """Add `content` at the end of `path`, whole or not at all unless the process dies. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            _write_durably(descriptor, content, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_durably(descriptor: int, content: bytes | memoryview, path: Path) -> None:
+    # Not through a file object: closing one tries once more to write what a full disk refused.
+    left = memoryview(content)
+    try:
+        while left:
+            left = left[os.write(descriptor, left) :]
+        os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(path)  # the kernel knows the descriptor only, a person wants a name
+        raise
 
 
 def fsync_folder(folder: Path) -> None:

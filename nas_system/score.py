@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.errors import ConfigError, NasError, StateError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,13 @@ def score_sealed(
     windows = build_windows(data.series, config, device, splits=("sealed",))
     model = build_model(config, windows.shape).to(device)
     checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))
-    model.load_state_dict(checkpoint["model"])
+    try:
+        model.load_state_dict(checkpoint["model"])
+    except (KeyError, TypeError, RuntimeError):
+        raise StateError(
+            f"{paths.best_model}: the weights are not those of {paths.config.name} beside them; "
+            "train the run again"
+        ) from None
     loader = WindowLoader(windows["sealed"], EVALUATION_BATCH)
     figures = evaluate(model, loader, Forecasting(), device)
     rows = reference_rows(data, ("sealed",))

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import gc
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,11 +26,12 @@ from nas_system.errors import (
     NasError,
     OutOfMemory,
     PreflightFailed,
+    RunError,
     StoppedOnRequest,
     first_line,
     memory_that_ran_out,
 )
-from nas_system.files import write_json
+from nas_system.files import is_disk_full, write_json
 
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
 """What error.json calls an error of ours, by its exit code."""
@@ -52,17 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         run_dir = get_run_dir(arguments.tag, arguments.runs_dir)
         _train(arguments, run_dir)
-    except PreflightFailed as error:
+    except Exception as error:
+        # The program's border.
+        return record_failure(run_dir, error)
+    return 0
+
+
+def record_failure(run_dir: Path | None, error: Exception) -> int:
+    """Say what ended the training, in the log and in error.json; returns the exit code it deserves.
+
+    What is not ours is classified here, and only here.
+    """
+    if isinstance(error, PreflightFailed):
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        return _failed(run_dir, error, error.exit_code, error.kind, error.numbers)
-    except NasError as error:
+        return _failed(run_dir, error, error.exit_code, error.kind)
+    if isinstance(error, NasError):
         return _failed(run_dir, error, error.exit_code, KINDS.get(error.exit_code, "crash"))
-    except Exception as error:
-        # The program's border: what is not ours is classified here, and only here.
-        traceback.print_exc()
-        return _failed(run_dir, *_classified(error))
-    return 0
+    traceback.print_exception(error)
+    return _failed(run_dir, *_classified(error))
 
 
 def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
@@ -94,6 +102,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         device=arguments.device,
         threads=arguments.threads,
         time_limit_s=arguments.time_limit,
+        memory_limit_mb=arguments.memory_limit,
         resume=arguments.resume,
         facts=arguments.facts,
         data_dir=arguments.data_dir,
@@ -127,16 +136,11 @@ def _refuse_finished(metrics: Path, arguments: argparse.Namespace) -> None:
         )
 
 
-def _failed(
-    run_dir: Path | None,
-    error: BaseException,
-    exit_code: int,
-    kind: str,
-    numbers: Mapping[str, float] | None = None,
-) -> int:
+def _failed(run_dir: Path | None, error: Exception, exit_code: int, kind: str) -> int:
     print(f"error: {error}", file=sys.stderr, flush=True)
     if run_dir is not None and run_dir.is_dir():
-        record = {**(numbers or {}), "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
+        numbers = error.numbers if isinstance(error, RunError) else {}
+        record = {**numbers, "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
         # On a full disk the record cannot be written either; the exit code still says what it can.
         with contextlib.suppress(OSError):
             write_json(run_dir / "error.json", record)
@@ -145,13 +149,28 @@ def _failed(
 
 def _classified(error: Exception) -> tuple[Exception, int, str]:
     """Somebody else's exception as (what to say, exit code, kind of error.json)."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return error, 1, "disk_full"
     kind = memory_that_ran_out(error)
     if kind is None:
         return error, 1, "crash"
-    advice = "reduce batch_size, seq_len or the model's width"
-    return OutOfMemory(f"out of memory: {advice} ({first_line(error)})"), OutOfMemory.exit_code, kind
+    said, numbers = first_line(error), {}
+    if kind == "oom_gpu":
+        numbers = _peak_of_gpu()
+        peak = "".join(f", peak {mb:,.0f} MiB" for mb in numbers.values())
+        message = f"out of GPU memory{peak}: halve data.batch_size, then data.seq_len or the width ({said})"
+    else:
+        message = f"out of memory: reduce data.batch_size, data.seq_len or the width ({said})"
+    return OutOfMemory(message, numbers), OutOfMemory.exit_code, kind
+
+
+def _peak_of_gpu() -> dict[str, float]:
+    """MiB that tensors held on the card at most; nothing where torch has no card."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return {}
+    return {"peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -193,6 +212,12 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         metavar="S",
         help="end after the epoch that reaches S seconds; refused if no epoch can end in 1.5 S + 60",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=float,
+        metavar="MIB",
+        help="on the CPU: refused at its first batch if it cannot fit into MIB of resident memory",
     )
     parser.add_argument(
         "--resume", action="store_true", help="continue from RUNS_DIR/TAG/last.pth if it is there"

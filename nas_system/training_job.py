@@ -43,6 +43,7 @@ from nas_system.training.callbacks import (
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
+from nas_system.training.memory import available_mb
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.preflight import Preflight, TimeLimit, Workload
@@ -58,6 +59,8 @@ from nas_system.training.scheduler import advances_per_step, build_scheduler, op
 
 EVALUATION_BATCH = 512
 """Evaluation needs no gradients: a few large batches. The score does not depend on this number."""
+SAID_EVERY_S = 60.0
+"""A long epoch says how far it is: for people, and for a supervisor that ends what is silent."""
 EXAMPLES = 6
 """Test windows that predictions.png shows, evenly spread."""
 
@@ -76,6 +79,8 @@ class JobOptions:
     data_dir: Path | None
     stop: Callable[[], None]
     """Called after every optimizer step; raises to end the training."""
+    memory_limit_mb: float | None = None
+    """MiB of resident memory above which somebody else ends this process."""
     preflight_only: bool = False
     """Print the estimate as JSON and train nothing."""
 
@@ -120,6 +125,8 @@ class TrainingRun:
         portable = _portable(config, self.series, self.windows, self.source)
         self.best = BestCheckpoint(paths.best_model, portable)
         self.first_step_at: float | None = None
+        self.steps_of_epoch = 0
+        self.said_at = self.started
         if options.resume:
             _resume(self.engine, self.best, paths.last, _resume_key(config, self.source))
         self._preflight()
@@ -139,7 +146,8 @@ class TrainingRun:
             n_test=len(sets["test"]),
             evaluation_batch=EVALUATION_BATCH,
         )
-        preflight = Preflight(self.engine, work, limit=limit)
+        free_mb = available_mb(self.engine.device, self.options.memory_limit_mb)
+        preflight = Preflight(self.engine, work, limit=limit, free_mb=free_mb)
         preflight.check_batch()
         self.threads = self.options.threads or fastest_threads(preflight.step)
         set_threads(self.threads)
@@ -196,10 +204,16 @@ class TrainingRun:
     def _after_step(self) -> None:
         if self.first_step_at is None:
             self.first_step_at = time.time()
+        self.steps_of_epoch += 1
+        now = time.monotonic()
+        if now - self.said_at >= SAID_EVERY_S:
+            self.said_at = now
+            print(f"epoch {len(self.engine.history) + 1}, step {self.steps_of_epoch}", flush=True)
         self.options.stop()
 
     def _write_history(self, history: dict[str, Any]) -> None:
         save_history(self.paths.folder, history)
+        self.steps_of_epoch, self.said_at = 0, time.monotonic()
         last = history["epochs"][-1]
         print(
             f"epoch {last['epoch'] + 1}/{self.config.training.max_epochs}  "
@@ -385,6 +399,8 @@ def _resume(engine: Engine, best: BestCheckpoint, last: Path, key: str) -> None:
         state = load_checkpoint(last)
         if state.get("config_key") != key:
             raise StateError(f"{last} belongs to another configuration, seed or data")
+        if best.path.exists():
+            load_checkpoint(best.path)  # its epoch may stay the best one, and the score is taken with it
     except StateError as error:
         print(f"note: {error}; training starts at the beginning", flush=True)
         return

@@ -21,6 +21,7 @@ LIMITS = Limits(max_runs=10, max_seconds=7200.0, max_tokens=1_000, max_cost_usd=
         (Spent(1, 0.0, 1_000), "the budget of 1,000 tokens is spent (1,000); raise --max-tokens"),
     ],
 )
+@pytest.mark.fault(35)
 def test_the_first_limit_that_is_reached_ends_the_search(spent: Spent, end: str | None) -> None:
     assert LIMITS.reached(spent) == end
 

@@ -93,6 +93,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.fault(18)
 def test_a_training_that_needs_too_much_memory_is_refused_with_its_numbers(tmp_path, task):
     hungry = config(
         task, {"family": "informer", "attention": "full", "d_model": 64}, seq_len=336, batch_size=512

@@ -288,6 +288,7 @@ def test_only_a_png_is_embedded(tmp_path: Path, state: AgentState) -> None:
 # --- the page -------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(42)
 def test_no_string_can_end_the_data() -> None:
     hostile = {"</script>": "<!--<script>&amp;\u2028]]>"}
     text = embedded_json(hostile)
@@ -295,6 +296,7 @@ def test_no_string_can_end_the_data() -> None:
     assert json.loads(text) == hostile
 
 
+@pytest.mark.fault(42)
 def test_the_policy_names_the_one_script_and_the_one_style(tmp_path: Path, state: AgentState) -> None:
     page = render(record_of(tmp_path, state) | {"folder": "runs"}, "plain <b>text</b>")
     policy = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)[0]
@@ -308,6 +310,7 @@ def test_the_policy_names_the_one_script_and_the_one_style(tmp_path: Path, state
     assert re.findall(r"(?:src|href)=\"(?!data:|#)[^\"]*\"", page.partition("<style>")[0]) == []
 
 
+@pytest.mark.fault(42)
 def test_the_scripts_never_parse_text_as_markup(project_root: Path) -> None:
     parsing = re.compile(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc"

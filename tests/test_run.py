@@ -203,6 +203,7 @@ def test_a_search_is_never_continued_with_another_task_base_or_data(search, work
     assert (workspace / "agent_state.json").read_bytes() == before
 
 
+@pytest.mark.fault(29)
 def test_ctrl_c_stops_the_training_and_the_same_command_continues(search, workspace, project_root):
     (workspace / "base.yaml").write_text(LONG)
     command = (*TASK, "--max-runs", "2", "--repeat-baseline", "0")
@@ -227,6 +228,7 @@ def test_ctrl_c_stops_the_training_and_the_same_command_continues(search, worksp
     assert len(json.loads((run_dir / "history.json").read_text())["epochs"]) == 60
 
 
+@pytest.mark.fault(1, 3, 50)
 def test_kill_9_of_the_agent_leaves_a_training_that_the_next_agent_adopts(search, workspace, project_root):
     (workspace / "base.yaml").write_text(LONG)
     command = (*TASK, "--max-runs", "2", "--repeat-baseline", "0")
@@ -246,6 +248,7 @@ def test_kill_9_of_the_agent_leaves_a_training_that_the_next_agent_adopts(search
     assert log.count("epoch 1/60 ") == 1, "one process trained it, once"
 
 
+@pytest.mark.fault(12, 29)
 def test_a_second_agent_names_the_holder_and_leaves(search, workspace, project_root):
     (workspace / "base.yaml").write_text(LONG)
     command = (*TASK, "--max-runs", "1", "--repeat-baseline", "0")
@@ -258,6 +261,7 @@ def test_a_second_agent_names_the_holder_and_leaves(search, workspace, project_r
     assert process.returncode == 143
 
 
+@pytest.mark.fault(5)
 def test_a_damaged_state_is_set_aside_and_rebuilt_and_the_search_goes_on(search, workspace):
     damage = b'{"max_runs": 2, "runs": [{"run'
     assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
@@ -274,6 +278,7 @@ def test_a_damaged_state_is_set_aside_and_rebuilt_and_the_search_goes_on(search,
     assert (workspace / "agent_state.json.damaged").read_bytes() == damage
 
 
+@pytest.mark.fault(15)
 def test_a_state_of_a_newer_program_is_refused_and_left_alone(search, workspace):
     content = b'{"schema_version": 99, "runs": [], "something": "new"}'
     (workspace / "agent_state.json").write_bytes(content)
@@ -283,6 +288,7 @@ def test_a_state_of_a_newer_program_is_refused_and_left_alone(search, workspace)
     assert (workspace / "agent_state.json").read_bytes() == content
 
 
+@pytest.mark.fault(14)
 def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(search, workspace):
     assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
     shutil.rmtree(workspace / "runs" / "run_0000")
@@ -364,3 +370,14 @@ def test_the_original_manual_way_works_literally(project_root, tmp_path, ett_dir
     refused = python("train.py", "--config", "config.py", "--tag", "run_0000", "--max-epochs", "1")
     assert refused.returncode == 2
     assert "already holds a training" in refused.stderr
+
+
+def test_whether_a_module_is_compiled_is_seen_without_importing_it(tmp_path, run_cli):
+    (tmp_path / "lazily.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "ask.py").write_text(
+        "import py_compile\nfrom nas_agent_graph.search import has_bytecode\n"
+        "print(has_bytecode('lazily'))\npy_compile.compile('lazily.py')\nprint(has_bytecode('lazily'))\n"
+        "print(has_bytecode('no_such_module'), has_bytecode('sys'))\n"
+    )
+    done = run_cli("ask", cwd=tmp_path)
+    assert done.stdout.splitlines() == ["False", "True", "True True"], done.stderr

@@ -148,6 +148,7 @@ def test_a_failed_training_is_remembered_and_the_search_goes_on(tmp_path):
     assert context.view("run_0004").runs[1].val_mse is None
 
 
+@pytest.mark.fault(31)
 def test_a_refused_proposal_goes_back_with_its_reason_and_nothing_is_trained(tmp_path):
     proposer = Scripted({"training.lr": 5.0}, ProposalError("not JSON"), {"training.lr": 0.01})
     context = context_for(tmp_path, proposer, max_runs=2)
@@ -159,6 +160,7 @@ def test_a_refused_proposal_goes_back_with_its_reason_and_nothing_is_trained(tmp
     assert load_record(context.ledger.paths("run_0001").proposal)["attempt"] == 2
 
 
+@pytest.mark.fault(30)
 def test_the_fallback_steps_in_after_two_repairs(tmp_path):
     proposer = Scripted(*[{"model.nonsense": 1}] * 3)
     context = context_for(tmp_path, proposer, max_runs=2)
@@ -168,6 +170,7 @@ def test_the_fallback_steps_in_after_two_repairs(tmp_path):
     assert run.status == "OK"
 
 
+@pytest.mark.fault(32)
 def test_a_configuration_is_never_trained_twice(tmp_path):
     proposer = Scripted({"training.lr": 0.01}, {"training.lr": 0.01}, {"training.lr": 0.02})
     context = context_for(tmp_path, proposer, max_runs=3)
@@ -231,6 +234,7 @@ STEPS = [
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
+@pytest.mark.fault(1, 2)
 def test_a_crash_at_any_node_loses_nothing_and_trains_nothing_twice(tmp_path, step, when):
     """The graph is cut at each node in run_0002; a new one over the same folder must end equal."""
     whole = context_for(tmp_path / "whole", max_runs=5)
@@ -257,12 +261,14 @@ def test_a_crash_at_any_node_loses_nothing_and_trains_nothing_twice(tmp_path, st
     assert sorted(trained) == sorted(whole.launcher.submitted)
 
 
+@pytest.mark.fault(29)
 def test_a_stop_request_while_training_cancels_it_and_leaves_the_run_open(tmp_path):
     class Endless(ScriptedLauncher):
         cancelled = 0
 
         def submit(self, run_dir, job, attempt):
             self.submitted.append((run_dir.name, attempt))
+            stop.note(2)  # in the middle of a start: it has to wait until the training is known
 
         def poll(self, run_dir):
             return "running" if self.submitted and not self.cancelled else "absent"
@@ -270,7 +276,7 @@ def test_a_stop_request_while_training_cancels_it_and_leaves_the_run_open(tmp_pa
         def cancel(self, run_dir, *, force=False):
             self.cancelled += 1
 
-    stop = StopRequest(signal=2)
+    stop = StopRequest()
     launcher = Endless(by_lr)
     context = context_for(tmp_path, launcher=launcher, stop=stop)
     with pytest.raises(SearchInterrupted) as stopped:

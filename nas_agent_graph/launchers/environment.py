@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas_system.errors import ConfigError
+from nas_system.nas_agent import confinement
 
 NAMES = frozenset(
     {
@@ -26,6 +27,11 @@ NAMES = frozenset(
         "XDG_CACHE_HOME",
         "NAS_DATA_DIR",
         "INFORMER2020_PATH",
+        confinement.SWITCH,
+    }
+)
+PROXIES = frozenset(
+    {
         *("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"),
         *("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"),
     }
@@ -41,7 +47,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def training_environment(environment: Mapping[str, str], extra_names: Sequence[str] = ()) -> dict[str, str]:
-    """The part of `environment` that a training gets. Raises ConfigError for an extra name of a secret."""
+    """The part of `environment` that a training gets. Raises ConfigError for an extra name of a secret,
+    and for a NAS_CONFINEMENT that is neither on nor off."""
+    if (switch := environment.get(confinement.SWITCH, "")) not in confinement.SWITCH_VALUES:
+        raise ConfigError(f"{confinement.SWITCH}={switch!r} is neither on nor off; leave it out for on")
     for name in extra_names:
         if SECRET.search(name):
             raise ConfigError(f"{name} looks like a secret, and trainings get none; leave it out")
@@ -51,7 +60,14 @@ def training_environment(environment: Mapping[str, str], extra_names: Sequence[s
         for name, value in environment.items()
         if (name in allowed or name.startswith(PREFIXES)) and not SECRET.search(name)
     }
+    # A proxy's address may hold a user and a password.
+    passed |= {name: value for name, value in proxy_settings(environment).items() if "@" not in value}
     return {**passed, **FIXED, **_source_tree(passed.get("PYTHONPATH"))}
+
+
+def proxy_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """How to reach the web from here: for our own programs, passwords of proxies included."""
+    return {name: value for name, value in environment.items() if name in PROXIES}
 
 
 def _source_tree(python_path: str | None) -> dict[str, str]:

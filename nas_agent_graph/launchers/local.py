@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from nas_agent_graph.launchers.environment import training_environment
+from nas_agent_graph.launchers.environment import proxy_settings, training_environment
 from nas_system.errors import ConfigError, RunError
 from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.log_text import one_line
@@ -37,6 +37,8 @@ from nas_system.nas_agent.supervisor import BUSY
 
 START_TIMEOUT_S = 30.0
 _PAUSE_S = 0.005
+_KILLED_STARTS = 3
+"""A supervisor killed before it left a trace is started again this often."""
 _ERROR_CHARACTERS = 2000
 
 
@@ -53,9 +55,10 @@ class LocalLauncher:
         """`python` runs supervisors and modules (default: this interpreter); trainings see the usual names
         and `extra_names` of `environment` (default: ours). Raises ConfigError for the name of a secret."""
         self._python = python or sys.executable
-        self._environment = training_environment(
-            os.environ if environment is None else environment, extra_names
-        )
+        seen = os.environ if environment is None else environment
+        self._environment = training_environment(seen, extra_names)
+        # Only our own programs download; to them a proxy's password may be told.
+        self._call_environment = self._environment | proxy_settings(seen)
         self._supervisors: list[subprocess.Popen[bytes]] = []
 
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
@@ -65,11 +68,18 @@ class LocalLauncher:
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         supervisor = self._start_supervisor(run_dir, job, attempt)
+        killed = 0
         while not _has_begun(run_dir, attempt, supervisor.pid):
             if supervisor.poll() not in (None, 0):
-                if supervisor.returncode != BUSY:
+                killed += supervisor.returncode < 0
+                if supervisor.returncode > 0 and supervisor.returncode != BUSY:
                     raise RunError(f"cannot start {run_dir}: {_supervisor_log(run_dir)}")
-                # The supervisor of an earlier attempt is about to leave, or another agent was faster.
+                if killed > _KILLED_STARTS:
+                    raise RunError(
+                        f"cannot start {run_dir}: signal {-supervisor.returncode} ended its supervisor "
+                        f"{killed} times before it could begin; look for what kills processes here"
+                    )
+                # It was killed, or one of an earlier attempt is about to leave, or another agent was faster.
                 supervisor = self._start_supervisor(run_dir, job, attempt)
             if time.monotonic() > deadline:
                 raise RunError(
@@ -112,7 +122,7 @@ class LocalLauncher:
         Raises ConfigError with its complaint if it exits with 2, RunError for any other failure.
         """
         command = [self._python, "-m", module, *arguments]
-        with _own_process_group(command, self._environment) as process:
+        with _own_process_group(command, self._call_environment) as process:
             try:
                 output, complaint = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
@@ -132,6 +142,8 @@ class LocalLauncher:
             command += ["--silence-limit", str(job.silence_limit_s)]
         if job.memory_limit_mb is not None:
             command += ["--memory-limit-mb", str(job.memory_limit_mb)]
+        for path in job.readable:
+            command += ["--read", str(path)]
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
             with open(run_dir / SUPERVISOR_LOG, "ab") as log:

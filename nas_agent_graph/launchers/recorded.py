@@ -34,13 +34,16 @@ class RecordedLauncher:
         source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
         self._check_config(target, relative)
         try:
-            status = read_outcome(source.folder).status
+            outcome = read_outcome(source.folder)
         except StateError as error:
             raise RecordingEnds(str(error)) from None
+        status = outcome.status
         if status is Status.MISSING and get_run(self.state, relative.parts[0]) is not None:
             raise AnswerMissing(f"the recording holds no outcome of the training of {relative}")
         if status in (Status.STOPPED, Status.MISSING):
             raise RecordingEnds(f"the training of {relative} has not ended in the recording")
+        if outcome.attempt < attempt:
+            raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
         for path in (source.metrics, source.history, source.error, source.log, source.retried):
             _copy(path, target.folder)
         # Last, as a supervisor would: it is what says that the run has ended.

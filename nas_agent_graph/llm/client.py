@@ -16,6 +16,7 @@ from nas_agent_graph.llm.answer_formats import FORMATS, concerns_format, request
 from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message
 from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
+from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
 from nas_system.errors import ConfigError, NasError
 
@@ -152,7 +153,9 @@ class ChatClient:
     def _answer(
         self, messages: Sequence[Message], reply: Any, answer_format: str, latency_s: float
     ) -> Answer:
-        usage, text, told = reply.usage_metadata or {}, str(reply.text), reply.response_metadata
+        """The reply without the key, which nothing that is kept or shown may hold."""
+        key, text = self.settings.api_key, str(reply.text)
+        usage, told = reply.usage_metadata or {}, reply.response_metadata
         counted = usage.get("input_tokens") or 0
         estimate = prompt_tokens(messages)
         # A budget has to hold also where nobody counts.
@@ -160,16 +163,16 @@ class ChatClient:
         answered = usage.get("output_tokens") or 0 if counted else estimate_tokens(text)
         refusal = reply.additional_kwargs.get("refusal")
         return Answer(
-            text=text,
+            text=redacted(text, key),
             finish_reason=told.get("finish_reason") or told.get("stop_reason"),
-            model=told.get("model_name"),
+            model=redacted(str(told["model_name"]), key) if told.get("model_name") else None,
             input_tokens=asked,
             output_tokens=answered,
             latency_s=latency_s,
             reasoning_tokens=(usage.get("output_token_details") or {}).get("reasoning") or 0,
             tokens_estimated=not counted,
             cost_usd=round(self.price.of(asked, answered), 9) if self.price else None,
-            refusal=refusal if isinstance(refusal, str) and refusal else None,
+            refusal=redacted(refusal, key) if isinstance(refusal, str) and refusal else None,
             answer_format=answer_format,
             warning=cut_short(estimate, counted),
         )

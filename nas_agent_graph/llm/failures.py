@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.settings import LLMSettings
 
 _SAID_CHARACTERS = 200
@@ -145,9 +146,7 @@ def _said(error: BaseException, settings: LLMSettings) -> str:
 
 def _one_line(text: str, settings: LLMSettings) -> str:
     """A server may quote the key that it refuses."""
-    if len(settings.api_key) >= 8:
-        text = text.replace(settings.api_key, "[key]")
-    return " ".join(_printable(text).split())[:_SAID_CHARACTERS]
+    return " ".join(_printable(redacted(text, settings.api_key)).split())[:_SAID_CHARACTERS]
 
 
 def _printable(text: str) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from nas_agent_graph.llm.answer import Answer
 from nas_system.errors import ProposalError
+from nas_system.nas_agent.log_text import one_line
 from nas_system.space import Change
 
 MAX_ANSWER_CHARACTERS = 100_000
 _CUT_OFF = ("length", "max_tokens", "model_length")
 _QUOTED_CHARACTERS = 300
+_LONGEST_INTEGER = 309
 
 
 class _WireChange(BaseModel):
@@ -23,6 +26,18 @@ class _WireChange(BaseModel):
     parameter: str = Field(max_length=100)
     value: Any
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse what no parameter can be, before it is written down: our files are strict JSON."""
+        value = _literal(self.value)
+        if isinstance(value, list | dict):
+            raise ValueError(f"the value of {self.parameter!a} is a {type(value).__name__}; give one value")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(
+                f"the value of {self.parameter!a} is {_spelled(self.value)}; use a finite number"
+            )
+        return self
+
 
 class _WireProposal(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -30,7 +45,7 @@ class _WireProposal(BaseModel):
     parent: str = Field(max_length=64)
     changes: list[_WireChange] = Field(min_length=1, max_length=40)
     hypothesis: str = Field(max_length=2000)
-    expected_val_mse: float | None = None
+    expected_val_mse: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class ParsedAnswer(BaseModel):
@@ -74,7 +89,8 @@ def parse_answer(text: str) -> ParsedAnswer:
         wire = _WireProposal.model_validate(_json_object(text))
     except ValidationError as error:
         problems = [
-            f"{'.'.join(str(part) for part in item['loc']) or 'answer'}: {item['msg']}"
+            f"{'.'.join(str(part) for part in item['loc']) or 'answer'}: "
+            f"{item['msg'].removeprefix('Value error, ')}"
             for item in error.errors(include_url=False)[:5]
         ]
         raise ProposalError("the JSON object does not fit: " + "; ".join(problems)) from None
@@ -89,7 +105,7 @@ def parse_answer(text: str) -> ParsedAnswer:
 def _json_object(text: str) -> dict[str, Any]:
     if len(text) > MAX_ANSWER_CHARACTERS:
         raise ProposalError(f"the answer has {len(text)} characters; answer with one small JSON object")
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=_integer)
     text, start, found = _without_thoughts(text), 0, []
     while (start := text.find("{", start)) >= 0:
         try:
@@ -97,7 +113,7 @@ def _json_object(text: str) -> dict[str, Any]:
         except (json.JSONDecodeError, RecursionError):
             start += 1
             continue
-        if value not in found:
+        if not any(_same(value, other) for other in found):
             found.append(value)
     # Beside a proposal, an object that is none is part of the prose around it.
     proposals = [value for value in found if "changes" in value] or found[:1]
@@ -124,8 +140,33 @@ def _quoted(text: str) -> str:
     return " ".join(text.split())[:_QUOTED_CHARACTERS]
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ProposalError(f"{name} is not a JSON value; use a finite number")
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object, unless a name stands in it twice: nobody knows which of the two is meant."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ProposalError(
+            f"the name {one_line(twice, 100)!a} stands twice in one JSON object; give it once"
+        )
+    return value
+
+
+def _integer(text: str) -> int | float:
+    """Beyond what any float holds: infinite, and refused as that. Python reads no number of 5,000 digits."""
+    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
+
+
+def _same(one: Any, other: Any) -> bool:
+    try:
+        return one == other
+    except RecursionError:
+        return False
+
+
+def _spelled(value: Any) -> str:
+    """As the model wrote it: `1e999` reads as infinity."""
+    return one_line(value, 40) if isinstance(value, str) else json.dumps(value)
 
 
 def _literal(value: Any) -> Any:
@@ -133,6 +174,6 @@ def _literal(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value, parse_constant=_refuse_constant)
-    except (json.JSONDecodeError, RecursionError, ValueError):
+        return json.loads(value, parse_int=_integer)
+    except (RecursionError, ValueError):
         return value

@@ -26,14 +26,14 @@ from typing import Any, NamedTuple
 
 from nas_agent_graph.budget import Left
 from nas_agent_graph.context import Proposal, Proposer, SearchView
+from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.terminal import finite
+from nas_system.errors import ConfigError
+from nas_system.files import append_durably
 from nas_system.nas_agent.run_manager import RunPaths
 
 SCHEMA_VERSION = 1
-MASK = "[key]"
 COUNTED = ("input_tokens", "output_tokens")
-_SHORTEST_SECRET = 8
-"""Shorter ones are placeholders such as "none", and ordinary words."""
 
 
 class Paid(NamedTuple):
@@ -48,14 +48,23 @@ class Transcript:
     """The transcripts of a search: one file in each run's folder. One process writes them."""
 
     def __init__(
-        self, runs_dir: Path, *, secret: str = "", now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        runs_dir: Path,
+        *,
+        secret: str = "",
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        insist: Callable[[Callable[[], None]], None] = lambda write: write(),
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`secret` is masked in whatever is written: a server may quote the key that it refuses."""
+        """`secret` is masked in whatever is written: a server may quote the key that it refuses. `insist`
+        does a write, again and again where a full disk refuses it: an answer has been paid for. `warn`
+        hears of damage."""
         self.runs_dir = runs_dir
         self.last_request: dict[str, Any] | None = None
         """The question that is waiting for its answer."""
-        self._secret = secret if len(secret) >= _SHORTEST_SECRET else ""
+        self._secret = secret
         self._now = now
+        self._insist, self._warn = insist, warn
         # Where each file stands, so that an append reads nothing: a file is read once, at its first append.
         self._next_seq: dict[str, int] = {}
         self._attempt: dict[str, int] = {}
@@ -70,7 +79,8 @@ class Transcript:
         **content: Any,
     ) -> dict[str, Any]:
         """Write one event durably, and return it. Without `attempt` it belongs to the latest one."""
-        closing = b"" if run_id in self._next_seq else self._take_up(run_id)
+        if run_id not in self._next_seq:
+            self._insist(lambda: self._take_up(run_id))
         if attempt is not None:
             self._attempt[run_id] = attempt
         content = self._masked(content)
@@ -88,10 +98,8 @@ class Transcript:
             "kind": kind,
             **content,
         }
-        with open(self._path(run_id), "ab") as file:
-            file.write(closing + json.dumps(event, allow_nan=False).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        line = json.dumps(event, allow_nan=False).encode() + b"\n"
+        self._insist(lambda: append_durably(self._path(run_id), line))
         self._next_seq[run_id] += 1
         if kind == "request":
             self.last_request = event
@@ -115,21 +123,22 @@ class Transcript:
         if view.refused:
             self.append(view.run_id, "refused", attempt=max(view.attempt - 1, 0), reason=view.refused[-1])
 
-    def _take_up(self, run_id: str) -> bytes:
-        """Learn where the file stands; returns what closes off a torn last line."""
+    def _take_up(self, run_id: str) -> None:
+        """Learn where the file stands, and mend its end."""
+        path = self._path(run_id)
+        if _cut_torn_end(path):
+            self._warn(f"{path}: its last line was torn; what is left of it is kept in {path.name}.torn")
+        if damaged := damaged_lines(path):
+            self._warn(f"{path}: {damaged} of its lines cannot be read and are skipped")
         events = self.events(run_id)
         last = events[-1] if events else {}
-        self._next_seq[run_id] = last.get("seq", len(events) - 1) + 1
-        self._attempt[run_id] = last.get("attempt", 0)
-        path = self._path(run_id)
-        # It stays as it is, on a line of its own, so that what follows can be read.
-        return b"\n" if path.exists() and path.read_bytes()[-1:] not in (b"", b"\n") else b""
+        seq, attempt = last.get("seq"), last.get("attempt")
+        self._attempt[run_id] = attempt if isinstance(attempt, int) else 0
+        self._next_seq[run_id] = (seq if isinstance(seq, int) else len(events) - 1) + 1
 
     def _masked(self, content: dict[str, Any]) -> dict[str, Any]:
-        if not self._secret:
-            return content
         spelled = json.dumps(self._secret)[1:-1]
-        return json.loads(json.dumps(content, allow_nan=False).replace(spelled, MASK))
+        return json.loads(redacted(json.dumps(content, allow_nan=False), spelled))
 
     def _path(self, run_id: str) -> Path:
         return RunPaths(self.runs_dir / run_id).transcript
@@ -153,19 +162,53 @@ class RecordedFallback:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The readable events of a transcript, in order; damaged lines are skipped, no file has none."""
+    return [event for line in _lines(path) if (event := _event_in(line)) is not None]
+
+
+def damaged_lines(path: Path) -> int:
+    """How many lines of a transcript `read_events` skips."""
+    return sum(_event_in(line) is None for line in _lines(path))
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The lines that hold anything. Raises ConfigError for what is there and cannot be read."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return []
-    events = []
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict) and isinstance(event.get("kind"), str):
-            events.append(event)
-    return events
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    return [line for line in content.split(b"\n") if line.strip()]
+
+
+def _event_in(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("kind"), str) else None
+
+
+def _cut_torn_end(path: Path) -> bool:
+    """Close the last line if it is whole but for its line break; else move it to `transcript.jsonl.torn`,
+    and return True.
+
+    A process that is killed while it writes leaves such a line, and the next event would be glued to it.
+    """
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    end = content.rfind(b"\n") + 1
+    torn = content[end:]
+    if not torn:
+        return False
+    if _event_in(torn) is not None:
+        append_durably(path, b"\n")
+        return False
+    append_durably(path.with_name(path.name + ".torn"), torn + b"\n")
+    os.truncate(path, end)
+    return True
 
 
 def paid_in(events: Sequence[Mapping[str, Any]]) -> Paid:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.context import Context, SearchInterrupted
+from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
-from nas_system.errors import StateError
+from nas_system.errors import RunError, StateError
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.job import Job, hard_limit_s
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
-from nas_system.nas_agent.records import save_record
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.nas_agent.records import load_record, save_record
+from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
 
 POLL_S = 0.1
 FORCE_AFTER_S = 30.0
 """How long a stopped training may take to end by itself before it is killed."""
 DEFAULT_RUN_SECONDS = 24 * 3600.0
-NOT_ITS_FAULT = (Status.LOST, Status.KILLED)
-"""Ends that say nothing about the configuration: tried once more, from where the training stood."""
 
 
 def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
@@ -41,30 +40,54 @@ def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
 
 def train_to_the_end(paths: RunPaths, label: str, context: Context) -> None:
     """Submit, adopt or harvest, by what the run's folder says; never two processes for one run."""
-    if context.launcher.poll(paths.folder) == "running":
-        context.progress.note(f"{label}: its training outlived an earlier agent and is adopted")
-    while True:
-        found = context.launcher.poll(paths.folder)
-        if found == "running":
-            _watch(paths, label, context)
-            continue
-        if found == "absent":
+    # A signal must not come between the start of a supervisor and the files that tell of it: the
+    # training would outlive an agent that knows of none.
+    with context.stop.held_back():
+        if context.launcher.poll(paths.folder) == "running":
+            context.progress.note(f"{label}: its training outlived an earlier agent and is adopted")
+        while True:
+            found = context.launcher.poll(paths.folder)
+            if found == "running":
+                _watch(paths, label, context)
+                continue
             attempt = 1
-        else:
-            outcome = read_outcome(paths.folder)
-            if not _goes_on(paths, outcome):
-                return
-            attempt = outcome.attempt + 1
+            if found != "absent":
+                outcome = read_outcome(paths.folder)
+                if not _goes_on(paths, outcome, context):
+                    return
+                attempt = outcome.attempt + 1
+            context.stop.check()
+            _submit(paths, attempt, context)
+
+
+def _submit(paths: RunPaths, attempt: int, context: Context) -> None:
+    """Start the attempt. Raises OSError where there is no space for it."""
+    context.disk.require(paths.folder)
+    try:
         context.launcher.submit(paths.folder, _job(paths, context), attempt)
-        _watch(paths, label, context)
+    except RunError:
+        # A supervisor that cannot write its first file does not begin; for space it is worth waiting.
+        context.disk.prove(paths.folder)
+        raise
 
 
-def _goes_on(paths: RunPaths, outcome: Outcome) -> bool:
-    """Whether another attempt is due: always after a stop on request, once after an end from outside."""
-    if outcome.status is Status.STOPPED:
+def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
+    """Whether another attempt is due, from where the training stood: always after a stop on request, once
+    after an end that came from outside and says nothing about the configuration, a full disk among them.
+
+    Raises OSError while the disk is still full.
+    """
+    if outcome.status is Status.STOPPED and outcome.requested:
         return True
-    if outcome.status not in NOT_ITS_FAULT or paths.retried.exists():
+    disk_full = outcome.status is Status.DISK_FULL
+    if not (disk_full or outcome.came_from_outside):
         return False
+    retried = load_record(paths.retried)
+    if retried is not None:
+        # The same attempt once more: an earlier agent died between this decision and the start.
+        return retried.get("attempt") == outcome.attempt
+    if disk_full:
+        context.disk.prove(paths.folder)
     save_record(paths.retried, {"attempt": outcome.attempt, "status": outcome.status, "cause": outcome.cause})
     return True
 
@@ -73,20 +96,15 @@ def _watch(paths: RunPaths, label: str, context: Context) -> None:
     """Wait for the training; pass a stop request on to it and leave once it has ended."""
     stop, clock = context.stop, context.clock
     asked_at: float | None = None
-    stop.waiting = True
-    try:
-        while context.launcher.poll(paths.folder) == "running":
-            if stop.signal is not None and asked_at is None:
-                asked_at = clock.monotonic()
-                context.launcher.cancel(paths.folder)
-            if asked_at is not None and (stop.force or clock.monotonic() - asked_at > FORCE_AFTER_S):
-                context.launcher.cancel(paths.folder, force=True)
-            context.progress.training(paths.folder.name, label, _history(paths))
-            clock.sleep(POLL_S)
-    finally:
-        stop.waiting = False
-    if stop.signal is not None:
-        raise SearchInterrupted(stop.signal)
+    while context.launcher.poll(paths.folder) == "running":
+        if stop.signal is not None and asked_at is None:
+            asked_at = clock.monotonic()
+            context.launcher.cancel(paths.folder)
+        if asked_at is not None and (stop.force or clock.monotonic() - asked_at > FORCE_AFTER_S):
+            context.launcher.cancel(paths.folder, force=True)
+        context.progress.training(paths.folder.name, label, _history(paths))
+        clock.sleep(POLL_S)
+    stop.check()
 
 
 def _job(paths: RunPaths, context: Context) -> Job:
@@ -100,8 +118,22 @@ def _job(paths: RunPaths, context: Context) -> Job:
     ]
     if soft is not None:
         command += ["--time-limit", f"{soft:g}"]
-    hard = DEFAULT_RUN_SECONDS if soft is None else hard_limit_s(soft)
-    return Job(command=tuple(command), time_limit_s=hard)
+    memory_mb = context.limits.memory_mb
+    if memory_mb is not None:
+        command += ["--memory-limit", str(memory_mb)]
+    return Job(
+        command=tuple(command),
+        time_limit_s=DEFAULT_RUN_SECONDS if soft is None else hard_limit_s(soft),
+        silence_limit_s=context.limits.silence_seconds,
+        memory_limit_mb=memory_mb,
+        readable=_needed_files(context),
+    )
+
+
+def _needed_files(context: Context) -> tuple[Path, ...]:
+    """The data and the facts, which may lie in a hidden folder of the home folder."""
+    data = (context.facts.get("source") or {}).get("path")
+    return (context.ledger.runs_dir / FACTS_FILE, *([Path(data)] if data else []))
 
 
 def _history(paths: RunPaths) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ def parse_results(state: SearchState, context: Context) -> dict[str, Any]:
     return {
         "outcome": {
             "status": str(outcome.status),
-            "cause": outcome.cause,
+            "cause": outcome.cause_and_numbers,
             "val_mse": outcome.val_score,
             "test_mse": outcome.test_score,
             "seconds": outcome.wall_s,

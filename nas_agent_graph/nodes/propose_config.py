@@ -28,7 +28,8 @@ def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
         except ProposalError as error:
             return {"proposal": None, "refusal": str(error)}
     record = proposal.to_record() | {"attempt": attempt}
-    save_record(path, record)
+    # Here, because to do the whole node again would pay for another answer.
+    context.disk.insist(lambda: save_record(path, record))
     return {"proposal": record, "refusal": None}
 
 

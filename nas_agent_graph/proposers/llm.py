@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_agent_graph.context import Proposal, SearchPaused, SearchView
+from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.briefing import opening_messages
-from nas_agent_graph.llm.client import ChatClient, Message
-from nas_agent_graph.llm.parsing import read_answer
+from nas_agent_graph.llm.client import ChatClient
+from nas_agent_graph.llm.parsing import ParsedAnswer, read_answer
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.recording import Transcript, circumstances_of
+from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.proposers.sampling import families_for
 from nas_agent_graph.structure import require_new_structure
+from nas_system.errors import ProposalError
 
 LONGEST_ANSWER = 4000
 """Characters of a refused answer that go back to the model."""
@@ -48,7 +51,7 @@ class LLMProposer:
             self.transcript.append(view.run_id, "failed", reason=str(reason))
             raise
         self.transcript.append(view.run_id, "response", **answer.to_event())
-        parsed = read_answer(answer)
+        parsed = self._parsed(answer)
         require_new_structure(view, parsed.parent, parsed.changes)
         paid = self.transcript.paid(view.run_id)
         return Proposal(
@@ -61,12 +64,24 @@ class LLMProposer:
             cost_usd=paid.cost_usd,
         )
 
+    def _parsed(self, answer: Answer) -> ParsedAnswer:
+        """The answer as a proposal; one that spells our key in JSON's own escapes is refused."""
+        key = self.client.settings.api_key
+        try:
+            parsed = read_answer(answer)
+        except ProposalError as error:
+            raise ProposalError(redacted(str(error), key)) from None
+        said = repr((parsed.parent, parsed.changes, parsed.hypothesis))
+        if redacted(said, key) != said:
+            raise ProposalError("the answer repeats the key of this service; leave it out")
+        return parsed
+
     def _messages(self, view: SearchView) -> list[Message]:
         messages = opening_messages(view, self.prompts)
         previous = self.transcript.last_answer(view.run_id)
         if view.refused and previous is not None:
-            # Some servers refuse a message without text.
-            said = previous[:LONGEST_ANSWER] or "(an empty answer)"
+            # Some servers refuse a message without text, and none can be sent half a character (U+D800).
+            said = previous[:LONGEST_ANSWER].encode(errors="replace").decode() or "(an empty answer)"
             messages.append({"role": "assistant", "content": said})
             repair = render("repair", self.prompts, refusal=view.refused[-1])
             messages.append({"role": "user", "content": repair})

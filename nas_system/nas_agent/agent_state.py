@@ -6,18 +6,24 @@ the search needs to go on after any crash. What a run *was* stands in its folder
 
 from __future__ import annotations
 
+import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from nas_system.errors import StateError
 from nas_system.files import write_atomic
+from nas_system.nas_agent.log_text import one_line
+from nas_system.nas_agent.run_lock import open_regular_file
 from nas_system.space import TaskConfig
 
-SCHEMA_VERSION = 1
 STATE_FILE = "agent_state.json"
+LARGEST_STATE_BYTES = 64 * 2**20
+"""A search of 1,000 runs writes half a MiB."""
 
 
 def _finite_or_none(value: Any) -> Any:
@@ -29,7 +35,7 @@ Score = Annotated[float | None, BeforeValidator(_finite_or_none)]
 
 
 class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunInfo(_Stored):
@@ -65,7 +71,7 @@ class CurrentRun(_Stored):
 class AgentState(_Stored):
     """The whole of agent_state.json. Values are replaced, never changed in place."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = Field(default_factory=lambda: SCHEMA_VERSION)
     max_runs: int = Field(default=100, ge=1)
     best_run_id: str | None = None
     seed: int = 42
@@ -80,6 +86,12 @@ class AgentState(_Stored):
     """Score on the sealed rows, per run that was champion when a search ended."""
     runs: tuple[RunInfo, ...] = ()
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """What cannot be written again is no state: half a character (U+D800) can be read from JSON."""
+        self.model_dump_json()
+        return self
+
     def replace(self, **changes: Any) -> AgentState:
         """A copy with some fields replaced."""
         return self.model_copy(update=changes)
@@ -92,20 +104,22 @@ def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        state = AgentState.model_validate(_migrated(_object_in(path), path))
     except FileNotFoundError:
         return AgentState()
     except OSError as error:
-        raise StateError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        state = AgentState.model_validate_json(content)
+        raise UnreadableState(
+            f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk"
+        ) from None
     except ValidationError as error:
-        _refuse_newer(path, content)
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise StateError(f"{path}: not a valid search state ({where}: {first['msg']})") from None
-    if state.schema_version > SCHEMA_VERSION:
-        _refuse_newer(path, content)
+        # The name of a field that we do not know can be anything.
+        where = one_line(".".join(str(part) for part in first["loc"]), 100) or "the file"
+        raise StateError(
+            f"{path}: not a valid search state ({where}: {one_line(first['msg'], 300)})"
+        ) from None
+    except ValueError as error:
+        raise StateError(f"{path}: not a valid search state ({error})") from None
     ids = [run.run_id for run in state.runs]
     if len(set(ids)) != len(ids):
         raise StateError(f"{path}: not a valid search state (a run id stands twice)")
@@ -116,19 +130,79 @@ class NewerState(StateError):
     """The file was written by a newer version of this program; it is left untouched."""
 
 
-def _refuse_newer(path: Path, content: bytes) -> None:
-    class Version(BaseModel):
-        schema_version: int = 0
+class UnreadableState(StateError):
+    """The file may be whole, but we may not or cannot read it; it is left untouched."""
 
+
+def _object_in(path: Path) -> dict[str, Any]:
+    """The JSON object in the file. Raises OSError, or ValueError with the reason."""
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > LARGEST_STATE_BYTES:
+            raise ValueError(f"{size:,} bytes are more than any search writes")
+        content = file.read()
+    if not content.strip(b"\0 \t\r\n"):
+        raise ValueError("it is empty" if not content else f"nothing but {size:,} blank or zero bytes")
     try:
-        version = Version.model_validate_json(content).schema_version
-    except ValidationError:
-        return
+        values = json.loads(content, object_pairs_hook=_without_doubles)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"a {type(values).__name__} where an object should be")
+    return values
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # JSON readers take the last one and say nothing: half a search could vanish.
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise ValueError(f"{twice!a:.60} stands twice in one object")
+    return values
+
+
+def _from_original_format(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 0 had no version: three fields, five of a run, and summaries of any length."""
+    if set(values) != {"max_runs", "best_run_id", "runs"}:
+        raise ValueError("no schema_version, and not the fields of the original format")
+    runs = values["runs"]
+    if isinstance(runs, list):
+        runs = [_with_short_summary(run) if isinstance(run, dict) else run for run in runs]
+    return {**values, "runs": runs}
+
+
+def _with_short_summary(run: dict[str, Any]) -> dict[str, Any]:
+    summary = run.get("history_summary")
+    return {**run, "history_summary": summary[:300]} if isinstance(summary, str) else run
+
+
+Migration = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def _with_costs(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 added what a run's answers cost, which may be unknown: nothing has to be changed."""
+    return values
+
+
+MIGRATIONS: tuple[Migration, ...] = (_from_original_format, _with_costs)
+"""From version i to version i + 1, on plain JSON. Append only: files of every version lie on disks."""
+
+SCHEMA_VERSION = len(MIGRATIONS)
+
+
+def _migrated(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """In the latest version. Raises NewerState, or ValueError for what is no version of ours."""
+    version = values.get("schema_version", 0)
+    if type(version) is not int or version < 0:
+        raise ValueError(f"schema_version is {version!r:.40}")
     if version > SCHEMA_VERSION:
         raise NewerState(
             f"{path}: written by a newer version (schema {version}, this program knows {SCHEMA_VERSION}); "
             "update the program, the file is left as it is"
         )
+    for migrate in MIGRATIONS[version:]:
+        values = migrate(values)
+    return {**values, "schema_version": SCHEMA_VERSION}
 
 
 def save_agent_state(state: AgentState, path: str | Path = STATE_FILE) -> None:

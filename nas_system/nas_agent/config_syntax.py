@@ -69,7 +69,7 @@ def refusal(line: int | None, reason: str) -> ConfigError:
 
 def is_text(value: str) -> bool:
     """Whether every character is a whole one; a lone surrogate cannot be written to any file."""
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def parse_assignments(text: str, *, names: Collection[str], classes: Mapping[str, str]) -> Document:

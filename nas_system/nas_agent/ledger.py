@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import math
 import os
 import socket
 from pathlib import Path
@@ -11,20 +13,24 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_system.errors import ConfigError, StateError, WorkspaceBusy
+from nas_system.files import is_disk_full
 from nas_system.nas_agent.agent_state import (
     STATE_FILE,
     AgentState,
     CurrentRun,
     NewerState,
     RunInfo,
+    UnreadableState,
     add_run,
+    get_best_run,
+    get_run,
     load_agent_state,
     save_agent_state,
 )
 from nas_system.nas_agent.config_file import read_config
 from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
-from nas_system.space import RunConfig
+from nas_system.space import RunConfig, canonical_key
 
 
 class Ledger:
@@ -47,9 +53,14 @@ class Ledger:
         """
         path = workspace / STATE_FILE
         runs_dir = workspace / "runs"
+        if path.is_symlink():
+            raise StateError(
+                f"{path} is a link to {os.readlink(path)}, and a search replaces the whole file: "
+                "put the file itself here, or give the folder it lies in as --workspace"
+            )
         try:
             state = load_agent_state(path)
-        except NewerState:
+        except (NewerState, UnreadableState):
             raise
         except StateError as error:
             aside = _set_aside(path)
@@ -57,7 +68,8 @@ class Ledger:
             if state is None:
                 os.replace(aside, path)
                 raise StateError(
-                    f"{error}; and {runs_dir} holds no run to rebuild it from. Move {path} away to start anew"
+                    f"{error}; and {runs_dir} holds no run to rebuild it from, or no {FACTS_FILE} and "
+                    f"{BASE_CONFIG_FILE} beside its runs. Move {path} and {runs_dir} away to start anew"
                 ) from None
             save_agent_state(state, path)
             note = f"{error}; set aside as {aside.name} and rebuilt from {len(state.runs)} runs on disk"
@@ -96,13 +108,29 @@ class Ledger:
         self.save(runs=state.runs, best_run_id=state.best_run_id, current=None, **changes)
 
     def config(self, run_id: str) -> RunConfig | None:
-        """The configuration a run was trained with; None when its folder is gone or spoiled."""
+        """The configuration a run was trained with; None when its folder is gone, spoiled or edited."""
         if run_id not in self._configs:
             try:
-                self._configs[run_id] = read_config(self.paths(run_id).config)
+                self._configs[run_id] = self._read_config(run_id)
             except ConfigError:
                 self._configs[run_id] = None
         return self._configs[run_id]
+
+    def config_problem(self, run_id: str) -> str | None:
+        """Why the configuration in a run's folder cannot be used; None if it can."""
+        try:
+            self._read_config(run_id)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def _read_config(self, run_id: str) -> RunConfig:
+        """From its file. Raises ConfigError if that is not what was trained."""
+        path, run = self.paths(run_id).config, get_run(self.state, run_id)
+        config = read_config(path)
+        if run is not None and run.key is not None and canonical_key(config) != run.key:
+            raise ConfigError(f"{path} was changed after the training; the run's score is not this one's")
+        return config
 
     def remember(self, run_id: str, config: RunConfig) -> None:
         """Keep the configuration of a run that is under way, so that it is not read back."""
@@ -138,31 +166,65 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     facts = load_record(runs_dir / FACTS_FILE)
     if not ids or facts is None:
         return None
+    verdicts = {run_id: _verdict(runs_dir / run_id) for run_id in ids}
+    under_way = None if verdicts[ids[-1]] else ids.pop()
+    runs = tuple(_run_in(verdicts[run_id]) or _lost_run(runs_dir / run_id) for run_id in ids)
+    measured = [verdict for run_id in ids if (verdict := verdicts[run_id]) and verdict.get("noise_runs")]
+    values = {
+        "task": facts.get("task"),
+        "data": facts.get("source"),
+        "noise": measured[-1].get("noise") if measured else None,
+        "noise_runs": measured[-1]["noise_runs"] if measured else 0,
+        "sealed": {
+            run_id: score for run_id in ids if (score := _sealed_score(runs_dir / run_id)) is not None
+        },
+        "current": under_way and CurrentRun(run_id=under_way, step="read_context"),
+        "max_runs": max(AgentState().max_runs, len(runs)),
+    }
     try:
         seed = read_config(runs_dir / BASE_CONFIG_FILE).seed
-        state = AgentState.model_validate({"task": facts["task"], "data": facts["source"], "seed": seed})
-    except (KeyError, ValidationError, ConfigError):
+        state = AgentState.model_validate({**values, "seed": seed, "runs": runs})
+    except (ValidationError, ConfigError):
         return None
-    for run_id in ids:
-        verdict = _verdict(runs_dir / run_id)
-        if verdict is None:
-            if run_id == ids[-1]:
-                return state.replace(current=CurrentRun(run_id=run_id, step="read_context"))
-            verdict = {"run": RunInfo(run_id=run_id, status="MISSING", cause="verdict.json is gone")}
-        state = add_run(state, verdict["run"])
-        if verdict.get("noise_runs"):
-            state = state.replace(noise=verdict.get("noise"), noise_runs=verdict["noise_runs"])
-    return state.replace(max_runs=max(state.max_runs, len(state.runs)))
+    best = get_best_run(state)
+    return state.replace(best_run_id=best.run_id if best else None) if state.task and state.data else None
 
 
 def _verdict(run_dir: Path) -> dict[str, Any] | None:
+    """verdict.json with its entry as a RunInfo; None for one that is damaged or another run's copy."""
     verdict = load_record(RunPaths(run_dir).verdict)
     if verdict is None:
         return None
+    entry = verdict.get("run")
+    if not isinstance(entry, dict):
+        return None
     try:
-        return verdict | {"run": RunInfo.model_validate(verdict.get("run"))}
+        # A field that a newer program added must not cost the run its score.
+        run = RunInfo.model_validate({name: entry[name] for name in RunInfo.model_fields if name in entry})
     except ValidationError:
         return None
+    return verdict | {"run": run} if run.run_id == run_dir.name else None
+
+
+def _run_in(verdict: dict[str, Any] | None) -> RunInfo | None:
+    return None if verdict is None else verdict["run"]
+
+
+def _lost_run(run_dir: Path) -> RunInfo:
+    """What is left of a run without its verdict: that it was there, and what it had cost."""
+    proposal = load_record(RunPaths(run_dir).proposal) or {}
+    tokens = proposal.get("tokens")
+    return RunInfo(
+        run_id=run_dir.name,
+        status="MISSING",
+        cause="verdict.json is gone or damaged",
+        tokens=tokens if type(tokens) is int else 0,
+    )
+
+
+def _sealed_score(run_dir: Path) -> float | None:
+    score = (load_record(RunPaths(run_dir).sealed) or {}).get("sealed_mse")
+    return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
 
 
 class WorkspaceLock:
@@ -176,10 +238,14 @@ class WorkspaceLock:
         """Raises WorkspaceBusy, naming the holder, or ConfigError if nothing can be written here."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            _probe(self.path.parent.parent)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
+            if is_disk_full(error):
+                raise
             raise ConfigError(
-                f"{self.path.parent}: cannot be written ({error.strerror}); choose another --workspace"
+                f"{error.filename}: cannot be written ({error.strerror}); choose another --workspace, "
+                "or mend its permissions"
             ) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -190,10 +256,20 @@ class WorkspaceLock:
                 f"{self.path.parent.parent} is held by another agent ({holder or 'unknown'}); "
                 "wait for it, stop it, or choose another --workspace"
             ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"pid {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        holder = f"pid {os.getpid()} on {socket.gethostname()}\n"
+        # The name is for people: a full disk must not stop a search for it.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, holder.encode(), 0)
         return self
 
     def __exit__(self, *error: object) -> None:
         assert self._descriptor is not None
         os.close(self._descriptor)
+
+
+def _probe(workspace: Path) -> None:
+    """Raises OSError if no file can be made here: better told at the start than after the first training."""
+    probe = workspace / f".{STATE_FILE}.probe"
+    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    probe.unlink(missing_ok=True)

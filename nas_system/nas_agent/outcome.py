@@ -33,7 +33,20 @@ __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
 
 METRIC = "val_mse"
 CAUSE_CHARACTERS = 200
+_FACTS_CHARACTERS = 60
 _FULL_DISK_MB = 1.0
+_CRASHES = frozenset(
+    {
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    }
+)
+"""Signals of a crash in native code: the program's own doing, and the same again at the next attempt."""
 
 
 class Status(StrEnum):
@@ -87,8 +100,35 @@ class Outcome:
     epoch: int | None = None
     """The last epoch that is known of."""
     step: int | None = None
+    requested: bool = False
+    """Whether its supervisor was asked to end it."""
+    confinement: str | None = None
+    """What kept the training from the rest of the machine, in the supervisor's words."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Every finite number in error.json, under its own name."""
+
+    @property
+    def came_from_outside(self) -> bool:
+        """Whether the training was ended by no act of its own and by no limit: worth one more attempt."""
+        if self.status is Status.KILLED:
+            return self.signal not in _CRASHES
+        # Somebody else's SIGTERM, which a training serves; if it was no signal, once is enough to see that.
+        return self.status is Status.LOST or (self.status is Status.STOPPED and not self.requested)
+
+    @property
+    def cause_and_numbers(self) -> str | None:
+        """The cause with what is known of where and how large it was, at most 200 characters."""
+        if self.cause is None:
+            return None
+        peak = None if self.peak_memory_mb is None else f"{self.peak_memory_mb:,.0f} MiB"
+        facts = [
+            *(f"{name} {value}" for name, value in (("epoch", self.epoch), ("step", self.step))),
+            *([] if peak is None or peak in self.cause else [f"peak {peak}"]),
+        ]
+        known = one_line(", ".join(fact for fact in facts if not fact.endswith(" None")), _FACTS_CHARACTERS)
+        if not known:
+            return self.cause
+        return f"{one_line(self.cause, CAUSE_CHARACTERS - len(known) - 3)} ({known})"
 
 
 PREFLIGHT = "preflight:"
@@ -112,7 +152,8 @@ STATUS_OF_LIMIT = {
     "memory_limit": Status.OOM_HOST,
 }
 CAUSE_OF_LIMIT = {
-    "time_limit": "ended by the hard time limit after {wall_s:.0f} s",
+    "time_limit": "ended by the hard time limit after {wall_s:.0f} s; "
+    "lower seq_len, the model's width or depth, or raise batch_size",
     "silence_limit": "no output and no new epoch for too long; ended after {wall_s:.0f} s",
     "memory_limit": "its processes held {peak_memory_mb:,.0f} MiB, more than the limit; "
     "reduce batch_size, seq_len or the model's width",
@@ -163,6 +204,7 @@ def _classify(run_dir: Path, ended: dict[str, Any]) -> Outcome:
         peak_memory_mb=_number(ended.get("peak_memory_mb")),
         epoch=_first(_integer(error.get("epoch")), _last_epoch(run_dir)),
         step=_integer(error.get("step")),
+        confinement=_text(ended.get("confinement")),
         numbers={name: number for name, value in error.items() if (number := _number(value)) is not None},
     )
     reason = ended.get("ended") if isinstance(ended.get("ended"), str) else None
@@ -170,13 +212,13 @@ def _classify(run_dir: Path, ended: dict[str, Any]) -> Outcome:
         cause = CAUSE_OF_LIMIT[reason].format(
             wall_s=known.wall_s or 0.0, peak_memory_mb=known.peak_memory_mb or 0.0
         )
-        return replace(known, status=STATUS_OF_LIMIT[reason], cause=cause)
+        return replace(known, status=STATUS_OF_LIMIT[reason], cause=_sentence(cause))
     if known.returncode == 0 and reason in ("exited", "stop_request"):
         result = _with_score(run_dir, known)
         if result.status is Status.OK or reason != "stop_request":
             return result
     if reason == "stop_request":
-        return replace(known, status=Status.STOPPED, cause="stopped on request")
+        return replace(known, status=Status.STOPPED, cause="stopped on request", requested=True)
     return _failure(run_dir, known, ended, error)
 
 
@@ -273,6 +315,10 @@ def _number(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _text(value: Any) -> str | None:
+    return one_line(value, CAUSE_CHARACTERS) if isinstance(value, str) else None
 
 
 def _integer(value: Any) -> int | None:

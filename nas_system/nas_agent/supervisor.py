@@ -25,6 +25,7 @@ from typing import Any
 
 from nas_system.files import write_json
 from nas_system.nas_agent.capped_log import CappedLog
+from nas_system.nas_agent.confinement import Confinement
 from nas_system.nas_agent.process_tree import identify, kernel_oom_kills
 from nas_system.nas_agent.run_lock import (
     ERROR_FILE,
@@ -70,9 +71,16 @@ class Supervisor:
         self.kill_at = math.inf
         self.look_at = 0.0
         self.history_stamp: tuple[int, int] | None = None
+        self.confinement = Confinement(options.run_dir, options.read)
 
     def run(self) -> int:
         """Train, tidy up, record. Returns this process's exit code."""
+        try:
+            return self._run()
+        finally:
+            self.confinement.close()
+
+    def _run(self) -> int:
         self._write_process_record(None)
         # Results of an earlier attempt must not pass for this one's; history and checkpoints stay,
         # a resumed training goes on from them.
@@ -81,7 +89,9 @@ class Supervisor:
         log = CappedLog(self.run_dir / self.options.log, self.options.log_cap_bytes)
         self.started = self.last_progress = time.monotonic()
         try:
-            training = TrainingProcess(self.options.command, inherited_lock=self.lock)
+            training = TrainingProcess(
+                self.options.command, inherited_lock=self.lock, confinement=self.confinement
+            )
         except OSError as error:
             self.ended = "cannot_start"
             log.write(f"cannot start the training: {error}\n".encode(errors="replace"))
@@ -124,6 +134,9 @@ class Supervisor:
                     poll.unregister(training.output)
         self.wall_s = time.monotonic() - self.started
         training.end_leftovers()
+        with contextlib.suppress(OSError):
+            # A person's wish to end the run early, which the training may see but not remove.
+            Path(f"stop_{self.run_dir.name}").unlink(missing_ok=True)
         # Bounded, because a process that cannot be killed may still be talking.
         give_up_at = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < give_up_at and (data := training.read_output()):
@@ -203,7 +216,7 @@ class Supervisor:
             "leftover_processes": len(training.leftovers) if training else 0,
             "started_at": self.started_at,
             "ended_at": _utc_now(),
-            "confinement": "none",
+            "confinement": self.confinement.level,
         }
 
     def _record_end(self, record: dict[str, Any], log: CappedLog) -> int:
@@ -248,6 +261,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--memory-limit-mb", type=float, default=math.inf, metavar="MIB")
     parser.add_argument("--log-cap-bytes", type=int, default=8 * _MIB, metavar="N")
     parser.add_argument("--log", default=TRAIN_LOG, metavar="NAME")
+    parser.add_argument("--read", type=Path, action="append", default=[], metavar="PATH")
     # Cut by hand: argparse would also swallow a second `--`, which belongs to the command.
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:cut])

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from nas_system.nas_agent.confinement import Confinement
 from nas_system.nas_agent.process_tree import (
     COOKIE_NAME,
     carriers_of,
@@ -33,7 +34,9 @@ _SWEEP_S = 3.0
 class TrainingProcess:
     """The training and everything it starts. One per supervisor."""
 
-    def __init__(self, command: Sequence[str], *, inherited_lock: int) -> None:
+    def __init__(
+        self, command: Sequence[str], *, inherited_lock: int, confinement: Confinement | None = None
+    ) -> None:
         """Start `command`; it dies with this process. Raises OSError if it cannot be started."""
         self.supervisor = identify(os.getpid())
         self.exit_code: int | None = None
@@ -43,31 +46,39 @@ class TrainingProcess:
         """Pids of what the training had left running when it ended."""
         self.output, writing = _output_pipe()
         try:
-            self._process = self._start(command, writing, inherited_lock)
+            self._process = self._start(command, writing, inherited_lock, confinement)
         except (ValueError, subprocess.SubprocessError) as error:  # a NUL in an argument, no prctl
             raise OSError(str(error)) from error
         finally:
             os.close(writing)
         self.id = identify(self._process.pid)
 
-    def _start(self, command: Sequence[str], output: int, lock: int) -> subprocess.Popen[bytes]:
+    def _start(
+        self, command: Sequence[str], output: int, lock: int, confinement: Confinement | None
+    ) -> subprocess.Popen[bytes]:
         libc = ctypes.CDLL(None)
         # Orphans of the training become our children, so that the tree below us stays complete.
         _prctl(libc, _PR_SET_CHILD_SUBREAPER, 1)
         # A core dump of a training is gigabytes, and nobody looks at it.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
+        environment = {**os.environ, COOKIE_NAME: self.supervisor.cookie}
+        if confinement is not None and confinement.temporary is not None:
+            environment["TMPDIR"] = str(confinement.temporary)
+
         def die_with_supervisor() -> None:
             _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self.supervisor.pid:  # it died before the line above
                 os._exit(1)
+            if confinement is not None:
+                confinement.enter()
 
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**os.environ, COOKIE_NAME: self.supervisor.cookie},
+            env=environment,
             pass_fds=(lock,),
             start_new_session=True,
             preexec_fn=die_with_supervisor,

@@ -103,7 +103,8 @@ def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
         if location[:1] == ["model"] and len(location) > 1 and location[1] in FAMILIES:
             del location[1]  # the union's tag is not a name anybody wrote
         path = ".".join(location)
-        message = item["msg"].removeprefix("Value error, ")
+        # pydantic quotes what it was given, control characters included.
+        message = _printable(item["msg"].removeprefix("Value error, "))
         if item["type"] == "value_error":
             lines.append(message)  # ours: it names the fields itself
             continue
@@ -111,6 +112,10 @@ def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
         allowed = f" (allowed: {known[path]})" if known and path in known else ""
         lines.append(f"{path}{value}: {message}{allowed}")
     return "; ".join(lines)
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def _short(value: Any) -> str:

@@ -222,7 +222,10 @@ def is_active(config: RunConfig, parameter: Parameter) -> bool:
 
 def active_values(config: RunConfig) -> dict[str, Any]:
     """`path -> value` of everything that matters: the family and its active parameters."""
-    return dict(_active(config))
+    try:
+        return dict(_active(config))  # pyright: ignore[reportArgumentType]  (frozen models are hashable)
+    except TypeError:  # but for a copy that nobody has validated
+        return dict(_active.__wrapped__(config))
 
 
 # A prompt compares every run with two others, at every proposal; a configuration never changes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -89,8 +90,10 @@ class StopFile:
         return "stop_file" if self.path.exists() else None
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        # Also a file that came too late: it must not stop the next training of that name.
-        self.path.unlink(missing_ok=True)
+        # Also a file that came too late: it must not stop the next training of that name. Where the
+        # training may write to its own folder only, its supervisor removes it.
+        with contextlib.suppress(PermissionError):
+            self.path.unlink(missing_ok=True)
 
 
 LogHook = Callable[[Mapping[str, float], int, str], None]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nas_system.errors import StateError
-from nas_system.files import fsync_folder, sha256_of_file
+from nas_system.errors import StateError, first_line
+from nas_system.files import sha256_of_file, write_atomic
 
 SCHEMA_VERSION = 1
 
@@ -18,17 +20,27 @@ SCHEMA_VERSION = 1
 def save_checkpoint(path: Path, content: dict[str, Any]) -> str:
     """Write `content` beside `path`, then move it there; returns its SHA-256.
 
-    A full disk or a kill in the middle leaves the previous checkpoint as it was.
+    A full disk or a kill in the middle leaves the previous checkpoint as it was. Raises OSError.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "wb") as file:
-        torch.save({"schema_version": SCHEMA_VERSION} | content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    checksum = sha256_of_file(temporary)
-    os.replace(temporary, path)
-    fsync_folder(path.parent)
-    return checksum
+    # Through memory: torch.save reports a full disk as a RuntimeError about positions in its archive.
+    buffer = io.BytesIO()
+    torch.save({"schema_version": SCHEMA_VERSION} | content, buffer)
+    with buffer.getbuffer() as data:
+        write_atomic(path, data)
+        return hashlib.sha256(data).hexdigest()
+
+
+def _check_archive(path: Path) -> None:
+    """Raise StateError for damage, which torch would load as other weights, and for what unpacks to more
+    than it is."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise StateError(f"{path}: refused, it is packed, as no checkpoint of this program is")
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise StateError(f"{path}: {damaged} in it was changed or damaged: its CRC-32 differs")
 
 
 def load_checkpoint(
@@ -43,11 +55,13 @@ def load_checkpoint(
     if sha256 is not None and sha256_of_file(path) != sha256:
         raise StateError(f"{path}: the file's SHA-256 is not {sha256}; it was changed or damaged")
     try:
+        _check_archive(path)
         content = torch.load(path, map_location=device, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise StateError(f"{path}: refused, it holds more than tensors and plain values ({error})") from None
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise StateError(f"{path}: not a readable checkpoint ({error})") from None
+    except pickle.UnpicklingError:
+        # Without torch's own words: they tell how to run the code after all.
+        raise StateError(f"{path}: refused, it holds more than tensors and plain values") from None
+    except (RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise StateError(f"{path}: not a readable checkpoint ({first_line(error)})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int):
         raise StateError(f"{path}: not a checkpoint of this program (no schema_version)")

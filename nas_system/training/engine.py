@@ -238,7 +238,8 @@ class Engine:
             raise ValueError(f"there is no figure {name!r} to decide by; there are: {', '.join(figures)}")
         if not math.isfinite(figures[name]):
             raise Diverged(
-                f"the validation score is {figures[name]} ({name}) after epoch {epoch}; lower training.lr"
+                f"the validation score is {figures[name]} ({name}) after epoch {epoch}; lower training.lr",
+                {"epoch": epoch},
             )
         return figures[name]
 

@@ -76,11 +76,12 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB if math.isfinite(pages) else 0.0
 
 
-def available_mb(device: torch.device) -> float:
+def available_mb(device: torch.device, limit_mb: float | None = None) -> float:
     """MiB that this process can still get: of the card for CUDA, else of the machine within its limits.
 
-    The least of: what the kernel calls available, what control groups (v2 and v1) leave, and what
-    RLIMIT_AS and RLIMIT_DATA leave. Infinite where nothing of that can be read.
+    The least of: what the kernel calls available, what control groups (v2 and v1) leave, what
+    RLIMIT_AS and RLIMIT_DATA leave, and what this process may still hold under `limit_mb` of resident
+    memory. Infinite where nothing of that can be read.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
@@ -91,6 +92,7 @@ def available_mb(device: torch.device) -> float:
         _limit(resource.RLIMIT_AS, "VmSize"),
         _limit(resource.RLIMIT_DATA, "VmData"),
         groups_leave(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")),
+        math.inf if limit_mb is None else max(limit_mb - resident_mb(), 0.0),
     )
 
 

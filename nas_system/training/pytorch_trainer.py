@@ -149,7 +149,8 @@ class PytorchTrainer:
         try:
             reason = engine.fit(train_loader, valid_loader, n_epochs, callbacks)
         except Diverged as error:
-            raise Diverged(self._after_divergence(engine, path, average_path, learning_rate)) from error
+            message = self._after_divergence(engine, path, average_path, learning_rate)
+            raise Diverged(message, error.numbers) from error
         say(f"ended: {reason}; minimum {engine.progress.best:.6g} in {path}")
         if average_path and verbose:
             figures = evaluate(self.net, valid_loader, engine.objective, self.device)

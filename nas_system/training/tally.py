@@ -53,7 +53,8 @@ class Tally:
         if not torch.isfinite(self._loss):
             raise Diverged(
                 f"the training loss is no longer finite after step {step} of the epoch; lower training.lr "
-                "or set training.grad_clip"
+                "or set training.grad_clip",
+                {"step": step},
             )
 
     def means(self) -> dict[str, float]:

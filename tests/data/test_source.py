@@ -97,6 +97,7 @@ def test_a_whole_download_is_cached_and_used_from_there_next_time(server: str, t
         ("missing", "404"),
     ],
 )
+@pytest.mark.fault(45)
 def test_a_bad_download_leaves_no_file_and_says_why_a_stand_in_is_used(
     server: str, tmp_path: Path, path: str, reason: str
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_bad_download_leaves_no_file_and_says_why_a_stand_in_is_used(
     assert files_in(cache) == []
 
 
+@pytest.mark.fault(45)
 def test_a_download_without_end_is_not_read_to_its_end(server: str, tmp_path: Path) -> None:
     Server.reader_left.clear()
     with pytest.raises(DownloadFailed, match="sent more than the"):
@@ -139,6 +141,7 @@ def test_a_cache_folder_that_cannot_be_made_does_not_end_the_search(server: str,
     assert source.kind == "synthetic" and source.notice is not None and "cannot be written" in source.notice
 
 
+@pytest.mark.fault(45)
 def test_a_damaged_copy_in_the_cache_is_replaced(server: str, tmp_path: Path) -> None:
     folder_with(tmp_path, CONTENT[:50])
     source = locate(ETTH1_TASK, cache_dir=tmp_path, remote=remote_at(f"{server}/whole"), environ={})

@@ -93,6 +93,7 @@ def test_a_run_goes_from_absent_over_running_to_finished(tmp_path: Path) -> None
         ("x = bytearray(90_000_000); time.sleep(30)", {"memory_limit_mb": 80}, Status.OOM_HOST),
     ],
 )
+@pytest.mark.fault(16, 17, 18, 20, 21, 26)
 def test_bad_ends_are_harvested_as_what_they_were(
     tmp_path: Path, code: str, limits: dict[str, float], status: Status
 ) -> None:
@@ -121,6 +122,7 @@ def start_agent(run_dir: Path, code: str, environment: dict[str, str] | None = N
     )
 
 
+@pytest.mark.fault(2, 50)
 def test_an_agent_killed_while_it_submits_neither_loses_nor_doubles_the_training(tmp_path: Path) -> None:
     launcher, run_dirs = LocalLauncher(), [tmp_path / f"run_{number:04d}" for number in range(10)]
     for number, run_dir in enumerate(run_dirs):
@@ -138,6 +140,7 @@ def test_an_agent_killed_while_it_submits_neither_loses_nor_doubles_the_training
         assert (run_dir / "starts").read_text() == "x"
 
 
+@pytest.mark.fault(3, 50)
 def test_a_training_outlives_its_agent_and_the_next_agent_adopts_it(tmp_path: Path) -> None:
     agent = start_agent(tmp_path, "for i in range(6): print(i); time.sleep(0.15)\n" + GOOD)
     with agent:
@@ -153,6 +156,7 @@ def test_a_training_outlives_its_agent_and_the_next_agent_adopts_it(tmp_path: Pa
     assert (tmp_path / "train.log").read_text() == "0\n1\n2\n3\n4\n5\n"
 
 
+@pytest.mark.fault(4)
 def test_a_run_whose_supervisor_was_killed_is_lost_and_can_be_tried_again(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     launcher.submit(tmp_path, job(tmp_path, "time.sleep(60)"), attempt=1)
@@ -166,6 +170,7 @@ def test_a_run_whose_supervisor_was_killed_is_lost_and_can_be_tried_again(tmp_pa
     assert (read_outcome(tmp_path).status, read_outcome(tmp_path).attempt) == (Status.OK, 2)
 
 
+@pytest.mark.fault(4)
 def test_orphans_that_hold_the_lock_do_not_make_a_lost_run_look_alive(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     code = "if os.fork() == 0: os.setsid(); (here / 'orphan').write_text(str(os.getpid()))\ntime.sleep(60)"
@@ -180,6 +185,7 @@ def test_orphans_that_hold_the_lock_do_not_make_a_lost_run_look_alive(tmp_path: 
     wait_for(lambda: not orphan.is_alive(), "the orphan's end")
 
 
+@pytest.mark.fault(2)
 def test_two_agents_at_once_start_one_training(tmp_path: Path) -> None:
     submits = [
         threading.Thread(target=LocalLauncher().submit, args=(tmp_path, job(tmp_path, "time.sleep(0.4)"), 1))
@@ -204,6 +210,7 @@ def test_submitting_what_ran_already_does_nothing_and_the_next_attempt_runs(tmp_
     assert read_outcome(tmp_path).attempt == 2
 
 
+@pytest.mark.fault(2)
 def test_a_start_that_was_lost_can_be_made_again_under_its_number(tmp_path: Path) -> None:
     dead = identify(os.getpid())._replace(start_ticks=1)
     (tmp_path / "proc.json").write_text(json.dumps({"schema": 1, "attempt": 1, "supervisor": dead._asdict()}))
@@ -214,6 +221,7 @@ def test_a_start_that_was_lost_can_be_made_again_under_its_number(tmp_path: Path
     assert wait_for_end(launcher, tmp_path) == "finished"
 
 
+@pytest.mark.fault(29)
 def test_cancel_is_graceful_however_often_it_is_asked(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     launcher.cancel(tmp_path)
@@ -233,6 +241,7 @@ def test_cancel_is_graceful_however_often_it_is_asked(tmp_path: Path) -> None:
     launcher.cancel(tmp_path, force=True)
 
 
+@pytest.mark.fault(29)
 def test_a_forced_cancel_does_not_wait_for_the_grace(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     code = "signal.signal(signal.SIGTERM, signal.SIG_IGN); (here / 'ready').touch(); time.sleep(60)"
@@ -247,6 +256,7 @@ def test_a_forced_cancel_does_not_wait_for_the_grace(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"boot_id": "another boot"}, {"start_ticks": 1}])
+@pytest.mark.fault(27)
 def test_a_pid_from_another_life_is_lost_and_never_signalled(
     tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -291,6 +301,7 @@ PARENT = {
     "LC_ALL": "C.UTF-8",
     "CUDA_VISIBLE_DEVICES": "1",
     "https_proxy": "http://proxy:3128",
+    "HTTP_PROXY": "http://user:canary@proxy:3128",
     "NAS_DATA_DIR": "/data",
     "OPENAI_API_KEY": "sk-canary",
     "CUDA_SECRET": "canary",
@@ -300,6 +311,7 @@ PARENT = {
 }
 
 
+@pytest.mark.fault(38)
 def test_a_training_sees_what_it_needs_and_no_secret(tmp_path: Path) -> None:
     launcher = LocalLauncher(environment=PARENT, extra_names=["MY_SETTING"])
     code = "import json; (here / 'seen').write_text(json.dumps(dict(os.environ)))"
@@ -307,6 +319,7 @@ def test_a_training_sees_what_it_needs_and_no_secret(tmp_path: Path) -> None:
     assert wait_for_end(launcher, tmp_path) == "finished"
     seen = json.loads((tmp_path / "seen").read_text())
     assert seen.pop("NAS_RUN_COOKIE")
+    seen.pop("TMPDIR", None)  # of its cage, where the kernel has one
     assert seen == {
         **{name: PARENT[name] for name in ("PATH", "HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "https_proxy")},
         **{"NAS_DATA_DIR": "/data", "MY_SETTING": "7", "PYTHONPATH": str(ROOT)},
@@ -314,9 +327,12 @@ def test_a_training_sees_what_it_needs_and_no_secret(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.fault(38)
 def test_a_key_in_our_own_environment_reaches_neither_supervisor_nor_training(tmp_path: Path) -> None:
     code = (
-        "for pid in ('self', os.getppid()): print(open(f'/proc/{pid}/environ').read())\n"
+        "for pid in ('self', os.getppid()):\n"
+        "  try: print(open(f'/proc/{pid}/environ').read())\n"
+        "  except PermissionError: print('denied by the cage')\n"
         "(here / 'done').touch()"
     )
     with start_agent(tmp_path, code, PARENT) as agent:
@@ -384,6 +400,7 @@ def test_call_ends_the_whole_process_group_after_its_time(
         wait_for(lambda pid=pid: not identify(int(pid)).is_alive(), "the process group's end")
 
 
+@pytest.mark.fault(29)
 def test_ctrl_c_during_a_call_ends_its_process_group(
     module: Callable[[str], LocalLauncher], tmp_path: Path
 ) -> None:

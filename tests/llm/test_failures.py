@@ -59,6 +59,7 @@ def test_every_fault_has_a_behaviour():
 
 
 @pytest.mark.parametrize("fault", PAUSES)
+@pytest.mark.fault(34)
 def test_a_service_that_cannot_answer_pauses_and_says_what_to_do(fault):
     kind, advice = PAUSES[fault]
     with ScriptedServer(lambda _: FAULTS[fault]) as server, pytest.raises(ServiceRefused) as paused:
@@ -70,6 +71,7 @@ def test_a_service_that_cannot_answer_pauses_and_says_what_to_do(fault):
 
 
 @pytest.mark.parametrize("fault", REPAIRS)
+@pytest.mark.fault(30, 34)
 def test_an_answer_that_cannot_be_used_goes_back_with_its_exact_reason(fault):
     with ScriptedServer([FAULTS[fault]]) as server:
         answer = client(server).ask(QUESTION)
@@ -87,6 +89,7 @@ def test_a_short_wait_that_the_service_asks_for_is_waited_for():
 
 
 @pytest.mark.parametrize("fault", ["server_error", "html_error", "hang"])
+@pytest.mark.fault(34)
 def test_what_may_pass_is_tried_again_by_the_sdk(fault):
     with ScriptedServer([FAULTS[fault], GOOD]) as server:
         assert client(server, max_retries=1, timeout_s=0.5).ask(QUESTION).text == GOOD
@@ -94,6 +97,7 @@ def test_what_may_pass_is_tried_again_by_the_sdk(fault):
 
 
 @pytest.mark.parametrize("fault", ["bad_key", "not_found", "quota", "long_rate_limit", "context"])
+@pytest.mark.fault(34)
 def test_what_does_not_pass_is_asked_once(fault):
     with ScriptedServer(lambda _: FAULTS[fault]) as server:
         with pytest.raises(ServiceRefused):
@@ -119,6 +123,7 @@ def test_a_server_that_wants_a_key_where_none_was_set_says_so():
             ChatClient(bare).ask(QUESTION)
 
 
+@pytest.mark.fault(30)
 def test_an_answer_marked_as_cut_off_counts_if_its_object_is_whole():
     with ScriptedServer([Reply(GOOD, finish_reason="length")]) as server:
         assert read_answer(client(server).ask(QUESTION)).parent == "run_0000"

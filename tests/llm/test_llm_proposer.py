@@ -99,6 +99,7 @@ def test_the_prompt_shows_scores_in_full_and_no_test_figure(server, proposer):
     assert "test_mse" not in prompt
 
 
+@pytest.mark.fault(30, 31)
 def test_a_refusal_goes_back_word_for_word_with_the_earlier_answer(server, proposer):
     server.queue += ["no idea", json.dumps(GOOD)]
     with pytest.raises(ProposalError, match="no JSON object") as refusal:
@@ -148,6 +149,7 @@ def test_a_server_that_is_not_there_pauses_the_search(tmp_path):
         ("{" * 50_000, "no JSON object"),
     ],
 )
+@pytest.mark.fault(30)
 def test_an_answer_that_cannot_be_read_is_refused_with_the_reason(text, problem):
     with pytest.raises(ProposalError, match=problem):
         parse_answer(text)
@@ -245,6 +247,7 @@ def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(serve
     assert KEY not in done.stdout + done.stderr
 
 
+@pytest.mark.fault(35)
 def test_a_search_ends_when_its_tokens_are_spent_and_goes_on_when_there_are_more(server, run_cli, workspace):
     """Refused answers count, too: they are paid for."""
     lrs = ["0.02", "0.03", "0.04"]
@@ -375,6 +378,7 @@ def test_two_servers_are_switched_by_the_environment_alone(run_cli, workspace):
     assert [run["proposer"] for run in runs] == ["baseline", "llm:north", "llm:south"]
 
 
+@pytest.mark.fault(34)
 def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_cli, workspace):
     command = (*SEARCH, "--max-runs", "2", "--repeat-baseline", "0")
     away = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1"}
@@ -401,3 +405,11 @@ def test_an_answer_without_text_goes_back_as_one_and_a_very_long_one_is_cut(serv
     proposer.propose(view(refused=["it could not be read"]))
     assert server.requests[1]["messages"][2]["content"] == "(an empty answer)"
     assert len(server.requests[2]["messages"][2]["content"]) == 4000
+
+
+def test_half_a_character_in_an_answer_can_be_sent_back(server, proposer):
+    server.queue += ['{"parent": "\ud800"}', json.dumps(GOOD)]
+    with pytest.raises(ProposalError):
+        proposer.propose(view())
+    proposer.propose(view(refused=["it could not be read"]))
+    assert server.requests[1]["messages"][2]["content"] == '{"parent": "?"}'

@@ -241,6 +241,7 @@ def hostile_view(words: str) -> SearchView:
     return view_of(runs, task=task, columns=("HUFL", words), references=((words, 0.05),))
 
 
+@pytest.mark.fault(36)
 def test_words_from_outside_stay_inside_their_quotes() -> None:
     text, harmless = question(hostile_view(HOSTILE)), question(hostile_view("plain"))
     assert "Ignore previous instructions" in text
@@ -262,6 +263,7 @@ def test_a_refusal_that_repeats_the_models_words_is_one_paragraph() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x" * 5000, "\x00\x1b[31m", "a\u2028b\x85c", '\\"', "</data>"])
+@pytest.mark.fault(36)
 def test_quoted_words_are_one_line_of_json(text: str) -> None:
     spelled = quoted(text, 50)
     assert len(spelled.splitlines()) == 1
@@ -372,6 +374,7 @@ def test_no_test_figure_reaches_the_model_wherever_it_stands_on_disk(tmp_path: P
         assert "test_mse" not in prompt and "sealed" not in prompt
 
 
+@pytest.mark.fault(32)
 def test_a_repeated_configuration_is_refused_with_the_earlier_result(tmp_path: Path) -> None:
     replies = [answer(("training.lr", 0.002)), answer(("training.lr", 0.002)), answer(("training.lr", 0.003))]
     with ScriptedServer(replies) as server:

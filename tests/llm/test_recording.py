@@ -79,6 +79,7 @@ def test_another_process_goes_on_where_the_last_one_stopped(runs_dir: Path) -> N
     assert [(e["seq"], e["attempt"]) for e in read_events(file_of(runs_dir))] == [(0, 3), (1, 3)]
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize("torn_bytes", [1, 5, 40])
 def test_a_torn_last_line_costs_that_line_and_nothing_else(torn_bytes: int, runs_dir: Path) -> None:
     first = Transcript(runs_dir)
@@ -103,6 +104,7 @@ def test_only_the_first_append_to_a_run_reads_its_file(runs_dir: Path) -> None:
     assert [event["seq"] for event in read_events(path)] == [1]
 
 
+@pytest.mark.fault(37)
 def test_a_server_that_quotes_the_key_does_not_bring_it_into_the_file(runs_dir: Path) -> None:
     transcript = Transcript(runs_dir, secret=KEY)
     transcript.append("run_0001", "response", text=f"Incorrect API key: {KEY}", nested=[{"x": KEY}])

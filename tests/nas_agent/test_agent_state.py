@@ -11,6 +11,7 @@ import pytest
 
 from nas_system.errors import ConfigError, StateError, WorkspaceBusy
 from nas_system.nas_agent.agent_state import (
+    SCHEMA_VERSION,
     AgentState,
     CurrentRun,
     NewerState,
@@ -129,6 +130,7 @@ def test_what_is_no_state_is_refused_and_left_alone(tmp_path, content):
     assert path.read_bytes() == content
 
 
+@pytest.mark.fault(5)
 def test_every_truncation_is_rebuilt_from_the_runs(workspace):
     path = workspace / "agent_state.json"
     whole, expected = path.read_bytes(), load_agent_state(path)
@@ -143,6 +145,7 @@ def test_every_truncation_is_rebuilt_from_the_runs(workspace):
     assert len(aside) == len(range(0, len(whole) - 2, 40)), "every damaged file is kept"
 
 
+@pytest.mark.fault(5)
 def test_a_missing_state_beside_runs_is_rebuilt_not_started_afresh(workspace):
     os.unlink(workspace / "agent_state.json")
     ledger, note = Ledger.open(workspace)
@@ -150,6 +153,7 @@ def test_a_missing_state_beside_runs_is_rebuilt_not_started_afresh(workspace):
     assert len(ledger.state.runs) == 3
 
 
+@pytest.mark.fault(5, 14)
 def test_the_run_under_way_is_found_again_and_a_lost_folder_is_marked(workspace):
     (workspace / "runs" / "run_0003").mkdir()
     os.unlink(workspace / "runs" / "run_0001" / "verdict.json")
@@ -159,6 +163,7 @@ def test_the_run_under_way_is_found_again_and_a_lost_folder_is_marked(workspace)
     assert [r.status for r in ledger.state.runs] == ["OK", "MISSING", "OK"]
 
 
+@pytest.mark.fault(5)
 def test_when_nothing_can_be_rebuilt_the_file_stays_and_the_search_does_not_start(tmp_path):
     (tmp_path / "agent_state.json").write_bytes(b"torn")
     with pytest.raises(StateError, match="holds no run to rebuild it from"):
@@ -177,9 +182,10 @@ def test_runs_made_by_hand_are_never_written_over_by_a_search(tmp_path):
         Ledger.open(tmp_path)
 
 
+@pytest.mark.fault(15)
 def test_a_newer_state_is_refused_untouched(workspace):
     path = workspace / "agent_state.json"
-    path.write_text('{"schema_version": 2, "runs": "in another shape"}')
+    path.write_text(json.dumps({"schema_version": SCHEMA_VERSION + 1, "runs": "in another shape"}))
     with pytest.raises(NewerState):
         Ledger.open(workspace)
     assert "another shape" in path.read_text()
@@ -206,6 +212,7 @@ def test_a_workspace_has_one_holder_and_his_death_frees_it(tmp_path):
         assert time.monotonic() - began < 1
 
 
+@pytest.mark.fault(10)
 def test_a_folder_that_cannot_be_written_is_a_clear_error():
     from pathlib import Path
 

@@ -164,6 +164,7 @@ def _complete(text: str) -> str:
 
 
 @pytest.mark.parametrize(("text", "reason"), [*CODE.values(), *VALUES.values()], ids=[*CODE, *VALUES])
+@pytest.mark.fault(33)
 def test_it_is_refused_with_its_reason_and_never_run(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text(_complete(text), encoding="utf-8")
@@ -175,6 +176,7 @@ def test_it_is_refused_with_its_reason_and_never_run(text: str, reason: str, tmp
     assert not (tmp_path / "canary").exists()
 
 
+@pytest.mark.fault(33)
 def test_the_canary_sings_when_such_a_file_is_run_by_python(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(_complete(CODE["call in a value"][0]))
     subprocess.run([sys.executable, "config.py"], cwd=tmp_path, check=True)
@@ -391,6 +393,7 @@ def _read_or_refuse(text: str, suffix: str) -> None:
 
 @settings(max_examples=250, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=30).map("".join), st.sampled_from([".py", ".yaml", ".json"]))
+@pytest.mark.fault(33)
 def test_any_text_is_read_or_refused(text: str, suffix: str) -> None:
     _read_or_refuse(text, suffix)
 
@@ -402,5 +405,6 @@ GOOD = render_config(family_default("informer"), comments=False)
 @given(
     st.integers(0, len(GOOD)), st.integers(0, 12), st.lists(st.sampled_from(WORDS), max_size=3).map("".join)
 )
+@pytest.mark.fault(33)
 def test_a_damaged_configuration_is_read_or_refused(start: int, length: int, inserted: str) -> None:
     _read_or_refuse(GOOD[:start] + inserted + GOOD[start + length :], ".py")

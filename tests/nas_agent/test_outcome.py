@@ -54,7 +54,7 @@ def held_lock(run_dir: Path) -> Iterator[None]:
 
 
 def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
-    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5})
+    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5}, confinement="landlock 7: writes")
     write(tmp_path / "history.json", {"epochs": [{"epoch": 1}, {"epoch": 2}]})
     outcome = read_outcome(tmp_path)
     assert asdict(outcome) == {
@@ -69,6 +69,8 @@ def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
         "peak_memory_mb": 812.0,
         "epoch": 2,
         "step": None,
+        "requested": False,
+        "confinement": "landlock 7: writes",
         "numbers": {},
     }
     assert json.loads(json.dumps(asdict(outcome)))["status"] == "OK"
@@ -106,6 +108,7 @@ BAD_METRICS = {
 
 
 @pytest.mark.parametrize("name", BAD_METRICS)
+@pytest.mark.fault(25)
 def test_a_bad_result_is_named(tmp_path: Path, name: str) -> None:
     metrics, complaint = BAD_METRICS[name]
     outcome = read_outcome(ended_run(tmp_path, metrics=metrics))
@@ -114,6 +117,7 @@ def test_a_bad_result_is_named(tmp_path: Path, name: str) -> None:
     assert len(outcome.cause or "") <= 200
 
 
+@pytest.mark.fault(25)
 def test_a_result_that_is_no_file_is_a_bad_result(tmp_path: Path) -> None:
     ended_run(tmp_path)
     (tmp_path / "metrics.json").mkdir()
@@ -142,7 +146,9 @@ def said(kind: str, message: Any, **more: Any) -> dict[str, Any]:
 
 
 NOTHING = "it printed nothing"
-TIME = "ended by the hard time limit after 12 s"
+TIME = (
+    "ended by the hard time limit after 12 s; lower seq_len, the model's width or depth, or raise batch_size"
+)
 SILENCE = "no output and no new epoch for too long; ended after 12 s"
 MEMORY = "its processes held 812 MiB, more than the limit; reduce batch_size, seq_len or the model's width"
 KERNEL = "the kernel ended it because the machine ran out of memory; reduce batch_size or seq_len"
@@ -190,6 +196,7 @@ OUTCOMES: list[tuple[dict[str, Any], dict[str, Any] | None, Status, str]] = [
 
 
 @pytest.mark.parametrize(("fields", "error", "status", "cause"), OUTCOMES)
+@pytest.mark.fault(16, 17, 18, 19, 20, 21, 24, 26)
 def test_every_end_has_its_name_and_cause(
     tmp_path: Path, fields: dict[str, Any], error: dict[str, Any] | None, status: Status, cause: str
 ) -> None:
@@ -204,6 +211,7 @@ def test_the_table_of_ends_leaves_no_status_out() -> None:
     assert seen == set(Status) - {Status.OK, Status.BAD_RESULT, Status.LOST, Status.MISSING}
 
 
+@pytest.mark.fault(16)
 def test_numbers_of_the_error_are_kept(tmp_path: Path) -> None:
     error = {
         "kind": "diverged",

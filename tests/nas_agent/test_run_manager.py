@@ -37,6 +37,7 @@ def test_a_plain_tag_is_accepted(tag: str, tmp_path: Path) -> None:
         *("run 1", "run\n", "run_0000\n", "\0", "run\0", "тест", "ｒun", "a" * 65, "~", "$HOME", "a:b", "*"),
     ],
 )
+@pytest.mark.fault(39)
 def test_a_tag_that_could_lead_elsewhere_is_refused(tag: str, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     with pytest.raises(ConfigError, match="cannot name a run"):
@@ -44,6 +45,7 @@ def test_a_tag_that_could_lead_elsewhere_is_refused(tag: str, tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(39)
 def test_a_link_out_of_the_folder_is_refused_and_one_inside_is_not(tmp_path: Path) -> None:
     runs, outside = tmp_path / "runs", tmp_path / "outside"
     inside = get_run_dir("run_0000", runs)

@@ -176,7 +176,8 @@ def test_a_search_of_before_these_fields_goes_on(tmp_path: Path) -> None:
         "name": "forecasting", "dataset": "own.csv", "targets": ["load"], "pred_len": 6,
         "train_rows": None, "val_rows": None, "test_rows": None,
     }  # fmt: skip
-    (tmp_path / "agent_state.json").write_text(json.dumps({"max_runs": 3, "runs": [], "task": stored}))
+    state = {"schema_version": 1, "max_runs": 3, "runs": [], "task": stored}
+    (tmp_path / "agent_state.json").write_text(json.dumps(state))
     task = load_agent_state(tmp_path / "agent_state.json").task
     assert task == TaskConfig(dataset="own.csv", targets=("load",), pred_len=6)
     assert task is not None and (task.freq, task.missing, task.split) == (None, "refuse", None)

@@ -1,0 +1,130 @@
+"""`kill -9`, at random: of the agent, of supervisors, of trainings. Nothing is lost, nothing runs twice."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from chaos.bombardment import finish, kill_agents, kill_parts, until_struck
+from chaos.search import Search
+from chaos.series import CHEAP, TASK, write_series
+
+NewSearch = Callable[..., Search]
+Record = Callable[[str, object], None]
+
+
+def bombard_agents(new_search: NewSearch, record: Record, *, kills: int, runs: int, seed: int) -> None:
+    rng, steps = random.Random(seed), Counter[str]()
+    searches = until_struck(
+        kills,
+        lambda: new_search("--max-runs", str(runs), "--seed", str(42)),
+        lambda search, left: kill_agents(search, rng, left, steps),
+    )
+    assert steps.total() == kills
+    done = sum(len(search.last.runs) for search in searches)
+    reads = sum(search.reads for search in searches)
+    record(
+        "measured",
+        f"{kills} kills of the agent ({_in_words(steps)}) over {len(searches)} searches: "
+        f"{done} of {runs * len(searches)} runs there, "
+        f"0 trained twice, {reads:,} looks at the state, all whole",
+    )
+    record("seed", seed)
+
+
+def bombard_parts(
+    new_search: NewSearch, record: Record, wanted: Counter[str], *, runs: int, seed: int
+) -> None:
+    rng, struck = random.Random(seed), Counter[str]()
+
+    def strike(search: Search, _left: int) -> int:
+        now = kill_parts(search, rng, wanted - struck)
+        struck.update(now)
+        return now.total()
+
+    searches = until_struck(wanted.total(), lambda: new_search("--max-runs", str(runs)), strike)
+    assert struck == wanted
+    ends = Counter(run.status for search in searches for run in search.last.runs)
+    twice = sum(hits > 1 for search in searches for hits in search.hits.values())
+    record(
+        "measured",
+        f"{_in_words(struck)} killed over {len(searches)} searches of {runs} runs: {_in_words(ends)}; "
+        f"{twice} were hit more than once",
+    )
+    record("seed", seed)
+
+
+def _in_words(counts: Counter[str]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
+
+
+@pytest.mark.fault(1, 2, 3, 50)
+def test_an_agent_killed_at_random_loses_nothing_and_trains_nothing_twice(
+    new_search: NewSearch, record_property: Record
+) -> None:
+    bombard_agents(new_search, record_property, kills=4, runs=3, seed=6)
+
+
+@pytest.mark.fault(4)
+def test_killed_supervisors_and_trainings_are_made_good_once(
+    new_search: NewSearch, record_property: Record
+) -> None:
+    wanted = Counter(supervisor=3, training=3)
+    bombard_parts(new_search, record_property, wanted, runs=8, seed=6)
+
+
+@pytest.mark.faults_long
+@pytest.mark.timeout(1500)
+@pytest.mark.fault(1, 2, 3, 50)
+def test_two_hundred_kills_of_the_agent(new_search: NewSearch, record_property: Record) -> None:
+    bombard_agents(new_search, record_property, kills=200, runs=20, seed=2026)
+
+
+@pytest.mark.faults_long
+@pytest.mark.timeout(900)
+@pytest.mark.fault(4)
+def test_sixty_kills_of_supervisors_and_sixty_of_trainings(
+    new_search: NewSearch, record_property: Record
+) -> None:
+    wanted = Counter(supervisor=60, training=60)
+    bombard_parts(new_search, record_property, wanted, runs=40, seed=2026)
+
+
+BASE = """
+model: {family: linear}
+data: {features: S, seq_len: 24, batch_size: 4}
+training: {lr: 0.0001, scheduler: none, max_epochs: 60, patience: 60}
+"""
+
+
+@pytest.fixture
+def real_search(tmp_path: Path) -> Iterator[Search]:
+    """A search that trains for real, each run for about two seconds."""
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    write_series(workspace)
+    (workspace / "base.yaml").write_text(BASE)
+    flags = (*TASK, *CHEAP, "--base-config", "base.yaml", "--repeat-baseline", "1", "--max-runs", "10")
+    search = Search(workspace, *flags, "--minutes-per-run", "0.03", stand_in=False)
+    yield search
+    search.clean_up()
+
+
+@pytest.mark.faults_long
+@pytest.mark.timeout(900)
+@pytest.mark.fault(1, 3, 4)
+def test_kills_over_real_trainings(real_search: Search, record_property: Record) -> None:
+    rng, steps, seed = random.Random(2026), Counter[str](), 2026
+    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=9.0)
+    parts = kill_parts(real_search, rng, Counter(supervisor=3, training=3))
+    finish(real_search, timeout_s=300)
+    assert (agents, parts.total()) == (8, 6)
+    ends = Counter(run.status for run in real_search.last.runs)
+    record_property(
+        "measured",
+        f"8 agents, 3 supervisors, 3 trainings killed over a search of 10 real trainings: {_in_words(ends)}",
+    )
+    record_property("seed", seed)
