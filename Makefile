@@ -29,10 +29,9 @@ run: $(VENV)/installed
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup $(TEST_ARGS)
 
-# One process: the figures are of a machine that does nothing else. The table is made also when a
-# test has failed, and says so.
+# The table is made also when a test has failed, and says so.
 faults: $(VENV)/installed-dev
-	PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "fault and not gpu" \
+	PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "fault and not gpu" \
 	  -p fault_results --fault-results tests/faults/results.json; \
 	  status=$$?; $(BIN)/python tests/faults/fault_table.py; exit $$status
 

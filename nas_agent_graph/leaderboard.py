@@ -61,9 +61,10 @@ def failures_of(state: AgentState) -> list[RunInfo]:
 
 
 def references_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The reference rows of task_facts.json; none if the file is not there or is not ours."""
+    """The named reference rows of task_facts.json; none if the file is not there or is not ours."""
     references = facts.get("references")
-    return [row for row in references if isinstance(row, dict)] if isinstance(references, list) else []
+    rows = references if isinstance(references, list) else []
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
 
 
 def leaderboard_lines(

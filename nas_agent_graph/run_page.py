@@ -236,10 +236,8 @@ def _result_lines(record: dict[str, Any], run: dict[str, Any], width: int) -> li
     if run and found is not None and found != run["status"]:
         text = f"today its folder says {found}: {printable(outcome.get('cause') or 'no cause')}"
         lines += _field("", text, width, "yellow")
-    elif run and outcome.get("val_score") != run.get("val_mse"):
-        text = (
-            f"today its metrics.json says val_mse {outcome['val_score']:.6f}; the search keeps what it read"
-        )
+    elif run and (score := finite(outcome.get("val_score"))) is not None and score != run.get("val_mse"):
+        text = f"today its metrics.json says val_mse {score:.6f}; the search keeps what it read"
         lines += _field("", text, width, "yellow")
     return lines
 

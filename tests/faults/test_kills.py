@@ -107,7 +107,7 @@ def real_search(tmp_path: Path) -> Iterator[Search]:
     workspace.mkdir()
     write_series(workspace)
     (workspace / "base.yaml").write_text(BASE)
-    flags = (*TASK, *CHEAP, "--base-config", "base.yaml", "--repeat-baseline", "1", "--max-runs", "10")
+    flags = (*TASK, *CHEAP, "--base-config", "base.yaml", "--repeat-baseline", "1", "--max-runs", "30")
     search = Search(workspace, *flags, "--minutes-per-run", "0.03", stand_in=False)
     yield search
     search.clean_up()
@@ -118,13 +118,14 @@ def real_search(tmp_path: Path) -> Iterator[Search]:
 @pytest.mark.fault(1, 3, 4)
 def test_kills_over_real_trainings(real_search: Search, record_property: Record) -> None:
     rng, steps, seed = random.Random(2026), Counter[str](), 2026
-    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=9.0)
     parts = kill_parts(real_search, rng, Counter(supervisor=3, training=3))
+    real_search.kill_agent()
+    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=9.0)
     finish(real_search, timeout_s=300)
     assert (agents, parts.total()) == (8, 6)
     ends = Counter(run.status for run in real_search.last.runs)
     record_property(
         "measured",
-        f"8 agents, 3 supervisors, 3 trainings killed over a search of 10 real trainings: {_in_words(ends)}",
+        f"8 agents, 3 supervisors, 3 trainings killed over a search of 30 real trainings: {_in_words(ends)}",
     )
     record_property("seed", seed)
