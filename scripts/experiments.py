@@ -55,7 +55,7 @@ def build_experiment(config: Plain) -> Experiment:
             f"model={model['name']} is for {model['kind']} data, but dataset={dataset['name']} is "
             f"{dataset['kind']}; choose a model of that kind"
         )
-    if encoding["name"] != "none":
+    if encoding["name"] != "none" and dataset["kind"] != "graph":
         raise ConfigError(f"pe={encoding['name']} is for graphs, not {dataset['kind']} data; say pe=none")
     set_seed(config["seed"])
     return KINDS[dataset["kind"]](config)
@@ -116,7 +116,40 @@ def forecasting(config: Plain) -> Experiment:
     return Experiment(build_model(run, windows.shape), loaders)
 
 
-KINDS: dict[str, Callable[[Plain], Experiment]] = {"tabular": tabular, "forecasting": forecasting}
+def graph(config: Plain) -> Experiment:
+    """A model for graphs, and the encodings that `pe` names: of nodes, and of pairs of nodes."""
+    from nas_system.graphs import get_dataset, get_model
+    from nas_system.graphs.pyg import import_pyg
+
+    encodings, relative = config["pe"]["node"], config["pe"]["relative"]
+    dataset = get_dataset(config["dataset"]["name"], **config["dataset"]["options"])
+    dataset = dataset.with_encodings([*encodings, *relative])
+    model = get_model(
+        config["model"]["name"],
+        dataset.num_features,
+        dataset.num_classes,
+        num_edge_types=dataset.num_edge_types,
+        encodings=encodings,
+        relative=relative,
+        level="edge" if dataset.task_type == "edge_prediction" else "graph",
+        **config["model"]["parameters"],
+    )
+    loader, size = import_pyg("torch_geometric.loader").DataLoader, config["training"]["batch_size"]
+    shuffling = torch.Generator().manual_seed(config["seed"])
+    loaders = {
+        "train": loader(dataset.train, size, shuffle=True, generator=shuffling),
+        "val": loader(dataset.val, size),
+        "test": loader(dataset.test, size),
+    }
+    n_classes = dataset.num_classes if dataset.task_type == "classification" else None
+    return Experiment(model, loaders, dataset.task_type, n_classes)
+
+
+KINDS: dict[str, Callable[[Plain], Experiment]] = {
+    "tabular": tabular,
+    "forecasting": forecasting,
+    "graph": graph,
+}
 
 
 def _tensor_loader(x: Tensor, y: Tensor, config: Plain, *, shuffled: bool) -> Loader:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 KINDS = (
-    "(input, target), (input, weight, target), a mapping with X and y, a graph batch with y and num_graphs, "
-    "or an object with args, target and weight"
+    "(input, target), (input, weight, target), a mapping with X and y, a graph batch with num_graphs "
+    "and y or edge_label, or an object with args, target and weight"
 )
 
 
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     target: Tensor
     weight: Tensor | None
     n: int
-    """Samples in the batch: epoch means are weighted by it."""
+    """Samples in the batch, each with its target: epoch means are weighted by it."""
 
 
 def unpack(batch: Any, device: torch.device) -> Batch:
@@ -39,7 +39,7 @@ def unpack(batch: Any, device: torch.device) -> Batch:
         args, target, weight = _arguments(batch[0]), batch[1], None
     elif isinstance(batch, tuple | list) and len(batch) == 3:
         args, target, weight = _arguments(batch[0]), batch[2], batch[1]
-    elif hasattr(batch, "num_graphs") and getattr(batch, "y", None) is not None:
+    elif hasattr(batch, "num_graphs") and _graph_target(batch) is not None:
         return _graph_batch(batch, device)
     else:
         raise TypeError(f"cannot train on a batch of type {type(batch).__name__}; use {KINDS}")
@@ -66,7 +66,15 @@ def unpack_arguments(batch: Any, device: torch.device) -> tuple[Any, ...]:
 
 def _graph_batch(batch: Any, device: torch.device) -> Batch:
     graphs = _move(batch, device)
-    return Batch((graphs,), graphs.y, None, graphs.num_graphs)
+    target = _graph_target(graphs)
+    # Where pairs of nodes are judged there are as many samples as labels, and graphs differ in them.
+    return Batch((graphs,), target, None, len(target))
+
+
+def _graph_target(batch: Any) -> Any:
+    """Labels of pairs of nodes, as PyTorch Geometric names them, else what is known of the graphs."""
+    labels = getattr(batch, "edge_label", None)
+    return getattr(batch, "y", None) if labels is None else labels
 
 
 def _arguments(value: Any) -> tuple[Any, ...]:

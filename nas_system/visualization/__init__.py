@@ -1,4 +1,4 @@
-"""Pictures of what a search wrote down: learning curves, forecasts, attention, the search.
+"""Pictures of what a search wrote down: learning curves, forecasts, attention, molecules, the search.
 
 matplotlib takes longer to import than an epoch of a small model, so it is imported by the first
 picture that is drawn, not by this package.
@@ -8,13 +8,16 @@ from nas_system.visualization.attention import AttentionMap, attention_picture
 from nas_system.visualization.forecasts import forecast_examples
 from nas_system.visualization.future import future_forecast
 from nas_system.visualization.learning_curves import learning_curve
+from nas_system.visualization.molecule import MoleculeDrawing, molecule_picture
 from nas_system.visualization.search import search_progress
 
 __all__ = [
     "AttentionMap",
+    "MoleculeDrawing",
     "attention_picture",
     "forecast_examples",
     "future_forecast",
     "learning_curve",
+    "molecule_picture",
     "search_progress",
 ]

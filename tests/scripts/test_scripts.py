@@ -71,10 +71,39 @@ def test_a_forecast_trains_with_a_family_of_the_search(run, tmp_path):
     assert 0 < metrics["best_metric"] < 1
 
 
+GRAPHS = ("model=graph_transformer", "model.parameters.hidden_dim=16", "model.parameters.num_layers=1")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "figure"),
+    [
+        (("dataset=zinc_synth", "dataset.options.train=60", "dataset.options.val=20"), "mae"),
+        (("dataset=ring_synth", "dataset.options.train=60", "dataset.options.val=20"), "roc_auc"),
+        (("dataset=link_synth", "dataset.options.graphs=20"), "roc_auc"),
+    ],
+)
+def test_graphs_are_trained_and_judged_with_their_encodings(run, tmp_path, dataset, figure):
+    pytest.importorskip("torch_geometric", reason="needs the extra graphs")
+    done = run("train.py", *dataset, *GRAPHS, "pe=default", "training.epochs=2", "device=cpu", cwd=tmp_path)
+    metrics = json.loads(done.stdout.splitlines()[-1])
+    done = run("evaluate.py", f"checkpoint={metrics['checkpoint']}", "device=cpu", cwd=tmp_path)
+    figures = json.loads(done.stdout)
+    assert figures["split"] == "test"
+    assert figures[figure] >= 0
+
+
+def test_zinc_without_its_files_says_which_and_what_to_take_instead(run, tmp_path):
+    pytest.importorskip("torch_geometric", reason="needs the extra graphs")
+    done = run("train.py", "dataset=zinc", "model=graph_transformer", "pe=default", cwd=tmp_path, code=2)
+    assert "train.pickle" in done.stderr
+    assert "zinc_synth" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
         (("dataset=synthetic", "model=mlp"), "model=mlp is for tabular data"),
+        (("dataset=zinc_synth", "model=mlp"), "dataset=zinc_synth is graph"),
         (("pe.name=laplacian",), "pe=laplacian is for graphs"),
         (("training.metric_for_best=val_mea", "device=cpu"), "choose from: loss, mse, mae, rmse"),
     ],

@@ -1,0 +1,136 @@
+"""What a batch of graphs brings, as vectors for the layers: node and bond types, encodings, biases.
+
+Whatever is missing or does not fit is a ConfigError that says which attribute of the graphs it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_system.errors import ConfigError
+from nas_system.graphs.encodings import attribute_of, encoding_size
+from nas_system.graphs.gps_layer import NodeBatchNorm
+from nas_system.graphs.padding import PaddedLayout
+
+Sizes = Mapping[str, int]
+"""Numbers per node, or per pair of nodes, by encoding."""
+
+
+class TypeEmbedding(nn.Module):
+    """Whole numbers, (M,) or (M, columns), as the sum of learned vectors: one table for each column."""
+
+    def __init__(self, attribute: str, counts: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.attribute = attribute
+        self.tables = nn.ModuleList(nn.Embedding(count, width) for count in counts)
+
+    def forward(self, batch: Any) -> Tensor:
+        types = getattr(batch, self.attribute, None)
+        if types is None:
+            raise ConfigError(
+                f"the graphs have no {self.attribute}, whose types the model embeds; for graphs whose bonds "
+                "have no types build it with num_edge_types=0"
+            )
+        types = types.unsqueeze(-1) if types.ndim == 1 else types
+        if types.is_floating_point() or types.shape[-1] != len(self.tables):
+            raise ConfigError(
+                f"{self.attribute} is {types.dtype} with {types.shape[-1]} columns; the model embeds whole "
+                f"numbers in {len(self.tables)}"
+            )
+        try:
+            return torch.stack(
+                [table(column) for table, column in zip(self.tables, types.unbind(-1), strict=True)]
+            ).sum(0)
+        except IndexError:  # on a CPU; a CUDA device stops at an assertion of its own
+            known = [table.num_embeddings for table in self.tables]
+            raise ConfigError(
+                f"{self.attribute} has types from {int(types.min())} to {int(types.max())}, but the model "
+                f"was built for {', '.join(map(str, known))} types, counted from 0"
+            ) from None
+
+
+class NodeInput(nn.Module):
+    """Types of nodes beside their encodings, projected to one width, (N, width)."""
+
+    def __init__(self, counts: Sequence[int], width: int, sizes: Sizes, generator: torch.Generator | None):
+        super().__init__()
+        self.types = TypeEmbedding("x", counts, width)
+        self.sizes = dict(sizes)
+        self.generator = generator
+        total = sum(sizes.values())
+        # Return probabilities lie close together, and what tells a ring of four from one of six is small
+        # beside their mean. As in the paper's code the numbers are brought to one scale first.
+        self.scale = NodeBatchNorm(total) if sizes else nn.Identity()
+        self.projection = nn.Linear(width + total, width) if sizes else nn.Identity()
+
+    def forward(self, batch: Any, layout: PaddedLayout) -> Tensor:
+        types = self.types(batch)
+        if not self.sizes:
+            return types
+        parts = []
+        for name, size in self.sizes.items():
+            values = encoding_of(batch, name, size, rows=len(layout.place))
+            if name == "laplacian" and self.training:
+                values = values * self._signs(layout, values)
+            parts.append(values)
+        return self.projection(torch.cat([types, self.scale(torch.cat(parts, dim=-1))], dim=-1))
+
+    def _signs(self, layout: PaddedLayout, values: Tensor) -> Tensor:
+        """+1 or -1 for every eigenvector of every graph: an eigenvector has no sign of its own.
+
+        Dwivedi et al. 2020, arXiv:2003.00982: seen with both signs, the model learns not to mind.
+        """
+        shape = (layout.n_graphs, values.shape[1])
+        signs = torch.randint(0, 2, shape, generator=self.generator, device=values.device) * 2 - 1
+        return signs.to(values.dtype).index_select(0, layout.graph)
+
+
+class PairBias(nn.Module):
+    """Relative encodings of all pairs of nodes as a bias for each head, (B, heads, n, n)."""
+
+    def __init__(self, sizes: Sizes, n_heads: int, hidden: int = 16) -> None:
+        super().__init__()
+        self.sizes = dict(sizes)
+        width = sum(sizes.values())
+        # Not linear: a head may then prefer a certain distance in an encoding that is one number.
+        # The same for all keys drops out of the softmax: no bias at the end.
+        self.network = nn.Sequential(
+            nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, n_heads, bias=False)
+        )
+
+    def forward(self, batch: Any, layout: PaddedLayout) -> Tensor:
+        parts = [encoding_of(batch, name, size, layout.n_pairs) for name, size in self.sizes.items()]
+        # Padded last: a third of the block is padding, which nothing has to be computed for.
+        bias = layout.pad_pairs(self.network(torch.cat(parts, dim=-1)))
+        return bias.permute(0, 3, 1, 2).contiguous()
+
+
+def encoding_sizes(names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
+    """Every encoding's width, in the order of `names`. Raises ConfigError for a name that there is not."""
+    return {name: encoding_size(name, options.get(name)) for name in names}
+
+
+def encoding_of(batch: Any, name: str, size: int, rows: int) -> Tensor:
+    """An encoding of a batch's nodes or pairs, (rows, size)."""
+    attribute = attribute_of(name)
+    values = getattr(batch, attribute, None)
+    if values is None:
+        raise ConfigError(
+            f"the graphs have no {attribute}, which this model reads; compute it once for the data set: "
+            f"graphs = add_encodings(graphs, [{name!r}]), from nas_system.graphs.encodings"
+        )
+    if len(values) != rows:
+        raise ConfigError(
+            f"{attribute} has {len(values)} rows, but the batch needs {rows}; compute encodings on the "
+            "graphs as they are, after any change of their nodes"
+        )
+    if values.shape[1] != size:
+        raise ConfigError(
+            f"{attribute} has {values.shape[1]} columns, but the model was built for {size}; give the model "
+            f"the same options of encoding {name!r} as add_encodings"
+        )
+    return values

@@ -1,0 +1,34 @@
+"""The graph models by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from nas_system.errors import ConfigError
+from nas_system.graphs.transformer import GraphTransformer
+
+GRAPH_MODELS: dict[str, Callable[..., nn.Module]] = {"graph_transformer": GraphTransformer}
+
+
+def get_model(
+    name: str = "graph_transformer",
+    num_features: int | Sequence[int] = 1,
+    num_classes: int = 1,
+    hidden_dim: int = 256,
+    num_layers: int = 6,
+    **options: Any,
+) -> nn.Module:
+    """A model for graphs with `num_features` node types and `num_classes` outputs.
+
+    `options` are the further arguments of the model's class. Raises ConfigError for a name or an
+    option that there is not.
+    """
+    if name not in GRAPH_MODELS:
+        raise ConfigError(f"there is no graph model {name!r}; choose from: {', '.join(GRAPH_MODELS)}")
+    try:
+        return GRAPH_MODELS[name](num_features, num_classes, hidden_dim, num_layers, **options)
+    except TypeError as error:
+        raise ConfigError(f"graph model {name!r}: {error}") from None
