@@ -6,9 +6,7 @@ the search needs to go on after any crash. What a run *was* stands in its folder
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -18,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nas_system.errors import StateError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.log_text import one_line
-from nas_system.nas_agent.run_lock import open_regular_file
+from nas_system.nas_agent.run_lock import read_object
 from nas_system.space import TaskConfig
 
 STATE_FILE = "agent_state.json"
@@ -104,7 +102,8 @@ def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
     """
     path = Path(path)
     try:
-        state = AgentState.model_validate(_migrated(_object_in(path), path))
+        values = read_object(path, largest_bytes=LARGEST_STATE_BYTES, of_pairs=_without_doubles)
+        state = AgentState.model_validate(_migrated(values, path))
     except FileNotFoundError:
         return AgentState()
     except OSError as error:
@@ -134,30 +133,12 @@ class UnreadableState(StateError):
     """The file may be whole, but we may not or cannot read it; it is left untouched."""
 
 
-def _object_in(path: Path) -> dict[str, Any]:
-    """The JSON object in the file. Raises OSError, or ValueError with the reason."""
-    with open_regular_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > LARGEST_STATE_BYTES:
-            raise ValueError(f"{size:,} bytes are more than any search writes")
-        content = file.read()
-    if not content.strip(b"\0 \t\r\n"):
-        raise ValueError("it is empty" if not content else f"nothing but {size:,} blank or zero bytes")
-    try:
-        values = json.loads(content, object_pairs_hook=_without_doubles)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"a {type(values).__name__} where an object should be")
-    return values
-
-
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # JSON readers take the last one and say nothing: half a search could vanish.
     values = dict(pairs)
     if len(values) != len(pairs):
         twice = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
-        raise ValueError(f"{twice!a:.60} stands twice in one object")
+        raise ValueError(f"holds {twice!a:.60} twice in one object")
     return values
 
 

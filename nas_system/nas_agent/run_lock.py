@@ -12,6 +12,7 @@ import json
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -114,17 +115,25 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`. Raises OSError, or ValueError with a reason for anything else."""
+def read_object(
+    path: Path,
+    *,
+    largest_bytes: int = _LARGEST_RECORD_BYTES,
+    of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> dict[str, Any]:
+    """The JSON object in `path`; `of_pairs` makes every object from its names and values.
+
+    Raises OSError, or ValueError with a reason for anything else.
+    """
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > _LARGEST_RECORD_BYTES:
+        if size > largest_bytes:
             raise ValueError(f"has {size:,} bytes, more than any such file has")
         content = file.read()
-    if not content.strip():
-        raise ValueError("is empty")
+    if not content.strip(b"\0 \t\r\n"):
+        raise ValueError(f"is empty but for {size:,} blank or zero bytes" if content else "is empty")
     try:
-        value = json.loads(content)
+        value = json.loads(content, object_pairs_hook=of_pairs)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except ValueError as error:

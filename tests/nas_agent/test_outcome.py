@@ -88,7 +88,7 @@ BAD_METRICS = {
     "empty": ("", "is empty"),
     "blanks": (" \n", "is empty"),
     "torn": ('{"val_mse": 0.1', "is not JSON"),
-    "NULs": ("\0" * 20, "is not JSON"),
+    "NULs": ("\0" * 20, "is empty but for 20"),
     "a list": ([0.1], "holds a list"),
     "a number": (0.1, "holds a float"),
     "null": ("null", "holds a NoneType"),
