@@ -65,7 +65,7 @@ def _in_words(counts: Counter[str]) -> str:
 def test_an_agent_killed_at_random_loses_nothing_and_trains_nothing_twice(
     new_search: NewSearch, record_property: Record
 ) -> None:
-    bombard_agents(new_search, record_property, kills=4, runs=3, seed=6)
+    bombard_agents(new_search, record_property, kills=3, runs=3, seed=6)
 
 
 @pytest.mark.fault(4)
