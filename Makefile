@@ -27,11 +27,11 @@ run: $(VENV)/installed
 # Two processes (TEST_ARGS="-n 0" for one) of one thread each: on a busy machine PyTorch's second
 # thread makes a small step a hundred times slower.
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(TEST_ARGS)
 
 # The table is made also when a test has failed, and says so.
 faults: $(VENV)/installed-dev
-	PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "fault and not gpu" \
+	PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "fault and not gpu" \
 	  -p fault_results --fault-results tests/faults/results.json; \
 	  status=$$?; $(BIN)/python tests/faults/fault_table.py; exit $$status
 

@@ -83,10 +83,6 @@ FORGERIES = (
 )
 
 
-# One training serves them all, also where tests are spread over several processes.
-pytestmark = pytest.mark.xdist_group("forged checkpoints")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
     """A workspace with a finished run."""

@@ -183,10 +183,6 @@ class Search:
         return self.context.ledger.state.runs[NAMES.index(name)]
 
 
-# One search serves them all, also where tests are spread over several processes.
-pytestmark = pytest.mark.xdist_group("outcomes")
-
-
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     """One search in which run n ends as the n-th row of the table."""
