@@ -72,7 +72,7 @@ def bad_metrics(content: str, complaint: str) -> End:
     return End(code, "BAD_RESULT", ("metrics.json", complaint))
 
 
-SUDDEN = {"time_limit_s": 1.5, "grace_s": 0.3}
+SUDDEN = {"time_limit_s": 0.8, "grace_s": 0.2}
 ENDS = {
     "good": End(GOOD, "OK"),
     "raises": End("raise KeyError('OT')", "FAILED", ("exit code 1: KeyError: 'OT'",)),
@@ -90,7 +90,7 @@ ENDS = {
         ("loss is NaN", "epoch 3", "step 7", " MiB"),
     ),
     "time-out, deaf to SIGTERM": End(DEAF, "TIMEOUT", ("hard time limit", "raise batch_size"), limits=SUDDEN),
-    "hangs": End("time.sleep(60)", "HUNG", ("no output",), limits={"silence_limit_s": 1.0, "grace_s": 0.3}),
+    "hangs": End("time.sleep(60)", "HUNG", ("no output",), limits={"silence_limit_s": 0.6, "grace_s": 0.2}),
     "out of host memory": End(
         "x = bytearray(150 * 2**20); time.sleep(60)",
         "OOM_HOST",
