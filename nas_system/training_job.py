@@ -59,8 +59,6 @@ from nas_system.training.scheduler import advances_per_step, build_scheduler, op
 
 EVALUATION_BATCH = 512
 """Evaluation needs no gradients: a few large batches. The score does not depend on this number."""
-SAID_EVERY_S = 60.0
-"""A long epoch says how far it is: for people, and for a supervisor that ends what is silent."""
 EXAMPLES = 6
 """Test windows that predictions.png shows, evenly spread."""
 
@@ -83,6 +81,8 @@ class JobOptions:
     """MiB of resident memory above which somebody else ends this process."""
     preflight_only: bool = False
     """Print the estimate as JSON and train nothing."""
+    said_every_s: float = 60.0
+    """A long epoch says how far it is: for people, and for a supervisor that ends what is silent."""
 
 
 def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> None:
@@ -206,7 +206,7 @@ class TrainingRun:
             self.first_step_at = time.time()
         self.steps_of_epoch += 1
         now = time.monotonic()
-        if now - self.said_at >= SAID_EVERY_S:
+        if now - self.said_at >= self.options.said_every_s:
             self.said_at = now
             print(f"epoch {len(self.engine.history) + 1}, step {self.steps_of_epoch}", flush=True)
         self.options.stop()

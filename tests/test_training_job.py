@@ -182,3 +182,14 @@ def test_twenty_epochs_of_the_large_informer_on_a_gpu_take_seconds(tmp_path, ett
     train(config, tmp_path / "run", device="cuda:0", data_dir=ett_dir)
     assert metrics_of(tmp_path / "run")["device"] == "cuda:0"
     assert time.monotonic() - began < 120
+
+
+def test_a_long_epoch_says_how_far_it_is(config, tmp_path, capsys):
+    train(config, tmp_path / "quiet")
+    assert "step" not in capsys.readouterr().out
+    train(config, tmp_path / "talking", said_every_s=0.0)
+    lines = capsys.readouterr().out.splitlines()
+    assert "epoch 1, step 1" in lines
+    steps = metrics_of(tmp_path / "talking")["steps"] // 4
+    assert f"epoch 4, step {steps}" in lines, "steps are counted anew in every epoch"
+    assert f"epoch 4, step {steps + 1}" not in lines
