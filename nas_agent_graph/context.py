@@ -230,7 +230,7 @@ def view_of(
     state, runs = ledger.state, run_views(ledger)
     return SearchView(
         run_id=run_id,
-        task=base.task,
+        task=state.task or base.task,
         base=base,
         columns=tuple(facts["columns"]),
         references=tuple((row["name"], row["val_mse"]) for row in facts["references"]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -18,8 +17,8 @@ from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
 from nas_agent_graph.opening import look_up_search
-from nas_agent_graph.search import limits_of, train_command_of
-from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
+from nas_agent_graph.search import limits_of, model_settings, train_command_of
+from nas_agent_graph.settings import LLMSettings, llm_flags
 from nas_agent_graph.terminal import duration
 from nas_system.errors import NasError
 from nas_system.files import write_json
@@ -43,7 +42,9 @@ def dry_run(arguments: argparse.Namespace) -> int:
     # As it is: opening a search may mend its files, and this must not.
     ledger = Ledger(workspace, load_agent_state(workspace / STATE_FILE))
     limits, runs = limits_of(arguments), ledger.state.runs
-    settings = _settings(arguments, workspace)
+    settings = model_settings(
+        arguments.proposer, workspace, llm_flags(arguments), max_cost_usd=limits.max_cost_usd
+    )
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, facts = look_up_search(ledger, arguments, launcher, Path(scratch))
         view = view_of(ledger, base, facts, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
@@ -61,14 +62,6 @@ def dry_run(arguments: argparse.Namespace) -> int:
     for line in (*_tokens_in_words(view, settings, left), *pace, *_limits_in_words(limits, len(runs))):
         print(line)
     return 0
-
-
-def _settings(arguments: argparse.Namespace, workspace: Path) -> LLMSettings | None:
-    if arguments.proposer not in (None, "llm"):
-        return None
-    demanded = arguments.proposer == "llm"
-    folders = (workspace, Path.cwd())
-    return llm_settings(os.environ, demanded=demanded, flags=llm_flags(arguments), folders=folders)
 
 
 def _run_to_propose(ledger: Ledger) -> str:
@@ -91,8 +84,7 @@ def _tokens_in_words(view: SearchView, settings: LLMSettings | None, left: int) 
         f"answers:  {left} of {ANSWER_TOKENS} tokens each: at most about {asked + answered:,} tokens with "
         f"their prompts{money}; repairs and thoughts come on top"
     )
-    paid = [run for run in view.runs if run.proposer.startswith("llm:")]
-    return lines if price or paid else [*lines, f"          {how_to_know(settings)}"]
+    return lines if price else [*lines, f"          {how_to_know(settings)}"]
 
 
 def _pace_of(runs: tuple[RunInfo, ...]) -> list[str]:

@@ -24,9 +24,9 @@ from nas_agent_graph.context import (
     SystemClock,
 )
 from nas_agent_graph.disk_space import DiskSpace
-from nas_agent_graph.opening import facts_file_of, open_search, read_search_facts
+from nas_agent_graph.opening import DESCRIBE_TIMEOUT_S, facts_file_of, open_search, read_search_facts
 from nas_agent_graph.proposers import PROPOSERS
-from nas_agent_graph.settings import llm_flags, llm_settings
+from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
 from nas_agent_graph.show import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
@@ -35,10 +35,8 @@ from nas_system.nas_agent.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.machine_memory import total_memory_mb
 
-DESCRIBE_TIMEOUT_S = 300.0
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
-NEW_FACTS_FILE = "task_facts.new.json"
 
 
 def run_search(
@@ -113,31 +111,46 @@ def choose_proposers(
     insist: Callable[[Callable[[], None]], None] = lambda write: write(),
 ) -> tuple[Proposer, Proposer]:
     """The proposer and its fallback; says in one line who proposes and why. `insist` writes transcripts."""
-    settings = None
-    if name in (None, "llm"):
-        folders = (ledger.workspace, Path.cwd())
-        settings = llm_settings(os.environ, demanded=name == "llm", flags=flags, folders=folders)
+    settings = model_settings(name, ledger.workspace, flags, max_cost_usd=max_cost_usd)
     tpe = PROPOSERS["tpe"]()
     if settings is not None:
         from nas_agent_graph.llm.client import ChatClient
-        from nas_agent_graph.llm.prices import how_to_know
         from nas_agent_graph.llm.recording import RecordedFallback, Transcript
         from nas_agent_graph.proposers.llm import LLMProposer
 
         client = ChatClient(settings)
-        if max_cost_usd is not None and client.price is None:
-            raise ConfigError(f"--max-cost needs a price: {how_to_know(settings)}")
         print(f"proposer: llm, {settings.model} at {settings.endpoint}; tpe when it fails", flush=True)
         transcript = Transcript(ledger.runs_dir, secret=settings.api_key, insist=insist, warn=_say)
         return LLMProposer(client, transcript), RecordedFallback(tpe, transcript)
     if name is None:
         print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
         return tpe, tpe
-    if name not in PROPOSERS:
-        raise ConfigError(f"--proposer {name!r} is not known; choose from: {', '.join([*PROPOSERS, 'llm'])}")
     print(f"proposer: {name}", flush=True)
     proposer = PROPOSERS[name]()
     return proposer, proposer
+
+
+def model_settings(
+    name: str | None, workspace: Path, flags: Mapping[str, str] | None = None, *, max_cost_usd: float | None
+) -> LLMSettings | None:
+    """The language model's settings; None if the proposer called `name` asks none, or no model is named.
+
+    Raises ConfigError for an unknown proposer, for settings that cannot be meant, and for a budget of
+    money without a price.
+    """
+    if name not in (None, "llm"):
+        if name not in PROPOSERS:
+            known = ", ".join([*PROPOSERS, "llm"])
+            raise ConfigError(f"--proposer {name!r} is not known; choose from: {known}")
+        return None
+    folders = (workspace, Path.cwd())
+    settings = llm_settings(os.environ, demanded=name == "llm", flags=flags, folders=folders)
+    if settings is not None and max_cost_usd is not None:
+        from nas_agent_graph.llm.prices import how_to_know, price_of
+
+        if price_of(settings) is None:
+            raise ConfigError(f"--max-cost needs a price: {how_to_know(settings)}")
+    return settings
 
 
 def _drive(context: Context, progress: Progress) -> str:

@@ -96,6 +96,12 @@ def test_what_would_stop_the_search_stops_the_dry_run(dry_run: Callable, workspa
     done = dry_run("--target", "no_such_column")
     assert (done.returncode, done.stdout) == (2, "")
     assert "no_such_column" in done.stderr
+    done = dry_run("--proposer", "nobody")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "choose from: " in done.stderr
+    done = dry_run("--max-cost", "1", NAS_LLM_MODEL="m", NAS_LLM_BASE_URL="http://127.0.0.1:9/v1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "set NAS_LLM_PRICE=IN,OUT" in done.stderr
     (workspace / "agent_state.json").write_text("{")
     done = dry_run()
     assert done.returncode == 2
