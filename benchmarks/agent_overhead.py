@@ -27,7 +27,7 @@ from nas_agent_graph.progress import PlainProgress
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 FACTS = {
     "columns": ["OT"],
@@ -107,7 +107,7 @@ def measure(runs: int) -> list[dict[str, float]]:
         workspace = Path(folder)
         (workspace / "runs").mkdir()
         ledger = TimedLedger(workspace, split)
-        ledger.save(task=TaskConfig(), data=FACTS["source"], seed=42, max_runs=runs)
+        ledger.save(task=ForecastingTask(), data=FACTS["source"], seed=42, max_runs=runs)
         launcher = ScriptedLauncher(score)
         launcher.submit = split.timed("launcher", launcher.submit)
         context = Context(

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas_system.data import WindowLoader, WindowSet, build_windows, open_task
 from nas_system.data.time_features import marks
-from nas_system.space import DataConfig, RunConfig, TaskConfig
+from nas_system.space import DataConfig, ForecastingTask, RunConfig
 from nas_system.space.families import InformerConfig
 
 
@@ -44,7 +44,7 @@ class SlicedWindows(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
 
 def loaders(features: str, seq_len: int, batch_size: int) -> tuple[WindowLoader, DataLoader]:
     """Both loaders, shuffled, over the training windows of the generated series."""
-    task = TaskConfig(dataset="synthetic")
+    task = ForecastingTask(dataset="synthetic")
     data = DataConfig.model_validate({"features": features, "seq_len": seq_len, "batch_size": batch_size})
     config = RunConfig(task=task, data=data, model=InformerConfig())
     opened = open_task(task)

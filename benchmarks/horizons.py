@@ -22,12 +22,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
-from nas_system.data import WindowLoader, build_windows
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.references import reference_rows
 from nas_system.errors import NasError
-from nas_system.sequential.table_models.fitting import BestWeights
-from nas_system.space import RunConfig, TaskConfig, family_default
+from nas_system.forecasting_problem import ForecastingProblem
+from nas_system.space import ForecastingTask, RunConfig, TaskConfig, family_default
+from nas_system.training.callbacks import BestWeights
 from nas_system.training_job import build_engine
 
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
@@ -41,12 +41,13 @@ PUBLISHED = {
 
 def train(config: RunConfig, data: OpenTask) -> tuple[float, float]:
     """Validation and test error of one training; the test part is read once, with the best weights."""
-    windows = build_windows(data.series, config)
-    engine = build_engine(config, windows, torch.device("cpu"))
-    train_loader = WindowLoader(windows["train"], config.data.batch_size, generator=engine.generator)
-    engine.fit(train_loader, WindowLoader(windows["val"], 512), config.training.max_epochs, [BestWeights()])
+    problem = ForecastingProblem(config, data.source, data.series, torch.device("cpu"))
+    engine = build_engine(config, problem, problem.device)
+    assert engine.generator is not None
+    training, val = problem.training_batches(engine.generator), problem.batches("val", 512)
+    engine.fit(training, val, config.training.max_epochs, [BestWeights()])
     val_mse = min(record.val["mse"] for record in engine.history)
-    return val_mse, engine.evaluate(WindowLoader(windows["test"], 512))["mse"]
+    return val_mse, engine.evaluate(problem.batches("test", 512))["mse"]
 
 
 def config_of(task: TaskConfig, setting: tuple[str, int, float], seed: int) -> RunConfig:
@@ -75,7 +76,7 @@ def main() -> int:
     print(header + f"{'reference':>11}{'ratio':>7}{'last value':>12}{'ridge':>8}")
     for horizon in map(int, options.horizons.split(",")):
         targets = ("OT",) if options.task == "S" else COLUMNS
-        task = TaskConfig(targets=targets, pred_len=horizon)
+        task = ForecastingTask(targets=targets, pred_len=horizon)
         try:
             data = open_task(task, data_dir=options.data_dir)
         except NasError as error:

@@ -90,8 +90,8 @@ def main() -> None:
         print(json.dumps(result))
         return
     device = torch.device("cuda:0")
-    source = locate(config.task, arguments.data_dir)
-    windows = build_windows(load_series(source, config.task), config, device)
+    source = locate(config.forecasting, arguments.data_dir)
+    windows = build_windows(load_series(source, config.forecasting), config, device)
     parameters = sum(p.numel() for p in core_from_config(config.model, windows.shape).parameters())
     assert parameters == N_PARAMETERS, parameters
     result["device"] = torch.cuda.get_device_name(device)

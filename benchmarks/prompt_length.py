@@ -28,7 +28,7 @@ from nas_agent_graph.terminal import dollars
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.history_summary import build_history_summary
-from nas_system.space import Change, RunConfig, TaskConfig, apply_changes, canonical_key, parameters
+from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes, canonical_key, parameters
 
 HERE = {"NAS_LLM_MODEL": "made-up", "NAS_LLM_BASE_URL": "http://127.0.0.1/v1"}
 NOISE = 0.0009
@@ -75,7 +75,16 @@ class MadeUpSearch:
         base = RunConfig()
         first = RunView("run_0000", "OK", None, base, "informer", canonical_key(base), 0.0712, True, None, "")
         self.view = SearchView(
-            "run_0001", TaskConfig(), base, COLUMNS, REFERENCES, (first,), first, NOISE, seed=1, max_runs=1000
+            "run_0001",
+            ForecastingTask(),
+            base,
+            COLUMNS,
+            REFERENCES,
+            (first,),
+            first,
+            NOISE,
+            seed=1,
+            max_runs=1000,
         )
 
     def after(self, count: int) -> SearchView:
@@ -91,16 +100,16 @@ class MadeUpSearch:
 
     def _next_run(self) -> RunView:
         view, champion = self.view, self.view.champion
-        assert champion is not None and champion.config is not None and champion.val_mse is not None
+        assert champion is not None and champion.config is not None and champion.val_score is not None
         parent = champion if self.generator.random() < 0.5 else view.runs[0]
         config = self._neighbour(champion.config) if parent is champion else None
         if config is None:
             parent = view.runs[0]
             config = apply_changes(view.base, self.proposer.propose(view).changes)
         status = self.generator.choice([*CAUSES, *["OK"] * 15])
-        start = champion.val_mse if parent is champion else 0.075
+        start = champion.val_score if parent is champion else 0.075
         score = round(start * self.generator.lognormvariate(0.02, 0.03), 12) if status == "OK" else None
-        verdict = judge(status, score, RunInfo(run_id=champion.run_id, val_mse=champion.val_mse), NOISE)
+        verdict = judge(status, score, RunInfo(run_id=champion.run_id, val_mse=champion.val_score), NOISE)
         return RunView(
             run_id=view.run_id,
             status=status,
@@ -108,14 +117,14 @@ class MadeUpSearch:
             config=config,
             family=config.model.family,
             key=canonical_key(config),
-            val_mse=score,
+            val_score=score,
             accepted=verdict.accepted,
             parent=parent.run_id,
             summary=_summary(score),
             proposer="llm:made-up",
             hypothesis="The validation error was still falling at the end, so a larger rate may get further "
             "within the epochs that there are.",
-            expected_val_mse=round(start * 0.99, 6),
+            expected_score=round(start * 0.99, 6),
         )
 
     def _neighbour(self, config: RunConfig) -> RunConfig | None:

@@ -20,9 +20,9 @@ from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.proposers import PROPOSERS
 from nas_system.space import (
     FAMILIES,
+    ForecastingTask,
     Parameter,
     RunConfig,
-    TaskConfig,
     apply_changes,
     canonical_key,
     family_default,
@@ -113,7 +113,7 @@ def search(name: str, objective: Objective, seed: int) -> tuple[list[float], flo
         if len(runs) == RUNS:
             return regrets, seconds / (RUNS - 1)
         view = SearchView(
-            f"run_{len(runs):04d}", TaskConfig(), base, (), (), tuple(runs), None, NOISE, seed, RUNS
+            f"run_{len(runs):04d}", ForecastingTask(), base, (), (), tuple(runs), None, NOISE, seed, RUNS
         )
         start = time.perf_counter()
         proposal = PROPOSERS[name]().propose(view)

@@ -62,19 +62,17 @@ class RealScores:
     def _train(self, config: RunConfig) -> float | None:
         import torch
 
-        from nas_system.data import DataSource, WindowLoader, build_windows, load_series
-        from nas_system.sequential.augmentation import augmented
+        from nas_system.problem import open_problem
         from nas_system.training.callbacks import TimeBudget
-        from nas_system.training_job import EVALUATION_BATCH, build_engine
+        from nas_system.training_job import build_engine
 
         torch.set_num_threads(1)
-        series = load_series(DataSource.from_json(self.facts["source"]), config.task)
         try:
-            windows = build_windows(series, config)
-            engine = build_engine(config, windows, torch.device("cpu"))
-            loader = WindowLoader(windows["train"], config.data.batch_size, generator=engine.generator)
-            train = augmented(loader, config.training, windows.shape.target_columns)
-            val = WindowLoader(windows["val"], EVALUATION_BATCH)
+            problem = open_problem(config, self.facts, None, torch.device("cpu"))
+            engine = build_engine(config, problem, torch.device("cpu"))
+            assert engine.generator is not None
+            train = problem.training_batches(engine.generator)
+            val = problem.batches("val", problem.evaluation_batch)
             started = time.monotonic()
 
             def stop_at_hard_limit() -> None:
@@ -115,7 +113,7 @@ def search(sampler: str, seed: int, runs: int, scores: RealScores) -> list[float
         build_graph().invoke(
             initial_state(), config={"recursion_limit": steps_for(context.limits)}, context=context
         )
-        return [math.inf if run.val_mse is None else run.val_mse for run in ledger.state.runs]
+        return [math.inf if run.val_score is None else run.val_score for run in ledger.state.runs]
 
 
 def both_samplers(job: tuple[int, int, RealScores]) -> dict[str, list[float]]:
@@ -167,7 +165,7 @@ def main() -> int:
     options = parser.parse_args()
     base = named_config("default")
     try:
-        facts = describe(base.task, locate(base.task, options.data_dir))
+        facts = describe(base.forecasting, locate(base.forecasting, options.data_dir))
     except NasError as error:
         print(error, file=sys.stderr)
         return error.exit_code

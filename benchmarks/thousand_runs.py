@@ -31,7 +31,7 @@ from nas_system.files import write_json
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVES = 11
@@ -46,7 +46,7 @@ def score(config: RunConfig) -> float:
 
 def build_workspace(workspace: Path, runs: int) -> None:
     """A search of so many runs that has ended, every file as the nodes leave it."""
-    task = TaskConfig()
+    task = ForecastingTask()
     facts = {
         "task": task.model_dump(mode="json"),
         "columns": ["OT"],

@@ -23,7 +23,7 @@ from nas_system.files import read_json, write_json
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import TaskConfig, family_default
+from nas_system.space import ForecastingTask, family_default
 
 
 def import_torch() -> float:
@@ -58,7 +58,7 @@ def main() -> None:
     bare, ours = [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = locate(TaskConfig(), download=False)
+        source = locate(ForecastingTask(), download=False)
         write_json(folder / "facts.json", {"source": source.to_json()})
         import_torch()
         for number in range(arguments.repeats):

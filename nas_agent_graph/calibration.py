@@ -1,4 +1,4 @@
-"""How far a proposer's predictions can be trusted: expected against measured val_mse, by proposer."""
+"""How far a proposer's predictions can be trusted: expected against measured score, by proposer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Calibration:
-    """One proposer's predictions, scored. Errors are in units of val_mse."""
+    """One proposer's predictions, scored. Errors are in units of the task's metric."""
 
     proposer: str
     n: int
@@ -38,11 +38,11 @@ class Calibration:
 
 def predictions_of(ledger: Ledger) -> list[Prediction]:
     """What was expected of the finished runs, as their proposal.json says it; no configuration is read."""
-    found = []
+    found, name = [], f"expected_{ledger.state.metric}"
     for run in ledger.state.runs:
-        expected = finite(ledger.proposal(run.run_id).get("expected_val_mse"))
+        expected = finite(ledger.proposal(run.run_id).get(name))
         if expected is not None:
-            actual = run.val_mse if run.status == "OK" else None
+            actual = run.val_score if run.status == "OK" else None
             found.append(Prediction(run.proposer or "unknown", expected, actual))
     return found
 

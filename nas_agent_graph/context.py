@@ -19,6 +19,7 @@ from nas_agent_graph.disk_space import DiskSpace
 from nas_agent_graph.interruption import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.interruption import StopRequest
 from nas_agent_graph.outside_text import without_test_figures
+from nas_agent_graph.task_words import graphs_in_words
 from nas_agent_graph.terminal import finite
 from nas_system.errors import ProposalError
 from nas_system.errors import SearchPaused as SearchPaused
@@ -36,25 +37,25 @@ class Proposal:
     parent: str | None
     changes: tuple[Change, ...] = ()
     hypothesis: str = ""
-    expected_val_mse: float | None = None
+    expected_score: float | None = None
     tokens: int = 0
     cost_usd: float | None = None
     """Of all answers about the run; None if no price is known."""
 
-    def to_record(self) -> dict[str, Any]:
-        """As proposal.json keeps it."""
+    def to_record(self, metric: str) -> dict[str, Any]:
+        """As proposal.json keeps it, the expected score under the metric's name."""
         return {
             "proposer": self.proposer,
             "parent": self.parent,
             "hypothesis": self.hypothesis,
-            "expected_val_mse": self.expected_val_mse,
+            f"expected_{metric}": self.expected_score,
             "changes": [change.model_dump() for change in self.changes],
             "tokens": self.tokens,
             "cost_usd": self.cost_usd,
         }
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Proposal:
+    def from_record(cls, record: dict[str, Any], metric: str) -> Proposal:
         """Back from proposal.json, which anybody may have edited. Raises ProposalError."""
         try:
             changes = tuple(Change.model_validate(change) for change in record["changes"])
@@ -63,7 +64,7 @@ class Proposal:
                 parent=record["parent"],
                 changes=changes,
                 hypothesis=str(record.get("hypothesis", "")),
-                expected_val_mse=record.get("expected_val_mse"),
+                expected_score=record.get(f"expected_{metric}"),
                 tokens=int(record.get("tokens", 0)),
                 cost_usd=finite(record.get("cost_usd")),
             )
@@ -87,14 +88,14 @@ class RunView:
     family: str | None
     key: str | None
     """Canonical key of the configuration, known also when the folder is gone."""
-    val_mse: float | None
+    val_score: float | None
     accepted: bool
     parent: str | None
     summary: str
     proposer: str = ""
     hypothesis: str = ""
     """The proposer's own words."""
-    expected_val_mse: float | None = None
+    expected_score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ class SearchView:
     base: RunConfig
     """The baseline's configuration."""
     columns: tuple[str, ...]
+    """Of the series; graphs have none."""
     references: tuple[tuple[str, float], ...]
-    """Name and val_mse of the reference rows."""
+    """Name and score of the reference rows."""
     runs: tuple[RunView, ...]
     champion: RunView | None
     noise: float | None
@@ -126,6 +128,8 @@ class SearchView:
     """Soft limit of one training."""
     families: tuple[str, ...] | None = None
     """The families to choose from; None stands for all that serve the task and are installed."""
+    graphs: str = ""
+    """How many graphs there are to learn from, and of what size, in words; empty for a series."""
 
 
 class Proposer(Protocol):
@@ -169,7 +173,7 @@ class Context:
     ledger: Ledger
     base: RunConfig
     facts: dict[str, Any]
-    """task_facts.json: data source, columns, splits, reference rows."""
+    """task_facts.json: the data's source and size, its parts, reference rows."""
     proposer: Proposer
     fallback: Proposer
     launcher: Launcher
@@ -232,8 +236,8 @@ def view_of(
         run_id=run_id,
         task=state.task or base.task,
         base=base,
-        columns=tuple(facts["columns"]),
-        references=tuple((row["name"], row["val_mse"]) for row in facts["references"]),
+        columns=tuple(facts.get("columns", ())),
+        references=tuple((row["name"], row[base.task.metric]) for row in facts["references"]),
         runs=runs,
         champion=next((run for run in runs if run.run_id == state.best_run_id), None),
         noise=state.noise,
@@ -244,6 +248,7 @@ def view_of(
         attempt=attempt,
         left=limits.left(spent),
         run_seconds=limits.run_seconds,
+        graphs=graphs_in_words(facts),
     )
 
 
@@ -260,7 +265,7 @@ def run_views(ledger: Ledger) -> tuple[RunView, ...]:
 
 def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
     proposal = ledger.proposal(run.run_id)
-    expected = proposal.get("expected_val_mse")
+    expected = proposal.get(f"expected_{ledger.state.metric}")
     return RunView(
         run_id=run.run_id,
         status=run.status,
@@ -268,11 +273,11 @@ def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
         config=ledger.config(run.run_id),
         family=run.family,
         key=run.key,
-        val_mse=run.val_mse if run.status == "OK" else None,
+        val_score=run.val_score if run.status == "OK" else None,
         accepted=run.accepted,
         parent=run.parent,
         summary=without_test_figures(run.history_summary),
         proposer=run.proposer or "",
         hypothesis=without_test_figures(str(proposal.get("hypothesis") or "")),
-        expected_val_mse=finite(expected),
+        expected_score=finite(expected),
     )

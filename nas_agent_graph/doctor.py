@@ -27,6 +27,7 @@ _TASK = (
     "This tests a connection. Propose one change to the run run_0000: the parameter training.lr becomes "
     "0.003. Answer with one JSON object."
 )
+# As a search on a series asks; a test of the connection belongs to no search.
 _FORMAT = (
     ' It looks like this: {"parent": "run_0000", "changes": [{"parameter": "training.lr", '
     '"value": "0.003"}], "hypothesis": "a test", "expected_val_mse": null}'

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_agent_graph.budget import Spent
+from nas_agent_graph.task_words import (
+    examples_in_words,
+    goal_in_words,
+    scale_in_words,
+    simple_in_words,
+)
 from nas_agent_graph.terminal import Column, Line, dollars, finite, printable, table, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.space import error_of, on_part
 
 LIMIT = 15
 """Rows of runs that are shown; reference rows and the champion come on top."""
@@ -32,32 +39,34 @@ class Row:
 
     rank: int
     name: str
-    val_mse: float
-    test_mse: float | None
+    val_score: float
+    test_score: float | None
     run: RunInfo | None = None
 
 
 def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
     """Runs and reference rows together, best first; of equals the reference row comes first."""
+    test = on_part("test", state.metric)
     unranked = [
-        Row(0, printable(reference.get("name"), 40), val_mse, finite(reference.get("test_mse")))
+        Row(0, printable(reference.get("name"), 40), score, finite(reference.get(test)))
         for reference in references_in(facts)
-        if (val_mse := finite(reference.get("val_mse"))) is not None
+        if (score := finite(reference.get(state.metric))) is not None
     ]
     unranked += [
-        Row(0, run.run_id, run.val_mse, run.test_mse, run)
+        Row(0, run.run_id, run.val_score, run.test_score, run)
         for run in state.runs
-        if run.status == "OK" and run.val_mse is not None
+        if run.status == "OK" and run.val_score is not None
     ]
-    unranked.sort(key=lambda row: (row.val_mse, row.run is not None, row.name))
+    unranked.sort(key=lambda row: (row.val_score, row.run is not None, row.name))
     return [
-        Row(rank, row.name, row.val_mse, row.test_mse, row.run) for rank, row in enumerate(unranked, start=1)
+        Row(rank, row.name, row.val_score, row.test_score, row.run)
+        for rank, row in enumerate(unranked, start=1)
     ]
 
 
 def failures_of(state: AgentState) -> list[RunInfo]:
     """The runs without a score, in the order they were tried."""
-    return [run for run in state.runs if run.status != "OK" or run.val_mse is None]
+    return [run for run in state.runs if run.status != "OK" or run.val_score is None]
 
 
 def references_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -107,9 +116,8 @@ def headline(state: AgentState, facts: Mapping[str, Any], width: int) -> list[Li
         progress += f", {state.current.run_id} begun (at {printable(state.current.step, 40)})"
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
-        targets = printable(", ".join(state.task.targets), 60)
-        task = f"Task: forecast {targets}, {state.task.pred_len} steps ahead"
-        lines += wrapped(f"{task}; lowest val_mse on scaled data wins", width, indent=2)
+        wins = f"lowest {state.metric}{scale_in_words(state.task)} wins"
+        lines += wrapped(f"Task: {goal_in_words(state.task)}; {wins}", width, indent=2)
     return lines + data_lines(state.data or facts.get("source"), width)
 
 
@@ -132,7 +140,7 @@ def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, chan
     """The table; rows that are left out are counted where they would stand."""
     champion = get_best_run(state)
     shown = shown_rows(state, rows, limit)
-    lines = table(_columns(shown, champion, state.noise, changes, width), _styles(shown, champion), width)
+    lines = table(_columns(state, shown, changes, width), _styles(shown, champion), width)
     head = len(lines) - len(shown)
     result = lines[:head]
     previous = 0
@@ -141,11 +149,11 @@ def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, chan
         result.append(line)
         previous = row.rank
     hidden = len(rows) - previous
-    result += _gap(hidden, f", the worst {_score(rows[-1].val_mse)}" if hidden > 0 else "")
+    result += _gap(hidden, f", the worst {_score(rows[-1].val_score)}" if hidden > 0 else "")
     if len(shown) < len(rows):
         runs = sum(row.run is not None for row in rows)
         result.append(Line(f"    --limit {runs} shows all", "dim"))
-    legend = "* champion   + accepted when it was judged   delta: val_mse to the champion"
+    legend = f"* champion   + accepted when it was judged   delta: {state.metric} to the champion"
     if state.noise:
         legend += ", noise: the same in units of noise"
     return result + wrapped(legend, width, style="dim", indent=4)
@@ -172,10 +180,9 @@ def _styles(rows: Sequence[Row], champion: RunInfo | None) -> list[str]:
     ]
 
 
-def _columns(
-    rows: Sequence[Row], champion: RunInfo | None, noise: float | None, changes: Changes, width: int
-) -> list[Column]:
-    best = champion.val_mse if champion else None
+def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: int) -> list[Column]:
+    champion, noise = get_best_run(state), state.noise
+    best = champion.val_score if champion else None
     runs = [row.run for row in rows]
     columns = [
         Column("#", [str(row.rank) for row in rows], ">"),
@@ -186,18 +193,19 @@ def _columns(
             least=9,
             drop=1,
         ),
-        Column("val_mse", [_score(row.val_mse) for row in rows], ">"),
+        Column(state.metric, [_score(row.val_score) for row in rows], ">"),
     ]
     if best is not None:
-        deltas = [row.val_mse - best for row in rows]
+        deltas = [row.val_score - best for row in rows]
         own = [row.run is not None and row.run is champion for row in rows]
         cells = ["" if o else _score(delta, "+") for o, delta in zip(own, deltas, strict=True)]
         columns.append(Column("delta", cells, ">", drop=2))
         if noise:
             cells = ["" if o else _in_noise(delta / noise) for o, delta in zip(own, deltas, strict=True)]
             columns.append(Column("noise", cells, ">", drop=3))
+    scores = [_score(row.test_score) for row in rows]
     columns += [
-        Column("mse", [_score(row.test_mse) for row in rows], ">", drop=4, over=TEST_HEADER),
+        Column(error_of(state.metric), scores, ">", drop=4, over=TEST_HEADER),
         Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=6),
         Column("sec", [_seconds(run.seconds) if run else "" for run in runs], ">", drop=5),
     ]
@@ -243,18 +251,19 @@ def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], wi
     """What a person has to know to read the table honestly."""
     lines = wrapped(noise_remark(state), width, indent=2)
     champion = get_best_run(state)
-    if champion is not None and champion.val_mse is not None:
-        best = champion.val_mse
-        better = [row for row in rows if row.run is None and row.val_mse < best]
+    if champion is not None and champion.val_score is not None:
+        best = champion.val_score
+        better = [row for row in rows if row.run is None and row.val_score < best]
         if better:
-            names = ", ".join(f"{row.name} by {_score(best - row.val_mse)}" for row in better)
-            text = f"The champion {champion.run_id} ({champion.val_mse:.5f}) is WORSE than simple forecasts"
-            if state.noise is not None and all(best - row.val_mse < state.noise for row in better):
-                text = (
-                    f"The champion {champion.run_id} ({champion.val_mse:.5f}) does not beat simple forecasts"
-                )
+            names = ", ".join(f"{row.name} by {_score(best - row.val_score)}" for row in better)
+            verb = "is WORSE than"
+            if state.noise is not None and all(best - row.val_score < state.noise for row in better):
+                verb = "does not beat"
                 names += " (less than the noise)"
-            lines += wrapped(f"{text}: {names}", width, style="bold yellow", indent=2)
+            text = (
+                f"The champion {champion.run_id} ({best:.5f}) {verb} {simple_in_words(state.task)}: {names}"
+            )
+            lines += wrapped(text, width, style="bold yellow", indent=2)
     if not references_in(facts):
         text = "No reference rows (runs/task_facts.json is missing or unreadable): a score alone says little"
         lines += wrapped(text, width, style="yellow", indent=2)
@@ -267,22 +276,24 @@ def noise_remark(state: AgentState) -> str:
     if state.noise is None:
         return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-baseline 2"
     seeds = f"{state.noise_runs} seeds"
-    return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the baseline's val_mse)"
+    return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the baseline's {state.metric})"
 
 
 def sealed_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
-    """The score on rows that nobody looked at during the search."""
-    windows = facts.get("windows")
+    """The score on what nobody looked at during the search."""
+    windows, examples = facts.get("windows"), examples_in_words(state.task)
     if isinstance(windows, Mapping) and windows.get("sealed") == 0:
-        return "No rows are sealed in this split: nothing here was kept from the search"
+        return f"No {examples} are sealed in this split: nothing here was kept from the search"
     if not state.sealed:
-        return "Champion on the sealed rows: not scored yet (once, when the search ends)"
+        return f"Champion on the sealed {examples}: not scored yet (once, when the search ends)"
     current = state.best_run_id in state.sealed
     run_id = state.best_run_id if state.best_run_id and current else list(state.sealed)[-1]
-    text = f"Champion on the sealed rows: {run_id} mse {_score(state.sealed[run_id]) or 'none'}"
+    score = f"{error_of(state.metric)} {_score(state.sealed[run_id]) or 'none'}"
+    text = f"Champion on the sealed {examples}: {run_id} {score}"
     if not current:
         text += " (the champion then; today's is not scored yet)"
-    rows = [(row.get("name"), finite(row.get("sealed_mse"))) for row in references_in(facts)]
+    name_there = on_part("sealed", state.metric)
+    rows = [(row.get("name"), finite(row.get(name_there))) for row in references_in(facts)]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
     return text + (f" (there: {others})" if others else "")
 

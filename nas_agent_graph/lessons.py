@@ -39,7 +39,7 @@ class Effect:
     change: str
     """`training.lr up`, `model.normalization = "revin"`, `model.family = "gru"`."""
     gains: tuple[float, ...]
-    """val_mse of the parent minus that of the run, in units; above 0 is better."""
+    """Score of the parent minus that of the run, in units; above 0 is better."""
     failed: int
 
     @property
@@ -56,7 +56,7 @@ def lessons_note(
     if counted == 0:
         return None
     runs = runs[:counted]
-    scores = [run.val_mse for run in runs if run.val_mse is not None]
+    scores = [run.val_score for run in runs if run.val_score is not None]
     if not scores:
         return f"After {counted} runs: none has a score. " + _families(runs, base, None, 1.0)
     unit = noise or 0.01 * min(scores) or 1.0
@@ -75,7 +75,7 @@ def lessons_note(
         "Only failed: " + _listed(broken) + "." if broken else "",
         "No effect beyond one unit: " + _listed(same) + "." if same else "",
         _untouched(runs, base, families),
-        *_words(runs),
+        *_words(runs, base.task.metric),
     ]
     return _bounded(lines)
 
@@ -91,10 +91,10 @@ def effects_of(runs: Sequence[RunView], base: RunConfig, unit: float) -> list[Ef
             continue
         start = parent.config or (base if parent is runs[0] else None)
         for change in _kinds_of_change(start, run.config) if start else ():
-            if run.val_mse is None:
+            if run.val_score is None:
                 failed[change] += 1
-            elif parent.val_mse is not None:
-                gains.setdefault(change, []).append((parent.val_mse - run.val_mse) / unit)
+            elif parent.val_score is not None:
+                gains.setdefault(change, []).append((parent.val_score - run.val_score) / unit)
     names = sorted({*gains, *failed})
     return [Effect(name, tuple(gains.get(name, ())), failed[name]) for name in names]
 
@@ -141,10 +141,10 @@ def _families(runs: Sequence[RunView], base: RunConfig, best: float | None, unit
             by_family.setdefault(run.family, []).append(run)
     rows = []
     for family, own in by_family.items():
-        scores = [run.val_mse for run in own if run.val_mse is not None]
+        scores = [run.val_score for run in own if run.val_score is not None]
         distance = (min(scores) - best) / unit if scores and best is not None else float("inf")
         behind = "no score" if not scores else "the best" if distance <= 0 else f"behind by {distance:.3g}"
-        failures = Counter(run.status for run in own if run.val_mse is None)
+        failures = Counter(run.status for run in own if run.val_score is None)
         told = "".join(f", {count} {_word(status)}" for status, count in sorted(failures.items()))
         rows.append((distance, family, f"{family} {behind} in {len(own)}{told}"))
     return "Families, best first (runs): " + "; ".join(text for _, _, text in sorted(rows)) + "."
@@ -158,8 +158,8 @@ def _untouched(runs: Sequence[RunView], base: RunConfig, families: Iterable[str]
     """What nobody has tried: families, and parameters of the best run's family."""
     tried = {run.family for run in runs}
     new = [family for family in families if family not in tried]
-    scored = [run for run in runs if run.val_mse is not None and run.config is not None]
-    best = min(scored, key=lambda run: run.val_mse or 0.0).config if scored else base
+    scored = [run for run in runs if run.val_score is not None and run.config is not None]
+    best = min(scored, key=lambda run: run.val_score or 0.0).config if scored else base
     assert best is not None
     configs = [run.config for run in runs if run.config and run.config.model.family == best.model.family]
     same = [
@@ -176,7 +176,7 @@ def _untouched(runs: Sequence[RunView], base: RunConfig, families: Iterable[str]
     return f"Next, because untouched: {'; '.join(parts)}." if parts else ""
 
 
-def _words(runs: Sequence[RunView]) -> list[str]:
+def _words(runs: Sequence[RunView], metric: str) -> list[str]:
     """The latest accepted runs as their proposers explained them, beside what became of the prediction."""
     told = [
         run
@@ -185,9 +185,9 @@ def _words(runs: Sequence[RunView]) -> list[str]:
     ]
     lines = []
     for run in reversed(told[-WORDS:]):
-        expected = "" if run.expected_val_mse is None else f", expected {run.expected_val_mse:.6g}"
-        score = "none" if run.val_mse is None else f"{run.val_mse:.6g}"
-        became = f"{run.run_id} (val_mse {score}{expected})"
+        expected = "" if run.expected_score is None else f", expected {run.expected_score:.6g}"
+        score = "none" if run.val_score is None else f"{run.val_score:.6g}"
+        became = f"{run.run_id} ({metric} {score}{expected})"
         lines.append(f"Interpretation, unverified: {became} {quoted(run.hypothesis, 140)}")
     return lines
 

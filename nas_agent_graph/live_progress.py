@@ -63,7 +63,8 @@ class LiveProgress:
         self._watch.finished(run, verdict)
         self._activity = "asking for a proposal"
         if run.accepted or run.status != "OK":
-            self._above(verdict_in_words(run, verdict), "green" if run.accepted else "red")
+            said = verdict_in_words(run, verdict, self._watch.metric)
+            self._above(said, "green" if run.accepted else "red")
         noise = noise_in_words(verdict)
         if first and noise:
             self._above(noise)
@@ -132,14 +133,14 @@ class LiveProgress:
         grid.add_column(no_wrap=True, overflow="ellipsis")
         known = [score for score in watch.scores if score is not None]
         if known:
-            best = watch.champion.val_mse if watch.champion else None
+            best = watch.champion.val_score if watch.champion else None
             against = "" if best is None else f"  {min(known) - best:+.5f} to the best"
             curve = Text(sparkline(watch.scores, width) + against, style="cyan")
             grid.add_row("  this run", f"{min(known):.5f}", curve)
-        if watch.champion is not None and watch.champion.val_mse is not None:
+        if watch.champion is not None and watch.champion.val_score is not None:
             name = f"  best, {watch.champion.run_id}"
             curve = Text(sparkline(watch.curve, width), style="green")
-            grid.add_row(Text(name, style="green"), f"{watch.champion.val_mse:.5f}", curve)
+            grid.add_row(Text(name, style="green"), f"{watch.champion.val_score:.5f}", curve)
         for name, score in watch.references:
             grid.add_row(Text(f"  {name}", style="dim"), Text(f"{score:.5f}", style="dim"), "")
         return grid
@@ -151,7 +152,7 @@ class LiveProgress:
         rows = [_in_words(run) for run in runs]
         columns = [
             Column("last runs", [f"  {run.run_id}" for run in runs]),
-            Column("val_mse", [score for score, _, _ in rows]),
+            Column(self._watch.metric, [score for score, _, _ in rows]),
             Column("family", [printable(run.family or "?", 20) for run in runs]),
             Column("", [words for _, words, _ in rows], least=12),
         ]
@@ -161,7 +162,7 @@ class LiveProgress:
 
 def _in_words(run: RunInfo) -> tuple[str, str, str]:
     """Score, verdict and style of a finished run."""
-    if run.status != "OK" or run.val_mse is None:
+    if run.status != "OK" or run.val_score is None:
         return printable(run.status, 20), printable(run.cause or ""), "red"
     words, style = ("accepted", "green") if run.accepted else ("not accepted", "")
-    return f"{run.val_mse:.5f}", words, style
+    return f"{run.val_score:.5f}", words, style

@@ -13,18 +13,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_agent_graph.context import Launcher
+from nas_agent_graph.context import Launcher, longest_look_back
 from nas_agent_graph.disk_space import DiskSpace
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import read_json, sha256_of_file
+from nas_system.files import read_json, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.config_file import named_config, read_config, write_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
-from nas_system.space import RunConfig, TaskConfig, canonical_key
+from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.task_flags import task_fields, task_with
 
 DESCRIBE_TIMEOUT_S = 300.0
+DESCRIBE_GRAPHS_TIMEOUT_S = 3600.0
+"""One of the reference rows of a task on graphs is a training."""
+BASE_CONFIGS = {"forecasting": "default", "graph regression": "graph_transformer"}
+"""What run_0000 trains unless another configuration is named, by the kind of task."""
 NEW_FACTS_FILE = "task_facts.new.json"
 
 
@@ -58,7 +62,7 @@ def look_up_search(
     base_file = ledger.runs_dir / BASE_CONFIG_FILE
     first = stored is None or not base_file.exists()
     if first:
-        base = named_config(arguments.base_config or "default")
+        base = named_config(arguments.base_config or BASE_CONFIGS[task.kind])
         base = base.model_copy(
             update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
         )
@@ -72,8 +76,8 @@ def look_up_search(
 
 def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
     """The base configuration; the default one with a shorter look-back where the series allows no other."""
-    longest = facts.get("windows", {}).get("max_seq_len")
-    if not isinstance(longest, int) or base.data.seq_len <= longest:
+    longest = longest_look_back(facts)
+    if longest is None or base.data.seq_len <= longest:
         return base
     problem = (
         f"data.seq_len={base.data.seq_len} leaves no training window, {longest} is the longest that does"
@@ -97,11 +101,13 @@ def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfi
         path = Path(given["dataset"]).expanduser()
         if path.suffix != "" or os.sep in given["dataset"]:
             given["dataset"] = str(path.absolute())
-    return task_with(stored or TaskConfig(), given)
+    return task_with(stored or ForecastingTask(), given)
 
 
 def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
     before, now = stored.model_dump(), wanted.model_dump()
+    if type(stored) is not type(wanted):
+        before, now = {"task": stored.name}, {"task": wanted.name}
     different = [
         f"{name} is {_shown(before[name])}, not {_shown(now[name])}"
         for name in before
@@ -150,7 +156,8 @@ def _facts(
         command += ["--data-dir", str(arguments.data_dir.expanduser().absolute())]
     if arguments.dry_run:
         command.append("--no-download")
-    launcher.call("nas_system.describe", command, timeout_s=DESCRIBE_TIMEOUT_S)
+    longest = DESCRIBE_TIMEOUT_S if isinstance(task, ForecastingTask) else DESCRIBE_GRAPHS_TIMEOUT_S
+    launcher.call("nas_system.describe", command, timeout_s=longest)
     facts = read_json(made)
     if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
         made.unlink()
@@ -171,7 +178,11 @@ def read_search_facts(file: Path) -> dict[str, Any] | None:
 
 
 def _data_is_there(facts: dict[str, Any]) -> bool:
-    path = facts["source"]["path"]
+    path, files = facts["source"]["path"], facts["source"].get("files")
     if path is None:
         return True
+    if files:
+        folder = Path(path)
+        there = all((folder / name).is_file() for name in files)
+        return there and sha256_of_files(folder, files) == facts["source"]["sha256"]
     return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]

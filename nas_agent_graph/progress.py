@@ -16,6 +16,7 @@ from typing import Any, Self, TextIO
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.leaderboard import data_lines
+from nas_agent_graph.task_words import simple_in_words
 from nas_agent_graph.terminal import duration, is_terminal, printable
 from nas_agent_graph.watch import Watch, noise_in_words, verdict_in_words
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
@@ -56,7 +57,7 @@ class PlainProgress:
         for line in data_lines(state.data or facts.get("source"), 10_000):
             self._say(line.text)
         if watch.references:
-            self._say(f"val_mse of simple forecasts: {watch.references_in_words()}")
+            self._say(f"{watch.metric} of {simple_in_words(state.task)}: {watch.references_in_words()}")
         best = watch.best_in_words()
         self._say(watch.totals_in_words() + (f"; {best}" if best else ""))
 
@@ -88,7 +89,8 @@ class PlainProgress:
     def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
         first = self._watch.done == 0
         self._watch.finished(run, verdict)
-        self._say(f"{verdict_in_words(run, verdict)}; {self._watch.totals_in_words()}")
+        said = verdict_in_words(run, verdict, self._watch.metric)
+        self._say(f"{said}; {self._watch.totals_in_words()}")
         noise = noise_in_words(verdict)
         if first and noise:
             self._say(noise)

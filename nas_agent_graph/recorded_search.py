@@ -34,7 +34,7 @@ from nas_system.nas_agent.config_file import read_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
-from nas_system.space import RunConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 NODE = "propose_config"
 FALLBACK = "tpe"
@@ -60,7 +60,8 @@ class RecordedSearch:
             raise ConfigError(
                 f"{workspace} holds no search that can be replayed: its task or its facts are gone"
             )
-        lacking = {"columns", "references"} - set(facts)
+        needed = {"references"} | ({"columns"} if isinstance(state.task, ForecastingTask) else set())
+        lacking = needed - set(facts)
         if lacking:
             raise ConfigError(f"{workspace / 'runs' / FACTS_FILE} has no {' and no '.join(sorted(lacking))}")
         return cls(workspace, state, read_config(workspace / "runs" / BASE_CONFIG_FILE), facts)
@@ -170,9 +171,9 @@ def differences(recorded: AgentState, replayed: AgentState) -> list[str]:
     runs_before, runs_after = before.pop("runs"), after.pop("runs")
     for old, new in zip(runs_before, runs_after, strict=False):
         found += [
-            f"{old['run_id']}: {name} is {new[name]!r}, recorded {old[name]!r}"
-            for name in old
-            if old[name] != new[name]
+            f"{old['run_id']}: {name} is {new.get(name)!r}, recorded {old.get(name)!r}"
+            for name in {**old, **new}
+            if old.get(name) != new.get(name)
         ]
     if len(runs_before) != len(runs_after):
         found.append(f"{len(runs_after)} runs, recorded {len(runs_before)}")

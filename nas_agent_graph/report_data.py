@@ -23,11 +23,11 @@ from nas_agent_graph.report_conversation import Conversation, conversation_of, f
 from nas_agent_graph.run_page import record_of_run
 from nas_agent_graph.terminal import changes_in_words, finite, printable, value_in_words
 from nas_system.errors import StateError
-from nas_system.nas_agent.agent_state import AgentState, get_best_run, get_run
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.space import active_values
+from nas_system.space import active_values, error_of, on_part
 
 SCHEMA_VERSION = 1
 _WIDE = 10_000
@@ -38,8 +38,6 @@ _RUN_FIELDS = (
     "status",
     "cause",
     "accepted",
-    "val_mse",
-    "test_mse",
     "parent",
     "proposer",
     "attempt",
@@ -86,7 +84,8 @@ def report_record(
         "references": [
             {
                 "name": printable(row.get("name"), 40),
-                **{key: finite(row.get(key)) for key in _REFERENCE_SCORES},
+                "val_score": finite(row.get(state.metric)),
+                "test_score": finite(row.get(on_part("test", state.metric))),
             }
             for row in references_in(facts)
         ],
@@ -94,9 +93,6 @@ def report_record(
         "left_out": left_out,
     }
     return printable_json(record)
-
-
-_REFERENCE_SCORES = ("val_mse", "test_mse", "sealed_mse")
 
 
 def is_held(workspace: Path) -> bool:
@@ -136,10 +132,12 @@ def _search_record(
         "tokens": sum(run["tokens"] for run in runs),
         "cost": sum(costs) if costs else None,
         "champion": champion.run_id if champion else None,
-        "best": champion.val_mse if champion else None,
+        "best": champion.val_score if champion else None,
         "noise": state.noise,
         "noise_runs": state.noise_runs,
         "seed": state.seed,
+        "metric": state.metric,
+        "error": error_of(state.metric),
         "task": state.task.model_dump(mode="json") if state.task else None,
         "data": dict(source) if isinstance(source, Mapping) else None,
         "sealed": state.sealed.get(champion.run_id) if champion else None,
@@ -167,15 +165,17 @@ def _run_record(
         "step": known["step"],
         "champion": known["champion"],
         **{name: info.get(name) for name in _RUN_FIELDS},
+        "val_score": found.val_score if found else None,
+        "test_score": found.test_score if found else None,
         "parent": _text(info.get("parent") or proposal.get("parent"), 64),
         "proposer": _text(info.get("proposer") or proposal.get("proposer"), 100),
         "seconds": info.get("seconds"),
-        **_differences(info, ledger.state),
+        **_differences(found, ledger.state),
         "tokens": conversation.tokens or info.get("tokens") or 0,
         "cost": conversation.cost,
         "refused": proposal.get("attempt") if isinstance(proposal.get("attempt"), int) else 0,
         "hypothesis": _text(proposal.get("hypothesis"), limits.text_characters),
-        "expected": finite(proposal.get("expected_val_mse")),
+        "expected": finite(proposal.get(f"expected_{ledger.state.metric}")),
         "in_words": changes_in_words(proposal.get("changes"), 160),
         "changes": [
             {
@@ -198,12 +198,12 @@ def _run_record(
     }
 
 
-def _differences(info: Mapping[str, Any], state: AgentState) -> dict[str, float | None]:
-    """val_mse against the champion's, plain and in units of the noise."""
-    champion, score = get_best_run(state), info.get("val_mse")
-    if champion is None or champion.val_mse is None or score is None:
+def _differences(run: RunInfo | None, state: AgentState) -> dict[str, float | None]:
+    """The score against the champion's, plain and in units of the noise."""
+    champion, score = get_best_run(state), run.val_score if run else None
+    if champion is None or champion.val_score is None or score is None:
         return {"delta": None, "delta_noise": None}
-    delta = score - champion.val_mse
+    delta = score - champion.val_score
     return {"delta": delta, "delta_noise": delta / state.noise if state.noise else None}
 
 
@@ -220,7 +220,7 @@ def _outcome(outcome: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
-    """Epoch, train_mse and val_mse in columns; of more epochs than `points` the lowest of every group."""
+    """Epochs and their errors in columns; of more epochs than `points` the lowest of every group."""
     try:
         history = load_history(ledger.runs_dir / run_id)
     except StateError:
@@ -229,7 +229,8 @@ def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
     entries = [entry for entry in epochs if isinstance(entry, dict)] if isinstance(epochs, list) else []
     if not entries:
         return None
-    rows = [(index, finite(e.get("train_mse")), finite(e.get("val_mse"))) for index, e in enumerate(entries)]
+    val, train = ledger.state.metric, on_part("train", ledger.state.metric)
+    rows = [(index, finite(e.get(train)), finite(e.get(val))) for index, e in enumerate(entries)]
     kept = _thinned(rows, points)
     best = min((row for row in rows if row[2] is not None), key=lambda row: row[2] or 0.0, default=None)
     return {

@@ -58,7 +58,7 @@ def embed_pictures(
 
 
 def _worth(run: dict[str, Any]) -> tuple[bool, bool, float]:
-    score = run["val_mse"]
+    score = run["val_score"]
     return not run["champion"], not run["accepted"], float("inf") if score is None else score
 
 

@@ -195,7 +195,11 @@ def _parser() -> argparse.ArgumentParser:
         help="show the next prompt and what the search may cost; ask, train and write nothing",
     )
     task = parser.add_argument_group("task (fixed for the life of a search)")
-    task.add_argument("--task", metavar="NAME", help="kind of task (default: forecasting)")
+    task.add_argument(
+        "--task",
+        metavar="NAME",
+        help="forecasting, or a data set of graphs: zinc_synth, zinc (default: forecasting)",
+    )
     task.add_argument(
         "--dataset", metavar="NAME|CSV", help="etth1, synthetic or the path of a CSV file (default: etth1)"
     )
@@ -219,12 +223,19 @@ def _parser() -> argparse.ArgumentParser:
         choices=("refuse", "ffill"),
         help="empty cells: refuse the file, or carry the last value forward (default: refuse)",
     )
+    for part in ("train", "val", "test"):
+        task.add_argument(
+            f"--{part}-graphs",
+            metavar="N",
+            type=_positive_int,
+            help=f"with graphs: the first N of the {part} part (default: all)",
+        )
     machine = parser.add_argument_group("machine")
     machine.add_argument(
         "--data-dir",
         metavar="DIR",
         type=Path,
-        help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)",
+        help="folder with ETTh1.csv, or with the files of ZINC (default: $NAS_DATA_DIR, cache, download)",
     )
     machine.add_argument(
         "--device", metavar="auto|cpu|cuda:N", default="auto", help="auto, cpu or cuda:N (default: auto)"

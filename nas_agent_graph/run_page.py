@@ -21,15 +21,16 @@ from nas_agent_graph.terminal import (
     wrapped,
 )
 from nas_system.errors import StateError
-from nas_system.nas_agent.agent_state import get_run
+from nas_system.nas_agent.agent_state import RunInfo, get_run
 from nas_system.nas_agent.history_summary import curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import is_alive, log_tail, read_outcome
 from nas_system.nas_agent.records import load_record
-from nas_system.space import active_values, changes_between
+from nas_system.space import active_values, changes_between, error_of, on_part
 
 LOG_LINES = 20
+_LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
 _LABEL = 12
 """Columns of the labels on the left."""
 
@@ -46,7 +47,7 @@ def record_of_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "under_way": under_way,
         "step": current.step if under_way and current else None,
         "training_now": is_alive(folder) if under_way else False,
-        "run": run.model_dump(exclude={"history_summary", "key"}) if run else None,
+        "run": run_record(run, ledger.state.metric) if run else None,
         "champion": run_id == ledger.state.best_run_id,
         "proposal": proposal,
         "config_problem": None if run is None else ledger.config_problem(run_id),
@@ -61,6 +62,12 @@ def record_of_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     if run is not None and run.status != "OK":
         record["log_tail"] = log_tail(folder, LOG_LINES)
     return record
+
+
+def run_record(run: RunInfo, metric: str) -> dict[str, Any]:
+    """A run's entry for programs, with the scores of its task and of no other."""
+    scores = {"run_id": run.run_id, metric: run.val_score, on_part("test", metric): run.test_score}
+    return scores | run.model_dump(exclude=_LEFT_OUT)
 
 
 def _changes(ledger: Ledger, run_id: str, proposal: dict[str, Any]) -> list[dict[str, Any]]:
@@ -92,27 +99,28 @@ def _curve(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
         return None
     epochs = history.get("epochs")
     entries = [entry for entry in epochs if isinstance(entry, dict)] if isinstance(epochs, list) else []
-    values = [finite(entry.get("val_mse")) for entry in entries]
-    return {**asdict(curve_digest(history)), "val_mse": values} if entries else None
+    metric = ledger.state.metric
+    values = [finite(entry.get(metric)) for entry in entries]
+    return {**asdict(curve_digest(history, error_of(metric))), metric: values} if entries else None
 
 
 def _outcome(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
     try:
-        return asdict(read_outcome(ledger.runs_dir / run_id))
+        return asdict(read_outcome(ledger.runs_dir / run_id, ledger.state.metric))
     except StateError:  # trained again by hand at this moment, or newer than this program
         return None
 
 
 def _repeats(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
     """The same configuration with other seeds: how the noise was measured."""
-    found = []
+    found, metric = [], ledger.state.metric
     for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*")):
         try:
-            outcome = read_outcome(folder)
+            outcome = read_outcome(folder, metric)
         except StateError:
-            found.append({"name": folder.name, "status": "training", "val_mse": None})
+            found.append({"name": folder.name, "status": "training", metric: None})
         else:
-            found.append({"name": folder.name, "status": str(outcome.status), "val_mse": outcome.val_score})
+            found.append({"name": folder.name, "status": str(outcome.status), metric: outcome.val_score})
     return found
 
 
@@ -127,20 +135,20 @@ def _files(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def page(record: dict[str, Any], width: int) -> list[Line]:
-    """The record for people."""
+def page(record: dict[str, Any], width: int, metric: str) -> list[Line]:
+    """The record for people; `metric` is the task's, under whose name the record holds the scores."""
     run, proposal = record["run"] or {}, record["proposal"]
     lines = [_title(record)]
     parent = printable(proposal.get("parent") or run.get("parent") or "none", 64)
     lines += _field("proposed by", _proposer_in_words(record, parent), width)
     if proposal.get("hypothesis"):
         lines += _field("hypothesis", printable(proposal["hypothesis"], 1000), width)
-    lines += _expectation(proposal.get("expected_val_mse"), run.get("val_mse"), width)
+    lines += _expectation(proposal.get(f"expected_{metric}"), run.get(metric), metric, width)
     if record["config_problem"]:
         lines += _field("", printable(record["config_problem"], 400), width, "yellow")
     lines += _changes_table(record["changes"], parent, record["run_id"], width)
-    lines += _curve_lines(record, width)
-    lines += _result_lines(record, run, width)
+    lines += _curve_lines(record, metric, width)
+    lines += _result_lines(record, run, metric, width)
     lines += _file_lines(record["files"], width)
     if record["log_tail"]:
         lines += [Line(""), Line(f"the last lines of train.log (at most {LOG_LINES}):", "bold")]
@@ -177,11 +185,11 @@ def _field(label: str, text: str, width: int, style: str = "") -> list[Line]:
     return wrapped(f"{label:<{_LABEL}} {text}", width, style=style, indent=_LABEL + 1)
 
 
-def _expectation(stated: Any, actual: float | None, width: int) -> list[Line]:
+def _expectation(stated: Any, actual: float | None, metric: str, width: int) -> list[Line]:
     expected = finite(stated)
     if expected is None:
         return []
-    text = f"val_mse {expected:.5f}"
+    text = f"{metric} {expected:.5f}"
     if actual is not None:
         verb = "better" if actual < expected else "worse"
         text += f"; it became {actual:.5f}, {abs(actual - expected):.5f} {verb} than expected"
@@ -201,29 +209,30 @@ def _changes_table(changes: list[dict[str, Any]], parent: str, run_id: str, widt
     return [Line(""), *table(columns, [""] * len(changes), width), Line("")]
 
 
-def _curve_lines(record: dict[str, Any], width: int) -> list[Line]:
+def _curve_lines(record: dict[str, Any], metric: str, width: int) -> list[Line]:
     curve = record["curve"]
     if curve is None:
         return _field("curve", "no epoch yet" if record["under_way"] else "no epoch was completed", width)
     text = f"{curve['epochs']} epoch" + "s" * (curve["epochs"] != 1)
     if curve["min_val"] is not None:
         text += (
-            f", val_mse from {curve['first_val']:.5f} to {curve['min_val']:.5f}"
+            f", {metric} from {curve['first_val']:.5f} to {curve['min_val']:.5f}"
             f" at epoch {curve['best_epoch']} (counted from 0), at the end {curve['last_val']:.5f}"
         )
     lines = _field("curve", f"{text}; {curve['flag'].replace('_', ' ')}", width)
-    drawn = sparkline(curve["val_mse"], width - _LABEL - 1)
+    drawn = sparkline(curve[metric], width - _LABEL - 1)
     return lines + ([Line(" " * (_LABEL + 1) + drawn, "cyan")] if drawn.strip() else [])
 
 
-def _result_lines(record: dict[str, Any], run: dict[str, Any], width: int) -> list[Line]:
+def _result_lines(record: dict[str, Any], run: dict[str, Any], metric: str, width: int) -> list[Line]:
     lines, outcome, verdict = [], record["outcome"] or {}, record["verdict"]
-    if run.get("val_mse") is not None:
-        lines += _field("val_mse", f"{run['val_mse']:.6f}", width, "bold")
-    if run.get("test_mse") is not None:
-        lines += _field("test_mse", f"{run['test_mse']:.6f} (for people; not used by the search)", width)
+    test = on_part("test", metric)
+    if run.get(metric) is not None:
+        lines += _field(metric, f"{run[metric]:.6f}", width, "bold")
+    if run.get(test) is not None:
+        lines += _field(test, f"{run[test]:.6f} (for people; not used by the search)", width)
     for repeat in record["repeats"]:
-        score = repeat["status"] if repeat["val_mse"] is None else f"val_mse {repeat['val_mse']:.6f}"
+        score = repeat["status"] if repeat[metric] is None else f"{metric} {repeat[metric]:.6f}"
         lines += _field("repeat", f"{repeat['name']}: {score}", width)
     if verdict:
         word = "accepted" if verdict.get("accepted") else "not accepted"
@@ -236,8 +245,8 @@ def _result_lines(record: dict[str, Any], run: dict[str, Any], width: int) -> li
     if run and found is not None and found != run["status"]:
         text = f"today its folder says {found}: {printable(outcome.get('cause') or 'no cause')}"
         lines += _field("", text, width, "yellow")
-    elif run and (score := finite(outcome.get("val_score"))) is not None and score != run.get("val_mse"):
-        text = f"today its metrics.json says val_mse {score:.6f}; the search keeps what it read"
+    elif run and (score := finite(outcome.get("val_score"))) is not None and score != run.get(metric):
+        text = f"today its metrics.json says {metric} {score:.6f}; the search keeps what it read"
         lines += _field("", text, width, "yellow")
     return lines
 

@@ -34,6 +34,7 @@ from nas_system.nas_agent.agent_state import get_best_run
 from nas_system.nas_agent.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.machine_memory import total_memory_mb
+from nas_system.space import on_part
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -219,7 +220,8 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> 
                     timeout_s=SCORE_TIMEOUT_S,
                 )
             )
-            sealed = {**ledger.state.sealed, champion.run_id: score["sealed_mse"]}
+            figure = score[on_part("sealed", ledger.state.metric)]
+            sealed = {**ledger.state.sealed, champion.run_id: figure}
             disk.insist(lambda: ledger.save(sealed=sealed))
         except NasError as error:
             print(f"note: the champion could not be scored on the sealed rows ({error})", file=sys.stderr)

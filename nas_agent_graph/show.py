@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,17 +89,19 @@ def read_state(workspace: Path) -> AgentState:
 
 def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
     """task_facts.json, empty if it is not there or cannot be used; the reference rows with their
-    scores on the sealed rows once the champion has been scored there."""
+    sealed scores once the champion has one."""
     from nas_agent_graph.leaderboard import references_in
     from nas_system.nas_agent.records import load_record
     from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
+    from nas_system.space import on_part
 
     facts = load_record(workspace / "runs" / FACTS_FILE) or {}
     if state.best_run_id is None or state.best_run_id not in state.sealed:
         return facts
     sealed = load_record(RunPaths(workspace / "runs" / state.best_run_id).sealed) or {}
-    scores = {row.get("name"): row.get("sealed_mse") for row in references_in(sealed)}
-    rows = [{**row, "sealed_mse": scores.get(row.get("name"))} for row in references_in(facts)]
+    name = on_part("sealed", state.metric)
+    scores = {row.get("name"): row.get(name) for row in references_in(sealed)}
+    rows = [{**row, name: scores.get(row.get("name"))} for row in references_in(facts)]
     return {**facts, "references": rows}
 
 
@@ -170,11 +173,12 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
 def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
     """The leaderboard for programs: `rows` best first, reference rows have no `run`; then what failed."""
     from nas_agent_graph.leaderboard import failures_of, rows_of, shown_rows
+    from nas_agent_graph.run_page import run_record
+    from nas_system.space import on_part
 
     rows = rows_of(state, facts)
     if limit is not None:
         rows = shown_rows(state, rows, limit)
-    hidden = {"history_summary", "key"}
     return {
         **state.model_dump(mode="json", exclude={"runs"}),
         "finished": len(state.runs),
@@ -182,13 +186,13 @@ def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -
             {
                 "rank": row.rank,
                 "name": row.name,
-                "val_mse": row.val_mse,
-                "test_mse": row.test_mse,
-                "run": row.run.model_dump(exclude=hidden) if row.run else None,
+                state.metric: row.val_score,
+                on_part("test", state.metric): row.test_score,
+                "run": run_record(row.run, state.metric) if row.run else None,
             }
             for row in rows
         ],
-        "failed": [run.model_dump(exclude=hidden) for run in failures_of(state)],
+        "failed": [run_record(run, state.metric) for run in failures_of(state)],
     }
 
 
@@ -205,9 +209,11 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
     if arguments.transcript:
         from nas_agent_graph.transcript_page import record_of_transcript, transcript_lines
 
-        record, lines = record_of_transcript(workspace / "runs", arguments.run_id), transcript_lines
+        record = record_of_transcript(workspace / "runs", arguments.run_id)
+        lines = transcript_lines
     else:
-        record, lines = record_of_run(Ledger(workspace, state), arguments.run_id), page
+        record = record_of_run(Ledger(workspace, state), arguments.run_id)
+        lines = partial(page, metric=state.metric)
     if arguments.json:
         print(json.dumps(record, indent=1))
     else:
@@ -220,7 +226,7 @@ def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
     from nas_system.visualization import search_progress
 
     try:
-        search_progress(state.runs, references_in(facts), path)
+        search_progress(state.runs, references_in(facts), path, metric=state.metric)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -45,21 +45,35 @@ def page(families: Sequence[str], width: int) -> list[Line]:
     """The whole space, or one family with everything it has; made for 80 columns and more."""
     if len(families) == 1:
         return _family_page(families[0], width)
-    space = overview(families)
     lines = [Line(f"The search space: {len(families)} families", "bold"), Line("")]
     lines += wrapped(_LEGEND, width, style="dim")
-    lines += [Line(""), Line("Families, in the order in which a search tries their defaults", "bold")]
+    kinds = _by_kind(families)
+    for kind, own in kinds.items():
+        order = ", in the order in which a search tries their defaults" if len(own) > 1 else ""
+        lines += [Line(""), Line(f"Families for {kind}{order}", "bold")]
+        for family in own:
+            text = f"  {family:<19}{sentence_of(family)}{_package_note(family)}"
+            lines += wrapped(text, width, indent=21)
+    for kind, own in kinds.items():
+        space = overview(own)
+        for table in space.own:
+            tried = tried_values(table.families[0])
+            lines += _section(" and ".join(table.families), table.parameters, tried, width)
+            lines += _beside(table, space, tried, width)
+        for table in space.common:
+            lines += _section(f"Options of {_in_families(table, own, kind)}", table.parameters, {}, width)
+    space = overview(families)
+    lines += _section("Data, with every family", space.data, {}, width, kinds)
+    return lines + _section("Training, with every family", space.training, {}, width, kinds)
+
+
+def _by_kind(families: Sequence[str]) -> dict[str, list[str]]:
+    """The families by the kind of task they are made for."""
+    found: dict[str, list[str]] = {}
     for family in families:
-        text = f"  {family:<19}{sentence_of(family)}{_package_note(family)}"
-        lines += wrapped(text, width, indent=21)
-    for table in space.own:
-        tried = tried_values(table.families[0])
-        lines += _section(" and ".join(table.families), table.parameters, tried, width)
-        lines += _beside(table, space, tried, width)
-    for table in space.common:
-        lines += _section(f"Options of {_in_families(table, families)}", table.parameters, {}, width)
-    lines += _section("Data, with every family", space.data, {}, width)
-    return lines + _section("Training, with every family", space.training, {}, width)
+        for kind in FAMILIES[family].tasks:
+            found.setdefault(kind, []).append(family)
+    return found
 
 
 def _family_page(family: str, width: int) -> list[Line]:
@@ -67,14 +81,29 @@ def _family_page(family: str, width: int) -> list[Line]:
     lines += wrapped(sentence_of(family) + _package_note(family), width)
     lines += [Line(""), *wrapped(_LEGEND, width, style="dim")]
     tried = tried_values(family)
-    had = [p for p in parameters(family) if p.where != "covariates" or FAMILIES[family].reads_covariates]
+    had = [p for p in parameters(family) if _can_matter(p, family)]
     for title, group in (("Model", "model"), ("Data", "data"), ("Training", "training")):
         lines += _section(title, [p for p in had if p.group == group], tried, width)
     return lines
 
 
-def _section(title: str, rows: Sequence[Parameter], tried: dict[str, Any], width: int) -> list[Line]:
-    """A title and its table; the column of names is headed by the part of the configuration they are in."""
+def _can_matter(parameter: Parameter, family: str) -> bool:
+    if parameter.where == "covariates":
+        return FAMILIES[family].reads_covariates
+    return parameter.where is None or "forecasting" in FAMILIES[family].tasks
+
+
+def _section(
+    title: str,
+    rows: Sequence[Parameter],
+    tried: dict[str, Any],
+    width: int,
+    kinds: Collection[str] = (),
+) -> list[Line]:
+    """A title and its table; the column of names is headed by the part of the configuration they are in.
+
+    `kinds` are the kinds of task for which it is read.
+    """
     lines = [Line(""), Line(title, "bold cyan")]
     if not rows:
         return lines
@@ -85,7 +114,7 @@ def _section(title: str, rows: Sequence[Parameter], tried: dict[str, Any], width
         narrow.append([[name], _domain_lines(parameter, domain), [_default(parameter, tried)]])
     room = [max(len(line) for row in narrow for line in row[i]) for i in range(3)]
     places = [2 + sum(room[:i]) + 2 * i for i in range(4)]
-    for cells, text in zip(narrow, ["meaning", *map(_meaning, rows)], strict=True):
+    for cells, text in zip(narrow, ["meaning", *(_meaning(p, kinds) for p in rows)], strict=True):
         paragraph = textwrap.wrap(text, max(width - places[3], 16), break_on_hyphens=False)
         style = "dim" if cells is narrow[0] else ""
         lines += [Line(line, style) for line in _side_by_side([*cells, paragraph], places)]
@@ -140,9 +169,15 @@ def _default(parameter: Parameter, tried: dict[str, Any]) -> str:
     return f"{_short(tried[parameter.path])} ({own})" if parameter.path in tried else own
 
 
-def _meaning(parameter: Parameter) -> str:
-    condition = f" Only {parameter.condition}." if parameter.condition else ""
-    return parameter.description + condition
+def _meaning(parameter: Parameter, kinds: Collection[str]) -> str:
+    condition = _condition(parameter, kinds)
+    return parameter.description + (f" Only {condition}." if condition else "")
+
+
+def _condition(parameter: Parameter, kinds: Collection[str]) -> str:
+    """When it has an effect; that it takes a series has to be said among several kinds of task."""
+    series = "for a series" if parameter.where == "series" and len(kinds) > 1 else ""
+    return " and ".join(part for part in (series, parameter.condition) if part)
 
 
 def _short(value: Any) -> str:
@@ -154,11 +189,12 @@ def _short(value: Any) -> str:
     return f"{value:g}"
 
 
-def _in_families(table: Table, families: Sequence[str]) -> str:
+def _in_families(table: Table, families: Sequence[str], kind: str) -> str:
+    """`families` are all of this kind."""
     missing = [family for family in families if family not in table.families]
-    if not missing:
-        return "all families"
-    return f"all but {' and '.join(missing)}" if len(missing) < 3 else ", ".join(table.families)
+    if len(missing) > 2:
+        return ", ".join(table.families)
+    return f"all families for {kind}" + (f" but {' and '.join(missing)}" if missing else "")
 
 
 def _package_note(family: str) -> str:
@@ -174,20 +210,27 @@ def _package_note(family: str) -> str:
 
 def markdown(families: Sequence[str]) -> str:
     """The same tables for a documentation page."""
-    space = overview(families)
-    parts = ["# The search space", *(f"- `{family}`: {sentence_of(family)}" for family in families)]
-    for table in space.own:
-        tried = tried_values(table.families[0])
-        parts += _markdown_table(" and ".join(table.families), table.parameters, tried)
-    for table in space.common:
-        parts += _markdown_table(f"Options of {_in_families(table, families)}", table.parameters, {})
-    tried = tried_values(families[0]) if len(families) == 1 else {}
-    parts += _markdown_table("Data", space.data, tried)
-    parts += _markdown_table("Training", space.training, tried)
+    alone, kinds = families[0] if len(families) == 1 else None, _by_kind(families)
+    parts = ["# The search space"]
+    for kind, own in kinds.items():
+        parts += ["", f"For {kind}:", "", *(f"- `{family}`: {sentence_of(family)}" for family in own)]
+    for kind, own in kinds.items():
+        space = overview(own)
+        for table in space.own:
+            tried = tried_values(table.families[0])
+            parts += _markdown_table(" and ".join(table.families), table.parameters, tried)
+        for table in space.common:
+            parts += _markdown_table(f"Options of {_in_families(table, own, kind)}", table.parameters, {})
+    tried, space = tried_values(alone) if alone else {}, overview(families)
+    for title, shared in (("Data", space.data), ("Training", space.training)):
+        rows = [p for p in shared if alone is None or _can_matter(p, alone)]
+        parts += _markdown_table(title, rows, tried, kinds)
     return "\n".join(parts)
 
 
-def _markdown_table(title: str, rows: Sequence[Parameter], tried: dict[str, Any]) -> list[str]:
+def _markdown_table(
+    title: str, rows: Sequence[Parameter], tried: dict[str, Any], kinds: Collection[str] = ()
+) -> list[str]:
     if not rows:
         return []
     head = "| parameter | allowed | default | only | meaning |"
@@ -195,7 +238,7 @@ def _markdown_table(title: str, rows: Sequence[Parameter], tried: dict[str, Any]
     for p in rows:
         usual = "" if p.kind == "choice" or not p.choices else f"; usual {_usual(p)}"
         allowed = _usual(p) if p.kind == "choice" else _bounds(p) + usual
-        cells = (f"`{p.path}`", allowed, _default(p, tried), p.condition, p.description)
+        cells = (f"`{p.path}`", allowed, _default(p, tried), _condition(p, kinds), p.description)
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return lines
 

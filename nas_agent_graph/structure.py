@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from nas_agent_graph.context import BLAMELESS, RunView, SearchView
 from nas_system.errors import ProposalError
-from nas_system.space import Change, RunConfig, active_values, apply_changes, parameters
+from nas_system.space import Change, RunConfig, active_values, apply_changes, families_of, parameters
 
 FLAT_RUNS = 5
 LOOK_BACK_FACTOR = 1.25
@@ -38,6 +38,8 @@ def structural_changes(before: RunConfig, after: RunConfig) -> list[str]:
         for path in structural_parameters(after.model.family)
         if path != "data.seq_len" and old.get(path) != new.get(path)
     ]
+    if "data.seq_len" not in new:
+        return changed
     short, long = sorted((before.data.seq_len, after.data.seq_len))
     return changed + (["data.seq_len"] if long >= LOOK_BACK_FACTOR * short else [])
 
@@ -93,6 +95,8 @@ def demanded(view: SearchView, config: RunConfig | None = None) -> str:
     start = config or (view.champion.config if view.champion else None) or view.base
     active = active_values(start)
     names = [path for path in structural_parameters(start.model.family) if path in active]
+    if len(families_of(view.task.kind)) == 1:
+        names.remove("model.family")  # there is no other
     look_back = f"data.seq_len (by a factor of {LOOK_BACK_FACTOR:g} or more)"
     return "at least one of: " + ", ".join(look_back if name == "data.seq_len" else name for name in names)
 

@@ -27,12 +27,13 @@ class Watch:
         self.clock = clock
         self.began = self.changed = clock()
         self.limits: Limits | None = None
+        self.metric = AgentState().metric
         self.noise: float | None = None
         self.references: list[tuple[str, float]] = []
         self.done = 0
         self.champion: RunInfo | None = None
         self.curve: list[float] = []
-        """Lowest val_mse so far, one entry per finished run with a score."""
+        """Lowest score so far, one entry per finished run with a score."""
         self.recent: deque[RunInfo] = deque(maxlen=_RECENT)
         self.pace: deque[float] = deque(maxlen=_RECENT)
         """Seconds from one finished run to the next, latest last."""
@@ -41,15 +42,17 @@ class Watch:
         self.config: RunConfig | None = None
         self.label = ""
         self.scores: list[float | None] = []
-        """val_mse of the epochs of the training under way."""
+        """Validation scores of the epochs of the training under way."""
         self.training_began = self.epoch_seen = self.began
         self.epoch_s: float | None = None
 
     def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
         self.began = self.changed = self.clock()
         self.limits = limits
-        self.noise = state.noise
-        rows = [(printable(row.get("name"), 40), finite(row.get("val_mse"))) for row in references_in(facts)]
+        self.noise, self.metric = state.noise, state.metric
+        rows = [
+            (printable(row.get("name"), 40), finite(row.get(state.metric))) for row in references_in(facts)
+        ]
         self.references = sorted([(name, v) for name, v in rows if v is not None], key=lambda row: row[1])
         for run in state.runs:
             self._count(run)
@@ -76,7 +79,7 @@ class Watch:
         if not isinstance(epochs, list) or len(epochs) == len(self.scores):
             return False
         entries = [epoch if isinstance(epoch, dict) else {} for epoch in epochs]
-        self.scores = [finite(entry.get("val_mse")) for entry in entries]
+        self.scores = [finite(entry.get(self.metric)) for entry in entries]
         seconds = [s for entry in entries if (s := finite(entry.get("seconds"))) is not None]
         self.epoch_s = statistics.fmean(seconds) if seconds else None
         self.epoch_seen = now
@@ -96,8 +99,8 @@ class Watch:
     def _count(self, run: RunInfo) -> None:
         self.done += 1
         self.recent.append(run)
-        if run.status == "OK" and run.val_mse is not None:
-            self.curve.append(min(run.val_mse, self.curve[-1] if self.curve else math.inf))
+        if run.status == "OK" and run.val_score is not None:
+            self.curve.append(min(run.val_score, self.curve[-1] if self.curve else math.inf))
 
     @property
     def max_runs(self) -> int:
@@ -137,12 +140,12 @@ class Watch:
             return f"no epoch finished yet{f' (of {self.max_epochs})' if of else ''}"
         latest = self.scores[-1]
         score = "not finite" if latest is None else f"{latest:.5f}"
-        return f"epoch {len(self.scores)}{of} val_mse {score}"
+        return f"epoch {len(self.scores)}{of} {self.metric} {score}"
 
     def best_in_words(self) -> str:
-        if self.champion is None or self.champion.val_mse is None:
+        if self.champion is None or self.champion.val_score is None:
             return ""
-        return f"best {self.champion.val_mse:.5f} {self.champion.run_id}"
+        return f"best {self.champion.val_score:.5f} {self.champion.run_id}"
 
     def totals_in_words(self) -> str:
         """`4/100 runs done, about 12 min left`."""
@@ -154,13 +157,14 @@ class Watch:
         return ", ".join(f"{name} {score:.5f}" for name, score in self.references)
 
 
-def verdict_in_words(run: RunInfo, verdict: dict[str, Any]) -> str:
-    """One finished run in a line."""
+def verdict_in_words(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
+    """One finished run in a line; `metric` is the task's."""
     took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
-    if run.status != "OK" or run.val_mse is None:
+    if run.status != "OK" or run.val_score is None:
         return f"{run.run_id} {printable(run.status, 20)}: {printable(run.cause or 'no finite score')}{took}"
     word = "ACCEPTED" if run.accepted else "not accepted"
-    return f"{run.run_id} val_mse {run.val_mse:.5f} {word}: {printable(verdict.get('reason', ''))}{took}"
+    score = f"{metric} {run.val_score:.5f}"
+    return f"{run.run_id} {score} {word}: {printable(verdict.get('reason', ''))}{took}"
 
 
 def noise_in_words(verdict: dict[str, Any]) -> str | None:

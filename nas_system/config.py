@@ -44,7 +44,7 @@ training = {
         "lr": 0.0005,               # Learning rate at the start.
         "weight_decay": 0.0,        # L2 penalty (adam, sgd) or decoupled decay (adamw).
     },
-    # Training loss; the score is the mean squared error whatever is chosen here.
+    # Training loss; the score is the task's whatever is chosen here.
     # One of: nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss.
     "criterion_class": nn.MSELoss,
     # Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate).
@@ -68,11 +68,11 @@ training = {
 data = {
     "features": "MS",  # Inputs: the targets alone (S) or all columns (MS). One of: S, MS.
     "seq_len": 96,     # Look-back: how many past steps the model sees.
-    "batch_size": 32,  # Windows per optimizer step.
+    "batch_size": 32,  # Windows, or graphs, per optimizer step.
 }
 
 task = {
-    "name": "forecasting",  # The kind of task.
+    "name": "forecasting",  # Forecast a time series.
     # `etth1`, `synthetic`, or the path of a CSV file whose first column is the time stamp.
     "dataset": "etth1",
     "targets": ["OT"],      # Columns to forecast; `all` alone means every column.

@@ -21,7 +21,7 @@ from nas_system.data.source import DataSource, locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.errors import ConfigError, NasError
 from nas_system.files import write_json
-from nas_system.space import DataConfig, TaskConfig
+from nas_system.space import DataConfig, ForecastingTask, GraphTask, TaskConfig, task_adapter
 from nas_system.space.task_flags import FLAGS, task_fields, task_with
 
 SCHEMA_VERSION = 1
@@ -33,16 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.check_device is not None:
             return _check_device(arguments.check_device)
         task = _task(arguments)
-        source = locate(task, arguments.data_dir, download=not arguments.no_download)
-        if source.notice:
-            print(f"note: {source.notice}", file=sys.stderr)
-        facts = describe(task, source, sealed=arguments.sealed)
+        if isinstance(task, GraphTask):
+            # Only now: it imports torch and PyTorch Geometric.
+            from nas_system.describe_graphs import describe_graphs, table_of_graphs
+
+            facts = describe_graphs(task, arguments.data_dir, sealed=arguments.sealed)
+            table = table_of_graphs(facts)
+        else:
+            source = locate(task, arguments.data_dir, download=not arguments.no_download)
+            if source.notice:
+                print(f"note: {source.notice}", file=sys.stderr)
+            facts = describe(task, source, sealed=arguments.sealed)
+            table = table_of(facts)
         if arguments.out is not None:
             _write(arguments.out, facts)
     except NasError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(table_of(facts))
+    print(table)
     return 0
 
 
@@ -54,7 +62,7 @@ def _check_device(name: str) -> int:
     return 0
 
 
-def describe(task: TaskConfig, source: DataSource, *, sealed: bool = False) -> dict[str, Any]:
+def describe(task: ForecastingTask, source: DataSource, *, sealed: bool = False) -> dict[str, Any]:
     """The facts as JSON. `sealed` scores the references on the hold-out too: once, after the search."""
     data = open_task(task, source)
     parts: tuple[SplitName, ...] = ("val", "test", "sealed") if sealed else ("val", "test")
@@ -97,11 +105,16 @@ def table_of(facts: dict[str, Any]) -> str:
         lines.append(f"{name:<9} rows {first} to {end}, {windows[name]} windows")
     look_back, longest = windows["seq_len"], windows["max_seq_len"]
     lines.append(f"          (training windows at seq_len {look_back}; {longest} at most)")
+    return "\n".join([*lines, "", *reference_table(facts)])
+
+
+def reference_table(facts: dict[str, Any]) -> list[str]:
+    """A line for each reference row, under a header."""
     scores = [key for key in facts["references"][0] if key != "name"]
-    lines += ["", f"{'reference':<14}" + "".join(f"{score:>12}" for score in scores)]
+    lines = [f"{'reference':<14}" + "".join(f"{score:>12}" for score in scores)]
     for row in facts["references"]:
         lines.append(f"{row['name']:<14}" + "".join(f"{row[score]:>12.4f}" for score in scores))
-    return "\n".join(lines)
+    return lines
 
 
 def _borders(rows: range) -> list[int]:
@@ -136,13 +149,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="where the facts go, as JSON; without it they are only printed"
     )
-    parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: NAS_DATA_DIR)")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        help="folder with ETTh1.csv, or with the files of ZINC (default: NAS_DATA_DIR)",
+    )
     parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
     parser.add_argument("--check-device", metavar="NAME", help="only say if this device is there to train on")
     parser.add_argument(
         "--sealed", action="store_true", help="score the reference rows on the sealed rows too"
     )
     task = parser.add_argument_group("task")
+    task.add_argument("--task", help="forecasting, or graphs: zinc_synth, zinc (default: forecasting)")
     task.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")
     task.add_argument("--dataset", help="etth1, synthetic, or the path of a CSV file (default: etth1)")
     task.add_argument(
@@ -165,6 +183,7 @@ def _parser() -> argparse.ArgumentParser:
         task.add_argument(
             f"--{part}-rows", type=int, help=f"rows of the {part} part (default: the data set's split)"
         )
+        task.add_argument(f"--{part}-graphs", type=int, help=f"graphs of the {part} part (default: all)")
     return parser
 
 
@@ -172,13 +191,13 @@ def _task(arguments: argparse.Namespace) -> TaskConfig:
     """The task from `--task-json` or from the plain flags; the two do not mix."""
     given = task_fields(arguments)
     if arguments.task_json is None:
-        return task_with(TaskConfig(), given)
+        return task_with(ForecastingTask(), given)
     if given:
         raise ConfigError(
             f"--task-json is the whole task; leave out {', '.join(FLAGS[name] for name in given)}"
         )
     try:
-        return TaskConfig.model_validate_json(arguments.task_json)
+        return task_adapter.validate_json(arguments.task_json)
     except ValidationError as problem:
         reasons = "; ".join(_spelled(error) for error in problem.errors())
         raise ConfigError(f"the task is wrong: {reasons}") from None

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,12 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
 def read_json(path: Path) -> Any:
     """The JSON value in `path`. Raises FileNotFoundError, or ValueError for anything torn."""
     return json.loads(path.read_bytes())
+
+
+def sha256_of_files(folder: Path, names: Sequence[str]) -> str:
+    """Hex SHA-256 over the names and contents of some files of a folder."""
+    listed = "".join(f"{sha256_of_file(folder / name)}  {name}\n" for name in sorted(names))
+    return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:

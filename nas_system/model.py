@@ -29,9 +29,9 @@ from nas_system.sequential.tcn import TCNForecaster
 from nas_system.sequential.tft import TFTForecaster
 from nas_system.sequential.tsmixer import TSMixerForecaster
 from nas_system.space.changes import explain
-from nas_system.space.families import InformerConfig
+from nas_system.space.families import GraphTransformerConfig, InformerConfig
 from nas_system.space.run_config import RunConfig
-from nas_system.space.shape import SeriesShape
+from nas_system.space.shape import GraphShape, SeriesShape
 
 MODELS: dict[str, type[nn.Module]] = {
     "informer": Informer,
@@ -46,7 +46,7 @@ MODELS: dict[str, type[nn.Module]] = {
     "tsmixer": TSMixerForecaster,
     "tft": TFTForecaster,
 }
-"""Every family's class, by its key. A class takes (model config, SeriesShape)."""
+"""Every sequence family's class, by its key. A class takes (model config, SeriesShape)."""
 
 ETTH1_COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 
@@ -54,21 +54,38 @@ Config = RunConfig | Mapping[str, Any] | ModuleType | str | Path
 
 
 def build_model(
-    config: Config, shape: SeriesShape | None = None, *, informer2020_path: str | Path | None = None
+    config: Config,
+    shape: SeriesShape | GraphShape | None = None,
+    *,
+    informer2020_path: str | Path | None = None,
 ) -> nn.Module:
     """The untrained model of a configuration.
 
     `config` is a RunConfig, the path of a config file, an imported config.py, or a mapping with the
     parts `model`, `data` and `task` (or the model's part alone). `shape` defaults to the one of the
-    ETTh1 task. `informer2020_path`, by default the environment variable INFORMER2020_PATH: a checkout
-    whose Informer is used in place of ours. Raises ConfigError for anything that is no configuration.
+    ETTh1 task; a graph family needs it. `informer2020_path`, by default the environment variable
+    INFORMER2020_PATH: a checkout whose Informer is used in place of ours. Raises ConfigError for anything
+    that is no configuration.
     """
     run_config = _run_config(config)
+    if isinstance(run_config.model, GraphTransformerConfig):
+        return _graph_model(run_config.model, shape)
+    if isinstance(shape, GraphShape):
+        raise ConfigError(f"the family {run_config.model.family} forecasts series; it needs a SeriesShape")
     shape = etth1_shape(run_config) if shape is None else shape
     path = informer2020_path or os.environ.get("INFORMER2020_PATH")
     if path and run_config.model.family == "informer":
         return _informer2020(path, run_config, shape)
     return MODELS[run_config.model.family](run_config.model, shape)
+
+
+def _graph_model(config: GraphTransformerConfig, shape: SeriesShape | GraphShape | None) -> nn.Module:
+    # Only now: nobody who forecasts a series pays for graphs.
+    from nas_system.graphs.models import build_graph_regressor
+
+    if not isinstance(shape, GraphShape):
+        raise ConfigError(f"the family {config.family} is for graphs; pass `shape`, a GraphShape")
+    return build_graph_regressor(config, shape)
 
 
 def _informer2020(path: str | Path, config: RunConfig, shape: SeriesShape) -> nn.Module:
@@ -84,7 +101,7 @@ def _informer2020(path: str | Path, config: RunConfig, shape: SeriesShape) -> nn
 
 def etth1_shape(config: RunConfig) -> SeriesShape:
     """The shape of one ETTh1 window under `config`: seven hourly columns, four time marks."""
-    targets = ETTH1_COLUMNS if config.task.forecasts_all else config.task.targets
+    targets = ETTH1_COLUMNS if config.forecasting.forecasts_all else config.forecasting.targets
     unknown = [name for name in targets if name not in ETTH1_COLUMNS]
     if config.task.dataset != "etth1" or unknown:
         raise ConfigError(
@@ -95,7 +112,7 @@ def etth1_shape(config: RunConfig) -> SeriesShape:
     columns = targets if alone else ETTH1_COLUMNS
     return SeriesShape(
         seq_len=config.data.seq_len,
-        pred_len=config.task.pred_len,
+        pred_len=config.forecasting.pred_len,
         n_inputs=len(columns),
         target_columns=tuple(columns.index(name) for name in targets),
         n_marks=0 if config.model.time_marks == "none" else 4,

@@ -78,7 +78,7 @@ def _rows(arguments: argparse.Namespace, forecaster: SavedForecaster) -> tuple[S
     from nas_system.data import load_series
     from nas_system.data.csv_file import parse_csv
 
-    task = forecaster.facts.config.task
+    task = forecaster.facts.config.forecasting
     if arguments.csv is not None:
         try:
             content = arguments.csv.read_bytes()
@@ -106,9 +106,9 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
 def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> DataSource:
     """The run's own data: where the facts say, or those beside the run, else wherever it is found."""
     from nas_system.data import locate
+    from nas_system.forecasting_problem import find_source
     from nas_system.nas_agent.records import load_record
     from nas_system.nas_agent.run_manager import FACTS_FILE
-    from nas_system.training_job import find_source
 
     config, beside = forecaster.facts.config, arguments.run.resolve().parent / FACTS_FILE
     if arguments.facts is not None:
@@ -123,7 +123,7 @@ def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> D
         is_here = source.path is None or source.path.is_file()
         if is_here and source.sha256 == forecaster.facts.data_sha256:
             return source
-    return locate(config.task, arguments.data_dir)
+    return locate(config.forecasting, arguments.data_dir)
 
 
 # --- what is written ------------------------------------------------------------------------

@@ -32,28 +32,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def score_sealed(
     run_dir: Path, facts: Path | None = None, data_dir: Path | None = None, device_name: str = "auto"
 ) -> dict[str, Any]:
-    """Mean squared error of the run's best weights over all sealed windows, beside the reference rows'."""
-    from nas_system.data import WindowLoader, build_windows, open_task
-    from nas_system.data.references import reference_rows
+    """Errors of the run's best weights over all that is sealed, beside the reference rows'."""
     from nas_system.files import read_json, write_json
-    from nas_system.model import build_model
     from nas_system.nas_agent.config_file import read_config
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.problem import sealed_part
     from nas_system.training.checkpoint import load_checkpoint
     from nas_system.training.loops import evaluate
-    from nas_system.training.objectives import Forecasting
     from nas_system.training.reproducibility import resolve_device, set_threads
-    from nas_system.training_job import EVALUATION_BATCH, find_source
 
     set_threads(1)
     paths = RunPaths(run_dir)
     config = read_config(paths.config)
     metrics = load_metrics(run_dir)
     device = resolve_device(device_name)
-    data = open_task(config.task, find_source(config, None if facts is None else read_json(facts), data_dir))
-    windows = build_windows(data.series, config, device, splits=("sealed",))
-    model = build_model(config, windows.shape).to(device)
+    sealed = sealed_part(config, None if facts is None else read_json(facts), data_dir, device)
+    model = sealed.model.to(device)
     checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))
     try:
         model.load_state_dict(checkpoint["model"])
@@ -62,15 +57,12 @@ def score_sealed(
             f"{paths.best_model}: the weights are not those of {paths.config.name} beside them; "
             "train the run again"
         ) from None
-    loader = WindowLoader(windows["sealed"], EVALUATION_BATCH)
-    figures = evaluate(model, loader, Forecasting(), device)
-    rows = reference_rows(data, ("sealed",))
+    figures = evaluate(model, sealed.batches, sealed.objective, device)
     score = {
         "run": run_dir.name,
-        "sealed_mse": figures["mse"],
-        "sealed_mae": figures["mae"],
-        "windows": len(windows["sealed"]),
-        "references": [row.to_json() for row in rows],
+        **{f"sealed_{name}": figures[name] for name in ("mse", "mae")},
+        sealed.samples: sealed.count,
+        "references": sealed.references(),
     }
     write_json(paths.sealed, score)
     return score

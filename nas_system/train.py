@@ -158,9 +158,9 @@ def _classified(error: Exception) -> tuple[Exception, int, str]:
     if kind == "oom_gpu":
         numbers = _peak_of_gpu()
         peak = "".join(f", peak {mb:,.0f} MiB" for mb in numbers.values())
-        message = f"out of GPU memory{peak}: halve data.batch_size, then data.seq_len or the width ({said})"
+        message = f"out of GPU memory{peak}: halve data.batch_size, then the width or data.seq_len ({said})"
     else:
-        message = f"out of memory: reduce data.batch_size, data.seq_len or the width ({said})"
+        message = f"out of memory: reduce data.batch_size, the width or, for a series, data.seq_len ({said})"
     return OutOfMemory(message, numbers), OutOfMemory.exit_code, kind
 
 

@@ -13,24 +13,13 @@ from typing import Any
 
 import torch
 
-from nas_system.attention import attention_maps
-from nas_system.data import (
-    DataSource,
-    Series,
-    TaskWindows,
-    WindowLoader,
-    build_windows,
-    load_series,
-    locate,
-)
-from nas_system.data.columns import input_columns
+from nas_system.data import DataSource
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_json
-from nas_system.model import build_model
 from nas_system.nas_agent.job import hard_limit_s
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.sequential.augmentation import augmented
+from nas_system.problem import Problem, open_problem
 from nas_system.space import RunConfig, canonical_key
 from nas_system.training.callbacks import (
     BestCheckpoint,
@@ -44,7 +33,6 @@ from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
 from nas_system.training.memory import available_mb
-from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.preflight import Preflight, TimeLimit, Workload
 from nas_system.training.progress import Progress
@@ -56,11 +44,6 @@ from nas_system.training.reproducibility import (
     set_threads,
 )
 from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
-
-EVALUATION_BATCH = 512
-"""Evaluation needs no gradients: a few large batches. The score does not depend on this number."""
-EXAMPLES = 6
-"""Test windows that predictions.png shows, evenly spread."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +98,12 @@ class TrainingRun:
         set_threads(options.threads or 1)
         device = resolve_device(options.device)
         self.facts = _read_facts(options.facts)
-        self.source = find_source(config, self.facts, options.data_dir)
-        self.series = load_series(self.source, config.task)
-        self.windows = build_windows(self.series, config, device)
-        self.engine = build_engine(config, self.windows, device)
-        self.train_loader = WindowLoader(
-            self.windows["train"], config.data.batch_size, generator=self.engine.generator
-        )
-        portable = _portable(config, self.series, self.windows, self.source)
-        self.best = BestCheckpoint(paths.best_model, portable)
+        self.problem = open_problem(config, self.facts, options.data_dir, device)
+        self.source = self.problem.source
+        self.engine = build_engine(config, self.problem, device)
+        self.error = self.engine.objective.names[0]
+        """What this training is judged by."""
+        self.best = BestCheckpoint(paths.best_model, self.problem.portable())
         self.first_step_at: float | None = None
         self.steps_of_epoch = 0
         self.said_at = self.started
@@ -133,18 +113,18 @@ class TrainingRun:
 
     def _preflight(self) -> None:
         """A look at the first batch; raises PreflightFailed before an epoch is paid for."""
-        soft, sets = self.options.time_limit_s, self.windows.sets
+        soft, problem = self.options.time_limit_s, self.problem
         limit = None
         # An epoch that has ended once needs no proof that it can.
         if soft is not None and not self.engine.history:
             limit = TimeLimit(hard_limit_s(soft), since=self.started)
         work = Workload(
-            batch=lambda size: sets["train"].batch(torch.arange(size, device=self.engine.device)),
+            batch=problem.first,
             batch_size=self.config.data.batch_size,
-            n_train=len(sets["train"]),
-            n_val=len(sets["val"]),
-            n_test=len(sets["test"]),
-            evaluation_batch=EVALUATION_BATCH,
+            n_train=problem.count("train"),
+            n_val=problem.count("val"),
+            n_test=problem.count("test"),
+            evaluation_batch=problem.evaluation_batch,
         )
         free_mb = available_mb(self.engine.device, self.options.memory_limit_mb)
         preflight = Preflight(self.engine, work, limit=limit, free_mb=free_mb)
@@ -167,10 +147,11 @@ class TrainingRun:
         ]
         if self.options.time_limit_s is not None:
             callbacks.append(TimeBudget(self.options.time_limit_s, self.started))
-        training = self.config.training
-        train = augmented(self.train_loader, training, self.windows.shape.target_columns)
-        val = WindowLoader(self.windows["val"], self.evaluation_batch)
-        return self.engine.fit(train, val, training.max_epochs, callbacks, after_step=self._after_step)
+        assert self.engine.generator is not None
+        train = self.problem.training_batches(self.engine.generator)
+        val = self.problem.batches("val", self.evaluation_batch)
+        epochs = self.config.training.max_epochs
+        return self.engine.fit(train, val, epochs, callbacks, after_step=self._after_step)
 
     def finalize(self, reason: str) -> None:
         """The one exit: the same files whatever the reason, metrics.json last.
@@ -185,18 +166,17 @@ class TrainingRun:
             checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
-            scores = {"best_epoch": record.epoch, "train_mse": record.train["mse"]}
+            scores = {"best_epoch": record.epoch, f"train_{self.error}": record.train[self.error]}
             scores |= {f"val_{name}": value for name, value in record.val.items()}
             if reason != "stopped":
-                test = engine.evaluate(WindowLoader(self.windows["test"], self.evaluation_batch))
+                test = engine.evaluate(self.problem.batches("test", self.evaluation_batch))
                 scores |= {f"test_{name}": value for name, value in test.items()}
-            self._draw_forecasts()
-            self._draw_attention()
+            self.problem.draw(engine, self.paths, self.options.tag)
         self._draw_curve()
         save_metrics(self.paths.folder, self._identity() | scores | self._costs() | {"reason": reason})
         shown = ", ".join(
             f"{name} {value:.5f}"
-            for name in ("val_mse", "test_mse")
+            for name in (f"val_{self.error}", f"test_{self.error}")
             if (value := scores.get(name)) is not None
         )
         print(f"{reason}: {shown or 'no score'}; everything is in {self.paths.folder}", flush=True)
@@ -214,10 +194,10 @@ class TrainingRun:
     def _write_history(self, history: dict[str, Any]) -> None:
         save_history(self.paths.folder, history)
         self.steps_of_epoch, self.said_at = 0, time.monotonic()
-        last = history["epochs"][-1]
+        last, error = history["epochs"][-1], self.error
         print(
             f"epoch {last['epoch'] + 1}/{self.config.training.max_epochs}  "
-            f"train_mse {last['train_mse']:.5f}  val_mse {last['val_mse']:.5f}  "
+            f"train_{error} {last[f'train_{error}']:.5f}  val_{error} {last[f'val_{error}']:.5f}  "
             f"lr {last['lr']:.2e}  {last['seconds']:.1f} s",
             flush=True,
         )
@@ -225,7 +205,8 @@ class TrainingRun:
     def _identity(self) -> dict[str, Any]:
         """What was trained, on what, where; the scores follow."""
         config, engine = self.config, self.engine
-        scores = dict.fromkeys(("best_epoch", "val_mse", "test_mse", "train_mse", "train_time_sec"))
+        errors = (f"{part}_{self.error}" for part in ("val", "test", "train"))
+        scores = dict.fromkeys(("best_epoch", *errors, "train_time_sec"))
         is_informer = config.model.family == "informer"
         return {
             **scores,
@@ -269,91 +250,34 @@ class TrainingRun:
             references=references,
         )
 
-    def _draw_forecasts(self) -> None:
-        from nas_system.visualization import forecast_examples
 
-        test, windows = self.windows["test"], self.windows
-        chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
-        batch = test.batch(chosen.to(self.engine.device))
-        scaler = windows.target_scaler.of_columns([0])
-        column = windows.shape.target_columns[0]
-        forecast, past, truth = (
-            scaler.inverse(values[..., None].float().cpu().numpy())[..., 0]
-            for values in (
-                self.engine.predict([batch])[..., 0],
-                batch.args[0][..., column],
-                batch.target[..., 0],
-            )
-        )
-        rows = [test.target_rows(int(index))[0] for index in chosen]
-        forecast_examples(
-            past,
-            truth,
-            forecast,
-            self.paths.predictions,
-            column=self.series.column_names(self.config.task.targets)[0],
-            title=self.options.tag,
-            labels=[self._date(row) for row in rows],
-        )
-
-    def _draw_attention(self) -> None:
-        test = self.windows["test"]
-        if maps := attention_maps(self.engine.model, test):
-            from nas_system.visualization import attention_picture
-
-            first_row = test.target_rows(maps[0].example_window)[0]
-            attention_picture(
-                maps,
-                self.paths.attention,
-                seq_len=self.config.data.seq_len,
-                title=self.options.tag,
-                example_label=f"forecast from {self._date(first_row)}",
-            )
-
-    def _date(self, row: int) -> str:
-        return str(self.series.dates[row])[:16].replace("T", " ")
-
-
-def build_engine(config: RunConfig, windows: TaskWindows, device: torch.device) -> Engine:
+def build_engine(config: RunConfig, problem: Problem, device: torch.device) -> Engine:
     """Model, optimizer, schedule and objective of a configuration, from its seed."""
     set_seed(config.seed)
     training = config.training
-    model = build_model(config, windows.shape).to(device)
+    model = problem.build_model().to(device)
     if training.compile:
         optimizer = build_optimizer(model, training, device)
     else:
         skip_compiler_import()
         optimizer = step_eagerly(build_optimizer(model, training, device))
-    batches = len(WindowLoader(windows["train"], config.data.batch_size))
-    steps_per_epoch = optimizer_steps(batches, training.accumulation_steps)
+    generator = torch.Generator().manual_seed(config.seed)
+    steps_per_epoch = optimizer_steps(len(problem.training_batches(generator)), training.accumulation_steps)
     scheduler = build_scheduler(optimizer, training, steps_per_epoch=steps_per_epoch)
     return Engine(
         model=model,
         optimizer=optimizer,
-        objective=Forecasting(training.loss),
+        objective=problem.objective,
         device=device,
         progress=Progress(patience=training.patience),
         scheduler=scheduler,
         scheduler_per_step=advances_per_step(scheduler),
         grad_clip=training.grad_clip,
-        generator=torch.Generator().manual_seed(config.seed),
+        generator=generator,
         precision=training.precision,
         accumulation_steps=training.accumulation_steps,
         compile=training.compile,
     )
-
-
-def find_source(config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None) -> DataSource:
-    """The search's own data if there is a search; otherwise wherever it is found."""
-    if facts is not None:
-        try:
-            return DataSource.from_json(facts["source"])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"the facts of the search name no data source ({error})") from None
-    source = locate(config.task, data_dir)
-    if source.notice:
-        print(f"note: {source.notice}", flush=True)
-    return source
 
 
 def _read_facts(path: Path | None) -> dict[str, Any] | None:
@@ -363,27 +287,6 @@ def _read_facts(path: Path | None) -> dict[str, Any] | None:
         return dict(read_json(path))
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not the facts of a search ({error})") from None
-
-
-def _portable(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
-    """What another machine needs beside the weights to forecast with them (see `saved_forecaster`)."""
-    targets = series.column_indices(config.task.targets)
-    return {
-        "scaler": windows.scaler.to_json(),
-        "shape": {
-            "seq_len": windows.shape.seq_len,
-            "pred_len": windows.shape.pred_len,
-            "n_inputs": windows.shape.n_inputs,
-            "target_columns": list(windows.shape.target_columns),
-            "n_marks": windows.shape.n_marks,
-        },
-        "columns": list(series.columns),
-        "inputs": [series.columns[index] for index in input_columns(series, config)],
-        "targets": [series.columns[index] for index in targets],
-        "freq": series.freq,
-        "data_sha256": source.sha256,
-        "config": config.model_dump(mode="json"),
-    }
 
 
 def _resume_key(config: RunConfig, source: DataSource) -> str:

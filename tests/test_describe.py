@@ -14,7 +14,7 @@ import pytest
 
 from nas_system.data import DataSource, locate, open_task
 from nas_system.describe import describe, main
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,7 +28,7 @@ def facts_of(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 def test_the_facts_of_the_generated_series(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, "--dataset", "synthetic", "--target", "OT,HUFL", "--pred-len", "48")
     assert facts["schema"] == 1
-    task = TaskConfig(dataset="synthetic", targets=("OT", "HUFL"), pred_len=48)
+    task = ForecastingTask(dataset="synthetic", targets=("OT", "HUFL"), pred_len=48)
     assert facts["task"] == task.model_dump(mode="json")
     assert facts["columns"] == ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
     assert (facts["rows"], facts["freq"]) == (17_420, "h")
@@ -45,7 +45,7 @@ def test_the_facts_of_the_generated_series(tmp_path: Path) -> None:
 
 def test_a_training_reads_the_same_data_from_the_facts(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, "--dataset", "synthetic")
-    task = TaskConfig.model_validate_json(json.dumps(facts["task"]))
+    task = ForecastingTask.model_validate_json(json.dumps(facts["task"]))
     data = open_task(task, DataSource.from_json(facts["source"]))
     assert data.scaler.of_columns((6,)).to_json() == facts["scaler"]
 
@@ -57,7 +57,7 @@ def test_the_task_may_come_as_json(tmp_path: Path) -> None:
 
 
 def test_the_sealed_rows_are_scored_only_when_asked() -> None:
-    task = TaskConfig(dataset="synthetic")
+    task = ForecastingTask(dataset="synthetic")
     source = locate(task)
     assert "sealed_mse" not in describe(task, source)["references"][0]
     assert "sealed_mse" in describe(task, source, sealed=True)["references"][0]

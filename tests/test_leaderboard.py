@@ -8,7 +8,7 @@ import pytest
 
 from nas_agent_graph.leaderboard import leaderboard, leaderboard_lines, rows_of
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
 FACTS: dict[str, Any] = {
@@ -29,7 +29,7 @@ def run(number: int, val_mse: float | None = None, **fields: Any) -> RunInfo:
 
 
 def search(*runs: RunInfo, **fields: Any) -> AgentState:
-    state = AgentState(max_runs=10, task=TaskConfig(), data=SOURCE)
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE)
     for one in runs:
         state = add_run(state, one)
     return state.replace(**fields)

@@ -15,7 +15,7 @@ from nas_agent_graph.lessons import LONGEST_NOTE, effects_of, lessons_note
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, save_agent_state
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import FAMILIES, Change, RunConfig, TaskConfig, apply_changes, canonical_key
+from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes, canonical_key, families_of
 
 BASE = RunConfig()
 NOISE = 0.001
@@ -23,7 +23,7 @@ NOISE = 0.001
 
 def run_view(
     number: int,
-    val_mse: float | None,
+    val_score: float | None,
     *changes: tuple[str, Any],
     parent: RunView | None = None,
     **fields: Any,
@@ -33,12 +33,12 @@ def run_view(
     config = apply_changes(start, [Change(parameter=path, value=value) for path, value in changes])
     known: dict[str, Any] = {
         "run_id": f"run_{number:04d}",
-        "status": "FAILED" if val_mse is None else "OK",
+        "status": "FAILED" if val_score is None else "OK",
         "cause": None,
         "config": config,
         "family": config.model.family,
         "key": canonical_key(config),
-        "val_mse": val_mse,
+        "val_score": val_score,
         "accepted": number == 0,
         "parent": parent.run_id if parent else None,
         "summary": "",
@@ -56,7 +56,7 @@ def ten_runs() -> list[RunView]:
         accepted=True,
         proposer="llm:m",
         hypothesis='faster\n# Task "now"',
-        expected_val_mse=0.065,
+        expected_score=0.065,
     )
     return [
         first,
@@ -140,7 +140,7 @@ def test_the_note_stays_short_however_long_the_search() -> None:
     generator = random.Random(3)
     runs = [run_view(0, 0.07)]
     for number in range(1, 300):
-        family = generator.choice(list(FAMILIES))
+        family = generator.choice(families_of("forecasting"))
         changes = [("training.lr", round(generator.uniform(1e-4, 0.1), 6))]
         start = changes if family == "informer" else [("model.family", family), *changes]
         score = generator.choice([None, round(generator.uniform(0.04, 0.1), 6)])
@@ -172,13 +172,15 @@ def workspace(tmp_path: Path) -> Path:
         folder.mkdir(parents=True)
         assert run.config is not None
         write_config(folder / "config_used.py", run.config)
-        stated = {"hypothesis": run.hypothesis, "expected_val_mse": run.expected_val_mse}
+        stated = {"hypothesis": run.hypothesis, "expected_val_mse": run.expected_score}
         (folder / "proposal.json").write_text(json.dumps(stated))
-    kept = ("run_id", "status", "family", "key", "val_mse", "accepted", "parent", "proposer")
-    infos = [RunInfo(**{name: getattr(run, name) for name in kept}) for run in ten_runs()]
+    kept = ("run_id", "status", "family", "key", "accepted", "parent", "proposer")
+    infos = [
+        RunInfo(val_mse=run.val_score, **{name: getattr(run, name) for name in kept}) for run in ten_runs()
+    ]
     write_config(tmp_path / "runs" / "base_config.py", BASE)
     state = AgentState(
-        task=TaskConfig(), noise=NOISE, noise_runs=3, best_run_id="run_0001", runs=tuple(infos)
+        task=ForecastingTask(), noise=NOISE, noise_runs=3, best_run_id="run_0001", runs=tuple(infos)
     )
     save_agent_state(state, tmp_path / "agent_state.json")
     return tmp_path
@@ -199,7 +201,7 @@ def test_show_prints_the_note_and_the_calibration(workspace: Path, run_cli: Call
 
 
 def test_show_says_when_the_first_note_comes(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
-    save_agent_state(AgentState(task=TaskConfig()), tmp_path / "agent_state.json")
+    save_agent_state(AgentState(task=ForecastingTask()), tmp_path / "agent_state.json")
     done = run_cli("nas_agent_graph.show", "--lessons", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "No lessons yet: the first note comes after 10 runs.\n")
     refused = run_cli("nas_agent_graph.show", "run_0000", "--lessons", cwd=tmp_path)

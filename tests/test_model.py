@@ -17,7 +17,7 @@ from nas_system.errors import ConfigError
 from nas_system.model import build_model, etth1_shape
 from nas_system.sequential.informer import Informer
 from nas_system.sequential.linear import LinearForecaster
-from nas_system.space import DataConfig, RunConfig, SeriesShape, TaskConfig
+from nas_system.space import DataConfig, ForecastingTask, RunConfig, SeriesShape
 from nas_system.space.families import InformerConfig, LinearConfig
 
 torch.set_num_threads(1)
@@ -75,16 +75,16 @@ def test_the_default_shape_is_etth1s() -> None:
     assert (everything.n_inputs, everything.target_columns, everything.n_marks) == (7, (6,), 4)
     alone = etth1_shape(RunConfig(model=LinearConfig(), data=DataConfig(features="S", seq_len=336)))
     assert alone == SeriesShape(seq_len=336, pred_len=24, n_inputs=1, target_columns=(0,), n_marks=0)
-    two = etth1_shape(RunConfig(task=TaskConfig(targets=("OT", "HULL"), pred_len=48)))
+    two = etth1_shape(RunConfig(task=ForecastingTask(targets=("OT", "HULL"), pred_len=48)))
     assert (two.target_columns, two.pred_len) == ((6, 1), 48)
 
 
 def test_columns_that_are_not_etth1s_need_a_shape() -> None:
-    for task in (TaskConfig(dataset="synthetic"), TaskConfig(targets=("price",))):
+    for task in (ForecastingTask(dataset="synthetic"), ForecastingTask(targets=("price",))):
         with pytest.raises(ConfigError, match="pass `shape`"):
             build_model(RunConfig(task=task))
     shape = SeriesShape(seq_len=96, pred_len=24, n_inputs=2, target_columns=(1,))
-    model = build_model(RunConfig(task=TaskConfig(dataset="synthetic")), shape)
+    model = build_model(RunConfig(task=ForecastingTask(dataset="synthetic")), shape)
     assert model(torch.zeros(1, 96, 2), torch.zeros(1, 96, 4), torch.zeros(1, 24, 4)).shape == (1, 24, 1)
 
 

@@ -39,7 +39,7 @@ from nas_system.sequential.informer import Informer
 from nas_system.sequential.layers.attention import AttentionLayer, FullAttention, ProbSparseAttention
 from nas_system.sequential.layers.causal_convolution import CausalConv
 from nas_system.sequential.tcn import ResidualLevel
-from nas_system.space import FAMILIES, RunConfig, SeriesShape, TaskConfig, TrainingConfig
+from nas_system.space import FAMILIES, ForecastingTask, RunConfig, SeriesShape, TaskConfig, TrainingConfig
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.loops import evaluate
 from nas_system.training.objectives import Forecasting
@@ -73,10 +73,10 @@ class Data(NamedTuple):
 @pytest.fixture(scope="module", params=["synthetic", "own csv", "etth1"])
 def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Data:
     if request.param == "etth1":
-        task = TaskConfig(pred_len=PRED_LEN)
+        task = ForecastingTask(pred_len=PRED_LEN)
         return Data(open_task(task, data_dir=request.getfixturevalue("ett_dir")).series, task)
     if request.param == "synthetic":
-        task = TaskConfig(dataset="synthetic", targets=("OT", "HUFL"), pred_len=PRED_LEN)
+        task = ForecastingTask(dataset="synthetic", targets=("OT", "HUFL"), pred_len=PRED_LEN)
         return Data(synthetic_series(700), task)
     task = own_csv(tmp_path_factory.mktemp("data"))
     return Data(open_task(task).series, task)
@@ -87,12 +87,12 @@ def own_csv(folder: Path) -> TaskConfig:
     times = (datetime(2024, 1, 1) + timedelta(minutes=15 * row) for row in range(600))
     lines = [f"{time},{10 + row % 96 + row * 37 % 11},{row % 7}" for row, time in enumerate(times)]
     (folder / "own.csv").write_text("\n".join(["date,load,heat", *lines]) + "\n")
-    return TaskConfig(dataset=str(folder / "own.csv"), targets=("load",), pred_len=PRED_LEN)
+    return ForecastingTask(dataset=str(folder / "own.csv"), targets=("load",), pred_len=PRED_LEN)
 
 
 @pytest.fixture
 def synthetic() -> Data:
-    return Data(synthetic_series(700), TaskConfig(dataset="synthetic", pred_len=PRED_LEN))
+    return Data(synthetic_series(700), ForecastingTask(dataset="synthetic", pred_len=PRED_LEN))
 
 
 def config_of(family: str, task: TaskConfig, variant: dict[str, Any] | None = None) -> RunConfig:

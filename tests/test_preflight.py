@@ -25,7 +25,7 @@ from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
-from nas_system.space import Change, RunConfig, TaskConfig
+from nas_system.space import Change, ForecastingTask, RunConfig, TaskConfig
 
 SMALL = {"family": "linear"}
 # A step of a tenth of a second and more, two thousand of which are an epoch.
@@ -49,7 +49,7 @@ def task(tmp_path: Path) -> TaskConfig:
         for hour in range(4000)
     ]
     (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
-    return TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=24)
+    return ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=24)
 
 
 def config(task: TaskConfig, model: dict, *, seq_len: int = 96, batch_size: int = 64) -> RunConfig:
@@ -103,7 +103,9 @@ def test_a_training_that_needs_too_much_memory_is_refused_with_its_numbers(tmp_p
     assert outcome.status is Status.FAILED, (run_dir / "train.log").read_text()
     assert outcome.cause is not None
     assert outcome.cause.startswith("preflight:memory: ")
-    assert outcome.cause.endswith("MiB there; lower data.batch_size, data.seq_len or the width")
+    assert outcome.cause.endswith(
+        "MiB there; lower data.batch_size, the width or, for a series, data.seq_len"
+    )
     numbers = outcome.numbers
     assert numbers["needed_mb"] == pytest.approx(
         numbers["parameters_mb"] + numbers["activations_mb"], abs=0.2
@@ -188,6 +190,6 @@ def test_a_search_counts_the_refused_run_and_goes_on(tmp_path, task, capsys):
     assert len(cause) <= 200
     # The next proposal is made in view of it, by a sampler too: it is bad, not unheard of.
     shown = proposer.views[1].runs[1]
-    assert (shown.status, shown.cause, shown.val_mse) == ("FAILED", cause, None)
+    assert (shown.status, shown.cause, shown.val_score) == ("FAILED", cause, None)
     assert shown.status not in BLAMELESS
     assert "preflight:time" in capsys.readouterr().out

@@ -30,12 +30,12 @@ from nas_agent_graph.state import initial_state
 from nas_system.files import read_json, write_json
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 RECORDINGS = Path(__file__).with_name("recordings")
 NAMES = sorted(folder.name for folder in RECORDINGS.iterdir() if (folder / "agent_state.json").exists())
 FACTS = {
-    "task": TaskConfig().model_dump(mode="json"),
+    "task": ForecastingTask().model_dump(mode="json"),
     "source": {"name": "x", "kind": "synthetic", "path": None, "sha256": "0", "bytes": 1, "notice": None},
     "columns": ["HUFL", "OT"],
     "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
@@ -95,7 +95,7 @@ def record(
     runs_dir.mkdir(parents=True, exist_ok=True)
     ledger, _ = Ledger.open(workspace)
     if ledger.state.task is None:
-        ledger.save(task=TaskConfig(), data=FACTS["source"], seed=42)
+        ledger.save(task=ForecastingTask(), data=FACTS["source"], seed=42)
         write_json(runs_dir / "task_facts.json", FACTS)
         write_config(runs_dir / "base_config.py", RunConfig())
     ledger.save(max_runs=max_runs)

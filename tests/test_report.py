@@ -26,7 +26,7 @@ from nas_system.nas_agent.agent_state import AgentState, CurrentRun, RunInfo, ad
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import Change, RunConfig, TaskConfig, apply_changes
+from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
@@ -68,7 +68,7 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None, **
 @pytest.fixture
 def state(tmp_path: Path) -> AgentState:
     """A baseline, the champion, a failed run, and one under way."""
-    state = AgentState(max_runs=10, task=TaskConfig(), data=SOURCE, noise=0.002, noise_runs=3)
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.002, noise_runs=3)
     state = add(tmp_path, state, 0, 0.06, accepted=True, proposer="baseline")
     state = add(tmp_path, state, 1, 0.05, accepted=True, parent="run_0000", proposer="llm:m", test_mse=0.025)
     state = add(tmp_path, state, 2, None, status="OOM_GPU", cause="24 GiB", parent="run_0000", proposer="tpe")
@@ -129,7 +129,7 @@ def test_spoiled_files_cost_what_they_held_and_no_more(tmp_path: Path, state: Ag
     record = record_of(tmp_path, state)
     embed_pictures(record["runs"], tmp_path / "runs")
     run = record["runs"][1]
-    assert (run["val_mse"], run["curve"], run["config"], run["conversation"]) == (0.05, None, {}, [])
+    assert (run["val_score"], run["curve"], run["config"], run["conversation"]) == (0.05, None, {}, [])
     assert run["pictures"] == [{"name": "predictions.png", "left_out": "is not a file"}]
     json.dumps(record, allow_nan=False)
 

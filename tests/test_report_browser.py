@@ -21,7 +21,7 @@ from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, save_
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import Change, RunConfig, TaskConfig, apply_changes
+from nas_system.space import Change, ForecastingTask, GraphTask, RunConfig, apply_changes, family_default
 
 EVIL = (
     "</script><script>window.evil=1</script><img src=x onerror='window.evil=1'>"
@@ -225,7 +225,7 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None) ->
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search")
     source = {"name": EVIL, "kind": "file", "sha256": "f18de3ad269cef59", "notice": EVIL}
-    state = AgentState(max_runs=6, task=TaskConfig(), data=source, noise=0.001, noise_runs=3)
+    state = AgentState(max_runs=6, task=ForecastingTask(), data=source, noise=0.001, noise_runs=3)
     for number, score in enumerate(SCORES):
         state = add(folder, state, number, score)
     references = [
@@ -295,6 +295,47 @@ def test_what_a_model_wrote_stays_text(browser: Browser, page: str, fragment: st
     assert_calm(browser)
 
 
+def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
+    browser: Browser, tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    base, source = family_default("graph_transformer"), {"name": "zinc_synth", "kind": "synthetic"}
+    state = AgentState(max_runs=2, task=GraphTask(), data=source, noise=0.01, noise_runs=2)
+    for number, score in enumerate((0.6, 0.5)):
+        paths = RunPaths(tmp_path / "runs" / f"run_{number:04d}")
+        paths.folder.mkdir(parents=True)
+        run = RunInfo(run_id=paths.folder.name, val_mae=score, test_mae=2 * score, accepted=True, seconds=1.0)
+        state = add_run(state, run)
+        write_config(paths.config, base)
+        write_json(paths.proposal, {"proposer": "llm:m", "changes": [], "expected_val_mae": 0.55})
+        epochs = [
+            {"epoch": n, "train_mae": score + 0.3 - n / 10, "val_mae": score + 0.1 - n / 20} for n in range(3)
+        ]
+        write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
+    references = [{"name": "mean", "val_mae": 0.7, "test_mae": 0.71}]
+    write_json(tmp_path / "runs/task_facts.json", {"source": source, "references": references})
+    save_agent_state(state, tmp_path / "agent_state.json")
+    written = run_cli("nas_agent_graph.report", "--workspace", tmp_path, cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    address = (tmp_path / "report.html").as_uri()
+    browser.open(address)
+    shown = browser.text("body")
+    assert "with val_mae 0.50000." in shown
+    assert "Task: zinc_synth, one number for every graph; the lowest val_mae wins." in shown
+    labels = "[...document.querySelectorAll('.chart text')].map(text => text.textContent)"
+    assert {"val_mae", "mean 0.70000", "best run 0.50000"} <= set(browser.js(labels))
+    browser.click("th[data-key=test_score] button")
+    order = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText)"
+    assert browser.js(order) == ["mean", "run_0001", "run_0000"]
+    assert "mse" not in shown.lower()
+    browser.open(address + "#run_0001")
+    page = browser.text("body")
+    assert "test mae" in page.lower() and "0.05000 better than that" in page
+    assert "mae" in browser.js(labels)
+    configuration = browser.text("#configuration")
+    assert "mse" not in page.replace(configuration, "").lower()
+    assert_calm(browser)
+
+
 def test_the_policy_stops_a_script_that_got_into_the_page(browser: Browser, page: str) -> None:
     browser.open(page)
     plant = "{ const it = document.createElement('%s'); it.%s = '%s'; document.body.append(it) }"
@@ -308,9 +349,9 @@ def test_the_policy_stops_a_script_that_got_into_the_page(browser: Browser, page
 def test_the_table_sorts_both_ways_with_unknown_values_last(browser: Browser, page: str) -> None:
     browser.open(page)
     assert browser.rows() == ["run_0005", "run_0003", "run_0001", "run_0000", "run_0004", "run_0002"]
-    browser.click("th[data-key=val_mse] button")
+    browser.click("th[data-key=val_score] button")
     assert browser.rows() == ["run_0004", "run_0000", "run_0001", "run_0003", "run_0005", "run_0002"]
-    assert browser.js("document.querySelector('th[data-key=val_mse]').ariaSort") == "descending"
+    assert browser.js("document.querySelector('th[data-key=val_score]').ariaSort") == "descending"
     browser.click("th[data-key=run] button")
     assert browser.rows() == [f"run_{number:04d}" for number in range(6)]
     assert_calm(browser)

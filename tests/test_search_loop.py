@@ -16,10 +16,10 @@ from nas_system.errors import ProposalError
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.records import load_record
-from nas_system.space import Change, RunConfig, TaskConfig
+from nas_system.space import Change, ForecastingTask, RunConfig
 
 FACTS = {
-    "task": TaskConfig().model_dump(mode="json"),
+    "task": ForecastingTask().model_dump(mode="json"),
     "source": {
         "name": "ETTh1",
         "kind": "synthetic",
@@ -89,7 +89,7 @@ def context_for(workspace, proposer=None, *, launcher=None, max_runs=5, repeats=
     (workspace / "runs").mkdir(parents=True, exist_ok=True)
     ledger, _ = Ledger.open(workspace)
     if ledger.state.task is None:
-        ledger.save(task=TaskConfig(), data=FACTS["source"], seed=42)
+        ledger.save(task=ForecastingTask(), data=FACTS["source"], seed=42)
         (workspace / "runs" / "task_facts.json").write_text(json.dumps(FACTS))
     return Context(
         ledger=ledger,
@@ -145,7 +145,7 @@ def test_a_failed_training_is_remembered_and_the_search_goes_on(tmp_path):
     failed = context.ledger.state.runs[1]
     assert failed.cause
     assert not failed.accepted
-    assert context.view("run_0004").runs[1].val_mse is None
+    assert context.view("run_0004").runs[1].val_score is None
 
 
 @pytest.mark.fault(31)

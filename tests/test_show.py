@@ -25,7 +25,7 @@ from nas_system.nas_agent.agent_state import (
 )
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import Change, RunConfig, TaskConfig, apply_changes
+from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
 Show = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,7 +52,7 @@ def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A baseline, an accepted run, a failed one and one under way; the champion has its sealed score."""
-    state = AgentState(max_runs=10, task=TaskConfig(), data=SOURCE, noise=0.001, noise_runs=3)
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, accepted=True, proposer="baseline"), base)
     better = run_info(1, 0.05, accepted=True, parent="run_0000", proposer="llm", tokens=812, cost_usd=0.00311)

@@ -11,7 +11,7 @@ from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.llm.briefing import prompt_values
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.space_page import page
-from nas_system.space import FAMILIES, RunConfig, TaskConfig, parameters
+from nas_system.space import FAMILIES, ForecastingTask, RunConfig, TaskConfig, families_of, parameters
 
 
 def names_on(lines: list[str], prefix: str) -> set[str]:
@@ -40,8 +40,10 @@ def test_the_page_of_a_family_has_a_row_for_everything_that_can_matter_to_it(fam
     shown = {
         f"{part}.{name}" for part in ("model", "data", "training") for name in names_on(lines, f"{part}.")
     }
-    reads = FAMILIES[family].reads_covariates
-    assert shown == {p.path for p in parameters(family) if reads or p.where != "covariates"}
+    without_effect = set() if FAMILIES[family].reads_covariates else {"covariates"}
+    if family == "graph_transformer":
+        without_effect = {"covariates", "series"}
+    assert shown == {p.path for p in parameters(family) if p.where not in without_effect}
 
 
 def test_the_whole_page_names_every_family_with_its_sentence_and_every_parameter() -> None:
@@ -52,6 +54,29 @@ def test_the_whole_page_names_every_family_with_its_sentence_and_every_parameter
         for parameter in parameters(family):
             assert parameter.path.split(".")[1] in text
     assert names_on(lines, "training.") == {p.path[9:] for p in parameters("linear") if p.group == "training"}
+
+
+def test_families_stand_below_their_kind_of_task_and_options_of_a_series_are_marked() -> None:
+    text = "\n".join(line.text for line in page(list(FAMILIES), 400))
+    forecasters = text.index("Families for forecasting, in the order in which a search tries their defaults")
+    graphs = text.index("Families for graph regression\n")
+    assert forecasters < text.index("  informer ") < graphs < text.index("  graph_transformer ")
+    assert "Options of all families for forecasting but linear\n" in text
+    for line in (
+        "Look-back: how many past steps the model sees. Only for a series.",
+        'share of channels. Only for a series and while augmentation != "none".',
+    ):
+        assert f"{line}\n" in text
+    alone = "\n".join(line.text for line in page(["linear"], 400))
+    assert "seq_len" in alone and "for a series" not in alone
+
+
+def test_the_tables_of_a_family_for_graphs_have_nothing_of_a_series(run_cli, tmp_path: Path) -> None:
+    done = run_cli("nas_agent_graph.space", "graph_transformer", "--markdown", cwd=tmp_path)
+    assert "For graph regression:" in done.stdout and "| `model.random_walk` |" in done.stdout
+    assert "seq_len" not in done.stdout and "augmentation" not in done.stdout
+    everything = run_cli("nas_agent_graph.space", "--markdown", cwd=tmp_path).stdout
+    assert "| for a series | Look-back: how many past steps the model sees. |" in everything
 
 
 def test_a_default_that_a_family_sets_otherwise_is_given_with_both_values() -> None:
@@ -110,8 +135,8 @@ def prompt(task: TaskConfig, max_seq_len: int | None = None) -> str:
 
 
 def test_the_prompt_has_every_parameter_and_says_each_common_option_once() -> None:
-    text = prompt(TaskConfig(targets=("HUFL", "OT")))
-    for family in FAMILIES:
+    text = prompt(ForecastingTask(targets=("HUFL", "OT")))
+    for family in families_of("forecasting"):
         assert all(f"| {p.path} |" in text for p in parameters(family))
     for path in ("model.normalization", "model.linear_path", "model.channel_independence", "training.lr"):
         assert text.count(f"| {path} |") == 1
@@ -120,18 +145,18 @@ def test_the_prompt_has_every_parameter_and_says_each_common_option_once() -> No
 
 
 def test_the_prompt_leaves_out_what_cannot_matter_and_says_where_families_start() -> None:
-    text = prompt(TaskConfig())
+    text = prompt(ForecastingTask())
     assert "model.individual" not in text and "model.channel_independence" not in text
     assert "Reads the targets alone. Starts from data.seq_len 336" in text
 
 
 def test_common_options_shorten_the_prompt_by_a_third() -> None:
-    task = TaskConfig(targets=("HUFL", "OT"))
+    task = ForecastingTask(targets=("HUFL", "OT"))
     rows = [line for line in prompt(task).splitlines() if line.startswith("| model.")]
-    one_by_one = sum(p.group == "model" for family in FAMILIES for p in parameters(family))
+    one_by_one = sum(p.group == "model" for family in families_of("forecasting") for p in parameters(family))
     assert len(rows) < 0.67 * one_by_one
 
 
 def test_the_prompt_names_the_longest_look_back() -> None:
-    assert "a data.seq_len of 100 at most" in prompt(TaskConfig(), max_seq_len=100)
-    assert "at most.\n" not in prompt(TaskConfig())
+    assert "a data.seq_len of 100 at most" in prompt(ForecastingTask(), max_seq_len=100)
+    assert "at most.\n" not in prompt(ForecastingTask())

@@ -16,7 +16,15 @@ from nas_agent_graph.structure import (
     structural_changes,
 )
 from nas_system.errors import ProposalError
-from nas_system.space import FAMILIES, Change, RunConfig, TaskConfig, apply_changes, canonical_key
+from nas_system.space import (
+    Change,
+    ForecastingTask,
+    RunConfig,
+    apply_changes,
+    canonical_key,
+    families_of,
+    family_default,
+)
 
 BASE = RunConfig()
 
@@ -38,7 +46,7 @@ def run_view(number: int, config: RunConfig | None = BASE, **fields: Any) -> Run
         "config": config,
         "family": config.model.family if config else None,
         "key": canonical_key(config) if config else None,
-        "val_mse": 0.07,
+        "val_score": 0.07,
         "accepted": number == 0,
         "parent": "run_0000" if number else None,
         "summary": "",
@@ -54,7 +62,7 @@ def flat(first: int, count: int = FLAT_RUNS) -> list[RunView]:
 def view_of(runs: Sequence[RunView]) -> SearchView:
     champion = next((run for run in reversed(runs) if run.accepted), None)
     return SearchView(
-        f"run_{len(runs):04d}", TaskConfig(), BASE, ("OT",), (), tuple(runs), champion, 0.001, 1, 100
+        f"run_{len(runs):04d}", ForecastingTask(), BASE, ("OT",), (), tuple(runs), champion, 0.001, 1, 100
     )
 
 
@@ -78,7 +86,8 @@ def test_structure_is_how_a_model_computes_not_how_wide_it_is(
 
 
 def test_every_family_differs_in_structure_from_every_other() -> None:
-    configs = [config_with(model__family=name) if name != "informer" else BASE for name in FAMILIES]
+    families = families_of("forecasting")
+    configs = [config_with(model__family=name) if name != "informer" else BASE for name in families]
     for one in configs:
         for other in configs:
             assert bool(structural_changes(one, other)) == (one is not other)
@@ -96,9 +105,9 @@ def test_an_accepted_run_ends_it() -> None:
 
 
 def test_an_end_that_is_nobodys_fault_does_not_count() -> None:
-    lost = [run_view(n, val_mse=None, status="LOST") for n in range(5, 9)]
+    lost = [run_view(n, val_score=None, status="LOST") for n in range(5, 9)]
     assert flat_runs([run_view(0), *flat(1, 4), *lost]) == 4
-    assert flat_runs([run_view(0), *flat(1, 4), run_view(5, val_mse=None, status="DIVERGED")]) == 5
+    assert flat_runs([run_view(0), *flat(1, 4), run_view(5, val_score=None, status="DIVERGED")]) == 5
 
 
 def test_an_answer_to_the_demand_gets_five_runs_of_its_own() -> None:
@@ -132,3 +141,11 @@ def test_coming_back_to_the_champions_structure_from_elsewhere_is_no_way_out() -
 def test_an_invalid_proposal_is_left_to_the_validator() -> None:
     require_new_structure(STUCK, "run_0000", changes(training__lr=7.0))
     require_new_structure(STUCK, "run_0777", changes(training__lr=0.05))
+
+
+def test_the_structure_of_a_model_for_graphs_is_its_own_choices_alone() -> None:
+    base = family_default("graph_transformer")
+    longer = base.model_copy(update={"data": base.data.model_copy(update={"seq_len": 512})})
+    assert structural_changes(base, longer) == []
+    walking = apply_changes(base, [Change(parameter="model.random_walk", value=True)])
+    assert structural_changes(base, walking) == ["model.random_walk"]

@@ -13,7 +13,7 @@ import torch
 from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import RunConfig, TaskConfig, family_default
+from nas_system.space import ForecastingTask, RunConfig, family_default
 from nas_system.training_job import JobOptions, run_training
 
 FILES = {"history.json", "learning_curve.png", "metrics.json"}
@@ -28,7 +28,7 @@ def config(tmp_path) -> RunConfig:
         for hour in range(600)
     ]
     (tmp_path / "series.csv").write_text("\n".join(["date,load,heat", *rows]) + "\n")
-    task = TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
+    task = ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
     base = family_default("linear")
     data = base.data.model_copy(update={"seq_len": 24, "batch_size": 32})
     training = base.training.model_copy(update={"max_epochs": 4, "patience": 4})

@@ -34,7 +34,7 @@ class RecordedLauncher:
         source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
         self._check_config(target, relative)
         try:
-            outcome = read_outcome(source.folder)
+            outcome = read_outcome(source.folder, self.state.metric)
         except StateError as error:
             raise RecordingEnds(str(error)) from None
         status = outcome.status

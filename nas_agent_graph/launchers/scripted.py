@@ -20,7 +20,7 @@ Score = Callable[[RunConfig], float | None]
 
 
 class ScriptedLauncher:
-    """`score(config)` is the run's val_mse, None makes it fail; `calls` answers `call`, by module."""
+    """`score(config)` is the run's validation score, None makes it fail; `calls` answers `call` by module."""
 
     def __init__(self, score: Score, calls: dict[str, Callable[[Sequence[str]], Any]] | None = None) -> None:
         self.score = score
@@ -35,11 +35,10 @@ class ScriptedLauncher:
         config = read_config(paths.config)
         value = self.score(config)
         if value is not None:
-            epochs = [{"epoch": 0, "train_mse": 2 * value, "val_mse": value, "lr": config.training.lr}]
+            train, val, test = (f"{part}_{config.task.error}" for part in ("train", "val", "test"))
+            epochs = [{"epoch": 0, train: 2 * value, val: value, "lr": config.training.lr}]
             _write(paths.history, {"best_epoch": 0, "epochs": epochs})
-            _write(
-                paths.metrics, {"val_mse": value, "test_mse": value, "best_epoch": 0, "reason": "completed"}
-            )
+            _write(paths.metrics, {val: value, test: value, "best_epoch": 0, "reason": "completed"})
         code = 0 if value is not None else 1
         end = {"schema": 1, "attempt": attempt, "ended": "exited", "returncode": code, "wall_s": 0.0}
         _write(paths.exit, end)

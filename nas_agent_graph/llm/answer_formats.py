@@ -9,30 +9,39 @@ from __future__ import annotations
 
 from typing import Any
 
-FORMATS = ("json_schema", "json_object", "prompt")
+from nas_system.space import ForecastingTask
 
-PROPOSAL_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "parent": {"type": "string", "description": "the run whose configuration this starts from"},
-        "changes": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "parameter": {"type": "string", "description": "a name from the search space"},
-                    "value": {"type": "string", "description": "the new value as a JSON literal"},
+FORMATS = ("json_schema", "json_object", "prompt")
+DEFAULT_METRIC = ForecastingTask().metric
+"""What is predicted in a call that belongs to no search."""
+
+
+def proposal_schema(metric: str) -> dict[str, Any]:
+    """What an answer has to be; it predicts the task's metric."""
+    expected = f"expected_{metric}"
+    return {
+        "type": "object",
+        "properties": {
+            "parent": {"type": "string", "description": "the run whose configuration this starts from"},
+            "changes": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "parameter": {"type": "string", "description": "a name from the search space"},
+                        "value": {"type": "string", "description": "the new value as a JSON literal"},
+                    },
+                    "required": ["parameter", "value"],
+                    "additionalProperties": False,
                 },
-                "required": ["parameter", "value"],
-                "additionalProperties": False,
             },
+            "hypothesis": {"type": "string", "description": f"why this should lower {metric}"},
+            expected: {"anyOf": [{"type": "number"}, {"type": "null"}]},
         },
-        "hypothesis": {"type": "string", "description": "why this should lower val_mse"},
-        "expected_val_mse": {"anyOf": [{"type": "number"}, {"type": "null"}]},
-    },
-    "required": ["parent", "changes", "hypothesis", "expected_val_mse"],
-    "additionalProperties": False,
-}
+        "required": ["parent", "changes", "hypothesis", expected],
+        "additionalProperties": False,
+    }
+
 
 _WORDS = (
     "response_format",
@@ -48,10 +57,10 @@ _WORDS = (
 )
 
 
-def request_fields(answer_format: str) -> dict[str, Any]:
+def request_fields(answer_format: str, metric: str) -> dict[str, Any]:
     """What a request carries beside its messages."""
     if answer_format == "json_schema":
-        schema = {"name": "proposal", "strict": True, "schema": PROPOSAL_SCHEMA}
+        schema = {"name": "proposal", "strict": True, "schema": proposal_schema(metric)}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
     if answer_format == "json_object":
         return {"response_format": {"type": "json_object"}}

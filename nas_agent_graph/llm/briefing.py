@@ -40,7 +40,7 @@ _STATUS = re.compile(r"[A-Z_]{2,20}")
 def opening_messages(view: SearchView, folder: Path | None = None) -> list[Message]:
     """The first question about a run, before any answer; `folder` holds other templates than our own."""
     return [
-        {"role": "system", "content": render("system", folder)},
+        {"role": "system", "content": render("system", folder, task=view.task, metric=view.task.metric)},
         {"role": "user", "content": render("propose", folder, **prompt_values(view))},
     ]
 
@@ -56,6 +56,8 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "left": left_in_words(view.left),
         "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
+        "metric": view.task.metric,
+        "graphs": view.graphs,
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
         "references": sorted(view.references, key=lambda row: -row[1]),
@@ -91,8 +93,8 @@ def left_in_words(left: Left) -> list[str]:
 
 def shown_runs(view: SearchView) -> list[RunView]:
     """A bounded choice of runs, worst first: those without a score, then by score down to the best."""
-    scored = sorted((run for run in view.runs if run.val_mse is not None), key=_score)
-    failed = [run for run in view.runs if run.val_mse is None]
+    scored = sorted((run for run in view.runs if run.val_score is not None), key=_score)
+    failed = [run for run in view.runs if run.val_score is None]
     chosen = {run.run_id: run for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:])}
     for family in families_for(view):
         best = next((run for run in scored if run.family == family), None)
@@ -119,7 +121,7 @@ def near_champion(view: SearchView) -> list[dict[str, Any]]:
 
 
 def _score(run: RunView) -> float:
-    return math.inf if run.val_mse is None else run.val_mse
+    return math.inf if run.val_score is None else run.val_score
 
 
 def _row(run: RunView, view: SearchView) -> dict[str, Any]:
@@ -135,14 +137,14 @@ def _row(run: RunView, view: SearchView) -> dict[str, Any]:
 
 def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
     """How a run ended, and how far from the champion: as it is, and in units of the noise."""
-    champion = view.champion.val_mse if view.champion else None
-    delta = run.val_mse - champion if run.val_mse is not None and champion is not None else None
+    champion = view.champion.val_score if view.champion else None
+    delta = run.val_score - champion if run.val_score is not None and champion is not None else None
     return {
         "run_id": run.run_id,
         # agent_state.json may have been edited by anybody; a status is one word.
         "status": run.status if _STATUS.fullmatch(run.status) else "FAILED",
         "cause": run.cause,
-        "val_mse": run.val_mse,
+        "val_score": run.val_score,
         "delta": delta,
         "in_noise": delta / view.noise if delta is not None and view.noise else None,
         "accepted": run.accepted,
@@ -158,9 +160,9 @@ def _changes(changes: Sequence[Change]) -> dict[str, Any]:
 def _calibration(view: SearchView) -> list[tuple[str, str]]:
     """Proposer and how good its predictions were."""
     predictions = [
-        Prediction(run.proposer, run.expected_val_mse, run.val_mse)
+        Prediction(run.proposer, run.expected_score, run.val_score)
         for run in view.runs
-        if run.expected_val_mse is not None
+        if run.expected_score is not None
     ]
     rows = calibrate(predictions, view.noise)[:SHOWN_PROPOSERS]
     return [(row.proposer, calibration_in_words(row, view.noise)) for row in rows]

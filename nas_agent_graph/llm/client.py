@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from nas_agent_graph.context import SearchPaused
 from nas_agent_graph.llm.answer import Answer, Message
-from nas_agent_graph.llm.answer_formats import FORMATS, concerns_format, request_fields
+from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, FORMATS, concerns_format, request_fields
 from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message
 from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
@@ -67,28 +67,31 @@ class ChatClient:
         """How the next question asks for its format."""
         return self._formats[0]
 
-    def ask(self, messages: Sequence[Message], *, structured: bool = True) -> Answer:
+    def ask(
+        self, messages: Sequence[Message], *, structured: bool = True, metric: str = DEFAULT_METRIC
+    ) -> Answer:
         """The model's answer, in the strictest format that the server understands.
 
-        Without `structured` it is free text. Raises SearchPaused, saying what to do, if no answer comes.
+        The format demands a prediction of `metric`, the task's; without `structured` the answer is free
+        text. Raises SearchPaused, saying what to do, if no answer comes.
         """
         if not structured:
-            return self.ask_in(messages, "prompt")
+            return self.ask_in(messages, "prompt", metric)
         candidates = list(self._formats)
         for answer_format in candidates[:-1]:
             try:
-                answer = self.ask_in(messages, answer_format)
+                answer = self.ask_in(messages, answer_format, metric)
             except FormatRefused:
                 continue
             self._formats = candidates[candidates.index(answer_format) :]
             return answer
-        answer = self.ask_in(messages, candidates[-1])
+        answer = self.ask_in(messages, candidates[-1], metric)
         self._formats = candidates[-1:]
         return answer
 
-    def ask_in(self, messages: Sequence[Message], answer_format: str) -> Answer:
+    def ask_in(self, messages: Sequence[Message], answer_format: str, metric: str = DEFAULT_METRIC) -> Answer:
         """The answer in this format and no other. Raises FormatRefused or SearchPaused."""
-        fields = request_fields(answer_format)
+        fields = request_fields(answer_format, metric)
         # In `extra_body` the format does not touch the library's own parsing, which loses the raw text.
         chat = self._chat.bind(extra_body=fields) if fields else self._chat
         started = time.monotonic()

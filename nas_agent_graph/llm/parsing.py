@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import cache
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from nas_agent_graph.llm.answer import Answer
+from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.log_text import one_line
 from nas_system.space import Change
@@ -45,7 +47,13 @@ class _WireProposal(BaseModel):
     parent: str = Field(max_length=64)
     changes: list[_WireChange] = Field(min_length=1, max_length=40)
     hypothesis: str = Field(max_length=2000)
-    expected_val_mse: float | None = Field(default=None, allow_inf_nan=False)
+
+
+@cache
+def _wire_proposal(expected: str) -> type[_WireProposal]:
+    """What an answer looks like whose prediction is called `expected`."""
+    prediction: Any = (float | None, Field(default=None, allow_inf_nan=False))
+    return create_model("_WireProposal", __base__=_WireProposal, **{expected: prediction})
 
 
 class ParsedAnswer(BaseModel):
@@ -54,11 +62,14 @@ class ParsedAnswer(BaseModel):
     parent: str
     changes: tuple[Change, ...]
     hypothesis: str
-    expected_val_mse: float | None
+    expected_score: float | None
 
 
-def read_answer(answer: Answer) -> ParsedAnswer:
-    """The proposal in an answer. Raises ProposalError saying what is wrong with it, or with how it came."""
+def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
+    """The proposal in an answer about a task of this metric.
+
+    Raises ProposalError saying what is wrong with it, or with how it came.
+    """
     if answer.garbled is not None:
         raise ProposalError(f"the service's reply was no chat completion ({_quoted(answer.garbled)})")
     if answer.refusal is not None or answer.finish_reason == "refusal":
@@ -68,7 +79,7 @@ def read_answer(answer: Answer) -> ParsedAnswer:
     if answer.finish_reason == "content_filter":
         raise ProposalError("the service's content filter stopped the answer; say it in other words")
     try:
-        return parse_answer(answer.text)
+        return parse_answer(answer.text, metric)
     except ProposalError:
         if answer.finish_reason in _CUT_OFF:
             thoughts = f", {answer.reasoning_tokens} of them thoughts" if answer.reasoning_tokens else ""
@@ -83,10 +94,11 @@ def read_answer(answer: Answer) -> ParsedAnswer:
         raise
 
 
-def parse_answer(text: str) -> ParsedAnswer:
+def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
     """The one JSON object in `text`. Raises ProposalError saying what is wrong with it."""
+    expected = f"expected_{metric}"
     try:
-        wire = _WireProposal.model_validate(_json_object(text))
+        wire = _wire_proposal(expected).model_validate(_json_object(text))
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']) or 'answer'}: "
@@ -98,7 +110,7 @@ def parse_answer(text: str) -> ParsedAnswer:
         parent=wire.parent,
         changes=tuple(Change(parameter=c.parameter, value=_literal(c.value)) for c in wire.changes),
         hypothesis=wire.hypothesis,
-        expected_val_mse=wire.expected_val_mse,
+        expected_score=getattr(wire, expected),
     )
 
 

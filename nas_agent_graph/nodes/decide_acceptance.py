@@ -10,7 +10,7 @@ from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
 from nas_system.nas_agent.records import save_record
-from nas_system.space import canonical_key
+from nas_system.space import canonical_key, on_part
 
 
 def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
@@ -22,12 +22,11 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     noise = outcome["noise"] if first else ledger.state.noise
     noise_runs = outcome["noise_runs"] if first else ledger.state.noise_runs
     champion = get_best_run(ledger.state)
-    verdict = judge(outcome["status"], outcome["val_mse"], champion, noise)
+    verdict = judge(outcome["status"], outcome["val_score"], champion, noise)
     config = ledger.config(run_id)
     run = RunInfo(
         run_id=run_id,
-        val_mse=outcome["val_mse"],
-        test_mse=outcome["test_mse"],
+        **_scores(context.ledger.state.metric, outcome),
         history_summary=state["summary"][:300],
         accepted=verdict.accepted,
         status=outcome["status"],
@@ -62,3 +61,8 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     for warning in context.limits.warnings(before, now):
         context.progress.note(warning)
     return {"end": context.limits.reached(now)}
+
+
+def _scores(metric: str, outcome: dict[str, Any]) -> dict[str, Any]:
+    """Validation and test score under the names that files have for them."""
+    return {metric: outcome["val_score"], on_part("test", metric): outcome["test_score"]}

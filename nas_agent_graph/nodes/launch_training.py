@@ -26,7 +26,10 @@ def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
     run_id = state["run_id"]
     paths = context.ledger.paths(run_id)
     train_to_the_end(paths, run_id, context)
-    if not context.ledger.state.runs and read_outcome(paths.folder).status is Status.OK:
+    if (
+        not context.ledger.state.runs
+        and read_outcome(paths.folder, context.ledger.state.metric).status is Status.OK
+    ):
         for number in range(1, context.limits.repeat_baseline + 1):
             seed = context.base.seed + number
             repeat = RunPaths(paths.folder / "repeats" / f"seed_{seed}")
@@ -52,7 +55,7 @@ def train_to_the_end(paths: RunPaths, label: str, context: Context) -> None:
                 continue
             attempt = 1
             if found != "absent":
-                outcome = read_outcome(paths.folder)
+                outcome = read_outcome(paths.folder, context.ledger.state.metric)
                 if not _goes_on(paths, outcome, context):
                     return
                 attempt = outcome.attempt + 1

@@ -14,14 +14,15 @@ from nas_system.nas_agent.run_manager import RunPaths
 def parse_results(state: SearchState, context: Context) -> dict[str, Any]:
     """The typed outcome of the run; a failed run takes the same road as a good one."""
     paths = context.ledger.paths(state["run_id"])
-    outcome = read_outcome(paths.folder)
-    noise, scores = noise_of_repeats(paths)
+    metric = context.ledger.state.metric
+    outcome = read_outcome(paths.folder, metric)
+    noise, scores = noise_of_repeats(paths, metric)
     return {
         "outcome": {
             "status": str(outcome.status),
             "cause": outcome.cause_and_numbers,
-            "val_mse": outcome.val_score,
-            "test_mse": outcome.test_score,
+            "val_score": outcome.val_score,
+            "test_score": outcome.test_score,
             "seconds": outcome.wall_s,
             "attempt": outcome.attempt,
             "noise": noise,
@@ -30,9 +31,9 @@ def parse_results(state: SearchState, context: Context) -> dict[str, Any]:
     }
 
 
-def noise_of_repeats(paths: RunPaths) -> tuple[float | None, int]:
+def noise_of_repeats(paths: RunPaths, metric: str) -> tuple[float | None, int]:
     """Standard deviation of a run's score over its repeats, and over how many; None below two."""
     folders = [paths.folder, *sorted((paths.folder / "repeats").glob("seed_*"))]
-    outcomes = [read_outcome(folder) for folder in folders]
+    outcomes = [read_outcome(folder, metric) for folder in folders]
     scores = [o.val_score for o in outcomes if o.status is Status.OK and o.val_score is not None]
     return (statistics.stdev(scores) if len(scores) > 1 else None), len(scores)

@@ -27,7 +27,7 @@ def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
             proposal = _proposed(context, context.view(run_id, refused, attempt))
         except ProposalError as error:
             return {"proposal": None, "refusal": str(error)}
-    record = proposal.to_record() | {"attempt": attempt}
+    record = proposal.to_record(context.ledger.state.metric) | {"attempt": attempt}
     # Here, because to do the whole node again would pay for another answer.
     context.disk.insist(lambda: save_record(path, record))
     return {"proposal": record, "refusal": None}

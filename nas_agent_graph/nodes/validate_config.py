@@ -18,7 +18,7 @@ def validate_config(state: SearchState, context: Context) -> dict[str, Any]:
     try:
         if record is None:
             raise ProposalError(state["refusal"] or "no proposal came")
-        proposal = Proposal.from_record(record)
+        proposal = Proposal.from_record(record, context.ledger.state.metric)
         config = _config(run_id, proposal, context)
     except ProposalError as error:
         context.progress.refused(run_id, str(error), proposer)
@@ -44,7 +44,7 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     config = apply_changes(parent, proposal.changes, max_seq_len=context.max_seq_len)
     earlier = context.ledger.run_with_key(canonical_key(config))
     if earlier is not None and earlier.run_id != run_id:
-        score = "no score" if earlier.val_mse is None else f"val_mse {earlier.val_mse:.6f}"
+        score = "no score" if earlier.val_score is None else f"{config.task.metric} {earlier.val_score:.6f}"
         raise ProposalError(
             f"this is the configuration of {earlier.run_id} ({earlier.status}, {score}); propose another one"
         )

@@ -46,12 +46,12 @@ class LLMProposer:
             circumstances=circumstances_of(view, families_for(view)),
         )
         try:
-            answer = self.client.ask(messages)
+            answer = self.client.ask(messages, metric=view.task.metric)
         except SearchPaused as reason:
             self.transcript.append(view.run_id, "failed", reason=str(reason))
             raise
         self.transcript.append(view.run_id, "response", **answer.to_event())
-        parsed = self._parsed(answer)
+        parsed = self._parsed(answer, view.task.metric)
         require_new_structure(view, parsed.parent, parsed.changes)
         paid = self.transcript.paid(view.run_id)
         return Proposal(
@@ -59,16 +59,16 @@ class LLMProposer:
             parent=parsed.parent,
             changes=parsed.changes,
             hypothesis=parsed.hypothesis,
-            expected_val_mse=parsed.expected_val_mse,
+            expected_score=parsed.expected_score,
             tokens=paid.tokens,
             cost_usd=paid.cost_usd,
         )
 
-    def _parsed(self, answer: Answer) -> ParsedAnswer:
+    def _parsed(self, answer: Answer, metric: str) -> ParsedAnswer:
         """The answer as a proposal; one that spells our key in JSON's own escapes is refused."""
         key = self.client.settings.api_key
         try:
-            parsed = read_answer(answer)
+            parsed = read_answer(answer, metric)
         except ProposalError as error:
             raise ProposalError(redacted(str(error), key)) from None
         said = repr((parsed.parent, parsed.changes, parsed.hypothesis))

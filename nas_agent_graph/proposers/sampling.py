@@ -20,6 +20,7 @@ from nas_system.space import (
     apply_changes,
     canonical_key,
     changes_between,
+    families_of,
     family_default,
     inactive_because,
     parameters,
@@ -51,8 +52,8 @@ def usable_families(task: TaskConfig, installed: Callable[[str], bool] = is_inst
     """The families that serve a task, without those whose optional package is missing."""
     return [
         name
-        for name, family in FAMILIES.items()
-        if task.name in family.tasks and (family.needs_package is None or installed(family.needs_package))
+        for name in families_of(task.kind)
+        if (package := FAMILIES[name].needs_package) is None or installed(package)
     ]
 
 

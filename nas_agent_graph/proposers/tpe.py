@@ -53,6 +53,9 @@ MOVED = 3
 """Parameters that a draw moves away from the family's best run."""
 EVERYTHING = 0.1
 """Share of the draws that move all parameters."""
+WIDE_DRAWS = 6
+"""Draws of the model at random, with the training as it is, with which a search begins that has one family
+only: elsewhere the families' defaults are what it begins broadly with."""
 
 
 class TPEProposer:
@@ -68,23 +71,31 @@ class TPEProposer:
         runs = [run for run in view.runs if run.status not in BLAMELESS]
         seed = seed_of(view)
         generator = random.Random(seed)
-        family = draw_family(runs, families_for(view), generator)
+        families = families_for(view)
+        family = draw_family(runs, families, generator)
         same = [run for run in runs if run.family == family and run.config is not None]
         sampled = sampled_parameters(view, family)
-        study = family_study(same, sampled, seed)
+        wide = len(families) == 1 and len(same) <= WIDE_DRAWS
+        study = family_study(same, sampled, seed, startup_runs=WIDE_DRAWS + 1 if wide else STARTUP_RUNS)
         best = min(same, key=_score, default=None)
         kept = {} if best is None or best.config is None else active_values(best.config)
 
         def draw() -> RunConfig:
-            trial, moved = study.ask(), draw_moved(sampled, kept, generator)
+            trial = study.ask()
+            moved = _of_the_model(sampled, kept) if wide else draw_moved(sampled, kept, generator)
 
             def value_of(parameter: Parameter) -> Any:
                 return _suggest(trial, parameter) if parameter.path in moved else kept[parameter.path]
 
             return draw_config(view, family, value_of)
 
-        scored = sum(run.val_mse is not None for run in same)
-        return draw_until_new(view, self.name, draw, f"TPE over {scored} scored runs of {family}")
+        scored = sum(run.val_score is not None for run in same)
+        why = (
+            f"one of the first {WIDE_DRAWS} models, at random"
+            if wide
+            else f"TPE over {scored} scored runs of {family}"
+        )
+        return draw_until_new(view, self.name, draw, why)
 
 
 def draw_family(runs: Sequence[RunView], families: Sequence[str], generator: random.Random) -> str:
@@ -101,6 +112,11 @@ def draw_family(runs: Sequence[RunView], families: Sequence[str], generator: ran
     return generator.choices(ordered, [1 / place**2 for place in range(1, len(ordered) + 1)])[0]
 
 
+def _of_the_model(sampled: Sequence[Parameter], kept: Mapping[str, Any]) -> set[str]:
+    """The parameters of the model, and any that the run to start from does not have."""
+    return {p.path for p in sampled if p.group == "model" or p.path not in kept}
+
+
 def draw_moved(sampled: Sequence[Parameter], kept: Mapping[str, Any], generator: random.Random) -> set[str]:
     """The parameters to draw anew: a few, and those that the run to start from does not have."""
     paths = [parameter.path for parameter in sampled]
@@ -110,9 +126,11 @@ def draw_moved(sampled: Sequence[Parameter], kept: Mapping[str, Any], generator:
     return {*generator.sample(have, min(MOVED, len(have))), *(path for path in paths if path not in kept)}
 
 
-def family_study(runs: Sequence[RunView], sampled: Sequence[Parameter], seed: int) -> optuna.Study:
+def family_study(
+    runs: Sequence[RunView], sampled: Sequence[Parameter], seed: int, startup_runs: int = STARTUP_RUNS
+) -> optuna.Study:
     """One family's runs as trials; a trial has the active ones of the sampled parameters."""
-    study = _study(seed)
+    study = _study(seed, startup_runs)
     known = {parameter.path: parameter for parameter in sampled}
     for run in _window(runs):
         assert run.config is not None
@@ -122,11 +140,11 @@ def family_study(runs: Sequence[RunView], sampled: Sequence[Parameter], seed: in
     return study
 
 
-def _study(seed: int) -> optuna.Study:
+def _study(seed: int, startup_runs: int) -> optuna.Study:
     with warnings.catch_warnings():
         # `multivariate` and `group` are marked experimental.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=STARTUP_RUNS)
+        sampler = TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=startup_runs)
     return optuna.create_study(direction="minimize", sampler=sampler)
 
 
@@ -153,7 +171,7 @@ def _window(runs: Sequence[RunView]) -> Sequence[RunView]:
 
 def _score(run: RunView) -> float:
     """A run that failed through its own configuration is as bad as a run can be."""
-    return run.val_mse if run.val_mse is not None and math.isfinite(run.val_mse) else math.inf
+    return run.val_score if run.val_score is not None and math.isfinite(run.val_score) else math.inf
 
 
 def _is_ordered(parameter: Parameter) -> bool:

@@ -58,8 +58,8 @@ function labelsRight(labels, x, top, bottom) {
 
 function searchChart(width) {
   const scored = runs.map((run, index) => ({ run, index })).filter(({ run }) => isScored(run));
-  const references = report.references.filter((row) => known(row.val_mse));
-  const values = [...scored.map(({ run }) => run.val_mse), ...references.map((row) => row.val_mse)];
+  const references = report.references.filter((row) => known(row.val_score));
+  const values = [...scored.map(({ run }) => run.val_score), ...references.map((row) => row.val_score)];
   if (!values.length) return html("p", { class: "quiet" }, "No run has a score yet.");
   const narrow = width < 620;
   const height = narrow ? 260 : 330;
@@ -68,7 +68,7 @@ function searchChart(width) {
   const last = Math.max(runs.length - 1, 1);
   const xs = { low: -0.5 - last * 0.01, high: last + 0.5 + last * 0.01, first: 0, last };
   const best = known(search.best) ? `, best ${score(search.best)} by ${search.champion}` : "";
-  const { picture, x, y } = frame(width, height, margin, range, xs, `val_mse of ${plural(scored.length, "run")}${best}`);
+  const { picture, x, y } = frame(width, height, margin, range, xs, `${search.metric} of ${plural(scored.length, "run")}${best}`);
   const edge = width - margin.right;
   const labels = [];
 
@@ -78,17 +78,17 @@ function searchChart(width) {
   }
   const beyond = [];
   for (const row of references) {
-    if (row.val_mse > range.high) {
-      beyond.push(`${short(row.name, 30)} ${score(row.val_mse)}`);
+    if (row.val_score > range.high) {
+      beyond.push(`${short(row.name, 30)} ${score(row.val_score)}`);
       continue;
     }
-    picture.append(svg("line", { class: "reference", x1: margin.left, x2: edge, y1: y(row.val_mse), y2: y(row.val_mse) }));
-    labels.push({ y: y(row.val_mse), text: `${short(row.name, 16)} ${score(row.val_mse)}`, tone: "quiet" });
+    picture.append(svg("line", { class: "reference", x1: margin.left, x2: edge, y1: y(row.val_score), y2: y(row.val_score) }));
+    labels.push({ y: y(row.val_score), text: `${short(row.name, 16)} ${score(row.val_score)}`, tone: "quiet" });
   }
   let lowest = Infinity;
   let path = "";
   for (const { run, index } of scored) {
-    const next = Math.min(lowest, run.val_mse);
+    const next = Math.min(lowest, run.val_score);
     path += path ? `H${x(index)}V${y(next)}` : `M${x(index)},${y(next)}`;
     lowest = next;
   }
@@ -97,7 +97,7 @@ function searchChart(width) {
     labels.push({ y: y(lowest), text: `best run ${score(lowest)}`, tone: "strong" });
   }
   const small = runs.length > 150;
-  const marks = scored.map(({ run, index }) => mark(run, x(index), Math.max(y(run.val_mse), margin.top), run.val_mse > range.high, small));
+  const marks = scored.map(({ run, index }) => mark(run, x(index), Math.max(y(run.val_score), margin.top), run.val_score > range.high, small));
   runs.forEach((run, index) => {
     if (isScored(run) || run.under_way) return;
     const [cx, cy, r] = [x(index), margin.top - 8, small ? 2 : 3.5];
@@ -107,7 +107,7 @@ function searchChart(width) {
   // The important ones last, so that they lie on top.
   const weight = (node) => ["rejected", "failed", "accepted", "champion"].findIndex((name) => node.classList.contains(name));
   picture.append(...marks.sort((a, b) => weight(a) - weight(b)));
-  picture.append(svg("text", { class: "tick", x: margin.left - 9, y: 11, "text-anchor": "end" }, "val_mse"));
+  picture.append(svg("text", { class: "tick", x: margin.left - 9, y: 11, "text-anchor": "end" }, search.metric));
   picture.append(svg("text", { class: "tick", x: (margin.left + edge) / 2, y: height - 6, "text-anchor": "middle" }, "run"));
   if (!narrow) picture.append(...labelsRight(labels, edge + 10, margin.top, height - margin.bottom));
 
@@ -115,7 +115,7 @@ function searchChart(width) {
   const tip = html("div", { class: "tip", hidden: true });
   picture.append(focus);
   const places = runs
-    .map((run, index) => ({ run, x: x(index), y: isScored(run) ? Math.max(y(run.val_mse), margin.top) : margin.top - 8 }))
+    .map((run, index) => ({ run, x: x(index), y: isScored(run) ? Math.max(y(run.val_score), margin.top) : margin.top - 8 }))
     .filter(({ run }) => !run.under_way);
   let pointed = null;
   picture.addEventListener("pointermove", (event) => {
@@ -174,7 +174,7 @@ function tipFor(run) {
   const line = (text, tone) => text && html("div", { class: tone }, text);
   return [
     html("div", {}, html("b", {}, run.run_id), " ", html("span", { class: "quiet" }, run.family || "")),
-    line(isScored(run) ? `${score(run.val_mse)}  ${run.champion ? "" : score(run.delta, true)}` : run.cause, "figures"),
+    line(isScored(run) ? `${score(run.val_score)}  ${run.champion ? "" : score(run.delta, true)}` : run.cause, "figures"),
     line(status.word, "status " + status.tone),
     line(run.in_words, "quiet"),
   ].filter(Boolean);
@@ -226,7 +226,7 @@ function learningChart(run, width) {
       picture.append(svg("circle", { class: "dot val", cx, cy, r: 4 }));
     }
   }
-  picture.append(svg("text", { class: "tick", x: margin.left - 9, y: 11, "text-anchor": "end" }, "mse"));
+  picture.append(svg("text", { class: "tick", x: margin.left - 9, y: 11, "text-anchor": "end" }, search.error));
   picture.append(svg("text", { class: "tick", x: (margin.left + width - margin.right) / 2, y: height - 6, "text-anchor": "middle" }, "epoch"));
   if (narrow) {
     const legend = html("p", { class: "legend" }, labels.map((label) => html("span", { class: label.tone }, label.text)));

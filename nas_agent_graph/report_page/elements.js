@@ -59,10 +59,10 @@ const moment = (stamp) => {
 function statusOf(run) {
   if (run.under_way) return { word: "under way", tone: "running", rank: 2 };
   if (run.status !== "OK") return { word: run.status || "unknown", tone: "failed", rank: 4 };
-  if (!known(run.val_mse)) return { word: "no score", tone: "failed", rank: 4 };
+  if (!known(run.val_score)) return { word: "no score", tone: "failed", rank: 4 };
   if (run.champion) return { word: "champion", tone: "champion", rank: 0 };
   if (run.accepted) return { word: "accepted", tone: "accepted", rank: 1 };
   return { word: "not accepted", tone: "rejected", rank: 3 };
 }
-const isScored = (run) => run.status === "OK" && known(run.val_mse);
+const isScored = (run) => run.status === "OK" && known(run.val_score);
 const runLink = (id, text) => (runById.has(id) ? html("a", { href: "#" + id }, text || id) : text || id);

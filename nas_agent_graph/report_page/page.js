@@ -26,11 +26,11 @@ function overview(width) {
       html("p", { class: "eyebrow" }, "architecture search", html("span", { class: "stamp" }, `as of ${moment(report.generated)}`), liveness()),
       html("h1", { tabindex: "-1" }, report.name),
       champion ? html("p", { class: "lead" }, "Best: ", html("a", { href: "#" + champion.run_id }, champion.run_id),
-        ` (${champion.family || "unknown family"}) with val_mse `, html("b", {}, score(champion.val_mse)), ".") : null,
+        ` (${champion.family || "unknown family"}) with ${search.metric} `, html("b", {}, score(champion.val_score)), ".") : null,
       warnings.length ? html("div", { class: "warnings", role: "note" }, warnings.map(say)) : null,
       html("dl", { class: "figures" }, facts.map(([value, label]) => html("div", {}, html("dt", {}, label), html("dd", {}, value)))),
       html("div", { class: "judgement" },
-        task ? html("p", {}, `Task: forecast ${task.targets.join(", ")}, ${plural(task.pred_len, "step")} ahead; the lowest val_mse on scaled data wins. `) : null,
+        task ? html("p", {}, `Task: ${goalOf(task)} wins. `) : null,
         data.name ? html("p", {}, `Data: ${data.name}${data.kind && data.kind !== data.name ? ` (${data.kind})` : ""}, sha256 `,
           html("code", { title: data.sha256 }, String(data.sha256 || "unknown").slice(0, 12)), ".") : null,
         search.remarks.filter((line) => !line.tone).map(say), search.calibration.map((text) => html("p", {}, text)))),
@@ -44,6 +44,11 @@ function overview(width) {
       html("p", { class: "keys" }, [["/", "find"], ["j k", "next, previous"], ["Enter", "open"], ["Esc", "back"]].map(([key, words]) =>
         html("span", {}, html("kbd", {}, key), " ", words)))));
 }
+
+/** What is predicted, and which score counts. */
+const goalOf = (task) => task.targets
+  ? `forecast ${task.targets.join(", ")}, ${plural(task.pred_len, "step")} ahead; the lowest ${search.metric} on scaled data`
+  : `${task.name}, one number for every graph; the lowest ${search.metric}`;
 
 function liveness() {
   if (!report.live) return search.finished < search.max_runs ? html("span", { class: "live off" }, "not running") : null;
@@ -114,7 +119,7 @@ function remember() {
 function recall() {
   const stored = history.state && history.state.view;
   for (const name of Object.keys(view)) if (stored && typeof stored[name] === typeof view[name]) view[name] = stored[name];
-  if (!columns.some(({ key }) => key === view.sort)) view.sort = "val_mse";
+  if (!columns.some(({ key }) => key === view.sort)) view.sort = "val_score";
   if (view.status && !statusFilters[view.status]) view.status = "";
 }
 

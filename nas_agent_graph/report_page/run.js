@@ -44,18 +44,18 @@ function figures(run) {
   const against = run.champion || !known(run.delta) ? ""
     : known(run.delta_noise) ? `${inNoise(run.delta_noise)} times the noise` : "noise unknown";
   return html("dl", { class: "figures" },
-    entry("val_mse", score(run.val_mse), run.champion ? "the lowest accepted" : ""),
+    entry(search.metric, score(run.val_score), run.champion ? "the lowest accepted" : ""),
     entry("to the best", run.champion ? "" : score(run.delta, true), against),
     known(run.expected) ? entry("expected", score(run.expected), surprise(run)) : null,
-    entry("test mse", score(run.test_mse), "not used by the search", "test"),
+    entry(`test ${search.error}`, score(run.test_score), "not used by the search", "test"),
     entry("time", duration(run.seconds), known(run.outcome.peak_memory_mb) ? `${count(run.outcome.peak_memory_mb)} MiB` : ""),
     entry("tokens", run.tokens ? count(run.tokens) : "", known(run.cost) ? money(run.cost) : "cost not known"),
   );
 }
 
 function surprise(run) {
-  if (!known(run.val_mse)) return "it has no score";
-  const off = run.val_mse - run.expected;
+  if (!known(run.val_score)) return "it has no score";
+  const off = run.val_score - run.expected;
   const noise = search.noise ? `, ${Math.abs(off / search.noise).toFixed(1)} times the noise` : "";
   return `${score(Math.abs(off))} ${off <= 0 ? "better" : "worse"} than that${noise}`;
 }

@@ -4,10 +4,10 @@ const columns = [
   { key: "run", label: "run", value: (run) => run.run_id },
   { key: "family", label: "family", value: (run) => run.family },
   { key: "status", label: "status", value: (run) => statusOf(run).rank + statusOf(run).word },
-  { key: "val_mse", label: "val_mse", value: (run) => run.val_mse, figures: true },
-  { key: "delta", label: "to best", value: (run) => run.delta, figures: true, hint: "val_mse minus the champion's" },
+  { key: "val_score", label: search.metric, value: (run) => run.val_score, figures: true },
+  { key: "delta", label: "to best", value: (run) => run.delta, figures: true, hint: `${search.metric} minus the champion's` },
   { key: "delta_noise", label: "in noise", value: (run) => run.delta_noise, figures: true, drop: 3, hint: "the difference to the champion in units of the noise" },
-  { key: "test_mse", label: "test", value: (run) => run.test_mse, figures: true, drop: 2, test: true, hint: "for people; the search never reads it" },
+  { key: "test_score", label: "test", value: (run) => run.test_score, figures: true, drop: 2, test: true, hint: "for people; the search never reads it" },
   { key: "proposer", label: "proposed by", value: (run) => run.proposer, drop: 2 },
   { key: "seconds", label: "time", value: (run) => run.seconds, figures: true, drop: 1 },
   { key: "tokens", label: "tokens", value: (run) => run.tokens || null, figures: true, drop: 3 },
@@ -15,7 +15,7 @@ const columns = [
 ].filter((column) => column.key !== "delta_noise" || search.noise)
   .filter((column) => column.key !== "tokens" || search.tokens);
 
-const view = { sort: "val_mse", down: false, query: "", status: "", family: "", proposer: "" };
+const view = { sort: "val_score", down: false, query: "", status: "", family: "", proposer: "" };
 let order = runs;
 let selected = null;
 
@@ -133,8 +133,8 @@ function tableSection() {
       head.setAttribute("aria-sort", own ? (view.down ? "descending" : "ascending") : "none");
     }
     const rows = order.map(rowOf);
-    // Simple forecasts stand among the runs where the table compares them by score.
-    if (!isFiltered() && ["val_mse", "delta", "delta_noise", "test_mse"].includes(view.sort)) placeReferences(rows);
+    // Reference rows stand among the runs where the table compares them by score.
+    if (!isFiltered() && ["val_score", "delta", "delta_noise", "test_score"].includes(view.sort)) placeReferences(rows);
     body.replaceChildren(...rows);
     found.textContent = isFiltered() ? `${order.length} of ${plural(runs.length, "run")}` : "";
     select(order.find((run) => run === selected) || null, false);
@@ -155,10 +155,10 @@ function rowOf(run) {
     run: html("a", { href: "#" + run.run_id }, run.run_id),
     family: run.family || "",
     status: html("span", { class: "status " + status.tone }, status.word),
-    val_mse: score(run.val_mse),
+    val_score: score(run.val_score),
     delta: run.champion ? "" : score(run.delta, true),
     delta_noise: run.champion ? "" : inNoise(run.delta_noise),
-    test_mse: score(run.test_mse),
+    test_score: score(run.test_score),
     proposer: run.proposer || "",
     seconds: duration(run.seconds),
     tokens: run.tokens ? count(run.tokens) : "",
@@ -175,14 +175,14 @@ function rowOf(run) {
 }
 
 function placeReferences(rows) {
-  const test = view.sort === "test_mse";
-  const valueOf = (row) => (test ? row.test_mse : row.val_mse);
-  const runValue = (run) => (test ? run.test_mse : run.val_mse);
+  const test = view.sort === "test_score";
+  const valueOf = (row) => (test ? row.test_score : row.val_score);
+  const runValue = (run) => (test ? run.test_score : run.val_score);
   for (const reference of report.references.filter((row) => known(valueOf(row)))) {
-    const cells = { run: reference.name, family: "reference", val_mse: score(reference.val_mse), test_mse: score(reference.test_mse) };
-    if (known(search.best) && known(reference.val_mse)) {
-      cells.delta = score(reference.val_mse - search.best, true);
-      if (search.noise) cells.delta_noise = inNoise((reference.val_mse - search.best) / search.noise);
+    const cells = { run: reference.name, family: "reference", val_score: score(reference.val_score), test_score: score(reference.test_score) };
+    if (known(search.best) && known(reference.val_score)) {
+      cells.delta = score(reference.val_score - search.best, true);
+      if (search.noise) cells.delta_noise = inNoise((reference.val_score - search.best) / search.noise);
     }
     const row = html("tr", { class: "reference" }, columns.map((column) => html("td", { class: classesOf(column) }, cells[column.key] || "")));
     const own = valueOf(reference);

@@ -10,17 +10,17 @@ from nas_system.space import RunConfig, SeriesShape
 def input_columns(series: Series, config: RunConfig) -> tuple[int, ...]:
     """Indices of the inputs: the targets alone (S), in their order, or all columns (MS) if they are read."""
     if config.data.features == "S" or not config.reads_covariates:
-        return series.column_indices(config.task.targets)
+        return series.column_indices(config.forecasting.targets)
     return tuple(range(len(series.columns)))
 
 
 def series_shape(series: Series, config: RunConfig) -> SeriesShape:
     """What `build_model` has to know about the data."""
     inputs = input_columns(series, config)
-    targets = series.column_indices(config.task.targets)
+    targets = series.column_indices(config.forecasting.targets)
     return SeriesShape(
         seq_len=config.data.seq_len,
-        pred_len=config.task.pred_len,
+        pred_len=config.forecasting.pred_len,
         n_inputs=len(inputs),
         target_columns=tuple(inputs.index(target) for target in targets),
         n_marks=n_marks(series.freq, config.model.time_marks),

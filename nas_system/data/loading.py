@@ -13,14 +13,14 @@ from nas_system.data.source import DataSource, locate
 from nas_system.data.splits import Split, split_for
 from nas_system.data.synthetic import checksum_of, synthetic_series
 from nas_system.errors import ConfigError
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 
 @dataclass(frozen=True, eq=False)
 class OpenTask:
     """A task with everything about its data that does not depend on the model."""
 
-    task: TaskConfig
+    task: ForecastingTask
     source: DataSource
     series: Series
     split: Split
@@ -28,7 +28,7 @@ class OpenTask:
 
 
 def open_task(
-    task: TaskConfig, source: DataSource | None = None, *, data_dir: Path | None = None
+    task: ForecastingTask, source: DataSource | None = None, *, data_dir: Path | None = None
 ) -> OpenTask:
     """Read the task's data: from `source` where a search has fixed one, else wherever it is found.
 
@@ -40,7 +40,7 @@ def open_task(
     return OpenTask(task, source, series, split, Scaler.fit(series, split))
 
 
-def load_series(source: DataSource, task: TaskConfig) -> Series:
+def load_series(source: DataSource, task: ForecastingTask) -> Series:
     """The series behind `source`: its checksum verified, the task's targets and step found in it."""
     series = _generate(source) if source.path is None else _read(source, source.path, task)
     series.column_indices(task.targets)
@@ -63,7 +63,7 @@ def _generate(source: DataSource) -> Series:
     return series
 
 
-def _read(source: DataSource, path: Path, task: TaskConfig) -> Series:
+def _read(source: DataSource, path: Path, task: ForecastingTask) -> Series:
     try:
         content = path.read_bytes()
     except OSError as problem:

@@ -13,7 +13,7 @@ from nas_system.data import synthetic
 from nas_system.data.download import DownloadFailed, RemoteFile, fetch_into
 from nas_system.errors import ConfigError
 from nas_system.files import sha256_of_file
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 ETTH1 = RemoteFile(
     file_name="ETTh1.csv",
@@ -42,17 +42,22 @@ class DataSource:
     bytes: int
     notice: str | None = None
     """One line a person has to see: something else than what was asked for is used."""
+    files: tuple[str, ...] = ()
+    """Where `path` is a folder: the files in it that are the data; the checksum is over all of them."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"path": None if self.path is None else str(self.path)}
+        plain = asdict(self) | {"path": None if self.path is None else str(self.path)}
+        files = plain.pop("files")
+        return plain | {"files": list(files)} if files else plain
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        return cls(**{**value, "path": None if value["path"] is None else Path(value["path"])})
+        path, files = value["path"], value.get("files", ())
+        return cls(**{**value, "path": None if path is None else Path(path), "files": tuple(files)})
 
 
 def locate(
-    task: TaskConfig,
+    task: ForecastingTask,
     data_dir: Path | None = None,
     *,
     cache_dir: Path | None = None,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nas_system.data import synthetic
 from nas_system.errors import ConfigError
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 from nas_system.space.task import spelled_split
 
 Dates = NDArray[np.datetime64]
@@ -57,7 +57,7 @@ class Split:
         return range(first, max(first, part.stop - seq_len - pred_len + 1))
 
 
-def split_for(task: TaskConfig, rows: int, dates: Dates | None = None) -> Split:
+def split_for(task: ForecastingTask, rows: int, dates: Dates | None = None) -> Split:
     """The task's split of a series of `rows` rows, whose `dates` only a split by dates needs.
 
     Raises ConfigError when a part is too short for the horizon, or a date lies outside the series.
@@ -80,13 +80,13 @@ def split_for(task: TaskConfig, rows: int, dates: Dates | None = None) -> Split:
     return Split(train, train + val, train + val + test, rows)
 
 
-def _said(task: TaskConfig) -> str:
+def _said(task: ForecastingTask) -> str:
     if task.split is None:
         return " with --split (task.split)"
     return f" than --split (task.split) {spelled_split(task.split)}"
 
 
-def _sizes(task: TaskConfig, rows: int, dates: Dates | None) -> tuple[int, int, int]:
+def _sizes(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, int, int]:
     if task.train_rows and task.val_rows and task.test_rows:
         return task.train_rows, task.val_rows, task.test_rows
     if task.split is not None:
@@ -104,7 +104,7 @@ def _rows_of_shares(shares: Sequence[float], rows: int) -> tuple[int, int, int]:
     return train, val, rows - train - val if nothing_is_left else test
 
 
-def _rows_between(task: TaskConfig, rows: int, dates: Dates | None) -> tuple[int, int, int]:
+def _rows_between(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, int, int]:
     """Sizes of the parts when val, test and sealed (if it is there) begin at the first row from a date on."""
     assert dates is not None, "a split by dates needs the time stamps"
     assert task.split is not None

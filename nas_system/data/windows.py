@@ -145,11 +145,11 @@ def build_windows(
     splits: Sequence[SplitName] = ("train", "val", "test"),
 ) -> TaskWindows:
     """Scale, put on the device and cut. Raises ConfigError when the series is too short for the config."""
-    split = split_for(config.task, len(series), series.dates)
-    seq_len, pred_len = config.data.seq_len, config.task.pred_len
+    split = split_for(config.forecasting, len(series), series.dates)
+    seq_len, pred_len = config.data.seq_len, config.forecasting.pred_len
     check_look_back(split, seq_len, pred_len)
     scaler = Scaler.fit(series, split)
-    targets = series.column_indices(config.task.targets)
+    targets = series.column_indices(config.forecasting.targets)
     table = torch.from_numpy(scaler.transform(series.values).astype(np.float32)).to(device)
     stamps = marks(series.dates, series.freq, config.model.time_marks)
     clock = None if stamps is None else torch.from_numpy(stamps).to(device)

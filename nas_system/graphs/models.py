@@ -9,6 +9,8 @@ from torch import nn
 
 from nas_system.errors import ConfigError
 from nas_system.graphs.transformer import GraphTransformer
+from nas_system.space import GraphShape
+from nas_system.space.families import GraphTransformerConfig
 
 GRAPH_MODELS: dict[str, Callable[..., nn.Module]] = {"graph_transformer": GraphTransformer}
 
@@ -32,3 +34,21 @@ def get_model(
         return GRAPH_MODELS[name](num_features, num_classes, hidden_dim, num_layers, **options)
     except TypeError as error:
         raise ConfigError(f"graph model {name!r}: {error}") from None
+
+
+def build_graph_regressor(config: GraphTransformerConfig, shape: GraphShape) -> GraphTransformer:
+    """The model of a configuration, as a search trains it: a batch of graphs to (B, 1)."""
+    return GraphTransformer(
+        shape.n_node_types,
+        1,
+        config.hidden_dim,
+        config.num_layers,
+        config.heads,
+        config.node_encodings,
+        config.pair_encodings,
+        config.dropout,
+        pooling=config.pooling,
+        norm=config.norm,
+        num_edge_types=shape.n_edge_types,
+        encoding_options=config.encoding_options,
+    )

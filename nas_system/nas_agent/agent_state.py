@@ -11,13 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from nas_system.errors import StateError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.log_text import one_line
 from nas_system.nas_agent.run_lock import read_object
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask, TaskConfig
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20
@@ -43,6 +52,10 @@ class RunInfo(_Stored):
     val_mse: Score = None
     test_mse: Score = None
     """For people's eyes: no proposer, prompt or acceptance rule may read it."""
+    val_mae: Score = None
+    """Where the task is judged by the absolute error; then there is no val_mse."""
+    test_mae: Score = None
+    """As test_mse."""
     history_summary: str = Field(default="", max_length=300)
     accepted: bool = False
     status: str = "OK"
@@ -57,6 +70,24 @@ class RunInfo(_Stored):
     cost_usd: float | None = None
     """What the language model's answers about the run cost; None if no price is known."""
     attempt: int = 1
+
+    @property
+    def val_score(self) -> float | None:
+        """What the task is judged by; lower is better."""
+        return self.val_mae if self.val_mse is None else self.val_mse
+
+    @property
+    def test_score(self) -> float | None:
+        """The same error on the test part, for people's eyes."""
+        return self.test_mae if self.test_mse is None else self.test_mse
+
+    @model_serializer(mode="wrap")
+    def _without_other_errors(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """With the scores of its task alone; without any score they are those of the squared error."""
+        values = write(self)
+        for name in ("val_mae", "test_mae") if self.val_mae is None else ("val_mse", "test_mse"):
+            values.pop(name, None)
+        return values
 
 
 class CurrentRun(_Stored):
@@ -89,6 +120,11 @@ class AgentState(_Stored):
         """What cannot be written again is no state: half a character (U+D800) can be read from JSON."""
         self.model_dump_json()
         return self
+
+    @property
+    def metric(self) -> str:
+        """What runs are judged by, as the files call it."""
+        return ForecastingTask().metric if self.task is None else self.task.metric
 
     def replace(self, **changes: Any) -> AgentState:
         """A copy with some fields replaced."""
@@ -165,7 +201,12 @@ def _with_costs(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-MIGRATIONS: tuple[Migration, ...] = (_from_original_format, _with_costs)
+def _with_other_tasks(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 added tasks on graphs and their scores: nothing has to be changed."""
+    return values
+
+
+MIGRATIONS: tuple[Migration, ...] = (_from_original_format, _with_costs, _with_other_tasks)
 """From version i to version i + 1, on plain JSON. Append only: files of every version lie on disks."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -192,7 +233,7 @@ def save_agent_state(state: AgentState, path: str | Path = STATE_FILE) -> None:
 
 
 def add_run(state: AgentState, run: RunInfo) -> AgentState:
-    """The state with one more run; `best_run_id` is the accepted run with the lowest val_mse.
+    """The state with one more run; `best_run_id` is the accepted run with the lowest score.
 
     Raises StateError if the run is already there.
     """
@@ -209,10 +250,10 @@ def get_run(state: AgentState, run_id: str) -> RunInfo | None:
 
 
 def get_best_run(state: AgentState) -> RunInfo | None:
-    """The champion: the accepted run with the lowest val_mse, None before there is one."""
+    """The champion: the accepted run with the lowest score, None before there is one."""
     if state.best_run_id is not None:
         return get_run(state, state.best_run_id)
-    scored = [(run.val_mse, run) for run in state.runs if run.accepted and run.val_mse is not None]
+    scored = [(run.val_score, run) for run in state.runs if run.accepted and run.val_score is not None]
     return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, InitErrorDetails
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
@@ -18,8 +18,9 @@ from nas_system.nas_agent.config_rendering import text_of
 from nas_system.nas_agent.config_syntax import Document, is_text, parse_assignments, refusal
 from nas_system.nas_agent.original_format import CLASSES, SECTIONS, config_values
 from nas_system.nas_agent.plain_format import known_family, values_of_json, values_of_yaml
-from nas_system.space import FAMILIES, RunConfig, canonical_key, parameters
-from nas_system.space.changes import explain
+from nas_system.space import FAMILIES, ForecastingTask, RunConfig, canonical_key, parameters
+from nas_system.space.changes import explain, place_of
+from nas_system.space.task import NO_SUCH_TASK
 
 LARGEST_FILE = 64 * 1024
 """Bytes. A configuration has about two thousand."""
@@ -118,7 +119,8 @@ def _validated(document: Document) -> RunConfig:
     except ValidationError as error:
         problems = [_problem(document, error, item) for item in error.errors(include_url=False)]
         raise ConfigError("; ".join(problems)) from None
-    for text in (config.task.dataset, *config.task.targets):
+    texts = (config.task.dataset, *config.task.targets) if isinstance(config.task, ForecastingTask) else ()
+    for text in texts:
         if not is_text(text):
             raise refusal(document.line(("task",)), f"{text!a:.60} has half a character (a lone surrogate)")
     return config
@@ -126,12 +128,13 @@ def _validated(document: Document) -> RunConfig:
 
 def _problem(document: Document, error: ValidationError, item: ErrorDetails) -> str:
     """One of pydantic's errors, with its line and the values that are allowed."""
-    location = tuple(str(part) for part in item["loc"])
-    if location[:1] == ("model",) and location[1:2] and location[1] in FAMILIES:
-        location = location[:1] + location[2:]  # the union's tag is not a name anybody wrote
+    location = place_of(item["loc"])
     family = known_family(document)
     domains = {p.path: p.domain for p in parameters(family)} if family else None
-    alone = InitErrorDetails(type=item["type"], loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
+    kind: str | PydanticCustomError = item["type"]
+    if kind == NO_SUCH_TASK:
+        kind = PydanticCustomError(NO_SUCH_TASK, "{message}", {"message": item["msg"]})
+    alone = InitErrorDetails(type=kind, loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
     text = explain(ValidationError.from_exception_data(error.title, [alone]), known=domains)
     return str(refusal(document.line(location), text))
 

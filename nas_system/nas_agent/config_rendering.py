@@ -106,7 +106,7 @@ def _class_rows(config: RunConfig, kind: ClassKey, described: dict[str, str]) ->
 def _task_rows(task: TaskConfig) -> list[Row]:
     rows = [
         _row(name, getattr(task, name), field.description or "")
-        for name, field in TaskConfig.model_fields.items()
+        for name, field in type(task).model_fields.items()
     ]
     return [row for row in rows if not row[0].endswith(" None,")]
 

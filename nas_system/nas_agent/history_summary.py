@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_short"]
 
+ERRORS = ("mse", "mae")
+"""What tasks are judged by. A history that has both is judged by the first."""
 SHORTEST_CURVE = 3
 """Fewer epochs than this show no tendency."""
 OVERFIT_RISE = 0.05
@@ -59,9 +61,19 @@ class _Curve:
         return min(finite)[1] if finite else None
 
 
-def curve_digest(history: Mapping[str, Any], metric: str = "mse") -> CurveDigest:
-    """The digest of `history["epochs"]`, by `train_<metric>` and `val_<metric>` (lower is better)."""
-    curve = _curve(history, metric)
+def error_in(history: Mapping[str, Any]) -> str:
+    """The error whose curves `history` holds, by the names of its figures: `mse`, `mae`."""
+    names = {name for entry in _entries(history) for name in entry}
+    found = (error for error in ERRORS if f"val_{error}" in names or f"train_{error}" in names)
+    return next(found, ERRORS[0])
+
+
+def curve_digest(history: Mapping[str, Any], metric: str | None = None) -> CurveDigest:
+    """The digest of `history["epochs"]`, by `train_<metric>` and `val_<metric>` (lower is better).
+
+    Without `metric` it is the one that the history has.
+    """
+    curve = _curve(history, metric or error_in(history))
     finite = [value for value in curve.val if value is not None]
     best = curve.best
     min_val = None if best is None else curve.val[best]
@@ -78,12 +90,13 @@ def curve_digest(history: Mapping[str, Any], metric: str = "mse") -> CurveDigest
     )
 
 
-def build_history_summary(history: Mapping[str, Any], metric: str = "mse") -> str:
+def build_history_summary(history: Mapping[str, Any], metric: str | None = None) -> str:
     """The curves in at most 300 characters; the same history always gives the same words.
 
     "20 epochs, best_epoch=17. train_mse decreased from 1.02 to 0.24. val_mse started at 1.05,
     reached minimum of 0.32 at epoch 17, ended at 0.35. Overfit: val_mse rose 9% after its minimum."
     """
+    metric = metric or error_in(history)
     curve, digest = _curve(history, metric), curve_digest(history, metric)
     if not digest.epochs:
         return "No epochs recorded."
@@ -99,10 +112,7 @@ def build_history_summary(history: Mapping[str, Any], metric: str = "mse") -> st
 
 
 def _curve(history: Mapping[str, Any], metric: str) -> _Curve:
-    recorded = history.get("epochs")
-    entries = [
-        entry for entry in (recorded if isinstance(recorded, list) else ()) if isinstance(entry, Mapping)
-    ]
+    entries = _entries(history)
     numbers = (_count(entry.get("epoch")) for entry in entries)
     train, val = f"train_{metric}", f"val_{metric}"
     last = entries[-1] if entries else {}
@@ -112,6 +122,11 @@ def _curve(history: Mapping[str, Any], metric: str) -> _Curve:
         val=tuple(_finite(entry.get(val)) for entry in entries),
         ends_broken=any(name in last and _finite(last[name]) is None for name in (train, val)),
     )
+
+
+def _entries(history: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    recorded = history.get("epochs")
+    return [entry for entry in (recorded if isinstance(recorded, list) else ()) if isinstance(entry, Mapping)]
 
 
 def _count(value: Any) -> int | None:

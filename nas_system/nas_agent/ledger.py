@@ -30,7 +30,7 @@ from nas_system.nas_agent.agent_state import (
 from nas_system.nas_agent.config_file import read_config
 from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
-from nas_system.space import RunConfig, canonical_key
+from nas_system.space import RunConfig, canonical_key, on_part
 
 
 class Ledger:
@@ -175,9 +175,6 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
         "data": facts.get("source"),
         "noise": measured[-1].get("noise") if measured else None,
         "noise_runs": measured[-1]["noise_runs"] if measured else 0,
-        "sealed": {
-            run_id: score for run_id in ids if (score := _sealed_score(runs_dir / run_id)) is not None
-        },
         "current": under_way and CurrentRun(run_id=under_way, step="read_context"),
         "max_runs": max(AgentState().max_runs, len(runs)),
     }
@@ -187,7 +184,12 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     except (ValidationError, ConfigError):
         return None
     best = get_best_run(state)
-    return state.replace(best_run_id=best.run_id if best else None) if state.task and state.data else None
+    scores = {run_id: _sealed_score(runs_dir / run_id, state.metric) for run_id in ids}
+    state = state.replace(
+        best_run_id=best.run_id if best else None,
+        sealed={run_id: score for run_id, score in scores.items() if score is not None},
+    )
+    return state if state.task and state.data else None
 
 
 def _verdict(run_dir: Path) -> dict[str, Any] | None:
@@ -222,8 +224,8 @@ def _lost_run(run_dir: Path) -> RunInfo:
     )
 
 
-def _sealed_score(run_dir: Path) -> float | None:
-    score = (load_record(RunPaths(run_dir).sealed) or {}).get("sealed_mse")
+def _sealed_score(run_dir: Path, metric: str) -> float | None:
+    score = (load_record(RunPaths(run_dir).sealed) or {}).get(on_part("sealed", metric))
     return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas_system.nas_agent.config_syntax import Document, TorchName, refusal
-from nas_system.space import FAMILIES, DataConfig, TaskConfig, TrainingConfig
+from nas_system.space import FAMILIES, DataConfig, TrainingConfig
+from nas_system.space.task import TASK_FIELDS, fields_of
 
 SECTIONS = ("model", "training", "data", "task", "seed")
 
@@ -123,7 +124,7 @@ PLAIN_TRAINING = tuple(name for name in TrainingConfig.model_fields if name not 
 
 HOMES = {
     **{name: "model" for family in FAMILIES.values() for name in family.model_fields},
-    **dict.fromkeys(TaskConfig.model_fields, "task"),
+    **dict.fromkeys(TASK_FIELDS, "task"),
     **dict.fromkeys(DataConfig.model_fields, "data"),
     **dict.fromkeys(PLAIN_TRAINING, "training"),
     **{
@@ -151,7 +152,7 @@ def config_values(document: Document) -> Document:
     _read_model(plain)
     _read_training(plain)
     plain.refuse_unknown(("data",), DataConfig.model_fields, HOMES)
-    plain.refuse_unknown(("task",), TaskConfig.model_fields, HOMES)
+    plain.refuse_unknown(("task",), fields_of(plain.values.get("task")), HOMES)
     return plain
 
 

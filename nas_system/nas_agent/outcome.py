@@ -28,10 +28,10 @@ from nas_system.nas_agent.run_lock import (
     read_object,
     read_record,
 )
+from nas_system.space import on_part
 
 __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
 
-METRIC = "val_mse"
 CAUSE_CHARACTERS = 200
 _FACTS_CHARACTERS = 60
 _FULL_DISK_MB = 1.0
@@ -88,9 +88,9 @@ class Outcome:
     cause: str | None = None
     """One sentence, at most 200 characters; None for OK."""
     val_score: float | None = None
-    """`val_mse`, lower is better; only for OK."""
+    """What the task is judged by (`val_mse`, `val_mae`), lower is better; only for OK."""
     test_score: float | None = None
-    """`test_mse`, for people's eyes: no proposer, prompt or acceptance rule may read it."""
+    """The same on the test part, for people's eyes: no proposer, prompt or acceptance rule may read it."""
     attempt: int = 0
     returncode: int | None = None
     signal: int | None = None
@@ -153,15 +153,18 @@ STATUS_OF_LIMIT = {
 }
 CAUSE_OF_LIMIT = {
     "time_limit": "ended by the hard time limit after {wall_s:.0f} s; "
-    "lower seq_len, the model's width or depth, or raise batch_size",
+    "lower the model's width or depth or, for a series, seq_len; or raise batch_size",
     "silence_limit": "no output and no new epoch for too long; ended after {wall_s:.0f} s",
     "memory_limit": "its processes held {peak_memory_mb:,.0f} MiB, more than the limit; "
-    "reduce batch_size, seq_len or the model's width",
+    "reduce batch_size, the model's width or, for a series, seq_len",
 }
 
 
-def read_outcome(run_dir: Path) -> Outcome:
-    """How the run in `run_dir` ended. Raises StateError if it has not, or for files of a newer version."""
+def read_outcome(run_dir: Path, metric: str = "val_mse") -> Outcome:
+    """How the run in `run_dir` ended; `metric` is the task's.
+
+    Raises StateError if it has not ended, or for files of a newer version.
+    """
     # The lock first: once it is free, or exit.json is there, nothing changes any more.
     alive = is_supervised(run_dir)
     process, ended = read_record(run_dir / PROCESS_FILE), read_record(run_dir / EXIT_FILE)
@@ -175,7 +178,7 @@ def read_outcome(run_dir: Path) -> Outcome:
         raise StateError(
             f"{run_dir / EXIT_FILE} has schema {schema}, this program knows {SCHEMA_VERSION}: update it"
         )
-    return _classify(run_dir, ended)
+    return _classify(run_dir, ended, metric)
 
 
 # -- classification --------------------------------------------------------------------------------
@@ -192,7 +195,7 @@ def _without_exit_record(run_dir: Path, process: dict[str, Any] | None) -> Outco
     return Outcome(Status.LOST, why, attempt=attempt, epoch=epoch)
 
 
-def _classify(run_dir: Path, ended: dict[str, Any]) -> Outcome:
+def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
     """The outcome of an attempt whose end is on record."""
     error = read_record(run_dir / ERROR_FILE) or {}
     known = Outcome(
@@ -214,7 +217,7 @@ def _classify(run_dir: Path, ended: dict[str, Any]) -> Outcome:
         )
         return replace(known, status=STATUS_OF_LIMIT[reason], cause=_sentence(cause))
     if known.returncode == 0 and reason in ("exited", "stop_request"):
-        result = _with_score(run_dir, known)
+        result = _with_score(run_dir, known, metric)
         if result.status is Status.OK or reason != "stop_request":
             return result
     if reason == "stop_request":
@@ -222,7 +225,7 @@ def _classify(run_dir: Path, ended: dict[str, Any]) -> Outcome:
     return _failure(run_dir, known, ended, error)
 
 
-def _with_score(run_dir: Path, known: Outcome) -> Outcome:
+def _with_score(run_dir: Path, known: Outcome, metric: str) -> Outcome:
     """The outcome of a training that says it went well."""
     try:
         metrics = read_object(run_dir / METRICS_FILE)
@@ -233,23 +236,23 @@ def _with_score(run_dir: Path, known: Outcome) -> Outcome:
     except ValueError as error:
         problem = str(error)
     else:
-        score, problem = _number(metrics.get(METRIC)), _fault_of_score(metrics)
+        score, problem = _number(metrics.get(metric)), _fault_of_score(metrics, metric)
         if problem is None:
-            test_score = _number(metrics.get("test_mse"))
+            test_score = _number(metrics.get(on_part("test", metric)))
             return replace(known, status=Status.OK, val_score=score, test_score=test_score)
     return replace(known, status=Status.BAD_RESULT, cause=_sentence(f"metrics.json {problem}"))
 
 
-def _fault_of_score(metrics: dict[str, Any]) -> str | None:
-    if METRIC not in metrics:
-        return f"has no {METRIC}"
-    value = metrics[METRIC]
+def _fault_of_score(metrics: dict[str, Any], metric: str) -> str | None:
+    if metric not in metrics:
+        return f"has no {metric}"
+    value = metrics[metric]
     if type(value) not in (int, float):
-        return f"has a {METRIC} that is not a number: {value!r:.40}"
+        return f"has a {metric} that is not a number: {value!r:.40}"
     number = _number(value)
     if number is None:
-        return f"has a {METRIC} that is not finite: {value!r:.40}"
-    return f"has a negative {METRIC}: {value!r:.40}" if number < 0 else None
+        return f"has a {metric} that is not finite: {value!r:.40}"
+    return f"has a negative {metric}: {value!r:.40}" if number < 0 else None
 
 
 def _failure(run_dir: Path, known: Outcome, ended: dict[str, Any], error: dict[str, Any]) -> Outcome:
@@ -287,7 +290,7 @@ def _killed(known: Outcome, ended: dict[str, Any], message: str | None) -> Outco
     except ValueError:
         name = "unknown"
     if number == signal.SIGKILL and (_integer(ended.get("kernel_oom_kills")) or 0) > 0:
-        cause = "the kernel ended it because the machine ran out of memory; reduce batch_size or seq_len"
+        cause = "the kernel ended it because the machine ran out of memory; reduce batch_size or the width"
         return replace(known, status=Status.OOM_HOST, cause=cause)
     cause = f"ended by signal {number} ({name})" + (f": {message}" if message else "")
     return replace(known, status=Status.KILLED, cause=_sentence(cause))

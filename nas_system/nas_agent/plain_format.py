@@ -14,13 +14,15 @@ import yaml
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.config_syntax import LARGEST_INTEGER, Document, refusal
 from nas_system.nas_agent.sequence_format import is_sequence_format, run_config_values
-from nas_system.space import FAMILIES, DataConfig, RunConfig, TaskConfig, TrainingConfig
+from nas_system.space import FAMILIES, DataConfig, RunConfig, TrainingConfig
+from nas_system.space.task import TASK_FIELDS, fields_of
 
-SECTIONS = {"data": DataConfig, "training": TrainingConfig, "task": TaskConfig}
+SECTIONS = {"data": tuple(DataConfig.model_fields), "training": tuple(TrainingConfig.model_fields)}
 
 HOMES = {
     **{name: "model" for family in FAMILIES.values() for name in family.model_fields},
-    **{name: section for section, group in SECTIONS.items() for name in group.model_fields},
+    **{name: section for section, fields in SECTIONS.items() for name in fields},
+    **dict.fromkeys(TASK_FIELDS, "task"),
 }
 """Where keys live that people put in the wrong place."""
 
@@ -69,8 +71,8 @@ def _in_known_names(document: Document) -> Document:
     if is_sequence_format(document.values):
         document = run_config_values(document)
     document.refuse_unknown((), RunConfig.model_fields, HOMES)
-    for section, group in SECTIONS.items():
-        document.refuse_unknown((section,), group.model_fields, HOMES)
+    for section, known in (SECTIONS | {"task": fields_of(document.values.get("task"))}).items():
+        document.refuse_unknown((section,), known, HOMES)
     family = known_family(document)
     if family:
         document.refuse_unknown(("model",), FAMILIES[family].model_fields, HOMES)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 from nas_system.nas_agent.config_syntax import Document, refusal
-from nas_system.space import FAMILIES, TaskConfig, TrainingConfig
+from nas_system.space import FAMILIES, ForecastingTask, TrainingConfig
 from nas_system.space.size_names import SIZE_NAMES, size_field
 
 KEYS = ("model_type", "task", "architecture", "training", "device", "mixed_precision", "seed")
@@ -51,7 +51,7 @@ HOMES = {
     **{name: "architecture" for family in FAMILIES.values() for name in family.model_fields},
     **dict.fromkeys(("input_size", "seq_length"), "architecture"),
     **dict.fromkeys(_TRAINING, "training"),
-    **dict.fromkeys(TaskConfig.model_fields, "task"),
+    **dict.fromkeys(ForecastingTask.model_fields, "task"),
     **dict.fromkeys(KEYS, "the top of the file"),
     "family": "the top of the file, as model_type",
     "precision": "the top of the file, as mixed_precision",
@@ -148,7 +148,7 @@ def _read_task(document: Document, plain: Document) -> None:
             "BaseSequentialModel.from_config of nas_system.sequential.base on this file",
         )
     elif task not in ("forecasting", "regression"):
-        known = ", ".join(TaskConfig.model_fields)
+        known = ", ".join(ForecastingTask.model_fields)
         raise refusal(
             document.line(("task",)),
             f"task={task!a:.60} is neither forecasting, regression nor a mapping of: {known}",

@@ -12,9 +12,10 @@ import yaml
 from pydantic import ConfigDict, ValidationError
 
 from nas_system.errors import ProposalError
-from nas_system.space.families import FAMILIES
+from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import ConfigModel
 from nas_system.space.run_config import RunConfig, active_values, inactive_because, parameters, value_at
+from nas_system.space.task import TASK_CLASSES, ForecastingTask
 
 
 class Change(ConfigModel):
@@ -52,8 +53,11 @@ def apply_changes(
     """
     problems = _duplicates(changes)
     family = next((c.value for c in changes if c.parameter == "model.family"), parent.model.family)
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise ProposalError(f"model.family={family!r} is not a family; choose from: {', '.join(FAMILIES)}")
+    serving = families_of(parent.task.kind)
+    if not isinstance(family, str) or family not in serving:
+        raise ProposalError(
+            f"model.family={family!r} is not a family for this task; choose from: {', '.join(serving)}"
+        )
     known = {parameter.path: parameter for parameter in parameters(family)}
     plain = starting_point(parent, family).model_dump()
     for change in changes:
@@ -99,10 +103,7 @@ def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
     """pydantic's error as one line a person or a language model can act on."""
     lines = []
     for item in error.errors(include_url=False, include_context=False):
-        location = [str(part) for part in item["loc"]]
-        if location[:1] == ["model"] and len(location) > 1 and location[1] in FAMILIES:
-            del location[1]  # the union's tag is not a name anybody wrote
-        path = ".".join(location)
+        path = ".".join(place_of(item["loc"]))
         # pydantic quotes what it was given, control characters included.
         message = _printable(item["msg"].removeprefix("Value error, "))
         if item["type"] == "value_error":
@@ -112,6 +113,13 @@ def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
         allowed = f" (allowed: {known[path]})" if known and path in known else ""
         lines.append(f"{path}{value}: {message}{allowed}")
     return "; ".join(lines)
+
+
+def place_of(location: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Where pydantic found an error, by the names that people write: without the tags of unions."""
+    path = tuple(str(part) for part in location)
+    tags = {"model": FAMILIES, "task": TASK_CLASSES}.get(path[0], ()) if path else ()
+    return path[:1] + path[2:] if len(path) > 1 and path[1] in tags else path
 
 
 def _printable(text: str) -> str:
@@ -151,6 +159,7 @@ def _without_effect(config: RunConfig, changes: Sequence[Change]) -> list[str]:
 def _too_long(config: RunConfig, changes: Sequence[Change], max_seq_len: int | None) -> list[str]:
     if max_seq_len is None or config.data.seq_len <= max_seq_len:
         return []
+    assert isinstance(config.task, ForecastingTask)
     changed = any(change.parameter == "data.seq_len" for change in changes)
     where = "" if changed else " (where these changes start)"
     return [

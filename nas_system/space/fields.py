@@ -29,8 +29,9 @@ class ConfigModel(BaseModel):
     )
 
 
-Where = Literal["several targets", "covariates"]
-"""Kinds of task outside of which a field has no effect: more than one target; other columns as inputs."""
+Where = Literal["series", "several targets", "covariates"]
+"""Kinds of task outside of which a field has no effect: a series to forecast; more than one target in it;
+other columns as inputs."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from nas_system.space.changes import family_default
 from nas_system.space.families import FAMILIES
 from nas_system.space.fields import Parameter, parameters_of
 from nas_system.space.run_config import DataConfig, TrainingConfig, active_values, parameters
-from nas_system.space.task import TaskConfig
+from nas_system.space.task import GraphTask, TaskConfig
 
 COMMON = 4
 """An option that so many families declare alike is printed once, with their names; below that it would
@@ -33,8 +33,8 @@ class Overview:
     """What is particular to a family; families with the same fields (and tried values) share one."""
     common: tuple[Table, ...]
     """Options of the model that many families have, by who has them."""
-    data: tuple[Parameter, ...] = parameters_of(DataConfig, "data")
-    training: tuple[Parameter, ...] = parameters_of(TrainingConfig, "training")
+    data: tuple[Parameter, ...]
+    training: tuple[Parameter, ...]
 
 
 def overview(
@@ -65,6 +65,8 @@ def overview(
     return Overview(
         own=tuple(own.values()),
         common=tuple(Table(names, shared) for names, shared in common.items()),
+        data=tuple(p for p in parameters_of(DataConfig, "data") if _concerns(p, task)),
+        training=tuple(p for p in parameters_of(TrainingConfig, "training") if _concerns(p, task)),
     )
 
 
@@ -82,4 +84,8 @@ def tried_values(family: str) -> dict[str, Any]:
 
 
 def _concerns(parameter: Parameter, task: TaskConfig | None) -> bool:
-    return task is None or parameter.where != "several targets" or task.has_several_targets
+    if task is None or parameter.where is None:
+        return True
+    if isinstance(task, GraphTask):
+        return False
+    return parameter.where != "several targets" or task.has_several_targets

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 from pydantic import Discriminator, Field, field_validator, model_validator
 
-from nas_system.space.families import FAMILIES, FamilyConfig, InformerConfig
+from nas_system.errors import ConfigError
+from nas_system.space.families import FAMILIES, FamilyConfig, InformerConfig, families_of
 from nas_system.space.fields import (
     Choice,
     ConfigModel,
@@ -21,7 +22,7 @@ from nas_system.space.fields import (
     in_words,
     parameters_of,
 )
-from nas_system.space.task import TaskConfig
+from nas_system.space.task import ForecastingTask, GraphTask, TaskConfig
 
 if TYPE_CHECKING:
     ModelConfig = FamilyConfig
@@ -36,11 +37,11 @@ class DataConfig(ConfigModel):
     features: Annotated[Literal["S", "MS"], Choice(where="covariates")] = "MS"
     """Inputs: the targets alone (S) or all columns (MS)."""
 
-    seq_len: Annotated[int, Range(4, 2048, grid=(48, 96, 168, 336, 512))] = 96
+    seq_len: Annotated[int, Range(4, 2048, grid=(48, 96, 168, 336, 512), where="series")] = 96
     """Look-back: how many past steps the model sees."""
 
     batch_size: Annotated[int, Range(1, 4096, grid=(16, 32, 64, 128))] = 32
-    """Windows per optimizer step."""
+    """Windows, or graphs, per optimizer step."""
 
     @field_validator("features", mode="before")
     @classmethod
@@ -71,7 +72,7 @@ class TrainingConfig(ConfigModel):
     """Momentum of SGD."""
 
     loss: Annotated[Literal["mse", "mae", "huber"], Choice()] = "mse"
-    """Training loss; the score is the mean squared error whatever is chosen here."""
+    """Training loss; the score is the task's whatever is chosen here."""
 
     scheduler: Annotated[Literal["none", "cosine", "step", "plateau", "onecycle"], Choice()] = "cosine"
     """Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate)."""
@@ -107,12 +108,13 @@ class TrainingConfig(ConfigModel):
         Literal[
             "none", "jitter", "scaling", "magnitude_warp", "time_warp", "window_slice", "channel_dropout"
         ],
-        Choice(),
+        Choice(where="series"),
     ] = "none"
     """How training windows are varied; validation and test windows never are."""
 
     augmentation_strength: Annotated[
-        float, Range(0.001, 1.0, grid=(0.03, 0.1, 0.3), when=Unless("augmentation", ("none",)))
+        float,
+        Range(0.001, 1.0, grid=(0.03, 0.1, 0.3), when=Unless("augmentation", ("none",)), where="series"),
     ] = 0.1
     """Size of the variation: deviation of noise or factors, share of the window cut, share of channels."""
 
@@ -138,7 +140,7 @@ class TrainingConfig(ConfigModel):
 class RunConfig(ConfigModel):
     """One training: task, model, data, training and seed."""
 
-    task: TaskConfig = TaskConfig()
+    task: TaskConfig = ForecastingTask()
     model: Annotated[ModelConfig, Discriminator("family")] = InformerConfig()
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
@@ -146,15 +148,28 @@ class RunConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.task.kind not in self.model.tasks:
+            serving = ", ".join(families_of(self.task.kind))
+            raise ValueError(
+                f"family {self.model.family!r} does not serve the task {self.task.name!r}; "
+                f"choose from: {serving}"
+            )
+        if isinstance(self.task, GraphTask):
+            return self
         self.model.check_window(self.data.seq_len, self.task.pred_len)
-        if self.task.name not in self.model.tasks:
-            raise ValueError(f"family {self.model.family!r} does not serve the task {self.task.name!r}")
         if self.training.augmentation == "channel_dropout" and not self._has_covariates:
             raise ValueError(
                 "training.augmentation=channel_dropout drops inputs that are no targets, and there are none; "
                 "choose another augmentation, or a family and data.features=MS that read them"
             )
         return self
+
+    @property
+    def forecasting(self) -> ForecastingTask:
+        """The task, if it is a series to forecast. Raises ConfigError."""
+        if isinstance(self.task, ForecastingTask):
+            return self.task
+        raise ConfigError(f"the task {self.task.name!r} is no series to forecast")
 
     @property
     def _has_covariates(self) -> bool:
@@ -191,9 +206,12 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
     The one place that decides this. `value` gives what stands under `model.family` and under the
     paths of the family's parameters; a sampler gives what it has drawn so far.
     """
-    if parameter.where == "several targets" and not task.has_several_targets:
+    if isinstance(task, GraphTask):
+        if parameter.where is not None:
+            return f"the task {task.name} has no time series"
+    elif parameter.where == "several targets" and not task.has_several_targets:
         return "only one column is forecast"
-    if parameter.where == "covariates" and (reason := _no_covariates(task, value)):
+    elif parameter.where == "covariates" and (reason := _no_covariates(task, value)):
         return reason
     if parameter.when is not None:
         found = value(f"{parameter.group}.{parameter.when.field}")
@@ -204,6 +222,8 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
 
 def _no_covariates(task: TaskConfig, value: ValueOf) -> str | None:
     """Why the model reads no other columns than the targets; None if it can."""
+    if isinstance(task, GraphTask):
+        return "graphs have no columns"
     if task.forecasts_all:
         return "every column is forecast, so no other is left to read"
     family = FAMILIES[value("model.family")]

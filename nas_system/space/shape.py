@@ -1,4 +1,4 @@
-"""The shape of a forecasting problem, as every sequence family needs it."""
+"""The shape of a problem, as a model has to know it: of a series' windows, or of graphs."""
 
 from __future__ import annotations
 
@@ -24,3 +24,11 @@ class SeriesShape:
     def n_targets(self) -> int:
         """Channels of the output."""
         return len(self.target_columns) or self.n_outputs or 0
+
+
+@dataclass(frozen=True)
+class GraphShape:
+    """What there is to embed in graphs that are mapped to one number each."""
+
+    n_node_types: int
+    n_edge_types: int

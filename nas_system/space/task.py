@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from nas_system.space.fields import ConfigModel
 from nas_system.space.time_steps import normalised_date, normalised_step
@@ -15,11 +15,65 @@ ALL = "all"
 """As the only target: every column. Which columns these are is known where the data is read."""
 
 
-class TaskConfig(ConfigModel):
+Kind = Literal["forecasting", "graph regression"]
+"""What a family of models can be made for."""
+
+
+def error_of(metric: str) -> str:
+    """The error behind a task's metric: `mae` of `val_mae`."""
+    return metric.removeprefix("val_")
+
+
+def on_part(part: str, metric: str) -> str:
+    """The task's metric as files call it on another part: `on_part("test", "val_mae")` is `test_mae`."""
+    return f"{part}_{error_of(metric)}"
+
+
+class _Task(ConfigModel):
+    """What all tasks have in common."""
+
+    kind: ClassVar[Kind]
+    error: ClassVar[str]
+    """The error that is measured, as figures are called: `mse`, `mae`. Lower is better."""
+
+    @property
+    def metric(self) -> str:
+        """The score that selection uses: the error on the validation part."""
+        return f"val_{self.error}"
+
+
+class GraphTask(_Task):
+    """One number for every graph of a data set that brings its own parts; the absolute error counts."""
+
+    kind = "graph regression"
+    error = "mae"
+
+    name: Literal["zinc", "zinc_synth"] = "zinc_synth"
+    """The data set: ZINC, whose files have to be there, or the generated one that is like it."""
+
+    train_graphs: int | None = Field(default=None, ge=2)
+    """The first so many graphs of the training part; None takes all."""
+
+    val_graphs: int | None = Field(default=None, ge=1)
+    """The first so many graphs of the validation part; None takes all."""
+
+    test_graphs: int | None = Field(default=None, ge=1)
+    """The first so many graphs of the test part; None takes all."""
+
+    @property
+    def dataset(self) -> str:
+        """The data set's name, as every task has one."""
+        return self.name
+
+
+class ForecastingTask(_Task):
     """Dataset, targets, horizon, split and metric: what is measured, never how it is modelled."""
 
+    kind = "forecasting"
+    error = "mse"
+
     name: Literal["forecasting"] = "forecasting"
-    """The kind of task."""
+    """Forecast a time series."""
 
     dataset: str = "etth1"
     """`etth1`, `synthetic`, or the path of a CSV file whose first column is the time stamp."""
@@ -103,10 +157,53 @@ class TaskConfig(ConfigModel):
         """Whether more than one column is forecast."""
         return len(self.targets) > 1 or self.forecasts_all
 
-    @property
-    def metric(self) -> str:
-        """The score that selection uses; lower is better."""
-        return "val_mse"
+
+_TASKS: dict[str, type[ForecastingTask | GraphTask]] = {
+    name: task
+    for task in (ForecastingTask, GraphTask)
+    for name in get_args(task.model_fields["name"].annotation)
+}
+TASK_NAMES = tuple(_TASKS)
+"""Every task that a search can be about."""
+TASK_CLASSES = frozenset(task.__name__ for task in _TASKS.values())
+TASK_FIELDS = tuple(dict.fromkeys(name for task in _TASKS.values() for name in task.model_fields))
+"""The fields of all tasks."""
+
+
+NO_SUCH_TASK = "no_such_task"
+"""The type of the error about a name that no task has: our own, which pydantic does not know."""
+
+
+def class_of(name: Any) -> type[ForecastingTask | GraphTask] | None:
+    """The class of the task called `name`."""
+    return _TASKS.get(name) if isinstance(name, str) else None
+
+
+def fields_of(task: Any) -> tuple[str, ...]:
+    """The fields of the task that plain values describe; without a known name those of a forecast."""
+    kind = class_of(task.get("name")) if isinstance(task, dict) else None
+    return tuple((kind or ForecastingTask).model_fields)
+
+
+def _tag_of(value: Any) -> str | None:
+    """Which class a task is of; without a name it is a series to forecast."""
+    name = value.get("name", "forecasting") if isinstance(value, dict) else getattr(value, "name", None)
+    found = class_of(name)
+    return None if found is None else found.__name__
+
+
+TaskConfig = Annotated[
+    Annotated[ForecastingTask, Tag("ForecastingTask")] | Annotated[GraphTask, Tag("GraphTask")],
+    Discriminator(
+        _tag_of,
+        custom_error_type=NO_SUCH_TASK,
+        custom_error_message=f"there is no such task; choose from: {', '.join(TASK_NAMES)}",
+    ),
+]
+"""What a search is about, told apart by `name`."""
+
+task_adapter: TypeAdapter[ForecastingTask | GraphTask] = TypeAdapter(TaskConfig)
+"""Reads a task from plain values or JSON."""
 
 
 def spelled_split(split: tuple[Any, ...]) -> str:

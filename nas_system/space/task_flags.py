@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_system.errors import ConfigError
-from nas_system.space.task import TaskConfig
+from nas_system.space.task import TASK_NAMES, TaskConfig, class_of
 
 FLAGS = {
     "name": "--task",
@@ -22,6 +22,9 @@ FLAGS = {
     "train_rows": "--train-rows",
     "val_rows": "--val-rows",
     "test_rows": "--test-rows",
+    "train_graphs": "--train-graphs",
+    "val_graphs": "--val-graphs",
+    "test_graphs": "--test-graphs",
 }
 """The flag of each field of the task; a program may have only some of them."""
 
@@ -59,9 +62,20 @@ def split_of(text: str) -> tuple[float, ...] | tuple[str, ...]:
 
 
 def task_with(task: TaskConfig, given: dict[str, Any]) -> TaskConfig:
-    """`task` with other fields. Raises ConfigError that begins with the flag to mend."""
+    """`task` with other fields; another `name` may make it a task of another kind.
+
+    Raises ConfigError that begins with the flag to mend.
+    """
+    kind = class_of(given.get("name", task.name))
+    if kind is None:
+        raise ConfigError(
+            f"{FLAGS['name']}: there is no task {given['name']!r:.60}; choose from: {', '.join(TASK_NAMES)}"
+        )
+    if stray := next((name for name in given if name not in kind.model_fields), None):
+        raise ConfigError(f"{FLAGS[stray]}: the task {given.get('name', task.name)} has nothing of the kind")
+    before = task.model_dump() if isinstance(task, kind) else {}
     try:
-        return TaskConfig.model_validate(task.model_dump() | given)
+        return kind.model_validate(before | given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")

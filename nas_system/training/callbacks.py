@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,21 @@ class BestCheckpoint:
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
         pass
+
+
+class BestWeights:
+    """Keeps the best epoch's weights, and gives them back to the network when the training has ended."""
+
+    def __init__(self) -> None:
+        self._state: dict[str, Any] | None = None
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        if record.is_best:
+            self._state = copy.deepcopy(engine.model.state_dict())
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        if self._state is not None:
+            engine.model.load_state_dict(self._state)
 
 
 class LastCheckpoint:
@@ -129,14 +145,18 @@ class LogHooks:
 
 
 def history_as_json(engine: Engine) -> dict[str, Any]:
-    """The history in its file format: best_epoch, and per epoch train_mse, val_mse, lr, seconds."""
+    """The history in its file format: best_epoch, and per epoch train_mse, val_mse, lr, seconds.
+
+    The error is the objective's first: mse or another.
+    """
+    error = engine.objective.names[0]
     return {
         "best_epoch": engine.progress.best_epoch,
         "epochs": [
             {
                 "epoch": record.epoch,
-                "train_mse": record.train["mse"],
-                "val_mse": record.val["mse"],
+                f"train_{error}": record.train[error],
+                f"val_{error}": record.val[error],
                 "lr": record.lr,
                 "seconds": round(record.seconds, 3),
             }

@@ -67,6 +67,28 @@ class Forecasting:
         return output
 
 
+class GraphRegression:
+    """A number for every graph, (B, 1): any of `LOSSES` for the gradient, mean absolute error to decide."""
+
+    names = ("mae", "mse")
+    pools_batches = True
+
+    def __init__(self, loss: str = "mae") -> None:
+        self._forecasting = Forecasting(loss)
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        return self._forecasting.loss(output, target, weight)
+
+    def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        if output.shape != target.shape:
+            # Beside (B,) an output of (B, 1) would make B times B differences, and only warn.
+            raise ValueError(f"an output {tuple(output.shape)} cannot be judged by {tuple(target.shape)}")
+        return self._forecasting.report(output, target, weight).flip(0)
+
+    def postproc(self, output: Tensor) -> Tensor:
+        return output
+
+
 class LossObjective:
     """Any loss function `loss_fn(output, target)`: it is what the gradient follows and what is reported."""
 

@@ -1,6 +1,6 @@
 """A look at the first batch before a training is paid for: does it run, does it fit, can it end in time?
 
-The batch grows fourfold, from two windows to its real size. What the smaller ones took says what the
+The batch grows fourfold, from two samples to its real size. What the smaller ones took says what the
 next will need, so the look itself cannot exhaust the memory. And a step on a part of a batch is never
 slower than one on the whole, so a training without hope is noticed before its first whole step.
 Everything happens on copies and the random state is put back: no number of the training changes.
@@ -37,12 +37,12 @@ CONFIRMED_BY = 3
 CLEARLY = 1.25
 """How many times the limit an epoch must take at its fastest: a busy moment is no reason to refuse."""
 
-LESS_TIME = "lower data.seq_len, the width or the depth, or raise data.batch_size"
+LESS_TIME = "lower the width, the depth or, for a series, data.seq_len; or raise data.batch_size"
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a training asks of the machine, in windows."""
+    """What a training asks of the machine, in samples: windows or graphs."""
 
     batch: Callable[[int], Any]
     """The first n of the training part as one batch."""
@@ -109,7 +109,7 @@ class Preflight:
         self._there_mb = held_mb + (available_mb(self.device) if free_mb is None else free_mb)
         self._beside_mb = 0.0 if self.device.type == "cuda" else resident_mb() - held_mb
         self._peaks: list[tuple[int, float]] = [(0, 0.0)]
-        """(windows, MiB of activations) of the measured batches."""
+        """(samples, MiB of activations) of the measured batches."""
         self._peak_mb = 0.0
         """Of the device or this process, after `check_batch`."""
         self._evaluated_mb = 0.0
@@ -240,7 +240,7 @@ class Preflight:
         return min(step.seconds for step in self._timed), min(step.forward_s for step in self._timed)
 
     def _epoch_s(self, step_s: float, forward_s: float) -> float:
-        """Steps on all windows of training, then forward passes on those of validation."""
+        """Steps on all samples of training, then forward passes on those of validation."""
         return (self.work.n_train * step_s + self.work.n_val * forward_s) / self.size
 
     def _is_hopeless(self, step_s: float, forward_s: float = 0.0) -> bool:

@@ -22,7 +22,7 @@ COUNTED_UP_TO = 8
 COUNTING_S = 1e-4
 """Seconds that counting adds to an operator at most; a measured time less that is a lower bound."""
 
-LESS_MEMORY = "lower data.batch_size, data.seq_len or the width"
+LESS_MEMORY = "lower data.batch_size, the width or, for a series, data.seq_len"
 SCALE = "look at the scale of its inputs and weights"
 
 # What a model's code raises when its parts do not fit together. Anything else is no verdict on it.
@@ -135,7 +135,7 @@ def _blamed_on(kind: str, size: int) -> Iterator[None]:
         said = f"{type(error).__name__}: {first_line(error)}"
         numbers = {"batch_size": size}
         if memory_that_ran_out(error):
-            message = f"the {kind} pass on {size} windows ran out of memory; {LESS_MEMORY} ({said})"
+            message = f"the {kind} pass on {size} samples ran out of memory; {LESS_MEMORY} ({said})"
             raise PreflightFailed("memory", message, numbers) from error
         raise PreflightFailed(kind, f"{said} (on a batch of {size})", numbers) from error
 

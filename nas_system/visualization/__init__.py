@@ -9,6 +9,7 @@ from nas_system.visualization.forecasts import forecast_examples
 from nas_system.visualization.future import future_forecast
 from nas_system.visualization.learning_curves import learning_curve
 from nas_system.visualization.molecule import MoleculeDrawing, molecule_picture
+from nas_system.visualization.predicted_values import predicted_values
 from nas_system.visualization.search import search_progress
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "future_forecast",
     "learning_curve",
     "molecule_picture",
+    "predicted_values",
     "search_progress",
 ]

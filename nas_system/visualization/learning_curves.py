@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas_system.nas_agent.history_summary import error_in
 from nas_system.visualization.canvas import (
     BLUE,
     GREY,
@@ -23,6 +24,7 @@ from nas_system.visualization.canvas import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_ERRORS = {"mse": "mean squared error (scaled data)", "mae": "mean absolute error"}
 _MARKED_EPOCHS = 40
 """Curves with more epochs than this are drawn without a dot per epoch."""
 
@@ -36,14 +38,16 @@ def learning_curve(
 ) -> None:
     """Draw `history` (as in history.json) into a PNG; reference rows become dashed lines.
 
+    Which error is drawn, the history's own names say.
     An epoch whose score is missing or not finite is a gap. Raises OSError if `path` cannot be written.
     """
     recorded = history.get("epochs") or []
     entries = [entry for entry in recorded if isinstance(entry, Mapping)]
     epochs = [_epoch(entry, index) for index, entry in enumerate(entries)]
-    train = [finite(entry.get("train_mse")) for entry in entries]
-    val = [finite(entry.get("val_mse")) for entry in entries]
-    rows = [(str(row.get("name")), finite(row.get("val_mse"))) for row in references]
+    error = error_in(history)
+    train = [finite(entry.get(f"train_{error}")) for entry in entries]
+    val = [finite(entry.get(f"val_{error}")) for entry in entries]
+    rows = [(str(row.get("name")), finite(row.get(f"val_{error}"))) for row in references]
     rows = [(name, score) for name, score in rows if math.isfinite(score)]
 
     def paint(figure: Figure) -> None:
@@ -53,7 +57,7 @@ def learning_curve(
         axes = figure.add_axes((0.1, 0.14, 0.66 if rows else 0.76, 0.76))
         axes.set_title(caption(f"Learning curve of {title}", 80))
         axes.set_xlabel("epoch")
-        axes.set_ylabel("mean squared error (scaled data)")
+        axes.set_ylabel(_ERRORS[error])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
         scores = [*train, *val, *(score for _, score in rows)]
         if not any(math.isfinite(score) for score in train + val):

@@ -25,25 +25,31 @@ if TYPE_CHECKING:
 
     from nas_system.nas_agent.agent_state import RunInfo
 
+_SCORES = {"val_mse": "validation MSE (scaled data)", "val_mae": "validation MAE"}
 _MARKERS = "osD^vP*"
 _MANY_RUNS = 150
 _LEGEND_COLUMNS = 5
 
 
 def search_progress(
-    runs: Sequence[RunInfo], references: Sequence[Mapping[str, Any]], path: str | Path, *, title: str = ""
+    runs: Sequence[RunInfo],
+    references: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    metric: str = "val_mse",
+    title: str = "",
 ) -> None:
-    """Draw val_mse per run into a PNG.
+    """Draw every run's score into a PNG.
 
-    `references` are rows with `name` and `val_mse`. A run without a score is a cross on the upper
+    `references` are rows with `name` and the task's `metric`. A run without a score is a cross on the upper
     edge. Raises OSError if `path` cannot be written.
     """
-    rows = [(str(row.get("name")), finite(row.get("val_mse"))) for row in references]
+    rows = [(str(row.get("name")), finite(row.get(metric))) for row in references]
     rows = [(name, score) for name, score in rows if math.isfinite(score)]
     scored = [
-        (index, run, run.val_mse)
+        (index, run, run.val_score)
         for index, run in enumerate(runs)
-        if run.status == "OK" and run.val_mse is not None
+        if run.status == "OK" and run.val_score is not None
     ]
 
     def paint(figure: Figure) -> None:
@@ -55,7 +61,7 @@ def search_progress(
         axes = figure.add_axes((0.09, bottom, 0.7, 0.91 - bottom))
         axes.set_title(caption(title or "Progress of the search", 80))
         axes.set_xlabel("run, in the order they were trained")
-        axes.set_ylabel("validation MSE (scaled data)")
+        axes.set_ylabel(_SCORES.get(metric, metric))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
         room = 0.02 * len(runs) + 0.5
         axes.set_xlim(-room, max(len(runs) - 1, 1) + room)
@@ -66,7 +72,7 @@ def search_progress(
         best = _best_so_far(axes, scored)
         labels = [Label(score, f"{name} {score:.4f}", GREY) for name, score in rows]
         label_right(axes, labels if best is None else [*labels, Label(best, f"best run {best:.4f}", INK)])
-        failed = [index for index, run in enumerate(runs) if run.status != "OK" or run.val_mse is None]
+        failed = [index for index, run in enumerate(runs) if run.status != "OK" or run.val_score is None]
         if failed:
             axes.plot(
                 failed,

@@ -11,13 +11,13 @@ import pytest
 from nas_system.data import OpenTask, Scaler, Series, locate, open_task, split_for, synthetic_series
 from nas_system.data.references import LOOK_BACK, RIDGE, reference_rows, season_of
 from nas_system.data.splits import SplitName
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 PARTS: tuple[SplitName, ...] = ("val", "test", "sealed")
 
 
 def opened(series: Series, **task: object) -> OpenTask:
-    config = TaskConfig.model_validate({"dataset": "synthetic", **task})
+    config = ForecastingTask.model_validate({"dataset": "synthetic", **task})
     split = split_for(config, len(series))
     return OpenTask(config, locate(config), series, split, Scaler.fit(series, split))
 
@@ -125,7 +125,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("pred_len", KNOWN)
 def test_the_figures_on_etth1_are_the_known_ones(pred_len: int, ett_dir: Path) -> None:
-    rows = reference_rows(open_task(TaskConfig(pred_len=pred_len), data_dir=ett_dir))
+    rows = reference_rows(open_task(ForecastingTask(pred_len=pred_len), data_dir=ett_dir))
     assert [row.name for row in rows] == ["last-value", "seasonal-24", f"nlinear-{LOOK_BACK}"]
     for row, known in zip(rows, KNOWN[pred_len], strict=True):
         val, test = map(float, known.split("/"))

@@ -9,10 +9,10 @@ import pytest
 
 from nas_system.data import Scaler, Series, split_for, synthetic_series
 from nas_system.errors import ConfigError
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 SERIES = synthetic_series(400)
-SPLIT = split_for(TaskConfig(dataset="own.csv"), 400)
+SPLIT = split_for(ForecastingTask(dataset="own.csv"), 400)
 
 
 def with_values(values: np.ndarray) -> Series:

@@ -16,11 +16,11 @@ from nas_system.data import DataSource, load_series, locate, open_task
 from nas_system.data.download import DownloadFailed, RemoteFile, fetch_into
 from nas_system.data.source import ETTH1, default_cache_dir
 from nas_system.errors import ConfigError
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask
 
 CONTENT = b"date,OT\n" + b"".join(f"2020-01-{day:02d},{day}.5\n".encode() for day in range(1, 29))
 FILE_NAME = "ETTh1.csv"
-ETTH1_TASK = TaskConfig()
+ETTH1_TASK = ForecastingTask()
 NOWHERE = "http://127.0.0.1:9/ETTh1.csv"
 
 
@@ -185,13 +185,13 @@ def test_a_named_folder_with_another_file_of_that_name_is_an_error(tmp_path: Pat
 
 
 def test_the_stand_in_asked_for_by_name_needs_no_notice(tmp_path: Path) -> None:
-    source = locate(TaskConfig(dataset="synthetic"), tmp_path)
+    source = locate(ForecastingTask(dataset="synthetic"), tmp_path)
     assert source.kind == "synthetic" and source.notice is None
 
 
 def test_an_own_file_is_pinned_by_its_absolute_path_and_checksum(tmp_path: Path) -> None:
     path = folder_with(tmp_path) / FILE_NAME
-    source = locate(TaskConfig(dataset=str(path)))
+    source = locate(ForecastingTask(dataset=str(path)))
     assert source == DataSource(
         "ETTh1.csv", "csv", path, hashlib.sha256(CONTENT).hexdigest(), len(CONTENT), None
     )
@@ -203,19 +203,19 @@ def test_an_own_file_is_pinned_by_its_absolute_path_and_checksum(tmp_path: Path)
 )
 def test_an_unknown_data_set_is_an_error_with_a_hint(dataset: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"no file {dataset!r}; .*{hint}"):
-        locate(TaskConfig(dataset=dataset))
+        locate(ForecastingTask(dataset=dataset))
 
 
 def test_a_source_survives_json(tmp_path: Path) -> None:
     path = folder_with(tmp_path) / FILE_NAME
-    for task in (TaskConfig(dataset=str(path)), TaskConfig(dataset="synthetic")):
+    for task in (ForecastingTask(dataset=str(path)), ForecastingTask(dataset="synthetic")):
         source = locate(task)
         assert DataSource.from_json(json.loads(json.dumps(source.to_json()))) == source
 
 
 def test_a_file_that_changed_since_the_search_began_is_refused(tmp_path: Path) -> None:
     path = folder_with(tmp_path) / FILE_NAME
-    task = TaskConfig(dataset=str(path), pred_len=2)
+    task = ForecastingTask(dataset=str(path), pred_len=2)
     source = locate(task)
     assert len(open_task(task, source).series) == 28
     path.write_bytes(CONTENT + b"2020-01-29,29.5\n")
@@ -227,13 +227,13 @@ def test_a_file_that_changed_since_the_search_began_is_refused(tmp_path: Path) -
 
 
 def test_another_generated_series_than_the_search_began_with_is_refused() -> None:
-    task = TaskConfig(dataset="synthetic")
+    task = ForecastingTask(dataset="synthetic")
     with pytest.raises(ConfigError, match="generated series differs"):
         load_series(replace(locate(task), sha256="0" * 64), task)
 
 
 def test_a_missing_target_is_refused_with_the_columns_there_are() -> None:
-    task = TaskConfig(dataset="synthetic", targets=("OT", "HUFF"))
+    task = ForecastingTask(dataset="synthetic", targets=("OT", "HUFF"))
     with pytest.raises(ConfigError, match=r"no column 'HUFF'; did you mean 'HUFL'\? \(columns: .*, OT\)"):
         open_task(task)
 

@@ -7,19 +7,19 @@ import pytest
 
 from nas_system.data.splits import SPLIT_NAMES, Split, SplitName, check_look_back, split_for
 from nas_system.errors import ConfigError
-from nas_system.space import TaskConfig
+from nas_system.space import ForecastingTask, TaskConfig
 
 ETTH1_ROWS = 17_420
 
 
 @pytest.mark.parametrize("dataset", ["etth1", "synthetic"])
 def test_the_borders_are_those_of_the_published_protocol(dataset: str) -> None:
-    assert split_for(TaskConfig(dataset=dataset), ETTH1_ROWS) == Split(8640, 11520, 14400, 17420)
+    assert split_for(ForecastingTask(dataset=dataset), ETTH1_ROWS) == Split(8640, 11520, 14400, 17420)
 
 
 @pytest.mark.parametrize(("seq_len", "pred_len"), [(96, 24), (336, 24), (336, 720), (4, 1)])
 def test_window_counts_follow_the_published_formulas(seq_len: int, pred_len: int) -> None:
-    split = split_for(TaskConfig(pred_len=pred_len), ETTH1_ROWS)
+    split = split_for(ForecastingTask(pred_len=pred_len), ETTH1_ROWS)
     counts = {part: len(split.window_starts(part, seq_len, pred_len)) for part in SPLIT_NAMES}
     assert counts == {
         "train": 8640 - seq_len - pred_len + 1,
@@ -31,7 +31,7 @@ def test_window_counts_follow_the_published_formulas(seq_len: int, pred_len: int
 
 @pytest.mark.parametrize("part", ["val", "test", "sealed"])
 def test_targets_are_the_same_whatever_the_look_back(part: SplitName) -> None:
-    split = split_for(TaskConfig(), ETTH1_ROWS)
+    split = split_for(ForecastingTask(), ETTH1_ROWS)
     first_targets = [
         [start + seq_len for start in split.window_starts(part, seq_len, 24)] for seq_len in (1, 96, 2048)
     ]
@@ -42,23 +42,23 @@ def test_targets_are_the_same_whatever_the_look_back(part: SplitName) -> None:
 
 @pytest.mark.parametrize("seq_len", [1, 96, 2048])
 def test_no_validation_target_lies_in_a_training_window(seq_len: int) -> None:
-    split = split_for(TaskConfig(), ETTH1_ROWS)
+    split = split_for(ForecastingTask(), ETTH1_ROWS)
     last = split.window_starts("train", seq_len, 24)[-1]
     assert last + seq_len + 24 == split.target_rows("val").start
 
 
 def test_another_series_is_split_by_shares_and_keeps_its_last_tenth_sealed() -> None:
-    split = split_for(TaskConfig(dataset="own.csv"), 1000)
+    split = split_for(ForecastingTask(dataset="own.csv"), 1000)
     assert [len(split.target_rows(part)) for part in SPLIT_NAMES] == [600, 150, 150, 100]
 
 
 def test_the_task_may_set_the_split_itself() -> None:
-    task = TaskConfig(dataset="own.csv", train_rows=500, val_rows=100, test_rows=300)
+    task = ForecastingTask(dataset="own.csv", train_rows=500, val_rows=100, test_rows=300)
     assert split_for(task, 1000) == Split(500, 600, 900, 1000)
 
 
 def test_a_split_longer_than_the_series_is_refused_with_the_numbers() -> None:
-    task = TaskConfig(dataset="own.csv", train_rows=500, val_rows=300, test_rows=300)
+    task = ForecastingTask(dataset="own.csv", train_rows=500, val_rows=300, test_rows=300)
     with pytest.raises(ConfigError, match=r"1100.*1000 rows"):
         split_for(task, 1000)
 
@@ -66,16 +66,16 @@ def test_a_split_longer_than_the_series_is_refused_with_the_numbers() -> None:
 @pytest.mark.parametrize(("rows", "part", "size"), [(150, "val", 22), (40, "train", 24)])
 def test_a_series_too_short_for_the_horizon_is_refused(rows: int, part: str, size: int) -> None:
     with pytest.raises(ConfigError, match=rf"the {part} part .* has {size} of {rows} rows, but pred_len=24"):
-        split_for(TaskConfig(dataset="own.csv"), rows)
+        split_for(ForecastingTask(dataset="own.csv"), rows)
 
 
 def test_a_series_just_long_enough_has_one_window_in_validation_and_test() -> None:
-    split = split_for(TaskConfig(dataset="own.csv"), 160)
+    split = split_for(ForecastingTask(dataset="own.csv"), 160)
     assert [len(split.window_starts(part, 4, 24)) for part in ("val", "test", "sealed")] == [1, 1, 0]
 
 
 def test_a_look_back_without_a_training_window_is_refused_and_the_longest_is_named() -> None:
-    split = split_for(TaskConfig(dataset="own.csv"), 1000)
+    split = split_for(ForecastingTask(dataset="own.csv"), 1000)
     check_look_back(split, seq_len=576, pred_len=24)
     with pytest.raises(ConfigError, match="seq_len can be 576 at most"):
         check_look_back(split, seq_len=577, pred_len=24)
@@ -107,24 +107,24 @@ def sizes(task: TaskConfig, rows: int = 1000) -> list[int]:
 def test_shares_are_exact_and_nothing_is_left_over_when_they_add_up_to_one(
     shares: tuple[float, ...], rows: int, expected: list[int]
 ) -> None:
-    assert sizes(TaskConfig(dataset="own.csv", split=shares, pred_len=1), rows) == expected
+    assert sizes(ForecastingTask(dataset="own.csv", split=shares, pred_len=1), rows) == expected
 
 
 @pytest.mark.parametrize("dataset", ["etth1", "synthetic"])
 def test_a_split_that_is_given_wins_over_the_published_one(dataset: str) -> None:
-    assert split_for(TaskConfig(dataset=dataset, split=(0.5, 0.2, 0.2)), ETTH1_ROWS) == Split(
+    assert split_for(ForecastingTask(dataset=dataset, split=(0.5, 0.2, 0.2)), ETTH1_ROWS) == Split(
         8710, 12194, 15678, 17420
     )
 
 
 def test_the_usual_shares_said_aloud_are_the_usual_split() -> None:
-    said = TaskConfig(dataset="own.csv", split=(0.6, 0.15, 0.15))
+    said = ForecastingTask(dataset="own.csv", split=(0.6, 0.15, 0.15))
     for rows in range(300, 420):
-        assert split_for(said, rows) == split_for(TaskConfig(dataset="own.csv"), rows)
+        assert split_for(said, rows) == split_for(ForecastingTask(dataset="own.csv"), rows)
 
 
 def test_dates_are_the_first_rows_of_the_parts() -> None:
-    task = TaskConfig(dataset="own.csv", split=("2020-01-25", "2020-02-01 12:00", "2020-02-06"))
+    task = ForecastingTask(dataset="own.csv", split=("2020-01-25", "2020-02-01 12:00", "2020-02-06"))
     split = split_for(task, 1000, HOURS)
     starts = [HOURS[split.target_rows(part).start] for part in SPLIT_NAMES]
     assert [str(start) for start in starts] == [
@@ -133,11 +133,11 @@ def test_dates_are_the_first_rows_of_the_parts() -> None:
 
 
 def test_two_dates_seal_nothing() -> None:
-    assert sizes(TaskConfig(dataset="own.csv", split=("2020-01-25", "2020-02-01"))) == [576, 168, 256, 0]
+    assert sizes(ForecastingTask(dataset="own.csv", split=("2020-01-25", "2020-02-01"))) == [576, 168, 256, 0]
 
 
 def test_a_date_between_two_rows_begins_a_part_with_the_later_one() -> None:
-    between = TaskConfig(dataset="own.csv", split=("2020-01-24 23:30", "2020-01-31 23:01"))
+    between = ForecastingTask(dataset="own.csv", split=("2020-01-24 23:30", "2020-01-31 23:01"))
     assert sizes(between) == [576, 168, 256, 0]
 
 
@@ -152,7 +152,7 @@ def test_a_date_between_two_rows_begins_a_part_with_the_later_one() -> None:
 )
 def test_a_date_outside_the_series_is_refused_with_its_ends(split: tuple[str, ...], complaint: str) -> None:
     with pytest.raises(ConfigError) as refusal:
-        split_for(TaskConfig(dataset="own.csv", split=split), 1000, HOURS)
+        split_for(ForecastingTask(dataset="own.csv", split=split), 1000, HOURS)
     assert complaint in str(refusal.value)
     assert f"--split (task.split) {','.join(split)}" in str(refusal.value)
     assert "from 2020-01-01 00:00:00 to 2020-02-11 15:00:00" in str(refusal.value)
@@ -176,4 +176,4 @@ def test_a_part_too_short_for_the_horizon_is_refused_with_the_split_that_made_it
     split: tuple[float, ...] | tuple[str, ...], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        split_for(TaskConfig(dataset="own.csv", split=split), 1000, HOURS)
+        split_for(ForecastingTask(dataset="own.csv", split=split), 1000, HOURS)

@@ -20,7 +20,7 @@ from nas_system.data import (
     synthetic_series,
 )
 from nas_system.errors import ConfigError
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 from nas_system.space.families import InformerConfig, LinearConfig
 
 ROWS = 600
@@ -32,7 +32,7 @@ def config_of(
 ) -> RunConfig:
     return RunConfig.model_validate(
         {
-            "task": TaskConfig(dataset="own.csv", pred_len=pred_len, **task),
+            "task": ForecastingTask(dataset="own.csv", pred_len=pred_len, **task),
             "data": {"features": features, "seq_len": seq_len},
             "model": model or LinearConfig(),
         }
@@ -50,7 +50,7 @@ def everything(windows: WindowSet) -> tuple[torch.Tensor, torch.Tensor]:
 
 def row_number_windows(seq_len: int, pred_len: int, part: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Windows over a table whose only value is its row number."""
-    split = split_for(TaskConfig(dataset="own.csv", pred_len=pred_len), ROWS)
+    split = split_for(ForecastingTask(dataset="own.csv", pred_len=pred_len), ROWS)
     table = torch.arange(ROWS, dtype=torch.float32)[:, None]
     starts = split.window_starts(part, seq_len, pred_len)  # type: ignore[arg-type]
     return everything(WindowSet(table, None, starts, seq_len, pred_len, (0,), (0,)))
@@ -67,7 +67,7 @@ def test_every_window_ends_right_before_its_first_target(part: str, seq_len: int
 @pytest.mark.parametrize("part", PARTS)
 def test_the_first_and_the_last_window_reach_the_borders_of_their_part(part: str) -> None:
     _, target = row_number_windows(24, 6, part)
-    rows = split_for(TaskConfig(dataset="own.csv", pred_len=6), ROWS).target_rows(part)  # type: ignore[arg-type]
+    rows = split_for(ForecastingTask(dataset="own.csv", pred_len=6), ROWS).target_rows(part)  # type: ignore[arg-type]
     assert target.min() == (24 if part == "train" else rows.start)
     assert target.max() == rows.stop - 1
 
@@ -149,7 +149,7 @@ def test_truncating_the_data_does_not_change_earlier_windows() -> None:
 
 def test_poisoning_the_future_changes_no_input_before_it() -> None:
     series = synthetic_series(ROWS)
-    first_test_row = split_for(TaskConfig(dataset="own.csv"), ROWS).val_end
+    first_test_row = split_for(ForecastingTask(dataset="own.csv"), ROWS).val_end
     poisoned = replace(series, values=series.values.copy())
     poisoned.values[first_test_row:] = 1e9
     clean, dirty = windows_of(series), windows_of(poisoned)

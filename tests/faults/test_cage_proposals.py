@@ -25,7 +25,7 @@ from nas_system.nas_agent.config_file import read_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_lock import ERROR_FILE, EXIT_FILE, PROCESS_FILE
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import RunConfig, TaskConfig, canonical_key
+from nas_system.space import ForecastingTask, RunConfig, canonical_key
 
 CANARY = "canary_that_sang"
 HOSTILE: dict[str, str] = {
@@ -106,7 +106,7 @@ def drive(
     (workspace / "runs").mkdir()
     ledger, _ = Ledger.open(workspace)
     source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
-    ledger.save(task=TaskConfig(), data=source, seed=42)
+    ledger.save(task=ForecastingTask(), data=source, seed=42)
     with ScriptedServer(script) as server:
         settings = LLMSettings("scripted", server.url, "a-key-of-no-worth", timeout_s=10, max_retries=0)
         context = Context(
@@ -245,11 +245,11 @@ def test_an_obedient_model_cannot_change_the_task_whatever_a_log_told_it(tmp_pat
     for line in (line for prompt in seen for line in prompt.splitlines() if INJECTION[:40] in line):
         assert not line.lstrip().startswith("ignore previous"), "never a line of its own"
     assert sum("is fixed for this search and cannot be changed" in text for text in refused) >= 2
-    assert context.ledger.state.task == TaskConfig()
+    assert context.ledger.state.task == ForecastingTask()
     for run in context.ledger.state.runs:
         config = context.ledger.config(run.run_id)
         assert config is not None
-        assert (config.task, config.seed) == (TaskConfig(), 42)
+        assert (config.task, config.seed) == (ForecastingTask(), 42)
 
 
 class TalkingLauncher(ScriptedLauncher):

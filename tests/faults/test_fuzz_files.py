@@ -29,7 +29,7 @@ from nas_system.nas_agent.history_summary import build_history_summary
 from nas_system.nas_agent.ledger import Ledger, rebuild_state
 from nas_system.nas_agent.logging_utils import load_history, load_metrics
 from nas_system.nas_agent.outcome import Status, read_outcome
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EXIT = {
@@ -59,14 +59,14 @@ VERDICT = {
 }
 SOURCE = {"name": "ETTh1", "kind": "file", "path": "/data/ETTh1.csv", "sha256": "0" * 64, "notice": None}
 FACTS = {
-    **{"task": TaskConfig().model_dump(mode="json"), "source": SOURCE, "columns": ["HUFL", "OT"]},
+    **{"task": ForecastingTask().model_dump(mode="json"), "source": SOURCE, "columns": ["HUFL", "OT"]},
     "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
     "windows": {"sealed": 3, "max_seq_len": 500},
 }
 STATE = AgentState(
     max_runs=9,
     best_run_id="run_0001",
-    task=TaskConfig(),
+    task=ForecastingTask(),
     data=SOURCE,
     noise=0.001,
     noise_runs=3,
@@ -242,7 +242,7 @@ def test_a_damaged_workspace_is_shown_or_refused_in_our_own_words(examples: int,
             for run in state.runs:
                 record = record_of_run(ledger, run.run_id)
                 json.dumps(record)
-                assert all(line.text.isprintable() for line in page(record, 80))
+                assert all(line.text.isprintable() for line in page(record, 80, state.metric))
             run_views(ledger)
             json.dumps(report_record(tmp_path, state, known, now=NOW), allow_nan=False, default=vars)
 

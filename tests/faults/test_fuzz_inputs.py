@@ -131,10 +131,10 @@ def _proposed_or_refused(text: str, folder: Path) -> None:
     """A proposal that can be kept on disk and judged, or a ProposalError."""
     with contextlib.suppress(ProposalError):
         parsed = parse_answer(text)
-        proposal = Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_val_mse)
-        save_record(folder / "proposal.json", proposal.to_record())
-        again = Proposal.from_record(load_record(folder / "proposal.json") or {})
-        assert again.changes == proposal.changes
+        proposal = Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_score)
+        save_record(folder / "proposal.json", proposal.to_record("val_mse"))
+        again = Proposal.from_record(load_record(folder / "proposal.json") or {}, "val_mse")
+        assert (again.changes, again.expected_score) == (proposal.changes, proposal.expected_score)
         config = apply_changes(RunConfig(), again.changes)
         assert canonical_key(parse_config(render_config(config).encode(), Path("c.py"))) == canonical_key(
             config

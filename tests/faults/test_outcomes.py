@@ -27,7 +27,7 @@ from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_lock import is_alive, supervisor_of
-from nas_system.space import RunConfig, TaskConfig, canonical_key, changes_between
+from nas_system.space import ForecastingTask, RunConfig, canonical_key, changes_between
 
 STAND_IN = """\
 import errno, json, os, pathlib, signal, sys, time
@@ -191,7 +191,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     (workspace / "stand_in.py").write_text(STAND_IN)
     ends = {RUN_OF[name]: end.code for name, end in ENDS.items()}
     (workspace / "ends.json").write_text(json.dumps(ends))
-    task = TaskConfig()
+    task = ForecastingTask()
     source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
     references = [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}]
     facts = {"task": task.model_dump(mode="json"), "source": source, "columns": ["HUFL", "OT"]}
@@ -246,7 +246,7 @@ def test_a_proposer_reads_status_cause_and_numbers_of_every_failure(search: Sear
     view = search.context.view("run_0099")
     for run, shown in zip(search.context.ledger.state.runs, view.runs, strict=True):
         assert (shown.status, shown.cause) == (run.status, run.cause)
-        assert shown.val_mse is None or shown.status == "OK"
+        assert shown.val_score is None or shown.status == "OK"
     # The prompt shows the latest failures; each of them was the latest once.
     for number, name in enumerate(NAMES[:-1]):
         seen = replace(view, runs=view.runs[: number + 1])

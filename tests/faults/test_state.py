@@ -194,6 +194,17 @@ VERSIONS: dict[int, dict[str, object]] = {
     },
     1: {**_SINCE_1, "schema_version": 1, "runs": [_RUN_SINCE_1]},
     2: {**_SINCE_1, "schema_version": 2, "runs": [{**_RUN_SINCE_1, "cost_usd": 0.0102}]},
+    3: {
+        **_SINCE_1,
+        "schema_version": 3,
+        "task": {"name": "zinc_synth", "train_graphs": 100, "val_graphs": None, "test_graphs": None},
+        "runs": [
+            {
+                **_RUN_SINCE_1,
+                **{"cost_usd": None, "val_mse": None, "test_mse": None, "val_mae": 0.61, "test_mae": 0.63},
+            }
+        ],
+    },
 }
 
 
@@ -221,6 +232,12 @@ def test_there_is_a_fixture_for_every_version_and_a_way_up_from_each() -> None:
     assert len(original.runs[0].history_summary) == 300
     assert original.runs[1].val_mse is None
     assert [load_from(VERSIONS[version]).runs[0].cost_usd for version in (1, 2)] == [None, 0.0102]
+    on_graphs = load_from(VERSIONS[3])
+    assert (on_graphs.metric, on_graphs.runs[0].val_score, on_graphs.runs[0].test_score) == (
+        "val_mae",
+        0.61,
+        0.63,
+    )
 
 
 def load_from(values: dict[str, object]) -> AgentState:

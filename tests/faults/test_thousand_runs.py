@@ -19,7 +19,7 @@ from nas_system.nas_agent.agent_state import AgentState, RunInfo, save_agent_sta
 from nas_system.nas_agent.config_rendering import text_of
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import RunConfig, TaskConfig, canonical_key
+from nas_system.space import ForecastingTask, RunConfig, canonical_key
 
 RUNS = 1000
 # The product's own program; what it starts in the place of a training ends at once.
@@ -61,7 +61,7 @@ def workspace(tmp_path: Path) -> Path:
             )
         )
     state = AgentState(
-        task=TaskConfig(),
+        task=ForecastingTask(),
         data=read_json(runs / "task_facts.json")["source"],
         runs=tuple(infos),
         max_runs=RUNS,

@@ -11,7 +11,7 @@ from nas_system.data import WindowLoader, build_windows
 from nas_system.data.synthetic import synthetic_series
 from nas_system.integrations.lightning import lightning_module
 from nas_system.model import build_model
-from nas_system.space import DataConfig, RunConfig, TaskConfig, TrainingConfig
+from nas_system.space import DataConfig, ForecastingTask, RunConfig, TrainingConfig
 from nas_system.space.families import LinearConfig
 from nas_system.training.loops import evaluate
 from nas_system.training.objectives import Forecasting
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def windows():
-    task = TaskConfig(dataset="synthetic", train_rows=600, val_rows=150, test_rows=150)
+    task = ForecastingTask(dataset="synthetic", train_rows=600, val_rows=150, test_rows=150)
     config = RunConfig(task=task, model=LinearConfig(), data=DataConfig(features="S", seq_len=48))
     return config, build_windows(synthetic_series(), config)
 

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 
 from nas_agent_graph.context import SearchInterrupted
-from nas_agent_graph.llm.answer_formats import PROPOSAL_SCHEMA
+from nas_agent_graph.llm.answer_formats import proposal_schema
 from nas_agent_graph.llm.client import Answer, ChatClient, ServiceRefused
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens
 from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer, error
@@ -31,7 +31,7 @@ def test_the_strictest_format_is_asked_for_first():
     with ScriptedServer(["{}"]) as server:
         answer = client(server).ask(QUESTION)
         wanted = server.requests[0]["response_format"]["json_schema"]
-    assert wanted == {"name": "proposal", "strict": True, "schema": PROPOSAL_SCHEMA}
+    assert wanted == {"name": "proposal", "strict": True, "schema": proposal_schema("val_mse")}
     assert answer.answer_format == "json_schema"
 
 
@@ -165,7 +165,7 @@ def schemas_in(schema):
 
 
 def test_the_schema_keeps_to_what_strict_servers_take():
-    for schema in schemas_in(PROPOSAL_SCHEMA):
+    for schema in schemas_in(proposal_schema("val_mse")):
         assert not {"default", "oneOf", "minimum", "maximum", "minItems", "maxLength"} & set(schema)
         if schema.get("type") == "object":
             assert schema["additionalProperties"] is False

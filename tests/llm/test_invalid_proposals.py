@@ -21,7 +21,7 @@ from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 CANARY = "canary"
 CODE = f"__import__('pathlib').Path('{CANARY}').touch()"
@@ -133,7 +133,7 @@ class Answering:
             self.refusals.append(view.refused[-1])
             return RandomSearchProposer().propose(view)
         parsed = parse_answer(self.text)
-        return Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_val_mse)
+        return Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_score)
 
 
 class Quiet:
@@ -148,7 +148,7 @@ def searched(workspace: Path, proposer: Answering) -> tuple[Context, ScriptedLau
     (workspace / "runs").mkdir()
     ledger, _ = Ledger.open(workspace)
     source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
-    ledger.save(task=TaskConfig(), data=source, seed=42)
+    ledger.save(task=ForecastingTask(), data=source, seed=42)
     launcher = ScriptedLauncher(lambda config: 0.05)
     context = Context(
         ledger=ledger,

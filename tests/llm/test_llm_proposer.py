@@ -13,7 +13,7 @@ from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer, e
 from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.settings import LLMSettings, llm_settings
 from nas_system.errors import ConfigError, ProposalError
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 KEY = "sk-canary-7f3a"
 GOOD = {
@@ -56,7 +56,7 @@ def view(refused=()):
     )
     return SearchView(
         "run_0001",
-        TaskConfig(),
+        ForecastingTask(),
         RunConfig(),
         ("HUFL", "OT"),
         (("last-value", 0.0696),),
@@ -76,7 +76,7 @@ def test_a_good_answer_becomes_a_proposal_and_every_word_is_recorded(server, pro
         ("training.lr", 0.003),
         ("training.optimizer", "adamw"),
     ]
-    assert (proposal.parent, proposal.expected_val_mse, proposal.tokens) == ("run_0000", 0.05, 960)
+    assert (proposal.parent, proposal.expected_score, proposal.tokens) == ("run_0000", 0.05, 960)
     request, response = Transcript(tmp_path).events("run_0001")
     assert request["messages"] == server.requests[0]["messages"]
     assert response["text"].startswith("Sure!")

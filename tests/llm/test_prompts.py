@@ -30,7 +30,7 @@ from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import Change, RunConfig, TaskConfig, apply_changes, canonical_key
+from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes, canonical_key, family_default
 
 BASE = RunConfig()
 NOISE = 0.001
@@ -49,17 +49,19 @@ HEADINGS = [
 ]
 
 
-def run_view(number: int, val_mse: float | None = None, *changes: tuple[str, Any], **fields: Any) -> RunView:
+def run_view(
+    number: int, val_score: float | None = None, *changes: tuple[str, Any], **fields: Any
+) -> RunView:
     """A finished run whose configuration is the baseline's with `changes`."""
     config = apply_changes(BASE, [Change(parameter=path, value=value) for path, value in changes])
     known: dict[str, Any] = {
         "run_id": f"run_{number:04d}",
-        "status": "FAILED" if val_mse is None else "OK",
+        "status": "FAILED" if val_score is None else "OK",
         "cause": None,
         "config": config,
         "family": config.model.family,
         "key": canonical_key(config),
-        "val_mse": val_mse,
+        "val_score": val_score,
         "accepted": False,
         "parent": "run_0000" if number else None,
         "summary": CURVE,
@@ -71,12 +73,12 @@ def view_of(runs: Sequence[RunView], **fields: Any) -> SearchView:
     accepted = [run for run in runs if run.accepted]
     known: dict[str, Any] = {
         "run_id": f"run_{len(runs):04d}",
-        "task": TaskConfig(),
+        "task": ForecastingTask(),
         "base": BASE,
         "columns": ("HUFL", "OT"),
         "references": (("last-value", 0.0696), ("nlinear-336", 0.0491)),
         "runs": tuple(runs),
-        "champion": min(accepted, key=lambda run: run.val_mse or 0.0) if accepted else None,
+        "champion": min(accepted, key=lambda run: run.val_score or 0.0) if accepted else None,
         "noise": NOISE,
         "seed": 1,
         "max_runs": 2000,
@@ -105,11 +107,14 @@ def test_the_sections_stand_in_their_order() -> None:
 
 
 def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
+    base = family_default("graph_transformer")
+    about_graphs = view_of([BASELINE], task=base.task, base=base, columns=(), graphs="2 graphs to train on")
     # While the search is stuck, every value is shown.
-    values = {**prompt_values(view_of([BASELINE])), "flat": 5}
-    for name in values:
+    both = [{**prompt_values(view), "flat": 5} for view in (view_of([BASELINE]), about_graphs)]
+    for name in both[0]:
+        lacking = [{key: value for key, value in values.items() if key != name} for values in both]
         with pytest.raises(jinja2.UndefinedError, match=name):
-            render("propose", None, **{key: value for key, value in values.items() if key != name})
+            _ = [render("propose", None, **values) for values in lacking]
 
 
 def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise() -> None:
@@ -163,7 +168,7 @@ def test_of_many_neighbours_the_nearest_and_latest_are_listed() -> None:
 
 
 def test_predictions_are_held_against_their_proposer() -> None:
-    runs = [BASELINE, run_view(1, 0.072, ("training.lr", 0.002), proposer="llm:m", expected_val_mse=0.07)]
+    runs = [BASELINE, run_view(1, 0.072, ("training.lr", 0.002), proposer="llm:m", expected_score=0.07)]
     standing = section(question(view_of(runs)), "# Where the search stands")
     assert '- by "llm:m": 1 scored, off by 0.002 on average (2 x noise), too optimistic by 0.002' in standing
 
@@ -182,7 +187,7 @@ def long_search(count: int, families: Sequence[str]) -> SearchView:
             changes.insert(0, ("model.family", family))
         changes += [("training.optimizer", "sgd"), ("training.momentum", 0.95), ("training.loss", "huber")]
         failed = number % 5 == 4
-        best = min(run.val_mse for run in runs if run.val_mse is not None)
+        best = min(run.val_score for run in runs if run.val_score is not None)
         score = None if failed else generator.uniform(0.99 * best, 0.2)
         run = run_view(
             number,
@@ -194,7 +199,7 @@ def long_search(count: int, families: Sequence[str]) -> SearchView:
             parent=f"run_{number - 1:04d}",
             proposer="llm:a-model-with-a-name",
             hypothesis="A larger rate may get further within the epochs. " * 8,
-            expected_val_mse=0.05,
+            expected_score=0.05,
         )
         runs.append(run)
     return view_of(runs)
@@ -231,13 +236,11 @@ def hostile_view(words: str) -> SearchView:
         run_view(1, None, ("training.lr", 0.002), cause=words, status=words, parent=words, family=words),
         run_view(2, 0.06, ("training.lr", 0.003), hypothesis=words, proposer=f"llm:{words}", accepted=True),
         *[
-            run_view(
-                n, 0.07, ("training.lr", 0.003 + n / 1e4), proposer=f"llm:{words}", expected_val_mse=0.05
-            )
+            run_view(n, 0.07, ("training.lr", 0.003 + n / 1e4), proposer=f"llm:{words}", expected_score=0.05)
             for n in range(3, 11)
         ],
     ]
-    task = TaskConfig().model_copy(update={"targets": (words,)})
+    task = ForecastingTask().model_copy(update={"targets": (words,)})
     return view_of(runs, task=task, columns=("HUFL", words), references=((words, 0.05),))
 
 
@@ -318,7 +321,7 @@ def search(workspace: Path, server: ScriptedServer, launcher: ScriptedLauncher, 
     reference = {"name": "last-value", "val_mse": 0.0696, "test_mse": SENTINEL, "sealed_mse": SENTINEL}
     facts: dict[str, Any] = {"columns": ["HUFL", "OT"], "references": [reference], "source": {}}
     ledger, _ = Ledger.open(workspace)
-    ledger.save(task=TaskConfig(), data={}, sealed={"run_0000": SENTINEL})
+    ledger.save(task=ForecastingTask(), data={}, sealed={"run_0000": SENTINEL})
     (workspace / "runs" / "task_facts.json").write_text(json.dumps(facts))
     settings = LLMSettings("scripted", server.url, "no-secret", timeout_s=5, max_retries=0)
     context = Context(

@@ -21,13 +21,13 @@ from nas_agent_graph.llm.recording import (
 )
 from nas_agent_graph.proposers.sampling import families_for
 from nas_system.errors import StateError
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 MESSAGES = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "propose"}]
 KEY = "sk-canary-7f3a"
 VIEW = SearchView(
     "run_0001",
-    TaskConfig(),
+    ForecastingTask(),
     RunConfig(),
     ("OT",),
     (),

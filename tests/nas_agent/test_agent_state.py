@@ -25,7 +25,7 @@ from nas_system.nas_agent.agent_state import (
 from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.records import save_record
-from nas_system.space import RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig
 
 DATA = {"name": "ETTh1", "kind": "file", "sha256": "0" * 64, "path": None, "bytes": 1, "notice": None}
 
@@ -38,7 +38,7 @@ def run(number, val_mse=0.05, **fields):
 def workspace(tmp_path):
     """A search with three finished runs, on disk as the nodes leave it."""
     runs = tmp_path / "runs"
-    state = AgentState(task=TaskConfig(), data=DATA, seed=7, max_runs=9)
+    state = AgentState(task=ForecastingTask(), data=DATA, seed=7, max_runs=9)
     for number, score in enumerate([0.06, 0.05, 0.07]):
         info = run(number, score, accepted=number < 2, status="OK", family="linear")
         (runs / info.run_id).mkdir(parents=True)
@@ -46,7 +46,7 @@ def workspace(tmp_path):
         save_record(runs / info.run_id / "verdict.json", verdict)
         state = add_run(state, info)
     state = state.replace(noise=0.001, noise_runs=3)
-    save_record(runs / "task_facts.json", {"task": TaskConfig().model_dump(mode="json"), "source": DATA})
+    save_record(runs / "task_facts.json", {"task": ForecastingTask().model_dump(mode="json"), "source": DATA})
     write_config(runs / "base_config.py", RunConfig(seed=7))
     save_agent_state(state, tmp_path / "agent_state.json")
     return tmp_path
@@ -54,7 +54,9 @@ def workspace(tmp_path):
 
 def test_the_state_survives_a_round_trip(tmp_path):
     state = AgentState(
-        task=TaskConfig(targets=("OT", "HUFL")), data=DATA, current=CurrentRun(run_id="run_0001", step="x")
+        task=ForecastingTask(targets=("OT", "HUFL")),
+        data=DATA,
+        current=CurrentRun(run_id="run_0001", step="x"),
     )
     state = add_run(state, run(0, history_summary="20 epochs", accepted=True, test_mse=0.1))
     save_agent_state(state, tmp_path / "s.json")

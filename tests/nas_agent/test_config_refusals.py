@@ -234,6 +234,22 @@ def test_bytes_that_are_no_configuration_are_refused(content: bytes, reason: str
 
 
 PLAIN = {
+    "yaml: no such task": (
+        "a.yaml",
+        "seed: 1\ntask: {name: chess}",
+        "line 2: task: there is no such task; choose from: forecasting, zinc, zinc_synth",
+    ),
+    "json: a task that is nothing": ("a.json", '{"task": null}', "task=None: there is no such task"),
+    "yaml: a key of another task": (
+        "a.yaml",
+        "task: {name: zinc, targets: [OT]}",
+        "task has no key 'targets'; there are: name, train_graphs, val_graphs, test_graphs",
+    ),
+    "yaml: a family of another task": (
+        "a.yaml",
+        "task: {name: zinc_synth}\nmodel: {family: gru}",
+        "family 'gru' does not serve the task 'zinc_synth'; choose from: graph_transformer",
+    ),
     "yaml: key twice": ("a.yaml", "seed: 1\nseed: 2", "line 2: the key 'seed' stands twice"),
     "yaml: python object": (
         "a.yaml",

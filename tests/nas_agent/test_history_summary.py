@@ -36,6 +36,23 @@ def test_the_summary_reads_like_the_example() -> None:
     )
 
 
+def of_graphs() -> dict[str, Any]:
+    """The example as a search on graphs writes it."""
+    names = {"train_mse": "train_mae", "val_mse": "val_mae", "test_mse": "test_mae"}
+    epochs = [{names.get(name, name): value for name, value in e.items()} for e in example()["epochs"]]
+    return {**example(), "epochs": epochs}
+
+
+def test_which_error_is_told_the_history_itself_says() -> None:
+    assert build_history_summary(of_graphs()) == build_history_summary(example()).replace("mse", "mae")
+    assert curve_digest(of_graphs()) == curve_digest(example())
+    mixed = {
+        "epochs": [old | new for old, new in zip(example()["epochs"], of_graphs()["epochs"], strict=True)]
+    }
+    assert "mae" not in build_history_summary(mixed)
+    assert "val_mae was 0.5." in build_history_summary({"epochs": [{"val_mse": 9.0, "val_mae": 0.5}]}, "mae")
+
+
 def test_the_digest_says_the_same_in_numbers() -> None:
     digest = curve_digest(example())
     assert (digest.epochs, digest.best_epoch, digest.flag) == (20, 17, "overfit")
@@ -122,7 +139,7 @@ def test_test_numbers_are_never_mentioned() -> None:
 SCORES = st.one_of(st.floats(), st.integers(), st.none(), st.booleans(), st.text(max_size=3))
 EPOCHS = st.one_of(
     st.none(),
-    st.dictionaries(st.sampled_from(["epoch", "train_mse", "val_mse", "test_mse"]), SCORES),
+    st.dictionaries(st.sampled_from(["epoch", "train_mse", "val_mse", "test_mse", "val_mae"]), SCORES),
 )
 
 

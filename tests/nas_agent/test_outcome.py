@@ -147,11 +147,15 @@ def said(kind: str, message: Any, **more: Any) -> dict[str, Any]:
 
 NOTHING = "it printed nothing"
 TIME = (
-    "ended by the hard time limit after 12 s; lower seq_len, the model's width or depth, or raise batch_size"
+    "ended by the hard time limit after 12 s; lower the model's width or depth or, for a series, seq_len; "
+    "or raise batch_size"
 )
 SILENCE = "no output and no new epoch for too long; ended after 12 s"
-MEMORY = "its processes held 812 MiB, more than the limit; reduce batch_size, seq_len or the model's width"
-KERNEL = "the kernel ended it because the machine ran out of memory; reduce batch_size or seq_len"
+MEMORY = (
+    "its processes held 812 MiB, more than the limit; "
+    "reduce batch_size, the model's width or, for a series, seq_len"
+)
+KERNEL = "the kernel ended it because the machine ran out of memory; reduce batch_size or the width"
 
 # The supervisor's record, the training's error.json, and what they amount to.
 OUTCOMES: list[tuple[dict[str, Any], dict[str, Any] | None, Status, str]] = [

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,22 +16,28 @@ from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.proposers.random_search import draw_value
 from nas_agent_graph.proposers.sampling import draw_config, families_for, sampled_parameters
-from nas_agent_graph.proposers.tpe import TPEProposer, draw_family, family_study
+from nas_agent_graph.proposers.tpe import WIDE_DRAWS, TPEProposer, draw_family, family_study
 from nas_system.errors import ProposalError
 from nas_system.space import (
-    FAMILIES,
     Change,
     DataConfig,
+    ForecastingTask,
+    GraphTask,
     RunConfig,
-    TaskConfig,
     active_values,
     apply_changes,
     canonical_key,
+    changes_between,
+    families_of,
     family_default,
     is_active,
+    parameters,
 )
 
 BASE = RunConfig()
+GRAPHS = family_default("graph_transformer")
+FORECASTERS = families_of("forecasting")
+on_both_tasks = pytest.mark.parametrize("base", [BASE, GRAPHS], ids=["forecasting", "graphs"])
 
 
 def view_of(configs, scores, run_number=None, seed=1, refused=(), base=BASE, max_seq_len=None):
@@ -42,7 +49,7 @@ def view_of(configs, scores, run_number=None, seed=1, refused=(), base=BASE, max
             config=config,
             family=config.model.family if config else None,
             key=canonical_key(config) if config else None,
-            val_mse=score,
+            val_score=score,
             accepted=False,
             parent=None,
             summary="",
@@ -80,19 +87,51 @@ def smooth(config):
     return 0.05 + abs(config.training.lr - 0.01) + 0.001 * (config.model.family != "linear")
 
 
+@on_both_tasks
 @pytest.mark.parametrize("name", PROPOSERS)
-def test_every_proposal_is_valid_and_new(name):
-    configs, _ = grow(PROPOSERS[name](), smooth, 25)
+def test_every_proposal_is_valid_and_new(name, base):
+    configs, _ = grow(PROPOSERS[name](), smooth, 25, base=base)
     assert len({canonical_key(config) for config in configs}) == 25
+    assert {config.task for config in configs} == {base.task}
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_proposals_for_graphs_change_the_model_and_nothing_that_a_series_has(name):
+    view, proposer = view_of([GRAPHS], [0.6], base=GRAPHS), PROPOSERS[name]()
+    changed = set()
+    for seed in range(40):
+        proposal = proposer.propose(replace(view, seed=seed))
+        changed |= {change.parameter for change in proposal.changes}
+    without_effect = {p.path for p in parameters("graph_transformer") if p.where is not None}
+    assert not changed & without_effect
+    assert sum(path.startswith("model.") for path in changed) > 10
+
+
+def test_tpe_begins_broadly_where_there_is_one_family_only():
+    def needs_an_encoding(config):
+        return 0.2 if config.model.random_walk else 0.8
+
+    found, wide, then = [], [], []
+    for seed in range(20):
+        configs, _ = grow(TPEProposer(), needs_an_encoding, WIDE_DRAWS + 2, base=GRAPHS, seed=seed)
+        first, last = configs[1 : WIDE_DRAWS + 1], configs[-1]
+        assert all(config.training == GRAPHS.training for config in first), "the models alone are drawn"
+        wide += [len(changes_between(GRAPHS, config)) for config in first]
+        found.append(any(config.model.random_walk for config in first))
+        then.append(min(len(changes_between(config, last)) for config in configs[:-1]))
+    assert sum(found) >= 18, "half of the draws have it"
+    assert statistics.mean(wide) > 5
+    assert statistics.median(then) <= 3, "then a few parameters of the best run at a time"
 
 
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_the_default_of_every_family_comes_right_after_the_baseline_and_once(name):
     base = family_default("informer")
-    configs, _ = grow(PROPOSERS[name](), smooth, len(FAMILIES) + 1, base=base)
-    assert [config.model.family for config in configs[: len(FAMILIES)]] == list(FAMILIES)
-    defaults = [canonical_key(family_default(family)) for family in FAMILIES]
-    assert [canonical_key(config) for config in configs[: len(FAMILIES)]] == defaults
+    configs, _ = grow(PROPOSERS[name](), smooth, len(FORECASTERS) + 1, base=base)
+    first = configs[: len(FORECASTERS)]
+    assert [config.model.family for config in first] == list(FORECASTERS)
+    defaults = [canonical_key(family_default(family)) for family in FORECASTERS]
+    assert [canonical_key(config) for config in first] == defaults
     assert canonical_key(configs[-1]) not in defaults
 
 
@@ -131,12 +170,20 @@ def test_a_tiny_series_leaves_out_defaults_that_cannot_fit_it(name):
     assert {config.data.seq_len for config in configs} == {10}
 
 
-@pytest.mark.parametrize("task", [TaskConfig(), TaskConfig(targets=("OT", "HUFL"), pred_len=720)])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "task"),
+    [
+        *itertools.product(
+            FORECASTERS, [ForecastingTask(), ForecastingTask(targets=("OT", "HUFL"), pred_len=720)]
+        ),
+        ("graph_transformer", GraphTask()),
+    ],
+)
 def test_most_random_draws_of_a_family_are_valid(family, task):
     """A draw that contradicts itself costs time, and shifts the odds towards what is easy to satisfy."""
     generator = random.Random(0)
-    view = view_of([], [], base=RunConfig(task=task))
+    base = family_default(families_of(task.kind)[0]).model_dump() | {"task": task}
+    view = view_of([], [], base=RunConfig.model_validate(base))
     refusals = []
     for _ in range(120):
         try:
@@ -153,22 +200,24 @@ def test_most_random_draws_of_a_family_are_valid(family, task):
 def test_a_family_without_its_package_is_not_proposed():
     view = view_of([BASE], [0.06])
     assert "tft" in families_for(view, installed=lambda package: True)
-    assert families_for(view, installed=lambda package: False) == [f for f in FAMILIES if f != "tft"]
+    assert families_for(view, installed=lambda package: False) == [f for f in FORECASTERS if f != "tft"]
 
 
+@on_both_tasks
 @pytest.mark.parametrize("name", PROPOSERS)
-def test_a_proposal_is_a_function_of_the_view_alone(name):
-    configs, scores = grow(PROPOSERS[name](), smooth, len(FAMILIES) + 3)
-    view = view_of(configs, scores)
+def test_a_proposal_is_a_function_of_the_view_alone(name, base):
+    configs, scores = grow(PROPOSERS[name](), smooth, len(FORECASTERS) + 3, base=base)
+    view, other = (view_of(configs, scores, seed=seed, base=base) for seed in (1, 2))
     assert PROPOSERS[name]().propose(view) == PROPOSERS[name]().propose(view)
-    assert PROPOSERS[name]().propose(view_of(configs, scores, seed=2)) != PROPOSERS[name]().propose(view)
+    assert PROPOSERS[name]().propose(other) != PROPOSERS[name]().propose(view)
 
 
+@on_both_tasks
 @pytest.mark.parametrize("name", PROPOSERS)
-def test_a_refusal_leads_to_another_proposal(name):
-    configs, scores = grow(PROPOSERS[name](), smooth, len(FAMILIES) + 3)
-    first = PROPOSERS[name]().propose(view_of(configs, scores))
-    second = PROPOSERS[name]().propose(view_of(configs, scores, refused=("out of memory",)))
+def test_a_refusal_leads_to_another_proposal(name, base):
+    configs, scores = grow(PROPOSERS[name](), smooth, len(FORECASTERS) + 3, base=base)
+    first = PROPOSERS[name]().propose(view_of(configs, scores, base=base))
+    second = PROPOSERS[name]().propose(view_of(configs, scores, refused=("out of memory",), base=base))
     assert first.changes != second.changes
 
 
@@ -188,11 +237,12 @@ def test_the_same_proposal_comes_in_another_process(name):
     code = (
         "from nas_agent_graph.proposers import PROPOSERS\n"
         "from nas_agent_graph.context import SearchView, RunView\n"
-        "from nas_system.space import RunConfig, TaskConfig, canonical_key, family_default\n"
+        "from nas_system.space import RunConfig, ForecastingTask, canonical_key, family_default\n"
         "runs = tuple(\n"
         "    RunView(f'run_{i:04d}', 'OK', None, c, c.model.family, canonical_key(c), s, False, None, '')\n"
         "    for i, (c, s) in enumerate([(RunConfig(), .07), (family_default('linear'), .05)]))\n"
-        "view = SearchView('run_0002', TaskConfig(), RunConfig(), ('OT',), (), runs, None, None, 1, 10)\n"
+        "base = RunConfig()\n"
+        "view = SearchView('run_0002', base.task, base, ('OT',), (), runs, None, None, 1, 10)\n"
         f"print(PROPOSERS['{name}']().propose(view))\n"
     )
     first, second = (
@@ -226,9 +276,9 @@ def test_tpe_spends_its_runs_on_the_families_whose_best_run_is_good():
     spent = []
     for seed in range(4):
         configs, _ = grow(
-            TPEProposer(), score, len(FAMILIES) + 20, seed=seed, base=family_default("informer")
+            TPEProposer(), score, len(FORECASTERS) + 20, seed=seed, base=family_default("informer")
         )
-        spent += [config.model.family for config in configs[len(FAMILIES) :]]
+        spent += [config.model.family for config in configs[len(FORECASTERS) :]]
     assert 0.45 < spent.count("linear") / len(spent) < 0.85
     assert len(set(spent)) > 3, "no family is given up for good"
 

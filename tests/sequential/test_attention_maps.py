@@ -18,7 +18,7 @@ from nas_system.model import MODELS
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.sequential.informer import Informer
 from nas_system.sequential.layers.attention import AttentionLayer, FullAttention
-from nas_system.space import FAMILIES, SeriesShape, TaskConfig, family_default
+from nas_system.space import FAMILIES, ForecastingTask, SeriesShape, family_default
 from nas_system.space.families import InformerConfig
 from nas_system.training_job import JobOptions, run_training
 
@@ -168,7 +168,7 @@ def test_a_training_of_a_family_with_attention_leaves_its_picture(tmp_path: Path
     base = family_default("informer")
     config = base.model_copy(
         update={
-            "task": TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4),
+            "task": ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4),
             "model": SMALL,
             "data": base.data.model_copy(update={"features": "S", "seq_len": 24}),
             "training": base.training.model_copy(update={"max_epochs": 1}),

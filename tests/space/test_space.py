@@ -9,12 +9,14 @@ from nas_system.errors import ProposalError
 from nas_system.space import (
     FAMILIES,
     Change,
+    ForecastingTask,
+    GraphTask,
     RunConfig,
-    TaskConfig,
     active_values,
     apply_changes,
     canonical_key,
     changes_between,
+    families_of,
     family_default,
     is_active,
     parameters,
@@ -22,16 +24,19 @@ from nas_system.space import (
 )
 from nas_system.space.overview import overview, tried_values
 
+KINDS = ("forecasting", "graph regression")
+
 
 def change(parameter, value):
     return Change(parameter=parameter, value=value)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_family_has_a_default_that_serves_the_default_task(family):
+def test_every_family_has_a_default_with_a_task_that_it_serves(family):
     config = family_default(family)
     assert config.model.family == family
-    assert TaskConfig().name in FAMILIES[family].tasks
+    assert family in families_of(config.task.kind)
+    assert {kind for kind in KINDS if family in families_of(kind)} == set(FAMILIES[family].tasks)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -89,7 +94,7 @@ def test_a_bad_change_is_refused_with_a_reason_to_act_on(changes, expected):
 
 
 def test_channel_independence_makes_the_choice_of_inputs_pointless():
-    parent = RunConfig(task=TaskConfig(targets=("OT", "HUFL")))
+    parent = RunConfig(task=ForecastingTask(targets=("OT", "HUFL")))
     changes = [change("model.family", "lstm"), change("model.channel_independence", True)]
     apply_changes(parent, changes)
     with pytest.raises(ProposalError, match="every target is forecast from its own past alone"):
@@ -112,7 +117,7 @@ def test_all_problems_of_a_proposal_are_named_at_once():
 
 
 def test_changing_the_family_starts_from_its_default_and_keeps_task_and_seed():
-    parent = RunConfig(task=TaskConfig(pred_len=96), seed=7)
+    parent = RunConfig(task=ForecastingTask(pred_len=96), seed=7)
     config = apply_changes(parent, [change("model.family", "linear"), change("training.lr", 0.02)])
     assert config.task.pred_len == 96
     assert config.seed == 7
@@ -143,7 +148,8 @@ def test_spellings_of_one_training_share_a_key_and_different_trainings_do_not():
     assert canonical_key(config) != canonical_key(config.model_copy(update={"training": faster}))
 
 
-TASKS = (TaskConfig(), TaskConfig(targets=("OT", "HUFL"), pred_len=5))
+TASKS = (ForecastingTask(), ForecastingTask(targets=("OT", "HUFL"), pred_len=5), GraphTask())
+TASK_IDS = ("one target", "two targets", "graphs")
 CROSS_FIELD_RULES = ("not divisible", "longer than", "must be odd", "fewer than", "and there are none")
 
 
@@ -155,13 +161,21 @@ def values_of(parameter):
     return st.floats(parameter.low, parameter.high)
 
 
+def default_for(task, family):
+    """The family's default, for this task."""
+    return RunConfig.model_validate(family_default(family).model_dump() | {"task": task})
+
+
+def tasks_for(family):
+    """Of the tasks here those that the family serves."""
+    return [task for task in TASKS if family in families_of(task.kind)]
+
+
 @st.composite
 def configs(draw, task, family=None):
     """Any configuration of the space, each active parameter changed or left as the default has it."""
-    config = RunConfig(task=task)
-    config = apply_changes(
-        config, [change("model.family", family or draw(st.sampled_from(sorted(FAMILIES))))]
-    )
+    families = families_of(task.kind)
+    config = default_for(task, family or draw(st.sampled_from(sorted(families))))
     for parameter in parameters(config.model.family):
         if draw(st.booleans()) and is_active(config, parameter):
             config = changed_within_the_rules(config, change(parameter.path, draw(values_of(parameter))))
@@ -193,7 +207,7 @@ def test_what_decides_about_a_parameter_is_declared_before_it_and_is_always_acti
     for parameter in by_path.values():
         if parameter.when is not None:
             master = seen[f"{parameter.group}.{parameter.when.field}"]
-            assert master.when is None and master.where is None
+            assert master.when is None and master.where in (None, parameter.where)
             assert set(parameter.when.values) < set(master.choices)
         seen[parameter.path] = parameter
     order = list(by_path)
@@ -205,7 +219,7 @@ def test_what_decides_about_a_parameter_is_declared_before_it_and_is_always_acti
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_a_change_is_accepted_if_and_only_if_its_parameter_is_active(family, data):
-    config = data.draw(configs(data.draw(st.sampled_from(TASKS)), family))
+    config = data.draw(configs(data.draw(st.sampled_from(tasks_for(family))), family))
     for parameter in parameters(family):
         same = change(parameter.path, value_at(config, parameter.path))
         if is_active(config, parameter):
@@ -219,7 +233,7 @@ def test_a_change_is_accepted_if_and_only_if_its_parameter_is_active(family, dat
 @settings(max_examples=8, deadline=None)
 @given(st.data())
 def test_the_key_sees_every_active_value_and_no_other(family, data):
-    config = data.draw(configs(data.draw(st.sampled_from(TASKS)), family))
+    config = data.draw(configs(data.draw(st.sampled_from(tasks_for(family))), family))
     key = canonical_key(config)
     for parameter in parameters(family):
         value = data.draw(values_of(parameter))
@@ -229,7 +243,9 @@ def test_the_key_sees_every_active_value_and_no_other(family, data):
             other = with_value(config, parameter.path, value)
         except ValidationError:
             continue
-        same_schedule = parameter.path == "training.t_max" and value == config.training.max_epochs
+        # None is another spelling of max_epochs.
+        same_schedule = parameter.path == "training.t_max" and config.training.t_max is None
+        same_schedule &= value == config.training.max_epochs
         expected = is_active(config, parameter) and not same_schedule
         assert (canonical_key(other) != key) == expected, parameter.path
 
@@ -242,9 +258,9 @@ def test_changes_between_two_configurations_lead_from_one_to_the_other(data):
     assert canonical_key(apply_changes(first, changes_between(first, second))) == canonical_key(second)
 
 
-@pytest.mark.parametrize("task", TASKS, ids=["one target", "two targets"])
+@pytest.mark.parametrize("task", TASKS, ids=TASK_IDS)
 def test_changes_lead_from_every_family_to_every_other(task):
-    defaults = [apply_changes(RunConfig(task=task), [change("model.family", name)]) for name in FAMILIES]
+    defaults = [default_for(task, name) for name in families_of(task.kind)]
     for first in defaults:
         for second in defaults:
             reached = apply_changes(first, changes_between(first, second))
@@ -275,6 +291,25 @@ def test_an_overview_for_one_target_leaves_out_what_needs_several():
     assert {"model.individual", "model.channel_independence"} <= {
         p.path for table in overview(["linear", "lstm"], TASKS[1]).own for p in table.parameters
     }
+
+
+def test_an_overview_for_graphs_leaves_out_what_needs_a_series():
+    space = overview(["graph_transformer"], GraphTask())
+    named = {p.path for p in (*space.data, *space.training)}
+    assert not {"data.seq_len", "data.features", "training.augmentation"} & named
+    assert {"data.batch_size", "training.lr"} <= named
+
+
+@pytest.mark.parametrize(
+    ("task", "family", "served"),
+    [(GraphTask(), "gru", "graph_transformer"), (ForecastingTask(), "graph_transformer", "informer, linear")],
+)
+def test_a_family_of_another_kind_of_task_is_refused_with_those_that_serve_this_one(task, family, served):
+    parent = default_for(task, families_of(task.kind)[0])
+    with pytest.raises(ProposalError, match=f"is not a family for this task; choose from: {served}"):
+        apply_changes(parent, [change("model.family", family)])
+    with pytest.raises(ValidationError, match="does not serve the task"):
+        default_for(task, family)
 
 
 def test_tried_values_are_what_a_family_default_sets_otherwise():

@@ -15,13 +15,14 @@ from nas_system.errors import ConfigError
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.nas_agent.config_file import read_config, render_config
 from nas_system.space import (
-    FAMILIES,
+    ForecastingTask,
     RunConfig,
-    TaskConfig,
     active_values,
     canonical_key,
+    families_of,
     family_default,
     parameters,
+    task_adapter,
 )
 from nas_system.space.task_flags import columns_of, split_of, task_fields, task_with
 from nas_system.space.time_steps import SECONDS, normalised_step
@@ -80,7 +81,7 @@ def test_a_step_is_as_long_as_pandas_says(step: str) -> None:
 )
 def test_what_is_no_step_is_refused_with_what_is(text: str, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        TaskConfig(freq=text)
+        ForecastingTask(freq=text)
 
 
 # ------------------------------------------------------------------------------------ the split
@@ -117,17 +118,17 @@ def test_what_is_no_step_is_refused_with_what_is(text: str, message: str) -> Non
 )
 def test_a_split_that_cannot_be_is_refused_with_what_can(split: Any, message: str) -> None:
     with pytest.raises(ValidationError) as refusal:
-        TaskConfig(split=split)
+        ForecastingTask(split=split)
     assert message in str(refusal.value)
 
 
 def test_rows_and_split_are_two_answers_to_one_question() -> None:
     with pytest.raises(ValidationError, match=r"the split 0.6,0.2,0.1 and train_rows.*keep one"):
-        TaskConfig(split=(0.6, 0.2, 0.1), train_rows=10, val_rows=10, test_rows=10)
+        ForecastingTask(split=(0.6, 0.2, 0.1), train_rows=10, val_rows=10, test_rows=10)
 
 
 def test_a_date_has_one_spelling() -> None:
-    task = TaskConfig(split=("2017-07", "2017-11-01 00:00", "2018-03-01T06:00"))
+    task = ForecastingTask(split=("2017-07", "2017-11-01 00:00", "2018-03-01T06:00"))
     assert task.split == ("2017-07-01", "2017-11-01", "2018-03-01 06:00:00")
 
 
@@ -145,9 +146,9 @@ def test_a_date_has_one_spelling() -> None:
 )
 @pytest.mark.parametrize("targets", [("all",), ("load", "heat")])
 def test_a_task_survives_every_format(tmp_path: Path, split: Any, targets: tuple[str, ...]) -> None:
-    task = TaskConfig(targets=targets, split=split, **OWN)
-    assert TaskConfig.model_validate_json(task.model_dump_json()) == task
-    assert TaskConfig.model_validate(task.model_dump(mode="json")) == task
+    task = ForecastingTask(targets=targets, split=split, **OWN)
+    assert task_adapter.validate_json(task.model_dump_json()) == task
+    assert task_adapter.validate_python(task.model_dump(mode="json")) == task
     config = family_default("linear").model_copy(update={"task": task})
     for name, text in {
         "config.py": render_config(config),
@@ -165,7 +166,7 @@ def test_yaml_takes_shares_and_quoted_dates(tmp_path: Path) -> None:
     task = read_config(path).task
     assert (task.freq, task.split, task.missing) == ("h", ("2017-07-01", "2017-11-01"), "ffill")
     path.write_text("task: {split: [0.7, 0.1, 0.1], targets: [all]}")
-    assert read_config(path).task == TaskConfig(split=(0.7, 0.1, 0.1), targets=("all",))
+    assert read_config(path).task == ForecastingTask(split=(0.7, 0.1, 0.1), targets=("all",))
     path.write_text("task:\n  split: [2017-07-01, 2017-11-01]\n")
     with pytest.raises(ConfigError, match="line 2: '2017-07-01' is no plain value; put text in quotes"):
         read_config(path)
@@ -179,17 +180,17 @@ def test_a_search_of_before_these_fields_goes_on(tmp_path: Path) -> None:
     state = {"schema_version": 1, "max_runs": 3, "runs": [], "task": stored}
     (tmp_path / "agent_state.json").write_text(json.dumps(state))
     task = load_agent_state(tmp_path / "agent_state.json").task
-    assert task == TaskConfig(dataset="own.csv", targets=("load",), pred_len=6)
+    assert task == ForecastingTask(dataset="own.csv", targets=("load",), pred_len=6)
     assert task is not None and (task.freq, task.missing, task.split) == (None, "refuse", None)
 
 
 # ------------------------------------------------------------------------------------ every column
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", families_of("forecasting"))
 def test_no_covariates_remain_when_every_column_is_a_target(family: str) -> None:
     config = family_default(family)
-    every = config.model_copy(update={"task": TaskConfig(targets=("all",))})
+    every = config.model_copy(update={"task": ForecastingTask(targets=("all",))})
     assert not every.reads_covariates and every.task.has_several_targets
     assert "data.features" not in active_values(every)
     alone, other = (
@@ -227,7 +228,7 @@ def test_flags_become_fields() -> None:
     assert fields == {
         "dataset": "own.csv", "targets": ("a", "b,c", "d"), "pred_len": 3, "split": (0.5, 0.2, 0.2)
     }  # fmt: skip
-    assert task_with(TaskConfig(**OWN), fields).freq == "15min"
+    assert task_with(ForecastingTask(**OWN), fields).freq == "15min"
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_a_split_is_numbers_or_text(text: str, split: tuple[Any, ...]) -> None:
         ({"freq": "x"}, "--freq: the step 'x' is not known"),
         ({"missing": "drop"}, "--missing: Input should be 'refuse' or 'ffill' (got 'drop')"),
         ({"split": ("",)}, "--split: the split : '' is no date"),
-        ({"name": "chess"}, "--task: Input should be 'forecasting' (got 'chess')"),
+        ({"name": "chess"}, "--task: there is no task 'chess'; choose from: forecasting, zinc, zinc_synth"),
         ({"train_rows": 5}, "train_rows, val_rows and test_rows are given together or not at all"),
     ],
 )

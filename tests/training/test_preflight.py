@@ -189,7 +189,7 @@ FAULTS = {
     "memory that runs out on the host": (
         raise_error(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")),
         "preflight:memory",
-        r"forward pass on 2 windows ran out of memory; lower data\.batch_size",
+        r"forward pass on 2 samples ran out of memory; lower data\.batch_size",
     ),
     "memory that runs out on the card": (
         raise_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")),
@@ -297,7 +297,9 @@ def test_a_batch_that_does_not_fit_is_refused_before_it_is_tried() -> None:
     ) as caught:
         preflight.check_batch()
     assert caught.value.kind == "preflight:memory"
-    assert str(caught.value).endswith("100 MiB there; lower data.batch_size, data.seq_len or the width")
+    assert str(caught.value).endswith(
+        "100 MiB there; lower data.batch_size, the width or, for a series, data.seq_len"
+    )
     assert max(data.asked) == 8
     numbers = caught.value.numbers
     # Five tensors of 1 MiB a window at most live at once, and not fewer than two.
@@ -429,7 +431,7 @@ def test_a_training_whose_first_epoch_cannot_end_in_time_is_refused_at_once() ->
     failure = refusal(Slow(0.02), batch_size=2, limit=limit(1.0))
     assert time.monotonic() - started < 3.0, "an epoch would have been cheaper"
     assert failure.kind == "preflight:time"
-    assert "the hard limit is 1 s; lower data.seq_len, the width or the depth" in str(failure)
+    assert "the hard limit is 1 s; lower the width, the depth or" in str(failure)
     assert "(150 steps of 0.0" in str(failure)
     assert failure.numbers["epoch_s"] >= 2.0
     assert failure.numbers["limit_s"] == 1.0

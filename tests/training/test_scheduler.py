@@ -13,7 +13,7 @@ from torch.optim import lr_scheduler
 
 from nas_system.errors import ConfigError, StoppedOnRequest
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import RunConfig, TaskConfig, TrainingConfig, family_default
+from nas_system.space import ForecastingTask, RunConfig, TrainingConfig, family_default
 from nas_system.training.eager import step_eagerly
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.scheduler import advances_per_step, build_scheduler, get_scheduler, optimizer_steps
@@ -130,7 +130,7 @@ def config(tmp_path) -> RunConfig:
         for hour in range(600)
     ]
     (tmp_path / "series.csv").write_text("\n".join(["date,load,heat", *rows]) + "\n")
-    task = TaskConfig(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
+    task = ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
     base = family_default("linear")
     update = {"max_epochs": 4, "patience": 4, "scheduler": "onecycle", "accumulation_steps": 4}
     return base.model_copy(
@@ -169,7 +169,8 @@ class StopAfter:
 def test_a_training_run_ends_its_cycle_with_its_last_step(config, tmp_path):
     (tmp_path / "run").mkdir()
     run = TrainingRun(config, RunPaths(tmp_path / "run"), options())
-    batches = len(run.train_loader)
+    assert run.engine.generator is not None
+    batches = len(run.problem.training_batches(run.engine.generator))
     assert batches % 4, "the case of an incomplete group is wanted"
     assert run.fit() == "completed"
     scheduler = run.engine.scheduler

@@ -47,6 +47,14 @@ def count(picture: Pixels, color: str) -> int:
     return int((picture == wanted).all(axis=-1).sum())
 
 
+def differences_beside_the_left_edge(one: Path, other: Path) -> int:
+    """Where two pictures differ though the axis is called otherwise, which it must be."""
+    differ = (pixels(one) != pixels(other)).any(axis=-1)
+    left = differ.shape[1] // 25
+    assert differ[:, :left].any()
+    return int(differ[:, left:].sum())
+
+
 def content_touches_the_border(picture: Pixels) -> bool:
     border = np.concatenate((picture[0], picture[-1], picture[:, 0], picture[:, -1]))
     return bool((border != 255).any())
@@ -69,6 +77,16 @@ def test_a_learning_curve_has_both_curves_and_its_best_epoch(tmp_path: Path) -> 
     assert picture.shape == (600, 1050, 3)
     assert min(count(picture, color) for color in (BLUE, ORANGE, VERMILION)) > 50
     assert not content_touches_the_border(picture)
+
+
+def test_curves_of_the_absolute_error_are_drawn_alike_below_their_own_name(tmp_path: Path) -> None:
+    squared, absolute = tmp_path / "squared.png", tmp_path / "absolute.png"
+    scores = curve(0.08, 0.06, 0.07)
+    epochs = [{name.replace("mse", "mae"): value for name, value in e.items()} for e in scores["epochs"]]
+    references = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
+    learning_curve(scores, squared, title="x", references=REFERENCES)
+    learning_curve({**scores, "epochs": epochs}, absolute, title="x", references=references)
+    assert differences_beside_the_left_edge(squared, absolute) == 0
 
 
 def test_reference_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> None:
@@ -153,6 +171,26 @@ def test_the_progress_shows_runs_failures_acceptance_and_references(tmp_path: Pa
     edge = slice(45, 80)
     assert count(pixels(bare)[edge], INK) > count(pixels(calm)[edge], INK)
     assert not content_touches_the_border(picture)
+
+
+def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_path: Path) -> None:
+    squared, absolute = tmp_path / "squared.png", tmp_path / "absolute.png"
+    scores = (0.07, 0.06, None, 0.05)
+    references = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
+    kinds: list[dict[str, Any]] = [
+        {"status": "FAILED"} if score is None else {"accepted": True} for score in scores
+    ]
+    search_progress(
+        [run(n, s, **kind) for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))],
+        REFERENCES,
+        squared,
+    )
+    on_graphs = [
+        RunInfo(run_id=f"run_{n:04d}", family="informer", val_mae=s, **kind)
+        for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))
+    ]
+    search_progress(on_graphs, references, absolute, metric="val_mae")
+    assert differences_beside_the_left_edge(squared, absolute) == 0
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 1000])

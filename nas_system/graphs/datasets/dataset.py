@@ -36,6 +36,8 @@ class GraphDataset:
     node_types: tuple[str, ...] = ()
     """Names for pictures, where the types have any."""
     edge_types: tuple[str, ...] = ()
+    sealed: Sequence[Any] = ()
+    """Graphs that no training, selection or stopping looks at; a few data sets have some."""
 
     def get_splits(self) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
         """Training, validation, test."""
@@ -44,8 +46,10 @@ class GraphDataset:
     def with_encodings(self, names: Iterable[str], options: Options | None = None) -> GraphDataset:
         """The same data set with encodings in its graphs; see `add_encodings`."""
         names = list(names)
-        parts = [add_encodings(part, names, options) for part in self.get_splits()]
-        return replace(self, train=parts[0], val=parts[1], test=parts[2])
+        train, val, test, sealed = (
+            add_encodings(part, names, options) for part in (*self.get_splits(), self.sealed)
+        )
+        return replace(self, train=train, val=val, test=test, sealed=sealed)
 
 
 def graph_from_molecule(molecule: Molecule, y: torch.Tensor) -> Any:

@@ -35,13 +35,18 @@ BOND_TYPES = 4
 
 def zinc(root: str | Path = "data/") -> GraphDataset:
     """The subset. Raises ConfigError for files that are missing, damaged or hold something else."""
-    folder, files = _find(Path(root))
-    read = _read_processed if files == PROCESSED_FILES else _read_raw
+    return read_zinc(*find_zinc(Path(root)))
+
+
+def read_zinc(folder: Path, files: Sequence[str]) -> GraphDataset:
+    """The subset from these files. Raises ConfigError for files that are damaged or hold something else."""
+    read = _read_processed if tuple(files) == PROCESSED_FILES else _read_raw
     train, val, test = (read(folder, part) for part in PARTS)
     return GraphDataset("zinc", "regression", train, val, test, ATOM_TYPES, 1, BOND_TYPES)
 
 
-def _find(root: Path) -> tuple[Path, tuple[str, ...]]:
+def find_zinc(root: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder under `root` with ZINC's files, and their names. Raises ConfigError."""
     processed = [(root / house / PROCESSED_FOLDER, PROCESSED_FILES) for house in HOUSES]
     raw = [(root / house / name, RAW_FILES) for house in HOUSES for name in RAW_FOLDERS]
     for folder, files in processed + raw:

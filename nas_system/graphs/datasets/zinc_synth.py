@@ -35,10 +35,12 @@ RING_WEIGHTS = (2, 3, 4, 6, 2, 3)
 SEED = 20_210_601
 
 
-def zinc_synth(train: int = 2_000, val: int = 400, test: int = 400, seed: int = SEED) -> GraphDataset:
+def zinc_synth(
+    train: int = 2_000, val: int = 400, test: int = 400, seed: int = SEED, sealed: int = 0
+) -> GraphDataset:
     """The data set. A seed gives the same graphs everywhere; a longer part begins like a shorter one."""
     parts = []
-    for number, count in enumerate((train, val, test)):
+    for number, count in enumerate((train, val, test, sealed)):
         draws = Draws(seed, number)
         molecules = [draw_molecule(draws, RING_WEIGHTS) for _ in range(count)]
         parts.append(
@@ -47,12 +49,13 @@ def zinc_synth(train: int = 2_000, val: int = 400, test: int = 400, seed: int = 
     return GraphDataset(
         "zinc_synth",
         "regression",
-        *parts,
+        *parts[:3],
         num_features=len(ATOMS),
         num_classes=1,
         num_edge_types=len(BONDS),
         node_types=ATOMS,
         edge_types=BONDS,
+        sealed=parts[3],
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -13,29 +11,15 @@ from nas_system.data import WindowLoader
 from nas_system.sequential.augmentation import augmented
 from nas_system.sequential.datasets import SequenceDataset
 from nas_system.sequential.table_models.settings import SequenceSettings
+from nas_system.training.callbacks import BestWeights
 from nas_system.training.eager import skip_compiler_import, step_eagerly
-from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.engine import Callback, Engine
 from nas_system.training.objectives import Objective
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.progress import Progress
 from nas_system.training.scheduler import advances_per_step, build_scheduler
 
 EVALUATION_BATCH = 512
-
-
-class BestWeights:
-    """Keeps the best epoch's weights, and gives them back to the network when the training has ended."""
-
-    def __init__(self) -> None:
-        self._state: dict[str, Any] | None = None
-
-    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        if record.is_best:
-            self._state = copy.deepcopy(engine.model.state_dict())
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        if self._state is not None:
-            engine.model.load_state_dict(self._state)
 
 
 def fit_network(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas_system.space.families.cnn_lstm import CNNLSTMConfig
 from nas_system.space.families.family import FamilyConfig, Normalization, TimeMarks
+from nas_system.space.families.graph_transformer import GraphTransformerConfig
 from nas_system.space.families.informer import InformerConfig
 from nas_system.space.families.itransformer import ITransformerConfig
 from nas_system.space.families.linear import LinearConfig
@@ -19,6 +20,7 @@ __all__ = [
     "CNNLSTMConfig",
     "FamilyConfig",
     "GRUConfig",
+    "GraphTransformerConfig",
     "ITransformerConfig",
     "InformerConfig",
     "LSTMConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "TFTConfig",
     "TSMixerConfig",
     "TimeMarks",
+    "families_of",
 ]
 
 FAMILIES: dict[str, type[FamilyConfig]] = {
@@ -44,5 +47,11 @@ FAMILIES: dict[str, type[FamilyConfig]] = {
     "tcn": TCNConfig,
     "cnn_lstm": CNNLSTMConfig,
     "tft": TFTConfig,
+    "graph_transformer": GraphTransformerConfig,
 }
-"""Every family the search knows, by its key; a search tries their defaults in this order."""
+"""Every family, by its key; a search tries the defaults of those that serve its task in this order."""
+
+
+def families_of(kind: str) -> tuple[str, ...]:
+    """The families made for a kind of task, in the registry's order."""
+    return tuple(name for name, family in FAMILIES.items() if kind in family.tasks)

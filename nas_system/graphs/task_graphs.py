@@ -1,0 +1,88 @@
+"""The graphs of a search's task: where they come from, fixed by a checksum, and which of them are used."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas_system.data.source import DATA_DIR_VARIABLE, DataSource
+from nas_system.errors import ConfigError
+from nas_system.files import sha256_of_files
+from nas_system.graphs.datasets import GraphDataset
+from nas_system.graphs.datasets.zinc import find_zinc, read_zinc
+from nas_system.graphs.datasets.zinc_synth import zinc_synth
+from nas_system.space import GraphTask
+
+SEALED_GRAPHS = 400
+"""Of the generated data set, beyond its parts: scored once, for the champion."""
+ZINC_ROOT = "data"
+"""Where the files of ZINC are looked for if no folder is named."""
+
+
+def locate_graphs(
+    task: GraphTask, data_dir: Path | None = None, *, environ: Mapping[str, str] = os.environ
+) -> DataSource:
+    """The source of the task's graphs. Raises ConfigError if their files are not there."""
+    if task.name == "zinc":
+        root = data_dir or Path(environ.get(DATA_DIR_VARIABLE) or ZINC_ROOT)
+        folder, files = find_zinc(root.expanduser().absolute())
+        size = sum((folder / name).stat().st_size for name in files)
+        return DataSource("zinc", "file", folder, sha256_of_files(folder, files), size, files=files)
+    dataset = _generated(task)
+    numbers = _bytes_of(dataset)
+    return DataSource(task.name, "synthetic", None, hashlib.sha256(numbers).hexdigest(), len(numbers))
+
+
+def load_graphs(source: DataSource, task: GraphTask, *, sealed: bool = False) -> GraphDataset:
+    """The graphs of the task, cut to the numbers it names. `sealed`: with those kept back, if there are any.
+
+    Raises ConfigError for graphs that are not, or no longer, those of `source`.
+    """
+    if task.name == "zinc":
+        assert source.path is not None
+        if not all((source.path / name).is_file() for name in source.files):
+            raise ConfigError(f"{source.path}: the files of ZINC are not there any more; put them back")
+        if sha256_of_files(source.path, source.files) != source.sha256:
+            raise ConfigError(f"{source.path}: the files of ZINC have changed; put those of the search back")
+        return _cut(read_zinc(source.path, source.files), task)
+    dataset = _generated(task, SEALED_GRAPHS if sealed else 0)
+    if hashlib.sha256(_bytes_of(dataset)).hexdigest() != source.sha256:
+        raise ConfigError(
+            f"{task.name} is generated otherwise than when this search began; go on with the version of the "
+            "program that began it, or begin another --workspace"
+        )
+    return dataset
+
+
+def _generated(task: GraphTask, sealed: int = 0) -> GraphDataset:
+    sizes = {"train": task.train_graphs, "val": task.val_graphs, "test": task.test_graphs}
+    given = {part: count for part, count in sizes.items() if count is not None}
+    return zinc_synth(**given, sealed=sealed)
+
+
+def _cut(dataset: GraphDataset, task: GraphTask) -> GraphDataset:
+    """The first graphs of each part, as many as the task says."""
+    parts: dict[str, Sequence[Any]] = {}
+    for part, count in (("train", task.train_graphs), ("val", task.val_graphs), ("test", task.test_graphs)):
+        graphs = getattr(dataset, part)
+        if count is not None and count > len(graphs):
+            raise ConfigError(
+                f"task.{part}_graphs={count}, but {task.name} has {len(graphs)} there; "
+                "lower it or leave it out"
+            )
+        parts[part] = graphs if count is None else graphs[:count]
+    return replace(dataset, **parts)
+
+
+def _bytes_of(dataset: GraphDataset) -> bytes:
+    """Everything that a model could learn from the three open parts."""
+    return b"".join(
+        values.numpy().tobytes()
+        for part in dataset.get_splits()
+        for graph in part
+        for values in (graph.x, graph.edge_index, graph.edge_attr, graph.y)
+    )
