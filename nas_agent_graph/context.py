@@ -41,10 +41,13 @@ class Proposal:
     tokens: int = 0
     cost_usd: float | None = None
     """Of all answers about the run; None if no price is known."""
+    rank: int | None = None
+    """Its place in a ranked list, if it comes from one."""
 
     def to_record(self, metric: str) -> dict[str, Any]:
         """As proposal.json keeps it, the expected score under the metric's name."""
-        return {
+        ranked = {} if self.rank is None else {"rank": self.rank}
+        return ranked | {
             "proposer": self.proposer,
             "parent": self.parent,
             "hypothesis": self.hypothesis,
@@ -67,6 +70,7 @@ class Proposal:
                 expected_score=record.get(f"expected_{metric}"),
                 tokens=int(record.get("tokens", 0)),
                 cost_usd=finite(record.get("cost_usd")),
+                rank=record.get("rank"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProposalError(f"the proposal cannot be read ({error})") from None

@@ -25,7 +25,7 @@ from nas_agent_graph.launchers.recorded import RecordedLauncher
 from nas_agent_graph.llm.cassette import Cassette, CassetteClient
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
 from nas_agent_graph.progress import PlainProgress
-from nas_agent_graph.proposers import PROPOSERS
+from nas_agent_graph.proposers import PROPOSERS, netformer
 from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError
@@ -113,6 +113,8 @@ class ReplayedProposer:
         name, attempt = record.get("proposer"), record.get("attempt", 0)
         if name == FALLBACK and attempt == view.attempt > 0 and self.cassette.last_of(view.run_id):
             raise BudgetSpent("the recorded search did not ask the language model again")
+        if name in (netformer.NAME, netformer.CARRIED_ON) and isinstance(attempt, int):
+            return self._netformer().propose(view)
         if name in PROPOSERS and isinstance(attempt, int) and attempt <= self.repairs:
             return PROPOSERS[name]().propose(view)
         where = place(view.run_id, NODE, view.attempt)
@@ -120,6 +122,14 @@ class ReplayedProposer:
             raise RecordingEnds(f"the recording ends at {where}")
         why = f" (asked because: {view.refused[-1]})" if view.refused else ""
         raise AnswerMissing(f"the recording holds no answer for {where}{why}")
+
+    def _netformer(self) -> Proposer:
+        """From the recorded list: no network is asked again."""
+        path = netformer.list_file_of(self.recorded.runs_dir)
+        ranked = netformer.RankedList.read(path, netformer.task_fingerprint(self.recorded.facts))
+        if ranked is None:
+            raise AnswerMissing(f"{path} is missing, the list that this search was opened with")
+        return netformer.NetformerProposer(ranked)
 
 
 class ReplayedFallback:

@@ -165,7 +165,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--proposer",
         metavar="NAME",
-        help="tpe, random_search or llm (default: llm if a model is named, else tpe)",
+        help="tpe, random_search, netformer or llm (default: llm if a model is named, else tpe)",
     )
     add_llm_flags(search)
     search.add_argument(

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import (
@@ -25,7 +26,7 @@ from nas_agent_graph.context import (
 )
 from nas_agent_graph.disk_space import DiskSpace
 from nas_agent_graph.opening import DESCRIBE_TIMEOUT_S, facts_file_of, open_search, read_search_facts
-from nas_agent_graph.proposers import PROPOSERS
+from nas_agent_graph.proposers import PROPOSERS, netformer
 from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
 from nas_agent_graph.show import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
@@ -73,9 +74,13 @@ def run_search(
                 max_cost_usd=limits.max_cost_usd,
                 insist=disk.insist,
             )
+            if arguments.proposer == netformer.NAME and not netformer.list_file_of(ledger.runs_dir).exists():
+                netformer.check_model(launcher)
         if trainer is None:
             _prepare_trainer(arguments.device, launcher)
         base, facts = disk.insist(lambda: open_search(ledger, arguments, launcher, disk))
+        if proposers is not None and arguments.proposer == netformer.NAME:
+            proposers = (_netformer(ledger, launcher, facts, base.seed, disk), proposers[1])
         if proposers is None:
             _conclude(ledger, launcher, finished or "", disk)
             return 0
@@ -96,6 +101,8 @@ def run_search(
         )
         end = _drive(context, progress)
         _conclude(ledger, launcher, end, disk)
+        if arguments.proposer == netformer.NAME:
+            _remember(ledger, launcher)
     return 0
 
 
@@ -126,9 +133,31 @@ def choose_proposers(
     if name is None:
         print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
         return tpe, tpe
+    if name == netformer.NAME:
+        print(f"proposer: netformer for {netformer.OPENING} runs, then tpe", flush=True)
+        return tpe, tpe  # the list needs the facts of the task, which are not there yet
     print(f"proposer: {name}", flush=True)
     proposer = PROPOSERS[name]()
     return proposer, proposer
+
+
+def _netformer(
+    ledger: Ledger, launcher: Launcher, facts: dict[str, Any], seed: int, disk: DiskSpace
+) -> Proposer:
+    """The ranked list of this search, made before its first run: no later one waits or fails on it."""
+
+    def make() -> netformer.RankedList:
+        return netformer.make_list(launcher, ledger.runs_dir, facts_file_of(ledger), facts, seed)
+
+    return netformer.NetformerProposer(disk.insist(make))
+
+
+def _remember(ledger: Ledger, launcher: Launcher) -> None:
+    """What this search found teaches the next one."""
+    try:
+        _say(netformer.add_to_archive(launcher, ledger.workspace))
+    except NasError as error:
+        _say(f"the search was not added to the archive ({error})")
 
 
 def model_settings(
@@ -140,8 +169,8 @@ def model_settings(
     money without a price.
     """
     if name not in (None, "llm"):
-        if name not in PROPOSERS:
-            known = ", ".join([*PROPOSERS, "llm"])
+        if name not in (*PROPOSERS, netformer.NAME):
+            known = ", ".join([*PROPOSERS, netformer.NAME, "llm"])
             raise ConfigError(f"--proposer {name!r} is not known; choose from: {known}")
         return None
     folders = (workspace, Path.cwd())

@@ -73,6 +73,11 @@ def record_failure(run_dir: Path | None, error: Exception) -> int:
     return _failed(run_dir, *_classified(error))
 
 
+def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags of one training. Ends the program (SystemExit) if they cannot be meant."""
+    return _parser().parse_args(argv)
+
+
 def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     from nas_system.nas_agent.config_file import read_config, write_config
     from nas_system.nas_agent.run_manager import RunPaths, snapshot_config
@@ -108,6 +113,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         data_dir=arguments.data_dir,
         stop=_stop_on_signals(),
         preflight_only=arguments.preflight_only,
+        pictures=not arguments.no_pictures,
     )
     run_training(config, paths, options)
 
@@ -227,6 +233,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="look at the first batch, print what the training will cost as JSON, train nothing",
     )
+    parser.add_argument("--no-pictures", action="store_true", help="draw no curve, forecasts and attention")
     parser.add_argument("--overwrite", action="store_true", help="train again over a finished run")
     return parser
 

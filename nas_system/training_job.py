@@ -64,6 +64,8 @@ class JobOptions:
     """MiB of resident memory above which somebody else ends this process."""
     preflight_only: bool = False
     """Print the estimate as JSON and train nothing."""
+    pictures: bool = True
+    """Draw the learning curve, the forecasts and the attention; they cost more than a tiny training."""
     said_every_s: float = 60.0
     """A long epoch says how far it is: for people, and for a supervisor that ends what is silent."""
 
@@ -171,8 +173,10 @@ class TrainingRun:
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.evaluation_batch))
                 scores |= {f"test_{name}": value for name, value in test.items()}
-            self.problem.draw(engine, self.paths, self.options.tag)
-        self._draw_curve()
+            if self.options.pictures:
+                self.problem.draw(engine, self.paths, self.options.tag)
+        if self.options.pictures:
+            self._draw_curve()
         save_metrics(self.paths.folder, self._identity() | scores | self._costs() | {"reason": reason})
         shown = ", ".join(
             f"{name} {value:.5f}"

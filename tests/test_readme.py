@@ -6,6 +6,7 @@ import itertools
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 
@@ -58,7 +59,14 @@ def test_every_path_of_the_tree_exists_and_every_package_is_in_it(readme, projec
             assert init.parent in found, f"{init.parent.name} is missing in the README's tree"
 
 
-@pytest.mark.parametrize("place", ["README.md", "nas_system/README.md"])
+def demand_flags(project_root, words):
+    """The command is there, and so is every flag that is given to it."""
+    command = [sys.executable, "-m", "nas_system.netformer", words[0], "--help"]
+    told = subprocess.run(command, cwd=project_root, capture_output=True, text=True, check=True, timeout=60)
+    assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", told.stdout))
+
+
+@pytest.mark.parametrize("place", ["README.md", "nas_system/README.md", "nas_system/netformer/README.md"])
 def test_every_command_is_one_that_the_programs_understand(project_root, place):
     parsers = {
         "nas_agent_graph.run": run._parser,
@@ -76,14 +84,17 @@ def test_every_command_is_one_that_the_programs_understand(project_root, place):
     for block in blocks((project_root / place).read_text(), "bash"):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
-            if words[:2] == ["python", "-m"]:
+            if words[:3] == ["python", "-m", "nas_system.netformer"]:
+                demand_flags(project_root, words[3:])
+                checked += 1
+            elif words[:2] == ["python", "-m"]:
                 words = [word for word in words[3:] if word != "--help"]
                 parsers[shlex.split(line)[2]]().parse_args(words)
                 checked += 1
             elif words[:2] == ["python", "train.py"]:
                 train._parser().parse_args(words[2:])
                 checked += 1
-            elif words[:1] == ["python"] and words[1].startswith("scripts/"):
+            elif words[:1] == ["python"] and words[1].startswith(("scripts/", "example/")):
                 assert (project_root / words[1]).is_file()
             elif words[:1] == ["make"]:
                 subprocess.run(

@@ -157,7 +157,10 @@ def test_a_finished_search_goes_on_when_more_runs_are_allowed(search, workspace)
         (["--dataset", "absent.csv", "--target", "load"], "absent.csv"),
         (["--dataset", "etth9"], "etth1"),
         (["--task", "chess"], "forecasting"),
-        (["--proposer", "oracle", "--dataset", "series.csv", "--target", "load"], "tpe, random_search, llm"),
+        (
+            ["--proposer", "oracle", "--dataset", "series.csv", "--target", "load"],
+            "tpe, random_search, netformer, llm",
+        ),
         (["--proposer", "llm", "--dataset", "series.csv", "--target", "load"], "NAS_LLM_MODEL"),
         (
             ["--base-config", "hostile.py", "--dataset", "series.csv", "--target", "load"],

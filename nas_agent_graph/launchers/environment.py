@@ -25,7 +25,9 @@ NAMES = frozenset(
         "OMP_NUM_THREADS",
         "MKL_NUM_THREADS",
         "XDG_CACHE_HOME",
+        "XDG_DATA_HOME",
         "NAS_DATA_DIR",
+        "NAS_ARCHIVE_DIR",
         "INFORMER2020_PATH",
         confinement.SWITCH,
     }

@@ -11,7 +11,8 @@ parameters and a good default, a draw that moves them all is almost never as goo
 moves all, so that no corner is out of reach.
 
 A study over the families needs many runs to tell them apart: a family's bad draws count against it as
-much as its good ones for it, while what matters is the best that it can do. `benchmarks/proposers.py`.
+much as its good ones for it, while what matters is the best that it can do
+(`benchmarks/made_up_objectives.py`).
 """
 
 from __future__ import annotations
@@ -63,8 +64,12 @@ class TPEProposer:
 
     name = "tpe"
 
+    def __init__(self, *, defaults_first: bool = True) -> None:
+        """Without `defaults_first` a family's tried default waits until the family is drawn."""
+        self.defaults_first = defaults_first
+
     def propose(self, view: SearchView) -> Proposal:
-        default = untried_default(view, self.name)
+        default = untried_default(view, self.name) if self.defaults_first else None
         if default is not None:
             return default
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -73,6 +78,9 @@ class TPEProposer:
         generator = random.Random(seed)
         families = families_for(view)
         family = draw_family(runs, families, generator)
+        default = None if self.defaults_first else untried_default(view, self.name, [family])
+        if default is not None:
+            return default
         same = [run for run in runs if run.family == family and run.config is not None]
         sampled = sampled_parameters(view, family)
         wide = len(families) == 1 and len(same) <= WIDE_DRAWS

@@ -1,0 +1,1 @@
+"""Spec mode: learns from an archive of trainings which configuration to propose for a data set."""

@@ -1,0 +1,86 @@
+"""Where archives and models lie: what is shipped with the package, and what one's own searches add.
+
+Shipped are the archive and the networks learned from it, so that the first search waits for nothing.
+One's own rows and one's own networks are in $NAS_ARCHIVE_DIR, or in the user's data folder.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas_system.errors import ConfigError, StateError
+from nas_system.files import is_disk_full
+from nas_system.netformer.specs.archive import TRAIN, Archive, checksum_of, read_archive
+
+FOLDER_VARIABLE = "NAS_ARCHIVE_DIR"
+SHIPPED = Path(__file__).parent / "shipped"
+ARCHIVE_FILE = "archive.jsonl.gz"
+MODEL_FILE = "proposer.weights"
+"""Not .pth: those are what a search makes, and no package ships one."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """The files of one user."""
+
+    shipped: Path
+    own: Path
+
+    @classmethod
+    def here(cls) -> Library:
+        return cls(SHIPPED, own_folder())
+
+    @property
+    def own_archive(self) -> Path:
+        return self.own / ARCHIVE_FILE
+
+    @property
+    def own_model(self) -> Path:
+        return self.own / MODEL_FILE
+
+    @property
+    def model(self) -> Path:
+        """The model to use: one's own if there is one."""
+        return self.own_model if self.own_model.exists() else self.shipped / MODEL_FILE
+
+    def shipped_archive(self) -> Archive:
+        return read_archive(self.shipped / ARCHIVE_FILE)
+
+    def archive_to_learn_from(self) -> Archive:
+        """The shipped rows and one's own, without the tasks that are kept to judge proposers."""
+        archive = self.shipped_archive().of(TRAIN)
+        return archive.with_rows_of(read_archive(self.own_archive)) if self.own_archive.exists() else archive
+
+    def stale(self, learned_from: str) -> bool:
+        """Whether rows have come since a model was learned."""
+        return checksum_of(self.archive_to_learn_from()) != learned_from
+
+    def make_own(self) -> None:
+        """Raises ConfigError if the folder cannot be made."""
+        try:
+            self.own.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if is_disk_full(error):
+                raise
+            raise ConfigError(
+                f"{self.own} cannot be made ({error.strerror}); name another folder by {FOLDER_VARIABLE}"
+            ) from None
+
+
+def own_folder() -> Path:
+    """$NAS_ARCHIVE_DIR, else the folder for it among the user's data."""
+    named = os.environ.get(FOLDER_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    base = os.environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "nas_system" / "netformer"
+
+
+def read_own(library: Library) -> Archive:
+    """One's own rows; an empty archive if there are none yet."""
+    try:
+        return read_archive(library.own_archive) if library.own_archive.exists() else Archive({}, ())
+    except StateError as error:
+        raise StateError(f"{error}; move it away to begin a new one") from None
