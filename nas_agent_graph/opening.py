@@ -56,7 +56,7 @@ def look_up_search(
 ) -> tuple[RunConfig, dict[str, Any]]:
     """What `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
     stored = ledger.state.task
-    task = _task(arguments, stored)
+    task = task_of(arguments, stored)
     if stored is not None:
         _refuse_other_task(stored, task)
     base_file = ledger.runs_dir / BASE_CONFIG_FILE
@@ -94,7 +94,7 @@ def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> Run
         raise ConfigError(f"the series is too short to search on: {problem}; bring a longer one") from None
 
 
-def _task(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
+def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
     """The stored task, or the default one, with the given flags on top."""
     given = task_fields(arguments)
     if "dataset" in given:

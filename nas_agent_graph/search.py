@@ -25,7 +25,13 @@ from nas_agent_graph.context import (
     SystemClock,
 )
 from nas_agent_graph.disk_space import DiskSpace
-from nas_agent_graph.opening import DESCRIBE_TIMEOUT_S, facts_file_of, open_search, read_search_facts
+from nas_agent_graph.opening import (
+    DESCRIBE_TIMEOUT_S,
+    facts_file_of,
+    open_search,
+    read_search_facts,
+    task_of,
+)
 from nas_agent_graph.proposers import PROPOSERS, netformer
 from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
 from nas_agent_graph.show import print_leaderboard, read_facts
@@ -75,6 +81,7 @@ def run_search(
                 insist=disk.insist,
             )
             if arguments.proposer == netformer.NAME and not netformer.list_file_of(ledger.runs_dir).exists():
+                netformer.check_task(task_of(arguments, ledger.state.task))
                 netformer.check_model(launcher)
         if trainer is None:
             _prepare_trainer(arguments.device, launcher)

@@ -113,6 +113,14 @@ def test_zinc_without_its_files_ends_a_search_before_it_begins(tmp_path: Path) -
     assert not (tmp_path / "agent_state.json").exists()
 
 
+def test_a_proposer_that_knows_series_only_says_so_before_anything_is_written(tmp_path: Path) -> None:
+    flags = ("--task", "zinc_synth", "--proposer", "netformer", "--max-runs", "2")
+    done = call("nas_agent_graph.run", *flags, folder=tmp_path)
+    assert done.returncode == 2
+    assert "the task zinc_synth is none" in done.stderr
+    assert not (tmp_path / "agent_state.json").exists()
+
+
 def test_the_training_of_a_series_and_the_agent_load_nothing_for_graphs(tmp_path: Path) -> None:
     code = (
         "import sys, nas_agent_graph.run, nas_agent_graph.search, nas_system.problem\n"

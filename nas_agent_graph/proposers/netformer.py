@@ -22,7 +22,15 @@ from nas_agent_graph.terminal import finite
 from nas_system.errors import ConfigError, ProposalError, RunError, StateError
 from nas_system.files import write_json
 from nas_system.nas_agent.records import load_record
-from nas_system.space import Change, RunConfig, apply_changes, canonical_key, changes_between
+from nas_system.space import (
+    Change,
+    ForecastingTask,
+    RunConfig,
+    TaskConfig,
+    apply_changes,
+    canonical_key,
+    changes_between,
+)
 
 NAME = "netformer"
 CARRIED_ON = "netformer:tpe"
@@ -105,6 +113,15 @@ def task_fingerprint(facts: Mapping[str, Any]) -> str:
     """The same for the same data and the same task."""
     about = {"task": facts.get("task"), "sha256": facts.get("source", {}).get("sha256")}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def check_task(task: TaskConfig) -> None:
+    """Raises ConfigError for a task that the networks know nothing of."""
+    if not isinstance(task, ForecastingTask):
+        raise ConfigError(
+            f"--proposer {NAME} has learned from series to forecast, and the task {task.name} is none; "
+            "leave it out, tpe proposes then"
+        )
 
 
 def check_model(launcher: Launcher) -> None:
