@@ -56,7 +56,7 @@ def graph_references(
     rows = [
         {"name": name}
         | {
-            f"{part}_mae": float((predict(those) - targets_of(those)).abs().mean())
+            f"{part}_mae": _rounded(float((predict(those) - targets_of(those)).abs().mean()))
             for part, those in graphs.items()
         }
         for name, predict in simple_predictions(dataset).items()
@@ -68,7 +68,7 @@ def graph_references(
     training, val = problem.training_batches(engine.generator), problem.batches("val", batch)
     engine.fit(training, val, problem.config.training.max_epochs, [BestWeights()])
     scores = {
-        f"{part}_mae": engine.evaluate(GraphLoader(those, batch, problem.device))["mae"]
+        f"{part}_mae": _rounded(engine.evaluate(GraphLoader(those, batch, problem.device))["mae"])
         for part, those in _parts(problem.dataset).items()
         if part in graphs
     }
@@ -112,6 +112,11 @@ def table_of_graphs(facts: dict[str, Any]) -> str:
         f"task      one number for every graph of {facts['task']['name']}",
     ]
     return "\n".join([*lines, "", *reference_table(facts)])
+
+
+def _rounded(error: float) -> float:
+    """Six digits, which is what a 32-bit network resolves."""
+    return float(f"{error:.6g}")
 
 
 def _parts(dataset: GraphDataset) -> dict[str, Sequence[Any]]:
