@@ -47,11 +47,12 @@ from recorded_tables import (
 
 from nas_agent_graph.proposers.netformer import OPENING
 from nas_agent_graph.proposers.tpe import TPEProposer
+from nas_system.nas_agent.own_archive import ARCHIVE_FILE
 from nas_system.netformer.specs import writing
 from nas_system.netformer.specs.archive import HELD_OUT, TRAIN, Archive, read_archive
 from nas_system.netformer.specs.grammar import Grammar
 from nas_system.netformer.specs.learning import Hyperparameters
-from nas_system.netformer.specs.library import ARCHIVE_FILE, MODEL_FILE, SHIPPED
+from nas_system.netformer.specs.library import MODEL_FILE, SHIPPED
 from nas_system.netformer.specs.proposer_model import ProposerModel, load_model, predict
 from nas_system.netformer.specs.vocabulary import build_vocabulary
 from nas_system.space import active_values, family_default

@@ -41,7 +41,8 @@ from nas_system.nas_agent.agent_state import get_best_run
 from nas_system.nas_agent.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.machine_memory import total_memory_mb
-from nas_system.space import on_part
+from nas_system.nas_agent.own_archive import own_archive
+from nas_system.space import ForecastingTask, on_part
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -108,7 +109,10 @@ def run_search(
         )
         end = _drive(context, progress)
         _conclude(ledger, launcher, end, disk)
-        if arguments.proposer == netformer.NAME:
+        if isinstance(base.task, ForecastingTask) and (
+            # Who has an archive of their own wants it to grow; nobody else's home is written to.
+            arguments.proposer == netformer.NAME or own_archive().exists()
+        ):
             _remember(ledger, launcher)
     return 0
 

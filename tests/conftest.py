@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
     cache = tempfile.mkdtemp(prefix="nas-test-cache-")
     config.add_cleanup(lambda: shutil.rmtree(cache, ignore_errors=True))
-    os.environ["XDG_CACHE_HOME"] = cache
+    os.environ["XDG_CACHE_HOME"] = os.environ["XDG_DATA_HOME"] = cache
     os.environ["MPLBACKEND"] = "Agg"
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"

@@ -148,6 +148,14 @@ def test_a_search_is_killed_goes_on_with_its_list_and_is_remembered(
     assert "of the search's 3 trainings are new" in done.stderr
     again = run_cli(MODULE, "archive", "--add", workspace, cwd=workspace, env=own)
     assert again.stdout.startswith("0 of the search's 3 trainings are new"), again.stderr
+    # Who has an archive adds every search to it, whoever proposed.
+    plain = (*SEARCH, "--proposer", "random_search", *FLAGS[2:3], "2", *FLAGS[4:], "--workspace", "plain")
+    other = run_cli("nas_agent_graph.run", *plain, cwd=workspace, env=own, timeout_s=110)
+    assert "of the search's 2 trainings are new" in other.stderr, other.stderr
+    nobody = {"NAS_ARCHIVE_DIR": str(workspace / "nobody")}
+    more = (*plain[:-1], "plain", "--max-runs", "3")
+    assert run_cli("nas_agent_graph.run", *more, cwd=workspace, env=nobody, timeout_s=110).returncode == 0
+    assert not (workspace / "nobody").exists(), "who has none gets none"
     # And the whole search is driven again from its files.
     replayed = run_cli("nas_agent_graph.replay", workspace, cwd=workspace)
     assert replayed.returncode == 0, replayed.stderr + replayed.stdout

@@ -6,17 +6,15 @@ One's own rows and one's own networks are in $NAS_ARCHIVE_DIR, or in the user's 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import is_disk_full
+from nas_system.nas_agent.own_archive import ARCHIVE_FILE, FOLDER_VARIABLE, own_folder
 from nas_system.netformer.specs.archive import TRAIN, Archive, checksum_of, read_archive
 
-FOLDER_VARIABLE = "NAS_ARCHIVE_DIR"
 SHIPPED = Path(__file__).parent / "shipped"
-ARCHIVE_FILE = "archive.jsonl.gz"
 MODEL_FILE = "proposer.weights"
 """Not .pth: those are what a search makes, and no package ships one."""
 
@@ -67,15 +65,6 @@ class Library:
             raise ConfigError(
                 f"{self.own} cannot be made ({error.strerror}); name another folder by {FOLDER_VARIABLE}"
             ) from None
-
-
-def own_folder() -> Path:
-    """$NAS_ARCHIVE_DIR, else the folder for it among the user's data."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
-    base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "nas_system" / "netformer"
 
 
 def read_own(library: Library) -> Archive:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +34,23 @@ def add_search(workspace: Path, library: Library) -> tuple[int, int]:
     """Add a search to one's own archive; returns how many rows it gave, and how many of them were new."""
     searched = archive_of_search(workspace)
     library.make_own()
-    before = read_own(library)
-    after = before.with_rows_of(searched)
-    if after.rows != before.rows or after.tasks != before.tasks:
-        write_archive(library.own_archive, after)
+    with _alone(library.own):
+        before = read_own(library)
+        after = before.with_rows_of(searched)
+        if after.rows != before.rows or after.tasks != before.tasks:
+            write_archive(library.own_archive, after)
     return len(searched.rows), len(after.rows) - len(before.rows)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two searches that end together add their rows one after the other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def archive_of_search(workspace: Path) -> Archive:
