@@ -24,7 +24,6 @@ from nas_system.problem import open_problem
 from nas_system.space import GraphShape, GraphTask, RunConfig, SeriesShape, family_default
 from nas_system.training.objectives import GraphRegression
 from nas_system.training_job import build_engine
-from tests.graphs.test_datasets_zinc import write_raw
 
 SMALL = GraphTask(train_graphs=96, val_graphs=40, test_graphs=30)
 FILES = {
@@ -168,23 +167,6 @@ def test_zinc_without_its_files_names_them_and_what_to_take_instead(tmp_path: Pa
     assert done.returncode == 2
     for word in ("train.pickle", "train.index", "val.pt", str(tmp_path), "zinc_synth"):
         assert word in done.stderr, word
-
-
-def test_zinc_with_its_files_is_a_task_and_is_missed_when_they_change(tmp_path: Path) -> None:
-    write_raw(tmp_path / "ZINC" / "raw")
-    task = GraphTask(name="zinc", test_graphs=2)
-    source = locate_graphs(task, tmp_path)
-    assert (source.kind, source.path) == ("file", tmp_path / "ZINC" / "raw")
-    graphs = load_graphs(source, task)
-    assert [len(part) for part in graphs.get_splits()] == [2, 2, 2]
-    with pytest.raises(ConfigError, match="train_graphs=9, but zinc has 2"):
-        load_graphs(source, GraphTask(name="zinc", train_graphs=9))
-    (tmp_path / "ZINC" / "raw" / "train.index").write_text("0,1\n")
-    with pytest.raises(ConfigError, match="have changed"):
-        load_graphs(source, task)
-    (tmp_path / "ZINC" / "raw" / "train.index").unlink()
-    with pytest.raises(ConfigError, match="not there any more"):
-        load_graphs(source, task)
 
 
 def test_generated_graphs_are_those_of_the_search_or_refused() -> None:
