@@ -65,10 +65,6 @@ LEARNING_RATE = "training.lr"
 FOLDS = 4
 
 
-def carry_on() -> TPEProposer:
-    return TPEProposer(defaults_first=False)
-
-
 def opinions(model: ProposerModel, table: Table, blind: str = "") -> Array:
     """The predictors' relative scores of a table's rows, (members, rows); `blind` hides something."""
     features = model.scaling(table.task.features)
@@ -135,9 +131,9 @@ def pickers(model: ProposerModel, train: Sequence[Table], opening: int = OPENING
         "tpe": by_proposer(TPEProposer),
         "global portfolio": listed(lambda table, seed: portfolio),
         "nearest neighbours": nearest_neighbours(train, model.scaling),
-        "netformer": then(ranking(model), opening, carry_on),
-        "netformer, own list": then(own_list(model, ranked=True), opening, carry_on),
-        "netformer, no predictor": then(own_list(model, ranked=False), opening, carry_on),
+        "netformer": then(ranking(model), opening, TPEProposer),
+        "netformer, own list": then(own_list(model, ranked=True), opening, TPEProposer),
+        "netformer, no predictor": then(own_list(model, ranked=False), opening, TPEProposer),
     }
 
 
@@ -227,7 +223,7 @@ def _to_choose_from(model: ProposerModel, label: str) -> dict[str, Picker]:
     lists: dict[str, Picker] = {"ranking": ranking(model)}
     if label == "as shipped":
         for opening in (3, 5, 6, 8, 10, 15):
-            lists[f"opening of {opening}"] = then(ranking(model), opening, carry_on)
+            lists[f"opening of {opening}"] = then(ranking(model), opening, TPEProposer)
         lists["tpe"] = by_proposer(TPEProposer)
         lists["own list"] = own_list(model, ranked=True)
         lists["no predictor"] = own_list(model, ranked=False)

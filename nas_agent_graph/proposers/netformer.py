@@ -77,7 +77,7 @@ class NetformerProposer:
 
         self.ranked = ranked
         self.opening = opening
-        self.then = TPEProposer(defaults_first=False)
+        self.then = TPEProposer()
 
     def propose(self, view: SearchView) -> Proposal:
         used = sum(run.proposer == NAME for run in view.runs)

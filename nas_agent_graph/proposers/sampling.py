@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,17 +72,15 @@ def known_keys(view: SearchView) -> set[str]:
     return {run.key for run in view.runs if run.key is not None}
 
 
-def untried_default(
-    view: SearchView, proposer: str, families: Sequence[str] | None = None
-) -> Proposal | None:
-    """The default of the first family (of these) without a run of its own: tried right after the baseline.
+def untried_default(view: SearchView, proposer: str) -> Proposal | None:
+    """The default of the first family without a run of its own: tried right after the baseline.
 
     Good defaults are worth more than any sampler's first guesses. The baseline is a run of its
     family only if it is that family's default: another one says little about the family.
     """
     searched = {run.family for run in view.runs[1:]}
     known = known_keys(view)
-    for family in families_for(view) if families is None else families:
+    for family in families_for(view):
         config = None if family in searched else fitting_default(view, family)
         if config is not None and canonical_key(config) not in known:
             return _proposal(view, config, proposer, f"the tried default of the family {family}")

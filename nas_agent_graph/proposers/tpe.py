@@ -64,12 +64,8 @@ class TPEProposer:
 
     name = "tpe"
 
-    def __init__(self, *, defaults_first: bool = True) -> None:
-        """Without `defaults_first` a family's tried default waits until the family is drawn."""
-        self.defaults_first = defaults_first
-
     def propose(self, view: SearchView) -> Proposal:
-        default = untried_default(view, self.name) if self.defaults_first else None
+        default = untried_default(view, self.name)
         if default is not None:
             return default
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -78,9 +74,6 @@ class TPEProposer:
         generator = random.Random(seed)
         families = families_for(view)
         family = draw_family(runs, families, generator)
-        default = None if self.defaults_first else untried_default(view, self.name, [family])
-        if default is not None:
-            return default
         same = [run for run in runs if run.family == family and run.config is not None]
         sampled = sampled_parameters(view, family)
         wide = len(families) == 1 and len(same) <= WIDE_DRAWS
