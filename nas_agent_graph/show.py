@@ -153,11 +153,11 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     """The note that the language model reads, word for word, and how good its predictions were."""
     from nas_agent_graph.context import run_views
     from nas_agent_graph.lessons import REBUILT_EVERY, lessons_note
-    from nas_agent_graph.proposers.sampling import usable_families
     from nas_agent_graph.terminal import width_of, wrapped
     from nas_system.nas_agent.config_file import read_config
     from nas_system.nas_agent.ledger import Ledger
     from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE
+    from nas_system.space.sampling import usable_families
 
     note = None
     if len(state.runs) >= REBUILT_EVERY:

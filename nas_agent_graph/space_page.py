@@ -9,12 +9,12 @@ from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from nas_agent_graph.proposers.sampling import is_installed
 from nas_agent_graph.terminal import Line, wrapped
 from nas_system.errors import ConfigError
 from nas_system.space import FAMILIES, Parameter, parameters
 from nas_system.space.fields import Unless
 from nas_system.space.overview import Overview, Table, overview, sentence_of, tried_values
+from nas_system.space.sampling import is_installed
 
 _WIDEST_DOMAIN = 24
 """Most columns of the allowed values; longer lists go on in the next line."""

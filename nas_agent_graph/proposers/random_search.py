@@ -6,9 +6,7 @@ yardstick of every cleverer proposer.
 
 from __future__ import annotations
 
-import math
 import random
-from typing import Any
 
 from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.proposers.sampling import (
@@ -18,7 +16,8 @@ from nas_agent_graph.proposers.sampling import (
     seed_of,
     untried_default,
 )
-from nas_system.space import Parameter, RunConfig
+from nas_system.space import RunConfig
+from nas_system.space.sampling import draw_value
 
 
 class RandomSearchProposer:
@@ -37,15 +36,3 @@ class RandomSearchProposer:
             return draw_config(view, generator.choice(families), lambda p: draw_value(p, generator))
 
         return draw_until_new(view, self.name, draw, "drawn at random")
-
-
-def draw_value(parameter: Parameter, generator: random.Random) -> Any:
-    """One value: from the grid or the choices, else uniform on the parameter's scale."""
-    if parameter.choices is not None:
-        return generator.choice(parameter.choices)
-    assert parameter.low is not None and parameter.high is not None
-    if parameter.log:
-        value = math.exp(generator.uniform(math.log(parameter.low), math.log(parameter.high)))
-    else:
-        value = generator.uniform(parameter.low, parameter.high)
-    return round(value) if parameter.kind == "int" else float(f"{value:.4g}")

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 from collections.abc import Callable
 from typing import Any
-
-from pydantic import ValidationError
 
 from nas_agent_graph.context import Proposal, SearchView
 from nas_system.errors import ProposalError
 from nas_system.space import (
-    FAMILIES,
     Change,
     Parameter,
     RunConfig,
-    TaskConfig,
     apply_changes,
     canonical_key,
     changes_between,
-    families_of,
-    family_default,
     inactive_because,
     parameters,
     starting_point,
     value_at,
+)
+from nas_system.space.sampling import (
+    fitting_default,
+    is_installed,
+    sampled_parameters,
+    usable_families,
 )
 
 DRAWS = 100
@@ -38,33 +37,9 @@ def seed_of(view: SearchView) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def is_installed(package: str) -> bool:
-    """Whether `package` could be imported; it is not, and neither is what it would pull in."""
-    return importlib.util.find_spec(package) is not None
-
-
 def families_for(view: SearchView, installed: Callable[[str], bool] = is_installed) -> list[str]:
     """The families that serve the search's task, without those whose optional package is missing."""
     return list(view.families) if view.families is not None else usable_families(view.task, installed)
-
-
-def usable_families(task: TaskConfig, installed: Callable[[str], bool] = is_installed) -> list[str]:
-    """The families that serve a task, without those whose optional package is missing."""
-    return [
-        name
-        for name in families_of(task.kind)
-        if (package := FAMILIES[name].needs_package) is None or installed(package)
-    ]
-
-
-def sampled_parameters(view: SearchView, family: str) -> list[Parameter]:
-    """What samplers vary of a family; no look-back is longer than the series allows."""
-    longest = view.max_seq_len
-    return [
-        parameter.at_most(longest) if parameter.path == "data.seq_len" and longest is not None else parameter
-        for parameter in parameters(family)
-        if parameter.sampled
-    ]
 
 
 def known_keys(view: SearchView) -> set[str]:
@@ -81,24 +56,14 @@ def untried_default(view: SearchView, proposer: str) -> Proposal | None:
     searched = {run.family for run in view.runs[1:]}
     known = known_keys(view)
     for family in families_for(view):
-        config = None if family in searched else fitting_default(view, family)
+        config = (
+            None
+            if family in searched
+            else fitting_default(family, view.base.task, view.base.seed, view.max_seq_len)
+        )
         if config is not None and canonical_key(config) not in known:
             return _proposal(view, config, proposer, f"the tried default of the family {family}")
     return None
-
-
-def fitting_default(view: SearchView, family: str) -> RunConfig | None:
-    """The family's default for this task; a look-back that is too long is cut. None if it cannot be."""
-    plain = family_default(family).model_dump()
-    plain |= {"task": view.base.task.model_dump(), "seed": view.base.seed}
-    if view.max_seq_len is not None and plain["data"]["seq_len"] > view.max_seq_len:
-        seq_len = next(p for p in sampled_parameters(view, family) if p.path == "data.seq_len")
-        assert seq_len.choices is not None
-        plain["data"]["seq_len"] = seq_len.choices[-1]
-    try:
-        return RunConfig.model_validate(plain)
-    except ValidationError:
-        return None
 
 
 def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], Any]) -> RunConfig:
@@ -111,7 +76,7 @@ def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], A
     values["model.family"] = family
     changes = [Change(parameter="model.family", value=family)]
     # In the order of their declaration: what decides about a parameter is drawn before it.
-    for parameter in sampled_parameters(view, family):
+    for parameter in sampled_parameters(family, view.max_seq_len):
         if inactive_because(parameter, view.base.task, values.__getitem__) is None:
             values[parameter.path] = value_of(parameter)
             changes.append(Change(parameter=parameter.path, value=values[parameter.path]))

@@ -39,11 +39,11 @@ from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
     families_for,
-    sampled_parameters,
     seed_of,
     untried_default,
 )
 from nas_system.space import Parameter, RunConfig, active_values
+from nas_system.space.sampling import sampled_parameters
 
 WINDOW = 60
 """Runs a study is filled with: the best third and the latest. More changes little and costs time."""
@@ -75,7 +75,7 @@ class TPEProposer:
         families = families_for(view)
         family = draw_family(runs, families, generator)
         same = [run for run in runs if run.family == family and run.config is not None]
-        sampled = sampled_parameters(view, family)
+        sampled = sampled_parameters(family, view.max_seq_len)
         wide = len(families) == 1 and len(same) <= WIDE_DRAWS
         study = family_study(same, sampled, seed, startup_runs=WIDE_DRAWS + 1 if wide else STARTUP_RUNS)
         best = min(same, key=_score, default=None)

@@ -14,8 +14,7 @@ import pytest
 
 from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.proposers import PROPOSERS
-from nas_agent_graph.proposers.random_search import draw_value
-from nas_agent_graph.proposers.sampling import draw_config, families_for, sampled_parameters
+from nas_agent_graph.proposers.sampling import draw_config, families_for
 from nas_agent_graph.proposers.tpe import WIDE_DRAWS, TPEProposer, draw_family, family_study
 from nas_system.errors import ProposalError
 from nas_system.space import (
@@ -33,6 +32,7 @@ from nas_system.space import (
     is_active,
     parameters,
 )
+from nas_system.space.sampling import draw_value, sampled_parameters
 
 BASE = RunConfig()
 GRAPHS = family_default("graph_transformer")
@@ -191,7 +191,7 @@ def test_most_random_draws_of_a_family_are_valid(family, task):
         except ProposalError as problem:
             refusals.append(str(problem))
         else:
-            drawn = {p.path for p in sampled_parameters(view, family) if is_active(config, p)}
+            drawn = {p.path for p in sampled_parameters(family, view.max_seq_len) if is_active(config, p)}
             assert drawn <= active_values(config).keys()
     assert len(refusals) < 60
     assert not [refusal for refusal in refusals if "has no effect" in refusal]
@@ -301,7 +301,7 @@ def test_a_trial_holds_active_parameters_only_and_a_failure_is_as_bad_as_can_be(
     ]
     configs = [family_default("linear"), apply_changes(family_default("linear"), sgd)]
     view = view_of([*configs, *configs], [0.05, None, float("nan"), 0.06])
-    study = family_study(view.runs, sampled_parameters(view, "linear"), seed=0)
+    study = family_study(view.runs, sampled_parameters("linear", view.max_seq_len), seed=0)
     adam, with_sgd, *_ = study.get_trials()
     assert "training.momentum" not in adam.params and "training.momentum" in with_sgd.params
     for trial in (adam, with_sgd):

@@ -7,9 +7,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from nas_system.errors import ConfigError, NasError, SearchPaused
+from nas_system.netformer.command_line import command_parser
 
 HARD_LIMIT_FACTOR = 1.6
 """How many times the limit a training may take before it has no score."""
@@ -60,15 +60,8 @@ def _add(workspace: Path) -> int:
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m nas_system.netformer archive", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command_parser("archive", __doc__)
     parser.add_argument(
         "--add", type=Path, metavar="WORKSPACE", help="add a search to one's own archive instead"
     )

@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from nas_system.errors import ConfigError, NasError
+from nas_system.netformer.command_line import command_parser, count
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,24 +53,13 @@ def _fit(arguments: argparse.Namespace) -> None:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.netformer fit", description=(__doc__ or "").splitlines()[0])
+    parser = command_parser("fit", __doc__)
     parser.add_argument("--archive", type=Path, help="learn from this one (default: shipped and own rows)")
     parser.add_argument("--out", type=Path, help="the model to write (default: one's own, then used)")
-    parser.add_argument("--members", type=_count, help="predictors in the ensemble")
+    parser.add_argument("--members", type=count, help="predictors in the ensemble")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=_count, default=1)
+    parser.add_argument("--threads", type=count, default=1)
     return parser
 
 

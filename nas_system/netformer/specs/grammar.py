@@ -15,7 +15,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_system.netformer.specs.drawing import usable_families
 from nas_system.netformer.specs.vocabulary import FAMILY, Vocabulary, build_vocabulary, sampled
 from nas_system.space import (
     ForecastingTask,
@@ -25,6 +24,7 @@ from nas_system.space import (
     parameters,
     value_at,
 )
+from nas_system.space.sampling import usable_families
 
 LOOK_BACK = "data.seq_len"
 

@@ -22,11 +22,12 @@ from nas_system.netformer.specs.archive import (
     config_of,
     write_archive,
 )
-from nas_system.netformer.specs.drawing import default_for, draw_config, usable_families
+from nas_system.netformer.specs.drawing import draw_config
 from nas_system.netformer.specs.meta_features import meta_features
 from nas_system.netformer.specs.synthetic_tasks import TaskRecipe, csv_of, draw_recipe, task_of
 from nas_system.netformer.specs.trainings import Limits, Results, train_missing
 from nas_system.space import ForecastingTask, RunConfig, active_values, canonical_key
+from nas_system.space.sampling import fitting_default, usable_families
 
 SHARED_SEED = 7
 HELD_OUT_SEEDS = 500_000
@@ -63,7 +64,7 @@ def configs_for(
     """Different configurations: every family's default, the shared ones that fit, and the task's own."""
     found: dict[str, RunConfig] = {}
     for family in usable_families(task):
-        default = default_for(task, family, max_seq_len, seed=42)
+        default = fitting_default(family, task, 42, max_seq_len)
         if default is not None:
             found.setdefault(canonical_key(default), default)
     for config in shared:

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from nas_system.errors import ConfigError, NasError
+from nas_system.netformer.command_line import command_parser, count
 
 if TYPE_CHECKING:
     from nas_system.data.loading import OpenTask
@@ -107,23 +108,10 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
     return open_task(task, source if data_dir is None else locate(task, data_dir)), last_value
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m nas_system.netformer propose", description=(__doc__ or "").splitlines()[0]
-    )
+    parser = command_parser("propose", __doc__)
     parser.add_argument("--facts", type=Path, help="task_facts.json of the task")
-    parser.add_argument("--count", type=_count, default=20, help="how many (default: 20)")
+    parser.add_argument("--count", type=count, default=20, help="how many (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of what is written (default: 0)")
     parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: what the facts say)")
     parser.add_argument("--model", type=Path, help="a model of `fit` (default: one's own, else the shipped)")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_system.errors import NasError
-from nas_system.netformer.weights.options import command_parser
+from nas_system.netformer.command_line import command_parser
 from nas_system.netformer.weights.zoo_config import PARTS
 
 

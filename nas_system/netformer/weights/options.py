@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 from nas_system.errors import ConfigError
 
@@ -68,22 +68,6 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but with this project's words and exit code for a bad flag."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def command_parser(command: str, module_doc: str | None) -> Parser:
-    """The parser of one command; its description is the first line of the command's module."""
-    return Parser(
-        prog=f"python -m nas_system.netformer {command}",
-        description=(module_doc or "").splitlines()[0],
-        allow_abbrev=False,
-    )
 
 
 def writable_file(path: Path) -> Path:

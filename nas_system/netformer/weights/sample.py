@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas_system.errors import ConfigError, NasError
-from nas_system.netformer.weights.options import command_parser, writable_file
+from nas_system.netformer.command_line import command_parser
+from nas_system.netformer.weights.options import writable_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nas_system.errors import NasError
+from nas_system.netformer.command_line import command_parser
 from nas_system.netformer.weights.model_config import ArchitectureConfig, FitConfig, LossConfig
-from nas_system.netformer.weights.options import command_parser, writable_file
+from nas_system.netformer.weights.options import writable_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
