@@ -135,7 +135,9 @@ def test_a_good_training_says_what_was_expected_of_it(tmp_path, task, run_cli):
     expected = metrics["preflight"]
     assert set(expected) == {"n_params", "memory_mb", "step_ms", "epoch_s", "seconds"}
     assert expected["n_params"] == metrics["n_params"]
-    assert 0.5 * metrics["peak_memory_mb"] < expected["memory_mb"] <= metrics["peak_memory_mb"]
+    # The kernel counts resident pages in batches per core, so two readings differ by a fraction of a MiB.
+    peak_mb = metrics["peak_memory_mb"]
+    assert 0.5 * peak_mb < expected["memory_mb"] <= peak_mb + 1
     assert 0 < expected["step_ms"] / 1000 < expected["epoch_s"]
     assert f"{metrics['n_params']:,} parameters, about " in done.stdout
 
