@@ -23,7 +23,7 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context, Proposal, SearchView
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.progress import PlainProgress
+from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.ledger import Ledger

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
-from nas_system.training.eager import skip_compiler_import, step_eagerly
+from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
 from nas_system.training.progress import Progress

@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a b
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.references import reference_rows
 from nas_system.errors import NasError
-from nas_system.forecasting_problem import ForecastingProblem
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, family_default
+from nas_system.tasks.forecasting import ForecastingProblem
 from nas_system.training.callbacks import BestWeights
 from nas_system.training_job import build_engine
 

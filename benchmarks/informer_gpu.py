@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
+from nas_system.config_io.config_file import named_config
 from nas_system.data import TaskWindows, WindowLoader, build_windows, load_series, locate
 from nas_system.model import build_model
-from nas_system.nas_agent.config_file import named_config
 from nas_system.sequential.informer import core_from_config
 from nas_system.space import RunConfig
 from nas_system.training.engine import Engine

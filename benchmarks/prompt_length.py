@@ -24,7 +24,7 @@ from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.settings import llm_settings
-from nas_agent_graph.terminal import dollars
+from nas_agent_graph.text.terminal import dollars
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.history_summary import build_history_summary

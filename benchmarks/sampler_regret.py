@@ -32,14 +32,14 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.progress import PlainProgress
+from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.state import initial_state
+from nas_system.config_io.config_file import named_config
 from nas_system.data.source import locate
 from nas_system.describe import describe
 from nas_system.errors import NasError, StoppedOnRequest
 from nas_system.files import write_json
-from nas_system.nas_agent.config_file import named_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import FAMILIES, RunConfig, canonical_key
 
@@ -62,7 +62,7 @@ class RealScores:
     def _train(self, config: RunConfig) -> float | None:
         import torch
 
-        from nas_system.problem import open_problem
+        from nas_system.tasks.problem import open_problem
         from nas_system.training.callbacks import TimeBudget
         from nas_system.training_job import build_engine
 

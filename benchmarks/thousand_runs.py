@@ -24,11 +24,11 @@ from pathlib import Path
 from nas_agent_graph.context import Context, Limits
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.progress import PlainProgress
+from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.state import initial_state
+from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
-from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig

@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 from nas_agent_graph.launchers.local import LocalLauncher
+from nas_system.config_io.config_file import write_config
 from nas_system.data import locate
 from nas_system.files import read_json, write_json
-from nas_system.nas_agent.config_file import write_config
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.job import Job
 from nas_system.space import ForecastingTask, family_default
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nas_agent_graph.terminal import finite
 from nas_system.errors import ProposalError
+from nas_system.files import finite
 from nas_system.nas_agent.agent_state import RunInfo
 
 WARNED_AT = (0.5, 0.8)

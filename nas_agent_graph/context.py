@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nas_agent_graph.budget import Left, Limits, Spent
-from nas_agent_graph.clock import Clock as Clock
-from nas_agent_graph.clock import SystemClock as SystemClock
-from nas_agent_graph.disk_space import DiskSpace
-from nas_agent_graph.interruption import SearchInterrupted as SearchInterrupted
-from nas_agent_graph.interruption import StopRequest
-from nas_agent_graph.outside_text import without_test_figures
-from nas_agent_graph.task_words import graphs_in_words
-from nas_agent_graph.terminal import finite
+from nas_agent_graph.host.clock import Clock as Clock
+from nas_agent_graph.host.clock import SystemClock as SystemClock
+from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
+from nas_agent_graph.host.signals import StopRequest
+from nas_agent_graph.text.task_labels import graphs_in_words
+from nas_agent_graph.text.untrusted import without_test_figures
 from nas_system.errors import ProposalError
 from nas_system.errors import SearchPaused as SearchPaused
+from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.processes.job import Job
 from nas_system.space import Change, RunConfig, TaskConfig
 
 

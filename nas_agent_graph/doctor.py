@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_agent_graph.privacy import refuse_inspection
+from nas_agent_graph.host.privacy import refuse_inspection
 
 if TYPE_CHECKING:
     from nas_agent_graph.llm.answer import Answer, Message
@@ -155,7 +155,7 @@ def _try_long_prompt(client: ChatClient) -> bool:
 
 
 def _cost(answer: Answer) -> str:
-    from nas_agent_graph.terminal import dollars
+    from nas_agent_graph.text.terminal import dollars
 
     thoughts = f", {answer.reasoning_tokens} of them thoughts" if answer.reasoning_tokens else ""
     about = "about " if answer.tokens_estimated else ""

@@ -16,14 +16,14 @@ from nas_agent_graph.context import Launcher, SearchView, view_of
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
-from nas_agent_graph.opening import look_up_search
 from nas_agent_graph.search import limits_of, model_settings, train_command_of
+from nas_agent_graph.search_setup import look_up_search
 from nas_agent_graph.settings import LLMSettings, llm_flags
-from nas_agent_graph.terminal import duration
+from nas_agent_graph.text.terminal import duration
+from nas_system.config_io.config_file import write_config
 from nas_system.errors import NasError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
-from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import FACTS_FILE, next_run_id
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from nas_agent_graph.interruption import (
+from nas_agent_graph.host.privacy import refuse_inspection
+from nas_agent_graph.host.signals import (
     SearchInterrupted,
     StopRequest,
     handle_signals,
     ignore_signals,
 )
-from nas_agent_graph.privacy import refuse_inspection
 from nas_system.errors import NasError, SearchPaused
 
 DEFAULT_MAX_RUNS = 100

@@ -24,24 +24,24 @@ from nas_agent_graph.context import (
     StopRequest,
     SystemClock,
 )
-from nas_agent_graph.disk_space import DiskSpace
-from nas_agent_graph.opening import (
+from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.proposers import PROPOSERS, netformer
+from nas_agent_graph.search_setup import (
     DESCRIBE_TIMEOUT_S,
     facts_file_of,
     open_search,
     read_search_facts,
     task_of,
 )
-from nas_agent_graph.proposers import PROPOSERS, netformer
 from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
-from nas_agent_graph.show import print_leaderboard, read_facts
+from nas_agent_graph.show.pages import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
 from nas_system.nas_agent.agent_state import get_best_run
-from nas_system.nas_agent.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.machine_memory import total_memory_mb
 from nas_system.nas_agent.own_archive import own_archive
+from nas_system.processes.job import SILENCE_LIMIT_S, memory_limit_mb
+from nas_system.processes.machine_memory import total_memory_mb
 from nas_system.space import ForecastingTask, on_part
 
 SCORE_TIMEOUT_S = 600.0
@@ -56,7 +56,7 @@ def run_search(
     `trainer` is the command line that trains in the place of `python -m nas_system.train`.
     """
     from nas_agent_graph.launchers.local import LocalLauncher
-    from nas_agent_graph.progress import build_progress
+    from nas_agent_graph.progress.plain import build_progress
 
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         task = _task(arguments)
         if isinstance(task, GraphTask):
             # Only now: it imports torch and PyTorch Geometric.
-            from nas_system.describe_graphs import describe_graphs, table_of_graphs
+            from nas_system.tasks.graph_facts import describe_graphs, table_of_graphs
 
             facts = describe_graphs(task, arguments.data_dir, sealed=arguments.sealed)
             table = table_of_graphs(facts)

@@ -6,10 +6,15 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+LARGEST_RECORD_BYTES = 16 * 2**20
+"""No JSON file of a run is larger, but for agent_state.json."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -85,6 +90,60 @@ def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
 def read_json(path: Path) -> Any:
     """The JSON value in `path`. Raises FileNotFoundError, or ValueError for anything torn."""
     return json.loads(path.read_bytes())
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`; None when there is none that can be used: missing, torn, foreign."""
+    try:
+        return read_object(path)
+    except (OSError, ValueError):
+        return None
+
+
+def read_object(
+    path: Path,
+    *,
+    largest_bytes: int = LARGEST_RECORD_BYTES,
+    of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> dict[str, Any]:
+    """The JSON object in `path`; `of_pairs` makes every object from its names and values.
+
+    Raises OSError, or ValueError with a reason for anything else.
+    """
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest_bytes:
+            raise ValueError(f"has {size:,} bytes, more than any such file has")
+        content = file.read()
+    if not content.strip(b"\0 \t\r\n"):
+        raise ValueError(f"is empty but for {size:,} blank or zero bytes" if content else "is empty")
+    try:
+        value = json.loads(content, object_pairs_hook=of_pairs)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"holds a {type(value).__name__}, not an object")
+    return value
+
+
+def open_regular_file(path: Path) -> BinaryIO:
+    """Open for reading. Raises OSError, or ValueError for a folder, a FIFO or a device."""
+    # O_NONBLOCK: opening a FIFO that somebody put here must not wait for its other end.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ValueError("is not a file")
+    return open(descriptor, "rb")
+
+
+def finite(value: Any) -> float | None:
+    """A finite number, or None for whatever else a file may hold in its place."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Compared before it is converted: an int of 400 digits has no float.
+    return float(value) if -1e300 < value < 1e300 and math.isfinite(value) else None
 
 
 def sha256_of_files(folder: Path, names: Sequence[str]) -> str:

@@ -123,7 +123,7 @@ def _run_config(config: Config) -> RunConfig:
     if isinstance(config, RunConfig):
         return config
     if isinstance(config, str | Path):
-        from nas_system.nas_agent.config_file import read_config
+        from nas_system.config_io.config_file import read_config
 
         return read_config(Path(config))
     parts: Mapping[str, Any] = vars(config) if isinstance(config, ModuleType) else config

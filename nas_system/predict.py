@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nas_system.data import DataSource, Series
-    from nas_system.saved_forecaster import Forecast, SavedForecaster
+    from nas_system.tasks.saved_forecaster import Forecast, SavedForecaster
 
 DATE = "date"
 FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from nas_system.nas_agent.log_text import one_line
-    from nas_system.saved_forecaster import load_forecaster
+    from nas_system.tasks.saved_forecaster import load_forecaster
     from nas_system.training.reproducibility import set_threads
 
     set_threads(1)
@@ -106,17 +106,17 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
 def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> DataSource:
     """The run's own data: where the facts say, or those beside the run, else wherever it is found."""
     from nas_system.data import locate
-    from nas_system.forecasting_problem import find_source
-    from nas_system.nas_agent.records import load_record
+    from nas_system.files import read_record
     from nas_system.nas_agent.run_manager import FACTS_FILE
+    from nas_system.tasks.forecasting import find_source
 
     config, beside = forecaster.facts.config, arguments.run.resolve().parent / FACTS_FILE
     if arguments.facts is not None:
-        facts = load_record(arguments.facts)
+        facts = read_record(arguments.facts)
         if facts is None:
             raise ConfigError(f"{arguments.facts}: not the facts of a search")
         return find_source(config, facts, None)
-    if arguments.data_dir is None and (facts := load_record(beside)) is not None:
+    if arguments.data_dir is None and (facts := read_record(beside)) is not None:
         source = find_source(config, facts, None)
         # The folder may have come from another machine; and a run trained by hand may lie in the
         # folder of a search about something else.

@@ -33,11 +33,11 @@ def score_sealed(
     run_dir: Path, facts: Path | None = None, data_dir: Path | None = None, device_name: str = "auto"
 ) -> dict[str, Any]:
     """Errors of the run's best weights over all that is sealed, beside the reference rows'."""
+    from nas_system.config_io.config_file import read_config
     from nas_system.files import read_json, write_json
-    from nas_system.nas_agent.config_file import read_config
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.run_manager import RunPaths
-    from nas_system.problem import sealed_part
+    from nas_system.tasks.problem import sealed_part
     from nas_system.training.checkpoint import load_checkpoint
     from nas_system.training.loops import evaluate
     from nas_system.training.reproducibility import resolve_device, set_threads

@@ -79,7 +79,7 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
-    from nas_system.nas_agent.config_file import read_config, write_config
+    from nas_system.config_io.config_file import read_config, write_config
     from nas_system.nas_agent.run_manager import RunPaths, snapshot_config
 
     paths = RunPaths(run_dir)

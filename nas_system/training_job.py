@@ -16,11 +16,12 @@ import torch
 from nas_system.data import DataSource
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_json
-from nas_system.nas_agent.job import hard_limit_s
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.problem import Problem, open_problem
+from nas_system.processes.job import hard_limit_s
 from nas_system.space import RunConfig, canonical_key
+from nas_system.tasks.problem import Problem, open_problem
+from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.callbacks import (
     BestCheckpoint,
     HistoryFile,
@@ -30,11 +31,10 @@ from nas_system.training.callbacks import (
     history_as_json,
 )
 from nas_system.training.checkpoint import load_checkpoint
-from nas_system.training.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
-from nas_system.training.memory import available_mb
 from nas_system.training.optimizer import build_optimizer
-from nas_system.training.preflight import Preflight, TimeLimit, Workload
+from nas_system.training.preflight.memory import available_mb
+from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
 from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import (
     fastest_threads,

@@ -15,8 +15,8 @@ from experiments import CONFIGS, build_experiment
 
 from nas_system.errors import ConfigError, NasError
 from nas_system.training import Trainer, get_optimizer
+from nas_system.training.acceleration.eager import skip_compiler_import
 from nas_system.training.checkpoint import load_checkpoint
-from nas_system.training.eager import skip_compiler_import
 from nas_system.training.extras import import_extra
 from nas_system.training.reproducibility import set_threads
 

@@ -18,7 +18,7 @@ from experiments import CONFIGS, Experiment, Plain, build_experiment
 from nas_system.errors import NasError
 from nas_system.files import write_json
 from nas_system.training import Trainer, get_optimizer, get_scheduler, log_model_info, set_seed
-from nas_system.training.eager import skip_compiler_import
+from nas_system.training.acceleration.eager import skip_compiler_import
 from nas_system.training.extras import import_extra
 from nas_system.training.loops import trial_step
 from nas_system.training.reproducibility import fastest_threads, set_threads

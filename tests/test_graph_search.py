@@ -12,8 +12,8 @@ import pytest
 
 pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
+from nas_system.config_io.config_file import read_config, write_config
 from nas_system.nas_agent.agent_state import get_best_run, load_agent_state
-from nas_system.nas_agent.config_file import read_config, write_config
 from nas_system.space import RunConfig, family_default
 from nas_system.space.families import GraphTransformerConfig
 
@@ -123,8 +123,8 @@ def test_a_proposer_that_knows_series_only_says_so_before_anything_is_written(tm
 
 def test_the_training_of_a_series_and_the_agent_load_nothing_for_graphs(tmp_path: Path) -> None:
     code = (
-        "import sys, nas_agent_graph.run, nas_agent_graph.search, nas_system.problem\n"
-        "import nas_system.forecasting_problem, nas_system.training_job, nas_system.train\n"
+        "import sys, nas_agent_graph.run, nas_agent_graph.search, nas_system.tasks.problem\n"
+        "import nas_system.tasks.forecasting, nas_system.training_job, nas_system.train\n"
         "print([m for m in sys.modules if m.startswith(('torch_geometric', 'nas_system.graphs'))])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

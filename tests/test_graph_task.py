@@ -15,13 +15,13 @@ pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
 import torch
 
+from nas_system.config_io.config_file import read_config, write_config
 from nas_system.errors import ConfigError
 from nas_system.graphs.references import counts_of, simple_predictions, targets_of
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.model import build_model
-from nas_system.nas_agent.config_file import read_config, write_config
-from nas_system.problem import open_problem
 from nas_system.space import GraphShape, GraphTask, RunConfig, SeriesShape, family_default
+from nas_system.tasks.problem import open_problem
 from nas_system.training.objectives import GraphRegression
 from nas_system.training_job import build_engine
 

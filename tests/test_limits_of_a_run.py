@@ -15,11 +15,11 @@ import pytest
 from nas_agent_graph import run
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.search import limits_of
-from nas_system.nas_agent.config_file import write_config
-from nas_system.nas_agent.job import MEMORY_SHARE, SILENCE_LIMIT_S, Job, memory_limit_mb
+from nas_system.config_io.config_file import write_config
 from nas_system.nas_agent.logging_utils import load_metrics
-from nas_system.nas_agent.machine_memory import total_memory_mb
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
+from nas_system.processes.job import MEMORY_SHARE, SILENCE_LIMIT_S, Job, memory_limit_mb
+from nas_system.processes.machine_memory import total_memory_mb
 from nas_system.space import RunConfig
 
 MIB = 2**20

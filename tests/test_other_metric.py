@@ -14,27 +14,27 @@ from typing import Any
 
 import pytest
 
+from nas_agent_graph.analysis.stagnation import demanded
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.live_progress import LiveProgress
 from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.llm.scripted_server import ScriptedServer
-from nas_agent_graph.progress import PlainProgress
+from nas_agent_graph.progress.live import LiveProgress
+from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.settings import LLMSettings
 from nas_agent_graph.state import initial_state
-from nas_agent_graph.structure import demanded
-from nas_agent_graph.task_words import graphs_in_words
+from nas_agent_graph.text.task_labels import graphs_in_words
+from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, load_agent_state
-from nas_system.nas_agent.config_file import write_config
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.job import Job
 from nas_system.space import GraphTask, RunConfig, family_default
 
 BASE = family_default("graph_transformer")

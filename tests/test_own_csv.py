@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from nas_system.config_io.config_file import read_config
 from nas_system.nas_agent.agent_state import load_agent_state
-from nas_system.nas_agent.config_file import read_config
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Search = Callable[..., subprocess.CompletedProcess[str]]

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from nas_system.config_io.config_file import write_config
 from nas_system.data import Series, WindowLoader, build_windows, locate
 from nas_system.data.calendar import dates_after
 from nas_system.data.csv_file import parse_csv
 from nas_system.model import build_model
-from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.predict import main
 from nas_system.space import RunConfig

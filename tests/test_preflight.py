@@ -15,16 +15,16 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import BLAMELESS, Context, Proposal
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.local import LocalLauncher
-from nas_agent_graph.progress import PlainProgress
+from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.state import initial_state
+from nas_system.config_io.config_file import write_config
 from nas_system.data import DataSource, locate
 from nas_system.describe import describe
 from nas_system.nas_agent.agent_state import load_agent_state
-from nas_system.nas_agent.config_file import write_config
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
+from nas_system.processes.job import Job
 from nas_system.space import Change, ForecastingTask, RunConfig, TaskConfig
 
 SMALL = {"family": "linear"}

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from nas_system.nas_agent.agent_state import load_agent_state
-from nas_system.nas_agent.run_lock import is_alive
+from nas_system.processes.run_lock import is_alive
 
 ROWS = 700
 SHORT = """

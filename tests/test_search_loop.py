@@ -13,9 +13,9 @@ from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ProposalError
+from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.records import load_record
 from nas_system.space import Change, ForecastingTask, RunConfig
 
 FACTS = {
@@ -127,7 +127,7 @@ def test_the_first_run_is_the_base_configuration_unchanged(tmp_path):
     context = context_for(tmp_path, max_runs=1)
     drive(context)
     assert context.ledger.config("run_0000") == RunConfig()
-    assert load_record(context.ledger.paths("run_0000").proposal)["proposer"] == "baseline"
+    assert read_record(context.ledger.paths("run_0000").proposal)["proposer"] == "baseline"
 
 
 def test_every_family_default_is_tried_right_after_the_baseline(tmp_path):
@@ -157,7 +157,7 @@ def test_a_refused_proposal_goes_back_with_its_reason_and_nothing_is_trained(tmp
     assert "training.lr=5.0" in proposer.views[1].refused[0]
     assert proposer.views[2].refused == ("not JSON",)
     assert context.launcher.submitted == [("run_0000", 1), ("run_0001", 1)]
-    assert load_record(context.ledger.paths("run_0001").proposal)["attempt"] == 2
+    assert read_record(context.ledger.paths("run_0001").proposal)["attempt"] == 2
 
 
 @pytest.mark.fault(30)
@@ -210,7 +210,7 @@ def test_only_gains_beyond_the_noise_are_accepted(tmp_path):
     ]
     assert (state.noise_runs, state.noise) == (3, pytest.approx(0.002))
     assert [run.accepted for run in state.runs] == [True, False, True]
-    verdict = load_record(context.ledger.paths("run_0001").verdict)
+    verdict = read_record(context.ledger.paths("run_0001").verdict)
     assert "within the noise of 0.002000" in verdict["reason"]
 
 

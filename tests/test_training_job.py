@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 import pytest
 import torch
 
+from nas_system.config_io.config_file import write_config
 from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
-from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, family_default
 from nas_system.training_job import JobOptions, run_training
@@ -175,7 +175,7 @@ def test_fp16_is_refused_where_there_is_no_cuda_device(config, tmp_path):
 
 @pytest.mark.gpu
 def test_twenty_epochs_of_the_large_informer_on_a_gpu_take_seconds(tmp_path, ett_dir):
-    from nas_system.nas_agent.config_file import named_config
+    from nas_system.config_io.config_file import named_config
 
     config = named_config("informer_256")
     began = time.monotonic()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas_system.errors import ConfigError
-from nas_system.nas_agent import confinement
+from nas_system.processes import sandbox
 
 NAMES = frozenset(
     {
@@ -29,7 +29,7 @@ NAMES = frozenset(
         "NAS_DATA_DIR",
         "NAS_ARCHIVE_DIR",
         "INFORMER2020_PATH",
-        confinement.SWITCH,
+        sandbox.SWITCH,
     }
 )
 PROXIES = frozenset(
@@ -51,8 +51,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def training_environment(environment: Mapping[str, str], extra_names: Sequence[str] = ()) -> dict[str, str]:
     """The part of `environment` that a training gets. Raises ConfigError for an extra name of a secret,
     and for a NAS_CONFINEMENT that is neither on nor off."""
-    if (switch := environment.get(confinement.SWITCH, "")) not in confinement.SWITCH_VALUES:
-        raise ConfigError(f"{confinement.SWITCH}={switch!r} is neither on nor off; leave it out for on")
+    if (switch := environment.get(sandbox.SWITCH, "")) not in sandbox.SWITCH_VALUES:
+        raise ConfigError(f"{sandbox.SWITCH}={switch!r} is neither on nor off; leave it out for on")
     for name in extra_names:
         if SECRET.search(name):
             raise ConfigError(f"{name} looks like a secret, and trainings get none; leave it out")

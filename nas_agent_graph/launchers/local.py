@@ -18,22 +18,14 @@ from typing import Literal
 
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
 from nas_system.errors import ConfigError, RunError
-from nas_system.nas_agent.job import Job
+from nas_system.files import read_record
 from nas_system.nas_agent.log_text import one_line
-from nas_system.nas_agent.process_tree import kill_carriers
-from nas_system.nas_agent.run_lock import (
-    EXIT_FILE,
-    PROCESS_FILE,
-    SUPERVISOR_LOG,
-    attempt_in,
-    is_alive,
-    is_finished,
-    is_supervised,
-    read_record,
-    supervisor_of,
-)
-from nas_system.nas_agent.stop_requests import REPEATABLE_STOP_SIGNAL
-from nas_system.nas_agent.supervisor import BUSY
+from nas_system.processes.job import Job
+from nas_system.processes.process_tree import kill_carriers
+from nas_system.processes.run_files import RunPaths
+from nas_system.processes.run_lock import attempt_in, is_alive, is_finished, is_supervised, supervisor_of
+from nas_system.processes.stop_requests import REPEATABLE_STOP_SIGNAL
+from nas_system.processes.supervisor import BUSY
 
 START_TIMEOUT_S = 30.0
 _PAUSE_S = 0.005
@@ -98,7 +90,7 @@ class LocalLauncher:
             return "finished"
         if running:
             return "running"
-        return "lost" if read_record(run_dir / PROCESS_FILE) else "absent"
+        return "lost" if read_record(RunPaths(run_dir).process) else "absent"
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
         """Ask the training to end, or kill it with `force`. Does nothing if it does not run; idempotent."""
@@ -135,7 +127,7 @@ class LocalLauncher:
         raise RunError(f"{module} ended with exit code {process.returncode}: {complaint}")
 
     def _start_supervisor(self, run_dir: Path, job: Job, attempt: int) -> subprocess.Popen[bytes]:
-        command = [self._python, "-m", "nas_system.nas_agent.supervisor", str(run_dir)]
+        command = [self._python, "-m", "nas_system.processes.supervisor", str(run_dir)]
         command += ["--attempt", str(attempt), "--time-limit", str(job.time_limit_s)]
         command += ["--grace", str(job.grace_s)]
         if job.silence_limit_s is not None:
@@ -146,7 +138,7 @@ class LocalLauncher:
             command += ["--read", str(path)]
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
-            with open(run_dir / SUPERVISOR_LOG, "ab") as log:
+            with open(RunPaths(run_dir).supervisor_log, "ab") as log:
                 process = subprocess.Popen(
                     [*command, "--", *job.command],
                     stdin=subprocess.DEVNULL,
@@ -196,9 +188,9 @@ def _own_process_group(command: list[str], environment: dict[str, str]) -> Itera
 
 def _has_begun(run_dir: Path, attempt: int, pid: int) -> bool:
     """Whether the attempt, or a later one, is on record: ended, running, or begun by our supervisor `pid`."""
-    if attempt_in(read_record(run_dir / EXIT_FILE)) >= attempt:
+    if attempt_in(read_record(RunPaths(run_dir).exit)) >= attempt:
         return True
-    if attempt_in(read_record(run_dir / PROCESS_FILE)) < attempt:
+    if attempt_in(read_record(RunPaths(run_dir).process)) < attempt:
         return False
     # The record may be that of an earlier, lost start of the same attempt.
     supervisor = supervisor_of(run_dir)
@@ -207,7 +199,7 @@ def _has_begun(run_dir: Path, attempt: int, pid: int) -> bool:
 
 def _supervisor_log(run_dir: Path) -> str:
     try:
-        text = (run_dir / SUPERVISOR_LOG).read_text(errors="replace")
+        text = (RunPaths(run_dir).supervisor_log).read_text(errors="replace")
     except OSError:
         text = ""
     return one_line(text[-_ERROR_CHARACTERS:], _ERROR_CHARACTERS) or "its supervisor said nothing"

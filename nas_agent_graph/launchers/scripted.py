@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from nas_system.config_io.config_file import read_config
 from nas_system.errors import RunError
-from nas_system.nas_agent.config_file import read_config
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.job import Job
 from nas_system.space import RunConfig
 
 Score = Callable[[RunConfig], float | None]

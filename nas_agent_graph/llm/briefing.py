@@ -13,15 +13,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nas_agent_graph.analysis.calibration import Prediction, calibrate, calibration_in_words
+from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
+from nas_agent_graph.analysis.stagnation import demanded, flat_runs, is_stuck
 from nas_agent_graph.budget import Left
-from nas_agent_graph.calibration import Prediction, calibrate, calibration_in_words
 from nas_agent_graph.context import RunView, SearchView
-from nas_agent_graph.lessons import REBUILT_EVERY, lessons_note
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.proposers.sampling import families_for
-from nas_agent_graph.structure import demanded, flat_runs, is_stuck
-from nas_agent_graph.terminal import duration
+from nas_agent_graph.text.terminal import duration
 from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.overview import overview, sentence_of, tried_values
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from nas_agent_graph.outside_text import quoted
+from nas_agent_graph.text.untrusted import quoted
 from nas_system.nas_agent.log_text import one_line
 
 

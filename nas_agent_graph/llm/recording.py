@@ -10,7 +10,7 @@ Every event has `v, seq, ts, run, node, attempt, kind`. The kinds:
 - `fallback`: `proposer`, the classical sampler that stepped in
 - `failed`: `reason`, why no answer came and what to do; the search has paused
 
-The file is also the cassette a search is replayed from, see `nas_agent_graph.llm.cassette`.
+The file is also the cassette a search is replayed from, see `nas_agent_graph.replay.cassette`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 from nas_agent_graph.budget import Left
 from nas_agent_graph.context import Proposal, Proposer, SearchView
 from nas_agent_graph.llm.redaction import redacted
-from nas_agent_graph.terminal import finite
 from nas_system.errors import ConfigError
-from nas_system.files import append_durably
+from nas_system.files import append_durably, finite
 from nas_system.nas_agent.run_manager import RunPaths
 
 SCHEMA_VERSION = 1

@@ -8,8 +8,8 @@ from typing import Any
 from nas_agent_graph.acceptance import judge
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
+from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
-from nas_system.nas_agent.records import save_record
 from nas_system.space import canonical_key, on_part
 
 
@@ -48,7 +48,7 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
         "noise_runs": noise_runs,
         "run": run.model_dump(),
     }
-    save_record(ledger.paths(run_id).verdict, record)
+    write_json(ledger.paths(run_id).verdict, record)
     ledger.finish(run, noise=noise, noise_runs=noise_runs)
     context.progress.finished(run, record)
     now = context.spent

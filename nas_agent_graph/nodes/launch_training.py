@@ -7,13 +7,13 @@ from typing import Any
 
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
+from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, StateError
-from nas_system.nas_agent.config_file import write_config
-from nas_system.nas_agent.job import Job, hard_limit_s
+from nas_system.files import read_record, write_json
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
-from nas_system.nas_agent.records import load_record, save_record
 from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
+from nas_system.processes.job import Job, hard_limit_s
 
 POLL_S = 0.1
 FORCE_AFTER_S = 30.0
@@ -85,13 +85,13 @@ def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
     disk_full = outcome.status is Status.DISK_FULL
     if not (disk_full or outcome.came_from_outside):
         return False
-    retried = load_record(paths.retried)
+    retried = read_record(paths.retried)
     if retried is not None:
         # The same attempt once more: an earlier agent died between this decision and the start.
         return retried.get("attempt") == outcome.attempt
     if disk_full:
         context.disk.prove(paths.folder)
-    save_record(paths.retried, {"attempt": outcome.attempt, "status": outcome.status, "cause": outcome.cause})
+    write_json(paths.retried, {"attempt": outcome.attempt, "status": outcome.status, "cause": outcome.cause})
     return True
 
 

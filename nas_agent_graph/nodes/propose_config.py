@@ -9,7 +9,7 @@ from nas_agent_graph.budget import BudgetSpent
 from nas_agent_graph.context import Context, Proposal, SearchView
 from nas_agent_graph.state import SearchState
 from nas_system.errors import ProposalError
-from nas_system.nas_agent.records import load_record, save_record
+from nas_system.files import read_record, write_json
 
 
 def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
             return {"proposal": None, "refusal": str(error)}
     record = proposal.to_record(context.ledger.state.metric) | {"attempt": attempt}
     # Here, because to do the whole node again would pay for another answer.
-    context.disk.insist(lambda: save_record(path, record))
+    context.disk.insist(lambda: write_json(path, record))
     return {"proposal": record, "refusal": None}
 
 
@@ -45,7 +45,7 @@ def _proposed(context: Context, view: SearchView) -> Proposal:
 
 def _stored(path: Path, attempt: int) -> dict[str, Any] | None:
     """The proposal already on disk, if it is at least as new as this attempt."""
-    record = load_record(path)
+    record = read_record(path)
     if record is None or not isinstance(record.get("attempt"), int):
         return None
     return record if record["attempt"] >= attempt else None

@@ -6,8 +6,8 @@ from typing import Any
 
 from nas_agent_graph.context import Context, Proposal
 from nas_agent_graph.state import SearchState
+from nas_system.config_io.config_file import write_config
 from nas_system.errors import ProposalError
-from nas_system.nas_agent.config_file import write_config
 from nas_system.space import RunConfig, apply_changes, canonical_key
 
 

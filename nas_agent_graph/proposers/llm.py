@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas_agent_graph.analysis.stagnation import require_new_structure
 from nas_agent_graph.context import Proposal, SearchPaused, SearchView
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.briefing import opening_messages
@@ -13,7 +14,6 @@ from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.recording import Transcript, circumstances_of
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.proposers.sampling import families_for
-from nas_agent_graph.structure import require_new_structure
 from nas_system.errors import ProposalError
 
 LONGEST_ANSWER = 4000

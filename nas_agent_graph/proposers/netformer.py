@@ -18,10 +18,8 @@ from pydantic import ValidationError
 
 from nas_agent_graph.context import Launcher, Proposal, SearchView
 from nas_agent_graph.proposers.sampling import families_for, known_keys
-from nas_agent_graph.terminal import finite
 from nas_system.errors import ConfigError, ProposalError, RunError, StateError
-from nas_system.files import write_json
-from nas_system.nas_agent.records import load_record
+from nas_system.files import finite, read_record, write_json
 from nas_system.space import (
     Change,
     ForecastingTask,
@@ -56,7 +54,7 @@ class RankedList:
     @classmethod
     def read(cls, path: Path, task: str) -> RankedList | None:
         """The list for this very task; None if there is none. Raises StateError for another task's."""
-        record = load_record(path)
+        record = read_record(path)
         if record is None:
             return None
         if record.get("schema") != SCHEMA or not isinstance(record.get("proposals"), list):

@@ -23,9 +23,8 @@ from pydantic import (
 )
 
 from nas_system.errors import StateError
-from nas_system.files import write_atomic
+from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
-from nas_system.nas_agent.run_lock import read_object
 from nas_system.space import ForecastingTask, TaskConfig
 
 STATE_FILE = "agent_state.json"

@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError, StateError, WorkspaceBusy
-from nas_system.files import is_disk_full
+from nas_system.files import is_disk_full, read_record
 from nas_system.nas_agent.agent_state import (
     STATE_FILE,
     AgentState,
@@ -27,8 +28,6 @@ from nas_system.nas_agent.agent_state import (
     load_agent_state,
     save_agent_state,
 )
-from nas_system.nas_agent.config_file import read_config
-from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
 from nas_system.space import RunConfig, canonical_key, on_part
 
@@ -139,7 +138,7 @@ class Ledger:
     def proposal(self, run_id: str) -> dict[str, Any]:
         """proposal.json of a finished run; empty when it is gone or spoiled."""
         if run_id not in self._proposals:
-            self._proposals[run_id] = load_record(self.paths(run_id).proposal) or {}
+            self._proposals[run_id] = read_record(self.paths(run_id).proposal) or {}
         return self._proposals[run_id]
 
     def run_with_key(self, key: str) -> RunInfo | None:
@@ -163,7 +162,7 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     task_facts.json, the seed in base_config.py. A last run without a verdict is the one that was under way.
     """
     ids = run_ids(runs_dir)
-    facts = load_record(runs_dir / FACTS_FILE)
+    facts = read_record(runs_dir / FACTS_FILE)
     if not ids or facts is None:
         return None
     verdicts = {run_id: _verdict(runs_dir / run_id) for run_id in ids}
@@ -194,7 +193,7 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
 
 def _verdict(run_dir: Path) -> dict[str, Any] | None:
     """verdict.json with its entry as a RunInfo; None for one that is damaged or another run's copy."""
-    verdict = load_record(RunPaths(run_dir).verdict)
+    verdict = read_record(RunPaths(run_dir).verdict)
     if verdict is None:
         return None
     entry = verdict.get("run")
@@ -214,7 +213,7 @@ def _run_in(verdict: dict[str, Any] | None) -> RunInfo | None:
 
 def _lost_run(run_dir: Path) -> RunInfo:
     """What is left of a run without its verdict: that it was there, and what it had cost."""
-    proposal = load_record(RunPaths(run_dir).proposal) or {}
+    proposal = read_record(RunPaths(run_dir).proposal) or {}
     tokens = proposal.get("tokens")
     return RunInfo(
         run_id=run_dir.name,
@@ -225,7 +224,7 @@ def _lost_run(run_dir: Path) -> RunInfo:
 
 
 def _sealed_score(run_dir: Path, metric: str) -> float | None:
-    score = (load_record(RunPaths(run_dir).sealed) or {}).get(on_part("sealed", metric))
+    score = (read_record(RunPaths(run_dir).sealed) or {}).get(on_part("sealed", metric))
     return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from nas_system.nas_agent.run_lock import TRAIN_LOG, open_regular_file
+from nas_system.files import open_regular_file
+from nas_system.processes.run_files import RunPaths
 
 _TAIL_BYTES = 64 * 1024
 _LINE_CHARACTERS = 400
@@ -20,7 +21,7 @@ _ESCAPE_SEQUENCE = re.compile(
 def log_tail(run_dir: Path, lines: int = 20) -> str:
     """The end of the training's output as plain text: no control characters, no endless lines."""
     try:
-        with open_regular_file(run_dir / TRAIN_LOG) as file:
+        with open_regular_file(RunPaths(run_dir).log) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode(errors="replace")

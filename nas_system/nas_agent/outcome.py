@@ -14,20 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from nas_system.errors import StateError
+from nas_system.files import read_object, read_record
 from nas_system.nas_agent.log_text import log_tail, one_line
-from nas_system.nas_agent.run_lock import (
-    ERROR_FILE,
-    EXIT_FILE,
-    HISTORY_FILE,
-    METRICS_FILE,
-    PROCESS_FILE,
-    SCHEMA_VERSION,
-    attempt_in,
-    is_alive,
-    is_supervised,
-    read_object,
-    read_record,
-)
+from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
+from nas_system.processes.run_lock import attempt_in, is_alive, is_supervised
 from nas_system.space import on_part
 
 __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
@@ -167,7 +157,7 @@ def read_outcome(run_dir: Path, metric: str = "val_mse") -> Outcome:
     """
     # The lock first: once it is free, or exit.json is there, nothing changes any more.
     alive = is_supervised(run_dir)
-    process, ended = read_record(run_dir / PROCESS_FILE), read_record(run_dir / EXIT_FILE)
+    process, ended = read_record(RunPaths(run_dir).process), read_record(RunPaths(run_dir).exit)
     if attempt_in(ended) == 0 or attempt_in(ended) < attempt_in(process):
         if alive:
             raise StateError(f"{run_dir} is still training: wait for its end, or stop it first")
@@ -176,7 +166,7 @@ def read_outcome(run_dir: Path, metric: str = "val_mse") -> Outcome:
     schema = ended.get("schema")
     if type(schema) is int and schema > SCHEMA_VERSION:
         raise StateError(
-            f"{run_dir / EXIT_FILE} has schema {schema}, this program knows {SCHEMA_VERSION}: update it"
+            f"{RunPaths(run_dir).exit} has schema {schema}, this program knows {SCHEMA_VERSION}: update it"
         )
     return _classify(run_dir, ended, metric)
 
@@ -186,7 +176,7 @@ def read_outcome(run_dir: Path, metric: str = "val_mse") -> Outcome:
 
 def _without_exit_record(run_dir: Path, process: dict[str, Any] | None) -> Outcome:
     attempt, epoch = attempt_in(process), _last_epoch(run_dir)
-    if (run_dir / EXIT_FILE).exists() and attempt_in(read_record(run_dir / EXIT_FILE)) == 0:
+    if (RunPaths(run_dir).exit).exists() and attempt_in(read_record(RunPaths(run_dir).exit)) == 0:
         return Outcome(Status.LOST, "exit.json is damaged or not ours", attempt=attempt, epoch=epoch)
     if process is None:
         why = "never started, or its files are gone" if run_dir.is_dir() else "its folder is gone"
@@ -197,7 +187,7 @@ def _without_exit_record(run_dir: Path, process: dict[str, Any] | None) -> Outco
 
 def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
     """The outcome of an attempt whose end is on record."""
-    error = read_record(run_dir / ERROR_FILE) or {}
+    error = read_record(RunPaths(run_dir).error) or {}
     known = Outcome(
         Status.FAILED,
         attempt=attempt_in(ended),
@@ -228,7 +218,7 @@ def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
 def _with_score(run_dir: Path, known: Outcome, metric: str) -> Outcome:
     """The outcome of a training that says it went well."""
     try:
-        metrics = read_object(run_dir / METRICS_FILE)
+        metrics = read_object(RunPaths(run_dir).metrics)
     except FileNotFoundError:
         return replace(known, status=Status.BAD_RESULT, cause="it ended well but wrote no metrics.json")
     except OSError as error:
@@ -333,6 +323,6 @@ def _first(*values: int | None) -> int | None:
 
 
 def _last_epoch(run_dir: Path) -> int | None:
-    epochs = (read_record(run_dir / HISTORY_FILE) or {}).get("epochs")
+    epochs = (read_record(RunPaths(run_dir).history) or {}).get("epochs")
     last = epochs[-1] if isinstance(epochs, list) and epochs else None
     return _integer(last.get("epoch")) if isinstance(last, dict) else None

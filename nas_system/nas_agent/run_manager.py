@@ -1,116 +1,19 @@
-"""Run directories: their names, and the name of every file in them."""
+"""Run directories and their names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
+from nas_system.processes.run_files import RunPaths as RunPaths
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What a run may be called: it becomes a folder, an argument and a part of messages."""
 
 _NUMBERED = re.compile(r"run_([0-9]{1,9})")
-
-
-@dataclass(frozen=True)
-class RunPaths:
-    """The files of one run directory. Every name is spelled here and nowhere else."""
-
-    folder: Path
-
-    @property
-    def proposal(self) -> Path:
-        """Who proposed the run, from which parent, why, and the changes."""
-        return self.folder / "proposal.json"
-
-    @property
-    def transcript(self) -> Path:
-        """Every exchange with the language model, one JSON object a line."""
-        return self.folder / "transcript.jsonl"
-
-    @property
-    def config(self) -> Path:
-        """What was trained."""
-        return self.folder / "config_used.py"
-
-    @property
-    def log(self) -> Path:
-        """Output of the training process."""
-        return self.folder / "train.log"
-
-    @property
-    def history(self) -> Path:
-        """The curves, epoch by epoch."""
-        return self.folder / "history.json"
-
-    @property
-    def learning_curve(self) -> Path:
-        """The curves as a picture."""
-        return self.folder / "learning_curve.png"
-
-    @property
-    def predictions(self) -> Path:
-        """Forecasts against truth as a picture."""
-        return self.folder / "predictions.png"
-
-    @property
-    def attention(self) -> Path:
-        """Which steps of the past the forecasts looked at, as a picture; of families with attention."""
-        return self.folder / "attention.png"
-
-    @property
-    def best_model(self) -> Path:
-        """Weights of the best validation epoch, and what a forecast elsewhere needs."""
-        return self.folder / "best_model.pth"
-
-    @property
-    def last(self) -> Path:
-        """What an exact resume needs; there only while a training is unfinished."""
-        return self.folder / "last.pth"
-
-    @property
-    def metrics(self) -> Path:
-        """The result; written last by the training."""
-        return self.folder / "metrics.json"
-
-    @property
-    def exit(self) -> Path:
-        """How the process ended; written last by the supervisor."""
-        return self.folder / "exit.json"
-
-    @property
-    def process(self) -> Path:
-        """How to find the running process."""
-        return self.folder / "proc.json"
-
-    @property
-    def error(self) -> Path:
-        """What the training raised."""
-        return self.folder / "error.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held while the training lives."""
-        return self.folder / "run.lock"
-
-    @property
-    def retried(self) -> Path:
-        """Why an attempt that ended through no fault of its configuration was repeated."""
-        return self.folder / "retried.json"
-
-    @property
-    def verdict(self) -> Path:
-        """Accepted or not, against what, and why."""
-        return self.folder / "verdict.json"
-
-    @property
-    def sealed(self) -> Path:
-        """The champion's score on the sealed rows."""
-        return self.folder / "sealed.json"
 
 
 FACTS_FILE = "task_facts.json"
@@ -144,7 +47,7 @@ def snapshot_config(config_path: str | Path, run_dir: str | Path) -> Path:
     format. Raises ConfigError for a configuration that cannot be read back.
     """
     # Here, because the supervisor imports this module and has no use for pydantic.
-    from nas_system.nas_agent.config_file import parse_config, read_content, render_config
+    from nas_system.config_io.config_file import parse_config, read_content, render_config
 
     source, folder = Path(config_path), Path(run_dir)
     content = read_content(source)

@@ -1,53 +1,6 @@
-"""The sequence models on tables by name; `BaseSequentialModel` says what they do.
+"""The import path that seed 004 shows for `LSTMModel` and its like; the code is in `nas_system.toolkit`."""
 
-    GRUModel(input_size=8, hidden_size=64, num_layers=2, seq_length=50, task="classification")
+import importlib
+import sys
 
-Every field of a family's configuration may be given beside the common ones, for example
-`kernel_size` to `TCNModel`. Families without a class here: `BaseSequentialModel(..., family="tsmixer")`.
-"""
-
-from __future__ import annotations
-
-from nas_system.sequential.base import BaseSequentialModel
-
-
-class LSTMModel(BaseSequentialModel):
-    """Long short-term memory; `bidirectional=True` reads the window in both directions."""
-
-    family = "lstm"
-
-
-class GRUModel(BaseSequentialModel):
-    """Gated recurrent unit; takes `bidirectional`, too."""
-
-    family = "gru"
-
-
-class Seq2SeqAttentionModel(BaseSequentialModel):
-    """Encoder and decoder with attention; `attention` is "dot" or "additive"."""
-
-    family = "seq2seq_attention"
-
-
-class TCNModel(BaseSequentialModel):
-    """Temporal convolutional network; depth and `kernel_size` must let it see the whole window."""
-
-    family = "tcn"
-
-
-class TFTModel(BaseSequentialModel):
-    """Temporal fusion Transformer; `n_heads` divides `hidden_size`. Needs the extra `tft`."""
-
-    family = "tft"
-
-
-class InformerModel(BaseSequentialModel):
-    """Informer; its time marks are the places in the window. `n_heads` divides `hidden_size`."""
-
-    family = "informer"
-
-
-class CNNLSTMModel(BaseSequentialModel):
-    """Convolution, pooling, LSTM; takes `channels`, `kernel_size` and `pool`."""
-
-    family = "cnn_lstm"
+sys.modules[__name__] = importlib.import_module("nas_system.toolkit.models")

@@ -10,13 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas_system.training.losses import get_loss_fn
-    from nas_system.training.metrics import get_metrics
+    from nas_system.toolkit.losses import get_loss_fn
+    from nas_system.toolkit.metrics import get_metrics
+    from nas_system.toolkit.trainer import Trainer, log_model_info
     from nas_system.training.optimizer import GradientAccumulator, get_optimizer
     from nas_system.training.progress import EarlyStopping
     from nas_system.training.reproducibility import ReproducibilityContext, get_device, set_seed
     from nas_system.training.scheduler import get_scheduler
-    from nas_system.training.trainer import Trainer, log_model_info
 
 __all__ = [
     "EarlyStopping",
@@ -33,21 +33,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EarlyStopping": "progress",
-    "GradientAccumulator": "optimizer",
-    "ReproducibilityContext": "reproducibility",
-    "Trainer": "trainer",
-    "get_device": "reproducibility",
-    "get_loss_fn": "losses",
-    "get_metrics": "metrics",
-    "get_optimizer": "optimizer",
-    "get_scheduler": "scheduler",
-    "log_model_info": "trainer",
-    "set_seed": "reproducibility",
+    "EarlyStopping": "training.progress",
+    "GradientAccumulator": "training.optimizer",
+    "ReproducibilityContext": "training.reproducibility",
+    "Trainer": "toolkit.trainer",
+    "get_device": "training.reproducibility",
+    "get_loss_fn": "toolkit.losses",
+    "get_metrics": "toolkit.metrics",
+    "get_optimizer": "training.optimizer",
+    "get_scheduler": "training.scheduler",
+    "log_model_info": "toolkit.trainer",
+    "set_seed": "training.reproducibility",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"nas_system.{_HOMES[name]}"), name)

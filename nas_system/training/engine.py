@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.training import loops
+from nas_system.training.acceleration.cuda_graph import CapturedStep
+from nas_system.training.acceleration.precision import Precision
 from nas_system.training.clock import Clock
-from nas_system.training.cuda_graph import CapturedStep
 from nas_system.training.objectives import Objective
-from nas_system.training.precision import Precision
 from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import random_state, set_random_state
 from nas_system.training.scheduler import Scheduler

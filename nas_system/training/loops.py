@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from nas_system.training.acceleration.cuda_graph import CapturedStep, Step
+from nas_system.training.acceleration.eager import step_eagerly
+from nas_system.training.acceleration.precision import Precision
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
-from nas_system.training.cuda_graph import CapturedStep, Step
-from nas_system.training.eager import step_eagerly
 from nas_system.training.objectives import Objective
-from nas_system.training.precision import Precision
 from nas_system.training.tally import Tally
 
 # How often a running loss is read back: a read waits for the device, and a NaN that

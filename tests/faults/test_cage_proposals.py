@@ -21,9 +21,8 @@ from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.settings import LLMSettings
 from nas_agent_graph.state import initial_state
-from nas_system.nas_agent.config_file import read_config
+from nas_system.config_io.config_file import read_config
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_lock import ERROR_FILE, EXIT_FILE, PROCESS_FILE
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, canonical_key
 
@@ -197,7 +196,7 @@ def assert_nothing_ran(workspace: Path, context: Context) -> None:
     assert not list(workspace.rglob(f"*{CANARY}*"))
     own = {path.name for path in vars(RunPaths).values() if isinstance(path, Path)}
     own |= {"proposal.json", "transcript.jsonl", "config_used.py", "history.json", "metrics.json"}
-    own |= {EXIT_FILE, PROCESS_FILE, ERROR_FILE, "verdict.json"}
+    own |= {"exit.json", "proc.json", "error.json", "verdict.json"}
     for run in context.ledger.state.runs:
         paths = context.ledger.paths(run.run_id)
         assert {path.name for path in paths.folder.iterdir()} <= own

@@ -55,7 +55,7 @@ def test_a_supervisor_keeps_its_limits(
     ended: str,
     wall_s: float,
 ) -> None:
-    command = [sys.executable, "-m", "nas_system.nas_agent.supervisor", str(tmp_path), "--attempt", "1"]
+    command = [sys.executable, "-m", "nas_system.processes.supervisor", str(tmp_path), "--attempt", "1"]
     command += ["--time-limit", str(limit_s), "--silence-limit", str(silence_s), "--", "sleep", str(sleeps_s)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | jumping
     subprocess.run(command, env=environment, check=True, timeout=30)

@@ -17,8 +17,8 @@ import pytest
 from chaos.search import Search, wait_for
 from chaos.series import CHEAP, TASK, write_series
 
-from nas_agent_graph.disk_space import FIRST_PAUSE_S, LONGEST_PAUSE_S, DiskSpace
-from nas_agent_graph.interruption import SearchInterrupted, StopRequest
+from nas_agent_graph.host.disk_space import FIRST_PAUSE_S, LONGEST_PAUSE_S, DiskSpace
+from nas_agent_graph.host.signals import SearchInterrupted, StopRequest
 from nas_system.errors import SearchPaused
 from nas_system.files import append_durably, is_disk_full, write_atomic
 from nas_system.nas_agent.agent_state import load_agent_state

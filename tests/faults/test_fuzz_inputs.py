@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from nas_agent_graph.context import Proposal
 from nas_agent_graph.llm.answer import Answer
 from nas_agent_graph.llm.parsing import parse_answer, read_answer
+from nas_system.config_io.config_file import available_configs, parse_config, render_config
 from nas_system.errors import ConfigError, ProposalError
-from nas_system.nas_agent.config_file import available_configs, parse_config, render_config
-from nas_system.nas_agent.records import load_record, save_record
+from nas_system.files import read_record, write_json
 from nas_system.space import RunConfig, apply_changes, canonical_key
 
 pytestmark = pytest.mark.fault(33)
@@ -132,8 +132,8 @@ def _proposed_or_refused(text: str, folder: Path) -> None:
     with contextlib.suppress(ProposalError):
         parsed = parse_answer(text)
         proposal = Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_score)
-        save_record(folder / "proposal.json", proposal.to_record("val_mse"))
-        again = Proposal.from_record(load_record(folder / "proposal.json") or {}, "val_mse")
+        write_json(folder / "proposal.json", proposal.to_record("val_mse"))
+        again = Proposal.from_record(read_record(folder / "proposal.json") or {}, "val_mse")
         assert (again.changes, again.expected_score) == (proposal.changes, proposal.expected_score)
         config = apply_changes(RunConfig(), again.changes)
         assert canonical_key(parse_config(render_config(config).encode(), Path("c.py"))) == canonical_key(

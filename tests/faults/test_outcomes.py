@@ -24,9 +24,9 @@ from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.agent_state import RunInfo
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_lock import is_alive, supervisor_of
+from nas_system.processes.job import Job
+from nas_system.processes.run_lock import is_alive, supervisor_of
 from nas_system.space import ForecastingTask, RunConfig, canonical_key, changes_between
 
 STAND_IN = """\

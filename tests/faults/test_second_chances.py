@@ -17,8 +17,8 @@ from chaos.search import Search, wait_for
 
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_system.errors import RunError
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.outcome import Status, read_outcome
+from nas_system.processes.job import Job
 
 NewSearch = Callable[..., Search]
 Record = Callable[[str, object], None]

@@ -14,8 +14,8 @@ import pytest
 from chaos.search import Search
 from chaos.series import CHEAP
 
+from nas_system.config_io.config_file import read_config, write_config
 from nas_system.nas_agent.agent_state import AgentState, load_agent_state
-from nas_system.nas_agent.config_file import read_config, write_config
 from nas_system.nas_agent.ledger import Ledger
 
 GoOn = Callable[[], tuple[int, str]]

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from nas_system.config_io.rendering import text_of
 from nas_system.files import read_json
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, save_agent_state
-from nas_system.nas_agent.config_rendering import text_of
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, canonical_key

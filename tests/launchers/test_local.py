@@ -18,9 +18,9 @@ import pytest
 from nas_agent_graph.launchers.environment import training_environment
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_system.errors import ConfigError, RunError
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.outcome import Status, read_outcome
-from nas_system.nas_agent.process_tree import ProcessId, identify
+from nas_system.processes.job import Job
+from nas_system.processes.process_tree import ProcessId, identify
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = "(here / 'metrics.json').write_text('{\"val_mse\": 0.5}')"
@@ -106,7 +106,7 @@ def test_bad_ends_are_harvested_as_what_they_were(
 AGENT = (
     "import pathlib, sys, time\n"
     "from nas_agent_graph.launchers.local import LocalLauncher\n"
-    "from nas_system.nas_agent.job import Job\n"
+    "from nas_system.processes.job import Job\n"
     "LocalLauncher().submit(pathlib.Path(sys.argv[1]), Job(tuple(sys.argv[2:]), 10), 1)\n"
     "print('submitted', flush=True); time.sleep(60)"
 )

@@ -21,15 +21,15 @@ from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.llm.scripted_server import ScriptedServer
-from nas_agent_graph.outside_text import quoted, without_test_figures
-from nas_agent_graph.progress import build_progress
+from nas_agent_graph.progress.plain import build_progress
 from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.settings import LLMSettings
 from nas_agent_graph.state import initial_state
-from nas_system.nas_agent.job import Job
+from nas_agent_graph.text.untrusted import quoted, without_test_figures
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.job import Job
 from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes, canonical_key, family_default
 
 BASE = RunConfig()

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from nas_agent_graph.context import Proposal, SearchView
-from nas_agent_graph.llm.cassette import Cassette, exchanges_in
 from nas_agent_graph.llm.recording import (
     RecordedFallback,
     Transcript,
@@ -20,6 +19,7 @@ from nas_agent_graph.llm.recording import (
     under,
 )
 from nas_agent_graph.proposers.sampling import families_for
+from nas_agent_graph.replay.cassette import Cassette, exchanges_in
 from nas_system.errors import StateError
 from nas_system.space import ForecastingTask, RunConfig
 

@@ -9,7 +9,9 @@ import time
 
 import pytest
 
+from nas_system.config_io.config_file import write_config
 from nas_system.errors import ConfigError, StateError, WorkspaceBusy
+from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
     SCHEMA_VERSION,
     AgentState,
@@ -22,9 +24,7 @@ from nas_system.nas_agent.agent_state import (
     load_agent_state,
     save_agent_state,
 )
-from nas_system.nas_agent.config_file import write_config
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.records import save_record
 from nas_system.space import ForecastingTask, RunConfig
 
 DATA = {"name": "ETTh1", "kind": "file", "sha256": "0" * 64, "path": None, "bytes": 1, "notice": None}
@@ -43,10 +43,10 @@ def workspace(tmp_path):
         info = run(number, score, accepted=number < 2, status="OK", family="linear")
         (runs / info.run_id).mkdir(parents=True)
         verdict = {"accepted": info.accepted, "noise": 0.001, "noise_runs": 3, "run": info.model_dump()}
-        save_record(runs / info.run_id / "verdict.json", verdict)
+        write_json(runs / info.run_id / "verdict.json", verdict)
         state = add_run(state, info)
     state = state.replace(noise=0.001, noise_runs=3)
-    save_record(runs / "task_facts.json", {"task": ForecastingTask().model_dump(mode="json"), "source": DATA})
+    write_json(runs / "task_facts.json", {"task": ForecastingTask().model_dump(mode="json"), "source": DATA})
     write_config(runs / "base_config.py", RunConfig(seed=7))
     save_agent_state(state, tmp_path / "agent_state.json")
     return tmp_path

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from nas_system.errors import NasError, StateError
-from nas_system.nas_agent.job import Job
 from nas_system.nas_agent.outcome import Status, is_alive, log_tail, read_outcome
-from nas_system.nas_agent.process_tree import identify
+from nas_system.processes.job import Job
+from nas_system.processes.process_tree import identify
 
 GOOD = {
     "schema": 1,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from nas_system.config_io.config_file import named_config, read_config, render_config
 from nas_system.errors import ConfigError
-from nas_system.nas_agent.config_file import named_config, read_config, render_config
 from nas_system.nas_agent.run_manager import RunPaths, get_run_dir, next_run_id, run_ids, snapshot_config
 from nas_system.space import canonical_key
 

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas_system.attention import AT_ONCE, MOST_WINDOWS, attention_maps, evenly_spread
 from nas_system.data import WindowSet
 from nas_system.model import MODELS
 from nas_system.nas_agent.run_manager import RunPaths
@@ -20,6 +19,7 @@ from nas_system.sequential.informer import Informer
 from nas_system.sequential.layers.attention import AttentionLayer, FullAttention
 from nas_system.space import FAMILIES, ForecastingTask, SeriesShape, family_default
 from nas_system.space.families import InformerConfig
+from nas_system.tasks.attention_maps import AT_ONCE, MOST_WINDOWS, attention_maps, evenly_spread
 from nas_system.training_job import JobOptions, run_training
 
 torch.set_num_threads(1)

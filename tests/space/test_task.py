@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from nas_system.config_io.config_file import read_config, render_config
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.agent_state import load_agent_state
-from nas_system.nas_agent.config_file import read_config, render_config
 from nas_system.space import (
     ForecastingTask,
     RunConfig,

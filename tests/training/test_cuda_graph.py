@@ -8,7 +8,7 @@ from torch import nn
 
 from nas_system.errors import ConfigError
 from nas_system.space import TrainingConfig
-from nas_system.training.cuda_graph import CapturedStep
+from nas_system.training.acceleration.cuda_graph import CapturedStep
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer

@@ -14,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nas_system.errors import Diverged, StateError, StoppedOnRequest
 from nas_system.space import TrainingConfig
+from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.batches import unpack
 from nas_system.training.callbacks import BestCheckpoint, LastCheckpoint, StopFile, TimeBudget
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
-from nas_system.training.eager import skip_compiler_import, step_eagerly
 from nas_system.training.engine import Engine
 from nas_system.training.loops import evaluate
 from nas_system.training.objectives import Forecasting
@@ -183,7 +183,7 @@ def test_an_eager_training_does_not_import_the_compiler():
     code = (
         "import sys, torch\n"
         "from nas_system.space import TrainingConfig\n"
-        "from nas_system.training.eager import skip_compiler_import, step_eagerly\n"
+        "from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly\n"
         "from nas_system.training.optimizer import build_optimizer\n"
         "from nas_system.training.scheduler import build_scheduler\n"
         "skip_compiler_import()\n"

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from nas_system.errors import ConfigError
+from nas_system.training.acceleration.precision import Precision, best_half_precision
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
-from nas_system.training.precision import Precision, best_half_precision
 from nas_system.training.progress import Progress
 
 CPU = torch.device("cpu")

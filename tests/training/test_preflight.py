@@ -17,9 +17,9 @@ from nas_system.errors import PreflightFailed
 from nas_system.training.batches import unpack
 from nas_system.training.engine import Engine
 from nas_system.training.loops import Trial
-from nas_system.training.memory import MIB, LiveBytes, available_mb
 from nas_system.training.objectives import Forecasting
-from nas_system.training.preflight import Preflight, TimeLimit, Workload
+from nas_system.training.preflight.memory import MIB, LiveBytes, available_mb
+from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
 from nas_system.training.progress import Progress
 
 SAMPLES, STEPS_BACK, STEPS_AHEAD = 300, 6, 2
@@ -120,7 +120,7 @@ def test_it_does_not_load_the_compiler(project_root: Path) -> None:
     # That would cost more than everything else here together.
     code = (
         f"import sys; sys.path[:0] = [{str(project_root)!r}, {str(Path(__file__).parent)!r}]\n"
-        "from nas_system.training.eager import skip_compiler_import; skip_compiler_import()\n"
+        "from nas_system.training.acceleration.eager import skip_compiler_import; skip_compiler_import()\n"
         "import test_preflight as here\n"
         "flight = here.Preflight(here.engine_of(here.Forecaster()), here.workload(here.Data()))\n"
         "flight.check_batch(); flight.check_time(); print('torch._dynamo' in sys.modules)\n"
@@ -343,7 +343,7 @@ def test_what_is_there_is_a_number_and_a_limit_on_the_process_lowers_it(project_
     assert 1 < free < 2**30
     code = (
         f"import json, resource, sys; sys.path.insert(0, {str(project_root)!r})\n"
-        "import torch; from nas_system.training.memory import available_mb\n"
+        "import torch; from nas_system.training.preflight.memory import available_mb\n"
         "held = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (held + 300 * 2**20,) * 2)\n"
         "print(json.dumps(available_mb(torch.device('cpu'))))\n"
@@ -386,7 +386,7 @@ def test_what_is_there_is_a_number_and_a_limit_on_the_process_lowers_it(project_
     ],
 )
 def test_a_control_group_limits_what_is_there(line: str, files: dict, left_mb: float, tmp_path: Path) -> None:
-    from nas_system.training.memory import groups_leave
+    from nas_system.training.preflight.memory import groups_leave
 
     (tmp_path / "membership").write_text(line + "\n")
     for name, value in files.items():

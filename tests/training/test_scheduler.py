@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from nas_system.errors import ConfigError, StoppedOnRequest
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, TrainingConfig, family_default
-from nas_system.training.eager import step_eagerly
+from nas_system.training.acceleration.eager import step_eagerly
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.scheduler import advances_per_step, build_scheduler, get_scheduler, optimizer_steps
 from nas_system.training_job import JobOptions, TrainingRun, run_training

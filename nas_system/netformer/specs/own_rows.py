@@ -13,12 +13,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nas_system.config_io.config_file import read_config
 from nas_system.data.loading import open_task
 from nas_system.data.source import DataSource
 from nas_system.errors import ConfigError, NasError, StateError
+from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
-from nas_system.nas_agent.config_file import read_config
-from nas_system.nas_agent.records import load_record
 from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
 from nas_system.netformer.specs.archive import TRAIN, Archive, ArchivedTask, Row, write_archive
 from nas_system.netformer.specs.library import Library, read_own
@@ -58,7 +58,7 @@ def archive_of_search(workspace: Path) -> Archive:
     if not (workspace / STATE_FILE).is_file():
         raise ConfigError(f"{workspace} holds no {STATE_FILE}; name the folder of a search")
     state = load_agent_state(workspace / STATE_FILE)
-    facts = load_record(workspace / "runs" / FACTS_FILE)
+    facts = read_record(workspace / "runs" / FACTS_FILE)
     if facts is None:
         raise StateError(f"{workspace / 'runs' / FACTS_FILE} is missing, so nothing is known of the data")
     task = _archived(facts, workspace)

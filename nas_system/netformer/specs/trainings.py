@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_system.errors import RunError
-from nas_system.files import append_durably, write_json
-from nas_system.nas_agent.records import load_record
+from nas_system.files import append_durably, read_record, write_json
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.netformer.specs.archive import Row
 from nas_system.space import RunConfig, active_values, canonical_key
@@ -88,7 +87,7 @@ class Trainer:
         flags = ["--config", str(file), "--tag", tag, "--runs-dir", str(self.runs_dir), "--device", "cpu"]
         flags += ["--no-pictures", "--time-limit", str(self.limits.soft_s)]
         answer = self._ask({"arguments": flags, "limit_s": self.limits.hard_s})
-        metrics = load_record(paths.metrics) or {}
+        metrics = read_record(paths.metrics) or {}
         status = "FAILED" if answer is None else STATUS.get(answer["exit_code"], "FAILED")
         score = metrics.get("val_mse") if status == "OK" else None
         if status == "OK" and not (isinstance(score, float) and math.isfinite(score)):
@@ -158,5 +157,5 @@ def train_missing(
 
 
 def _show_failure(tag: str, paths: RunPaths) -> None:
-    error = load_record(paths.error) or {}
+    error = read_record(paths.error) or {}
     print(f"{tag}: {error.get('message', 'no reason was given')}", file=sys.stderr, flush=True)

@@ -16,11 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import AgentState, load_agent_state
-from nas_system.nas_agent.process_tree import ProcessId, identify, process_id_from_json
-from nas_system.nas_agent.run_lock import is_alive, read_record
+from nas_system.processes.process_tree import ProcessId, identify, process_id_from_json
+from nas_system.processes.run_lock import is_alive
 
-SUPERVISOR = "nas_system.nas_agent.supervisor"
+SUPERVISOR = "nas_system.processes.supervisor"
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[2]
 PROPOSED = re.compile(r"^(run_\d{4}) proposed by ", re.MULTILINE)

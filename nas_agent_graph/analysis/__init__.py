@@ -1,0 +1,1 @@
+"""What a search has learned about itself: lessons, calibration of predictions, stagnation."""

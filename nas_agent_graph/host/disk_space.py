@@ -1,0 +1,124 @@
+"""What a search does when the disk is full: it waits where it stands, and goes on when there is space.
+
+Nothing is lost meanwhile: every file on disk is the last whole one, and what could not be written is in
+memory still. Waiting stands here and nowhere else; whoever writes just raises OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from nas_agent_graph.host.clock import Clock
+from nas_agent_graph.host.signals import StopRequest
+from nas_system.errors import SearchPaused
+from nas_system.files import is_disk_full
+
+T = TypeVar("T")
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 30.0
+_SLICE_S = 0.2
+"""How long a stop request may go unnoticed where signals are held back."""
+_PROBE_FILE = ".space"
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """The patience of a search with the disk of its workspace."""
+
+    workspace: Path
+    clock: Clock
+    stop: StopRequest
+    say: Callable[[str], None]
+    """Tells a person, in one line."""
+    least_free_mb: float = 0.0
+    """No training begins with fewer MiB free."""
+    longest_wait_s: float | None = None
+    """None: as long as it takes."""
+
+    def insist(self, write: Callable[[], T]) -> T:
+        """What `write` returns; on a full disk it is called again and again until there is space.
+
+        Raises SearchPaused once that has taken too long, and whatever else `write` raises.
+        """
+        began, pause_s, text = None, FIRST_PAUSE_S, ""
+        while True:
+            try:
+                result = write()
+            except OSError as error:
+                if not is_disk_full(error):
+                    raise
+                now = self.clock.monotonic()
+                if began is None:
+                    began, text = now, self._what_is_full(error)
+                    self.say(
+                        f"{text}. The search waits: free some space and it goes on by itself "
+                        f"(it looks every {FIRST_PAUSE_S:.0f} to {LONGEST_PAUSE_S:.0f} s). Nothing is lost"
+                    )
+                if self.longest_wait_s is not None and now - began >= self.longest_wait_s:
+                    raise SearchPaused(
+                        f"{text}; there was none after {now - began:.0f} s. What was finished is on disk: "
+                        "free some space, then give the same command again"
+                    ) from None
+                self._sleep(pause_s)
+                pause_s = min(1.5 * pause_s, LONGEST_PAUSE_S)
+                continue
+            if began is not None:
+                waited_s = self.clock.monotonic() - began
+                self.say(f"there is space again after {waited_s:.0f} s; the search goes on")
+            return result
+
+    def require(self, folder: Path) -> None:
+        """Raises OSError (ENOSPC) if fewer than `least_free_mb` are free where `folder` is."""
+        if _free_mb(folder) < self.least_free_mb:
+            text = f"fewer than the {self.least_free_mb:,.0f} MiB that a training may need are free"
+            raise OSError(errno.ENOSPC, text, str(folder))
+
+    def prove(self, folder: Path) -> None:
+        """Like `require`, but asks the kernel for the space: also a quota or a limit is found out.
+
+        Raises OSError.
+        """
+        self.require(folder)
+        file = folder / _PROBE_FILE
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                size = int(max(1.0, self.least_free_mb) * _MIB)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(descriptor, 0, size)
+                os.pwrite(descriptor, b"\0" * 4096, size - 4096)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            # A descriptor has no name that could be told to a person.
+            raise OSError(error.errno, error.strerror, str(folder)) from None
+        finally:
+            with contextlib.suppress(OSError):
+                file.unlink()
+
+    def _what_is_full(self, error: OSError) -> str:
+        named = isinstance(error.filename, str | bytes)
+        path = Path(os.fsdecode(error.filename)) if named else self.workspace
+        return f"{path}: {error.strerror} ({_free_mb(path):,.1f} MiB free there)"
+
+    def _sleep(self, seconds: float) -> None:
+        until = self.clock.monotonic() + seconds
+        while (left := until - self.clock.monotonic()) > 0:
+            self.stop.check()
+            self.clock.sleep(min(_SLICE_S, left))
+        self.stop.check()
+
+
+def _free_mb(path: Path) -> float:
+    """MiB that a user may still write where `path` is or would be."""
+    while not path.exists():
+        path = path.parent
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize / _MIB

@@ -1,0 +1,1 @@
+"""Reports progress while a search runs: plain lines, or a live display."""

@@ -1,0 +1,173 @@
+"""What is known of a search while it runs, and how it is put into words; every display shows this."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from nas_agent_graph.budget import Limits
+from nas_agent_graph.context import Proposal
+from nas_agent_graph.show.leaderboard import references_in
+from nas_agent_graph.text.terminal import changes_in_words, duration, printable
+from nas_system.files import finite
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.space import RunConfig
+
+_RECENT = 10
+"""Finished runs from which the search's remaining time is estimated."""
+
+
+class Watch:
+    """What is known of the search while it runs; both displays show what stands here."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.began = self.changed = clock()
+        self.limits: Limits | None = None
+        self.metric = AgentState().metric
+        self.noise: float | None = None
+        self.references: list[tuple[str, float]] = []
+        self.done = 0
+        self.champion: RunInfo | None = None
+        self.curve: list[float] = []
+        """Lowest score so far, one entry per finished run with a score."""
+        self.recent: deque[RunInfo] = deque(maxlen=_RECENT)
+        self.pace: deque[float] = deque(maxlen=_RECENT)
+        """Seconds from one finished run to the next, latest last."""
+        self.run_id = self.proposer = self.changes = ""
+        self.hypothesis = ""
+        self.config: RunConfig | None = None
+        self.label = ""
+        self.scores: list[float | None] = []
+        """Validation scores of the epochs of the training under way."""
+        self.training_began = self.epoch_seen = self.began
+        self.epoch_s: float | None = None
+
+    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
+        self.began = self.changed = self.clock()
+        self.limits = limits
+        self.noise, self.metric = state.noise, state.metric
+        rows = [
+            (printable(row.get("name"), 40), finite(row.get(state.metric))) for row in references_in(facts)
+        ]
+        self.references = sorted([(name, v) for name, v in rows if v is not None], key=lambda row: row[1])
+        for run in state.runs:
+            self._count(run)
+            if run.seconds is not None:
+                self.pace.append(run.seconds)
+        self.champion = get_best_run(state)
+
+    def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None:
+        parent = f", from {proposal.parent}" if proposal.parent else ""
+        self.run_id, self.proposer = run_id, printable(proposal.proposer, 40) + parent
+        changes = [{"parameter": change.parameter, "value": change.value} for change in proposal.changes]
+        self.changes = changes_in_words(changes) or "no change"
+        self.hypothesis = printable(proposal.hypothesis)
+        self.config = config
+        self.label, self.scores = "", []
+
+    def training(self, label: str, history: dict[str, Any] | None) -> bool:
+        """Take in what a training has written; True if there is a new epoch."""
+        now = self.clock()
+        if label != self.label:
+            self.label, self.scores, self.epoch_s = label, [], None
+            self.training_began = self.epoch_seen = now
+        epochs = history.get("epochs") if history else None
+        if not isinstance(epochs, list) or len(epochs) == len(self.scores):
+            return False
+        entries = [epoch if isinstance(epoch, dict) else {} for epoch in epochs]
+        self.scores = [finite(entry.get(self.metric)) for entry in entries]
+        seconds = [s for entry in entries if (s := finite(entry.get("seconds"))) is not None]
+        self.epoch_s = statistics.fmean(seconds) if seconds else None
+        self.epoch_seen = now
+        return bool(entries)
+
+    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+        now = self.clock()
+        self.pace.append(now - self.changed)
+        self.changed = now
+        self._count(run)
+        self.noise = finite(verdict.get("noise"))
+        if run.accepted:
+            self.champion = run
+        self.run_id = self.label = ""
+        self.scores = []
+
+    def _count(self, run: RunInfo) -> None:
+        self.done += 1
+        self.recent.append(run)
+        if run.status == "OK" and run.val_score is not None:
+            self.curve.append(min(run.val_score, self.curve[-1] if self.curve else math.inf))
+
+    @property
+    def max_runs(self) -> int:
+        return self.limits.max_runs if self.limits else 0
+
+    @property
+    def max_epochs(self) -> int | None:
+        return self.config.training.max_epochs if self.config else None
+
+    def run_seconds_left(self) -> float | None:
+        """At most, for early stopping may end a training at any epoch; None after the last one."""
+        now = self.clock()
+        estimates = []
+        if self.max_epochs is not None and len(self.scores) >= self.max_epochs:
+            return None
+        if self.epoch_s is not None and self.max_epochs is not None:
+            todo = self.max_epochs - len(self.scores)
+            estimates.append(todo * self.epoch_s - (now - self.epoch_seen))
+        if self.limits is not None and self.limits.run_seconds is not None:
+            estimates.append(self.limits.run_seconds - (now - self.training_began))
+        return max(min(estimates), 0.0) if estimates else None
+
+    def search_seconds_left(self) -> float | None:
+        """From the median of the latest runs, so that the baseline with its repeats does not spoil it."""
+        if self.limits is None or not self.pace:
+            return None
+        now = self.clock()
+        left = statistics.median(self.pace) * (self.max_runs - self.done) - (now - self.changed)
+        if self.limits.max_seconds is not None:
+            left = min(left, self.limits.max_seconds - (now - self.began))
+        return max(left, 0.0)
+
+    def epoch_in_words(self) -> str:
+        """`epoch 4/10 val_mse 0.05310`; epochs that are over, of the most there can be."""
+        of = f"/{self.max_epochs}" if self.max_epochs is not None else ""
+        if not self.scores:
+            return f"no epoch finished yet{f' (of {self.max_epochs})' if of else ''}"
+        latest = self.scores[-1]
+        score = "not finite" if latest is None else f"{latest:.5f}"
+        return f"epoch {len(self.scores)}{of} {self.metric} {score}"
+
+    def best_in_words(self) -> str:
+        if self.champion is None or self.champion.val_score is None:
+            return ""
+        return f"best {self.champion.val_score:.5f} {self.champion.run_id}"
+
+    def totals_in_words(self) -> str:
+        """`4/100 runs done, about 12 min left`."""
+        left = self.search_seconds_left() if self.done < self.max_runs else None
+        about = f", about {duration(left)} left" if left is not None else ""
+        return f"{self.done}/{self.max_runs} runs done{about}"
+
+    def references_in_words(self) -> str:
+        return ", ".join(f"{name} {score:.5f}" for name, score in self.references)
+
+
+def verdict_in_words(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
+    """One finished run in a line; `metric` is the task's."""
+    took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
+    if run.status != "OK" or run.val_score is None:
+        return f"{run.run_id} {printable(run.status, 20)}: {printable(run.cause or 'no finite score')}{took}"
+    word = "ACCEPTED" if run.accepted else "not accepted"
+    score = f"{metric} {run.val_score:.5f}"
+    return f"{run.run_id} {score} {word}: {printable(verdict.get('reason', ''))}{took}"
+
+
+def noise_in_words(verdict: dict[str, Any]) -> str | None:
+    noise = finite(verdict.get("noise"))
+    return None if noise is None else f"noise {noise:.5f} over {verdict.get('noise_runs')} seeds"

@@ -1,0 +1,1 @@
+"""Drives a recorded search again: `python -m nas_agent_graph.replay`."""

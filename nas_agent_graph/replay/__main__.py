@@ -1,0 +1,101 @@
+"""Drives a recorded search again, with no model and no training: python -m nas_agent_graph.replay DIR"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+_SHOWN = 20
+"""Differences between two states that are printed; the first is what matters."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 the same state, 1 drift, 2 bad input, 3 an answer is missing."""
+    arguments = _parser().parse_args(argv)
+    from nas_agent_graph.replay.drift import Drift
+    from nas_system.errors import NasError
+
+    try:
+        return _replay(arguments)
+    except Drift as drift:
+        print(f"error: {drift}", file=sys.stderr)
+        print("\n".join(drift.diff))
+        return drift.exit_code
+    except NasError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    # Tracing would upload what the nodes are given.
+    os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
+    from nas_agent_graph.llm.recording import damaged_lines
+    from nas_agent_graph.replay.search import RecordedSearch, differences, replay
+    from nas_system.errors import ConfigError
+    from nas_system.nas_agent.run_manager import RunPaths
+
+    prompts = arguments.prompts
+    if prompts is not None and not prompts.is_dir():
+        raise ConfigError(f"--prompts {prompts}: there is no such folder")
+    recorded = RecordedSearch.open(arguments.recording.expanduser().absolute())
+    for run_id in recorded.run_ids:
+        path = RunPaths(recorded.runs_dir / run_id).transcript
+        if damaged := damaged_lines(path):
+            print(f"note: {path}: {damaged} of its lines cannot be read and are skipped", file=sys.stderr)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="nas-replay-", dir=_scratch(recorded.workspace)) as folder:
+        replayed = replay(recorded, Path(folder), lenient=arguments.lenient, prompts=prompts)
+    seconds = time.monotonic() - started
+    found = differences(recorded.state, replayed)
+    if found:
+        print(f"error: drift at {found[0]}", file=sys.stderr)
+        for line in found[1:_SHOWN]:
+            print(f"also {line}")
+        return 1
+    runs = len(recorded.state.runs)
+    unfinished = f" and {replayed.current.run_id} under way" if replayed.current else ""
+    how = "by key alone" if arguments.lenient else "every message as recorded"
+    print(f"equal: {runs} runs{unfinished}, {how}, in {seconds:.1f} s")
+    return 0
+
+
+def _scratch(recording: Path) -> Path | None:
+    """Where the replayed search lives: in memory if it fits. Durable writes to a disk, seven a run, cost
+    more than all the rest, and what is thrown away need not be durable. None is the usual place."""
+    size = sum(path.stat().st_size for path in recording.glob("runs/*/*.json*") if path.is_file())
+    memory = Path("/dev/shm")
+    try:
+        free = shutil.disk_usage(memory).free
+    except OSError:
+        return None
+    return memory if os.access(memory, os.W_OK) and free > 4 * size + 16_000_000 else None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nas_agent_graph.replay",
+        description="Drive a recorded search again with no model and no training, and compare where it ends.",
+        epilog="exit codes: 0 the same state, 1 drift (named), 2 bad input, 3 an answer is missing (named)",
+    )
+    parser.add_argument(
+        "recording", type=Path, metavar="DIR", help="a search's folder: agent_state.json and runs/"
+    )
+    parser.add_argument(
+        "--lenient",
+        action="store_true",
+        help="take answers by run, node and attempt, whatever the prompts say",
+    )
+    parser.add_argument(
+        "--prompts", type=Path, metavar="DIR", help="folder of prompt templates (default: the program's own)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""A launcher that trains nothing: every run ends at once as it ended in a recorded search."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, diff_of_values, place
+from nas_system.config_io.config_file import read_config
+from nas_system.errors import RunError, StateError
+from nas_system.files import read_record
+from nas_system.nas_agent.agent_state import AgentState, get_run
+from nas_system.nas_agent.outcome import Status, read_outcome
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.job import Job
+from nas_system.space import canonical_key
+
+
+class RecordedLauncher:
+    """Copies what the recorded training left behind; weights and pictures are not needed."""
+
+    def __init__(self, state: AgentState, recorded: Path, replayed: Path) -> None:
+        """`recorded` and `replayed` are the two folders of all runs; `state` is the recorded one's."""
+        self.state = state
+        self.recorded = recorded
+        self.replayed = replayed
+
+    def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
+        """End the run at once. Raises Drift if another configuration was trained then, RecordingEnds if
+        the recorded training has not ended, AnswerMissing if nothing is known of its end."""
+        relative = run_dir.relative_to(self.replayed)
+        source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
+        self._check_config(target, relative)
+        try:
+            outcome = read_outcome(source.folder, self.state.metric)
+        except StateError as error:
+            raise RecordingEnds(str(error)) from None
+        status = outcome.status
+        if status is Status.MISSING and get_run(self.state, relative.parts[0]) is not None:
+            raise AnswerMissing(f"the recording holds no outcome of the training of {relative}")
+        if status in (Status.STOPPED, Status.MISSING):
+            raise RecordingEnds(f"the training of {relative} has not ended in the recording")
+        if outcome.attempt < attempt:
+            raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
+        for path in (source.metrics, source.history, source.error, source.log, source.retried):
+            _copy(path, target.folder)
+        # Last, as a supervisor would: it is what says that the run has ended.
+        _copy(source.process, target.folder)
+        _copy(source.exit, target.folder)
+
+    def poll(self, run_dir: Path) -> Literal["absent", "finished", "lost"]:
+        paths = RunPaths(run_dir)
+        if paths.exit.exists():
+            return "finished"
+        return "lost" if paths.process.exists() else "absent"
+
+    def cancel(self, run_dir: Path, *, force: bool = False) -> None:
+        """Nothing ever runs here."""
+
+    def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
+        """Raises RunError: what a search asks for beside its trainings is in its files."""
+        raise RunError(f"a replay has no {module}")
+
+    def _check_config(self, target: RunPaths, relative: Path) -> None:
+        """A score belongs to the configuration that earned it."""
+        run = get_run(self.state, relative.as_posix())
+        if run is None or run.key is None or canonical_key(read_config(target.config)) == run.key:
+            return
+        recorded = read_record(RunPaths(self.recorded / relative).proposal) or {}
+        replayed = read_record(target.proposal) or {}
+        attempt = replayed.get("attempt")
+        raise Drift(
+            place(run.run_id, "propose_config", attempt if isinstance(attempt, int) else 0),
+            "the proposed configuration is not the recorded one",
+            diff_of_values(_proposal(recorded), _proposal(replayed)),
+        )
+
+
+def _proposal(record: dict[str, object]) -> dict[str, object]:
+    return {name: record.get(name) for name in ("proposer", "parent", "changes")}
+
+
+def _copy(source: Path, folder: Path) -> None:
+    if source.is_file():
+        # Not durable on purpose: a replay lives in a temporary folder.
+        shutil.copyfile(source, folder / source.name)

@@ -1,0 +1,258 @@
+"""A recorded search, driven again through the real graph with neither model nor training.
+
+The recording is a workspace: `agent_state.json` and `runs/`. Answers come from the transcripts,
+classical proposals are computed again, trainings end as they ended. What decided then and stands
+in no other file (flags, installed packages) is in the transcripts.
+
+Not reproduced, because they are no decision: times, the step at which an interrupted run stood, and the
+scores on the sealed rows, which are taken over. A search without any transcript tells nothing of the
+packages that were installed: it is replayed with those that are.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas_agent_graph.budget import BudgetSpent, Limits
+from nas_agent_graph.context import Context, Proposal, Proposer, SearchView
+from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
+from nas_agent_graph.progress.plain import PlainProgress
+from nas_agent_graph.proposers import PROPOSERS, netformer
+from nas_agent_graph.proposers.llm import LLMProposer
+from nas_agent_graph.replay.cassette import Cassette, CassetteClient
+from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
+from nas_agent_graph.replay.launcher import RecordedLauncher
+from nas_agent_graph.state import initial_state
+from nas_system.config_io.config_file import read_config
+from nas_system.errors import ConfigError
+from nas_system.files import read_record
+from nas_system.nas_agent.agent_state import STATE_FILE, AgentState, get_run, load_agent_state
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
+from nas_system.space import ForecastingTask, RunConfig
+
+NODE = "propose_config"
+FALLBACK = "tpe"
+
+
+@dataclass(frozen=True)
+class RecordedSearch:
+    """What a workspace tells of its search."""
+
+    workspace: Path
+    state: AgentState
+    base: RunConfig
+    facts: dict[str, Any]
+
+    @classmethod
+    def open(cls, workspace: Path) -> RecordedSearch:
+        """Read the workspace. Raises ConfigError or StateError for one that holds no search."""
+        if not (workspace / STATE_FILE).is_file():
+            raise ConfigError(f"{workspace} holds no {STATE_FILE}; name the folder of a search")
+        state = load_agent_state(workspace / STATE_FILE)
+        facts = read_record(workspace / "runs" / FACTS_FILE)
+        if state.task is None or facts is None:
+            raise ConfigError(
+                f"{workspace} holds no search that can be replayed: its task or its facts are gone"
+            )
+        needed = {"references"} | ({"columns"} if isinstance(state.task, ForecastingTask) else set())
+        lacking = needed - set(facts)
+        if lacking:
+            raise ConfigError(f"{workspace / 'runs' / FACTS_FILE} has no {' and no '.join(sorted(lacking))}")
+        return cls(workspace, state, read_config(workspace / "runs" / BASE_CONFIG_FILE), facts)
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.workspace / "runs"
+
+    @property
+    def run_ids(self) -> list[str]:
+        """Finished runs, and the one that was under way."""
+        current = [self.state.current.run_id] if self.state.current else []
+        return [run.run_id for run in self.state.runs] + current
+
+    @property
+    def repeats(self) -> int:
+        """How often the baseline was trained again with another seed."""
+        folders = (RunPaths(self.runs_dir / "run_0000").folder / "repeats").glob("seed_*")
+        return sum(RunPaths(folder).exit.exists() or RunPaths(folder).process.exists() for folder in folders)
+
+    def proposal(self, run_id: str) -> dict[str, Any]:
+        """proposal.json of a run; of a finished one at least who proposed it."""
+        run = get_run(self.state, run_id)
+        known = {"proposer": run.proposer} if run else {}
+        return known | (read_record(RunPaths(self.runs_dir / run_id).proposal) or {})
+
+
+class ReplayedProposer:
+    """Whoever proposed a run then proposes it again."""
+
+    name = "llm"
+
+    def __init__(
+        self, recorded: RecordedSearch, cassette: Cassette, client: CassetteClient, llm: LLMProposer
+    ) -> None:
+        self.recorded = recorded
+        self.cassette = cassette
+        self.client = client
+        self.llm = llm
+        self.repairs = Limits(max_runs=1).repairs
+
+    def propose(self, view: SearchView) -> Proposal:
+        view = replace(view, max_runs=self.recorded.state.max_runs)
+        exchange = self.cassette.next_of(view.run_id)
+        if exchange is not None:
+            self.client.turn_to(exchange)
+            return self.llm.propose(under(exchange.circumstances, view))
+        record = self.recorded.proposal(view.run_id)
+        name, attempt = record.get("proposer"), record.get("attempt", 0)
+        if name == FALLBACK and attempt == view.attempt > 0 and self.cassette.last_of(view.run_id):
+            raise BudgetSpent("the recorded search did not ask the language model again")
+        if name in (netformer.NAME, netformer.CARRIED_ON) and isinstance(attempt, int):
+            return self._netformer().propose(view)
+        if name in PROPOSERS and isinstance(attempt, int) and attempt <= self.repairs:
+            return PROPOSERS[name]().propose(view)
+        where = place(view.run_id, NODE, view.attempt)
+        if view.run_id == self.cassette.ends_in:
+            raise RecordingEnds(f"the recording ends at {where}")
+        why = f" (asked because: {view.refused[-1]})" if view.refused else ""
+        raise AnswerMissing(f"the recording holds no answer for {where}{why}")
+
+    def _netformer(self) -> Proposer:
+        """From the recorded list: no network is asked again."""
+        path = netformer.list_file_of(self.recorded.runs_dir)
+        ranked = netformer.RankedList.read(path, netformer.task_fingerprint(self.recorded.facts))
+        if ranked is None:
+            raise AnswerMissing(f"{path} is missing, the list that this search was opened with")
+        return netformer.NetformerProposer(ranked)
+
+
+class ReplayedFallback:
+    """The sampler that steps in for the model, unless the recorded search asked the model anew."""
+
+    def __init__(self, fallback: Proposer, recorded: RecordedSearch, cassette: Cassette) -> None:
+        self.fallback = fallback
+        self.recorded = recorded
+        self.cassette = cassette
+        self.name = fallback.name
+
+    def propose(self, view: SearchView) -> Proposal:
+        if self.cassette.next_of(view.run_id) is not None:
+            self.cassette.restart(view.run_id)
+        latest = self.cassette.last_of(view.run_id)
+        view = replace(view, max_runs=self.recorded.state.max_runs)
+        return self.fallback.propose(under(latest.circumstances, view) if latest else view)
+
+
+def replay(
+    recorded: RecordedSearch, workspace: Path, *, lenient: bool = False, prompts: Path | None = None
+) -> AgentState:
+    """Drive the recorded search again in `workspace`, an empty folder; returns the state it ends in.
+
+    Raises Drift or AnswerMissing where it leaves the recording.
+    """
+    current = recorded.state.current
+    cassette = Cassette.load(recorded.runs_dir, recorded.run_ids, ends_in=current.run_id if current else None)
+    context = _context(recorded, workspace, cassette, lenient=lenient, prompts=prompts)
+    while not _is_at_its_end(recorded, context.ledger.state, cassette):
+        try:
+            _drive(recorded, context, cassette)
+            break
+        except SearchRestarted:
+            continue
+        except RecordingEnds:
+            break
+    for exchange in cassette.unplayed():
+        raise Drift(
+            place(*exchange.key), "the recorded search asked the model here, the replayed one did not"
+        )
+    return context.ledger.state
+
+
+def differences(recorded: AgentState, replayed: AgentState) -> list[str]:
+    """What is not the same in two states, times aside, in words; the first run that differs comes first."""
+    found: list[str] = []
+    before, after = _comparable(recorded), _comparable(replayed)
+    runs_before, runs_after = before.pop("runs"), after.pop("runs")
+    for old, new in zip(runs_before, runs_after, strict=False):
+        found += [
+            f"{old['run_id']}: {name} is {new.get(name)!r}, recorded {old.get(name)!r}"
+            for name in {**old, **new}
+            if old.get(name) != new.get(name)
+        ]
+    if len(runs_before) != len(runs_after):
+        found.append(f"{len(runs_after)} runs, recorded {len(runs_before)}")
+    found += [
+        f"{name} is {after[name]!r}, recorded {before[name]!r}"
+        for name in before
+        if before[name] != after[name]
+    ]
+    return found
+
+
+def _comparable(state: AgentState) -> dict[str, Any]:
+    plain = state.model_dump(mode="json")
+    for run in plain["runs"]:
+        del run["seconds"]
+    # At which of its steps an interrupted run stood is a matter of the moment.
+    plain["current"] = state.current.run_id if state.current else None
+    return plain
+
+
+def _context(
+    recorded: RecordedSearch, workspace: Path, cassette: Cassette, *, lenient: bool, prompts: Path | None
+) -> Context:
+    runs_dir, state = workspace / "runs", recorded.state
+    runs_dir.mkdir(parents=True)
+    for name in (FACTS_FILE, BASE_CONFIG_FILE):
+        shutil.copyfile(recorded.runs_dir / name, runs_dir / name)
+    ledger, _ = Ledger.open(workspace)
+    ledger.save(
+        task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, sealed=state.sealed
+    )
+    transcript = Transcript(runs_dir)
+    client = CassetteClient(cassette, transcript, lenient=lenient)
+    llm = LLMProposer(client, transcript, prompts=prompts)  # pyright: ignore[reportArgumentType]
+    proposer = ReplayedProposer(recorded, cassette, client, llm)
+    fallback: Proposer = PROPOSERS[FALLBACK]()
+    if cassette.holds_answers:
+        fallback = RecordedFallback(fallback, transcript)
+    return Context(
+        ledger=ledger,
+        base=recorded.base,
+        facts=recorded.facts,
+        proposer=proposer,
+        fallback=ReplayedFallback(fallback, recorded, cassette),
+        launcher=RecordedLauncher(state, recorded.runs_dir, runs_dir),
+        progress=PlainProgress(io.StringIO()),
+        # The end of the recording is the end of the replay, whatever the search was allowed.
+        limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_baseline=recorded.repeats),
+        train_command=("recorded",),
+    )
+
+
+def _drive(recorded: RecordedSearch, context: Context, cassette: Cassette) -> None:
+    steps = build_graph().stream(
+        initial_state(),
+        config={"recursion_limit": steps_for(context.limits)},
+        context=context,
+        stream_mode="updates",
+    )
+    for _ in steps:
+        if _is_at_its_end(recorded, context.ledger.state, cassette):
+            return
+
+
+def _is_at_its_end(recorded: RecordedSearch, state: AgentState, cassette: Cassette) -> bool:
+    """Whether the replay stands where the recording stood: its runs are done, or the last one is as far."""
+    wanted = recorded.state
+    if len(state.runs) != len(wanted.runs) or (wanted.current is None) != (state.current is None):
+        return False
+    if wanted.current is None:
+        return True
+    return state.current == wanted.current and cassette.next_of(wanted.current.run_id) is None

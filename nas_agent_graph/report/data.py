@@ -1,0 +1,306 @@
+"""Everything a report of a search shows, gathered from its workspace into one JSON-able structure.
+
+Reads only, takes nothing on trust (any file may be torn, missing or written by a language model), and
+is bounded: a search of 1,000 runs gives a page that a browser still opens at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from nas_agent_graph.analysis.calibration import calibrate, calibration_in_words, predictions_of
+from nas_agent_graph.report.conversation import Conversation, conversation_of, fair_cap, shortened
+from nas_agent_graph.show.leaderboard import failures_of, headline, references_in, remarks, rows_of
+from nas_agent_graph.show.run import record_of_run
+from nas_agent_graph.text.terminal import changes_in_words, printable, value_in_words
+from nas_system.errors import StateError
+from nas_system.files import finite
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
+from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.log_text import log_tail
+from nas_system.nas_agent.logging_utils import load_history
+from nas_system.space import active_values, error_of, on_part
+
+SCHEMA_VERSION = 1
+_WIDE = 10_000
+"""Columns for sentences that the page itself breaks into lines."""
+_TONES = {"bold red": "alarm", "bold yellow": "warning", "yellow": "warning"}
+_RUN_FIELDS = (
+    "family",
+    "status",
+    "cause",
+    "accepted",
+    "parent",
+    "proposer",
+    "attempt",
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much of what may grow without bound is shown; what is left out is counted and said."""
+
+    conversation_characters: int = 6_000_000
+    log_characters: int = 1_500_000
+    curve_points: int = 160_000
+    """Epochs of all curves together; a curve keeps at least 40."""
+    text_characters: int = 4_000
+    """Of one hypothesis."""
+    log_lines: int = 40
+
+
+def report_record(
+    workspace: Path,
+    state: AgentState,
+    facts: Mapping[str, Any],
+    *,
+    now: datetime,
+    limits: Limits | None = None,
+) -> dict[str, Any]:
+    """The whole report but its pictures: about the search, its reference rows, and every run in order."""
+    limits = limits or Limits()
+    ledger = Ledger(workspace, state)
+    known = [run.run_id for run in state.runs]
+    if state.current is not None and state.current.run_id not in known:
+        known.append(state.current.run_id)
+    points = max(40, min(400, limits.curve_points // max(len(known), 1)))
+    prompts: dict[str, str] = {}
+    runs = [_run_record(ledger, run_id, points, prompts, limits) for run_id in known]
+    left_out = _bound(runs, limits)
+    record = {
+        "schema": SCHEMA_VERSION,
+        "generated": now.isoformat(timespec="seconds"),
+        "name": workspace.resolve().name,
+        "live": is_held(workspace),
+        "search": {**_search_record(state, facts, runs), "calibration": _calibration(ledger)},
+        "references": [
+            {
+                "name": printable(row.get("name"), 40),
+                "val_score": finite(row.get(state.metric)),
+                "test_score": finite(row.get(on_part("test", state.metric))),
+            }
+            for row in references_in(facts)
+        ],
+        "runs": runs,
+        "left_out": left_out,
+    }
+    return printable_json(record)
+
+
+def is_held(workspace: Path) -> bool:
+    """Whether an agent works in this workspace at this moment; nothing is created to find out."""
+    try:
+        descriptor = os.open(WorkspaceLock(workspace).path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared, and for microseconds; an agent that starts within them is refused and can be started again.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _search_record(
+    state: AgentState, facts: Mapping[str, Any], runs: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    champion = get_best_run(state)
+    lines = headline(state, facts, _WIDE), remarks(state, facts, rows_of(state, facts), _WIDE)
+    said = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in lines]
+    source = state.data or facts.get("source")
+    costs = [cost for run in runs if (cost := run["cost"]) is not None]
+    return {
+        "headline": said[0],
+        "remarks": said[1],
+        "max_runs": state.max_runs,
+        "finished": len(state.runs),
+        "failed": len(failures_of(state)),
+        "accepted": sum(run.accepted for run in state.runs),
+        "seconds": sum(run.seconds or 0.0 for run in state.runs),
+        "tokens": sum(run["tokens"] for run in runs),
+        "cost": sum(costs) if costs else None,
+        "champion": champion.run_id if champion else None,
+        "best": champion.val_score if champion else None,
+        "noise": state.noise,
+        "noise_runs": state.noise_runs,
+        "seed": state.seed,
+        "metric": state.metric,
+        "error": error_of(state.metric),
+        "task": state.task.model_dump(mode="json") if state.task else None,
+        "data": dict(source) if isinstance(source, Mapping) else None,
+        "sealed": state.sealed.get(champion.run_id) if champion else None,
+    }
+
+
+def _calibration(ledger: Ledger) -> list[str]:
+    """How good the predictions of every proposer were that made any, a sentence each."""
+    noise = ledger.state.noise
+    rows = calibrate(predictions_of(ledger), noise)
+    return [
+        f"Predictions by {printable(row.proposer, 60)}: {calibration_in_words(row, noise)}." for row in rows
+    ]
+
+
+def _run_record(
+    ledger: Ledger, run_id: str, points: int, prompts: dict[str, str], limits: Limits
+) -> dict[str, Any]:
+    known = record_of_run(ledger, run_id)
+    info, proposal, found = known["run"] or {}, known["proposal"], get_run(ledger.state, run_id)
+    conversation = conversation_of(ledger.runs_dir, run_id, prompts)
+    return {
+        "run_id": run_id,
+        "under_way": known["under_way"],
+        "step": known["step"],
+        "champion": known["champion"],
+        **{name: info.get(name) for name in _RUN_FIELDS},
+        "val_score": found.val_score if found else None,
+        "test_score": found.test_score if found else None,
+        "parent": _text(info.get("parent") or proposal.get("parent"), 64),
+        "proposer": _text(info.get("proposer") or proposal.get("proposer"), 100),
+        "seconds": info.get("seconds"),
+        **_differences(found, ledger.state),
+        "tokens": conversation.tokens or info.get("tokens") or 0,
+        "cost": conversation.cost,
+        "refused": proposal.get("attempt") if isinstance(proposal.get("attempt"), int) else 0,
+        "hypothesis": _text(proposal.get("hypothesis"), limits.text_characters),
+        "expected": finite(proposal.get(f"expected_{ledger.state.metric}")),
+        "in_words": changes_in_words(proposal.get("changes"), 160),
+        "changes": [
+            {
+                "parameter": change["parameter"],
+                "old": None if change["old"] is None else value_in_words(change["old"]),
+                "new": value_in_words(change["new"]),
+            }
+            for change in known["changes"][:100]
+        ],
+        "config": _config(ledger, run_id),
+        "summary": found.history_summary if found else "",
+        "curve": _curve(ledger, run_id, points),
+        "verdict": _text(known["verdict"].get("reason"), 400),
+        "against": _text(known["verdict"].get("against"), 64),
+        "outcome": _outcome(known["outcome"]),
+        "repeats": known["repeats"][:50],
+        "files": known["files"][:60],
+        "conversation": conversation,
+        "log": log_tail(ledger.runs_dir / run_id, limits.log_lines),
+    }
+
+
+def _differences(run: RunInfo | None, state: AgentState) -> dict[str, float | None]:
+    """The score against the champion's, plain and in units of the noise."""
+    champion, score = get_best_run(state), run.val_score if run else None
+    if champion is None or champion.val_score is None or score is None:
+        return {"delta": None, "delta_noise": None}
+    delta = score - champion.val_score
+    return {"delta": delta, "delta_noise": delta / state.noise if state.noise else None}
+
+
+def _config(ledger: Ledger, run_id: str) -> dict[str, str]:
+    config = ledger.config(run_id)
+    return {name: value_in_words(value) for name, value in active_values(config).items()} if config else {}
+
+
+def _outcome(outcome: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Where it ended and what it took; the rest of the outcome stands in the run itself."""
+    outcome = outcome or {}
+    known = {name: outcome.get(name) for name in ("peak_memory_mb", "epoch", "step", "returncode", "signal")}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
+    """Epochs and their errors in columns; of more epochs than `points` the lowest of every group."""
+    try:
+        history = load_history(ledger.runs_dir / run_id)
+    except StateError:
+        return None
+    epochs = history.get("epochs")
+    entries = [entry for entry in epochs if isinstance(entry, dict)] if isinstance(epochs, list) else []
+    if not entries:
+        return None
+    val, train = ledger.state.metric, on_part("train", ledger.state.metric)
+    rows = [(index, finite(e.get(train)), finite(e.get(val))) for index, e in enumerate(entries)]
+    kept = _thinned(rows, points)
+    best = min((row for row in rows if row[2] is not None), key=lambda row: row[2] or 0.0, default=None)
+    return {
+        "epoch": [row[0] for row in kept],
+        "train": [_rounded(row[1]) for row in kept],
+        "val": [_rounded(row[2]) for row in kept],
+        "best": best[0] if best else None,
+        "epochs": len(rows),
+        "lr": [_rounded(finite(entries[0].get("lr"))), _rounded(finite(entries[-1].get("lr")))],
+    }
+
+
+_Row = tuple[int, float | None, float | None]
+
+
+def _thinned(rows: Sequence[_Row], points: int) -> list[_Row]:
+    if len(rows) <= points:
+        return list(rows)
+    borders = [index * len(rows) // points for index in range(points + 1)]
+    groups = [rows[start:end] for start, end in pairwise(borders)]
+    return [min(group, key=lambda row: math.inf if row[2] is None else row[2]) for group in groups]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.6g}")
+
+
+def _text(value: Any, limit: int) -> str | None:
+    if not isinstance(value, str) or not value:
+        return None
+    return shortened(value, limit)[0]
+
+
+def _bound(runs: Sequence[dict[str, Any]], limits: Limits) -> dict[str, int]:
+    """Cut conversations and logs to what the page may hold; how many characters that cost."""
+    talks: list[Conversation] = [run["conversation"] for run in runs]
+    said = [message for talk in talks for message in talk.messages]
+    cap = fair_cap([len(message["text"]) for message in said], limits.conversation_characters)
+    left_out = 0
+    for message in said:
+        message["text"], cut = shortened(message["text"], cap)
+        if cut:
+            message["left_out"] = cut
+            left_out += cut
+    cap = fair_cap([len(run["log"]) for run in runs], limits.log_characters)
+    for run, talk in zip(runs, talks, strict=True):
+        run["conversation"] = talk.messages
+        # The end of a log says why it ended.
+        run["log"] = run["log"][-cap:] if cap else ""
+    return {"characters": left_out}
+
+
+_CONTROL = re.compile(r"[^\n\t -~]")
+
+
+def printable_json(value: Any) -> Any:
+    """The value with nothing in it that JSON or a reader's eye could stumble over.
+
+    Control characters, direction overrides and halves of surrogate pairs become U+FFFD, numbers that
+    are not finite become null.
+    """
+    if isinstance(value, str):
+        return _CONTROL.sub(
+            lambda match: c if (c := match[0]).isprintable() else "\N{REPLACEMENT CHARACTER}", value
+        )
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): printable_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [printable_json(item) for item in value]
+    return value

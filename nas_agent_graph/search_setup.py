@@ -1,0 +1,187 @@
+"""What a search is about, at its start: its task, its base configuration and the facts of its data.
+
+Fixed when it begins, and checked at every later start: one search never mixes two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas_agent_graph.context import Launcher, longest_look_back
+from nas_agent_graph.host.disk_space import DiskSpace
+from nas_system.config_io.config_file import named_config, read_config, write_config
+from nas_system.errors import ConfigError, RunError
+from nas_system.files import read_json, read_record, sha256_of_file, sha256_of_files
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
+from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
+from nas_system.space.task_flags import task_fields, task_with
+
+DESCRIBE_TIMEOUT_S = 300.0
+DESCRIBE_GRAPHS_TIMEOUT_S = 3600.0
+"""One of the reference rows of a task on graphs is a training."""
+BASE_CONFIGS = {"forecasting": "default", "graph regression": "graph_transformer"}
+"""What run_0000 trains unless another configuration is named, by the kind of task."""
+NEW_FACTS_FILE = "task_facts.new.json"
+
+
+def open_search(
+    ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, disk: DiskSpace
+) -> tuple[RunConfig, dict[str, Any]]:
+    """Base configuration and facts of the task: fixed at the first start, checked at every other."""
+    made = ledger.runs_dir / NEW_FACTS_FILE
+    made.unlink(missing_ok=True)
+    try:
+        base, facts = look_up_search(ledger, arguments, launcher, ledger.runs_dir)
+    except RunError:
+        disk.prove(ledger.runs_dir)  # raises OSError, on which the caller waits
+        raise
+    if made.exists():
+        os.replace(made, facts_file_of(ledger))
+    write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
+    if ledger.state.task is None:
+        ledger.save(task=base.task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
+    return base, facts
+
+
+def look_up_search(
+    ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, folder: Path
+) -> tuple[RunConfig, dict[str, Any]]:
+    """What `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
+    stored = ledger.state.task
+    task = task_of(arguments, stored)
+    if stored is not None:
+        _refuse_other_task(stored, task)
+    base_file = ledger.runs_dir / BASE_CONFIG_FILE
+    first = stored is None or not base_file.exists()
+    if first:
+        base = named_config(arguments.base_config or BASE_CONFIGS[task.kind])
+        base = base.model_copy(
+            update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
+        )
+        base = RunConfig.model_validate(base.model_dump())
+    else:
+        base = read_config(base_file)
+        _refuse_other_base(base, arguments)
+    facts = _facts(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
+    return (_fitting(base, facts, arguments.base_config) if first else base), facts
+
+
+def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
+    """The base configuration; the default one with a shorter look-back where the series allows no other."""
+    longest = longest_look_back(facts)
+    if longest is None or base.data.seq_len <= longest:
+        return base
+    problem = (
+        f"data.seq_len={base.data.seq_len} leaves no training window, {longest} is the longest that does"
+    )
+    if name is not None:
+        raise ConfigError(f"--base-config {name}: {problem}; shorten it, or bring a longer series")
+    plain = base.model_dump()
+    plain["data"]["seq_len"] = max(1, longest // 2)
+    plain["model"]["label_len"] = min(plain["model"].get("label_len", 0), plain["data"]["seq_len"])
+    print(f"note: the default's {problem}; run_0000 looks back {plain['data']['seq_len']} steps", flush=True)
+    try:
+        return RunConfig.model_validate(plain)
+    except ValidationError:
+        raise ConfigError(f"the series is too short to search on: {problem}; bring a longer one") from None
+
+
+def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
+    """The stored task, or the default one, with the given flags on top."""
+    given = task_fields(arguments)
+    if "dataset" in given:
+        path = Path(given["dataset"]).expanduser()
+        if path.suffix != "" or os.sep in given["dataset"]:
+            given["dataset"] = str(path.absolute())
+    return task_with(stored or ForecastingTask(), given)
+
+
+def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
+    before, now = stored.model_dump(), wanted.model_dump()
+    if type(stored) is not type(wanted):
+        before, now = {"task": stored.name}, {"task": wanted.name}
+    different = [
+        f"{name} is {_shown(before[name])}, not {_shown(now[name])}"
+        for name in before
+        if before[name] != now[name]
+    ]
+    if different:
+        raise ConfigError(
+            f"this workspace holds a search for another task ({'; '.join(different)}); "
+            "choose another --workspace, or leave the task flags out"
+        )
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else repr(value)
+
+
+def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
+    if arguments.base_config is not None:
+        # Compared under this search's task, which may leave fields without effect.
+        wanted = named_config(arguments.base_config).model_copy(update={"task": base.task})
+        if canonical_key(wanted) != canonical_key(base):
+            raise ConfigError(
+                f"this search began with another base configuration than {arguments.base_config!r}; "
+                "choose another --workspace, or leave --base-config out"
+            )
+    if arguments.seed is not None and arguments.seed != base.seed:
+        raise ConfigError(
+            f"this search began with --seed {base.seed}, not {arguments.seed}; choose another --workspace"
+        )
+
+
+def facts_file_of(ledger: Ledger) -> Path:
+    return ledger.runs_dir / FACTS_FILE
+
+
+def _facts(
+    ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher, made: Path
+) -> dict[str, Any]:
+    """The task's facts; made once, made again only if the data has moved, never with other data."""
+    facts = read_search_facts(facts_file_of(ledger))
+    stored = ledger.state.data
+    if facts is not None and stored is not None and _data_is_there(facts) and arguments.data_dir is None:
+        return facts
+    command = ["--out", str(made), "--task-json", task.model_dump_json()]
+    if arguments.data_dir is not None:
+        command += ["--data-dir", str(arguments.data_dir.expanduser().absolute())]
+    if arguments.dry_run:
+        command.append("--no-download")
+    longest = DESCRIBE_TIMEOUT_S if isinstance(task, ForecastingTask) else DESCRIBE_GRAPHS_TIMEOUT_S
+    launcher.call("nas_system.describe", command, timeout_s=longest)
+    facts = read_json(made)
+    if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
+        made.unlink()
+        raise ConfigError(
+            f"this search began with the data {stored['name']} ({stored['kind']}, sha256 "
+            f"{stored['sha256'][:12]}), but now there is {facts['source']['name']} "
+            f"({facts['source']['kind']}, sha256 {facts['source']['sha256'][:12]}); one search never "
+            "mixes two. Bring the first back (--data-dir), or choose another --workspace"
+        )
+    if facts["source"]["notice"]:
+        print(f"NOTE: {facts['source']['notice']}", flush=True)
+    return facts
+
+
+def read_search_facts(file: Path) -> dict[str, Any] | None:
+    facts = read_record(file)
+    return facts if facts is not None and "source" in facts else None
+
+
+def _data_is_there(facts: dict[str, Any]) -> bool:
+    path, files = facts["source"]["path"], facts["source"].get("files")
+    if path is None:
+        return True
+    if files:
+        folder = Path(path)
+        there = all((folder / name).is_file() for name in files)
+        return there and sha256_of_files(folder, files) == facts["source"]["sha256"]
+    return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]

@@ -1,0 +1,328 @@
+"""The leaderboard: every run and every reference row in one list, best validation score first.
+
+Pure functions of the search's state and of task_facts.json; no run folder is opened here. Test
+figures are shown for people, under a header that says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas_agent_graph.budget import Spent
+from nas_agent_graph.text.task_labels import (
+    examples_in_words,
+    goal_in_words,
+    scale_in_words,
+    simple_in_words,
+)
+from nas_agent_graph.text.terminal import Column, Line, dollars, printable, table, wrapped
+from nas_system.files import finite
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.space import error_of, on_part
+
+LIMIT = 15
+"""Rows of runs that are shown; reference rows and the champion come on top."""
+_ROOM_FOR_CHANGES = 24
+"""Columns that have to be left over for the changes to be shown at all."""
+_FEWEST_FAILURES = 3
+TEST_HEADER = "test (not used by the search)"
+
+Changes = Callable[[str], str]
+"""run id -> its changes against its parent in a few words; asked only for the rows that are shown."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run with a score, or a reference row (then `run` is None)."""
+
+    rank: int
+    name: str
+    val_score: float
+    test_score: float | None
+    run: RunInfo | None = None
+
+
+def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
+    """Runs and reference rows together, best first; of equals the reference row comes first."""
+    test = on_part("test", state.metric)
+    unranked = [
+        Row(0, printable(reference.get("name"), 40), score, finite(reference.get(test)))
+        for reference in references_in(facts)
+        if (score := finite(reference.get(state.metric))) is not None
+    ]
+    unranked += [
+        Row(0, run.run_id, run.val_score, run.test_score, run)
+        for run in state.runs
+        if run.status == "OK" and run.val_score is not None
+    ]
+    unranked.sort(key=lambda row: (row.val_score, row.run is not None, row.name))
+    return [
+        Row(rank, row.name, row.val_score, row.test_score, row.run)
+        for rank, row in enumerate(unranked, start=1)
+    ]
+
+
+def failures_of(state: AgentState) -> list[RunInfo]:
+    """The runs without a score, in the order they were tried."""
+    return [run for run in state.runs if run.status != "OK" or run.val_score is None]
+
+
+def references_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The named reference rows of task_facts.json; none if the file is not there or is not ours."""
+    references = facts.get("references")
+    rows = references if isinstance(references, list) else []
+    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
+
+
+def leaderboard_lines(
+    state: AgentState,
+    facts: Mapping[str, Any],
+    *,
+    width: int = 80,
+    limit: int = LIMIT,
+    changes: Changes = lambda run_id: "",
+) -> list[Line]:
+    """The whole page with its styles, no line wider than `width`."""
+    rows, failures = rows_of(state, facts), failures_of(state)
+    lines = [*headline(state, facts, width), Line("")]
+    if not state.runs:
+        lines.append(Line("No run has finished yet."))
+    if rows:
+        lines += _scores(state, rows, width, limit, changes)
+    if failures:
+        lines += [Line(""), *_failed(failures, width, limit)]
+    return [*lines, Line(""), *remarks(state, facts, rows, width)]
+
+
+def leaderboard(
+    state: AgentState,
+    facts: Mapping[str, Any],
+    *,
+    width: int = 80,
+    limit: int = LIMIT,
+    changes: Changes = lambda run_id: "",
+) -> str:
+    """The whole page as plain text."""
+    lines = leaderboard_lines(state, facts, width=width, limit=limit, changes=changes)
+    return "\n".join(line.text for line in lines)
+
+
+def headline(state: AgentState, facts: Mapping[str, Any], width: int) -> list[Line]:
+    """How far the search is, what it is about, and on which data."""
+    progress = f"{len(state.runs)} of {state.max_runs} runs finished"
+    if state.current is not None:
+        progress += f", {state.current.run_id} begun (at {printable(state.current.step, 40)})"
+    lines = wrapped(progress, width, style="bold", indent=2)
+    if state.task is not None:
+        wins = f"lowest {state.metric}{scale_in_words(state.task)} wins"
+        lines += wrapped(f"Task: {goal_in_words(state.task)}; {wins}", width, indent=2)
+    return lines + data_lines(state.data or facts.get("source"), width)
+
+
+def data_lines(source: Any, width: int) -> list[Line]:
+    """Where the numbers come from; a generated series in place of a real one is shouted."""
+    if not isinstance(source, dict):
+        return [Line("Data: unknown", "bold red")]
+    name, kind = printable(source.get("name"), 60), printable(source.get("kind"), 20)
+    checksum = printable(source.get("sha256", "?"), 64)[:12]
+    lines = wrapped(f"Data: {name} ({kind}, sha256 {checksum}...)", width, indent=2)
+    if source.get("notice"):
+        shout = f"!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!! {printable(source['notice'], 600)}"
+        if kind != "synthetic":
+            shout = f"!!! {printable(source['notice'], 600)}"
+        lines += wrapped(shout, width, style="bold red", indent=4)
+    return lines
+
+
+def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, changes: Changes) -> list[Line]:
+    """The table; rows that are left out are counted where they would stand."""
+    champion = get_best_run(state)
+    shown = shown_rows(state, rows, limit)
+    lines = table(_columns(state, shown, changes, width), _styles(shown, champion), width)
+    head = len(lines) - len(shown)
+    result = lines[:head]
+    previous = 0
+    for row, line in zip(shown, lines[head:], strict=True):
+        result += _gap(row.rank - previous - 1)
+        result.append(line)
+        previous = row.rank
+    hidden = len(rows) - previous
+    result += _gap(hidden, f", the worst {_score(rows[-1].val_score)}" if hidden > 0 else "")
+    if len(shown) < len(rows):
+        runs = sum(row.run is not None for row in rows)
+        result.append(Line(f"    --limit {runs} shows all", "dim"))
+    legend = f"* champion   + accepted when it was judged   delta: {state.metric} to the champion"
+    if state.noise:
+        legend += ", noise: the same in units of noise"
+    return result + wrapped(legend, width, style="dim", indent=4)
+
+
+def shown_rows(state: AgentState, rows: Sequence[Row], limit: int) -> list[Row]:
+    """The best `limit` runs, the champion and all reference rows, in order."""
+    shown, runs = [], 0
+    for row in rows:
+        runs += row.run is not None
+        if row.run is None or runs <= limit or row.name == state.best_run_id:
+            shown.append(row)
+    return shown
+
+
+def _gap(count: int, more: str = "") -> list[Line]:
+    return [Line(f"    … {count} more{more}", "dim")] if count > 0 else []
+
+
+def _styles(rows: Sequence[Row], champion: RunInfo | None) -> list[str]:
+    return [
+        "cyan" if row.run is None else "bold green" if champion and row.name == champion.run_id else ""
+        for row in rows
+    ]
+
+
+def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: int) -> list[Column]:
+    champion, noise = get_best_run(state), state.noise
+    best = champion.val_score if champion else None
+    runs = [row.run for row in rows]
+    columns = [
+        Column("#", [str(row.rank) for row in rows], ">"),
+        Column("  run", [f"{_mark(row.run, champion)} {row.name}" for row in rows], gap=1, least=10),
+        Column(
+            "family",
+            [printable(run.family or "?", 40) if run else "reference" for run in runs],
+            least=9,
+            drop=1,
+        ),
+        Column(state.metric, [_score(row.val_score) for row in rows], ">"),
+    ]
+    if best is not None:
+        deltas = [row.val_score - best for row in rows]
+        own = [row.run is not None and row.run is champion for row in rows]
+        cells = ["" if o else _score(delta, "+") for o, delta in zip(own, deltas, strict=True)]
+        columns.append(Column("delta", cells, ">", drop=2))
+        if noise:
+            cells = ["" if o else _in_noise(delta / noise) for o, delta in zip(own, deltas, strict=True)]
+            columns.append(Column("noise", cells, ">", drop=3))
+    scores = [_score(row.test_score) for row in rows]
+    columns += [
+        Column(error_of(state.metric), scores, ">", drop=4, over=TEST_HEADER),
+        Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=6),
+        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], ">", drop=5),
+    ]
+    taken = sum(column.natural + column.gap for column in columns)
+    if width - taken >= _ROOM_FOR_CHANGES:
+        words = [changes(run.run_id) if run else "" for run in runs]
+        if any(words):
+            columns.append(Column("changes to its parent", words, least=_ROOM_FOR_CHANGES - 2))
+    return columns
+
+
+def _mark(run: RunInfo | None, champion: RunInfo | None) -> str:
+    if run is None or not run.accepted:
+        return " "
+    return "*" if run is champion else "+"
+
+
+def _failed(failures: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
+    """How many failed of what, and the latest of them."""
+    latest = failures[-max(_FEWEST_FAILURES, limit // 3) :]
+    counts = ", ".join(f"{printable(name, 20)} {count}" for name, count in _statuses(failures))
+    head = f"{len(failures)} without a score: {counts}"
+    lines = wrapped(head + ("; the latest:" if len(latest) < len(failures) else ""), width, indent=4)
+    rows = table(
+        [
+            Column("  run", [f"  {run.run_id}" for run in latest]),
+            Column("end", [printable(run.status, 20) for run in latest]),
+            Column("family", [printable(run.family or "?", 40) for run in latest], least=8, drop=1),
+            Column("cause", [printable(run.cause or "no finite score") for run in latest], least=12),
+        ],
+        ["red"] * len(latest),
+        width,
+    )
+    return lines + rows
+
+
+def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
+    counts = Counter(run.status if run.status != "OK" else "no score" for run in failures)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], width: int) -> list[Line]:
+    """What a person has to know to read the table honestly."""
+    lines = wrapped(noise_remark(state), width, indent=2)
+    champion = get_best_run(state)
+    if champion is not None and champion.val_score is not None:
+        best = champion.val_score
+        better = [row for row in rows if row.run is None and row.val_score < best]
+        if better:
+            names = ", ".join(f"{row.name} by {_score(best - row.val_score)}" for row in better)
+            verb = "is WORSE than"
+            if state.noise is not None and all(best - row.val_score < state.noise for row in better):
+                verb = "does not beat"
+                names += " (less than the noise)"
+            text = (
+                f"The champion {champion.run_id} ({best:.5f}) {verb} {simple_in_words(state.task)}: {names}"
+            )
+            lines += wrapped(text, width, style="bold yellow", indent=2)
+    if not references_in(facts):
+        text = "No reference rows (runs/task_facts.json is missing or unreadable): a score alone says little"
+        lines += wrapped(text, width, style="yellow", indent=2)
+    lines += wrapped(sealed_remark(state, facts), width, indent=2)
+    return lines + wrapped(spent_remark(state), width, indent=2)
+
+
+def noise_remark(state: AgentState) -> str:
+    """How far two scores have to differ to mean something."""
+    if state.noise is None:
+        return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-baseline 2"
+    seeds = f"{state.noise_runs} seeds"
+    return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the baseline's {state.metric})"
+
+
+def sealed_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
+    """The score on what nobody looked at during the search."""
+    windows, examples = facts.get("windows"), examples_in_words(state.task)
+    if isinstance(windows, Mapping) and windows.get("sealed") == 0:
+        return f"No {examples} are sealed in this split: nothing here was kept from the search"
+    if not state.sealed:
+        return f"Champion on the sealed {examples}: not scored yet (once, when the search ends)"
+    current = state.best_run_id in state.sealed
+    run_id = state.best_run_id if state.best_run_id and current else list(state.sealed)[-1]
+    score = f"{error_of(state.metric)} {_score(state.sealed[run_id]) or 'none'}"
+    text = f"Champion on the sealed {examples}: {run_id} {score}"
+    if not current:
+        text += " (the champion then; today's is not scored yet)"
+    name_there = on_part("sealed", state.metric)
+    rows = [(row.get("name"), finite(row.get(name_there))) for row in references_in(facts)]
+    others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
+    return text + (f" (there: {others})" if others else "")
+
+
+def spent_remark(state: AgentState) -> str:
+    """What the language model took; nothing if none was asked."""
+    spent, asked = Spent.by(state.runs), [run for run in state.runs if run.tokens]
+    if not asked:
+        return ""
+    priced = [run for run in asked if run.cost_usd is not None]
+    money = f", {dollars(spent.cost_usd)}" if priced else ", price not known"
+    if priced and len(priced) < len(asked):
+        money += f" for {len(priced)} of them"
+    runs = f"{len(asked)} run" + "s" * (len(asked) != 1)
+    return f"Language model: {spent.tokens:,} tokens for {runs}{money}"
+
+
+def _score(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return ""
+    return f"{value:{sign}.5f}" if abs(value) < 1000 else f"{value:{sign}.2e}"
+
+
+def _in_noise(ratio: float) -> str:
+    return f"{ratio:+.1f}" if abs(ratio) < 10_000 else f"{ratio:+.0e}"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f}" if seconds < 100 else f"{seconds:.0f}"

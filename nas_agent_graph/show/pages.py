@@ -1,0 +1,107 @@
+"""What every page about a search begins with: its state, its task, the leaderboard on stdout."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_agent_graph.analysis.calibration import Calibration
+    from nas_agent_graph.text.terminal import Line
+    from nas_system.nas_agent.agent_state import AgentState
+
+_CHANGES_CHARACTERS = 160
+
+
+def read_state(workspace: Path) -> AgentState:
+    """The search in `workspace`. Raises StateError or ConfigError that say what to type next."""
+    from nas_system.errors import ConfigError, StateError
+    from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
+    from nas_system.nas_agent.run_manager import run_ids
+
+    path = workspace / STATE_FILE
+    command = "python -m nas_agent_graph.run"
+    if not path.exists():
+        left = run_ids(workspace / "runs")
+        if left:
+            raise StateError(f"{path} is missing; `{command}` rebuilds it from the {len(left)} runs on disk")
+        raise ConfigError(f"there is no search in {workspace}; start one there with `{command} --max-runs 5`")
+    try:
+        return load_agent_state(path)
+    except NewerState:
+        raise
+    except StateError as error:
+        raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
+
+
+def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
+    """task_facts.json, empty if it is not there or cannot be used; the reference rows with their
+    sealed scores once the champion has one."""
+    from nas_agent_graph.show.leaderboard import references_in
+    from nas_system.files import read_record
+    from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
+    from nas_system.space import on_part
+
+    facts = read_record(workspace / "runs" / FACTS_FILE) or {}
+    if state.best_run_id is None or state.best_run_id not in state.sealed:
+        return facts
+    sealed = read_record(RunPaths(workspace / "runs" / state.best_run_id).sealed) or {}
+    name = on_part("sealed", state.metric)
+    scores = {row.get("name"): row.get(name) for row in references_in(sealed)}
+    rows = [{**row, name: scores.get(row.get("name"))} for row in references_in(facts)]
+    return {**facts, "references": rows}
+
+
+def print_leaderboard(
+    workspace: Path, state: AgentState, facts: dict[str, Any], *, limit: int | None = None
+) -> None:
+    """The leaderboard on stdout, as wide as the terminal; opens the folders of the rows it shows only."""
+    from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
+    from nas_agent_graph.text.terminal import changes_in_words, width_of
+    from nas_system.files import read_record
+    from nas_system.nas_agent.run_manager import RunPaths
+
+    def changes(run_id: str) -> str:
+        proposal = read_record(RunPaths(workspace / "runs" / run_id).proposal) or {}
+        return changes_in_words(proposal.get("changes"), _CHANGES_CHARACTERS)
+
+    page = leaderboard_lines(
+        state, facts, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
+    )
+    write_page([*page, *calibration_lines(workspace, state)])
+
+
+def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, Any]]:
+    """How good the predictions of every proposer were that made any."""
+    from dataclasses import asdict
+
+    return [asdict(row) for row in _calibration(workspace, state)]
+
+
+def _calibration(workspace: Path, state: AgentState) -> list[Calibration]:
+    from nas_agent_graph.analysis.calibration import calibrate, predictions_of
+    from nas_system.nas_agent.ledger import Ledger
+
+    return calibrate(predictions_of(Ledger(workspace, state)), state.noise)
+
+
+def calibration_lines(workspace: Path, state: AgentState) -> list[Line]:
+    from nas_agent_graph.analysis.calibration import calibration_in_words
+    from nas_agent_graph.text.terminal import printable, width_of, wrapped
+
+    lines = []
+    for row in _calibration(workspace, state):
+        text = f"Predictions by {printable(row.proposer, 60)}: {calibration_in_words(row, state.noise)}"
+        lines += wrapped(text, width_of(sys.stdout), indent=2)
+    return lines
+
+
+def write_page(page: Any) -> None:
+    from nas_agent_graph.text.terminal import write_lines
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that knows no block characters gets question marks, not a traceback.
+        sys.stdout.reconfigure(errors="replace")
+    write_lines(page, sys.stdout)

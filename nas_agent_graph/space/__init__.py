@@ -1,0 +1,1 @@
+"""Prints the search space: `python -m nas_agent_graph.space`."""

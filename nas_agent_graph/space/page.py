@@ -1,0 +1,281 @@
+"""The search space for people (a terminal page, Markdown) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import textwrap
+from collections.abc import Collection, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from nas_agent_graph.text.terminal import Line, wrapped
+from nas_system.errors import ConfigError
+from nas_system.space import FAMILIES, Parameter, parameters
+from nas_system.space.fields import Unless
+from nas_system.space.overview import Overview, Table, overview, sentence_of, tried_values
+from nas_system.space.sampling import is_installed
+
+_WIDEST_DOMAIN = 24
+"""Most columns of the allowed values; longer lists go on in the next line."""
+_LEGEND = (
+    "A proposal may change any of these; the task, the split and the metric are fixed. Below a number's "
+    "bounds stand its usual values, the ones that samplers try; people and language models may take any "
+    "within the bounds. "
+    "Samplers leave parameters marked + alone. Where a family's tried default differs from what a "
+    "configuration file gets that leaves the field out, the latter follows in brackets."
+)
+
+
+def chosen_families(name: str | None) -> list[str]:
+    """All families, or the one that is named. Raises ConfigError for a name that is none."""
+    if name is None:
+        return list(FAMILIES)
+    if name not in FAMILIES:
+        close = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(FAMILIES)}"
+        raise ConfigError(f"there is no family {name!a:.80}; {hint}")
+    return [name]
+
+
+# --- a terminal -----------------------------------------------------------------------------
+
+
+def page(families: Sequence[str], width: int) -> list[Line]:
+    """The whole space, or one family with everything it has; made for 80 columns and more."""
+    if len(families) == 1:
+        return _family_page(families[0], width)
+    lines = [Line(f"The search space: {len(families)} families", "bold"), Line("")]
+    lines += wrapped(_LEGEND, width, style="dim")
+    kinds = _by_kind(families)
+    for kind, own in kinds.items():
+        order = ", in the order in which a search tries their defaults" if len(own) > 1 else ""
+        lines += [Line(""), Line(f"Families for {kind}{order}", "bold")]
+        for family in own:
+            text = f"  {family:<19}{sentence_of(family)}{_package_note(family)}"
+            lines += wrapped(text, width, indent=21)
+    for kind, own in kinds.items():
+        space = overview(own)
+        for table in space.own:
+            tried = tried_values(table.families[0])
+            lines += _section(" and ".join(table.families), table.parameters, tried, width)
+            lines += _beside(table, space, tried, width)
+        for table in space.common:
+            lines += _section(f"Options of {_in_families(table, own, kind)}", table.parameters, {}, width)
+    space = overview(families)
+    lines += _section("Data, with every family", space.data, {}, width, kinds)
+    return lines + _section("Training, with every family", space.training, {}, width, kinds)
+
+
+def _by_kind(families: Sequence[str]) -> dict[str, list[str]]:
+    """The families by the kind of task they are made for."""
+    found: dict[str, list[str]] = {}
+    for family in families:
+        for kind in FAMILIES[family].tasks:
+            found.setdefault(kind, []).append(family)
+    return found
+
+
+def _family_page(family: str, width: int) -> list[Line]:
+    lines = [Line(family, "bold")]
+    lines += wrapped(sentence_of(family) + _package_note(family), width)
+    lines += [Line(""), *wrapped(_LEGEND, width, style="dim")]
+    tried = tried_values(family)
+    had = [p for p in parameters(family) if _can_matter(p, family)]
+    for title, group in (("Model", "model"), ("Data", "data"), ("Training", "training")):
+        lines += _section(title, [p for p in had if p.group == group], tried, width)
+    return lines
+
+
+def _can_matter(parameter: Parameter, family: str) -> bool:
+    if parameter.where == "covariates":
+        return FAMILIES[family].reads_covariates
+    return parameter.where is None or "forecasting" in FAMILIES[family].tasks
+
+
+def _section(
+    title: str,
+    rows: Sequence[Parameter],
+    tried: dict[str, Any],
+    width: int,
+    kinds: Collection[str] = (),
+) -> list[Line]:
+    """A title and its table; the column of names is headed by the part of the configuration they are in.
+
+    `kinds` are the kinds of task for which it is read.
+    """
+    lines = [Line(""), Line(title, "bold cyan")]
+    if not rows:
+        return lines
+    domain = min(_WIDEST_DOMAIN, width // 4)
+    narrow = [[[f"{rows[0].group}."], ["allowed"], ["default"]]]
+    for parameter in rows:
+        name = parameter.path.split(".", 1)[1] + ("" if parameter.sampled else " +")
+        narrow.append([[name], _domain_lines(parameter, domain), [_default(parameter, tried)]])
+    room = [max(len(line) for row in narrow for line in row[i]) for i in range(3)]
+    places = [2 + sum(room[:i]) + 2 * i for i in range(4)]
+    for cells, text in zip(narrow, ["meaning", *(_meaning(p, kinds) for p in rows)], strict=True):
+        paragraph = textwrap.wrap(text, max(width - places[3], 16), break_on_hyphens=False)
+        style = "dim" if cells is narrow[0] else ""
+        lines += [Line(line, style) for line in _side_by_side([*cells, paragraph], places)]
+    return lines
+
+
+def _side_by_side(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list[str]:
+    lines = []
+    for parts in zip_longest(*cells, fillvalue=""):
+        text = ""
+        for part, place in zip(parts, places, strict=True):
+            text = text.ljust(place) + part
+        lines.append(text.rstrip())
+    return lines
+
+
+def _beside(table: Table, space: Overview, tried: dict[str, Any], width: int) -> list[Line]:
+    """What a family has beside its own table, and where its tried default leaves the common tables."""
+    own = {parameter.path for parameter in table.parameters}
+    common = [p for other in space.common if table.families[0] in other.families for p in other.parameters]
+    settings = {
+        "also": ", ".join(parameter.path.removeprefix("model.") for parameter in common),
+        "tried default": ", ".join(f"{path} {_short(tried[path])}" for path in tried if path not in own),
+    }
+    return [
+        line
+        for label, text in settings.items()
+        if text
+        for line in wrapped(f"  {label:<13}  {text}", width, style="dim", indent=17)
+    ]
+
+
+def _domain_lines(parameter: Parameter, width: int) -> list[str]:
+    """The bounds, and below them what samplers try; or the choices."""
+    parts = [_usual(parameter)] if parameter.kind == "choice" else [_bounds(parameter), _usual(parameter)]
+    return [line for part in parts for line in textwrap.wrap(part, width)]
+
+
+def _bounds(parameter: Parameter) -> str:
+    text = f"{parameter.low:g} .. {parameter.high:g}"
+    if parameter.multiple_of:
+        text += f", multiple of {parameter.multiple_of}"
+    return text + (", log scale" if parameter.log else "")
+
+
+def _usual(parameter: Parameter) -> str:
+    return ", ".join(_short(choice) for choice in parameter.choices or ())
+
+
+def _default(parameter: Parameter, tried: dict[str, Any]) -> str:
+    own = _short(parameter.default)
+    return f"{_short(tried[parameter.path])} ({own})" if parameter.path in tried else own
+
+
+def _meaning(parameter: Parameter, kinds: Collection[str]) -> str:
+    condition = _condition(parameter, kinds)
+    return parameter.description + (f" Only {condition}." if condition else "")
+
+
+def _condition(parameter: Parameter, kinds: Collection[str]) -> str:
+    """When it has an effect; that it takes a series has to be said among several kinds of task."""
+    series = "for a series" if parameter.where == "series" and len(kinds) > 1 else ""
+    return " and ".join(part for part in (series, parameter.condition) if part)
+
+
+def _short(value: Any) -> str:
+    """A value as people write it: `none`, `true`, `0.001`."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool | str):
+        return value if isinstance(value, str) else json.dumps(value)
+    return f"{value:g}"
+
+
+def _in_families(table: Table, families: Sequence[str], kind: str) -> str:
+    """`families` are all of this kind."""
+    missing = [family for family in families if family not in table.families]
+    if len(missing) > 2:
+        return ", ".join(table.families)
+    return f"all families for {kind}" + (f" but {' and '.join(missing)}" if missing else "")
+
+
+def _package_note(family: str) -> str:
+    config = FAMILIES[family]
+    if config.needs_package is None:
+        return ""
+    missing = "" if is_installed(config.needs_package) else ", which is not installed, so it is not proposed"
+    return f" Needs the extra {config.extra!r}{missing}."
+
+
+# --- a file ---------------------------------------------------------------------------------
+
+
+def markdown(families: Sequence[str]) -> str:
+    """The same tables for a documentation page."""
+    alone, kinds = families[0] if len(families) == 1 else None, _by_kind(families)
+    parts = ["# The search space"]
+    for kind, own in kinds.items():
+        parts += ["", f"For {kind}:", "", *(f"- `{family}`: {sentence_of(family)}" for family in own)]
+    for kind, own in kinds.items():
+        space = overview(own)
+        for table in space.own:
+            tried = tried_values(table.families[0])
+            parts += _markdown_table(" and ".join(table.families), table.parameters, tried)
+        for table in space.common:
+            parts += _markdown_table(f"Options of {_in_families(table, own, kind)}", table.parameters, {})
+    tried, space = tried_values(alone) if alone else {}, overview(families)
+    for title, shared in (("Data", space.data), ("Training", space.training)):
+        rows = [p for p in shared if alone is None or _can_matter(p, alone)]
+        parts += _markdown_table(title, rows, tried, kinds)
+    return "\n".join(parts)
+
+
+def _markdown_table(
+    title: str, rows: Sequence[Parameter], tried: dict[str, Any], kinds: Collection[str] = ()
+) -> list[str]:
+    if not rows:
+        return []
+    head = "| parameter | allowed | default | only | meaning |"
+    lines = ["", f"## {title}", "", head, "|---|---|---|---|---|"]
+    for p in rows:
+        usual = "" if p.kind == "choice" or not p.choices else f"; usual {_usual(p)}"
+        allowed = _usual(p) if p.kind == "choice" else _bounds(p) + usual
+        cells = (f"`{p.path}`", allowed, _default(p, tried), _condition(p, kinds), p.description)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return lines
+
+
+def record(families: Sequence[str]) -> dict[str, Any]:
+    """Every family with all its parameters."""
+    return {
+        family: {
+            "meaning": sentence_of(family),
+            "tasks": list(FAMILIES[family].tasks),
+            "needs_package": FAMILIES[family].needs_package,
+            "parameters": [_parameter_record(p, tried_values(family)) for p in parameters(family)],
+        }
+        for family in families
+    }
+
+
+def _parameter_record(parameter: Parameter, tried: dict[str, Any]) -> dict[str, Any]:
+    number = parameter.kind != "choice"
+    when = None
+    if parameter.when is not None:
+        relation = "other_than" if isinstance(parameter.when, Unless) else "is"
+        master = f"{parameter.group}.{parameter.when.field}"
+        when = {"parameter": master, relation: list(parameter.when.values)}
+    return {
+        "parameter": parameter.path,
+        "kind": parameter.kind,
+        "choices": None if number else parameter.choices,
+        "low": parameter.low,
+        "high": parameter.high,
+        "multiple_of": parameter.multiple_of,
+        "log": parameter.log,
+        "usual": parameter.choices if number else None,
+        "default": parameter.default,
+        "tried_default": tried.get(parameter.path, parameter.default),
+        "when": when,
+        "where": parameter.where,
+        "sampled": parameter.sampled,
+        "meaning": parameter.description,
+    }

@@ -1,0 +1,59 @@
+"""A search's task in words: what is predicted, what wins, and what the data are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas_agent_graph.text.terminal import printable
+from nas_system.files import finite
+from nas_system.space import ForecastingTask, GraphTask, TaskConfig
+
+
+def goal_in_words(task: TaskConfig) -> str:
+    """`forecast OT, 24 steps ahead`, or `zinc_synth, one number for every graph`."""
+    if isinstance(task, ForecastingTask):
+        return f"forecast {printable(', '.join(task.targets), 60)}, {task.pred_len} steps ahead"
+    return f"{task.name}, one number for every graph"
+
+
+def scale_in_words(task: TaskConfig) -> str:
+    """What has to be added to the metric's name: errors of forecasts are measured on scaled data."""
+    return " on scaled data" if isinstance(task, ForecastingTask) else ""
+
+
+def simple_in_words(task: TaskConfig | None) -> str:
+    """What the reference rows are."""
+    return "simple predictions" if isinstance(task, GraphTask) else "simple forecasts"
+
+
+def examples_in_words(task: TaskConfig | None) -> str:
+    """What the parts of the data are counted in."""
+    return "graphs" if isinstance(task, GraphTask) else "rows"
+
+
+def graphs_in_words(facts: Mapping[str, Any]) -> str:
+    """How many graphs there are to learn from, and of what size; empty for a series.
+
+    From task_facts.json, which anybody may have edited: what is no number is left out. Nothing is
+    said of the test part.
+    """
+    counts = facts.get("graphs")
+    known = counts if isinstance(counts, Mapping) else {}
+    parts = [
+        f"{count:,.0f} graphs {purpose}"
+        for part, purpose in (("train", "to train on"), ("val", "to validate on"))
+        if (count := finite(known.get(part))) is not None
+    ]
+    size = [
+        f"{value:g} {name}"
+        for field, name in (("nodes", "nodes"), ("edges", "directed edges"))
+        if (value := finite(facts.get(field))) is not None
+    ]
+    types = [
+        f"{value:g} types of {name}"
+        for field, name in (("node_types", "nodes"), ("edge_types", "edges"))
+        if (value := finite(facts.get(field))) is not None
+    ]
+    sentences = (" and ".join(parts), "on average " + " and ".join(size) if size else "", " and ".join(types))
+    return "; ".join(sentence for sentence in sentences if sentence)

@@ -1,0 +1,1 @@
+"""Reads and writes the formats of a configuration file."""

@@ -1,0 +1,146 @@
+"""Configuration files: read, write, find by name.
+
+`config.py` is data in the original format (`original_format.py` shows it); YAML and JSON use the
+names of `RunConfig`. Whatever a file holds, it is read or it is a ConfigError with the file, the
+line and what to do; nothing in it is ever executed or imported.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from nas_system.config_io.literal_python import Document, is_text, parse_assignments, refusal
+from nas_system.config_io.original_format import CLASSES, SECTIONS, config_values
+from nas_system.config_io.rendering import text_of
+from nas_system.config_io.yaml_json import known_family, values_of_json, values_of_yaml
+from nas_system.errors import ConfigError
+from nas_system.files import write_atomic
+from nas_system.space import FAMILIES, ForecastingTask, RunConfig, canonical_key, parameters
+from nas_system.space.changes import explain, place_of
+from nas_system.space.task import NO_SUCH_TASK
+
+LARGEST_FILE = 64 * 1024
+"""Bytes. A configuration has about two thousand."""
+
+PACKAGE = Path(__file__).parent.parent
+
+
+def read_config(path: str | Path) -> RunConfig:
+    """The configuration in a .py, .yaml, .yml or .json file. Raises ConfigError and nothing else."""
+    path = Path(path)
+    return parse_config(read_content(path), path)
+
+
+def read_content(path: Path) -> bytes:
+    """A file's bytes, if it is a file of a sensible size. Raises ConfigError."""
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{path} is not a file; known configurations: {', '.join(available_configs())}")
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError:  # a NUL in the name
+        raise ConfigError(f"{str(path)!a:.80} is not a file name") from None
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(f"{path} is larger than {LARGEST_FILE // 1024} KiB; this is not a configuration")
+    return content
+
+
+def parse_config(content: bytes, path: Path) -> RunConfig:
+    """The configuration in `content`, in the format that the suffix of `path` names. Raises ConfigError."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"{path}: unknown kind of file; a configuration ends in {', '.join(_READERS)}")
+    try:
+        return _validated(reader(_decoded(content)))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def render_config(config: RunConfig, *, comments: bool = True) -> str:
+    """`config` as the text of a config.py, checked by reading it back.
+
+    Only what has an effect is written, so the text means the same training (equal
+    `canonical_key`, task and seed). Raises ConfigError if it does not.
+    """
+    text = text_of(config, comments=comments)
+    again = parse_config(text.encode(), Path("config.py"))
+    if (canonical_key(again), again.task, again.seed) != (canonical_key(config), config.task, config.seed):
+        raise ConfigError("this configuration cannot be written as a config.py: it reads back differently")
+    return text
+
+
+def write_config(path: str | Path, config: RunConfig) -> None:
+    """Write `config` as a config.py, atomically."""
+    write_atomic(Path(path), render_config(config).encode())
+
+
+def named_config(name_or_path: str | Path) -> RunConfig:
+    """A configuration by file or by name, as `--base-config` takes it.
+
+    Names are those of `available_configs()`; anything with a suffix or a folder is a file.
+    Raises ConfigError.
+    """
+    path = Path(name_or_path)
+    if path.suffix or path.name != str(name_or_path):
+        return read_config(path)
+    known = available_configs()
+    if path.name not in known:
+        raise ConfigError(f"no configuration {path.name!a:.80}; give a file or one of: {', '.join(known)}")
+    return read_config(known[path.name])
+
+
+def available_configs() -> dict[str, Path]:
+    """The configurations that come with the package, by name: `default`, complete ones, one per family."""
+    known = {"default": PACKAGE / "config.py"}
+    known |= {file.stem: file for file in sorted((PACKAGE / "configs").glob("*.py"))}
+    for family in FAMILIES:
+        file = PACKAGE / "configs" / "models" / f"{family}_default.yaml"
+        if file.is_file():
+            known |= {family: file, file.stem: file}
+    return known
+
+
+def _decoded(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise refusal(line, "not UTF-8; save the file in that encoding") from None
+
+
+def _validated(document: Document) -> RunConfig:
+    try:
+        config = RunConfig.model_validate(document.values)
+    except ValidationError as error:
+        problems = [_problem(document, error, item) for item in error.errors(include_url=False)]
+        raise ConfigError("; ".join(problems)) from None
+    texts = (config.task.dataset, *config.task.targets) if isinstance(config.task, ForecastingTask) else ()
+    for text in texts:
+        if not is_text(text):
+            raise refusal(document.line(("task",)), f"{text!a:.60} has half a character (a lone surrogate)")
+    return config
+
+
+def _problem(document: Document, error: ValidationError, item: ErrorDetails) -> str:
+    """One of pydantic's errors, with its line and the values that are allowed."""
+    location = place_of(item["loc"])
+    family = known_family(document)
+    domains = {p.path: p.domain for p in parameters(family)} if family else None
+    kind: str | PydanticCustomError = item["type"]
+    if kind == NO_SUCH_TASK:
+        kind = PydanticCustomError(NO_SUCH_TASK, "{message}", {"message": item["msg"]})
+    alone = InitErrorDetails(type=kind, loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
+    text = explain(ValidationError.from_exception_data(error.title, [alone]), known=domains)
+    return str(refusal(document.line(location), text))
+
+
+def _from_python(text: str) -> Document:
+    return config_values(parse_assignments(text, names=SECTIONS, classes=CLASSES))
+
+
+_READERS = {".py": _from_python, ".yaml": values_of_yaml, ".yml": values_of_yaml, ".json": values_of_json}

@@ -1,0 +1,1 @@
+"""Supervises trainings as processes: limits, sandbox, process tree, locks, logs."""

@@ -1,0 +1,110 @@
+"""The name of every file in a run directory. Standard library only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+SCHEMA_VERSION = 1
+"""Of proc.json and exit.json."""
+
+
+class RunPaths(NamedTuple):
+    """The files of one run directory. Every name is spelled here and nowhere else."""
+
+    folder: Path
+
+    @property
+    def proposal(self) -> Path:
+        """Who proposed the run, from which parent, why, and the changes."""
+        return self.folder / "proposal.json"
+
+    @property
+    def transcript(self) -> Path:
+        """Every exchange with the language model, one JSON object a line."""
+        return self.folder / "transcript.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """What was trained."""
+        return self.folder / "config_used.py"
+
+    @property
+    def log(self) -> Path:
+        """Output of the training process."""
+        return self.folder / "train.log"
+
+    @property
+    def history(self) -> Path:
+        """The curves, epoch by epoch."""
+        return self.folder / "history.json"
+
+    @property
+    def learning_curve(self) -> Path:
+        """The curves as a picture."""
+        return self.folder / "learning_curve.png"
+
+    @property
+    def predictions(self) -> Path:
+        """Forecasts against truth as a picture."""
+        return self.folder / "predictions.png"
+
+    @property
+    def attention(self) -> Path:
+        """Which steps of the past the forecasts looked at, as a picture; of families with attention."""
+        return self.folder / "attention.png"
+
+    @property
+    def best_model(self) -> Path:
+        """Weights of the best validation epoch, and what a forecast elsewhere needs."""
+        return self.folder / "best_model.pth"
+
+    @property
+    def last(self) -> Path:
+        """What an exact resume needs; there only while a training is unfinished."""
+        return self.folder / "last.pth"
+
+    @property
+    def metrics(self) -> Path:
+        """The result; written last by the training."""
+        return self.folder / "metrics.json"
+
+    @property
+    def exit(self) -> Path:
+        """How the process ended; written last by the supervisor."""
+        return self.folder / "exit.json"
+
+    @property
+    def process(self) -> Path:
+        """How to find the running process."""
+        return self.folder / "proc.json"
+
+    @property
+    def error(self) -> Path:
+        """What the training raised."""
+        return self.folder / "error.json"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """Output of the supervisor: empty unless it could not do its work."""
+        return self.folder / "supervisor.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held while the training lives."""
+        return self.folder / "run.lock"
+
+    @property
+    def retried(self) -> Path:
+        """Why an attempt that ended through no fault of its configuration was repeated."""
+        return self.folder / "retried.json"
+
+    @property
+    def verdict(self) -> Path:
+        """Accepted or not, against what, and why."""
+        return self.folder / "verdict.json"
+
+    @property
+    def sealed(self) -> Path:
+        """The champion's score on the sealed rows."""
+        return self.folder / "sealed.json"

@@ -1,0 +1,159 @@
+"""The lock that says a run is alive, and the two records that say who runs it and how it ended.
+
+`run.lock` is held by the supervisor and inherited by its training. The kernel frees it when both
+are gone, however they went, so it cannot go stale. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from nas_system.errors import StateError
+from nas_system.files import read_record
+from nas_system.processes.process_tree import (
+    ProcessId,
+    identify,
+    kill_carriers,
+    process_id_from_json,
+)
+from nas_system.processes.run_files import RunPaths
+
+_TRIES = 6
+_PAUSE_S = 0.02
+_HOLDER_BYTES = 4096
+_RESERVE_BYTES = 8192
+"""Disk space that the lock file keeps, so that the end of a run can be recorded on a full disk."""
+
+
+def acquire_run_lock(run_dir: Path) -> int | None:
+    """The descriptor of the run's lock, now held by this process; None if somebody else has it.
+
+    Raises OSError where the file system cannot lock.
+    """
+    # A few tries, because `is_alive` in another process holds the lock for a microsecond, and a
+    # supervisor that has just written exit.json holds it until it is gone.
+    for _ in range(_TRIES):
+        descriptor = os.open(RunPaths(run_dir).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _end_orphans(descriptor)
+            os.close(descriptor)
+            time.sleep(_PAUSE_S)
+            continue
+        if not is_own_lock(run_dir, descriptor):  # deleted between open and flock
+            os.close(descriptor)
+            continue
+        _write_holder(descriptor)
+        return descriptor
+    return None
+
+
+def is_own_lock(run_dir: Path, descriptor: int) -> bool:
+    """Whether the run's folder is still the one whose lock this descriptor holds."""
+    try:
+        there = os.stat(RunPaths(run_dir).lock)
+    except OSError:
+        return False
+    return os.path.samestat(there, os.fstat(descriptor))
+
+
+def free_reserve(descriptor: int) -> None:
+    """Give back the disk space that the lock file keeps for recording the end."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, _HOLDER_BYTES)
+
+
+def is_alive(run_dir: Path) -> bool:
+    """Whether the run's supervisor, its training or a process that left them still runs.
+
+    Raises StateError where that cannot be told.
+    """
+    held, _ = _look(run_dir)
+    return held
+
+
+def is_supervised(run_dir: Path) -> bool:
+    """Whether the run is alive and in good hands: False if only orphans of a killed supervisor are left.
+
+    Raises StateError where that cannot be told.
+    """
+    # Between taking the lock and signing it a supervisor looks like its dead predecessor, for
+    # microseconds; so death is believed at the second look only.
+    for _ in range(2):
+        held, holder = _look(run_dir)
+        if not held:
+            return False
+        if holder is None or not holder.is_certainly_dead():
+            return True
+        time.sleep(_PAUSE_S)
+    return False
+
+
+def attempt_in(record: dict[str, Any] | None) -> int:
+    """Which attempt a proc.json or exit.json is about; 0 if there is no usable record."""
+    attempt = record.get("attempt") if record else None
+    return attempt if type(attempt) is int and attempt > 0 else 0
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Whether exit.json tells how the latest attempt ended."""
+    ended = attempt_in(read_record(RunPaths(run_dir).exit))
+    return ended > 0 and ended >= attempt_in(read_record(RunPaths(run_dir).process))
+
+
+def supervisor_of(run_dir: Path) -> ProcessId | None:
+    """Who supervises the run according to proc.json; it may be dead."""
+    record = read_record(RunPaths(run_dir).process)
+    return process_id_from_json(record.get("supervisor")) if record else None
+
+
+def _look(run_dir: Path) -> tuple[bool, ProcessId | None]:
+    """Whether the lock is held, and who signed it."""
+    try:
+        descriptor = os.open(RunPaths(run_dir).lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False, None
+    except OSError as error:
+        raise _unknown(run_dir, error) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True, _read_holder(descriptor)
+    except OSError as error:
+        raise _unknown(run_dir, error) from None
+    finally:
+        os.close(descriptor)
+    return False, None
+
+
+def _unknown(run_dir: Path, error: OSError) -> StateError:
+    return StateError(f"cannot tell whether {run_dir} is running ({error.strerror}): check its permissions")
+
+
+def _write_holder(descriptor: int) -> None:
+    # For finding orphans; blanks after it are the reserve. A full disk must not stop a run for it.
+    text = json.dumps(identify(os.getpid())._asdict()).ljust(_HOLDER_BYTES + _RESERVE_BYTES)
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text.encode(), 0)
+
+
+def _read_holder(descriptor: int) -> ProcessId | None:
+    try:
+        return process_id_from_json(json.loads(os.pread(descriptor, _HOLDER_BYTES, 0)))
+    except (OSError, ValueError):
+        return None
+
+
+def _end_orphans(descriptor: int) -> None:
+    """A killed supervisor can leave processes that hold the lock: nobody else would ever end them."""
+    holder = _read_holder(descriptor)
+    if holder is not None and holder.is_certainly_dead():
+        kill_carriers(holder.cookie)

@@ -1,0 +1,293 @@
+"""Runs one training: starts it, limits it, keeps its log, and writes down how it ended.
+
+    python -m nas_system.processes.supervisor RUN_DIR --attempt 1 --time-limit 600 -- COMMAND...
+
+One small process per run, independent of the agent: limits hold and the end is recorded also when
+the agent is dead. Exit codes: 0 the attempt is recorded in exit.json, 1 it could not be recorded,
+2 bad arguments, 75 somebody else runs this run. Standard library and our file functions only, so
+that it starts in a few dozen milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import resource
+import select
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nas_system.files import read_record, write_json
+from nas_system.processes.capped_log import CappedLog
+from nas_system.processes.process_tree import identify, kernel_oom_kills
+from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
+from nas_system.processes.run_lock import acquire_run_lock, attempt_in, free_reserve, is_own_lock
+from nas_system.processes.sandbox import Confinement
+from nas_system.processes.stop_requests import StopRequests
+from nas_system.processes.training_process import TrainingProcess, read_now
+
+RECORDED, NOT_RECORDED, BUSY = 0, 1, 75
+
+_MIB = 2**20
+_SHORTEST_LOOK_S = 0.2
+_LONGEST_WAIT_S = 1.0
+_KILL_AGAIN_S = 0.5
+_LAST_WORDS_S = 1.0
+# ru_maxrss is in kibibytes on Linux and in bytes on macOS.
+_MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+class Supervisor:
+    """One attempt at one run, from the held lock to exit.json."""
+
+    def __init__(self, options: argparse.Namespace, lock: int) -> None:
+        self.options = options
+        self.run_dir: Path = options.run_dir
+        self.lock = lock
+        self.stop = StopRequests()
+        self.ended: str | None = None
+        """The first reason there was to end the training; None if it ended by itself."""
+        self.started_at = _utc_now()
+        self.oom_kills_before = kernel_oom_kills()
+        self.kill_at = math.inf
+        self.look_at = 0.0
+        self.history_stamp: tuple[int, int] | None = None
+        self.confinement = Confinement(options.run_dir, options.read)
+
+    def run(self) -> int:
+        """Train, tidy up, record. Returns this process's exit code."""
+        try:
+            return self._run()
+        finally:
+            self.confinement.close()
+
+    def _run(self) -> int:
+        self._write_process_record(None)
+        # Results of an earlier attempt must not pass for this one's; history and checkpoints stay,
+        # a resumed training goes on from them.
+        paths = RunPaths(self.run_dir)
+        for record in (paths.exit, paths.metrics, paths.error):
+            record.unlink(missing_ok=True)
+        log = CappedLog(self.run_dir / self.options.log, self.options.log_cap_bytes)
+        self.started = self.last_progress = time.monotonic()
+        try:
+            training = TrainingProcess(
+                self.options.command, inherited_lock=self.lock, confinement=self.confinement
+            )
+        except OSError as error:
+            self.ended = "cannot_start"
+            log.write(f"cannot start the training: {error}\n".encode(errors="replace"))
+            return self._record_end(self._exit_record(None, log, str(error)), log)
+        with contextlib.suppress(OSError):  # the disk is full already; the first record is enough to go on
+            self._write_process_record(training)
+        self._watch(training, log)
+        record = self._exit_record(training, log, None)
+        return self._record_end(record, log)
+
+    def _write_process_record(self, training: TrainingProcess | None) -> None:
+        record = {
+            "schema": SCHEMA_VERSION,
+            "attempt": self.options.attempt,
+            "supervisor": identify(os.getpid())._asdict(),
+            "training": training.id._asdict() if training else None,
+            "started_at": self.started_at,
+            "command": self.options.command,
+        }
+        write_json(RunPaths(self.run_dir).process, record)
+
+    # -- while it runs -------------------------------------------------------------------------
+
+    def _watch(self, training: TrainingProcess, log: CappedLog) -> None:
+        """Copy output and check limits until the training has ended; then end what it left behind."""
+        poll = select.poll()
+        poll.register(training.output, select.POLLIN)
+        poll.register(self.stop.wakeup, select.POLLIN)
+        while not training.has_ended():
+            self._check_limits(training)
+            ready = [descriptor for descriptor, _ in poll.poll(self._wait_s() * 1000)]
+            if self.stop.wakeup in ready:
+                read_now(self.stop.wakeup)
+            if training.output in ready:
+                data = training.read_output()
+                if data:
+                    log.write(data)
+                    self.last_progress = time.monotonic()
+                elif data is not None:  # every writer has closed it; the training may still run
+                    poll.unregister(training.output)
+        self.wall_s = time.monotonic() - self.started
+        training.end_leftovers()
+        with contextlib.suppress(OSError):
+            # A person's wish to end the run early, which the training may see but not remove.
+            Path(f"stop_{self.run_dir.name}").unlink(missing_ok=True)
+        # Bounded, because a process that cannot be killed may still be talking.
+        give_up_at = time.monotonic() + _LAST_WORDS_S
+        while time.monotonic() < give_up_at and (data := training.read_output()):
+            log.write(data)
+
+    def _wait_s(self) -> float:
+        due = min(self.look_at, self.kill_at)
+        if self.ended is None:
+            due = min(due, self.started + self.options.time_limit)
+        return min(max(due - time.monotonic(), 0.001), _LONGEST_WAIT_S)
+
+    def _check_limits(self, training: TrainingProcess) -> None:
+        now = time.monotonic()
+        if now >= self.look_at:
+            self._look_at_memory_and_files(training)
+        if self.stop.requested:
+            self._end(training, "stop_request")
+        if now - self.started >= self.options.time_limit:
+            self._end(training, "time_limit")
+        if now - self.last_progress >= self.options.silence_limit:
+            self._end(training, "silence_limit")
+        if now >= self.kill_at or self.stop.take_force():
+            training.kill_tree()
+            self.kill_at = now + _KILL_AGAIN_S  # a process in the middle of a system call takes its time
+
+    def _end(self, training: TrainingProcess, reason: str) -> None:
+        """Ask the training to end; the first reason counts, later ones add nothing."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        self.kill_at = time.monotonic() + self.options.grace
+        # A hung program rarely serves SIGTERM, and where it hangs is worth knowing: on SIGABRT
+        # Python's faulthandler (PYTHONFAULTHANDLER=1) prints every thread's stack to the log.
+        training.signal_group(signal.SIGABRT if reason == "silence_limit" else signal.SIGTERM)
+
+    def _look_at_memory_and_files(self, training: TrainingProcess) -> None:
+        began = time.monotonic()
+        if training.exceeds_memory(self.options.memory_limit_mb * _MIB):
+            # No grace: in ten more seconds the whole machine could be out of memory.
+            self.ended = self.ended or "memory_limit"
+            training.kill_tree()
+        stamp = _stamp(RunPaths(self.run_dir).history)
+        if stamp != self.history_stamp:
+            self.history_stamp, self.last_progress = stamp, began
+        if not is_own_lock(self.run_dir, self.lock):
+            training.kill_tree()  # the folder was deleted or replaced: nobody can harvest it any more
+        # On a machine with thousands of processes a look is slow: spend 5% of one core at most.
+        cost_s = time.monotonic() - began
+        self.look_at = began + max(_SHORTEST_LOOK_S, 20 * cost_s)
+
+    # -- when it has ended ---------------------------------------------------------------------
+
+    def _exit_record(
+        self, training: TrainingProcess | None, log: CappedLog, message: str | None
+    ) -> dict[str, Any]:
+        code = training.exit_code if training else None
+        signaled = code is not None and code < 0
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # A short training can end between two looks; the kernel's figure is of the largest process.
+        peak_bytes = max(
+            training.peak_resident_bytes if training else 0, usage.ru_maxrss * _MAXRSS_UNIT_BYTES
+        )
+        return {
+            "schema": SCHEMA_VERSION,
+            "attempt": self.options.attempt,
+            "ended": self.ended or ("signaled" if signaled else "exited"),
+            "returncode": None if signaled else code,
+            "signal": -code if code is not None and signaled else None,
+            "message": message,
+            "wall_s": round(self.wall_s, 3) if training else 0.0,
+            "user_s": round(usage.ru_utime, 3),
+            "sys_s": round(usage.ru_stime, 3),
+            "peak_memory_mb": round(peak_bytes / _MIB, 1),
+            "kernel_oom_kills": kernel_oom_kills() - self.oom_kills_before,
+            "log_bytes": log.bytes_seen,
+            "log_bytes_unwritable": log.bytes_unwritable,
+            "leftover_processes": len(training.leftovers) if training else 0,
+            "started_at": self.started_at,
+            "ended_at": _utc_now(),
+            "confinement": self.confinement.level,
+        }
+
+    def _record_end(self, record: dict[str, Any], log: CappedLog) -> int:
+        if not is_own_lock(self.run_dir, self.lock):
+            print(f"{self.run_dir} was deleted while its training ran", file=sys.stderr)
+            return NOT_RECORDED
+        record["disk_free_mb"] = _disk_free_mb(self.run_dir)
+        free_reserve(self.lock)
+        write_json(RunPaths(self.run_dir).exit, record)
+        log.close()
+        return RECORDED
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Supervise one attempt unless it is recorded already or somebody else is at it."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    try:
+        lock = acquire_run_lock(options.run_dir)
+        if lock is None:
+            return BUSY
+        if attempt_in(read_record(RunPaths(options.run_dir).exit)) >= options.attempt:
+            return RECORDED
+        return Supervisor(options, lock).run()
+    except OSError as error:
+        print(f"cannot supervise {options.run_dir}: {error}", file=sys.stderr)
+        return NOT_RECORDED
+    finally:
+        _remove_if_empty(RunPaths(options.run_dir).supervisor_log)
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="supervisor",
+        description="Run one training under limits.",
+        usage="%(prog)s [options] RUN_DIR -- COMMAND",
+    )
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--time-limit", type=_seconds, required=True, metavar="S")
+    parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S")
+    parser.add_argument("--silence-limit", type=_seconds, default=math.inf, metavar="S")
+    parser.add_argument("--memory-limit-mb", type=float, default=math.inf, metavar="MIB")
+    parser.add_argument("--log-cap-bytes", type=int, default=8 * _MIB, metavar="N")
+    parser.add_argument("--log", default=RunPaths(Path()).log.name, metavar="NAME")
+    parser.add_argument("--read", type=Path, action="append", default=[], metavar="PATH")
+    # Cut by hand: argparse would also swallow a second `--`, which belongs to the command.
+    cut = list(arguments).index("--") if "--" in arguments else len(arguments)
+    options = parser.parse_args(arguments[:cut])
+    options.command = list(arguments[cut + 1 :])
+    if not options.command or options.attempt < 1:
+        parser.error("an attempt from 1 on, and -- followed by the command of the training, are needed")
+    return options
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not value >= 0:
+        raise ValueError(f"not a duration: {text}")
+    return value
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def _disk_free_mb(folder: Path) -> float:
+    disk = os.statvfs(folder)
+    return round(disk.f_bavail * disk.f_frsize / _MIB, 1)
+
+
+def _remove_if_empty(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if path.stat().st_size == 0:
+            path.unlink()
+
+
+def _utc_now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

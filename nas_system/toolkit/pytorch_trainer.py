@@ -1,0 +1,278 @@
+"""PytorchTrainer: make a data set, name a function that builds a network, press the button.
+
+    model = PytorchTrainer(net_builder, [], device="cuda")
+    model.train(dataset, name="model_name", batch_size=16, n_epochs=10)
+    model.load("model_name")
+    model.predict_dataset(dataset)
+
+A facade: criteria, split, restarts and averaging are its own, the training is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_system.errors import ConfigError, Diverged, StateError
+from nas_system.toolkit.criteria import (
+    Criterion,
+    CriterionObjective,
+    build_criterion,
+    criterion_record,
+    restore_criterion,
+)
+from nas_system.toolkit.lookahead import RAdamLookahead
+from nas_system.toolkit.mixed_criterion import MixedCriterion
+from nas_system.toolkit.pytorch_callbacks import (
+    BestAverage,
+    EpochHook,
+    EpochLines,
+    GoldenSectionRate,
+    early_stopping_limit,
+    restart_limit,
+)
+from nas_system.toolkit.pytorch_datasets import SpokenLoader, build_loader, split_indices
+from nas_system.toolkit.saved_networks import builder_record, network_path, read_network, recorded_builder
+from nas_system.training.acceleration.eager import skip_compiler_import
+from nas_system.training.callbacks import BestCheckpoint, StopFile
+from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.loops import evaluate, predict
+from nas_system.training.progress import Progress
+from nas_system.training.reproducibility import resolve_device, set_seed
+
+__all__ = ["MixedCriterion", "PytorchTrainer", "set_seed"]
+
+# Half a percent below the recorded minimum is progress. `Progress` asks for more than its gain, and
+# exactly half a percent shall do: hence a hair less.
+PROGRESS_GAIN = 0.005 * (1 - 1e-9)
+
+
+class _Load:
+    """`PytorchTrainer.load(...)` makes a trainer, `trainer.load(...)` fills the one it is called on."""
+
+    def __get__(
+        self, trainer: PytorchTrainer | None, owner: type[PytorchTrainer]
+    ) -> Callable[..., PytorchTrainer]:
+        return owner._load_new if trainer is None else trainer._load_here
+
+
+class PytorchTrainer:
+    """Trains the networks that `net_builder(*net_build_args)` returns, saves, loads and applies them.
+
+    Only weights are saved, so whoever loads builds the network again: by the same function.
+    A second `train` goes on with the network in memory.
+    """
+
+    load = _Load()
+
+    def __init__(
+        self,
+        net_builder: Callable[..., nn.Module],
+        net_build_args: Sequence[Any],
+        device: str | torch.device = "cuda",
+    ) -> None:
+        """Raises ConfigError for a device that is not there, or a builder that returns no network."""
+        if isinstance(net_builder, nn.Module):
+            raise ConfigError("net_builder is a network; pass a function that returns it: lambda: net")
+        self.net_builder = net_builder
+        self.net_build_args = list(net_build_args)
+        self.device = resolve_device(str(device))
+        self.net = self._build_net()
+        self.criterion: Criterion | None = None
+        """Of the last training or the loaded network; set it to use a criterion of one's own after a load."""
+        self.history: list[EpochRecord] = []
+        """The epochs of the training that runs, or of the last one."""
+
+    def train(
+        self,
+        dataset: Any,
+        name: str = "pytorch_model",
+        batch_size: int = 16,
+        criterion: Any = "auto",
+        n_epochs: int = 50,
+        train_prop: float = 0.9,
+        learning_rate: float = 1e-3,
+        n_workers: int = 0,
+        verbose: bool = True,
+        epoch_hook: Callable[[PytorchTrainer], Any] | None = None,
+        repeat_train: int = 1,
+        repeat_valid: int = 1,
+        n_best_nets: int = 1,
+        with_restarts: bool = True,
+        shuffle: bool = True,
+    ) -> str:
+        """Train on a part of `dataset`, judge by the rest; returns why it ended.
+
+        `name.pt` holds the network of the lowest validation loss and, with `n_best_nets` > 1,
+        `name_avg.pt` the mean of the best ones, which then is the network in memory; without it the
+        last one is. A file `stop_<name>` in the working directory ends the training after the current
+        epoch (of a name with folders the last part counts).
+
+        Reasons: "completed", "early_stopping", "stop_file". Raises ConfigError for arguments and data
+        sets that cannot work, and Diverged when a loss is NaN or infinite; the best network so far
+        (with `n_best_nets` > 1 also the mean) is on disk and in memory then.
+        """
+        _check_whole(batch_size=batch_size, n_epochs=n_epochs, n_best_nets=n_best_nets)
+        _check_whole(repeat_train=repeat_train, repeat_valid=repeat_valid)
+        if not learning_rate > 0:
+            raise ConfigError(f"learning_rate={learning_rate}: must be above 0")
+        path, stop_path = network_path(name), Path.cwd() / f"stop_{Path(name).name}"
+        average_path = network_path(f"{name}_avg") if n_best_nets > 1 else None
+        say = _print_now if verbose else _say_nothing
+
+        training, validation = split_indices(len(dataset), train_prop, shuffle)
+        load = partial(build_loader, dataset, batch_size=batch_size, device=self.device, n_workers=n_workers)
+        train_loader = SpokenLoader(load(training * repeat_train, shuffle=True), "training", say)
+        valid_loader = SpokenLoader(load(validation * repeat_valid), "validation", say)
+        self.criterion = build_criterion(criterion, dataset)
+        engine = self._build_engine(learning_rate, n_epochs)
+        self.history = engine.history
+
+        record = builder_record(self.net_builder, self.net_build_args)
+        record |= {"criterion": criterion_record(self.criterion)}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        restart_after = restart_limit(n_epochs) if with_restarts else None
+        callbacks: list[Callback] = [
+            BestCheckpoint(path, record),
+            *([BestAverage(average_path, n_best_nets, record)] if average_path else []),
+            EpochLines(n_epochs, say),
+            GoldenSectionRate(learning_rate, restart_after, say),
+            *([EpochHook(partial(epoch_hook, self))] if epoch_hook else []),
+            StopFile(stop_path),
+        ]
+        say(f"training {name}: {len(training)} items, {len(validation)} for validation, on {self.device}")
+        try:
+            reason = engine.fit(train_loader, valid_loader, n_epochs, callbacks)
+        except Diverged as error:
+            message = self._after_divergence(engine, path, average_path, learning_rate)
+            raise Diverged(message, error.numbers) from error
+        say(f"ended: {reason}; minimum {engine.progress.best:.6g} in {path}")
+        if average_path and verbose:
+            figures = evaluate(self.net, valid_loader, engine.objective, self.device)
+            say(f"the averaged network has {figures['loss']:.6g}, in {average_path}")
+        return reason
+
+    def predict_dataset(self, dataset: Any, batch_size: int = 1, verbose: bool = True) -> Tensor:
+        """Answers for every item, in order: (items, ...), post-processed, on the CPU.
+
+        Items are those of training; their targets are not used.
+        """
+        _check_whole(batch_size=batch_size)
+        if len(dataset) == 0:
+            raise ConfigError("the dataset is empty: there is nothing to predict")
+        objective = CriterionObjective(self._known_criterion())
+        say = _print_now if verbose else _say_nothing
+        loader = build_loader(dataset, range(len(dataset)), batch_size=batch_size, device=self.device)
+        say(f"predicting {len(dataset)} items on {self.device}")
+        return predict(self.net, SpokenLoader(loader, "predicting", say), objective, self.device)
+
+    @torch.no_grad()
+    def predict(self, *data: Any) -> Tensor:
+        """The post-processed answer, on the CPU, to tensors or arrays as the network takes them."""
+        criterion = self._known_criterion()
+        if len(data) == 1 and isinstance(data[0], list | tuple):
+            data = tuple(data[0])
+        self.net.eval()
+        output = self.net(*(torch.as_tensor(part).to(self.device) for part in data))
+        return criterion.postproc(output).float().cpu()
+
+    @classmethod
+    def _load_new(cls, name: str, device: str | torch.device = "cuda") -> PytorchTrainer:
+        """A trainer with the network in `name.pt`, built by the function that the file names.
+
+        Nothing is imported and no code is taken from the file: the function must be one of your own
+        program, in a module that is imported already (`saved_networks.find_builder`). For a lambda,
+        a closure, a function of an installed package, or a file that you do not trust, build the
+        trainer yourself: `PytorchTrainer(net_builder, net_build_args, device).load(name)`.
+        Raises StateError when that is needed, or when the file cannot be used.
+        """
+        path = network_path(name)
+        content = read_network(path, resolve_device(str(device)))
+        try:
+            builder, arguments = recorded_builder(content)
+        except StateError as error:
+            raise StateError(
+                f"{path}: {error}. Or use PytorchTrainer(net_builder, net_build_args, device).load(name)"
+            ) from None
+        return cls(builder, arguments, device)._fill(path, content)
+
+    def _load_here(self, name: str, device: str | torch.device | None = None) -> PytorchTrainer:
+        """Replace the network by the one in `name.pt`, on `device` or where the trainer is; returns self.
+
+        The network is built by this trainer's own function. Raises StateError when it does not fit.
+        """
+        path = network_path(name)
+        place = self.device if device is None else resolve_device(str(device))
+        content = read_network(path, place)
+        self.device = place
+        self.net = self._build_net()
+        return self._fill(path, content)
+
+    def _fill(self, path: Path, content: dict[str, Any]) -> PytorchTrainer:
+        try:
+            self.net.load_state_dict(content["model"])
+        except RuntimeError as error:
+            raise StateError(f"{path}: does not fit the network that net_builder returns: {error}") from None
+        self.criterion = restore_criterion(content["criterion"], self.criterion)
+        return self
+
+    def _build_net(self) -> nn.Module:
+        net = self.net_builder(*self.net_build_args)
+        if not isinstance(net, nn.Module):
+            raise ConfigError(f"net_builder returned {type(net).__name__}, not a torch.nn.Module")
+        return net.to(self.device)
+
+    def _build_engine(self, learning_rate: float, n_epochs: int) -> Engine:
+        skip_compiler_import()
+        parameters = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+        return Engine(
+            model=self.net,
+            optimizer=RAdamLookahead(parameters, lr=learning_rate),
+            objective=CriterionObjective(self._known_criterion()),
+            device=self.device,
+            progress=Progress(patience=early_stopping_limit(n_epochs), min_relative_gain=PROGRESS_GAIN),
+        )
+
+    def _after_divergence(
+        self, engine: Engine, path: Path, average_path: Path | None, learning_rate: float
+    ) -> str:
+        """Put a usable network back in memory; returns what to tell the user."""
+        text = (
+            f"a loss became NaN or infinite in epoch {len(engine.history) + 1}; "
+            f"lower learning_rate ({learning_rate:g}) or look for NaN and huge values in the dataset. "
+        )
+        if engine.progress.best_epoch is None:
+            return text + "No epoch was good, nothing was saved"
+        if average_path is None:
+            self._fill(path, read_network(path, self.device))
+        average = f", and the average in {average_path}" if average_path else ""
+        return text + f"The best epoch before it (loss {engine.progress.best:.6g}) is kept in {path}{average}"
+
+    def _known_criterion(self) -> Criterion:
+        if self.criterion is None:
+            raise ConfigError(
+                "how to read the network's output is not known: train or load first, and after loading a "
+                "network that was trained with a criterion of your own, set trainer.criterion"
+            )
+        if isinstance(self.criterion, nn.Module):
+            self.criterion.to(self.device)
+        return self.criterion
+
+
+def _check_whole(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise ConfigError(f"{name}={value}: must be at least 1")
+
+
+def _print_now(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say_nothing(line: str) -> None:
+    pass

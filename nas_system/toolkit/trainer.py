@@ -1,0 +1,252 @@
+"""Training in a few lines of a notebook: a model, an optimizer, two loaders, `fit`.
+
+    trainer = Trainer(model, optimizer, scheduler, task_type="regression", checkpoint_dir="checkpoints/")
+    history = trainer.fit(train_loader, val_loader, epochs=100, early_stopping=20)
+
+A door to the engine: it has no loop of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_system.toolkit.losses import get_loss_fn
+from nas_system.toolkit.metrics import Metric, MetricMeter, get_metrics, is_higher_better
+from nas_system.training.acceleration.precision import best_half_precision
+from nas_system.training.callbacks import LogHook, LogHooks
+from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
+from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.objectives import LossObjective
+from nas_system.training.optimizer import GradientAccumulator
+from nas_system.training.progress import Progress
+from nas_system.training.reproducibility import resolve_device
+from nas_system.training.scheduler import Scheduler, advances_per_step
+
+logger = logging.getLogger(__name__)
+
+_SUMMARY = ("epoch", "global_step", "best_metric", "best_epoch", "metrics", "config")
+"""What `load_checkpoint` returns of a checkpoint."""
+
+
+class Trainer:
+    """Trains one model. Batches are (input, target), (input, weight, target), {"X", "y"} or graph batches.
+
+    After `load_checkpoint`, `fit` continues at the next epoch and gives what an uninterrupted
+    training would have given, shuffling included if the loader draws from torch's random numbers or
+    from its own `generator`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Scheduler | None = None,
+        loss_fn: Callable[..., Tensor] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        device: str | torch.device | None = None,
+        task_type: str = "regression",
+        grad_clip: float | None = 1.0,
+        mixed_precision: bool | str = False,
+        log_every: int = 50,
+        checkpoint_dir: str | Path | None = None,
+        *,
+        num_classes: int | None = None,
+        accumulation_steps: int | GradientAccumulator = 1,
+        scheduler_per_step: bool | None = None,
+        compile: bool | str = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Loss and metrics default to those of `task_type`; classification then needs `num_classes`.
+
+        `mixed_precision` True takes the best half precision of the device; "bf16" and "fp16" are exact.
+        `scheduler_per_step` None: torch's own convention (one-cycle and cyclic per step, others per epoch).
+        `config`, plain values, is kept in every checkpoint. Raises ValueError and ConfigError.
+        """
+        if log_every < 1:
+            raise ValueError(f"log_every={log_every}: at least one step must lie between two reports")
+        resolved = resolve_device(str(device or "auto"))
+        if isinstance(accumulation_steps, GradientAccumulator):
+            accumulation_steps = accumulation_steps.accumulation_steps
+        if mixed_precision is True:
+            mixed_precision = best_half_precision(resolved)
+        if metrics is None:
+            metrics = get_metrics(task_type, num_classes)
+        if scheduler_per_step is None:
+            scheduler_per_step = advances_per_step(scheduler)
+        loss_fn = loss_fn or get_loss_fn(task_type, num_classes=num_classes)
+        if isinstance(loss_fn, nn.Module):
+            loss_fn.to(resolved)
+        self.metrics = dict(metrics)
+        self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
+        self.config = dict(config or {})
+        self.stop_reason: str | None = None
+        """Why the last `fit` ended: completed, early_stopping, or what a callback said."""
+        self._log = LogHooks([], log_every)
+        self.engine = Engine(
+            model=model.to(resolved),
+            optimizer=optimizer,
+            objective=LossObjective(loss_fn),
+            device=resolved,
+            progress=Progress(),
+            scheduler=scheduler,
+            grad_clip=grad_clip or 0.0,
+            scheduler_per_step=scheduler_per_step,
+            precision=mixed_precision or "fp32",
+            accumulation_steps=accumulation_steps,
+            compile=compile,
+            meter=lambda: MetricMeter(self.metrics),
+            callbacks=(self._log,),
+        )
+
+    @property
+    def model(self) -> nn.Module:
+        return self.engine.model
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch, from 0; -1 before the first."""
+        return len(self.engine.history) - 1
+
+    @property
+    def global_step(self) -> int:
+        """Optimizer steps so far."""
+        return self.engine.steps
+
+    @property
+    def history(self) -> dict[str, list[float]]:
+        """One list per figure, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
+        rows = [_row(record) | {"lr": record.lr, "seconds": record.seconds} for record in self.engine.history]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: [row.get(name, float("nan")) for row in rows] for name in names}
+
+    def add_log_hook(self, hook: LogHook) -> None:
+        """Call `hook(metrics, step, prefix)`: "train" every `log_every` steps, then "train_epoch", "val"."""
+        self._log.hooks = [*self._log.hooks, hook]
+
+    def train_epoch(self, train_loader: Iterable[Any]) -> dict[str, float]:
+        """One pass of training; loss and metrics over all its samples. The schedule is not advanced."""
+        return self.engine.train_epoch(train_loader)
+
+    def eval_epoch(self, val_loader: Iterable[Any]) -> dict[str, float]:
+        """One pass without training; loss and metrics over all its samples."""
+        return self.engine.evaluate(val_loader)
+
+    def predict(self, loader: Iterable[Any]) -> Tensor:
+        """The model's outputs (values or logits) of every sample, in order, fp32 on the CPU."""
+        return self.engine.predict(loader)
+
+    def fit(
+        self,
+        train_loader: Iterable[Any],
+        val_loader: Iterable[Any] | None = None,
+        epochs: int = 100,
+        metric_for_best: str = "loss",
+        minimize_metric: bool | None = None,
+        early_stopping: int | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+    ) -> dict[str, list[float]]:
+        """Train up to `epochs` epochs in total and return the history; `stop_reason` says why it ended.
+
+        `metric_for_best` is measured on the validation loader, or on the training one if there is no
+        other; `minimize_metric` None knows the direction of our own metrics and minimises others.
+        `early_stopping`: epochs without a new best. With a `checkpoint_dir`, best.pt and last.pt are
+        written there. Raises ValueError for a metric that nobody computes, Diverged for NaN.
+        """
+        self._follow(metric_for_best, minimize_metric, early_stopping)
+        self.engine.generator = getattr(train_loader, "generator", None)
+        told = [*callbacks, self._log, _EpochEnds(self)]
+        self.stop_reason = None
+        self.stop_reason = self.engine.fit(train_loader, val_loader, epochs, told)
+        return self.history
+
+    def save_checkpoint(self, path: str | Path) -> Path:
+        """Write all that is needed to continue; a bare file name goes to `checkpoint_dir`."""
+        path = self._checkpoint_path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        progress, history = self.engine.progress, self.engine.history
+        content = {
+            "epoch": self.epoch,
+            "global_step": self.global_step,
+            "best_metric": progress.best,
+            "best_epoch": progress.best_epoch,
+            "metrics": _row(history[-1]) if history else {},
+            "config": self.config,
+        }
+        save_checkpoint(path, self.engine.state_dict() | content)
+        return path
+
+    def load_checkpoint(self, path: str | Path) -> dict[str, Any]:
+        """Load model, optimizer, schedule and counters; returns epoch, step, best metric and metrics.
+
+        No code from the file is run. Raises StateError for a file that is missing or damaged.
+        """
+        content = load_checkpoint(self._checkpoint_path(path))
+        self.engine.load_state_dict(content)
+        return {name: content[name] for name in _SUMMARY}
+
+    def _checkpoint_path(self, path: str | Path) -> Path:
+        path = Path(path)
+        return self.checkpoint_dir / path if self.checkpoint_dir and path.name == str(path) else path
+
+    def _follow(self, metric: str, minimize: bool | None, patience: int | None) -> None:
+        """Decide by `metric` from now on, and by what it was in the epochs so far."""
+        known = [*self.engine.objective.names, *self.metrics]
+        if metric not in known:
+            raise ValueError(f"metric_for_best={metric!r} is not measured; choose from: {', '.join(known)}")
+        if minimize is None:
+            minimize = not is_higher_better(metric)
+        progress = Progress(patience=patience, mode="min" if minimize else "max")
+        for record in self.engine.history:
+            figures = record.val or record.train
+            if metric in figures:
+                progress.update(figures[metric], record.epoch)
+        self.engine.monitor, self.engine.progress = metric, progress
+
+
+class _EpochEnds:
+    """Logs an epoch; writes best.pt if it is the best so far, and last.pt."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        figures = " ".join(f"{name}={value:.6g}" for name, value in _row(record).items())
+        logger.info("epoch %d: %s", record.epoch, figures)
+        if self.trainer.checkpoint_dir is None:
+            return
+        if record.is_best:
+            self.trainer.save_checkpoint("best.pt")
+        self.trainer.save_checkpoint("last.pt")
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        pass
+
+
+def log_model_info(model: nn.Module) -> dict[str, float]:
+    """Log, and return, how many parameters a model has, how many are trainable, and their size in MB."""
+    parameters = list(model.parameters())
+    info = {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "trainable": sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        "size_mb": sum(parameter.numel() * parameter.element_size() for parameter in parameters) / 2**20,
+    }
+    logger.info(
+        "%s: %d parameters, %d trainable, %.2f MB",
+        type(model).__name__,
+        info["parameters"],
+        info["trainable"],
+        info["size_mb"],
+    )
+    return info
+
+
+def _row(record: EpochRecord) -> dict[str, float]:
+    train = {f"train_{name}": value for name, value in record.train.items()}
+    return train | {f"val_{name}": value for name, value in record.val.items()}

@@ -1,0 +1,1 @@
+"""Faster steps: eager optimizers, CUDA graphs, mixed precision."""

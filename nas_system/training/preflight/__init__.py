@@ -1,0 +1,1 @@
+"""Checks memory and time on the first batch, before an epoch is paid for."""

@@ -1,0 +1,172 @@
+"""Single passes over single batches, on a copy of the model: what each takes, and whether it works."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas_system.errors import PreflightFailed, first_line, memory_that_ran_out
+from nas_system.training.batches import Batch, unpack
+from nas_system.training.engine import Engine
+from nas_system.training.loops import Trial
+from nas_system.training.preflight.memory import LiveBytes
+
+COUNTED_UP_TO = 8
+"""Samples of the largest batch whose tensors are counted on the CPU: counting takes time."""
+COUNTING_S = 1e-4
+"""Seconds that counting adds to an operator at most; a measured time less that is a lower bound."""
+
+LESS_MEMORY = "lower data.batch_size, the width or, for a series, data.seq_len"
+SCALE = "look at the scale of its inputs and weights"
+
+# What a model's code raises when its parts do not fit together. Anything else is no verdict on it.
+FORESEEN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+
+
+@dataclass
+class Measured:
+    """What a pass took."""
+
+    seconds: float = 0.0
+    """At least; exact if nothing was counted."""
+    forward_s: float = 0.0
+    """The part of the forward pass."""
+    peak_bytes: int | None = None
+    """Of tensors that were not there before, gradients of weights aside; None if nobody counted."""
+
+
+class Probe:
+    """Raises PreflightFailed where a pass fails: forward, backward, memory, shape or nonfinite."""
+
+    def __init__(self, engine: Engine, batch: Callable[[int], Any]) -> None:
+        """`batch` gives the first n samples as one batch."""
+        self.device = engine.device
+        self._batch_of = batch
+        self._trial = Trial(engine.model, engine.objective, engine.optimizer, engine.amp, engine.grad_clip)
+
+    def batch(self, size: int) -> Batch:
+        return unpack(self._batch_of(size), self.device)
+
+    def measure_step(self, size: int) -> Measured:
+        """Forward and backward on a batch of this size, with its memory and a look at the gradient."""
+        batch = self.batch(size)
+        for parameter in self._trial.model.parameters():
+            # There already, so that what is counted is the activations.
+            parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+        with self._measured(batch) as measured:
+            measured.forward_s = self._pass(batch)
+        check_gradients(self._trial.model)
+        return measured
+
+    def measure_evaluation(self, size: int) -> Measured:
+        """A forward pass without gradients."""
+        batch = self.batch(size)
+        self._trial.model.eval()
+        with torch.no_grad(), self._measured(batch) as measured, _blamed_on("forward", size):
+            self._trial.forward(batch)
+        self._trial.model.train()
+        return measured
+
+    def time_step(self, size: int) -> Measured:
+        """A batch, forward and backward as a training does them."""
+        self._trial.model.zero_grad(set_to_none=True)
+        started = time.perf_counter()
+        forward_s = self._pass(self.batch(size))
+        return Measured(time.perf_counter() - started, forward_s)
+
+    def time_update(self) -> float:
+        """Seconds of an optimizer step with the gradient that is there."""
+        started = time.perf_counter()
+        self._trial.update()
+        self._wait()
+        return time.perf_counter() - started
+
+    def _pass(self, batch: Batch) -> float:
+        """Forward and backward; seconds of the forward pass."""
+        started = time.perf_counter()
+        with _blamed_on("forward", batch.n):
+            output = self._trial.forward(batch)
+            self._wait()
+        forward_s = time.perf_counter() - started
+        check_output(output, batch.target)
+        with _blamed_on("backward", batch.n):
+            loss = self._trial.add_gradient(output, batch)
+            self._wait()
+        if not bool(torch.isfinite(loss)):
+            raise PreflightFailed("nonfinite", f"the loss is {loss.item()} before any training; {SCALE}")
+        return forward_s
+
+    @contextmanager
+    def _measured(self, batch: Batch) -> Iterator[Measured]:
+        """Time and memory of what runs inside; on the CPU memory only for small batches."""
+        measured, started, operators = Measured(), time.perf_counter(), 0
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            yield measured
+            measured.peak_bytes = torch.cuda.max_memory_allocated(self.device) - before
+            # The training's own peak counts from here on.
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif batch.n <= COUNTED_UP_TO:
+            with LiveBytes(_present(self._trial.model, batch)) as live:
+                yield measured
+            measured.peak_bytes, operators = live.peak, live.operators
+        else:
+            yield measured
+        measured.seconds = max(time.perf_counter() - started - COUNTING_S * operators, 0.0)
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+@contextmanager
+def _blamed_on(kind: str, size: int) -> Iterator[None]:
+    """An error of the model becomes a failure of this kind; an allocation that failed, one of memory."""
+    try:
+        yield
+    except (*FORESEEN, MemoryError) as error:
+        said = f"{type(error).__name__}: {first_line(error)}"
+        numbers = {"batch_size": size}
+        if memory_that_ran_out(error):
+            message = f"the {kind} pass on {size} samples ran out of memory; {LESS_MEMORY} ({said})"
+            raise PreflightFailed("memory", message, numbers) from error
+        raise PreflightFailed(kind, f"{said} (on a batch of {size})", numbers) from error
+
+
+def check_output(output: Any, target: Tensor) -> None:
+    """Raise PreflightFailed unless the output has the target's shape and finite numbers."""
+    if not isinstance(output, Tensor) or output.shape != target.shape:
+        found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        wanted = tuple(target.shape)
+        raise PreflightFailed("shape", f"the model's output is {found}, the target {wanted}: mend its head")
+    wrong = int((~torch.isfinite(output)).sum())
+    if wrong:
+        message = f"{wrong:,} of {output.numel():,} outputs are not finite before any training; {SCALE}"
+        raise PreflightFailed("nonfinite", message, {"outputs": output.numel(), "not_finite": wrong})
+
+
+def check_gradients(model: nn.Module) -> None:
+    """Raise PreflightFailed, naming the parameter, if a gradient is not finite."""
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    if not gradients or bool(torch.isfinite(nn.utils.get_total_norm(gradients.values()))):
+        return
+    # The norm may overflow where no gradient does.
+    wrong = [name for name, gradient in gradients.items() if not bool(torch.isfinite(gradient).all())]
+    if wrong:
+        message = f"the gradient of {wrong[0]} is not finite before any training; {SCALE}"
+        raise PreflightFailed("nonfinite", message, {"gradients": len(gradients), "not_finite": len(wrong)})
+
+
+def _present(model: nn.Module, batch: Batch) -> list[Tensor]:
+    """All that is there before a pass."""
+    weights = [*model.parameters(), *model.buffers()]
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    data = [x for x in (*batch.args, batch.target, batch.weight) if isinstance(x, Tensor)]
+    return [*weights, *gradients, *data]

@@ -1,0 +1,474 @@
+"""The report in a real browser, which is driven through its debugging pipe and never leaves the machine."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_system.config_io.config_file import write_config
+from nas_system.files import write_json
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, save_agent_state
+from nas_system.nas_agent.ledger import WorkspaceLock
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.space import Change, ForecastingTask, GraphTask, RunConfig, apply_changes, family_default
+
+EVIL = (
+    "</script><script>window.evil=1</script><img src=x onerror='window.evil=1'>"
+    "<a href='javascript:window.evil=1'>go</a> {{ 7*7 }} \u202eturned <!--<script>"
+)
+SCORES = (0.060, 0.055, None, 0.048, 0.066, 0.0475)
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+class Browser:
+    """One tab of a headless Chromium. `trouble` collects console errors, exceptions and refusals of its
+    policy, `requests` every address it asked for."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        commands, self._out = os.pipe()
+        self._in, answers = os.pipe()
+        arguments = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--no-first-run",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ]
+        # Chromium reads commands from descriptor 3 and answers on 4.
+        shell = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
+        self._process = subprocess.Popen(
+            ["/bin/bash", "-c", shell, program, *arguments],
+            pass_fds=(commands, answers),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self._buffer, self._next = b"", 0
+        self._tab: str | None = None
+        self.trouble: list[str] = []
+        self.requests: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._tab = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._next += 1
+        message: dict[str, Any] = {"id": self._next, "method": method, "params": params}
+        if self._tab is not None:
+            message["sessionId"] = self._tab
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._receive()
+            if answer.get("id") == self._next:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+
+    def _receive(self, timeout_s: float = 30.0) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            ready, _, _ = select.select([self._in], [], [], timeout_s)
+            chunk = os.read(self._in, 1 << 16) if ready else b""
+            assert chunk, "the browser does not answer"
+            self._buffer += chunk
+        message, _, self._buffer = self._buffer.partition(b"\0")
+        event = json.loads(message)
+        self._note(event.get("method"), event.get("params", {}))
+        return event
+
+    def _note(self, method: str | None, params: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.trouble.append(json.dumps(params["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.trouble.append(json.dumps(params["args"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.trouble.append(params["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+
+    def open(self, address: str) -> None:
+        """Load a page from the start, also if only the fragment differs."""
+        self.call("Page.navigate", url="about:blank")
+        self.trouble, self.requests = [], []
+        self.call("Page.navigate", url=address)
+        self.wait("document.readyState === 'complete' && location.protocol === 'file:'")
+
+    def js(self, expression: str) -> Any:
+        """The value of an expression; the debugger is not bound by the page's policy."""
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
+
+    def wait(self, expression: str, timeout_s: float = 15.0) -> None:
+        end = time.monotonic() + timeout_s
+        while not self.js(expression):
+            assert time.monotonic() < end, f"never came true: {expression}"
+            time.sleep(0.02)
+
+    def press(self, key: str) -> None:
+        text = {"text": "\r"} if key == "Enter" else {"text": key} if len(key) == 1 else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        # Addresses change in a task of their own.
+        self.js("new Promise(done => setTimeout(done, 30))")
+
+    def click(self, selector: str) -> None:
+        self.js(f"document.querySelector({json.dumps(selector)}).click()")
+        self.js("new Promise(done => setTimeout(done, 30))")
+
+    def text(self, selector: str) -> str:
+        return self.js(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''")
+
+    def rows(self) -> list[str]:
+        return self.js("[...document.querySelectorAll('tbody tr[data-run]')].map(r => r.dataset.run)")
+
+    def shot(self, path: Path, *, width: int = 1280, height: int = 900, scheme: str = "light") -> None:
+        """A picture of the page, for people."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        self.js("new Promise(done => setTimeout(done, 400))")
+        picture = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=False)
+        path.write_bytes(base64.b64decode(picture["data"]))
+
+
+# --- a search with everything in it ---------------------------------------------------------
+
+
+def add(workspace: Path, state: AgentState, number: int, score: float | None) -> AgentState:
+    """A finished run with a conversation, in which the first answer was refused."""
+    run_id, parent = f"run_{number:04d}", "run_0000" if number else None
+    base = RunConfig()
+    changes = [
+        Change(parameter="model.d_model", value=64),
+        Change(parameter="training.lr", value=0.01 / (number + 1)),
+    ]
+    paths = RunPaths(workspace / "runs" / run_id)
+    paths.folder.mkdir(parents=True)
+    best = min((run.val_mse for run in state.runs if run.val_mse is not None), default=1.0)
+    run = RunInfo(
+        run_id=run_id,
+        val_mse=score,
+        test_mse=None if score is None else score / 2,
+        status="OK" if score is not None else "DIVERGED",
+        cause=None if score is not None else f"the loss became NaN {EVIL}"[:200],
+        accepted=score is not None and score < best,
+        family=f"informer{EVIL if number == 4 else ''}",
+        proposer="llm:scripted" if number else "baseline",
+        parent=parent,
+        seconds=10.0 * number + 3,
+        history_summary="4 epochs, best_epoch=2.",
+    )
+    write_config(paths.config, apply_changes(base, changes) if number else base)
+    proposal = {
+        "proposer": run.proposer,
+        "parent": parent,
+        "hypothesis": f"Width helps. {EVIL}",
+        "attempt": 1,
+    }
+    stated = [change.model_dump() for change in changes] if number else []
+    write_json(paths.proposal, proposal | {"expected_val_mse": 0.05, "changes": stated})
+    write_json(paths.verdict, {"accepted": run.accepted, "reason": f"judged {EVIL}", "against": parent})
+    epochs = [
+        {"epoch": n, "train_mse": 0.08 - n / 100, "val_mse": (score or 0.07) + abs(n - 2) / 200}
+        for n in range(4)
+    ]
+    write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
+    paths.log.write_text(f"epoch 1/4\n{EVIL}\nneedle-{number}\n")
+    paths.predictions.write_bytes(PIXEL)
+    if number:
+        system, asked = ({"role": r, "content": f"{r} prompt {EVIL}"} for r in ("system", "user"))
+        answer = {"role": "assistant", "content": "no JSON here"}
+        repair = {"role": "user", "content": f"the answer has no JSON object {EVIL}"}
+        events = [
+            {"kind": "request", "messages": [system, asked]},
+            {"kind": "response", "text": "no JSON here", "usage": {"input_tokens": 900, "output_tokens": 30}},
+            {"kind": "request", "messages": [system, asked, answer, repair]},
+            {
+                "kind": "response",
+                "text": json.dumps({"hypothesis": EVIL}),
+                "finish_reason": "stop",
+                "latency_s": 1.5,
+            },
+        ]
+        stamp = {"ts": "2026-01-02T03:04:05.000+00:00"}
+        paths.transcript.write_text("".join(json.dumps(event | stamp) + "\n" for event in events))
+    return add_run(state, run)
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search")
+    source = {"name": EVIL, "kind": "file", "sha256": "f18de3ad269cef59", "notice": EVIL}
+    state = AgentState(max_runs=6, task=ForecastingTask(), data=source, noise=0.001, noise_runs=3)
+    for number, score in enumerate(SCORES):
+        state = add(folder, state, number, score)
+    references = [
+        {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
+        {"name": EVIL, "val_mse": 0.07},
+    ]
+    write_json(folder / "runs/task_facts.json", {"source": source, "references": references})
+    save_agent_state(state, folder / "agent_state.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(workspace: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> str:
+    written = run_cli("nas_agent_graph.report", "--workspace", workspace, cwd=workspace)
+    assert written.returncode == 0, written.stderr
+    return (workspace / "report.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        pytest.skip("needs a browser: apt-get install chromium")
+    profile = tempfile.mkdtemp(prefix="report-browser-")
+    opened = Browser(program, Path(profile))
+    yield opened
+    opened.close()
+    shutil.rmtree(profile, ignore_errors=True)
+
+
+# --- tests ----------------------------------------------------------------------------------
+
+
+def assert_calm(browser: Browser) -> None:
+    """Nothing went wrong in the page, nothing was asked for outside of it, and no planted script ran."""
+    assert browser.trouble == []
+    assert [url for url in browser.requests if not url.startswith(("file:", "data:"))] == []
+    assert len([url for url in browser.requests if url.startswith("file:")]) == 1
+    assert browser.js("typeof window.evil") == "undefined"
+
+
+def test_the_page_shows_the_search_without_trouble_and_without_the_network(
+    browser: Browser, page: str
+) -> None:
+    browser.open(page)
+    assert "Best: run_0005" in browser.text(".lead")
+    assert "6 of 6" in browser.text(".overview dl")
+    assert len(browser.rows()) == 6
+    assert browser.js("document.querySelectorAll('.chart .mark.champion, .chart .mark.accepted').length") >= 4
+    assert "not used by the search" in browser.text("table.runs th.test")
+    assert_calm(browser)
+
+
+@pytest.mark.parametrize("fragment", ["", "#run_0002", "#run_0004", "#run_0005/conversation"])
+def test_what_a_model_wrote_stays_text(browser: Browser, page: str, fragment: str) -> None:
+    browser.open(page + fragment)
+    browser.js("document.querySelectorAll('details').forEach(folded => { folded.open = true })")
+    shown = browser.text("body")
+    assert "<img src=x onerror=" in shown
+    assert "{{ 7*7 }}" in shown
+    assert "\u202e" not in shown
+    assert (
+        browser.js("document.querySelectorAll('#app img:not([src^=\"data:image/png\"]), #app script').length")
+        == 0
+    )
+    assert browser.js("document.querySelectorAll('a[href^=\"javascript\"]').length") == 0
+    assert_calm(browser)
+
+
+def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
+    browser: Browser, tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    base, source = family_default("graph_transformer"), {"name": "zinc_synth", "kind": "synthetic"}
+    state = AgentState(max_runs=2, task=GraphTask(), data=source, noise=0.01, noise_runs=2)
+    for number, score in enumerate((0.6, 0.5)):
+        paths = RunPaths(tmp_path / "runs" / f"run_{number:04d}")
+        paths.folder.mkdir(parents=True)
+        run = RunInfo(run_id=paths.folder.name, val_mae=score, test_mae=2 * score, accepted=True, seconds=1.0)
+        state = add_run(state, run)
+        write_config(paths.config, base)
+        write_json(paths.proposal, {"proposer": "llm:m", "changes": [], "expected_val_mae": 0.55})
+        epochs = [
+            {"epoch": n, "train_mae": score + 0.3 - n / 10, "val_mae": score + 0.1 - n / 20} for n in range(3)
+        ]
+        write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
+    references = [{"name": "mean", "val_mae": 0.7, "test_mae": 0.71}]
+    write_json(tmp_path / "runs/task_facts.json", {"source": source, "references": references})
+    save_agent_state(state, tmp_path / "agent_state.json")
+    written = run_cli("nas_agent_graph.report", "--workspace", tmp_path, cwd=tmp_path)
+    assert written.returncode == 0, written.stderr
+    address = (tmp_path / "report.html").as_uri()
+    browser.open(address)
+    shown = browser.text("body")
+    assert "with val_mae 0.50000." in shown
+    assert "Task: zinc_synth, one number for every graph; the lowest val_mae wins." in shown
+    labels = "[...document.querySelectorAll('.chart text')].map(text => text.textContent)"
+    assert {"val_mae", "mean 0.70000", "best run 0.50000"} <= set(browser.js(labels))
+    browser.click("th[data-key=test_score] button")
+    order = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText)"
+    assert browser.js(order) == ["mean", "run_0001", "run_0000"]
+    assert "mse" not in shown.lower()
+    browser.open(address + "#run_0001")
+    page = browser.text("body")
+    assert "test mae" in page.lower() and "0.05000 better than that" in page
+    assert "mae" in browser.js(labels)
+    configuration = browser.text("#configuration")
+    assert "mse" not in page.replace(configuration, "").lower()
+    assert_calm(browser)
+
+
+def test_the_policy_stops_a_script_that_got_into_the_page(browser: Browser, page: str) -> None:
+    browser.open(page)
+    plant = "{ const it = document.createElement('%s'); it.%s = '%s'; document.body.append(it) }"
+    browser.js(plant % ("script", "textContent", "window.evil = 1"))
+    browser.js(plant % ("img", "src", "https://127.0.0.1:9/x.png"))
+    assert browser.js("typeof window.evil") == "undefined"
+    browser.js("new Promise(done => setTimeout(done, 100))")
+    assert any("Content Security Policy" in text for text in browser.trouble)
+
+
+def test_the_table_sorts_both_ways_with_unknown_values_last(browser: Browser, page: str) -> None:
+    browser.open(page)
+    assert browser.rows() == ["run_0005", "run_0003", "run_0001", "run_0000", "run_0004", "run_0002"]
+    browser.click("th[data-key=val_score] button")
+    assert browser.rows() == ["run_0004", "run_0000", "run_0001", "run_0003", "run_0005", "run_0002"]
+    assert browser.js("document.querySelector('th[data-key=val_score]').ariaSort") == "descending"
+    browser.click("th[data-key=run] button")
+    assert browser.rows() == [f"run_{number:04d}" for number in range(6)]
+    assert_calm(browser)
+
+
+def test_reference_rows_stand_where_their_score_puts_them(browser: Browser, page: str) -> None:
+    browser.open(page)
+    names = browser.js(
+        "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText.slice(0, 11))"
+    )
+    assert names.index("nlinear-336") == names.index("run_0003") + 1
+
+
+def test_filters_and_words_narrow_the_table(browser: Browser, page: str) -> None:
+    browser.open(page)
+    choose = (
+        "{ const menu = document.querySelector('[data-filter=status]'); menu.value = '%s';"
+        " menu.dispatchEvent(new Event('change')) }"
+    )
+    browser.js(choose % "no score")
+    assert browser.rows() == ["run_0002"]
+    browser.js(choose % "")
+    browser.js("document.getElementById('find').focus()")
+    browser.call("Input.insertText", text="NEEDLE-3")
+    assert browser.rows() == ["run_0003"]
+    assert "needle-3" in browser.text("tbody mark")
+    assert "1 of 6" in browser.text(".found")
+    browser.press("Enter")
+    assert browser.js("location.hash") == "#run_0003"
+    assert browser.js("CSS.highlights.get('found').size") == 1
+
+
+def test_a_link_opens_its_run_with_all_that_is_known(browser: Browser, page: str) -> None:
+    browser.open(page + "#run_0003")
+    assert browser.text("h1").startswith("run_0003")
+    shown = browser.text("article")
+    for words in ("Width helps.", "0.00200 better than that, 2.0 times the noise", "training.lr", "needle-3"):
+        assert words in shown, words
+    assert "the answer has no JSON object" in browser.text("#refused")
+    roles = browser.js("[...document.querySelectorAll('.message b')].map(role => role.innerText)")
+    assert roles == ["instructions", "question", "answer", "refused", "answer"]
+    assert "The same as in run_0001." in browser.text(".message.system")
+    assert browser.js("document.querySelector('#pictures img').naturalWidth") == 1
+    assert browser.js("document.querySelectorAll('#curve path.curve').length") == 3
+    assert_calm(browser)
+
+
+def test_a_link_to_nowhere_shows_the_overview(browser: Browser, page: str) -> None:
+    browser.open(page + "#run_9999%E0%A4%A")
+    assert len(browser.rows()) == 6
+    assert_calm(browser)
+
+
+def test_the_keyboard_goes_through_the_runs_and_back(browser: Browser, page: str) -> None:
+    browser.open(page)
+    browser.press("j")
+    browser.press("j")
+    assert browser.js("document.querySelector('tr.selected').dataset.run") == "run_0003"
+    browser.press("Enter")
+    assert browser.text("h1").startswith("run_0003")
+    browser.press("j")
+    assert browser.text("h1").startswith("run_0001")
+    browser.press("ArrowLeft")
+    browser.press("k")
+    assert browser.text("h1").startswith("run_0005")
+    browser.press("Escape")
+    assert browser.js("document.querySelector('tr.selected').dataset.run") == "run_0005"
+    browser.press("/")
+    assert browser.js("document.activeElement.id") == "find"
+    assert_calm(browser)
+
+
+def test_pointing_at_a_mark_names_its_run(browser: Browser, page: str) -> None:
+    browser.open(page)
+    x, y = browser.js(
+        "(() => { const mark = document.querySelector('.chart .mark.champion');"
+        " mark.scrollIntoView({ block: 'center' });"
+        " const b = mark.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] })()"
+    )
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    browser.wait("!document.querySelector('.tip').hidden")
+    assert browser.text(".tip").startswith("run_0005")
+
+
+def test_the_page_looks_again_while_the_search_runs_and_keeps_its_place(
+    browser: Browser, page: str, workspace: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    live = workspace / "live.html"
+    with WorkspaceLock(workspace):
+        written = run_cli("nas_agent_graph.report", "--workspace", workspace, "--out", live, cwd=workspace)
+        assert written.returncode == 0, written.stderr
+    browser.open(live.as_uri() + "#run_0001")
+    browser.js("window.mark = 1; history.replaceState({ view: { sort: 'run', down: true } }, '')")
+    browser.wait("typeof window.mark === 'undefined'", timeout_s=12)
+    browser.wait("document.readyState === 'complete'")
+    assert browser.text("h1").startswith("run_0001")
+    browser.press("Escape")
+    assert "running" in browser.text(".live")
+    assert browser.rows()[0] == "run_0005"
+    # A page of a search that is not running stays as it is.
+    browser.open(page)
+    browser.js("window.mark = 1; new Promise(done => setTimeout(done, 6000))")
+    assert browser.js("window.mark") == 1
+
+
+def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, page: str) -> None:
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    for fragment in ("", "#run_0003"):
+        browser.open(page + fragment)
+        assert browser.js("document.documentElement.scrollWidth") <= 400
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_it_prints(browser: Browser, page: str) -> None:
+    browser.open(page + "#run_0003")
+    printed = base64.b64decode(browser.call("Page.printToPDF")["data"])
+    assert printed.startswith(b"%PDF")
+    assert len(printed) > 10_000
+    assert_calm(browser)

@@ -1,0 +1,198 @@
+"""The leaderboard on small searches made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nas_agent_graph.show.leaderboard import leaderboard, leaderboard_lines, rows_of
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
+from nas_system.space import ForecastingTask
+
+SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
+FACTS: dict[str, Any] = {
+    "references": [
+        {"name": "last-value", "val_mse": 0.0696, "test_mse": 0.0343},
+        {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
+    ],
+    "source": SOURCE,
+}
+
+
+def run(number: int, val_mse: float | None = None, **fields: Any) -> RunInfo:
+    return RunInfo(
+        run_id=f"run_{number:04d}",
+        val_mse=val_mse,
+        **{"family": "informer", "proposer": "tpe", "seconds": 12.0, **fields},
+    )
+
+
+def search(*runs: RunInfo, **fields: Any) -> AgentState:
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE)
+    for one in runs:
+        state = add_run(state, one)
+    return state.replace(**fields)
+
+
+SMALL = search(
+    run(0, 0.08, accepted=True, proposer="baseline", test_mse=0.04),
+    run(1, 0.055, accepted=True, test_mse=0.03, family="linear", seconds=0.9),
+    run(2, 0.054, test_mse=0.031, seconds=130.0),
+    run(3, status="OOM_GPU", cause="CUDA out of memory: reduce batch_size"),
+    noise=0.002,
+    noise_runs=3,
+    sealed={"run_0001": 0.0312},
+)
+
+PAGE = """\
+4 of 10 runs finished
+Task: forecast OT, 24 steps ahead; lowest val_mse on scaled data wins
+Data: ETTh1 (file, sha256 f18de3ad269c...)
+
+                                test (not used by the search)
+#   run          family     val_mse     delta  noise      mse  by         sec
+1   nlinear-336  reference  0.04900  -0.00600   -3.0  0.02600
+2   run_0002     informer   0.05400  -0.00100   -0.5  0.03100  tpe        130
+3 * run_0001     linear     0.05500                   0.03000  tpe        0.9
+4   last-value   reference  0.06960  +0.01460   +7.3  0.03430
+5 + run_0000     informer   0.08000  +0.02500  +12.5  0.04000  baseline  12.0
+* champion   + accepted when it was judged   delta: val_mse to the champion,
+    noise: the same in units of noise
+
+1 without a score: OOM_GPU 1
+  run       end      family    cause
+  run_0003  OOM_GPU  informer  CUDA out of memory: reduce batch_size
+
+Noise 0.00200 over 3 seeds (standard deviation of the baseline's val_mse)
+The champion run_0001 (0.05500) is WORSE than simple forecasts: nlinear-336 by
+  0.00600
+Champion on the sealed rows: run_0001 mse 0.03120"""
+
+
+def test_a_small_search_fills_one_page() -> None:
+    assert leaderboard(SMALL, FACTS) == PAGE
+
+
+def test_runs_and_references_are_ranked_together() -> None:
+    names = [row.name for row in rows_of(SMALL, FACTS)]
+    assert names == ["nlinear-336", "run_0002", "run_0001", "last-value", "run_0000"]
+
+
+def test_a_tie_is_not_a_victory_over_a_reference() -> None:
+    tied = search(run(0, 0.049, accepted=True))
+    assert [row.name for row in rows_of(tied, FACTS)][:2] == ["nlinear-336", "run_0000"]
+    assert "WORSE" not in leaderboard(tied, FACTS)
+
+
+def test_a_defeat_smaller_than_the_noise_is_no_defeat_and_no_victory() -> None:
+    near = search(run(0, 0.0495, accepted=True), noise=0.001, noise_runs=3)
+    page = leaderboard(near, FACTS, width=120)
+    assert "does not beat simple forecasts: nlinear-336 by 0.00050 (less than the noise)" in page
+    assert "WORSE" in leaderboard(near.replace(noise=0.0004), FACTS, width=120)
+
+
+def test_without_noise_the_page_says_that_gains_may_be_luck() -> None:
+    page = leaderboard(SMALL.replace(noise=None, noise_runs=0), FACTS, width=100)
+    assert "Noise unknown, counted as 0" in page
+    assert "--repeat-baseline 2" in page
+    assert "units of noise" not in page
+    assert "delta      mse" in page
+
+
+def test_a_synthetic_stand_in_is_shouted() -> None:
+    notice = "ETTh1.csv is not here: a GENERATED series stands in for it"
+    source = {**SOURCE, "name": "synthetic", "kind": "synthetic", "notice": notice}
+    page = leaderboard(SMALL.replace(data=source), FACTS)
+    assert "!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!!" in page
+    assert "GENERATED" in page
+    assert "!!!" not in leaderboard(SMALL, FACTS)
+
+
+def test_the_sealed_score_stands_beside_those_of_the_references() -> None:
+    rows = [{**row, "sealed_mse": 0.02 + index / 100} for index, row in enumerate(FACTS["references"])]
+    page = leaderboard(SMALL, {**FACTS, "references": rows}, width=120)
+    assert "run_0001 mse 0.03120 (there: last-value 0.02000, nlinear-336 0.03000)" in page
+    assert "not scored yet (once, when the search ends)" in leaderboard(SMALL.replace(sealed={}), FACTS)
+    earlier = SMALL.replace(sealed={"run_0000": 0.05})
+    assert "run_0000 mse 0.05000 (the champion then" in leaderboard(earlier, FACTS)
+
+
+def test_without_facts_the_page_says_that_nothing_can_be_compared() -> None:
+    for facts in ({}, {"references": "nonsense"}, {"references": [3, {"name": "x", "val_mse": "y"}]}):
+        page = leaderboard(SMALL, facts)
+        assert "run_0001" in page
+    assert "No reference rows" in leaderboard(SMALL, {})
+
+
+def test_an_empty_search_shows_what_has_to_be_beaten() -> None:
+    page = leaderboard(search(), FACTS)
+    assert "No run has finished yet." in page
+    assert "last-value   reference  0.06960" in page
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    state = search(
+        *SMALL.runs,
+        run(4, 0.06, family="seq2seq_attention", proposer="random_search", seconds=86_400.0),
+        run(5, 0.9e9, accepted=False),
+        run(6, status="FAILED", cause="x" * 200),
+        noise=1e-5,
+    )
+    lines = leaderboard(state, FACTS, width=width, changes=lambda run_id: "d_model=64, " * 20).splitlines()
+    assert max(map(len, lines)) <= width
+    assert any("run_0004" in line and "0.06000" in line for line in lines)
+
+
+def test_a_long_search_shows_the_best_the_references_and_the_champion() -> None:
+    runs = [run(number, 0.05 + number / 10_000, accepted=number == 600) for number in range(800)]
+    failed = [run(800 + number, status="DIVERGED", cause=f"NaN {number}") for number in range(200)]
+    state = search(*runs, *failed)
+    assert state.best_run_id == "run_0600"
+    page = leaderboard(state, FACTS)
+    shown = [line for line in page.splitlines() if "informer" in line and "DIVERGED" not in line]
+    assert len(shown) == 16
+    assert "603 * run_0600" in page
+    assert "198   last-value" in page
+    assert "… 181 more" in page
+    assert "… 199 more, the worst 0.12990" in page
+    assert "--limit 800 shows all" in page
+    assert "200 without a score: DIVERGED 200; the latest:" in page
+    assert page.count("NaN") == 5
+    assert len(leaderboard(state, FACTS, limit=3).splitlines()) < len(page.splitlines()) - 10
+    assert "shows all" not in leaderboard(state, FACTS, limit=800)
+
+
+def test_changes_are_asked_for_the_rows_that_are_shown_only() -> None:
+    asked: list[str] = []
+
+    def changes(run_id: str) -> str:
+        asked.append(run_id)
+        return "d_model=64"
+
+    state = search(*(run(number, 0.05 + number / 1000, accepted=number == 0) for number in range(20)))
+    assert "d_model=64" in leaderboard(state, FACTS, width=120, limit=2, changes=changes)
+    assert asked == ["run_0000", "run_0001"]
+    assert "d_model=64" not in leaderboard(state, FACTS, width=80, changes=changes)
+
+
+def test_hostile_text_reaches_no_terminal() -> None:
+    hostile = "\x1b[2J\x07[bold]wipe\r\n\u202eevil\x9b31m"
+    source = {**SOURCE, "name": hostile, "kind": hostile, "notice": hostile}
+    facts = {"references": [{"name": hostile, "val_mse": 0.05}]}
+    state = search(
+        run(0, 0.06, accepted=True, family=hostile, proposer=hostile),
+        run(1, status=hostile, cause=hostile, family=hostile),
+        data=source,
+    )
+    page = leaderboard(state, facts, width=200)
+    assert all(line.isprintable() for line in page.splitlines())
+    assert "[bold]wipe" in page
+
+
+def test_the_champion_and_failures_carry_a_style() -> None:
+    lines = leaderboard_lines(SMALL, FACTS)
+    assert [line.style for line in lines if "run_0001  " in line.text] == ["bold green"]
+    assert [line.style for line in lines if "run_0003" in line.text] == ["red"]
+    assert {line.style for line in lines if "reference  0" in line.text} == {"cyan"}

@@ -1,0 +1,394 @@
+"""`python -m nas_agent_graph.show` as people call it: a process of its own, on folders made by hand."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nas_system.config_io.config_file import write_config
+from nas_system.files import write_json
+from nas_system.nas_agent.agent_state import (
+    AgentState,
+    CurrentRun,
+    RunInfo,
+    add_run,
+    save_agent_state,
+)
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
+
+Show = Callable[..., subprocess.CompletedProcess[str]]
+
+SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
+FACTS = {
+    "references": [{"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026}],
+    "source": SOURCE,
+}
+CHANGES = [
+    Change(parameter="model.d_model", value=64),
+    Change(parameter="training.optimizer", value="sgd"),
+]
+HYPOTHESIS = "A wider model \x1b[31m[bold]may learn\x1b[0m the daily pattern."
+
+
+@pytest.fixture
+def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
+    def call(workspace: Path, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return run_cli("nas_agent_graph.show", *arguments, cwd=workspace, **options)
+
+    return call
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A baseline, an accepted run, a failed one and one under way; the champion has its sealed score."""
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
+    base = RunConfig()
+    good = add(tmp_path, run_info(0, 0.06, accepted=True, proposer="baseline"), base)
+    better = run_info(1, 0.05, accepted=True, parent="run_0000", proposer="llm", tokens=812, cost_usd=0.00311)
+    better = add(tmp_path, better, apply_changes(base, CHANGES), hypothesis=HYPOTHESIS, expected=0.048)
+    bad = run_info(2, None, status="DIVERGED", cause="the loss became NaN", parent="run_0000", proposer="tpe")
+    bad = add(tmp_path, bad, base)
+    for run in (good, better, bad):
+        state = add_run(state, run)
+    for seed, score in ((43, 0.061), (44, 0.0595)):
+        finish(tmp_path / "runs/run_0000/repeats" / f"seed_{seed}", score)
+    (tmp_path / "runs/run_0003").mkdir()
+    sealed = {"references": [{"name": "nlinear-336", "sealed_mse": 0.0333}]}
+    write_json(tmp_path / "runs/run_0001/sealed.json", sealed)
+    state = state.replace(
+        current=CurrentRun(run_id="run_0003", step="launch_training"), sealed={"run_0001": 0.0312}
+    )
+    write_json(tmp_path / "runs/task_facts.json", FACTS)
+    save_agent_state(state, tmp_path / "agent_state.json")
+    return tmp_path
+
+
+def run_info(number: int, val_mse: float | None, **fields: Any) -> RunInfo:
+    test_mse = None if val_mse is None else val_mse / 2
+    return RunInfo(
+        run_id=f"run_{number:04d}",
+        val_mse=val_mse,
+        test_mse=test_mse,
+        **{"family": "informer", "seconds": 12.0, **fields},
+    )
+
+
+def add(
+    workspace: Path, run: RunInfo, config: RunConfig, hypothesis: str = "", expected: float | None = None
+) -> RunInfo:
+    """The folder of a finished run."""
+    paths = RunPaths(workspace / "runs" / run.run_id)
+    finish(paths.folder, run.val_mse)
+    write_config(paths.config, config)
+    write_json(
+        paths.proposal,
+        {
+            "proposer": run.proposer,
+            "parent": run.parent,
+            "hypothesis": hypothesis,
+            "expected_val_mse": expected,
+            "changes": [change.model_dump() for change in CHANGES] if hypothesis else [],
+        },
+    )
+    scores = enumerate((0.07, 0.058, 0.05, 0.055))
+    epochs = [{"epoch": n, "train_mse": 0.1 - n / 100, "val_mse": score} for n, score in scores]
+    write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
+    write_json(paths.verdict, {"accepted": run.accepted, "reason": "0.010000 below run_0000", "run": {}})
+    paths.log.write_text("epoch 0\nValueError: \x1b[31mloss is NaN\x1b[0m\n")
+    return run
+
+
+def finish(folder: Path, score: float | None) -> None:
+    """What supervisor and training leave behind."""
+    folder.mkdir(parents=True)
+    write_json(
+        folder / "exit.json",
+        {
+            "schema": 1,
+            "attempt": 1,
+            "ended": "exited",
+            "returncode": 3 if score is None else 0,
+            "wall_s": 12.0,
+            "peak_memory_mb": 512.0,
+        },
+    )
+    if score is None:
+        error = {"kind": "diverged", "message": "the loss became NaN", "epoch": 3, "step": 700, "lr": 0.5}
+        write_json(folder / "error.json", error)
+    else:
+        write_json(folder / "metrics.json", {"val_mse": score, "test_mse": score / 2})
+
+
+LEADERBOARD = """\
+3 of 10 runs finished, run_0003 begun (at launch_training)
+Task: forecast OT, 24 steps ahead; lowest val_mse on scaled data wins
+Data: ETTh1 (file, sha256 f18de3ad269c...)
+
+                                test (not used by the search)
+#   run          family     val_mse     delta  noise      mse  by         sec
+1   nlinear-336  reference  0.04900  -0.00100   -1.0  0.02600
+2 * run_0001     informer   0.05000                   0.02500  llm       12.0
+3 + run_0000     informer   0.06000  +0.01000  +10.0  0.03000  baseline  12.0
+* champion   + accepted when it was judged   delta: val_mse to the champion,
+    noise: the same in units of noise
+
+1 without a score: DIVERGED 1
+  run       end       family    cause
+  run_0002  DIVERGED  informer  the loss became NaN
+
+Noise 0.00100 over 3 seeds (standard deviation of the baseline's val_mse)
+The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
+  0.00100
+Champion on the sealed rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
+Language model: 812 tokens for 1 run, $0.0031
+Predictions by llm: 1 scored, off by 0.002 on average (2 x noise), too
+  optimistic by 0.002; 0% within the noise
+"""
+
+GOOD_RUN = """\
+run_0001: OK, the champion
+proposed by  llm, 812 tokens ($0.0031); parent: run_0000
+hypothesis   A wider model [bold]may learn the daily pattern.
+expected     val_mse 0.04800; it became 0.05000, 0.00200 worse than expected
+
+  parameter           run_0000      run_0001
+  model.d_model             32  ->  64
+  training.optimizer      adam  ->  sgd
+  training.momentum          -  ->  0.9
+
+curve        4 epochs, val_mse from 0.07000 to 0.05000 at epoch 2 (counted from
+             0), at the end 0.05500; overfit
+             █▄▁▃
+val_mse      0.050000
+test_mse     0.025000 (for people; not used by the search)
+verdict      accepted: 0.010000 below run_0000
+end          OK; 12 s, peak memory 512 MiB
+"""
+
+BAD_RUN_END = """\
+end          DIVERGED: the loss became NaN; 12 s, peak memory 512 MiB (epoch 3,
+             step 700, lr 0.5)
+"""
+
+
+def test_without_a_run_it_shows_the_leaderboard(show: Show, workspace: Path) -> None:
+    done = show(workspace)
+    assert (done.stdout, done.stderr, done.returncode) == (LEADERBOARD, "", 0)
+
+
+def test_a_wide_terminal_has_room_for_the_changes(show: Show, workspace: Path) -> None:
+    done = show(workspace, env={"COLUMNS": "120"})
+    assert "12.0  d_model=64, optimizer=sgd" in done.stdout
+
+
+def test_the_workspace_may_be_somewhere_else(show: Show, workspace: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert show(elsewhere, "--workspace", workspace).stdout == LEADERBOARD
+
+
+def test_a_good_run_is_told_from_proposal_to_verdict(show: Show, workspace: Path) -> None:
+    done = show(workspace, "run_0001")
+    assert done.returncode == 0
+    assert done.stdout.startswith(GOOD_RUN)
+    assert "history.json (" in done.stdout
+    assert "the last lines of train.log" not in done.stdout
+
+
+def test_a_failed_run_shows_its_cause_its_numbers_and_its_log(show: Show, workspace: Path) -> None:
+    done = show(workspace, "run_0002")
+    assert done.returncode == 0
+    assert done.stdout.startswith("run_0002: DIVERGED, no score\n")
+    assert BAD_RUN_END in done.stdout
+    assert done.stdout.endswith("of train.log (at most 20):\n  epoch 0\n  ValueError: loss is NaN\n")
+
+
+def test_the_baseline_shows_the_repeats_that_measured_the_noise(show: Show, workspace: Path) -> None:
+    done = show(workspace, "run_0000")
+    assert "repeat       seed_43: val_mse 0.061000\n" in done.stdout
+    assert "repeat       seed_44: val_mse 0.059500\n" in done.stdout
+
+
+def test_a_run_under_way_says_whether_it_is_training(show: Show, workspace: Path) -> None:
+    lock = workspace / "runs/run_0003/run.lock"
+    resting = show(workspace, "run_0003").stdout
+    assert "run_0003: under way (not training at this moment; at launch_training)" in resting
+    with held(lock):
+        assert "run_0003: under way (training now; at launch_training)" in show(workspace, "run_0003").stdout
+
+
+def test_a_run_whose_folder_is_gone_says_so(show: Show, workspace: Path) -> None:
+    for path in (workspace / "runs/run_0002").iterdir():
+        path.unlink()
+    (workspace / "runs/run_0002").rmdir()
+    done = show(workspace, "run_0002")
+    assert done.returncode == 0
+    assert "today its folder says MISSING: its folder is gone" in done.stdout
+
+
+def test_an_unknown_run_names_those_there_are(show: Show, workspace: Path) -> None:
+    done = show(workspace, "run_9")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no run 'run_9' in ")
+    assert "run_0000, run_0001, run_0002, run_0003" in done.stderr
+    assert show(workspace, "../../etc").returncode == 2
+
+
+def test_a_folder_without_a_search_says_what_to_type(show: Show, tmp_path: Path) -> None:
+    done = show(tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "there is no search in" in done.stderr
+    assert "python -m nas_agent_graph.run" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lost_state_is_not_called_an_empty_folder(show: Show, workspace: Path) -> None:
+    (workspace / "agent_state.json").unlink()
+    done = show(workspace)
+    assert done.returncode == 2
+    assert "rebuilds it from the 4 runs on disk" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\x00", b'{"runs": [', b"[]", b'{"schema_version": 99}'])
+def test_a_damaged_or_newer_state_is_left_alone(show: Show, workspace: Path, content: bytes) -> None:
+    (workspace / "agent_state.json").write_bytes(content)
+    before = snapshot(workspace)
+    done = show(workspace)
+    assert done.returncode == 2
+    newer = b"99" in content
+    assert ("written by a newer version" if newer else "sets it aside and rebuilds it") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert snapshot(workspace) == before
+
+
+def test_it_reads_only_and_does_not_wait_for_a_running_search(show: Show, workspace: Path) -> None:
+    lock = workspace / "runs/.agent.lock"
+    lock.touch()
+    before = snapshot(workspace)
+    with held(lock):
+        assert show(workspace, timeout_s=20).stdout == LEADERBOARD
+        assert show(workspace, "run_0001", timeout_s=20).returncode == 0
+    assert snapshot(workspace) == before
+
+
+def test_files_that_anybody_may_have_spoiled_are_no_errors(show: Show, workspace: Path) -> None:
+    folder = workspace / "runs/run_0001"
+    for name, text in {
+        "proposal.json": '{"changes": 7, "parent": ["x"], "hypothesis": {"a": 1}, "expected_val_mse": 1e999}',
+        "history.json": '{"epochs": [1, {"val_mse": "x"}, {"val_mse": NaN}], "best_epoch": -4}',
+        "verdict.json": '{"accepted": "perhaps", "reason": ["why"]}',
+        "exit.json": "{",
+        "config_used.py": "import os",
+    }.items():
+        (folder / name).write_text(text)
+    (workspace / "runs/task_facts.json").write_text("[1, 2]")
+    for arguments in ([], ["run_0001"], ["run_0001", "--json"], ["--json"]):
+        done = show(workspace, *arguments, env={"COLUMNS": "120"})
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_json_is_for_programs(show: Show, workspace: Path) -> None:
+    board = json.loads(show(workspace, "--json").stdout)
+    assert [row["name"] for row in board["rows"]] == ["nlinear-336", "run_0001", "run_0000"]
+    assert board["rows"][0]["run"] is None
+    assert board["rows"][1]["run"]["proposer"] == "llm"
+    assert [run["run_id"] for run in board["failed"]] == ["run_0002"]
+    assert board["current"] == {"run_id": "run_0003", "step": "launch_training"}
+    run = json.loads(show(workspace, "run_0001", "--json").stdout)
+    assert run["changes"][0] == {"parameter": "model.d_model", "old": 32, "new": 64}
+    assert run["curve"]["flag"] == "overfit"
+    assert run["outcome"]["status"] == "OK"
+
+
+def test_the_progress_of_the_search_can_be_drawn(show: Show, workspace: Path) -> None:
+    done = show(workspace, "--plot", "progress.png")
+    assert (done.stdout, done.stderr, done.returncode) == ("wrote progress.png\n", "", 0)
+    assert (workspace / "progress.png").read_bytes().startswith(b"\x89PNG\r\n")
+    done = show(workspace, "--plot", "nowhere/progress.png")
+    assert done.returncode == 2
+    assert done.stderr == "error: nowhere/progress.png cannot be written: No such file or directory\n"
+
+
+@pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "x"], ["run_0001", "--plot", "x.png"]])
+def test_nonsense_is_refused_in_words(show: Show, workspace: Path, arguments: list[str]) -> None:
+    done = show(workspace, *arguments)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "_count" not in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(workspace: Path, project_root: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "nas_agent_graph.show"],
+        cwd=workspace,
+        env={**os.environ, "PYTHONPATH": str(project_root)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_thousand_runs_take_less_than_a_second(show: Show, tmp_path: Path) -> None:
+    runs = tuple(
+        run_info(number, 0.05 + number / 10_000, proposer="tpe", history_summary="x" * 250)
+        for number in range(1000)
+    )
+    (tmp_path / "runs").mkdir()
+    write_json(tmp_path / "runs/task_facts.json", FACTS)
+    save_agent_state(AgentState(max_runs=1000, data=SOURCE, runs=runs), tmp_path / "agent_state.json")
+    show(tmp_path)  # compiles
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = show(tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "1000 of 1000 runs finished" in done.stdout
+    # Processor time: what other programs do at the same moment does not count.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_help_and_leaderboard_load_nothing_heavy(workspace: Path, run_cli: Any) -> None:
+    code = """
+import contextlib, json, sys
+from nas_agent_graph.show.__main__ import main
+with contextlib.suppress(SystemExit):
+    main(json.loads(sys.argv[1]))
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+    (workspace / "loaded.py").write_text(code)
+
+    def loaded(*arguments: str) -> set[str]:
+        done = run_cli("loaded", json.dumps(arguments), cwd=workspace)
+        assert done.returncode == 0, done.stderr
+        return set(json.loads(done.stdout.splitlines()[-1]))
+
+    heavy = {"torch", "langgraph", "langchain_core", "pandas", "matplotlib", "numpy", "optuna", "openai"}
+    assert not heavy & loaded()
+    assert not (heavy | {"pydantic", "rich"}) & loaded("--help")
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """As another process would: a lock of another open file, held exclusively."""
+    with open(lock, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
