@@ -118,7 +118,7 @@ def measure(runs: int) -> list[dict[str, float]]:
             fallback=TPEProposer(),
             launcher=launcher,
             progress=Rounds(split, sink),
-            limits=Limits(max_runs=runs, repeat_baseline=0),
+            limits=Limits(max_runs=runs, repeat_base=0),
             train_command=("true",),
         )
         graph = build_graph()

@@ -23,17 +23,17 @@ LENGTHS = (96, 720)
 BATCH, WIDTH, HEADS, FACTOR = 32, 256, 4, 5
 
 
-def grow(length: int, reference: Path | None) -> float:
+def grow(length: int, baseline: Path | None) -> float:
     """MiB by which one forward and backward pass of a layer raises this process's peak memory."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    layer = _reference_layer(reference) if reference else _our_layer(length)
+    layer = _baseline_layer(baseline) if baseline else _our_layer(length)
     x = torch.randn(BATCH, length, WIDTH, requires_grad=True)
     torch.randn(64, 64, requires_grad=True).square().sum().backward()  # the engine's own start-up
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    output = layer(x, x, x, None) if reference else layer(x, x)
+    output = layer(x, x, x, None) if baseline else layer(x, x)
     (output[0] if isinstance(output, tuple) else output).sum().backward()
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
@@ -44,18 +44,18 @@ def _our_layer(length: int):
     return AttentionLayer(ProbSparseAttention(length, factor=FACTOR, masked=False), WIDTH, HEADS).train()
 
 
-def _reference_layer(checkout: Path):
+def _baseline_layer(checkout: Path):
     sys.path.insert(0, str(checkout))
     theirs = importlib.import_module("models.attn")
     attention = theirs.ProbAttention(False, FACTOR, attention_dropout=0.0)
     return theirs.AttentionLayer(attention, WIDTH, HEADS).train()
 
 
-def measured(length: int, reference: Path | None) -> float:
+def measured(length: int, baseline: Path | None) -> float:
     """`grow` in a process of its own: peak memory never falls again."""
     command = [sys.executable, __file__, "--only", str(length)]
-    if reference is not None:
-        command += ["--reference", str(reference)]
+    if baseline is not None:
+        command += ["--reference", str(baseline)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -66,18 +66,18 @@ def main() -> int:
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only is not None:
-        print(grow(options.only, options.reference))
+        print(grow(options.only, options.baseline))
         return 0
-    if options.reference is not None and not (options.reference / "models" / "attn.py").is_file():
+    if options.baseline is not None and not (options.baseline / "models" / "attn.py").is_file():
         print(
-            f"{options.reference} is no checkout of Informer2020: models/attn.py is missing", file=sys.stderr
+            f"{options.baseline} is no checkout of Informer2020: models/attn.py is missing", file=sys.stderr
         )
         return 2
     print(f"{'length':>8}{'ours MiB':>12}{'reference MiB':>16}{'ratio':>8}")
     result: dict[str, float | None] = {}
     for length in LENGTHS:
         ours = measured(length, None)
-        other = measured(length, options.reference) if options.reference else None
+        other = measured(length, options.baseline) if options.baseline else None
         ratio = None if other is None else ours / other
         shown = ("-", "-") if other is None or ratio is None else (f"{other:.0f}", f"{ratio:.2f}")
         print(f"{length:>8}{ours:>12.0f}{shown[0]:>16}{shown[1]:>8}")

@@ -103,10 +103,10 @@ def main() -> int:
     ms = median_ms(steps, options.repeats)
     print(f"{'ms a step':12}{'ours':>10}{'reference':>12}{'times faster than its fp32':>30}")
     result: dict[str, float | None] = {}
-    baseline = ms.get("reference_fp32")
+    base = ms.get("reference_fp32")
     for precision in ("fp32", "bf16"):
         mine, other = ms[f"ours_{precision}"], ms.get(f"reference_{precision}")
-        ratio = None if baseline is None else baseline / mine
+        ratio = None if base is None else base / mine
         shown = ("-", "-") if other is None or ratio is None else (f"{other:.0f}", f"{ratio:.2f}")
         print(f"{precision:12}{mine:10.0f}{shown[0]:>12}{shown[1]:>30}")
         result |= {f"{precision}_ratio": ratio, f"{precision}_ms": mine, f"reference_{precision}_ms": other}

@@ -1,7 +1,7 @@
 """How long the prompt is after 0, 10, 100 and 1,000 runs, and what a proposal costs: neither may grow on.
 
 A made-up search (nothing is trained): half of the runs are random draws, half change one parameter of
-the champion, one in six fails. Tokens are a low estimate; the true number is the model's own and stands in
+the best run, one in six fails. Tokens are a low estimate; the true number is the model's own and stands in
 each run's transcript. `history` is what the search adds to the prompt: everything but the task and the
 search space. With a price the last column is the cost of one proposal: this prompt and an answer of 200
 tokens, which is what a JSON object with two sentences takes.
@@ -90,26 +90,26 @@ class MadeUpSearch:
     def after(self, count: int) -> SearchView:
         """The view when `count` runs are done."""
         if count == 0:
-            return replace(self.view, runs=(), champion=None)
+            return replace(self.view, runs=(), best_run=None)
         while len(self.view.runs) < count:
             run = self._next_run()
-            champion = run if run.accepted else self.view.champion
+            best_run = run if run.accepted else self.view.best_run
             runs = (*self.view.runs, run)
-            self.view = replace(self.view, runs=runs, champion=champion, run_id=f"run_{len(runs):04d}")
+            self.view = replace(self.view, runs=runs, best_run=best_run, run_id=f"run_{len(runs):04d}")
         return self.view
 
     def _next_run(self) -> RunView:
-        view, champion = self.view, self.view.champion
-        assert champion is not None and champion.config is not None and champion.val_score is not None
-        parent = champion if self.generator.random() < 0.5 else view.runs[0]
-        config = self._neighbour(champion.config) if parent is champion else None
+        view, best_run = self.view, self.view.best_run
+        assert best_run is not None and best_run.config is not None and best_run.val_score is not None
+        parent = best_run if self.generator.random() < 0.5 else view.runs[0]
+        config = self._neighbour(best_run.config) if parent is best_run else None
         if config is None:
             parent = view.runs[0]
             config = apply_changes(view.base, self.proposer.propose(view).changes)
         status = self.generator.choice([*CAUSES, *["OK"] * 15])
-        start = champion.val_score if parent is champion else 0.075
+        start = best_run.val_score if parent is best_run else 0.075
         score = round(start * self.generator.lognormvariate(0.02, 0.03), 12) if status == "OK" else None
-        verdict = judge(status, score, RunInfo(run_id=champion.run_id, val_mse=champion.val_score), NOISE)
+        verdict = judge(status, score, RunInfo(run_id=best_run.run_id, val_mse=best_run.val_score), NOISE)
         return RunView(
             run_id=view.run_id,
             status=status,
@@ -128,7 +128,7 @@ class MadeUpSearch:
         )
 
     def _neighbour(self, config: RunConfig) -> RunConfig | None:
-        """The champion with another value for one parameter; None if the draw is no valid one."""
+        """The best run with another value for one parameter; None if the draw is no valid one."""
         parameter = self.generator.choice([p for p in parameters(config.model.family) if p.sampled])
         values = parameter.choices or (round(self.generator.uniform(1e-4, 1e-2), 6),)
         change = Change(parameter=parameter.path, value=self.generator.choice(values))

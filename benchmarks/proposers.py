@@ -4,7 +4,7 @@
 
 The tables are the held-out tasks of the shipped archive; half of them have ingredients (shapes of
 season, bursts of noise) that no task has from which netformer learned. Printed is the mean regret of the
-best run so far after the baseline and 1, 3, 5, 10, 20 further runs: 0 is the table's best row, 1 its
+best run so far after the base config and 1, 3, 5, 10, 20 further runs: 0 is the table's best row, 1 its
 median. The rule that all proposers play by stands in `benchmarks/recorded_tables.py`.
 
 Below that, where the gain comes from: the same ranking without the data set's features, without the
@@ -189,7 +189,7 @@ def draw(found: dict[str, Array], path: Path) -> None:
         style = {"linewidth": 2.4} if name == "netformer" else {"linewidth": 1.3}
         axes.plot(np.arange(RUNS + 1), values.mean(axis=0), label=name, **style)
     axes.axvline(OPENING, color="0.8", linewidth=1, zorder=0)
-    axes.set(xlabel="runs after the baseline", ylabel="regret (0: best of the table, 1: its median)")
+    axes.set(xlabel="runs after the base config", ylabel="regret (0: best of the table, 1: its median)")
     axes.set_ylim(bottom=0)
     axes.set_xticks(range(0, RUNS + 1, 2))
     axes.set_title("Held-out tasks: regret of the best run so far", loc="left")

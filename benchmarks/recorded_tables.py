@@ -1,6 +1,6 @@
 """Searches over recorded tables: tasks whose configurations have all been trained already.
 
-One rule for everybody: a search begins with the baseline (the Informer's default), as every search does;
+One rule for everybody: a search begins with the base config (the Informer's default), as every search does;
 then a proposer names a configuration, and the nearest row of the table that has not been tried is what
 was trained. Who can choose among the rows themselves (random search, the predictors) does so.
 """
@@ -26,7 +26,7 @@ Array = NDArray[np.float64]
 OTHER_FAMILY = 100.0
 """Distance that keeps families apart: a table has rows of all of them."""
 WORST = 3.0
-"""Regret is cut here, where a single failed baseline would drown everything else."""
+"""Regret is cut here, where a single failed base config would drown everything else."""
 
 Picker = Callable[["Table", int], Iterator[int]]
 """A proposer at work on a table, from a seed: yields rows, never one twice."""
@@ -52,7 +52,7 @@ class Table:
         return vectors_of([row.values for row in self.rows])
 
     @cached_property
-    def baseline(self) -> int:
+    def base(self) -> int:
         """The first row is the default of the first family."""
         assert self.rows[0].family == "informer"
         return 0
@@ -104,8 +104,8 @@ def distances_between(place: Array, kind: Array, places: Array, kinds: Array) ->
 
 
 def curve(table: Table, picker: Picker, seed: int, runs: int) -> Array:
-    """Regret of the best row so far: after the baseline, then after every further run."""
-    picks = [table.baseline]
+    """Regret of the best row so far: after the base config, then after every further run."""
+    picks = [table.base]
     for row in picker(table, seed):
         picks.append(row)
         if len(picks) > runs:
@@ -115,7 +115,7 @@ def curve(table: Table, picker: Picker, seed: int, runs: int) -> Array:
 
 
 def untried(table: Table) -> set[int]:
-    return set(range(len(table.rows))) - {table.baseline}
+    return set(range(len(table.rows))) - {table.base}
 
 
 def random_rows(table: Table, seed: int) -> Iterator[int]:
@@ -128,7 +128,7 @@ def in_order(order: Callable[[Table], Sequence[int]]) -> Picker:
     """A proposer that ranks the rows once and for all."""
 
     def pick(table: Table, seed: int) -> Iterator[int]:
-        yield from (row for row in order(table) if row != table.baseline)
+        yield from (row for row in order(table) if row != table.base)
 
     return pick
 
@@ -152,7 +152,7 @@ def then(first: Picker, count: int, second: Callable[[], Proposer]) -> Picker:
     """The first `count` runs by one proposer, the others by the search's own, which sees them all."""
 
     def pick(table: Table, seed: int) -> Iterator[int]:
-        tried = [table.baseline]
+        tried = [table.base]
         for row, _ in zip(first(table, seed), range(count), strict=False):
             tried.append(row)
             yield row
@@ -163,7 +163,7 @@ def then(first: Picker, count: int, second: Callable[[], Proposer]) -> Picker:
 
 def by_proposer(build: Callable[[], Proposer]) -> Picker:
     """One of the search's own proposers, on a view like the one it is given there."""
-    return lambda table, seed: _by_proposer(table, seed, build(), [table.baseline])
+    return lambda table, seed: _by_proposer(table, seed, build(), [table.base])
 
 
 def _by_proposer(table: Table, seed: int, proposer: Proposer, tried: list[int]) -> Iterator[int]:
@@ -182,15 +182,15 @@ def _by_proposer(table: Table, seed: int, proposer: Proposer, tried: list[int]) 
 
 def _view(table: Table, tried: Sequence[int], seed: int) -> SearchView:
     runs = tuple(_run(table, row, number) for number, row in enumerate(tried))
-    config = table.configs[table.baseline]
+    config = table.configs[table.base]
     return SearchView(
         run_id=f"run_{len(runs):04d}",
         task=table.task.task,
         base=config,
         columns=(),
-        references=(),
+        baselines=(),
         runs=runs,
-        champion=None,
+        best_run=None,
         noise=None,
         seed=seed,
         max_runs=len(table.rows),

@@ -2,7 +2,7 @@
 
     NAS_DATA_DIR=<folder> python benchmarks/sampler_regret.py --seeds 8 [--runs 30] [--seconds 10]
 
-Every search is the real graph from run_0000 on: baseline, then the tried default of every family, then
+Every search is the real graph from run_0000 on: base config, then the tried default of every family, then
 the sampler. Both samplers of one seed share the trainings they have in common. A training ends after
 the epoch that reaches `--seconds`, without a score if that takes three times as long, and is done by the
 search's own engine, in this process. Reported is
@@ -107,7 +107,7 @@ def search(sampler: str, seed: int, runs: int, scores: RealScores) -> list[float
             fallback=proposer,
             launcher=ScriptedLauncher(scores),
             progress=PlainProgress(sink),
-            limits=Limits(max_runs=runs, repeat_baseline=0),
+            limits=Limits(max_runs=runs, repeat_base=0),
             train_command=("true",),
         )
         build_graph().invoke(
@@ -143,7 +143,7 @@ def report(found: list[dict[str, list[float]]], runs: int, n_defaults: int) -> d
             f"{statistics.mean(v):8.1f} ± {_deviation(v):4.1f}" for v in (*regrets.values(), differences)
         ]
         wins = sum(d > 0 for d in differences)
-        mark = "  <- baseline and every default tried" if count == n_defaults else ""
+        mark = "  <- base config and every default tried" if count == n_defaults else ""
         print(f"{count:>5}{cells[0]:>16}{cells[1]:>16}{cells[2]:>20}{wins:>7}/{len(found)}{mark}")
         result[f"after_{count}"] = {s: round(statistics.mean(v), 2) for s, v in regrets.items()}
     return result
@@ -177,7 +177,7 @@ def main() -> int:
         # Spawned: a forked process would share torch's threads and locks with this one.
         with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
             found = pool.map(both_samplers, jobs, chunksize=1)
-    # The baseline is one family's default, the next runs are the others'.
+    # The base config is one family's default, the next runs are the others'.
     n_defaults = sum(
         kind.needs_package is None or importlib.util.find_spec(kind.needs_package) is not None
         for kind in FAMILIES.values()

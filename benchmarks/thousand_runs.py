@@ -69,7 +69,7 @@ def build_workspace(workspace: Path, runs: int) -> None:
             fallback=RandomSearchProposer(),
             launcher=ScriptedLauncher(score),
             progress=PlainProgress(nobody),
-            limits=Limits(max_runs=runs, repeat_baseline=0),
+            limits=Limits(max_runs=runs, repeat_base=0),
             train_command=("true",),
         )
         options = {"recursion_limit": steps_for(context.limits)}

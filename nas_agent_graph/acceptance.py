@@ -16,20 +16,20 @@ class Verdict:
     reason: str
 
 
-def judge(status: str, score: float | None, champion: RunInfo | None, noise: float | None) -> Verdict:
-    """Accept a finite score that is below the champion's by more than the noise.
+def judge(status: str, score: float | None, best_run: RunInfo | None, noise: float | None) -> Verdict:
+    """Accept a finite score that is below the best run's by more than the noise.
 
-    `noise` is the standard deviation of the baseline's score over seeds; None counts as 0.
+    `noise` is the standard deviation of the base config's score over seeds; None counts as 0.
     """
     if status != "OK":
         return Verdict(False, f"the training ended as {status}")
     if score is None or not math.isfinite(score):
         return Verdict(False, "there is no finite score")
-    if champion is None or champion.val_score is None:
+    if best_run is None or best_run.val_score is None:
         return Verdict(True, "the first run with a score")
     margin = noise or 0.0
-    gain = champion.val_score - score
-    against = f"{champion.run_id} ({champion.val_score:.6f})"
+    gain = best_run.val_score - score
+    against = f"{best_run.run_id} ({best_run.val_score:.6f})"
     if gain > margin:
         noise_words = "noise unknown" if noise is None else f"more than the noise of {margin:.6f}"
         return Verdict(True, f"{gain:.6f} below {against}, {noise_words}")

@@ -24,7 +24,7 @@ class Spent:
 
     runs: int
     seconds: float
-    """Of this process: a search that is continued begins to count anew."""
+    """Of this process: a search that is continued begins to count again."""
     tokens: int
     cost_usd: float = 0.0
     """Of the answers whose price was known when they came."""
@@ -86,7 +86,7 @@ class Limits:
     """MiB of free disk without which no training begins."""
     disk_wait_seconds: float | None = None
     """How long to wait for space on a full disk; None: as long as it takes."""
-    repeat_baseline: int = 2
+    repeat_base: int = 2
     repairs: int = 2
     """How often a proposer may mend a refused proposal before the fallback sampler steps in."""
     attempts: int = 12

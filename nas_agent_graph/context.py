@@ -18,7 +18,7 @@ from nas_agent_graph.host.clock import SystemClock as SystemClock
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest
-from nas_agent_graph.text.task_labels import graphs_in_words
+from nas_agent_graph.text.task_labels import format_graphs
 from nas_agent_graph.text.untrusted import without_test_figures
 from nas_system.errors import ProposalError
 from nas_system.errors import SearchPaused as SearchPaused
@@ -110,13 +110,13 @@ class SearchView:
     """The run a proposal is wanted for."""
     task: TaskConfig
     base: RunConfig
-    """The baseline's configuration."""
+    """The base config's configuration."""
     columns: tuple[str, ...]
     """Of the series; graphs have none."""
-    references: tuple[tuple[str, float], ...]
-    """Name and score of the reference rows."""
+    baselines: tuple[tuple[str, float], ...]
+    """Name and score of the baselines."""
     runs: tuple[RunView, ...]
-    champion: RunView | None
+    best_run: RunView | None
     noise: float | None
     seed: int
     max_runs: int
@@ -177,7 +177,7 @@ class Context:
     ledger: Ledger
     base: RunConfig
     facts: dict[str, Any]
-    """task_facts.json: the data's source and size, its parts, reference rows."""
+    """task_facts.json: the data's source and size, its parts, baselines."""
     proposer: Proposer
     fallback: Proposer
     launcher: Launcher
@@ -241,9 +241,9 @@ def view_of(
         task=state.task or base.task,
         base=base,
         columns=tuple(facts.get("columns", ())),
-        references=tuple((row["name"], row[base.task.metric]) for row in facts["references"]),
+        baselines=tuple((row["name"], row[base.task.metric]) for row in facts["references"]),
         runs=runs,
-        champion=next((run for run in runs if run.run_id == state.best_run_id), None),
+        best_run=next((run for run in runs if run.run_id == state.best_run_id), None),
         noise=state.noise,
         seed=state.seed,
         max_runs=limits.max_runs,
@@ -252,7 +252,7 @@ def view_of(
         attempt=attempt,
         left=limits.left(spent),
         run_seconds=limits.run_seconds,
-        graphs=graphs_in_words(facts),
+        graphs=format_graphs(facts),
     )
 
 

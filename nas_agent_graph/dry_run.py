@@ -59,7 +59,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
         return 0
     # The first run is the base configuration, about which nobody is asked.
     left = limits.max_runs - max(len(runs), 1)
-    for line in (*_tokens_in_words(view, settings, left), *pace, *_limits_in_words(limits, len(runs))):
+    for line in (*_format_tokens(view, settings, left), *pace, *_format_limits(limits, len(runs))):
         print(line)
     return 0
 
@@ -69,9 +69,9 @@ def _run_to_propose(ledger: Ledger) -> str:
     return current.run_id if current and runs else next_run_id([run.run_id for run in runs] or ["run_0000"])
 
 
-def _tokens_in_words(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:
+def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:
     now = prompt_tokens(opening_messages(view))
-    without_history = prompt_tokens(opening_messages(replace(view, runs=(), champion=None)))
+    without_history = prompt_tokens(opening_messages(replace(view, runs=(), best_run=None)))
     longest = max(now, without_history + HISTORY_TOKENS)
     lines = [f"prompt:   about {now:,} tokens, {longest:,} at the most when the history is long"]
     if settings is None:
@@ -128,11 +128,11 @@ def _preflight(
     if estimate["epoch_s"] is not None:
         total = duration(estimate["epoch_s"] * epochs)
         words += f", {duration(estimate['epoch_s'])} an epoch, {total} at the most for its {epochs} epochs"
-    repeats = f"; trained {arguments.repeat_baseline + 1} times" if arguments.repeat_baseline else ""
+    repeats = f"; trained {arguments.repeat_base + 1} times" if arguments.repeat_base else ""
     return [f"training: run_0000 ({view.base.model.family}): {words}{repeats}"]
 
 
-def _limits_in_words(limits: Limits, done: int) -> list[str]:
+def _format_limits(limits: Limits, done: int) -> list[str]:
     runs = limits.max_runs - done
     lines = []
     if limits.run_seconds is not None:

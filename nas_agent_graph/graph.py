@@ -62,14 +62,14 @@ def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], dict[str,
             raise ConfigError("a search needs its partners; start it with: python -m nas_agent_graph.run")
         runtime.context.stop.check()
         disk = runtime.context.disk
-        update = disk.insist(lambda: node(state, runtime.context))
+        update = disk.retry_until_space(lambda: node(state, runtime.context))
         unknown = set(update) - set(SearchState.__annotations__)
         # LangGraph drops unknown keys without a word.
         assert not unknown, f"node {node.__name__} returned unknown keys: {sorted(unknown)}"
         ledger = runtime.context.ledger
         current = ledger.state.current
         if current is not None:
-            disk.insist(lambda: ledger.begin(current.run_id, node.__name__))
+            disk.retry_until_space(lambda: ledger.begin(current.run_id, node.__name__))
         return update
 
     return run

@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_positive_int,
         default=DEFAULT_MAX_RUNS,
-        help=f"runs in total, baseline and failures included (default: {DEFAULT_MAX_RUNS})",
+        help=f"runs in total, base config and failures included (default: {DEFAULT_MAX_RUNS})",
     )
     search.add_argument(
         "--max-hours", metavar="X", type=_positive, help="start no further run after this long"
@@ -176,11 +176,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--base-config", metavar="FILE|NAME", help="what run_0000 trains (default: default)")
     search.add_argument(
+        "--repeat-base",
         "--repeat-baseline",
+        dest="repeat_base",
         type=_count,
         default=2,
         metavar="N",
-        help="train the baseline N more times with other seeds to measure the noise (default: 2)",
+        help="train the base config N more times with other seeds to measure the noise (default: 2)",
     )
     search.add_argument(
         "--workspace",
@@ -215,8 +217,8 @@ def _parser() -> argparse.ArgumentParser:
     task.add_argument(
         "--split",
         metavar="SHARES|DATES",
-        help="train, val and test: 0.6,0.15,0.15 (what is left is sealed), or the dates on which val, test "
-        "and sealed begin: 2017-07-01,2017-11-01,2018-03-01 (default: the data set's own)",
+        help="train, val and test: 0.6,0.15,0.15 (what is left is hold-out), or the dates on which val, test "
+        "and hold-out begin: 2017-07-01,2017-11-01,2018-03-01 (default: the data set's own)",
     )
     task.add_argument(
         "--missing",

@@ -66,7 +66,7 @@ def run_search(
         workspace, SystemClock(), stop, _say, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
     )
     with WorkspaceLock(workspace):
-        ledger, note = disk.insist(lambda: Ledger.open(workspace))
+        ledger, note = disk.retry_until_space(lambda: Ledger.open(workspace))
         if note:
             _say(note)
         # A run under way has been paid for: it is brought to its end first.
@@ -79,20 +79,20 @@ def run_search(
                 ledger,
                 llm_flags(arguments),
                 max_cost_usd=limits.max_cost_usd,
-                insist=disk.insist,
+                retry_until_space=disk.retry_until_space,
             )
             if arguments.proposer == netformer.NAME and not netformer.list_file_of(ledger.runs_dir).exists():
                 netformer.check_task(task_of(arguments, ledger.state.task))
                 netformer.check_model(launcher)
         if trainer is None:
             _prepare_trainer(arguments.device, launcher)
-        base, facts = disk.insist(lambda: open_search(ledger, arguments, launcher, disk))
+        base, facts = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         if proposers is not None and arguments.proposer == netformer.NAME:
             proposers = (_netformer(ledger, launcher, facts, base.seed, disk), proposers[1])
         if proposers is None:
             _conclude(ledger, launcher, finished or "", disk)
             return 0
-        disk.insist(lambda: ledger.save(max_runs=arguments.max_runs))
+        disk.retry_until_space(lambda: ledger.save(max_runs=arguments.max_runs))
         progress = build_progress()
         context = Context(
             ledger=ledger,
@@ -127,7 +127,7 @@ def choose_proposers(
     flags: Mapping[str, str] | None = None,
     *,
     max_cost_usd: float | None = None,
-    insist: Callable[[Callable[[], None]], None] = lambda write: write(),
+    retry_until_space: Callable[[Callable[[], None]], None] = lambda write: write(),
 ) -> tuple[Proposer, Proposer]:
     """The proposer and its fallback; says in one line who proposes and why. `insist` writes transcripts."""
     settings = model_settings(name, ledger.workspace, flags, max_cost_usd=max_cost_usd)
@@ -139,7 +139,9 @@ def choose_proposers(
 
         client = ChatClient(settings)
         print(f"proposer: llm, {settings.model} at {settings.endpoint}; tpe when it fails", flush=True)
-        transcript = Transcript(ledger.runs_dir, secret=settings.api_key, insist=insist, warn=_say)
+        transcript = Transcript(
+            ledger.runs_dir, secret=settings.api_key, retry_until_space=retry_until_space, warn=_say
+        )
         return LLMProposer(client, transcript), RecordedFallback(tpe, transcript)
     if name is None:
         print("proposer: tpe (no model is named; NAS_LLM_MODEL turns the language model on)", flush=True)
@@ -160,7 +162,7 @@ def _netformer(
     def make() -> netformer.RankedList:
         return netformer.make_list(launcher, ledger.runs_dir, facts_file_of(ledger), facts, seed)
 
-    return netformer.NetformerProposer(disk.insist(make))
+    return netformer.NetformerProposer(disk.retry_until_space(make))
 
 
 def _remember(ledger: Ledger, launcher: Launcher) -> None:
@@ -219,8 +221,8 @@ def _drive(context: Context, progress: Progress) -> str:
 
 def _prepare_trainer(device: str, launcher: Launcher) -> None:
     """Raises ConfigError for a device that is not there: every run of the search would fail on it."""
-    # Some installers leave compiling to the first import, and a training in its cage cannot keep what it
-    # has compiled: each would spend seconds on it anew.
+    # Some installers leave compiling to the first import, and a training in its sandbox cannot keep what it
+    # has compiled: each would spend seconds on it again.
     if device not in ("auto", "cpu") or not has_bytecode("torch"):
         launcher.call("nas_system.describe", ["--check-device", device], timeout_s=DESCRIBE_TIMEOUT_S)
 
@@ -248,36 +250,36 @@ def _stop_training(context: Context) -> None:
 
 
 def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> None:
-    """Score the champion on the sealed rows (once), print the leaderboard and what comes next."""
-    champion, facts = get_best_run(ledger.state), facts_file_of(ledger)
+    """Score the best run on the hold-out rows (once), print the leaderboard and what comes next."""
+    best_run, facts = get_best_run(ledger.state), facts_file_of(ledger)
     print(f"\nThe search has ended: {end}.")
-    if champion is not None and champion.run_id not in ledger.state.sealed and _has_sealed_rows(ledger):
+    if best_run is not None and best_run.run_id not in ledger.state.hold_out and _has_hold_out_rows(ledger):
         try:
             score = json.loads(
                 launcher.call(
                     "nas_system.score",
-                    ["--run", str(ledger.paths(champion.run_id).folder), "--facts", str(facts)],
+                    ["--run", str(ledger.paths(best_run.run_id).folder), "--facts", str(facts)],
                     timeout_s=SCORE_TIMEOUT_S,
                 )
             )
             figure = score[on_part("sealed", ledger.state.metric)]
-            sealed = {**ledger.state.sealed, champion.run_id: figure}
-            disk.insist(lambda: ledger.save(sealed=sealed))
+            hold_out = {**ledger.state.hold_out, best_run.run_id: figure}
+            disk.retry_until_space(lambda: ledger.save(hold_out=hold_out))
         except NasError as error:
-            print(f"note: the champion could not be scored on the sealed rows ({error})", file=sys.stderr)
+            print(f"note: the best run could not be scored on the hold-out rows ({error})", file=sys.stderr)
     print()
     print_leaderboard(ledger.workspace, ledger.state, read_facts(ledger.workspace, ledger.state))
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
-    if champion is None:
+    if best_run is None:
         print(f"No run has a score. Look at one: python -m nas_agent_graph.show run_0000{elsewhere}")
         return
-    print(f"best model: {ledger.paths(champion.run_id).best_model}")
-    print(f"look at it: python -m nas_agent_graph.show {champion.run_id}{elsewhere}")
+    print(f"best model: {ledger.paths(best_run.run_id).best_model}")
+    print(f"look at it: python -m nas_agent_graph.show {best_run.run_id}{elsewhere}")
     print(f"go on:      python -m nas_agent_graph.run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
 
 
-def _has_sealed_rows(ledger: Ledger) -> bool:
+def _has_hold_out_rows(ledger: Ledger) -> bool:
     facts = read_search_facts(facts_file_of(ledger)) or {}
     return facts.get("windows", {}).get("sealed") != 0
 
@@ -293,7 +295,7 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
         disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
         silence_seconds=_silence_limit_s(arguments.max_silent_minutes),
         memory_mb=_memory_limit_mb(arguments.memory_per_run),
-        repeat_baseline=arguments.repeat_baseline,
+        repeat_base=arguments.repeat_base,
     )
 
 

@@ -25,7 +25,7 @@ from nas_system.space.task_flags import task_fields, task_with
 
 DESCRIBE_TIMEOUT_S = 300.0
 DESCRIBE_GRAPHS_TIMEOUT_S = 3600.0
-"""One of the reference rows of a task on graphs is a training."""
+"""One of the baselines of a task on graphs is a training."""
 BASE_CONFIGS = {"forecasting": "default", "graph regression": "graph_transformer"}
 """What run_0000 trains unless another configuration is named, by the kind of task."""
 NEW_FACTS_FILE = "task_facts.new.json"

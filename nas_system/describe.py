@@ -1,4 +1,4 @@
-"""Fixes the facts of a task before a search: data source and checksum, columns, split, reference rows.
+"""Fixes the facts of a task before a search: data source and checksum, columns, split, baselines.
 
     python -m nas_system.describe --dataset etth1 --target OT --pred-len 24 --out task_facts.json
 
@@ -15,8 +15,8 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from nas_system.data.baselines import baseline_rows
 from nas_system.data.loading import OpenTask, open_task
-from nas_system.data.references import reference_rows
 from nas_system.data.source import DataSource, locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.errors import ConfigError, NasError
@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Only now: it imports torch and PyTorch Geometric.
             from nas_system.tasks.graph_facts import describe_graphs, table_of_graphs
 
-            facts = describe_graphs(task, arguments.data_dir, sealed=arguments.sealed)
+            facts = describe_graphs(task, arguments.data_dir, hold_out=arguments.hold_out)
             table = table_of_graphs(facts)
         else:
             source = locate(task, arguments.data_dir, download=not arguments.no_download)
             if source.notice:
                 print(f"note: {source.notice}", file=sys.stderr)
-            facts = describe(task, source, sealed=arguments.sealed)
+            facts = describe(task, source, hold_out=arguments.hold_out)
             table = table_of(facts)
         if arguments.out is not None:
             _write(arguments.out, facts)
@@ -62,10 +62,10 @@ def _check_device(name: str) -> int:
     return 0
 
 
-def describe(task: ForecastingTask, source: DataSource, *, sealed: bool = False) -> dict[str, Any]:
+def describe(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> dict[str, Any]:
     """The facts as JSON. `sealed` scores the references on the hold-out too: once, after the search."""
     data = open_task(task, source)
-    parts: tuple[SplitName, ...] = ("val", "test", "sealed") if sealed else ("val", "test")
+    parts: tuple[SplitName, ...] = ("val", "test", "sealed") if hold_out else ("val", "test")
     targets = data.series.column_indices(task.targets)
     return {
         "schema": SCHEMA_VERSION,
@@ -81,7 +81,7 @@ def describe(task: ForecastingTask, source: DataSource, *, sealed: bool = False)
         "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
         "windows": _window_counts(data),
         "scaler": data.scaler.of_columns(targets).to_json(),
-        "references": [reference.to_json() for reference in reference_rows(data, parts)],
+        "references": [baseline.to_json() for baseline in baseline_rows(data, parts)],
     }
 
 
@@ -105,11 +105,11 @@ def table_of(facts: dict[str, Any]) -> str:
         lines.append(f"{name:<9} rows {first} to {end}, {windows[name]} windows")
     look_back, longest = windows["seq_len"], windows["max_seq_len"]
     lines.append(f"          (training windows at seq_len {look_back}; {longest} at most)")
-    return "\n".join([*lines, "", *reference_table(facts)])
+    return "\n".join([*lines, "", *baseline_table(facts)])
 
 
-def reference_table(facts: dict[str, Any]) -> list[str]:
-    """A line for each reference row, under a header."""
+def baseline_table(facts: dict[str, Any]) -> list[str]:
+    """A line for each baseline, under a header."""
     scores = [key for key in facts["references"][0] if key != "name"]
     lines = [f"{'reference':<14}" + "".join(f"{score:>12}" for score in scores)]
     for row in facts["references"]:
@@ -122,7 +122,7 @@ def _borders(rows: range) -> list[int]:
 
 
 def _window_counts(data: OpenTask) -> dict[str, int]:
-    """Validation, test and sealed counts hold for every look-back, that of training for the default one."""
+    """Validation, test and hold-out counts hold for every look-back, that of training for the default one."""
     pred_len = data.task.pred_len
     longest = data.split.train_end - pred_len
     seq_len = min(DataConfig().seq_len, longest)
@@ -156,9 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
     parser.add_argument("--check-device", metavar="NAME", help="only say if this device is there to train on")
-    parser.add_argument(
-        "--sealed", action="store_true", help="score the reference rows on the sealed rows too"
-    )
+    parser.add_argument("--sealed", action="store_true", help="score the baselines on the hold-out rows too")
     task = parser.add_argument_group("task")
     task.add_argument("--task", help="forecasting, or graphs: zinc_synth, zinc (default: forecasting)")
     task.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")

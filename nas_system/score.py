@@ -1,7 +1,7 @@
-"""Score a finished run on the sealed rows: `python -m nas_system.score --run runs/run_0003`.
+"""Score a finished run on the hold-out rows: `python -m nas_system.score --run runs/run_0003`.
 
 No training, no selection and no early stopping has ever looked at these rows. A search does
-this once, for its champion; the reference rows are scored beside it. Prints one JSON object
+this once, for its best run; the baselines are scored beside it. Prints one JSON object
 and writes it to `sealed.json` in the run's folder.
 """
 
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns 0, or 2 for a run that cannot be scored."""
     arguments = _parser().parse_args(argv)
     try:
-        score = score_sealed(arguments.run, arguments.facts, arguments.data_dir, arguments.device)
+        score = score_hold_out(arguments.run, arguments.facts, arguments.data_dir, arguments.device)
     except NasError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -29,15 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def score_sealed(
+def score_hold_out(
     run_dir: Path, facts: Path | None = None, data_dir: Path | None = None, device_name: str = "auto"
 ) -> dict[str, Any]:
-    """Errors of the run's best weights over all that is sealed, beside the reference rows'."""
+    """Errors of the run's best weights over all that is hold-out, beside the baselines'."""
     from nas_system.config_io.config_file import read_config
     from nas_system.files import read_json, write_json
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.run_manager import RunPaths
-    from nas_system.tasks.problem import sealed_part
+    from nas_system.tasks.problem import open_hold_out
     from nas_system.training.checkpoint import load_checkpoint
     from nas_system.training.loops import evaluate
     from nas_system.training.reproducibility import resolve_device, set_threads
@@ -47,8 +47,8 @@ def score_sealed(
     config = read_config(paths.config)
     metrics = load_metrics(run_dir)
     device = resolve_device(device_name)
-    sealed = sealed_part(config, None if facts is None else read_json(facts), data_dir, device)
-    model = sealed.model.to(device)
+    hold_out = open_hold_out(config, None if facts is None else read_json(facts), data_dir, device)
+    model = hold_out.model.to(device)
     checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))
     try:
         model.load_state_dict(checkpoint["model"])
@@ -57,14 +57,14 @@ def score_sealed(
             f"{paths.best_model}: the weights are not those of {paths.config.name} beside them; "
             "train the run again"
         ) from None
-    figures = evaluate(model, sealed.batches, sealed.objective, device)
+    figures = evaluate(model, hold_out.batches, hold_out.objective, device)
     score = {
         "run": run_dir.name,
         **{f"sealed_{name}": figures[name] for name in ("mse", "mae")},
-        sealed.samples: sealed.count,
-        "references": sealed.references(),
+        hold_out.samples: hold_out.count,
+        "references": hold_out.baselines(),
     }
-    write_json(paths.sealed, score)
+    write_json(paths.hold_out, score)
     return score
 
 

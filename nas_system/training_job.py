@@ -105,7 +105,7 @@ class TrainingRun:
         self.engine = build_engine(config, self.problem, device)
         self.error = self.engine.objective.names[0]
         """What this training is judged by."""
-        self.best = BestCheckpoint(paths.best_model, self.problem.portable())
+        self.best = BestCheckpoint(paths.best_model, self.problem.export_metadata())
         self.first_step_at: float | None = None
         self.steps_of_epoch = 0
         self.said_at = self.started
@@ -246,12 +246,12 @@ class TrainingRun:
         # matplotlib is imported only now: it costs as much as an epoch of a small model.
         from nas_system.visualization import learning_curve
 
-        references = (self.facts or {}).get("references", ())
+        baselines = (self.facts or {}).get("references", ())
         learning_curve(
             history_as_json(self.engine),
             self.paths.learning_curve,
             title=self.options.tag,
-            references=references,
+            baselines=baselines,
         )
 
 

@@ -56,11 +56,11 @@ def test_the_task_may_come_as_json(tmp_path: Path) -> None:
     assert facts_of(tmp_path, "--task-json", task) == flags
 
 
-def test_the_sealed_rows_are_scored_only_when_asked() -> None:
+def test_the_hold_out_rows_are_scored_only_when_asked() -> None:
     task = ForecastingTask(dataset="synthetic")
     source = locate(task)
     assert "sealed_mse" not in describe(task, source)["references"][0]
-    assert "sealed_mse" in describe(task, source, sealed=True)["references"][0]
+    assert "sealed_mse" in describe(task, source, hold_out=True)["references"][0]
 
 
 def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -171,7 +171,7 @@ def flip_a_weight(path: Path) -> None:
 
 @pytest.mark.fault(40, 41)
 def test_a_training_that_resumes_runs_nothing_from_its_checkpoint(workspace: Path, run_cli: RunCli) -> None:
-    """It says why and begins anew, so that the run is not lost."""
+    """It says why and begins again, so that the run is not lost."""
     run = workspace / "runs/run_0000"
     whole = (run / "best_model.pth").read_bytes()
     expected = json.loads((run / "metrics.json").read_bytes())["val_mse"]

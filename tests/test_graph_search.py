@@ -60,7 +60,7 @@ def test_a_search_on_graphs_keeps_the_scores_of_its_task(searched: tuple[Path, s
     assert "mse" not in said, "nobody measures a squared error here"
     best = get_best_run(state)
     assert best is not None
-    assert state.sealed[best.run_id] is not None, "the champion is scored on the graphs kept back"
+    assert state.hold_out[best.run_id] is not None, "the best run is scored on the graphs kept back"
 
 
 def test_show_report_and_space_know_the_task(searched: tuple[Path, str]) -> None:
@@ -143,12 +143,12 @@ def test_a_search_of_fifteen_runs_finds_the_encodings_by_itself(tmp_path: Path) 
     assert best is not None
     assert best.val_score is not None
     assert state.runs[0].val_score is not None
-    first, champion = (
+    first, best_run = (
         read_config(tmp_path / "runs" / run / "config_used.py") for run in ("run_0000", best.run_id)
     )
     assert isinstance(first.model, GraphTransformerConfig)
-    assert isinstance(champion.model, GraphTransformerConfig)
+    assert isinstance(best_run.model, GraphTransformerConfig)
     assert first.model.node_encodings == first.model.pair_encodings == ()
-    assert "random_walk" in champion.model.node_encodings
+    assert "random_walk" in best_run.model.node_encodings
     assert best.val_score < 0.5 * state.runs[0].val_score
-    print(f"\nrun_0000 {state.runs[0].val_score:.3f}, {best.run_id} {best.val_score:.3f}: {champion.model}")
+    print(f"\nrun_0000 {state.runs[0].val_score:.3f}, {best.run_id} {best.val_score:.3f}: {best_run.model}")

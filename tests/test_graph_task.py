@@ -1,4 +1,4 @@
-"""A task on graphs from its facts to the sealed score, by the programs that a search starts."""
+"""A task on graphs from its facts to the hold-out score, by the programs that a search starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 
 from nas_system.config_io.config_file import read_config, write_config
 from nas_system.errors import ConfigError
-from nas_system.graphs.references import counts_of, simple_predictions, targets_of
+from nas_system.graphs.baselines import counts_of, simple_predictions, targets_of
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.model import build_model
 from nas_system.space import GraphShape, GraphTask, RunConfig, SeriesShape, family_default
@@ -66,7 +66,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = ("--train-graphs", "96", "--val-graphs", "40", "--test-graphs", "30")
     done = call("nas_system.describe", "--task", "zinc_synth", *sizes, "--out", "facts.json", folder=folder)
     assert done.returncode == 0, done.stderr
-    assert "96 train, 40 val, 30 test, 400 sealed" in done.stdout
+    assert "96 train, 40 val, 30 test, 400 hold-out" in done.stdout
     return folder / "facts.json"
 
 
@@ -121,7 +121,7 @@ def test_one_seed_gives_one_history_also_after_an_interruption(tmp_path: Path) -
     assert history(43, 2) != whole
 
 
-def test_reference_rows_are_what_they_are_called(facts: Path) -> None:
+def test_baseline_rows_are_what_they_are_called(facts: Path) -> None:
     rows = {row["name"]: row for row in read(facts)["references"]}
     assert list(rows) == ["mean", "type counts", "no encodings"]
     assert all(set(row) == {"name", "val_mae", "test_mae"} for row in rows.values())
@@ -145,14 +145,14 @@ def test_the_row_without_encodings_is_the_default_trained(facts: Path, tmp_path:
     )
 
 
-def test_the_sealed_graphs_are_others_and_are_scored_when_asked_for(
+def test_the_hold_out_graphs_are_others_and_are_scored_when_asked_for(
     facts: Path, trained: tuple[Path, str]
 ) -> None:
-    graphs = load_graphs(locate_graphs(SMALL), SMALL, sealed=True)
+    graphs = load_graphs(locate_graphs(SMALL), SMALL, hold_out=True)
     known = {graph.x.numpy().tobytes() + graph.edge_index.numpy().tobytes() for graph in graphs.train}
-    sealed = [graph.x.numpy().tobytes() + graph.edge_index.numpy().tobytes() for graph in graphs.sealed]
-    assert len(sealed) == 400
-    assert not known & set(sealed)
+    hold_out = [graph.x.numpy().tobytes() + graph.edge_index.numpy().tobytes() for graph in graphs.hold_out]
+    assert len(hold_out) == 400
+    assert not known & set(hold_out)
     done = call("nas_system.score", "--run", trained[0], "--facts", facts, folder=facts.parent)
     assert done.returncode == 0, done.stderr
     score = json.loads(done.stdout)

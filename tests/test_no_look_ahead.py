@@ -159,7 +159,7 @@ def check_scaler(scaler: Scaler, series: Series, split: Split) -> None:
 
 
 def check_parts_are_apart(rows_of_training: Tensor, split: Split) -> None:
-    """No row that validation, test or the sealed part forecasts was seen in training."""
+    """No row that validation, test or the hold-out part forecasts was seen in training."""
     for part in PARTS[1:]:
         rows = split.target_rows(part)  # type: ignore[arg-type]
         assert not set(rows) & set(rows_of_training.flatten().tolist()), f"training sees {part} rows"

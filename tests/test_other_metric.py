@@ -28,7 +28,7 @@ from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.settings import LLMSettings
 from nas_agent_graph.state import initial_state
-from nas_agent_graph.text.task_labels import graphs_in_words
+from nas_agent_graph.text.task_labels import format_graphs
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, load_agent_state
@@ -110,7 +110,7 @@ def answer(lr: float, **expected: float) -> str:
 
 @pytest.fixture(scope="module")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
-    """The model proposes; its champion is scored on the sealed graphs, as at a search's end."""
+    """The model proposes; its best run is scored on the hold-out graphs, as at a search's end."""
     workspace = tmp_path_factory.mktemp("search")
     (workspace / "runs").mkdir()
     write_json(workspace / "runs/task_facts.json", FACTS)
@@ -128,18 +128,18 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
             fallback=RandomSearchProposer(),
             launcher=Trainings(),
             progress=PlainProgress(said),
-            limits=Limits(max_runs=RUNS, repeat_baseline=1),
+            limits=Limits(max_runs=RUNS, repeat_base=1),
             train_command=("train",),
         )
         context.progress.begin(ledger.state, FACTS, context.limits)
         limit = {"recursion_limit": steps_for(context.limits)}
         build_graph().invoke(initial_state(), config=limit, context=context)
         requests = list(server.requests)
-    champion = f"run_{RUNS - 1:04d}"
-    assert ledger.state.best_run_id == champion
-    sealed = {"sealed_mae": 0.456, "references": [{"name": "mean", "sealed_mae": 1.51}]}
-    write_json(RunPaths(workspace / "runs" / champion).sealed, sealed)
-    ledger.save(sealed={champion: 0.456})
+    best_run = f"run_{RUNS - 1:04d}"
+    assert ledger.state.best_run_id == best_run
+    hold_out = {"sealed_mae": 0.456, "references": [{"name": "mean", "sealed_mae": 1.51}]}
+    write_json(RunPaths(workspace / "runs" / best_run).hold_out, hold_out)
+    ledger.save(hold_out={best_run: 0.456})
     return Search(workspace, said.getvalue(), requests)
 
 
@@ -161,26 +161,26 @@ def test_the_leaderboard_is_about_the_tasks_own_error(search: Search, run_cli: C
     assert "scaled" not in done.stdout and "forecast" not in done.stdout
     for told in (
         "Task: zinc_synth, one number for every graph; lowest val_mae wins\n",
-        "delta: val_mae to the champion",
-        "(standard deviation of the baseline's val_mae)",
+        "delta: val_mae to the best run",
+        "(standard deviation of the base config's val_mae)",
         "(0.49000) is WORSE than simple predictions: linear-counts by 0.19000\n",
-        "Champion on the sealed graphs: run_0011 mae 0.45600 (there: mean 1.51000)\n",
+        "Best run on the hold-out graphs: run_0011 mae 0.45600 (there: mean 1.51000)\n",
         "Predictions by llm:scripted: 10 scored, off by ",
     ):
         assert told in done.stdout
     (head,) = re.findall(r"^ *#  .*$", done.stdout, re.MULTILINE)
-    (champion,) = re.findall(r"^.* \* run_0011 .*$", done.stdout, re.MULTILINE)
+    (best_run,) = re.findall(r"^.* \* run_0011 .*$", done.stdout, re.MULTILINE)
     assert re.search(r"val_mae +delta +noise +mae +by", head)
-    assert "0.49000" in champion and "0.98765" in champion
+    assert "0.49000" in best_run and "0.98765" in best_run
 
 
-def test_without_sealed_graphs_none_are_spoken_of_as_rows(
+def test_without_hold_out_graphs_none_are_spoken_of_as_rows(
     search: Search, tmp_path: Path, run_cli: Cli
 ) -> None:
     shutil.copytree(search.workspace, tmp_path / "copy")
     write_json(tmp_path / "copy/runs/task_facts.json", FACTS | {"windows": {"sealed": 0}})
     done = run_cli("nas_agent_graph.show", cwd=tmp_path / "copy", env={"COLUMNS": "200"})
-    assert "No graphs are sealed in this split" in done.stdout
+    assert "No graphs are hold-out in this split" in done.stdout
 
 
 def test_the_page_of_a_run_is_about_the_tasks_own_error(search: Search, run_cli: Cli) -> None:
@@ -211,7 +211,7 @@ def test_the_live_display_reads_the_epochs_of_the_tasks_own_error(search: Search
     display.begin(state.replace(runs=state.runs[:3]), FACTS, Limits(max_runs=RUNS))
     history = {"epochs": [{"epoch": 0, "train_mae": 0.9, "val_mae": 0.81234, "seconds": 1.0}]}
     display.training("run_0003", "run_0003", history)
-    assert display._watch.epoch_in_words() == "epoch 1 val_mae 0.81234"
+    assert display._watch.format_epoch() == "epoch 1 val_mae 0.81234"
     display.finished(state.runs[3], {"reason": "better"})
     display.close()
     assert_no_other_error(out.getvalue())
@@ -274,7 +274,7 @@ def test_the_state_is_rebuilt_with_its_scores(search: Search, tmp_path: Path) ->
     ledger, note = Ledger.open(tmp_path / "copy")
     assert note is not None and "rebuilt from 12 runs" in note
     before = search.state
-    assert (ledger.state.runs, ledger.state.sealed) == (before.runs, before.sealed)
+    assert (ledger.state.runs, ledger.state.hold_out) == (before.runs, before.hold_out)
     assert (ledger.state.task, ledger.state.best_run_id) == (TASK, before.best_run_id)
 
 
@@ -309,11 +309,11 @@ def test_the_model_is_told_of_the_tasks_own_error_and_of_graphs(search: Search) 
         "There are 2,000 graphs to train on and 400 graphs to validate on; on average 23.1 nodes and 49.8 "
         "directed edges; 9 types of nodes and 4 types of edges.\n",
         "The score is val_mae: the mean absolute error on the validation part; lower is better.\n",
-        "Reference rows (simple predictions, and the tried default without encodings), worst first:\n"
+        "Baselines (simple predictions, and the tried default without encodings), worst first:\n"
         '- "mean": val_mae 1.5\n',
-        "Champion: run_0010 with val_mae 0.5.\n",
+        "Best run: run_0010 with val_mae 0.5.\n",
         "Noise between seeds (standard deviation of val_mae): ",
-        "OK val_mae 0.5 (the champion) accepted\n",
+        "OK val_mae 0.5 (the best run) accepted\n",
         'curve: "1 epoch, best_epoch=0. train_mae stayed at 1. val_mae was 0.5.',
         '- by "llm:scripted": 9 scored, off by ',
         'Interpretation, unverified: run_0009 (val_mae 0.51, expected 0.58) "a larger rate"',
@@ -362,6 +362,6 @@ def test_the_lessons_that_people_see_are_the_models(search: Search, run_cli: Cli
 
 
 def test_what_is_no_number_in_the_facts_is_left_out_of_their_words() -> None:
-    assert graphs_in_words({"columns": ["OT"], "references": []}) == ""
+    assert format_graphs({"columns": ["OT"], "references": []}) == ""
     spoiled = {"graphs": {"train": "many", "val": 400}, "nodes": None, "edges": 49.8, "node_types": [9]}
-    assert graphs_in_words(spoiled) == "400 graphs to validate on; on average 49.8 directed edges"
+    assert format_graphs(spoiled) == "400 graphs to validate on; on average 49.8 directed edges"

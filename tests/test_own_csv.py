@@ -90,7 +90,7 @@ def test_every_column_of_a_file_with_gaps_is_searched_and_continued(search: Sear
     assert "all 1 runs are done" in again.stdout
     state = load_agent_state(tmp_path / "agent_state.json")
     assert [run.status for run in state.runs] == ["OK"]
-    assert state.sealed.keys() == {"run_0000"}
+    assert state.hold_out.keys() == {"run_0000"}
     other = search("--split", "0.5,0.2,0.1", "--missing", "refuse", "--max-runs", "2")
     assert other.returncode == 2
     assert "split is (0.6, 0.2, 0.1), not (0.5, 0.2, 0.1)" in other.stderr
@@ -108,7 +108,7 @@ def test_months_with_one_column_are_split_by_dates(search: Search, tmp_path: Pat
     assert facts["freq"] == "MS"
     state = load_agent_state(tmp_path / "agent_state.json")
     assert [run.status for run in state.runs] == ["OK"]
-    assert state.sealed.keys() == {"run_0000"}
+    assert state.hold_out.keys() == {"run_0000"}
 
 
 def repeated(lines: list[str]) -> list[str]:

@@ -143,7 +143,7 @@ def test_a_good_training_says_what_was_expected_of_it(tmp_path, task, run_cli):
 
 
 class Scripted:
-    """Proposes a large model, then a small change to the baseline; remembers what it was shown."""
+    """Proposes a large model, then a small change to the base config; remembers what it was shown."""
 
     name = "scripted"
 
@@ -179,7 +179,7 @@ def test_a_search_counts_the_refused_run_and_goes_on(tmp_path, task, capsys):
         fallback=RandomSearchProposer(),
         launcher=LocalLauncher(),
         progress=PlainProgress(sys.stdout),
-        limits=Limits(max_runs=3, run_seconds=1.0, repeat_baseline=0),
+        limits=Limits(max_runs=3, run_seconds=1.0, repeat_base=0),
         train_command=(sys.executable, "-m", "nas_system.train", "--device", "cpu"),
     )
     build_graph().invoke(

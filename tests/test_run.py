@@ -115,7 +115,7 @@ def test_a_search_ends_with_a_leaderboard_a_model_and_every_file(search, workspa
     assert [run.run_id for run in state.runs] == ["run_0000", "run_0001", "run_0002"]
     assert {run.status for run in state.runs} == {"OK"}
     assert state.noise_runs == 2
-    assert list(state.sealed) == [state.best_run_id]
+    assert list(state.hold_out) == [state.best_run_id]
     for run in state.runs:
         found = {path.name for path in (workspace / "runs" / run.run_id).iterdir()}
         assert found >= LEFT_BEHIND

@@ -99,7 +99,7 @@ def context_for(workspace, proposer=None, *, launcher=None, max_runs=5, repeats=
         fallback=RandomSearchProposer(),
         launcher=launcher or ScriptedLauncher(by_lr),
         progress=Silent(),
-        limits=Limits(max_runs=max_runs, repeat_baseline=repeats),
+        limits=Limits(max_runs=max_runs, repeat_base=repeats),
         train_command=("train",),
         stop=stop or StopRequest(),
     )
@@ -130,10 +130,10 @@ def test_the_first_run_is_the_base_configuration_unchanged(tmp_path):
     assert read_record(context.ledger.paths("run_0000").proposal)["proposer"] == "baseline"
 
 
-def test_every_family_default_is_tried_right_after_the_baseline(tmp_path):
+def test_every_family_default_is_tried_right_after_the_base(tmp_path):
     context = context_for(tmp_path, max_runs=3)
     drive(context)
-    # The baseline here is no family's default, so the Informer's own is tried, too.
+    # The base config here is no family's default, so the Informer's own is tried, too.
     assert [run.family for run in context.ledger.state.runs][1:] == ["informer", "linear"]
 
 

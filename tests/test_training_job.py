@@ -191,5 +191,5 @@ def test_a_long_epoch_says_how_far_it_is(config, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert "epoch 1, step 1" in lines
     steps = metrics_of(tmp_path / "talking")["steps"] // 4
-    assert f"epoch 4, step {steps}" in lines, "steps are counted anew in every epoch"
+    assert f"epoch 4, step {steps}" in lines, "steps are counted again in every epoch"
     assert f"epoch 4, step {steps + 1}" not in lines

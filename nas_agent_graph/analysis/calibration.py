@@ -69,7 +69,7 @@ def _row(proposer: str, stated: list[Prediction], noise: float | None) -> Calibr
     )
 
 
-def calibration_in_words(row: Calibration, noise: float | None) -> str:
+def format_calibration(row: Calibration, noise: float | None) -> str:
     """`12 scored, off by 0.0021 on average (4.2 x noise), too optimistic by 0.0013; 25% within the noise`."""
     text = f"{row.n} scored"
     if row.mean_error is not None and row.bias is not None:

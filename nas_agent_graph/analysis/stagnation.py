@@ -47,14 +47,14 @@ def structural_changes(before: RunConfig, after: RunConfig) -> list[str]:
 def flat_runs(runs: Sequence[RunView]) -> int:
     """Runs since the last accepted improvement, or since the last answer to the demand."""
     configs = {run.run_id: run.config for run in runs}
-    champion: RunConfig | None = None
+    best_run: RunConfig | None = None
     count = 0
     for run in runs:
         if run.accepted:
-            count, champion = 0, run.config
+            count, best_run = 0, run.config
         elif run.status in BLAMELESS:
             continue
-        elif count >= FLAT_RUNS and _differs(run.config, configs.get(run.parent or ""), champion):
+        elif count >= FLAT_RUNS and _differs(run.config, configs.get(run.parent or ""), best_run):
             count = 0
         else:
             count += 1
@@ -67,7 +67,7 @@ def is_stuck(view: SearchView) -> bool:
 
 
 def require_new_structure(view: SearchView, parent_id: str, changes: Sequence[Change]) -> None:
-    """Raise ProposalError if the search is stuck and the proposal keeps its parent's or the champion's
+    """Raise ProposalError if the search is stuck and the proposal keeps its parent's or the best run's
     structure. A proposal that is invalid for another reason passes: the validator says it better."""
     parent = next((run.config for run in view.runs if run.run_id == parent_id), None)
     if parent is None or not is_stuck(view):
@@ -76,11 +76,11 @@ def require_new_structure(view: SearchView, parent_id: str, changes: Sequence[Ch
         config = apply_changes(parent, changes, max_seq_len=view.max_seq_len)
     except ProposalError:
         return
-    champion = view.champion.config if view.champion else None
+    best_run = view.best_run.config if view.best_run else None
     same = parent_id if not structural_changes(parent, config) else None
-    if same is None and champion is not None and not structural_changes(champion, config):
-        assert view.champion is not None
-        same = f"{view.champion.run_id}, the champion"
+    if same is None and best_run is not None and not structural_changes(best_run, config):
+        assert view.best_run is not None
+        same = f"{view.best_run.run_id}, the best run"
     if same is None:
         return
     changed = ", ".join(change.parameter for change in changes)
@@ -92,7 +92,7 @@ def require_new_structure(view: SearchView, parent_id: str, changes: Sequence[Ch
 
 def demanded(view: SearchView, config: RunConfig | None = None) -> str:
     """The parameters of which one has to change, in words."""
-    start = config or (view.champion.config if view.champion else None) or view.base
+    start = config or (view.best_run.config if view.best_run else None) or view.base
     active = active_values(start)
     names = [path for path in structural_parameters(start.model.family) if path in active]
     if len(families_of(view.task.kind)) == 1:
@@ -101,8 +101,8 @@ def demanded(view: SearchView, config: RunConfig | None = None) -> str:
     return "at least one of: " + ", ".join(look_back if name == "data.seq_len" else name for name in names)
 
 
-def _differs(config: RunConfig | None, parent: RunConfig | None, champion: RunConfig | None) -> bool:
+def _differs(config: RunConfig | None, parent: RunConfig | None, best_run: RunConfig | None) -> bool:
     if config is None or parent is None:
         return False
-    others = [parent] if champion is None else [parent, champion]
+    others = [parent] if best_run is None else [parent, best_run]
     return all(structural_changes(other, config) for other in others)

@@ -42,7 +42,7 @@ class DiskSpace:
     longest_wait_s: float | None = None
     """None: as long as it takes."""
 
-    def insist(self, write: Callable[[], T]) -> T:
+    def retry_until_space(self, write: Callable[[], T]) -> T:
         """What `write` returns; on a full disk it is called again and again until there is space.
 
         Raises SearchPaused once that has taken too long, and whatever else `write` raises.

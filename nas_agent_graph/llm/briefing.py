@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.analysis.calibration import Prediction, calibrate, calibration_in_words
+from nas_agent_graph.analysis.calibration import Prediction, calibrate, format_calibration
 from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
 from nas_agent_graph.analysis.stagnation import demanded, flat_runs, is_stuck
 from nas_agent_graph.budget import Left
@@ -28,7 +28,7 @@ from nas_system.space.overview import overview, sentence_of, tried_values
 BEST, RECENT, FAILED = 6, 6, 4
 """How many runs of each kind are shown, beside the best of each family."""
 NEAR = 10
-"""How many configurations near the champion are listed."""
+"""How many configurations near the best run are listed."""
 NEAR_CHANGES = 3
 """Differing in more parameters than this is not near."""
 SHOWN_CHANGES = 20
@@ -53,18 +53,18 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "run_id": view.run_id,
         "n_runs": len(view.runs),
         "runs_left": view.max_runs - len(view.runs),
-        "left": left_in_words(view.left),
+        "left": format_remaining(view.left),
         "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
         "metric": view.task.metric,
         "graphs": view.graphs,
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
-        "references": sorted(view.references, key=lambda row: -row[1]),
+        "references": sorted(view.baselines, key=lambda row: -row[1]),
         "noise": view.noise,
-        "champion": view.champion,
+        "champion": view.best_run,
         "runs": [_row(run, view) for run in shown],
-        "near": near_champion(view),
+        "near": near_best(view),
         "lessons": lessons_note(view.runs, view.base, view.noise, families),
         "lessons_every": REBUILT_EVERY,
         "calibration": _calibration(view),
@@ -84,7 +84,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
     }
 
 
-def left_in_words(left: Left) -> list[str]:
+def format_remaining(left: Left) -> list[str]:
     """What is left beside the runs."""
     words = [] if left.seconds is None else [f"{duration(left.seconds)} of time"]
     words += [] if left.tokens is None else [f"{left.tokens:,} tokens of prompts and answers"]
@@ -104,16 +104,16 @@ def shown_runs(view: SearchView) -> list[RunView]:
     return sorted(chosen.values(), key=lambda run: (-_score(run), place[run.run_id]))
 
 
-def near_champion(view: SearchView) -> list[dict[str, Any]]:
-    """Configurations that differ from the champion's in a few parameters: nearest first, then latest."""
-    champion = view.champion
-    if champion is None or champion.config is None:
+def near_best(view: SearchView) -> list[dict[str, Any]]:
+    """Configurations that differ from the best run's in a few parameters: nearest first, then latest."""
+    best_run = view.best_run
+    if best_run is None or best_run.config is None:
         return []
     found = []
     for index, run in enumerate(view.runs):
-        if run.config is None or run.run_id == champion.run_id or run.family != champion.config.model.family:
+        if run.config is None or run.run_id == best_run.run_id or run.family != best_run.config.model.family:
             continue
-        changes = changes_between(champion.config, run.config)
+        changes = changes_between(best_run.config, run.config)
         if 0 < len(changes) <= NEAR_CHANGES:
             found.append((len(changes), -index, run, changes))
     found.sort(key=lambda entry: entry[:2])
@@ -136,9 +136,9 @@ def _row(run: RunView, view: SearchView) -> dict[str, Any]:
 
 
 def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
-    """How a run ended, and how far from the champion: as it is, and in units of the noise."""
-    champion = view.champion.val_score if view.champion else None
-    delta = run.val_score - champion if run.val_score is not None and champion is not None else None
+    """How a run ended, and how far from the best run: as it is, and in units of the noise."""
+    best_run = view.best_run.val_score if view.best_run else None
+    delta = run.val_score - best_run if run.val_score is not None and best_run is not None else None
     return {
         "run_id": run.run_id,
         # agent_state.json may have been edited by anybody; a status is one word.
@@ -148,7 +148,7 @@ def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
         "delta": delta,
         "in_noise": delta / view.noise if delta is not None and view.noise else None,
         "accepted": run.accepted,
-        "is_champion": view.champion is not None and run.run_id == view.champion.run_id,
+        "is_champion": view.best_run is not None and run.run_id == view.best_run.run_id,
     }
 
 
@@ -165,4 +165,4 @@ def _calibration(view: SearchView) -> list[tuple[str, str]]:
         if run.expected_score is not None
     ]
     rows = calibrate(predictions, view.noise)[:SHOWN_PROPOSERS]
-    return [(row.proposer, calibration_in_words(row, view.noise)) for row in rows]
+    return [(row.proposer, format_calibration(row, view.noise)) for row in rows]

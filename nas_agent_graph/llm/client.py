@@ -108,7 +108,7 @@ class ChatClient:
         return answer
 
     def _invoke(self, chat: Any, messages: list[dict[str, Any]]) -> Any:
-        """Ask on a thread, with a deadline for the whole answer: the SDK's timeout begins anew with every
+        """Ask on a thread, with a deadline for the whole answer: the SDK's timeout begins again with every
         byte, and some services send blank lines for as long as a request waits in their queue."""
         replies: list[Any] = []
         errors: list[BaseException] = []

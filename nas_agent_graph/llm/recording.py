@@ -52,7 +52,7 @@ class Transcript:
         *,
         secret: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        insist: Callable[[Callable[[], None]], None] = lambda write: write(),
+        retry_until_space: Callable[[Callable[[], None]], None] = lambda write: write(),
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`secret` is masked in whatever is written: a server may quote the key that it refuses. `insist`
@@ -63,7 +63,7 @@ class Transcript:
         """The question that is waiting for its answer."""
         self._secret = secret
         self._now = now
-        self._insist, self._warn = insist, warn
+        self._retry_until_space, self._warn = retry_until_space, warn
         # Where each file stands, so that an append reads nothing: a file is read once, at its first append.
         self._next_seq: dict[str, int] = {}
         self._attempt: dict[str, int] = {}
@@ -79,7 +79,7 @@ class Transcript:
     ) -> dict[str, Any]:
         """Write one event durably, and return it. Without `attempt` it belongs to the latest one."""
         if run_id not in self._next_seq:
-            self._insist(lambda: self._take_up(run_id))
+            self._retry_until_space(lambda: self._take_up(run_id))
         if attempt is not None:
             self._attempt[run_id] = attempt
         content = self._masked(content)
@@ -98,7 +98,7 @@ class Transcript:
             **content,
         }
         line = json.dumps(event, allow_nan=False).encode() + b"\n"
-        self._insist(lambda: append_durably(self._path(run_id), line))
+        self._retry_until_space(lambda: append_durably(self._path(run_id), line))
         self._next_seq[run_id] += 1
         if kind == "request":
             self.last_request = event

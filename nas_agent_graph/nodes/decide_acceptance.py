@@ -21,8 +21,8 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     first = not ledger.state.runs
     noise = outcome["noise"] if first else ledger.state.noise
     noise_runs = outcome["noise_runs"] if first else ledger.state.noise_runs
-    champion = get_best_run(ledger.state)
-    verdict = judge(outcome["status"], outcome["val_score"], champion, noise)
+    best_run = get_best_run(ledger.state)
+    verdict = judge(outcome["status"], outcome["val_score"], best_run, noise)
     config = ledger.config(run_id)
     run = RunInfo(
         run_id=run_id,
@@ -42,7 +42,7 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     )
     record = {
         "accepted": verdict.accepted,
-        "against": champion.run_id if champion else None,
+        "against": best_run.run_id if best_run else None,
         "reason": verdict.reason,
         "noise": noise,
         "noise_runs": noise_runs,

@@ -22,7 +22,7 @@ DEFAULT_RUN_SECONDS = 24 * 3600.0
 
 
 def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
-    """Returns when the run, and for the baseline its repeats with other seeds, have ended."""
+    """Returns when the run, and for the base config its repeats with other seeds, have ended."""
     run_id = state["run_id"]
     paths = context.ledger.paths(run_id)
     train_to_the_end(paths, run_id, context)
@@ -30,13 +30,13 @@ def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
         not context.ledger.state.runs
         and read_outcome(paths.folder, context.ledger.state.metric).status is Status.OK
     ):
-        for number in range(1, context.limits.repeat_baseline + 1):
+        for number in range(1, context.limits.repeat_base + 1):
             seed = context.base.seed + number
             repeat = RunPaths(paths.folder / "repeats" / f"seed_{seed}")
             repeat.folder.mkdir(parents=True, exist_ok=True)
             if not repeat.config.exists():
                 write_config(repeat.config, context.base.model_copy(update={"seed": seed}))
-            label = f"{run_id}, repeat {number} of {context.limits.repeat_baseline} with seed {seed}"
+            label = f"{run_id}, repeat {number} of {context.limits.repeat_base} with seed {seed}"
             train_to_the_end(repeat, label, context)
     return {}
 

@@ -13,7 +13,7 @@ from nas_system.files import read_record, write_json
 
 
 def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
-    """The baseline for the first run; else what the proposer says, or its fallback after two repairs."""
+    """The base config for the first run; else what the proposer says, or its fallback after two repairs."""
     run_id, attempt = state["run_id"], state["attempt"]
     path = context.ledger.paths(run_id).proposal
     stored = _stored(path, attempt)
@@ -29,7 +29,7 @@ def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
             return {"proposal": None, "refusal": str(error)}
     record = proposal.to_record(context.ledger.state.metric) | {"attempt": attempt}
     # Here, because to do the whole node again would pay for another answer.
-    context.disk.insist(lambda: write_json(path, record))
+    context.disk.retry_until_space(lambda: write_json(path, record))
     return {"proposal": record, "refusal": None}
 
 

@@ -36,7 +36,7 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     if proposal.parent is None:
         return context.base
     known = [run.run_id for run in context.ledger.state.runs]
-    # The baseline is known also when its folder is gone.
+    # The base config is known also when its folder is gone.
     base = context.base if known[:1] == [proposal.parent] else None
     parent = base or (context.ledger.config(proposal.parent) if proposal.parent in known else None)
     if parent is None:

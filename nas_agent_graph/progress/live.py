@@ -15,7 +15,7 @@ from rich.text import Text
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
-from nas_agent_graph.progress.tracker import Watch, noise_in_words, verdict_in_words
+from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
 from nas_agent_graph.show.leaderboard import data_lines
 from nas_agent_graph.text.terminal import Column, cut, duration, printable, sparkline, table
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
@@ -32,7 +32,7 @@ class LiveProgress:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
-        self._watch = Watch(clock)
+        self._watch = ProgressTracker(clock)
         self._activity = "starting"
         self._live: Live | None = None
 
@@ -63,9 +63,9 @@ class LiveProgress:
         self._watch.finished(run, verdict)
         self._activity = "asking for a proposal"
         if run.accepted or run.status != "OK":
-            said = verdict_in_words(run, verdict, self._watch.metric)
+            said = format_verdict(run, verdict, self._watch.metric)
             self._above(said, "green" if run.accepted else "red")
-        noise = noise_in_words(verdict)
+        noise = format_noise(verdict)
         if first and noise:
             self._above(noise)
 
@@ -91,7 +91,7 @@ class LiveProgress:
     def frame(self) -> RenderableType:
         """What stands on the screen now. Every text is a `Text`: nothing in it is read as markup."""
         watch = self._watch
-        title = Text(f" {watch.totals_in_words()} ", style="bold")
+        title = Text(f" {watch.format_totals()} ", style="bold")
         parts: list[RenderableType] = [Rule(title, style="dim", align="left"), *self._run_lines()]
         parts.append(self._yardsticks())
         if self._console.height >= _SHORT_TERMINAL:
@@ -117,7 +117,7 @@ class LiveProgress:
             return Text(f"  {self._activity} ...", style="dim")
         row = Table.grid(padding=(0, 1))
         left = watch.run_seconds_left()
-        words = watch.epoch_in_words() + (f"  up to {duration(left)} left" if left is not None else "")
+        words = watch.format_epoch() + (f"  up to {duration(left)} left" if left is not None else "")
         if watch.label != watch.run_id:
             words += f"  ({printable(watch.label, 60).removeprefix(watch.run_id).lstrip(', ')})"
         bar = ProgressBar(total=watch.max_epochs or 1, completed=len(watch.scores), width=20)
@@ -125,7 +125,7 @@ class LiveProgress:
         return row
 
     def _yardsticks(self) -> RenderableType:
-        """The scores that count: this run's, the champion's, and the reference rows'."""
+        """The scores that count: this run's, the best run's, and the baselines'."""
         watch, width = self._watch, max(self._console.width - 52, 8)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
@@ -133,15 +133,15 @@ class LiveProgress:
         grid.add_column(no_wrap=True, overflow="ellipsis")
         known = [score for score in watch.scores if score is not None]
         if known:
-            best = watch.champion.val_score if watch.champion else None
+            best = watch.best_run.val_score if watch.best_run else None
             against = "" if best is None else f"  {min(known) - best:+.5f} to the best"
             curve = Text(sparkline(watch.scores, width) + against, style="cyan")
             grid.add_row("  this run", f"{min(known):.5f}", curve)
-        if watch.champion is not None and watch.champion.val_score is not None:
-            name = f"  best, {watch.champion.run_id}"
+        if watch.best_run is not None and watch.best_run.val_score is not None:
+            name = f"  best, {watch.best_run.run_id}"
             curve = Text(sparkline(watch.curve, width), style="green")
-            grid.add_row(Text(name, style="green"), f"{watch.champion.val_score:.5f}", curve)
-        for name, score in watch.references:
+            grid.add_row(Text(name, style="green"), f"{watch.best_run.val_score:.5f}", curve)
+        for name, score in watch.baselines:
             grid.add_row(Text(f"  {name}", style="dim"), Text(f"{score:.5f}", style="dim"), "")
         return grid
 
@@ -149,7 +149,7 @@ class LiveProgress:
         runs = list(self._watch.recent)[-LAST_RUNS:]
         if not runs:
             return []
-        rows = [_in_words(run) for run in runs]
+        rows = [_format_run(run) for run in runs]
         columns = [
             Column("last runs", [f"  {run.run_id}" for run in runs]),
             Column(self._watch.metric, [score for score, _, _ in rows]),
@@ -160,7 +160,7 @@ class LiveProgress:
         return [Text(line.text, style=line.style) for line in lines]
 
 
-def _in_words(run: RunInfo) -> tuple[str, str, str]:
+def _format_run(run: RunInfo) -> tuple[str, str, str]:
     """Score, verdict and style of a finished run."""
     if run.status != "OK" or run.val_score is None:
         return printable(run.status, 20), printable(run.cause or ""), "red"

@@ -15,9 +15,9 @@ from typing import Any, Self, TextIO
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
-from nas_agent_graph.progress.tracker import Watch, noise_in_words, verdict_in_words
+from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
 from nas_agent_graph.show.leaderboard import data_lines
-from nas_agent_graph.text.task_labels import simple_in_words
+from nas_agent_graph.text.task_labels import baselines_label
 from nas_agent_graph.text.terminal import duration, is_terminal, printable
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space import RunConfig
@@ -46,7 +46,7 @@ class PlainProgress:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
-        self._watch = Watch(clock)
+        self._watch = ProgressTracker(clock)
         self._last_line_at = -math.inf
         self._unsaid = False
         """Whether there is an epoch that no line has told of."""
@@ -56,10 +56,10 @@ class PlainProgress:
         watch.begin(state, facts, limits)
         for line in data_lines(state.data or facts.get("source"), 10_000):
             self._say(line.text)
-        if watch.references:
-            self._say(f"{watch.metric} of {simple_in_words(state.task)}: {watch.references_in_words()}")
-        best = watch.best_in_words()
-        self._say(watch.totals_in_words() + (f"; {best}" if best else ""))
+        if watch.baselines:
+            self._say(f"{watch.metric} of {baselines_label(state.task)}: {watch.format_baselines()}")
+        best = watch.format_best()
+        self._say(watch.format_totals() + (f"; {best}" if best else ""))
 
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None:
         watch = self._watch
@@ -82,16 +82,16 @@ class PlainProgress:
         if not silent_s >= (EPOCH_LINE_EVERY_S if self._unsaid else SIGN_OF_LIFE_EVERY_S):
             return
         self._unsaid = False
-        left, best = watch.run_seconds_left(), watch.best_in_words()
-        text = f"{printable(label, 80)} {watch.epoch_in_words()}" + (f" ({best})" if best else "")
+        left, best = watch.run_seconds_left(), watch.format_best()
+        text = f"{printable(label, 80)} {watch.format_epoch()}" + (f" ({best})" if best else "")
         self._say(text + (f" up to {duration(left)} left" if left is not None else ""))
 
     def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
         first = self._watch.done == 0
         self._watch.finished(run, verdict)
-        said = verdict_in_words(run, verdict, self._watch.metric)
-        self._say(f"{said}; {self._watch.totals_in_words()}")
-        noise = noise_in_words(verdict)
+        said = format_verdict(run, verdict, self._watch.metric)
+        self._say(f"{said}; {self._watch.format_totals()}")
+        noise = format_noise(verdict)
         if first and noise:
             self._say(noise)
 

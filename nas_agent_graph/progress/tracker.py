@@ -11,8 +11,8 @@ from typing import Any
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
-from nas_agent_graph.show.leaderboard import references_in
-from nas_agent_graph.text.terminal import changes_in_words, duration, printable
+from nas_agent_graph.show.leaderboard import baselines_in
+from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import RunConfig
@@ -21,7 +21,7 @@ _RECENT = 10
 """Finished runs from which the search's remaining time is estimated."""
 
 
-class Watch:
+class ProgressTracker:
     """What is known of the search while it runs; both displays show what stands here."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -30,9 +30,9 @@ class Watch:
         self.limits: Limits | None = None
         self.metric = AgentState().metric
         self.noise: float | None = None
-        self.references: list[tuple[str, float]] = []
+        self.baselines: list[tuple[str, float]] = []
         self.done = 0
-        self.champion: RunInfo | None = None
+        self.best_run: RunInfo | None = None
         self.curve: list[float] = []
         """Lowest score so far, one entry per finished run with a score."""
         self.recent: deque[RunInfo] = deque(maxlen=_RECENT)
@@ -52,20 +52,20 @@ class Watch:
         self.limits = limits
         self.noise, self.metric = state.noise, state.metric
         rows = [
-            (printable(row.get("name"), 40), finite(row.get(state.metric))) for row in references_in(facts)
+            (printable(row.get("name"), 40), finite(row.get(state.metric))) for row in baselines_in(facts)
         ]
-        self.references = sorted([(name, v) for name, v in rows if v is not None], key=lambda row: row[1])
+        self.baselines = sorted([(name, v) for name, v in rows if v is not None], key=lambda row: row[1])
         for run in state.runs:
             self._count(run)
             if run.seconds is not None:
                 self.pace.append(run.seconds)
-        self.champion = get_best_run(state)
+        self.best_run = get_best_run(state)
 
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None:
         parent = f", from {proposal.parent}" if proposal.parent else ""
         self.run_id, self.proposer = run_id, printable(proposal.proposer, 40) + parent
         changes = [{"parameter": change.parameter, "value": change.value} for change in proposal.changes]
-        self.changes = changes_in_words(changes) or "no change"
+        self.changes = format_changes(changes) or "no change"
         self.hypothesis = printable(proposal.hypothesis)
         self.config = config
         self.label, self.scores = "", []
@@ -93,7 +93,7 @@ class Watch:
         self._count(run)
         self.noise = finite(verdict.get("noise"))
         if run.accepted:
-            self.champion = run
+            self.best_run = run
         self.run_id = self.label = ""
         self.scores = []
 
@@ -125,7 +125,7 @@ class Watch:
         return max(min(estimates), 0.0) if estimates else None
 
     def search_seconds_left(self) -> float | None:
-        """From the median of the latest runs, so that the baseline with its repeats does not spoil it."""
+        """From the median of the latest runs, so that the base config with its repeats does not spoil it."""
         if self.limits is None or not self.pace:
             return None
         now = self.clock()
@@ -134,7 +134,7 @@ class Watch:
             left = min(left, self.limits.max_seconds - (now - self.began))
         return max(left, 0.0)
 
-    def epoch_in_words(self) -> str:
+    def format_epoch(self) -> str:
         """`epoch 4/10 val_mse 0.05310`; epochs that are over, of the most there can be."""
         of = f"/{self.max_epochs}" if self.max_epochs is not None else ""
         if not self.scores:
@@ -143,22 +143,22 @@ class Watch:
         score = "not finite" if latest is None else f"{latest:.5f}"
         return f"epoch {len(self.scores)}{of} {self.metric} {score}"
 
-    def best_in_words(self) -> str:
-        if self.champion is None or self.champion.val_score is None:
+    def format_best(self) -> str:
+        if self.best_run is None or self.best_run.val_score is None:
             return ""
-        return f"best {self.champion.val_score:.5f} {self.champion.run_id}"
+        return f"best {self.best_run.val_score:.5f} {self.best_run.run_id}"
 
-    def totals_in_words(self) -> str:
+    def format_totals(self) -> str:
         """`4/100 runs done, about 12 min left`."""
         left = self.search_seconds_left() if self.done < self.max_runs else None
         about = f", about {duration(left)} left" if left is not None else ""
         return f"{self.done}/{self.max_runs} runs done{about}"
 
-    def references_in_words(self) -> str:
-        return ", ".join(f"{name} {score:.5f}" for name, score in self.references)
+    def format_baselines(self) -> str:
+        return ", ".join(f"{name} {score:.5f}" for name, score in self.baselines)
 
 
-def verdict_in_words(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
+def format_verdict(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
     """One finished run in a line; `metric` is the task's."""
     took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
     if run.status != "OK" or run.val_score is None:
@@ -168,6 +168,6 @@ def verdict_in_words(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
     return f"{run.run_id} {score} {word}: {printable(verdict.get('reason', ''))}{took}"
 
 
-def noise_in_words(verdict: dict[str, Any]) -> str | None:
+def format_noise(verdict: dict[str, Any]) -> str | None:
     noise = finite(verdict.get("noise"))
     return None if noise is None else f"noise {noise:.5f} over {verdict.get('noise_runs')} seeds"

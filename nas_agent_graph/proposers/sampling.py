@@ -48,9 +48,9 @@ def known_keys(view: SearchView) -> set[str]:
 
 
 def untried_default(view: SearchView, proposer: str) -> Proposal | None:
-    """The default of the first family without a run of its own: tried right after the baseline.
+    """The default of the first family without a run of its own: tried right after the base config.
 
-    Good defaults are worth more than any sampler's first guesses. The baseline is a run of its
+    Good defaults are worth more than any sampler's first guesses. The base config is a run of its
     family only if it is that family's default: another one says little about the family.
     """
     searched = {run.family for run in view.runs[1:]}
@@ -99,7 +99,7 @@ def draw_until_new(view: SearchView, proposer: str, draw: Callable[[], RunConfig
 
 
 def _proposal(view: SearchView, config: RunConfig, proposer: str, why: str) -> Proposal:
-    """Classical samplers propose relative to the baseline."""
+    """Classical samplers propose relative to the base config."""
     changes = changes_between(view.base, config)
     apply_changes(view.base, changes, max_seq_len=view.max_seq_len)
     return Proposal(proposer, parent="run_0000", changes=tuple(changes), hypothesis=why)

@@ -119,7 +119,7 @@ def _of_the_model(sampled: Sequence[Parameter], kept: Mapping[str, Any]) -> set[
 
 
 def draw_moved(sampled: Sequence[Parameter], kept: Mapping[str, Any], generator: random.Random) -> set[str]:
-    """The parameters to draw anew: a few, and those that the run to start from does not have."""
+    """The parameters to draw again: a few, and those that the run to start from does not have."""
     paths = [parameter.path for parameter in sampled]
     if generator.random() < EVERYTHING:
         return set(paths)

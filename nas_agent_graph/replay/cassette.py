@@ -98,7 +98,7 @@ class Cassette:
                 raise RecordingEnds(f"the recording ends at {place(*key)}")
             raise AnswerMissing(f"the recording holds no answer for {place(*key)}")
         if exchange.key != key:
-            # A search that is started again begins the run's round anew, so the attempts count back.
+            # A search that is started again begins the run's round again, so the attempts count back.
             if exchange.node == node and exchange.attempt < attempt:
                 self.restart(run_id)
             raise AnswerMissing(

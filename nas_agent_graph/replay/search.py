@@ -5,7 +5,7 @@ classical proposals are computed again, trainings end as they ended. What decide
 in no other file (flags, installed packages) is in the transcripts.
 
 Not reproduced, because they are no decision: times, the step at which an interrupted run stood, and the
-scores on the sealed rows, which are taken over. A search without any transcript tells nothing of the
+scores on the hold-out rows, which are taken over. A search without any transcript tells nothing of the
 packages that were installed: it is replayed with those that are.
 """
 
@@ -78,7 +78,7 @@ class RecordedSearch:
 
     @property
     def repeats(self) -> int:
-        """How often the baseline was trained again with another seed."""
+        """How often the base config was trained again with another seed."""
         folders = (RunPaths(self.runs_dir / "run_0000").folder / "repeats").glob("seed_*")
         return sum(RunPaths(folder).exit.exists() or RunPaths(folder).process.exists() for folder in folders)
 
@@ -133,7 +133,7 @@ class ReplayedProposer:
 
 
 class ReplayedFallback:
-    """The sampler that steps in for the model, unless the recorded search asked the model anew."""
+    """The sampler that steps in for the model, unless the recorded search asked the model again."""
 
     def __init__(self, fallback: Proposer, recorded: RecordedSearch, cassette: Cassette) -> None:
         self.fallback = fallback
@@ -213,7 +213,7 @@ def _context(
         shutil.copyfile(recorded.runs_dir / name, runs_dir / name)
     ledger, _ = Ledger.open(workspace)
     ledger.save(
-        task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, sealed=state.sealed
+        task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, hold_out=state.hold_out
     )
     transcript = Transcript(runs_dir)
     client = CassetteClient(cassette, transcript, lenient=lenient)
@@ -231,7 +231,7 @@ def _context(
         launcher=RecordedLauncher(state, recorded.runs_dir, runs_dir),
         progress=PlainProgress(io.StringIO()),
         # The end of the recording is the end of the replay, whatever the search was allowed.
-        limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_baseline=recorded.repeats),
+        limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_base=recorded.repeats),
         train_command=("recorded",),
     )
 

@@ -17,11 +17,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.analysis.calibration import calibrate, calibration_in_words, predictions_of
+from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.report.conversation import Conversation, conversation_of, fair_cap, shortened
-from nas_agent_graph.show.leaderboard import failures_of, headline, references_in, remarks, rows_of
+from nas_agent_graph.show.leaderboard import baselines_in, failures_of, headline, remarks, rows_of
 from nas_agent_graph.show.run import record_of_run
-from nas_agent_graph.text.terminal import changes_in_words, printable, value_in_words
+from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
@@ -66,7 +66,7 @@ def report_record(
     now: datetime,
     limits: Limits | None = None,
 ) -> dict[str, Any]:
-    """The whole report but its pictures: about the search, its reference rows, and every run in order."""
+    """The whole report but its pictures: about the search, its baselines, and every run in order."""
     limits = limits or Limits()
     ledger = Ledger(workspace, state)
     known = [run.run_id for run in state.runs]
@@ -88,7 +88,7 @@ def report_record(
                 "val_score": finite(row.get(state.metric)),
                 "test_score": finite(row.get(on_part("test", state.metric))),
             }
-            for row in references_in(facts)
+            for row in baselines_in(facts)
         ],
         "runs": runs,
         "left_out": left_out,
@@ -117,7 +117,7 @@ def is_held(workspace: Path) -> bool:
 def _search_record(
     state: AgentState, facts: Mapping[str, Any], runs: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    champion = get_best_run(state)
+    best_run = get_best_run(state)
     lines = headline(state, facts, _WIDE), remarks(state, facts, rows_of(state, facts), _WIDE)
     said = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in lines]
     source = state.data or facts.get("source")
@@ -132,8 +132,8 @@ def _search_record(
         "seconds": sum(run.seconds or 0.0 for run in state.runs),
         "tokens": sum(run["tokens"] for run in runs),
         "cost": sum(costs) if costs else None,
-        "champion": champion.run_id if champion else None,
-        "best": champion.val_score if champion else None,
+        "champion": best_run.run_id if best_run else None,
+        "best": best_run.val_score if best_run else None,
         "noise": state.noise,
         "noise_runs": state.noise_runs,
         "seed": state.seed,
@@ -141,7 +141,7 @@ def _search_record(
         "error": error_of(state.metric),
         "task": state.task.model_dump(mode="json") if state.task else None,
         "data": dict(source) if isinstance(source, Mapping) else None,
-        "sealed": state.sealed.get(champion.run_id) if champion else None,
+        "sealed": state.hold_out.get(best_run.run_id) if best_run else None,
     }
 
 
@@ -150,7 +150,7 @@ def _calibration(ledger: Ledger) -> list[str]:
     noise = ledger.state.noise
     rows = calibrate(predictions_of(ledger), noise)
     return [
-        f"Predictions by {printable(row.proposer, 60)}: {calibration_in_words(row, noise)}." for row in rows
+        f"Predictions by {printable(row.proposer, 60)}: {format_calibration(row, noise)}." for row in rows
     ]
 
 
@@ -177,12 +177,12 @@ def _run_record(
         "refused": proposal.get("attempt") if isinstance(proposal.get("attempt"), int) else 0,
         "hypothesis": _text(proposal.get("hypothesis"), limits.text_characters),
         "expected": finite(proposal.get(f"expected_{ledger.state.metric}")),
-        "in_words": changes_in_words(proposal.get("changes"), 160),
+        "in_words": format_changes(proposal.get("changes"), 160),
         "changes": [
             {
                 "parameter": change["parameter"],
-                "old": None if change["old"] is None else value_in_words(change["old"]),
-                "new": value_in_words(change["new"]),
+                "old": None if change["old"] is None else format_value(change["old"]),
+                "new": format_value(change["new"]),
             }
             for change in known["changes"][:100]
         ],
@@ -200,17 +200,17 @@ def _run_record(
 
 
 def _differences(run: RunInfo | None, state: AgentState) -> dict[str, float | None]:
-    """The score against the champion's, plain and in units of the noise."""
-    champion, score = get_best_run(state), run.val_score if run else None
-    if champion is None or champion.val_score is None or score is None:
+    """The score against the best run's, plain and in units of the noise."""
+    best_run, score = get_best_run(state), run.val_score if run else None
+    if best_run is None or best_run.val_score is None or score is None:
         return {"delta": None, "delta_noise": None}
-    delta = score - champion.val_score
+    delta = score - best_run.val_score
     return {"delta": delta, "delta_noise": delta / state.noise if state.noise else None}
 
 
 def _config(ledger: Ledger, run_id: str) -> dict[str, str]:
     config = ledger.config(run_id)
-    return {name: value_in_words(value) for name, value in active_values(config).items()} if config else {}
+    return {name: format_value(value) for name, value in active_values(config).items()} if config else {}
 
 
 def _outcome(outcome: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The pictures that trainings drew, put into a report: the champion's first, as many as its size allows."""
+"""The pictures that trainings drew, put into a report: the best run's first, as many as its size allows."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
 
 
 def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
-    """The leaderboard for programs: `rows` best first, reference rows have no `run`; then what failed."""
+    """The leaderboard for programs: `rows` best first, baselines have no `run`; then what failed."""
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_system.space import on_part
@@ -142,12 +142,12 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
 
 
 def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
-    from nas_agent_graph.show.leaderboard import references_in
+    from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.errors import ConfigError
     from nas_system.visualization import search_progress
 
     try:
-        search_progress(state.runs, references_in(facts), path, metric=state.metric)
+        search_progress(state.runs, baselines_in(facts), path, metric=state.metric)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None
 

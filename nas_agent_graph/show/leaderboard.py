@@ -1,4 +1,4 @@
-"""The leaderboard: every run and every reference row in one list, best validation score first.
+"""The leaderboard: every run and every baseline in one list, best validation score first.
 
 Pure functions of the search's state and of task_facts.json; no run folder is opened here. Test
 figures are shown for people, under a header that says so.
@@ -13,10 +13,10 @@ from typing import Any
 
 from nas_agent_graph.budget import Spent
 from nas_agent_graph.text.task_labels import (
-    examples_in_words,
-    goal_in_words,
-    scale_in_words,
-    simple_in_words,
+    baselines_label,
+    goal_label,
+    samples_label,
+    scale_label,
 )
 from nas_agent_graph.text.terminal import Column, Line, dollars, printable, table, wrapped
 from nas_system.files import finite
@@ -24,7 +24,7 @@ from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import error_of, on_part
 
 LIMIT = 15
-"""Rows of runs that are shown; reference rows and the champion come on top."""
+"""Rows of runs that are shown; baselines and the best run come on top."""
 _ROOM_FOR_CHANGES = 24
 """Columns that have to be left over for the changes to be shown at all."""
 _FEWEST_FAILURES = 3
@@ -36,7 +36,7 @@ Changes = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Row:
-    """A run with a score, or a reference row (then `run` is None)."""
+    """A run with a score, or a baseline (then `run` is None)."""
 
     rank: int
     name: str
@@ -46,12 +46,12 @@ class Row:
 
 
 def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
-    """Runs and reference rows together, best first; of equals the reference row comes first."""
+    """Runs and baselines together, best first; of equals the baseline comes first."""
     test = on_part("test", state.metric)
     unranked = [
-        Row(0, printable(reference.get("name"), 40), score, finite(reference.get(test)))
-        for reference in references_in(facts)
-        if (score := finite(reference.get(state.metric))) is not None
+        Row(0, printable(baseline.get("name"), 40), score, finite(baseline.get(test)))
+        for baseline in baselines_in(facts)
+        if (score := finite(baseline.get(state.metric))) is not None
     ]
     unranked += [
         Row(0, run.run_id, run.val_score, run.test_score, run)
@@ -70,10 +70,10 @@ def failures_of(state: AgentState) -> list[RunInfo]:
     return [run for run in state.runs if run.status != "OK" or run.val_score is None]
 
 
-def references_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The named reference rows of task_facts.json; none if the file is not there or is not ours."""
-    references = facts.get("references")
-    rows = references if isinstance(references, list) else []
+def baselines_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The named baselines of task_facts.json; none if the file is not there or is not ours."""
+    baselines = facts.get("references")
+    rows = baselines if isinstance(baselines, list) else []
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
 
 
@@ -117,8 +117,8 @@ def headline(state: AgentState, facts: Mapping[str, Any], width: int) -> list[Li
         progress += f", {state.current.run_id} begun (at {printable(state.current.step, 40)})"
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
-        wins = f"lowest {state.metric}{scale_in_words(state.task)} wins"
-        lines += wrapped(f"Task: {goal_in_words(state.task)}; {wins}", width, indent=2)
+        wins = f"lowest {state.metric}{scale_label(state.task)} wins"
+        lines += wrapped(f"Task: {goal_label(state.task)}; {wins}", width, indent=2)
     return lines + data_lines(state.data or facts.get("source"), width)
 
 
@@ -139,9 +139,9 @@ def data_lines(source: Any, width: int) -> list[Line]:
 
 def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, changes: Changes) -> list[Line]:
     """The table; rows that are left out are counted where they would stand."""
-    champion = get_best_run(state)
+    best_run = get_best_run(state)
     shown = shown_rows(state, rows, limit)
-    lines = table(_columns(state, shown, changes, width), _styles(shown, champion), width)
+    lines = table(_columns(state, shown, changes, width), _styles(shown, best_run), width)
     head = len(lines) - len(shown)
     result = lines[:head]
     previous = 0
@@ -154,14 +154,14 @@ def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, chan
     if len(shown) < len(rows):
         runs = sum(row.run is not None for row in rows)
         result.append(Line(f"    --limit {runs} shows all", "dim"))
-    legend = f"* champion   + accepted when it was judged   delta: {state.metric} to the champion"
+    legend = f"* best run   + accepted when it was judged   delta: {state.metric} to the best run"
     if state.noise:
         legend += ", noise: the same in units of noise"
     return result + wrapped(legend, width, style="dim", indent=4)
 
 
 def shown_rows(state: AgentState, rows: Sequence[Row], limit: int) -> list[Row]:
-    """The best `limit` runs, the champion and all reference rows, in order."""
+    """The best `limit` runs, the best run and all baselines, in order."""
     shown, runs = [], 0
     for row in rows:
         runs += row.run is not None
@@ -174,20 +174,20 @@ def _gap(count: int, more: str = "") -> list[Line]:
     return [Line(f"    … {count} more{more}", "dim")] if count > 0 else []
 
 
-def _styles(rows: Sequence[Row], champion: RunInfo | None) -> list[str]:
+def _styles(rows: Sequence[Row], best_run: RunInfo | None) -> list[str]:
     return [
-        "cyan" if row.run is None else "bold green" if champion and row.name == champion.run_id else ""
+        "cyan" if row.run is None else "bold green" if best_run and row.name == best_run.run_id else ""
         for row in rows
     ]
 
 
 def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: int) -> list[Column]:
-    champion, noise = get_best_run(state), state.noise
-    best = champion.val_score if champion else None
+    best_run, noise = get_best_run(state), state.noise
+    best = best_run.val_score if best_run else None
     runs = [row.run for row in rows]
     columns = [
         Column("#", [str(row.rank) for row in rows], ">"),
-        Column("  run", [f"{_mark(row.run, champion)} {row.name}" for row in rows], gap=1, least=10),
+        Column("  run", [f"{_mark(row.run, best_run)} {row.name}" for row in rows], gap=1, least=10),
         Column(
             "family",
             [printable(run.family or "?", 40) if run else "reference" for run in runs],
@@ -198,7 +198,7 @@ def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: in
     ]
     if best is not None:
         deltas = [row.val_score - best for row in rows]
-        own = [row.run is not None and row.run is champion for row in rows]
+        own = [row.run is not None and row.run is best_run for row in rows]
         cells = ["" if o else _score(delta, "+") for o, delta in zip(own, deltas, strict=True)]
         columns.append(Column("delta", cells, ">", drop=2))
         if noise:
@@ -218,10 +218,10 @@ def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: in
     return columns
 
 
-def _mark(run: RunInfo | None, champion: RunInfo | None) -> str:
+def _mark(run: RunInfo | None, best_run: RunInfo | None) -> str:
     if run is None or not run.accepted:
         return " "
-    return "*" if run is champion else "+"
+    return "*" if run is best_run else "+"
 
 
 def _failed(failures: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
@@ -251,9 +251,9 @@ def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
 def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], width: int) -> list[Line]:
     """What a person has to know to read the table honestly."""
     lines = wrapped(noise_remark(state), width, indent=2)
-    champion = get_best_run(state)
-    if champion is not None and champion.val_score is not None:
-        best = champion.val_score
+    best_run = get_best_run(state)
+    if best_run is not None and best_run.val_score is not None:
+        best = best_run.val_score
         better = [row for row in rows if row.run is None and row.val_score < best]
         if better:
             names = ", ".join(f"{row.name} by {_score(best - row.val_score)}" for row in better)
@@ -262,13 +262,13 @@ def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], wi
                 verb = "does not beat"
                 names += " (less than the noise)"
             text = (
-                f"The champion {champion.run_id} ({best:.5f}) {verb} {simple_in_words(state.task)}: {names}"
+                f"The best run {best_run.run_id} ({best:.5f}) {verb} {baselines_label(state.task)}: {names}"
             )
             lines += wrapped(text, width, style="bold yellow", indent=2)
-    if not references_in(facts):
-        text = "No reference rows (runs/task_facts.json is missing or unreadable): a score alone says little"
+    if not baselines_in(facts):
+        text = "No baselines (runs/task_facts.json is missing or unreadable): a score alone says little"
         lines += wrapped(text, width, style="yellow", indent=2)
-    lines += wrapped(sealed_remark(state, facts), width, indent=2)
+    lines += wrapped(hold_out_remark(state, facts), width, indent=2)
     return lines + wrapped(spent_remark(state), width, indent=2)
 
 
@@ -277,24 +277,24 @@ def noise_remark(state: AgentState) -> str:
     if state.noise is None:
         return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-baseline 2"
     seeds = f"{state.noise_runs} seeds"
-    return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the baseline's {state.metric})"
+    return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the base config's {state.metric})"
 
 
-def sealed_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
+def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
     """The score on what nobody looked at during the search."""
-    windows, examples = facts.get("windows"), examples_in_words(state.task)
+    windows, examples = facts.get("windows"), samples_label(state.task)
     if isinstance(windows, Mapping) and windows.get("sealed") == 0:
-        return f"No {examples} are sealed in this split: nothing here was kept from the search"
-    if not state.sealed:
-        return f"Champion on the sealed {examples}: not scored yet (once, when the search ends)"
-    current = state.best_run_id in state.sealed
-    run_id = state.best_run_id if state.best_run_id and current else list(state.sealed)[-1]
-    score = f"{error_of(state.metric)} {_score(state.sealed[run_id]) or 'none'}"
-    text = f"Champion on the sealed {examples}: {run_id} {score}"
+        return f"No {examples} are hold-out in this split: nothing here was kept from the search"
+    if not state.hold_out:
+        return f"Best run on the hold-out {examples}: not scored yet (once, when the search ends)"
+    current = state.best_run_id in state.hold_out
+    run_id = state.best_run_id if state.best_run_id and current else list(state.hold_out)[-1]
+    score = f"{error_of(state.metric)} {_score(state.hold_out[run_id]) or 'none'}"
+    text = f"Best run on the hold-out {examples}: {run_id} {score}"
     if not current:
-        text += " (the champion then; today's is not scored yet)"
+        text += " (the best run then; today's is not scored yet)"
     name_there = on_part("sealed", state.metric)
-    rows = [(row.get("name"), finite(row.get(name_there))) for row in references_in(facts)]
+    rows = [(row.get("name"), finite(row.get(name_there))) for row in baselines_in(facts)]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
     return text + (f" (there: {others})" if others else "")
 

@@ -37,20 +37,20 @@ def read_state(workspace: Path) -> AgentState:
 
 
 def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
-    """task_facts.json, empty if it is not there or cannot be used; the reference rows with their
-    sealed scores once the champion has one."""
-    from nas_agent_graph.show.leaderboard import references_in
+    """task_facts.json, empty if it is not there or cannot be used; the baselines with their
+    hold-out scores once the best run has one."""
+    from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.files import read_record
     from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
     from nas_system.space import on_part
 
     facts = read_record(workspace / "runs" / FACTS_FILE) or {}
-    if state.best_run_id is None or state.best_run_id not in state.sealed:
+    if state.best_run_id is None or state.best_run_id not in state.hold_out:
         return facts
-    sealed = read_record(RunPaths(workspace / "runs" / state.best_run_id).sealed) or {}
+    hold_out = read_record(RunPaths(workspace / "runs" / state.best_run_id).hold_out) or {}
     name = on_part("sealed", state.metric)
-    scores = {row.get("name"): row.get(name) for row in references_in(sealed)}
-    rows = [{**row, name: scores.get(row.get("name"))} for row in references_in(facts)]
+    scores = {row.get("name"): row.get(name) for row in baselines_in(hold_out)}
+    rows = [{**row, name: scores.get(row.get("name"))} for row in baselines_in(facts)]
     return {**facts, "references": rows}
 
 
@@ -59,13 +59,13 @@ def print_leaderboard(
 ) -> None:
     """The leaderboard on stdout, as wide as the terminal; opens the folders of the rows it shows only."""
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
-    from nas_agent_graph.text.terminal import changes_in_words, width_of
+    from nas_agent_graph.text.terminal import format_changes, width_of
     from nas_system.files import read_record
     from nas_system.nas_agent.run_manager import RunPaths
 
     def changes(run_id: str) -> str:
         proposal = read_record(RunPaths(workspace / "runs" / run_id).proposal) or {}
-        return changes_in_words(proposal.get("changes"), _CHANGES_CHARACTERS)
+        return format_changes(proposal.get("changes"), _CHANGES_CHARACTERS)
 
     page = leaderboard_lines(
         state, facts, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
@@ -88,12 +88,12 @@ def _calibration(workspace: Path, state: AgentState) -> list[Calibration]:
 
 
 def calibration_lines(workspace: Path, state: AgentState) -> list[Line]:
-    from nas_agent_graph.analysis.calibration import calibration_in_words
+    from nas_agent_graph.analysis.calibration import format_calibration
     from nas_agent_graph.text.terminal import printable, width_of, wrapped
 
     lines = []
     for row in _calibration(workspace, state):
-        text = f"Predictions by {printable(row.proposer, 60)}: {calibration_in_words(row, state.noise)}"
+        text = f"Predictions by {printable(row.proposer, 60)}: {format_calibration(row, state.noise)}"
         lines += wrapped(text, width_of(sys.stdout), indent=2)
     return lines
 

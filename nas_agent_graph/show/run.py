@@ -13,10 +13,10 @@ from nas_agent_graph.text.terminal import (
     Line,
     dollars,
     duration,
+    format_value,
     printable,
     sparkline,
     table,
-    value_in_words,
     wrapped,
 )
 from nas_system.errors import StateError
@@ -139,7 +139,7 @@ def page(record: dict[str, Any], width: int, metric: str) -> list[Line]:
     run, proposal = record["run"] or {}, record["proposal"]
     lines = [_title(record)]
     parent = printable(proposal.get("parent") or run.get("parent") or "none", 64)
-    lines += _field("proposed by", _proposer_in_words(record, parent), width)
+    lines += _field("proposed by", _format_proposer(record, parent), width)
     if proposal.get("hypothesis"):
         lines += _field("hypothesis", printable(proposal["hypothesis"], 1000), width)
     lines += _expectation(proposal.get(f"expected_{metric}"), run.get(metric), metric, width)
@@ -165,11 +165,11 @@ def _title(record: dict[str, Any]) -> Line:
         return Line(f"{record['run_id']}: not in the search's state, only its folder is there", "bold yellow")
     if run["status"] != "OK":
         return Line(f"{record['run_id']}: {printable(run['status'], 20)}, no score", "bold red")
-    word = "the champion" if record["champion"] else "accepted" if run["accepted"] else "not accepted"
+    word = "the best run" if record["champion"] else "accepted" if run["accepted"] else "not accepted"
     return Line(f"{record['run_id']}: OK, {word}", "bold green" if run["accepted"] else "bold")
 
 
-def _proposer_in_words(record: dict[str, Any], parent: str) -> str:
+def _format_proposer(record: dict[str, Any], parent: str) -> str:
     run, proposal = record["run"] or {}, record["proposal"]
     who = proposal.get("proposer") or run.get("proposer")
     if not who:
@@ -198,12 +198,12 @@ def _expectation(stated: Any, actual: float | None, metric: str, width: int) -> 
 def _changes_table(changes: list[dict[str, Any]], parent: str, run_id: str, width: int) -> list[Line]:
     if not changes:
         return []
-    old = ["-" if change["old"] is None else value_in_words(change["old"]) for change in changes]
+    old = ["-" if change["old"] is None else format_value(change["old"]) for change in changes]
     columns = [
         Column("  parameter", [f"  {printable(change['parameter'], 60)}" for change in changes], least=20),
         Column(parent, old, ">", least=8),
         Column("", ["->"] * len(changes)),
-        Column(run_id, [value_in_words(change["new"]) for change in changes], least=8),
+        Column(run_id, [format_value(change["new"]) for change in changes], least=8),
     ]
     return [Line(""), *table(columns, [""] * len(changes), width), Line("")]
 
@@ -237,7 +237,7 @@ def _result_lines(record: dict[str, Any], run: dict[str, Any], metric: str, widt
         word = "accepted" if verdict.get("accepted") else "not accepted"
         lines += _field("verdict", f"{word}: {printable(verdict.get('reason', ''))}", width)
     if run:
-        lines += _field("end", _end_in_words(run, outcome), width, "" if run["status"] == "OK" else "red")
+        lines += _field("end", _format_end(run, outcome), width, "" if run["status"] == "OK" else "red")
         if outcome.get("confinement"):
             lines += _field("cage", printable(outcome["confinement"], 120), width)
     found = outcome.get("status")
@@ -250,7 +250,7 @@ def _result_lines(record: dict[str, Any], run: dict[str, Any], metric: str, widt
     return lines
 
 
-def _end_in_words(run: dict[str, Any], outcome: dict[str, Any]) -> str:
+def _format_end(run: dict[str, Any], outcome: dict[str, Any]) -> str:
     text = printable(run["status"], 20)
     if run.get("cause"):
         text += f": {printable(_without_numbers(run['cause'], outcome))}"

@@ -47,7 +47,7 @@ def transcript_lines(record: Mapping[str, Any], width: int) -> list[Line]:
         damaged = wrapped(text, width, style="bold yellow", indent=_INDENT)
     if not events:
         return [Line(f"{run_id}: no word was exchanged with a language model", "bold"), *damaged]
-    lines = wrapped(f"{run_id}: {_sums_in_words(record)}", width, style="bold", indent=_INDENT) + damaged
+    lines = wrapped(f"{run_id}: {_format_totals(record)}", width, style="bold", indent=_INDENT) + damaged
     heard: list[Any] = []
     for event in events:
         kind = event["kind"]
@@ -64,7 +64,7 @@ def transcript_lines(record: Mapping[str, Any], width: int) -> list[Line]:
     return lines
 
 
-def _sums_in_words(record: Mapping[str, Any]) -> str:
+def _format_totals(record: Mapping[str, Any]) -> str:
     text = f"{_count(record['requests'], 'question')}, {_count(record['responses'], 'answer')}"
     if record["refused"]:
         text += f", {record['refused']} refused"

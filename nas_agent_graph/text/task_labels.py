@@ -10,29 +10,29 @@ from nas_system.files import finite
 from nas_system.space import ForecastingTask, GraphTask, TaskConfig
 
 
-def goal_in_words(task: TaskConfig) -> str:
+def goal_label(task: TaskConfig) -> str:
     """`forecast OT, 24 steps ahead`, or `zinc_synth, one number for every graph`."""
     if isinstance(task, ForecastingTask):
         return f"forecast {printable(', '.join(task.targets), 60)}, {task.pred_len} steps ahead"
     return f"{task.name}, one number for every graph"
 
 
-def scale_in_words(task: TaskConfig) -> str:
+def scale_label(task: TaskConfig) -> str:
     """What has to be added to the metric's name: errors of forecasts are measured on scaled data."""
     return " on scaled data" if isinstance(task, ForecastingTask) else ""
 
 
-def simple_in_words(task: TaskConfig | None) -> str:
-    """What the reference rows are."""
+def baselines_label(task: TaskConfig | None) -> str:
+    """What the baselines are."""
     return "simple predictions" if isinstance(task, GraphTask) else "simple forecasts"
 
 
-def examples_in_words(task: TaskConfig | None) -> str:
+def samples_label(task: TaskConfig | None) -> str:
     """What the parts of the data are counted in."""
     return "graphs" if isinstance(task, GraphTask) else "rows"
 
 
-def graphs_in_words(facts: Mapping[str, Any]) -> str:
+def format_graphs(facts: Mapping[str, Any]) -> str:
     """How many graphs there are to learn from, and of what size; empty for a series.
 
     From task_facts.json, which anybody may have edited: what is no number is left out. Nothing is

@@ -104,17 +104,17 @@ def printable(text: Any, limit: int = 300) -> str:
     return one_line(str(text), limit)
 
 
-def changes_in_words(changes: Any, limit: int = 300) -> str:
+def format_changes(changes: Any, limit: int = 300) -> str:
     """`d_model=64, lr=0.0005`; takes proposal records as they stand on disk, whatever is in them."""
     words = []
     for change in changes if isinstance(changes, list | tuple) else ():
         if isinstance(change, dict) and "parameter" in change:
             name = str(change["parameter"]).rpartition(".")[2]
-            words.append(f"{name}={value_in_words(change.get('value'))}")
+            words.append(f"{name}={format_value(change.get('value'))}")
     return printable(", ".join(words), limit)
 
 
-def value_in_words(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A parameter's value, with no more digits than anybody reads."""
     return f"{value:.4g}" if isinstance(value, float) else printable(value, 60)
 

@@ -1,4 +1,4 @@
-"""What a task reads: its series, split, scaling, time features, windows and reference rows.
+"""What a task reads: its series, split, scaling, time features, windows and baselines.
 
 Three steps: `locate` pins a source, `open_task` reads it, `build_windows` cuts it. Only the last
 needs torch, which is loaded when it is first asked for.

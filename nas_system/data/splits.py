@@ -2,7 +2,7 @@
 
 The split is one of *targets*: the look-back of a validation or test window reaches into the part
 before it, as input only. So the targets, and the score, are the same whatever the look-back. What
-comes after the test part is sealed: scored once per search, for the champion alone.
+comes after the test part is hold-out: scored once per search, for the best run alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ETTH1_ROWS = (8_640, 2_880, 2_880)
 """12, 4 and 4 months of 30 days, as in Zhou et al. 2021 (arXiv:2012.07436) and all who compare with it."""
 
 SHARES = (0.60, 0.15, 0.15)
-"""Of any other series; the last tenth is sealed."""
+"""Of any other series; the last tenth is hold-out."""
 
 SHORTEST_LOOK_BACK = 4
 
@@ -105,7 +105,7 @@ def _rows_of_shares(shares: Sequence[float], rows: int) -> tuple[int, int, int]:
 
 
 def _rows_between(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, int, int]:
-    """Sizes of the parts when val, test and sealed (if it is there) begin at the first row from a date on."""
+    """Return the sizes of the parts of a split by dates."""
     assert dates is not None, "a split by dates needs the time stamps"
     assert task.split is not None
     starts = []
@@ -117,8 +117,8 @@ def _rows_between(task: ForecastingTask, rows: int, dates: Dates | None) -> tupl
                 f"{task.dataset!r} goes from {_shown(dates[0])} to {_shown(dates[-1])}; choose dates inside"
             )
         starts.append(int(np.searchsorted(dates, start)))
-    val, test, sealed = (*starts, rows)[:3]
-    return val, test - val, sealed - test
+    val, test, hold_out = (*starts, rows)[:3]
+    return val, test - val, hold_out - test
 
 
 def _shown(date: np.datetime64) -> str:

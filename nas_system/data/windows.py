@@ -86,7 +86,7 @@ class WindowSet:
 
 
 class WindowLoader:
-    """Batches of a `WindowSet`, again at every `for`; a generator shuffles each pass anew."""
+    """Batches of a `WindowSet`, again at every `for`; a generator shuffles each pass again."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from nas_system.graphs.pyg import import_pyg
 class GraphLoader:
     """Batches of a list of graphs, again at every `for`.
 
-    A generator shuffles each pass anew, and the graphs are put together as they are needed; without one
+    A generator shuffles each pass again, and the graphs are put together as they are needed; without one
     every pass is the same, so the batches are put together once and stay on the device.
     """
 

@@ -17,8 +17,8 @@ from nas_system.graphs.datasets.zinc import find_zinc, read_zinc
 from nas_system.graphs.datasets.zinc_synth import zinc_synth
 from nas_system.space import GraphTask
 
-SEALED_GRAPHS = 400
-"""Of the generated data set, beyond its parts: scored once, for the champion."""
+HOLD_OUT_GRAPHS = 400
+"""Of the generated data set, beyond its parts: scored once, for the best run."""
 ZINC_ROOT = "data"
 """Where the files of ZINC are looked for if no folder is named."""
 
@@ -37,7 +37,7 @@ def locate_graphs(
     return DataSource(task.name, "synthetic", None, hashlib.sha256(numbers).hexdigest(), len(numbers))
 
 
-def load_graphs(source: DataSource, task: GraphTask, *, sealed: bool = False) -> GraphDataset:
+def load_graphs(source: DataSource, task: GraphTask, *, hold_out: bool = False) -> GraphDataset:
     """The graphs of the task, cut to the numbers it names. `sealed`: with those kept back, if there are any.
 
     Raises ConfigError for graphs that are not, or no longer, those of `source`.
@@ -49,7 +49,7 @@ def load_graphs(source: DataSource, task: GraphTask, *, sealed: bool = False) ->
         if sha256_of_files(source.path, source.files) != source.sha256:
             raise ConfigError(f"{source.path}: the files of ZINC have changed; put those of the search back")
         return _cut(read_zinc(source.path, source.files), task)
-    dataset = _generated(task, SEALED_GRAPHS if sealed else 0)
+    dataset = _generated(task, HOLD_OUT_GRAPHS if hold_out else 0)
     if hashlib.sha256(_bytes_of(dataset)).hexdigest() != source.sha256:
         raise ConfigError(
             f"{task.name} is generated otherwise than when this search began; go on with the version of the "
@@ -58,10 +58,10 @@ def load_graphs(source: DataSource, task: GraphTask, *, sealed: bool = False) ->
     return dataset
 
 
-def _generated(task: GraphTask, sealed: int = 0) -> GraphDataset:
+def _generated(task: GraphTask, hold_out: int = 0) -> GraphDataset:
     sizes = {"train": task.train_graphs, "val": task.val_graphs, "test": task.test_graphs}
     given = {part: count for part, count in sizes.items() if count is not None}
-    return zinc_synth(**given, sealed=sealed)
+    return zinc_synth(**given, hold_out=hold_out)
 
 
 def _cut(dataset: GraphDataset, task: GraphTask) -> GraphDataset:

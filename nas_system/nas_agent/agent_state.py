@@ -107,11 +107,11 @@ class AgentState(_Stored):
     data: dict[str, Any] | None = None
     """Which data the search is about: name, kind, sha256. One search never mixes two."""
     noise: float | None = None
-    """Standard deviation of the baseline's score over seeds; None while it is unknown."""
+    """Standard deviation of the base config's score over seeds; None while it is unknown."""
     noise_runs: int = 0
     current: CurrentRun | None = None
-    sealed: dict[str, Score] = {}
-    """Score on the sealed rows, per run that was champion when a search ended."""
+    hold_out: dict[str, Score] = {}
+    """Score on the hold-out rows, per run that was best run when a search ended."""
     runs: tuple[RunInfo, ...] = ()
 
     @model_validator(mode="after")
@@ -205,7 +205,12 @@ def _with_other_tasks(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-MIGRATIONS: tuple[Migration, ...] = (_from_original_format, _with_costs, _with_other_tasks)
+def _with_hold_out(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 calls the hold-out set by its name."""
+    return {("hold_out" if name == "sealed" else name): value for name, value in values.items()}
+
+
+MIGRATIONS: tuple[Migration, ...] = (_from_original_format, _with_costs, _with_other_tasks, _with_hold_out)
 """From version i to version i + 1, on plain JSON. Append only: files of every version lie on disks."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -249,7 +254,7 @@ def get_run(state: AgentState, run_id: str) -> RunInfo | None:
 
 
 def get_best_run(state: AgentState) -> RunInfo | None:
-    """The champion: the accepted run with the lowest score, None before there is one."""
+    """The best run: the accepted run with the lowest score, None before there is one."""
     if state.best_run_id is not None:
         return get_run(state, state.best_run_id)
     scored = [(run.val_score, run) for run in state.runs if run.accepted and run.val_score is not None]

@@ -68,7 +68,7 @@ class Ledger:
                 os.replace(aside, path)
                 raise StateError(
                     f"{error}; and {runs_dir} holds no run to rebuild it from, or no {FACTS_FILE} and "
-                    f"{BASE_CONFIG_FILE} beside its runs. Move {path} and {runs_dir} away to start anew"
+                    f"{BASE_CONFIG_FILE} beside its runs. Move {path} and {runs_dir} away to start again"
                 ) from None
             save_agent_state(state, path)
             note = f"{error}; set aside as {aside.name} and rebuilt from {len(state.runs)} runs on disk"
@@ -183,10 +183,10 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     except (ValidationError, ConfigError):
         return None
     best = get_best_run(state)
-    scores = {run_id: _sealed_score(runs_dir / run_id, state.metric) for run_id in ids}
+    scores = {run_id: _hold_out_score(runs_dir / run_id, state.metric) for run_id in ids}
     state = state.replace(
         best_run_id=best.run_id if best else None,
-        sealed={run_id: score for run_id, score in scores.items() if score is not None},
+        hold_out={run_id: score for run_id, score in scores.items() if score is not None},
     )
     return state if state.task and state.data else None
 
@@ -223,8 +223,8 @@ def _lost_run(run_dir: Path) -> RunInfo:
     )
 
 
-def _sealed_score(run_dir: Path, metric: str) -> float | None:
-    score = (read_record(RunPaths(run_dir).sealed) or {}).get(on_part("sealed", metric))
+def _hold_out_score(run_dir: Path, metric: str) -> float | None:
+    score = (read_record(RunPaths(run_dir).hold_out) or {}).get(on_part("sealed", metric))
     return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
 
 

@@ -92,7 +92,7 @@ class Outcome:
     step: int | None = None
     requested: bool = False
     """Whether its supervisor was asked to end it."""
-    confinement: str | None = None
+    sandbox: str | None = None
     """What kept the training from the rest of the machine, in the supervisor's words."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Every finite number in error.json, under its own name."""
@@ -197,7 +197,7 @@ def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
         peak_memory_mb=_number(ended.get("peak_memory_mb")),
         epoch=_first(_integer(error.get("epoch")), _last_epoch(run_dir)),
         step=_integer(error.get("step")),
-        confinement=_text(ended.get("confinement")),
+        sandbox=_text(ended.get("confinement")),
         numbers={name: number for name, value in error.items() if (number := _number(value)) is not None},
     )
     reason = ended.get("ended") if isinstance(ended.get("ended"), str) else None

@@ -17,7 +17,7 @@ _NUMBERED = re.compile(r"run_([0-9]{1,9})")
 
 
 FACTS_FILE = "task_facts.json"
-"""In the folder of all runs: data source, columns, split and reference rows of the search's task."""
+"""In the folder of all runs: data source, columns, split and baselines of the search's task."""
 BASE_CONFIG_FILE = "base_config.py"
 """In the folder of all runs: the configuration that run_0000 trains."""
 

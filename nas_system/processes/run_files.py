@@ -105,6 +105,6 @@ class RunPaths(NamedTuple):
         return self.folder / "verdict.json"
 
     @property
-    def sealed(self) -> Path:
-        """The champion's score on the sealed rows."""
+    def hold_out(self) -> Path:
+        """The best run's score on the hold-out rows."""
         return self.folder / "sealed.json"

@@ -1,9 +1,9 @@
-"""The cage of a training: what it may write, read and reach, enforced by the Linux kernel (Landlock).
+"""The sandbox of a training: what it may write, read and reach, enforced by the Linux kernel (Landlock).
 
-Everything the training starts is in the same cage, and nothing in it can open it again, not even
+Everything the training starts is in the same sandbox, and nothing in it can open it again, not even
 root. It may write to its run's folder, a temporary folder of its own, caches and devices; read
 everything but the places where people keep secrets; and neither look into processes outside the
-cage, nor signal them, nor open TCP connections. An older kernel enforces less, none at all
+sandbox, nor signal them, nor open TCP connections. An older kernel enforces less, none at all
 stops no training: `level` says what holds. What Landlock knows nothing of stays possible: changing
 modes and times of files, UDP. Standard library only: the supervisor starts with it.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 SWITCH = "NAS_CONFINEMENT"
-"""Environment variable: `off` lets trainings run free, for a machine on which the cage breaks something."""
+"""Environment variable: `off` turns the sandbox off, for machines on which it breaks something."""
 SWITCH_VALUES = ("", "on", "off")
 
 # The same numbers on every architecture since Linux 5.13 (include/uapi/linux/landlock.h).
@@ -81,8 +81,8 @@ class _CapabilitySets(ctypes.Structure):
     )
 
 
-class Confinement:
-    """The cage of one training: its supervisor builds it, the training enters before its program starts."""
+class Sandbox:
+    """The sandbox of one training, built by its supervisor and entered before its program starts."""
 
     def __init__(
         self,
@@ -156,7 +156,7 @@ class Confinement:
         _call(_RESTRICT_SELF, self._ruleset, 0)
 
     def close(self) -> None:
-        """Give back the rules and remove the temporary folder. Whoever is in the cage stays in it."""
+        """Give back the rules and remove the temporary folder. Whoever is in the sandbox stays in it."""
         if self._ruleset >= 0:
             os.close(self._ruleset)
             self._ruleset = -1

@@ -28,7 +28,7 @@ from nas_system.processes.capped_log import CappedLog
 from nas_system.processes.process_tree import identify, kernel_oom_kills
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
 from nas_system.processes.run_lock import acquire_run_lock, attempt_in, free_reserve, is_own_lock
-from nas_system.processes.sandbox import Confinement
+from nas_system.processes.sandbox import Sandbox
 from nas_system.processes.stop_requests import StopRequests
 from nas_system.processes.training_process import TrainingProcess, read_now
 
@@ -58,14 +58,14 @@ class Supervisor:
         self.kill_at = math.inf
         self.look_at = 0.0
         self.history_stamp: tuple[int, int] | None = None
-        self.confinement = Confinement(options.run_dir, options.read)
+        self.sandbox = Sandbox(options.run_dir, options.read)
 
     def run(self) -> int:
         """Train, tidy up, record. Returns this process's exit code."""
         try:
             return self._run()
         finally:
-            self.confinement.close()
+            self.sandbox.close()
 
     def _run(self) -> int:
         self._write_process_record(None)
@@ -77,9 +77,7 @@ class Supervisor:
         log = CappedLog(self.run_dir / self.options.log, self.options.log_cap_bytes)
         self.started = self.last_progress = time.monotonic()
         try:
-            training = TrainingProcess(
-                self.options.command, inherited_lock=self.lock, confinement=self.confinement
-            )
+            training = TrainingProcess(self.options.command, inherited_lock=self.lock, sandbox=self.sandbox)
         except OSError as error:
             self.ended = "cannot_start"
             log.write(f"cannot start the training: {error}\n".encode(errors="replace"))
@@ -204,7 +202,7 @@ class Supervisor:
             "leftover_processes": len(training.leftovers) if training else 0,
             "started_at": self.started_at,
             "ended_at": _utc_now(),
-            "confinement": self.confinement.level,
+            "confinement": self.sandbox.level,
         }
 
     def _record_end(self, record: dict[str, Any], log: CappedLog) -> int:

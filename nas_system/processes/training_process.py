@@ -24,7 +24,7 @@ from nas_system.processes.process_tree import (
     proportional_bytes,
     resident_bytes_by_descendant,
 )
-from nas_system.processes.sandbox import Confinement
+from nas_system.processes.sandbox import Sandbox
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PIPE_BYTES = 2**20
@@ -35,7 +35,7 @@ class TrainingProcess:
     """The training and everything it starts. One per supervisor."""
 
     def __init__(
-        self, command: Sequence[str], *, inherited_lock: int, confinement: Confinement | None = None
+        self, command: Sequence[str], *, inherited_lock: int, sandbox: Sandbox | None = None
     ) -> None:
         """Start `command`; it dies with this process. Raises OSError if it cannot be started."""
         self.supervisor = identify(os.getpid())
@@ -46,7 +46,7 @@ class TrainingProcess:
         """Pids of what the training had left running when it ended."""
         self.output, writing = _output_pipe()
         try:
-            self._process = self._start(command, writing, inherited_lock, confinement)
+            self._process = self._start(command, writing, inherited_lock, sandbox)
         except (ValueError, subprocess.SubprocessError) as error:  # a NUL in an argument, no prctl
             raise OSError(str(error)) from error
         finally:
@@ -54,7 +54,7 @@ class TrainingProcess:
         self.id = identify(self._process.pid)
 
     def _start(
-        self, command: Sequence[str], output: int, lock: int, confinement: Confinement | None
+        self, command: Sequence[str], output: int, lock: int, sandbox: Sandbox | None
     ) -> subprocess.Popen[bytes]:
         libc = ctypes.CDLL(None)
         # Orphans of the training become our children, so that the tree below us stays complete.
@@ -63,15 +63,15 @@ class TrainingProcess:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
         environment = {**os.environ, COOKIE_NAME: self.supervisor.cookie}
-        if confinement is not None and confinement.temporary is not None:
-            environment["TMPDIR"] = str(confinement.temporary)
+        if sandbox is not None and sandbox.temporary is not None:
+            environment["TMPDIR"] = str(sandbox.temporary)
 
         def die_with_supervisor() -> None:
             _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != self.supervisor.pid:  # it died before the line above
                 os._exit(1)
-            if confinement is not None:
-                confinement.enter()
+            if sandbox is not None:
+                sandbox.enter()
 
         return subprocess.Popen(
             command,

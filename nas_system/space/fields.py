@@ -48,7 +48,7 @@ class When:
     @property
     def words(self) -> str:
         """`optimizer = "sgd"`."""
-        return f"{self.field} = {in_words(self.values)}"
+        return f"{self.field} = {format_choices(self.values)}"
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class Unless(When):
     @property
     def words(self) -> str:
         """`augmentation != "none"`."""
-        return f"{self.field} != {in_words(self.values)}"
+        return f"{self.field} != {format_choices(self.values)}"
 
 
-def in_words(values: Iterable[Any]) -> str:
+def format_choices(values: Iterable[Any]) -> str:
     """Values as JSON, which is how proposals spell them: `"adam" or "sgd"`."""
     return " or ".join(json.dumps(value) for value in values)
 
@@ -128,7 +128,7 @@ class Parameter:
     def domain(self) -> str:
         """The allowed values in words, for people, prompts and error messages."""
         if self.kind == "choice":
-            return in_words(self.choices or ())
+            return format_choices(self.choices or ())
         text = f"{self.low:g} .. {self.high:g}"
         if self.multiple_of:
             text += f", multiple of {self.multiple_of}"

@@ -19,7 +19,7 @@ from nas_system.space.fields import (
     Range,
     Unless,
     When,
-    in_words,
+    format_choices,
     parameters_of,
 )
 from nas_system.space.task import ForecastingTask, GraphTask, TaskConfig
@@ -216,7 +216,7 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
     if parameter.when is not None:
         found = value(f"{parameter.group}.{parameter.when.field}")
         if not parameter.when.holds(found):
-            return f"it needs {parameter.group}.{parameter.when.words} (it is {in_words([found])})"
+            return f"it needs {parameter.group}.{parameter.when.words} (it is {format_choices([found])})"
     return None
 
 

@@ -91,7 +91,7 @@ class ForecastingTask(_Task):
     """Empty cells: refuse the file, or carry the last known value forward (then scored like any other)."""
 
     split: tuple[float, ...] | tuple[str, ...] | None = None
-    """Shares of train, val and test (the rest is sealed), or the dates when val, test and sealed begin."""
+    """Shares of train, val and test (the rest is held out), or the dates on which val, test and hold-out begin."""
 
     train_rows: int | None = Field(default=None, ge=1)
     """Rows of the training part; None takes the data set's own split."""
@@ -221,7 +221,7 @@ def _checked_shares(shares: tuple[float, ...]) -> tuple[float, ...]:
             )
     if len(shares) != 3:
         raise ValueError(
-            f"{said} has {len(shares)} shares, but there are three: train, val and test; the rest is sealed"
+            f"{said} has {len(shares)} shares, but there are three: train, val and test; the rest is hold-out"
         )
     total = math.fsum(shares)
     if total > 1 + 1e-9:
@@ -237,12 +237,12 @@ def _checked_dates(dates: tuple[str, ...]) -> tuple[str, ...]:
         raise ValueError(f"{said}: {problem}") from None
     if len(starts) not in (2, 3):
         raise ValueError(
-            f"{said} has {len(starts)} of two or three dates: the starts of val and test, and of sealed if "
+            f"{said} has {len(starts)} of two or three dates: the starts of val and test, and of hold-out if "
             "rows are to be kept back"
         )
     for before, after in itertools.pairwise(starts):
         if after <= before:
             raise ValueError(
-                f"{said}: {after} is not after {before}; val comes first, then test, then sealed"
+                f"{said}: {after} is not after {before}; val comes first, then test, then hold-out"
             )
     return starts

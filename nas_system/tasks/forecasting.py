@@ -19,15 +19,15 @@ from nas_system.data import (
     locate,
     open_task,
 )
+from nas_system.data.baselines import baseline_rows
 from nas_system.data.columns import input_columns
-from nas_system.data.references import reference_rows
 from nas_system.errors import ConfigError
 from nas_system.model import build_model
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.sequential.augmentation import augmented
 from nas_system.space import RunConfig
 from nas_system.tasks.attention_maps import attention_maps
-from nas_system.tasks.problem import Batches, Part, SealedPart
+from nas_system.tasks.problem import Batches, HoldOut, Part
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
 
@@ -43,19 +43,19 @@ def open_forecasting(
     return ForecastingProblem(config, source, load_series(source, config.forecasting), device)
 
 
-def sealed_windows(
+def hold_out_windows(
     config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None, device: torch.device
-) -> SealedPart:
+) -> HoldOut:
     """The windows of the rows that are kept back."""
     data = open_task(config.forecasting, find_source(config, facts, data_dir))
     windows = build_windows(data.series, config, device, splits=("sealed",))
-    return SealedPart(
+    return HoldOut(
         model=build_model(config, windows.shape),
         batches=WindowLoader(windows["sealed"], ForecastingProblem.evaluation_batch),
         objective=Forecasting(),
         samples="windows",
         count=len(windows["sealed"]),
-        references=lambda: [row.to_json() for row in reference_rows(data, ("sealed",))],
+        baselines=lambda: [row.to_json() for row in baseline_rows(data, ("sealed",))],
     )
 
 
@@ -86,8 +86,8 @@ class ForecastingProblem:
     def first(self, count: int) -> Any:
         return self.windows["train"].batch(torch.arange(count, device=self.device))
 
-    def portable(self) -> dict[str, Any]:
-        return _portable(self.config, self.series, self.windows, self.source)
+    def export_metadata(self) -> dict[str, Any]:
+        return _metadata(self.config, self.series, self.windows, self.source)
 
     def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
         self._draw_forecasts(engine, paths.predictions, title)
@@ -151,7 +151,7 @@ def find_source(config: RunConfig, facts: dict[str, Any] | None, data_dir: Path 
     return source
 
 
-def _portable(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
+def _metadata(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
     """What another machine needs beside the weights to forecast with them (see `saved_forecaster`)."""
     targets = series.column_indices(config.forecasting.targets)
     return {

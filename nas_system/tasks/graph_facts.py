@@ -1,4 +1,4 @@
-"""The facts of a task on graphs: source and checksum, sizes, reference rows."""
+"""The facts of a task on graphs: source and checksum, sizes, baselines."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 import torch
 
 from nas_system.data import DataSource
-from nas_system.describe import SCHEMA_VERSION, reference_table
+from nas_system.describe import SCHEMA_VERSION, baseline_table
 from nas_system.errors import ConfigError
+from nas_system.graphs.baselines import simple_predictions, targets_of
 from nas_system.graphs.datasets import GraphDataset
 from nas_system.graphs.loader import GraphLoader
-from nas_system.graphs.references import simple_predictions, targets_of
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.space import GraphTask, RunConfig, family_default
 from nas_system.tasks.graph_regression import GraphProblem, find_graphs, graph_task_of
-from nas_system.tasks.problem import SealedPart
+from nas_system.tasks.problem import HoldOut
 from nas_system.training.callbacks import BestWeights
 from nas_system.training.reproducibility import set_threads
 from nas_system.training_job import build_engine
 
 
-def describe_graphs(task: GraphTask, data_dir: Path | None, *, sealed: bool = False) -> dict[str, Any]:
+def describe_graphs(task: GraphTask, data_dir: Path | None, *, hold_out: bool = False) -> dict[str, Any]:
     """The facts as JSON. `sealed` scores the references on the graphs kept back: once, after the search."""
     set_threads(1)
     source = locate_graphs(task, data_dir)
-    dataset = load_graphs(source, task, sealed=True)
+    dataset = load_graphs(source, task, hold_out=True)
     sizes = {name: len(part) for name, part in _parts(dataset).items()}
-    parts = ("val", "test", "sealed") if sealed else ("val", "test")
+    parts = ("val", "test", "sealed") if hold_out else ("val", "test")
     graphs = [graph for part in dataset.get_splits() for graph in part]
     return {
         "schema": SCHEMA_VERSION,
@@ -41,11 +41,11 @@ def describe_graphs(task: GraphTask, data_dir: Path | None, *, sealed: bool = Fa
         "node_types": dataset.num_features,
         "edge_types": dataset.num_edge_types,
         "windows": {"sealed": sizes["sealed"]},
-        "references": graph_references(task, source, dataset, parts),
+        "references": graph_baselines(task, source, dataset, parts),
     }
 
 
-def graph_references(
+def graph_baselines(
     task: GraphTask, source: DataSource, dataset: GraphDataset, parts: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Mean absolute error by part: of the mean, of the counts of types, and of a model without encodings.
@@ -75,23 +75,23 @@ def graph_references(
     return [*rows, {"name": "no encodings", **scores}]
 
 
-def sealed_graphs(
+def hold_out_graphs(
     config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None, device: torch.device
-) -> SealedPart:
+) -> HoldOut:
     """The graphs that are kept back."""
     task = graph_task_of(config)
     source = find_graphs(task, facts, data_dir)
-    dataset = load_graphs(source, task, sealed=True)
-    if not dataset.sealed:
-        raise ConfigError(f"{task.name} keeps no graphs back, so there is nothing sealed to score")
+    dataset = load_graphs(source, task, hold_out=True)
+    if not dataset.hold_out:
+        raise ConfigError(f"{task.name} keeps no graphs back, so there is nothing hold-out to score")
     problem = GraphProblem(config, source, dataset, device)
-    return SealedPart(
+    return HoldOut(
         model=problem.build_model(),
-        batches=GraphLoader(problem.dataset.sealed, problem.evaluation_batch, device),
+        batches=GraphLoader(problem.dataset.hold_out, problem.evaluation_batch, device),
         objective=problem.objective,
         samples="graphs",
-        count=len(dataset.sealed),
-        references=lambda: graph_references(task, source, dataset, ("sealed",)),
+        count=len(dataset.hold_out),
+        baselines=lambda: graph_baselines(task, source, dataset, ("sealed",)),
     )
 
 
@@ -111,7 +111,7 @@ def table_of_graphs(facts: dict[str, Any]) -> str:
         f"types     {facts['node_types']} of nodes, {facts['edge_types']} of edges",
         f"task      one number for every graph of {facts['task']['name']}",
     ]
-    return "\n".join([*lines, "", *reference_table(facts)])
+    return "\n".join([*lines, "", *baseline_table(facts)])
 
 
 def _rounded(error: float) -> float:
@@ -120,4 +120,4 @@ def _rounded(error: float) -> float:
 
 
 def _parts(dataset: GraphDataset) -> dict[str, Sequence[Any]]:
-    return {"train": dataset.train, "val": dataset.val, "test": dataset.test, "sealed": dataset.sealed}
+    return {"train": dataset.train, "val": dataset.val, "test": dataset.test, "sealed": dataset.hold_out}

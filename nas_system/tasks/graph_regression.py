@@ -56,7 +56,7 @@ class GraphProblem:
         self.config, self.source, self.device = config, source, device
         names = (*config.model.node_encodings, *config.model.pair_encodings)
         self.dataset = dataset.with_encodings(names, config.model.encoding_options)
-        for part in (*self.dataset.get_splits(), self.dataset.sealed):
+        for part in (*self.dataset.get_splits(), self.dataset.hold_out):
             for graph in part:
                 # As the model answers, (B, 1): beside (B,) that would make B times B differences.
                 graph.y = graph.y.reshape(1, 1)
@@ -82,7 +82,7 @@ class GraphProblem:
     def first(self, count: int) -> Any:
         return joined(self._graphs("train")[:count], self.device)
 
-    def portable(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         return {
             "shape": {"n_node_types": self.shape.n_node_types, "n_edge_types": self.shape.n_edge_types},
             "data_sha256": self.source.sha256,

@@ -57,7 +57,7 @@ class Problem(Protocol):
         ...
 
     def training_batches(self, generator: torch.Generator) -> Batches:
-        """The training part, shuffled anew at every pass, varied as the configuration says."""
+        """The training part, shuffled again at every pass, varied as the configuration says."""
         ...
 
     def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
@@ -68,7 +68,7 @@ class Problem(Protocol):
         """The first so many samples of the training part as one batch."""
         ...
 
-    def portable(self) -> dict[str, Any]:
+    def export_metadata(self) -> dict[str, Any]:
         """What another machine needs beside the weights."""
         ...
 
@@ -78,7 +78,7 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True)
-class SealedPart:
+class HoldOut:
     """What no training and no selection has looked at, ready to be scored."""
 
     model: nn.Module
@@ -88,8 +88,8 @@ class SealedPart:
     samples: str
     """What is counted: windows or graphs."""
     count: int
-    references: Callable[[], list[dict[str, Any]]]
-    """Scores the reference rows on it."""
+    baselines: Callable[[], list[dict[str, Any]]]
+    """Scores the baselines on it."""
 
 
 def open_problem(
@@ -106,14 +106,14 @@ def open_problem(
     return open_forecasting(config, facts, data_dir, device)
 
 
-def sealed_part(
+def open_hold_out(
     config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None, device: torch.device
-) -> SealedPart:
-    """The sealed part of the task. Raises ConfigError if it has none."""
+) -> HoldOut:
+    """The hold-out part of the task. Raises ConfigError if it has none."""
     if isinstance(config.task, GraphTask):
-        from nas_system.tasks.graph_facts import sealed_graphs
+        from nas_system.tasks.graph_facts import hold_out_graphs
 
-        return sealed_graphs(config, facts, data_dir, device)
-    from nas_system.tasks.forecasting import sealed_windows
+        return hold_out_graphs(config, facts, data_dir, device)
+    from nas_system.tasks.forecasting import hold_out_windows
 
-    return sealed_windows(config, facts, data_dir, device)
+    return hold_out_windows(config, facts, data_dir, device)

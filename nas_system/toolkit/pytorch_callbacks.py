@@ -32,7 +32,7 @@ class GoldenSectionRate:
     """Lowers the learning rate after every third epoch without progress; restarts the optimizer once.
 
     Once per countdown: the number of epochs without progress passes `restart_after` again only after
-    progress has set it to zero. After a restart the three epochs are counted anew.
+    progress has set it to zero. After a restart the three epochs are counted again.
     """
 
     def __init__(self, learning_rate: float, restart_after: int | None, say: Callable[[str], None]) -> None:

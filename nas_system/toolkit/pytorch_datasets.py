@@ -91,7 +91,7 @@ def build_loader(
 ) -> DataLoader:
     """A loader over the items at `indices`, with the data set's own `collate_fn` if it has one.
 
-    Workers are started anew in every epoch, so that they see what a hook changed in the data set.
+    Workers are started again in every epoch, so that they see what a hook changed in the data set.
     """
     return DataLoader(
         ChosenItems(dataset, indices),

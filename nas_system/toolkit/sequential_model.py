@@ -58,7 +58,7 @@ class BaseSequentialModel:
     """Predicts a row's y from the `seq_length` rows of X before it. Named classes are in `models.py`.
 
     `fit` scales X (and y, if it is numbers) by the training rows, trains with the engine, keeps the best
-    epoch's weights and starts anew when it is called again. Rows are in order of time, one step apart.
+    epoch's weights and starts again when it is called again. Rows are in order of time, one step apart.
     """
 
     family: ClassVar[str | None] = None

@@ -16,7 +16,7 @@ from nas_system.training.acceleration.precision import Precision
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
 from nas_system.training.objectives import Objective
-from nas_system.training.tally import Tally
+from nas_system.training.running_mean import RunningMean
 
 # How often a running loss is read back: a read waits for the device, and a NaN that
 # is noticed this late has wasted little.
@@ -62,7 +62,7 @@ def train_epoch(
     model.train()
     precision = precision or Precision("fp32", device)
     clock = clock or Clock()
-    tally = Tally(objective, device)
+    running_mean = RunningMean(objective, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     step = 0
     clock.start()
@@ -70,25 +70,25 @@ def train_epoch(
         batches = [unpack(raw, device) for raw in group]
         clock.lap("data")
         if captured is not None:
-            loss = _replay(captured, batches[0], tally, meter)
+            loss = _replay(captured, batches[0], running_mean, meter)
         else:
             for parameter in parameters:
                 # All that `zero_grad` does, at a tenth of its cost.
                 parameter.grad = None
-            loss = _accumulate(model, batches, objective, precision, tally, clock, meter)
+            loss = _accumulate(model, batches, objective, precision, running_mean, clock, meter)
             _update(optimizer, parameters, grad_clip, precision)
         step += 1
         clock.steps += 1
-        tally.add_loss(loss)
+        running_mean.add_loss(loss)
         if step % STEPS_BETWEEN_CHECKS == 0:
-            tally.check_finite(step)
+            running_mean.check_finite(step)
         if watch is not None:
             watch(loss)
         if after_step is not None:
             after_step()
         clock.lap("optimizer")
-    tally.check_finite(step)
-    means = tally.means() if meter is None else tally.means() | meter.compute()
+    running_mean.check_finite(step)
+    means = running_mean.means() if meter is None else running_mean.means() | meter.compute()
     clock.lap("optimizer")
     return means
 
@@ -106,14 +106,14 @@ def evaluate(
     """One pass without training; the sample-weighted mean of every reported figure."""
     model.eval()
     precision = precision or Precision("fp32", device)
-    tally = Tally(objective, device)
+    running_mean = RunningMean(objective, device)
     for raw in loader:
         batch = unpack(raw, device)
         output = _forward(model, batch.args, precision)
-        tally.add(output, batch.target, batch.weight, batch.n)
+        running_mean.add(output, batch.target, batch.weight, batch.n)
         if meter is not None:
             meter.add(output, batch.target)
-    return tally.means() if meter is None else tally.means() | meter.compute()
+    return running_mean.means() if meter is None else running_mean.means() | meter.compute()
 
 
 @torch.no_grad()
@@ -211,10 +211,10 @@ def whole_step(
     return step
 
 
-def _replay(captured: CapturedStep, batch: Batch, tally: Tally, meter: Meter | None) -> Tensor:
+def _replay(captured: CapturedStep, batch: Batch, running_mean: RunningMean, meter: Meter | None) -> Tensor:
     """One captured step; returns its loss."""
     output, loss = captured(batch)
-    tally.add(output, batch.target, batch.weight, batch.n)
+    running_mean.add(output, batch.target, batch.weight, batch.n)
     if meter is not None:
         meter.add(output, batch.target)
     return loss
@@ -225,7 +225,7 @@ def _accumulate(
     batches: list[Batch],
     objective: Objective,
     precision: Precision,
-    tally: Tally,
+    running_mean: RunningMean,
     clock: Clock,
     meter: Meter | None,
 ) -> Tensor:
@@ -242,7 +242,7 @@ def _accumulate(
         (loss if precision.scaler is None else precision.scaler.scale(loss)).backward()
         clock.lap("backward")
         output = output.detach()
-        tally.add(output, batch.target, batch.weight, batch.n)
+        running_mean.add(output, batch.target, batch.weight, batch.n)
         if meter is not None:
             meter.add(output, batch.target)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -34,9 +34,9 @@ def learning_curve(
     path: str | Path,
     *,
     title: str,
-    references: Sequence[Mapping[str, Any]] = (),
+    baselines: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Draw `history` (as in history.json) into a PNG; reference rows become dashed lines.
+    """Draw `history` (as in history.json) into a PNG; baselines become dashed lines.
 
     Which error is drawn, the history's own names say.
     An epoch whose score is missing or not finite is a gap. Raises OSError if `path` cannot be written.
@@ -47,13 +47,13 @@ def learning_curve(
     error = error_in(history)
     train = [finite(entry.get(f"train_{error}")) for entry in entries]
     val = [finite(entry.get(f"val_{error}")) for entry in entries]
-    rows = [(str(row.get("name")), finite(row.get(f"val_{error}"))) for row in references]
+    rows = [(str(row.get("name")), finite(row.get(f"val_{error}"))) for row in baselines]
     rows = [(name, score) for name, score in rows if math.isfinite(score)]
 
     def paint(figure: Figure) -> None:
         from matplotlib.ticker import MaxNLocator
 
-        # Names of reference rows need more room on the right than "validation" does.
+        # Names of baselines need more room on the right than "validation" does.
         axes = figure.add_axes((0.1, 0.14, 0.66 if rows else 0.76, 0.76))
         axes.set_title(caption(f"Learning curve of {title}", 80))
         axes.set_xlabel("epoch")

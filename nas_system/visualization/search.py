@@ -33,7 +33,7 @@ _LEGEND_COLUMNS = 5
 
 def search_progress(
     runs: Sequence[RunInfo],
-    references: Sequence[Mapping[str, Any]],
+    baselines: Sequence[Mapping[str, Any]],
     path: str | Path,
     *,
     metric: str = "val_mse",
@@ -44,7 +44,7 @@ def search_progress(
     `references` are rows with `name` and the task's `metric`. A run without a score is a cross on the upper
     edge. Raises OSError if `path` cannot be written.
     """
-    rows = [(str(row.get("name")), finite(row.get(metric))) for row in references]
+    rows = [(str(row.get("name")), finite(row.get(metric))) for row in baselines]
     rows = [(name, score) for name, score in rows if math.isfinite(score)]
     scored = [
         (index, run, run.val_score)

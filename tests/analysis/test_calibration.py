@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nas_agent_graph.analysis.calibration import Prediction, calibrate, calibration_in_words, predictions_of
+from nas_agent_graph.analysis.calibration import Prediction, calibrate, format_calibration, predictions_of
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.ledger import Ledger
 
@@ -26,16 +26,16 @@ def test_errors_bias_and_share_within_the_noise_are_those_computed_by_hand() -> 
     assert first.bias == pytest.approx(0.00075)
     assert first.within_noise == 0.5
     assert (second.n, second.unscored, second.mean_error, second.bias) == (0, 1, None, None)
-    assert calibration_in_words(first, 0.001) == (
+    assert format_calibration(first, 0.001) == (
         "2 scored, off by 0.00125 on average (1.25 x noise), too optimistic by 0.00075; "
         "50% within the noise; 1 got no score"
     )
-    assert calibration_in_words(second, 0.001) == "0 scored; 1 got no score"
+    assert format_calibration(second, 0.001) == "0 scored; 1 got no score"
 
 
 def test_without_a_measured_noise_nothing_is_said_about_it() -> None:
     (row,) = calibrate([Prediction("llm:a", 0.07, 0.05)], noise=None)
-    assert calibration_in_words(row, None) == "1 scored, off by 0.02 on average, too pessimistic by 0.02"
+    assert format_calibration(row, None) == "1 scored, off by 0.02 on average, too pessimistic by 0.02"
 
 
 @pytest.mark.parametrize("stated", [None, "0.05", True, [0.05], 10**400])

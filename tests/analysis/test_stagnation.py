@@ -60,9 +60,9 @@ def flat(first: int, count: int = FLAT_RUNS) -> list[RunView]:
 
 
 def view_of(runs: Sequence[RunView]) -> SearchView:
-    champion = next((run for run in reversed(runs) if run.accepted), None)
+    best_run = next((run for run in reversed(runs) if run.accepted), None)
     return SearchView(
-        f"run_{len(runs):04d}", ForecastingTask(), BASE, ("OT",), (), tuple(runs), champion, 0.001, 1, 100
+        f"run_{len(runs):04d}", ForecastingTask(), BASE, ("OT",), (), tuple(runs), best_run, 0.001, 1, 100
     )
 
 
@@ -134,7 +134,7 @@ def test_coming_back_to_the_champions_structure_from_elsewhere_is_no_way_out() -
     other = run_view(1, config_with(model__normalization="revin"))
     view = view_of([run_view(0), other, *flat(2)])
     back = changes(model__normalization="last", training__lr=0.05)
-    with pytest.raises(ProposalError, match="run_0000, the champion"):
+    with pytest.raises(ProposalError, match="run_0000, the best run"):
         require_new_structure(view, "run_0001", back)
 
 

@@ -47,7 +47,7 @@ def test_no_validation_target_lies_in_a_training_window(seq_len: int) -> None:
     assert last + seq_len + 24 == split.target_rows("val").start
 
 
-def test_another_series_is_split_by_shares_and_keeps_its_last_tenth_sealed() -> None:
+def test_another_series_is_split_by_shares_and_keeps_its_last_tenth_hold_out() -> None:
     split = split_for(ForecastingTask(dataset="own.csv"), 1000)
     assert [len(split.target_rows(part)) for part in SPLIT_NAMES] == [600, 150, 150, 100]
 
@@ -147,7 +147,7 @@ def test_a_date_between_two_rows_begins_a_part_with_the_later_one() -> None:
         (("2019-12-01", "2020-02-01"), "val would begin on 2019-12-01"),
         (("2020-01-01", "2020-02-01"), "val would begin on 2020-01-01"),
         (("2020-01-25", "2020-03-01"), "test would begin on 2020-03-01"),
-        (("2020-01-25", "2020-02-01", "2020-02-12"), "sealed would begin on 2020-02-12"),
+        (("2020-01-25", "2020-02-01", "2020-02-12"), "hold-out would begin on 2020-02-12"),
     ],
 )
 def test_a_date_outside_the_series_is_refused_with_its_ends(split: tuple[str, ...], complaint: str) -> None:

@@ -221,7 +221,7 @@ def test_forecasts_come_back_in_the_units_of_the_data() -> None:
 
 
 def test_a_part_without_a_window_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="the sealed part holds no window of pred_len=24"):
+    with pytest.raises(ConfigError, match="the hold-out part holds no window of pred_len=24"):
         build_windows(synthetic_series(160), config_of(pred_len=24, seq_len=4), splits=("train", "sealed"))
 
 

@@ -52,7 +52,7 @@ def new_search(tmp_path: Path, prepared: Path) -> Iterator[Callable[..., Search]
 
 @pytest.fixture(scope="session")
 def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search of three runs that has ended, its champion scored on sealed rows."""
+    """A search of three runs that has ended, its best run scored on hold-out rows."""
     workspace = tmp_path_factory.mktemp("finished") / "workspace"
     shutil.copytree(prepared, workspace)
     search = Search(workspace, *CHEAP, "--repeat-baseline", "1", "--max-runs", str(FINISHED_RUNS))
@@ -61,9 +61,9 @@ def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = load_agent_state(workspace / "agent_state.json")
     assert state.best_run_id is not None
     # As `nas_system.score` leaves it; the stand-in for a training has no weights to score.
-    sealed = {"run": state.best_run_id, "sealed_mse": 0.25, "references": []}
-    (workspace / "runs" / state.best_run_id / "sealed.json").write_text(json.dumps(sealed))
-    Ledger(workspace, state).save(sealed={state.best_run_id: 0.25})
+    hold_out = {"run": state.best_run_id, "sealed_mse": 0.25, "references": []}
+    (workspace / "runs" / state.best_run_id / "sealed.json").write_text(json.dumps(hold_out))
+    Ledger(workspace, state).save(hold_out={state.best_run_id: 0.25})
     return workspace
 
 

@@ -116,7 +116,7 @@ def drive(
             fallback=RandomSearchProposer(),
             launcher=launcher or ScriptedLauncher(lambda config: 0.05 + config.training.lr),
             progress=Quiet(),
-            limits=Limits(repeat_baseline=0, **limits),
+            limits=Limits(repeat_base=0, **limits),
             train_command=("train",),
         )
         steps = {"recursion_limit": steps_for(context.limits)}
@@ -236,8 +236,8 @@ def test_an_obedient_model_cannot_change_the_task_whatever_a_log_told_it(tmp_pat
                 return json.dumps(good(500, changes=[orders.pop(0)]))
         return json.dumps(good(len(seen) + 1))
 
-    baseline_lr = RunConfig().training.lr
-    launcher = TalkingLauncher(lambda config: 0.05 if config.training.lr == baseline_lr else None)
+    base_lr = RunConfig().training.lr
+    launcher = TalkingLauncher(lambda config: 0.05 if config.training.lr == base_lr else None)
     context = drive(tmp_path, script, launcher, max_runs=4)
     assert seen, "the words of the log reached the model"
     assert orders == []
@@ -252,7 +252,7 @@ def test_an_obedient_model_cannot_change_the_task_whatever_a_log_told_it(tmp_pat
 
 
 class TalkingLauncher(ScriptedLauncher):
-    """Every training but the baseline crashes with an order to the model in its last line."""
+    """Every training but the base config crashes with an order to the model in its last line."""
 
     def submit(self, run_dir: Path, job: Any, attempt: int) -> None:
         super().submit(run_dir, job, attempt)

@@ -117,7 +117,7 @@ def disk_space(clock: FakeClock, said: list[str], **options: object) -> DiskSpac
 def test_a_write_is_repeated_with_growing_pauses_until_there_is_space(number: int) -> None:
     clock, said = FakeClock(), list[str]()
     write = Writer(clock, until=300.0, number=number)
-    assert disk_space(clock, said).insist(write) == "written"
+    assert disk_space(clock, said).retry_until_space(write) == "written"
     pauses = [later - earlier for earlier, later in zip(write.tried_at, write.tried_at[1:], strict=False)]
     assert pauses[0] == pytest.approx(FIRST_PAUSE_S)
     assert pauses[-1] == pytest.approx(LONGEST_PAUSE_S)
@@ -132,7 +132,7 @@ def test_a_write_is_repeated_with_growing_pauses_until_there_is_space(number: in
 def test_patience_has_the_limit_that_it_is_given() -> None:
     clock, said = FakeClock(), list[str]()
     with pytest.raises(SearchPaused, match="give the same command again") as paused:
-        disk_space(clock, said, longest_wait_s=60.0).insist(Writer(clock, until=1e9))
+        disk_space(clock, said, longest_wait_s=60.0).retry_until_space(Writer(clock, until=1e9))
     assert paused.value.exit_code == 4
     assert 60 <= clock.now <= 60 + LONGEST_PAUSE_S
 
@@ -141,7 +141,7 @@ def test_patience_has_the_limit_that_it_is_given() -> None:
 def test_another_error_is_not_waited_for() -> None:
     clock = FakeClock()
     with pytest.raises(PermissionError):
-        disk_space(clock, []).insist(Writer(clock, until=1.0, number=errno.EACCES))
+        disk_space(clock, []).retry_until_space(Writer(clock, until=1.0, number=errno.EACCES))
     assert clock.now == 0
 
 
@@ -157,7 +157,7 @@ def test_a_stop_request_that_is_held_back_ends_the_wait_at_once() -> None:
         raise OSError(errno.ENOSPC, "full")
 
     with pytest.raises(SearchInterrupted):
-        space.insist(write)
+        space.retry_until_space(write)
     assert clock.now < 2 * LONGEST_PAUSE_S
 
 

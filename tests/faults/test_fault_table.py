@@ -23,7 +23,7 @@ def marked_rows(project_root: Path) -> set[int]:
 def test_the_readme_has_the_table_that_the_results_give() -> None:
     readme = README.read_text()
     assert readme == with_table(readme, table(json.loads(RESULTS.read_text()))), (
-        "make it anew: python tests/faults/fault_table.py"
+        "make it again: python tests/faults/fault_table.py"
     )
 
 

@@ -71,7 +71,7 @@ STATE = AgentState(
     data=SOURCE,
     noise=0.001,
     noise_runs=3,
-    sealed={"run_0001": 0.04},
+    hold_out={"run_0001": 0.04},
     runs=(
         RunInfo(run_id="run_0000", val_mse=0.06, accepted=True, family="informer", proposer="baseline"),
         RunInfo(

@@ -28,7 +28,7 @@ def bombard_agents(new_search: NewSearch, record: Record, *, kills: int, runs: i
     reads = sum(search.reads for search in searches)
     record(
         "measured",
-        f"{kills} kills of the agent ({_in_words(steps)}) over {len(searches)} searches: "
+        f"{kills} kills of the agent ({_format_run(steps)}) over {len(searches)} searches: "
         f"{done} of {runs * len(searches)} runs there, "
         f"0 trained twice, {reads:,} looks at the state, all whole",
     )
@@ -51,13 +51,13 @@ def bombard_parts(
     twice = sum(hits > 1 for search in searches for hits in search.hits.values())
     record(
         "measured",
-        f"{_in_words(struck)} killed over {len(searches)} searches of {runs} runs: {_in_words(ends)}; "
+        f"{_format_run(struck)} killed over {len(searches)} searches of {runs} runs: {_format_run(ends)}; "
         f"{twice} were hit more than once",
     )
     record("seed", seed)
 
 
-def _in_words(counts: Counter[str]) -> str:
+def _format_run(counts: Counter[str]) -> str:
     return ", ".join(f"{number} {name}" for name, number in sorted(counts.items()))
 
 
@@ -126,6 +126,7 @@ def test_kills_over_real_trainings(real_search: Search, record_property: Record)
     ends = Counter(run.status for run in real_search.last.runs)
     record_property(
         "measured",
-        f"8 agents, 3 supervisors, 3 trainings killed over a search of 30 real trainings: {_in_words(ends)}",
+        "8 agents, 3 supervisors, 3 trainings killed over a search of 30 real trainings: "
+        + _format_run(ends),
     )
     record_property("seed", seed)

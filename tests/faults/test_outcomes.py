@@ -193,14 +193,14 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     (workspace / "ends.json").write_text(json.dumps(ends))
     task = ForecastingTask()
     source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
-    references = [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}]
+    baselines = [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}]
     facts = {"task": task.model_dump(mode="json"), "source": source, "columns": ["HUFL", "OT"]}
-    facts["references"] = references
+    facts["references"] = baselines
     (workspace / "runs" / "task_facts.json").write_text(json.dumps(facts))
     ledger, _ = Ledger.open(workspace)
     ledger.save(task=task, data=source, seed=42)
     proposer, launcher = Insistent(), Hurried()
-    limits = Limits(len(ENDS), repeat_baseline=0, silence_seconds=600.0, memory_mb=4096)
+    limits = Limits(len(ENDS), repeat_base=0, silence_seconds=600.0, memory_mb=4096)
     context = Context(
         ledger=ledger,
         base=RunConfig(),

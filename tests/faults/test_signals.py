@@ -88,13 +88,13 @@ def test_a_signal_while_the_language_model_hangs_is_served_at_once(
 
 @pytest.mark.fault(29)
 @each_signal(signal.SIGHUP)
-def test_a_signal_while_the_champion_is_scored_leaves_a_whole_search(
+def test_a_signal_while_the_best_run_is_scored_leaves_a_whole_search(
     new_search: NewSearch, number: signal.Signals
 ) -> None:
     search = new_search("--max-runs", "1")
     facts = search.workspace / "runs" / "task_facts.json"
     told = json.loads(facts.read_bytes())
-    # With sealed rows the end takes as long as an import of torch.
+    # With hold-out rows the end takes as long as an import of torch.
     told["windows"]["sealed"] = 1
     facts.write_text(json.dumps(told))
     process = search.start()

@@ -83,7 +83,7 @@ def test_a_damaged_state_is_set_aside_and_all_that_is_known_is_carried_over(
     assert time.monotonic() - began < 2, "also a huge file is refused at a glance"
     assert note is not None
     assert "set aside as agent_state.json.damaged and rebuilt from 3 runs" in note
-    assert ledger.state == before.replace(max_runs=100), "the flag --max-runs gives it anew at every start"
+    assert ledger.state == before.replace(max_runs=100), "the flag --max-runs gives it again at every start"
     assert state_of(workspace) == ledger.state
     assert os.path.lexists(workspace / "agent_state.json.damaged")
 

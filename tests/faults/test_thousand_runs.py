@@ -28,7 +28,7 @@ FLAGS = ("--device", "cpu", "--proposer", "tpe", "--keep-free", "0")
 FACTS = (
     '{"columns": ["OT"], "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}], '
     '"source": {"name": "none", "kind": "synthetic", "path": null, "sha256": "0", "notice": null}, '
-    '"windows": {"sealed": 0}}'
+    '"windows": {"hold-out": 0}}'
 )
 
 

@@ -117,7 +117,7 @@ def test_an_answer_that_found_no_space_is_written_once_there_is_some(tmp_path: P
     """It has been paid for; asking again would pay twice."""
     refused: list[OSError] = []
 
-    def insist(write: Callable[[], None]) -> None:
+    def retry_until_space(write: Callable[[], None]) -> None:
         while True:
             try:
                 return write()
@@ -125,6 +125,6 @@ def test_an_answer_that_found_no_space_is_written_once_there_is_some(tmp_path: P
                 refused.append(error)
                 (tmp_path / "run_0001").mkdir()
 
-    Transcript(tmp_path, insist=insist).append("run_0001", "response", text="paid for")
+    Transcript(tmp_path, retry_until_space=retry_until_space).append("run_0001", "response", text="paid for")
     assert [error.errno for error in refused] == [errno.ENOENT]
     assert texts(tmp_path / "run_0001" / "transcript.jsonl") == ["paid for"]

@@ -314,7 +314,7 @@ def test_options_that_mean_nothing_are_refused(name: str, options: dict) -> None
 
 
 def test_more_eigenvectors_than_nodes_may_be_asked_for_and_signs_do_not_change() -> None:
-    # Transforms of PyTorch Geometric raise for the first and draw the second anew at every call.
+    # Transforms of PyTorch Geometric raise for the first and draw the second again at every call.
     graphs = get_dataset("zinc_synth", train=40, val=1, test=1).train
     first, again = (add_encodings(graphs, ["laplacian"], {"laplacian": {"k": 50}}) for _ in range(2))
     for graph, same in zip(first, again, strict=True):

@@ -319,7 +319,7 @@ def test_a_training_sees_what_it_needs_and_no_secret(tmp_path: Path) -> None:
     assert wait_for_end(launcher, tmp_path) == "finished"
     seen = json.loads((tmp_path / "seen").read_text())
     assert seen.pop("NAS_RUN_COOKIE")
-    seen.pop("TMPDIR", None)  # of its cage, where the kernel has one
+    seen.pop("TMPDIR", None)  # of its sandbox, where the kernel has one
     assert seen == {
         **{name: PARENT[name] for name in ("PATH", "HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "https_proxy")},
         **{"NAS_DATA_DIR": "/data", "MY_SETTING": "7", "PYTHONPATH": str(ROOT)},
@@ -332,7 +332,7 @@ def test_a_key_in_our_own_environment_reaches_neither_supervisor_nor_training(tm
     code = (
         "for pid in ('self', os.getppid()):\n"
         "  try: print(open(f'/proc/{pid}/environ').read())\n"
-        "  except PermissionError: print('denied by the cage')\n"
+        "  except PermissionError: print('denied by the sandbox')\n"
         "(here / 'done').touch()"
     )
     with start_agent(tmp_path, code, PARENT) as agent:

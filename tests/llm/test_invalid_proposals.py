@@ -144,7 +144,7 @@ class Quiet:
 
 
 def searched(workspace: Path, proposer: Answering) -> tuple[Context, ScriptedLauncher]:
-    """A search of a baseline and one proposal, with a short series."""
+    """A search of a base config and one proposal, with a short series."""
     (workspace / "runs").mkdir()
     ledger, _ = Ledger.open(workspace)
     source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
@@ -158,7 +158,7 @@ def searched(workspace: Path, proposer: Answering) -> tuple[Context, ScriptedLau
         fallback=RandomSearchProposer(),
         launcher=launcher,
         progress=Quiet(),
-        limits=Limits(max_runs=2, repeat_baseline=0),
+        limits=Limits(max_runs=2, repeat_base=0),
         train_command=("train",),
     )
     build_graph().invoke(

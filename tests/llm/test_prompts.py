@@ -42,7 +42,7 @@ HEADINGS = [
     "# Task",
     "# Where the search stands",
     "# Runs, worst first",
-    "# Already tried near the champion",
+    "# Already tried near the best run",
     "# Lessons",
     "# Search space",
     "# Your proposal",
@@ -52,7 +52,7 @@ HEADINGS = [
 def run_view(
     number: int, val_score: float | None = None, *changes: tuple[str, Any], **fields: Any
 ) -> RunView:
-    """A finished run whose configuration is the baseline's with `changes`."""
+    """A finished run whose configuration is the base config's with `changes`."""
     config = apply_changes(BASE, [Change(parameter=path, value=value) for path, value in changes])
     known: dict[str, Any] = {
         "run_id": f"run_{number:04d}",
@@ -126,8 +126,8 @@ def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise(
     ]
     text = section(question(view_of(runs)), "# Runs, worst first: 4 of 4")
     assert re.findall(r"^- (run_\d+)", text, re.MULTILINE) == ["run_0002", "run_0000", "run_0003", "run_0001"]
-    assert "run_0001 [informer, from run_0000] OK val_mse 0.0612345678912345 (the champion) accepted" in text
-    assert "OK val_mse 0.0637345678912345 (+0.0025 to the champion, +2.5 x noise)\n" in text
+    assert "run_0001 [informer, from run_0000] OK val_mse 0.0612345678912345 (the best run) accepted" in text
+    assert "OK val_mse 0.0637345678912345 (+0.0025 to the best run, +2.5 x noise)\n" in text
     assert 'DIVERGED; cause: "NaN at step 3"' in text
     assert "against run_0000: training.lr 0.09\n" in text
     assert f'curve: "{CURVE}"' in text
@@ -143,7 +143,7 @@ def test_the_best_the_latest_the_failures_and_the_best_of_each_family_are_never_
     assert "run_0002" not in ids and "run_0030" not in ids
 
 
-def test_what_was_tried_near_the_champion_is_listed_nearest_first() -> None:
+def test_what_was_tried_near_the_best_run_is_listed_nearest_first() -> None:
     far = [("training.optimizer", "adamw"), ("model.d_ff", 32), ("model.dropout", 0.3), ("data.seq_len", 48)]
     runs = [
         BASELINE,
@@ -152,7 +152,7 @@ def test_what_was_tried_near_the_champion_is_listed_nearest_first() -> None:
         run_view(3, None, ("training.lr", 0.05), status="DIVERGED", cause="NaN"),
         run_view(4, 0.06, ("model.family", "gru")),
     ]
-    near = section(question(view_of(runs)), "# Already tried near the champion")
+    near = section(question(view_of(runs)), "# Already tried near the best run")
     listed = [line for line in near.splitlines() if line.startswith("- ")]
     assert listed[0].startswith('- training.lr 0.05: run_0003 DIVERGED; cause: "NaN"')
     assert listed[1].startswith("- model.d_ff 128, training.lr 0.003: run_0002 OK val_mse 0.075 (+0.00376543")
@@ -162,7 +162,7 @@ def test_what_was_tried_near_the_champion_is_listed_nearest_first() -> None:
 def test_of_many_neighbours_the_nearest_and_latest_are_listed() -> None:
     pairs = [run_view(n, 0.08, ("training.lr", n / 1e4), ("model.d_ff", 128)) for n in range(20, 40)]
     single = [run_view(n, 0.08, ("training.lr", n / 1e4)) for n in range(40, 60)]
-    near = section(question(view_of([BASELINE, *single, *pairs])), "# Already tried near the champion")
+    near = section(question(view_of([BASELINE, *single, *pairs])), "# Already tried near the best run")
     listed = re.findall(r": (run_\d+) OK", near)
     assert listed == [f"run_{n:04d}" for n in range(59, 49, -1)]
 
@@ -241,7 +241,7 @@ def hostile_view(words: str) -> SearchView:
         ],
     ]
     task = ForecastingTask().model_copy(update={"targets": (words,)})
-    return view_of(runs, task=task, columns=("HUFL", words), references=((words, 0.05),))
+    return view_of(runs, task=task, columns=("HUFL", words), baselines=((words, 0.05),))
 
 
 @pytest.mark.fault(36)
@@ -318,10 +318,10 @@ class Leaky(ScriptedLauncher):
 def search(workspace: Path, server: ScriptedServer, launcher: ScriptedLauncher, max_runs: int) -> Ledger:
     """A search by the model on `server`, driven to its end."""
     (workspace / "runs").mkdir()
-    reference = {"name": "last-value", "val_mse": 0.0696, "test_mse": SENTINEL, "sealed_mse": SENTINEL}
-    facts: dict[str, Any] = {"columns": ["HUFL", "OT"], "references": [reference], "source": {}}
+    baseline = {"name": "last-value", "val_mse": 0.0696, "test_mse": SENTINEL, "sealed_mse": SENTINEL}
+    facts: dict[str, Any] = {"columns": ["HUFL", "OT"], "references": [baseline], "source": {}}
     ledger, _ = Ledger.open(workspace)
-    ledger.save(task=ForecastingTask(), data={}, sealed={"run_0000": SENTINEL})
+    ledger.save(task=ForecastingTask(), data={}, hold_out={"run_0000": SENTINEL})
     (workspace / "runs" / "task_facts.json").write_text(json.dumps(facts))
     settings = LLMSettings("scripted", server.url, "no-secret", timeout_s=5, max_retries=0)
     context = Context(
@@ -332,7 +332,7 @@ def search(workspace: Path, server: ScriptedServer, launcher: ScriptedLauncher, 
         fallback=RandomSearchProposer(),
         launcher=launcher,
         progress=build_progress(),
-        limits=Limits(max_runs=max_runs, repeat_baseline=0),
+        limits=Limits(max_runs=max_runs, repeat_base=0),
         train_command=("train",),
     )
     limit = {"recursion_limit": steps_for(context.limits)}

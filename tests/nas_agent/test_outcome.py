@@ -54,7 +54,7 @@ def held_lock(run_dir: Path) -> Iterator[None]:
 
 
 def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
-    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5}, confinement="landlock 7: writes")
+    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5}, sandbox="landlock 7: writes")
     write(tmp_path / "history.json", {"epochs": [{"epoch": 1}, {"epoch": 2}]})
     outcome = read_outcome(tmp_path)
     assert asdict(outcome) == {

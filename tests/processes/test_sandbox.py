@@ -1,4 +1,4 @@
-"""The cage against real processes that try to leave it. The same attempts succeed where it is off."""
+"""The sandbox against real processes that try to leave it. The same attempts succeed where it is off."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nas_system.processes.sandbox import SWITCH, Confinement, landlock_version
+from nas_system.processes.sandbox import SWITCH, Sandbox, landlock_version
 
 ROOT = Path(__file__).resolve().parents[2]
 TOO_OLD = "needs a kernel with Landlock 6 (Linux 6.12)"
@@ -114,7 +114,7 @@ def world(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def cage(world: Path, **variables: str) -> dict[str, str]:
+def environment_in(world: Path, **variables: str) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -143,7 +143,7 @@ def supervise(
 def attempt_all(
     world: Path, actions: Mapping[str, str], run_dir: Path | None = None, **variables: str
 ) -> tuple[dict[str, str], str]:
-    """What became of every action, tried by a training, and its cage's level."""
+    """What became of every action, tried by a training, and its sandbox's level."""
     run_dir = run_dir or world / "runs/run_0001"
     lines = [f"attempt({name!r}, lambda: {code})" for name, code in actions.items()]
     code = "\n".join([ATTEMPTS, *lines, "(here / 'results.json').write_text(json.dumps(results))"])
@@ -153,7 +153,7 @@ def attempt_all(
             port = server.getsockname()[1]
             command = [sys.executable, "-c", code, str(run_dir), str(world), str(stranger.pid), str(port)]
             data = world / "home/.data/series.csv"
-            record = supervise(run_dir, command, cage(world, **variables), "--read", str(data))
+            record = supervise(run_dir, command, environment_in(world, **variables), "--read", str(data))
     finally:
         stranger.kill()
         stranger.wait()
@@ -173,7 +173,7 @@ def test_no_escape_succeeds(world: Path, record_property: Callable[[str, object]
     record_property("measured", f"{len(ESCAPES)} ways out tried, {len(ESCAPES)} denied")
 
 
-def test_every_escape_succeeds_where_the_cage_is_off(world: Path) -> None:
+def test_every_escape_succeeds_where_the_sandbox_is_off(world: Path) -> None:
     """Or the test above would prove nothing."""
     names = dict(ESCAPES)
     # One file cannot be renamed twice, and a link away is no longer there afterwards.
@@ -225,8 +225,8 @@ def test_an_older_kernel_enforces_what_it_knows_and_says_so(
     version: int, held: str, free: tuple[str, ...], world: Path
 ) -> None:
     run_dir = world / "runs/run_0001"
-    confinement = Confinement(run_dir, environment=cage(world), newest_version=version)
-    assert confinement.level == f"landlock {version}: {held}"
+    sandbox = Sandbox(run_dir, environment=environment_in(world), newest_version=version)
+    assert sandbox.level == f"landlock {version}: {held}"
     always = {"write beside the run", "read a private key"}
     tried = ("truncate", "connect", "listen", "signal a stranger", *always)
     lines = [f"attempt({name!r}, lambda: {ESCAPES[name]})" for name in tried]
@@ -235,22 +235,22 @@ def test_an_older_kernel_enforces_what_it_knows_and_says_so(
         port = str(server.getsockname()[1])
         done = subprocess.run(
             [sys.executable, "-c", code, str(run_dir), str(world), str(os.getpid()), port],
-            preexec_fn=confinement.enter,
+            preexec_fn=sandbox.enter,
             capture_output=True,
             text=True,
             timeout=30,
             check=True,
         )
-    confinement.close()
+    sandbox.close()
     allowed = {name for name, result in json.loads(done.stdout).items() if not result.startswith("denied")}
     assert allowed == set(free)
 
 
 def test_a_kernel_without_landlock_stops_no_training(tmp_path: Path) -> None:
-    confinement = Confinement(tmp_path, newest_version=0)
-    assert confinement.level == "none (kernel without Landlock)"
-    confinement.enter()
-    confinement.close()
+    sandbox = Sandbox(tmp_path, newest_version=0)
+    assert sandbox.level == "none (kernel without Landlock)"
+    sandbox.enter()
+    sandbox.close()
     (tmp_path / "still").write_text("free")
 
 
@@ -258,7 +258,7 @@ def test_a_kernel_without_landlock_stops_no_training(tmp_path: Path) -> None:
 def test_the_temporary_folder_is_private_and_goes_with_the_run(world: Path) -> None:
     run_dir = world / "runs/run_0001"
     (world / "tmp").mkdir()
-    environment = cage(world, TMPDIR=str(world / "tmp"))
+    environment = environment_in(world, TMPDIR=str(world / "tmp"))
     code = (
         "import os, sys, tempfile\n"
         "folder = tempfile.mkdtemp(); open(folder + '/litter', 'w').close()\n"
@@ -275,12 +275,12 @@ def test_the_temporary_folder_is_private_and_goes_with_the_run(world: Path) -> N
 def test_the_litter_of_a_killed_supervisor_is_removed_by_the_next_attempt(world: Path) -> None:
     run_dir = world / "runs/run_0001"
     (world / "tmp").mkdir()
-    environment = cage(world, TMPDIR=str(world / "tmp"))
-    first = Confinement(run_dir, environment=environment)
+    environment = environment_in(world, TMPDIR=str(world / "tmp"))
+    first = Sandbox(run_dir, environment=environment)
     assert first.temporary is not None
     (first.temporary / "litter").write_text("of the first")
     (first.temporary / "link").symlink_to(world / "runs")
-    second = Confinement(run_dir, environment=environment)
+    second = Sandbox(run_dir, environment=environment)
     assert second.temporary == first.temporary
     assert list(second.temporary.iterdir()) == []
     assert (world / "runs/victim").exists(), "a link in it leads nowhere"
@@ -291,13 +291,13 @@ def test_the_litter_of_a_killed_supervisor_is_removed_by_the_next_attempt(world:
 def test_a_link_in_the_place_of_the_temporary_folder_is_not_followed(world: Path) -> None:
     run_dir = world / "runs/run_0001"
     (world / "tmp").mkdir()
-    environment = cage(world, TMPDIR=str(world / "tmp"))
-    probe = Confinement(run_dir, environment=environment)
+    environment = environment_in(world, TMPDIR=str(world / "tmp"))
+    probe = Sandbox(run_dir, environment=environment)
     assert probe.temporary is not None
     place = probe.temporary
     probe.close()
     place.symlink_to(world / "runs")
-    planted = Confinement(run_dir, environment=environment)
+    planted = Sandbox(run_dir, environment=environment)
     assert planted.level.startswith("none (")
     assert planted.temporary is None
     assert (world / "runs/victim").exists()
@@ -315,23 +315,23 @@ def test_a_stop_file_is_removed_although_the_training_may_not(world: Path) -> No
         "print(stop.epoch_ended(None, None)); stop.fit_ended(None, '')"
     )
     command = [*own, "--time-limit", "60", "--", sys.executable, "-c", code]
-    subprocess.run(command, env=cage(world), cwd=world, check=True, timeout=60)
+    subprocess.run(command, env=environment_in(world), cwd=world, check=True, timeout=60)
     assert (run_dir / "train.log").read_text() == "stop_file\n"
     assert not (world / "stop_run_0001").exists()
 
 
 @needs_landlock
-def test_the_cage_is_built_in_milliseconds(
+def test_the_sandbox_is_built_in_milliseconds(
     world: Path, record_property: Callable[[str, object], None]
 ) -> None:
     took_ms = []
     for _ in range(9):
         began = time.perf_counter()
-        confinement = Confinement(world / "runs/run_0001", environment=cage(world))
+        sandbox = Sandbox(world / "runs/run_0001", environment=environment_in(world))
         took_ms.append(1e3 * (time.perf_counter() - began))
-        confinement.close()
+        sandbox.close()
     median = statistics.median(took_ms)
-    record_property("measured", f"the cage costs {median:.1f} ms a training")
+    record_property("measured", f"the sandbox costs {median:.1f} ms a training")
     assert median < 30, took_ms
 
 

@@ -58,7 +58,7 @@ def proposal(hypothesis: str = "wider is better") -> Proposal:
 
 
 def drive(progress: Progress, clock: HandClock) -> None:
-    """A baseline with one repeat, a good run, a refused proposal and a failure."""
+    """A base config with one repeat, a good run, a refused proposal and a failure."""
     progress.begin(AgentState(max_runs=5), FACTS, Limits(max_runs=5))
     progress.proposed("run_0000", Proposal("baseline", None, (), "the base configuration"), CONFIG)
     progress.training("run_0000", "run_0000", None)
@@ -85,7 +85,7 @@ TRANSCRIPT = """\
 Data: ETTh1 (file, sha256 f18de3ad269c...)
 val_mse of simple forecasts: nlinear-336 0.04900, last-value 0.06960
 0/5 runs done
-run_0000 proposed by baseline: informer, no change
+run_0000 proposed by base config: informer, no change
 run_0000 because: the base configuration
 run_0000 training
 run_0000 epoch 1/10 val_mse 0.08000 up to 18 s left
@@ -160,7 +160,7 @@ def test_after_the_last_epoch_no_time_is_promised() -> None:
     assert stream.getvalue().endswith("run_0000 epoch 10/10 val_mse 0.08000\n")
 
 
-def test_a_search_that_goes_on_starts_from_its_champion() -> None:
+def test_a_search_that_goes_on_starts_from_its_best_run() -> None:
     stream = io.StringIO()
     state = AgentState(max_runs=100)
     for number in range(3):

@@ -116,7 +116,7 @@ def record(
             fallback=fallback,
             launcher=ScriptedLauncher(score),
             progress=progress(Sink()),  # pyright: ignore[reportArgumentType]
-            limits=Limits(max_runs=max_runs, repeat_baseline=0),
+            limits=Limits(max_runs=max_runs, repeat_base=0),
             train_command=("train",),
         )
         config = {"recursion_limit": steps_for(context.limits)}

@@ -67,13 +67,13 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None, **
 
 @pytest.fixture
 def state(tmp_path: Path) -> AgentState:
-    """A baseline, the champion, a failed run, and one under way."""
+    """A base config, the best run, a failed run, and one under way."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.002, noise_runs=3)
     state = add(tmp_path, state, 0, 0.06, accepted=True, proposer="baseline")
     state = add(tmp_path, state, 1, 0.05, accepted=True, parent="run_0000", proposer="llm:m", test_mse=0.025)
     state = add(tmp_path, state, 2, None, status="OOM_GPU", cause="24 GiB", parent="run_0000", proposer="tpe")
     state = state.replace(
-        current=CurrentRun(run_id="run_0003", step="launch_training"), sealed={"run_0001": 0.0312}
+        current=CurrentRun(run_id="run_0003", step="launch_training"), hold_out={"run_0001": 0.0312}
     )
     write_json(tmp_path / "runs/task_facts.json", FACTS)
     save_agent_state(state, tmp_path / "agent_state.json")
@@ -94,14 +94,14 @@ def say(workspace: Path, run_id: str, *events: dict[str, Any]) -> None:
 
 def test_the_record_tells_of_every_run_and_what_it_changed(tmp_path: Path, state: AgentState) -> None:
     record = record_of(tmp_path, state)
-    baseline, champion, failed, current = record["runs"]
+    base, best_run, failed, current = record["runs"]
     assert [run["run_id"] for run in record["runs"]] == ["run_0000", "run_0001", "run_0002", "run_0003"]
-    assert champion["champion"] and not baseline["champion"]
-    assert champion["changes"] == [{"parameter": "model.d_model", "old": "32", "new": "64"}]
-    assert (baseline["delta"], baseline["delta_noise"]) == (pytest.approx(0.01), pytest.approx(5.0))
+    assert best_run["champion"] and not base["champion"]
+    assert best_run["changes"] == [{"parameter": "model.d_model", "old": "32", "new": "64"}]
+    assert (base["delta"], base["delta_noise"]) == (pytest.approx(0.01), pytest.approx(5.0))
     assert (failed["status"], failed["delta"]) == ("OOM_GPU", None)
     assert current["under_way"] and current["step"] == "launch_training"
-    assert (champion["expected"], champion["verdict"]) == (0.05, "0.01 below run_0000")
+    assert (best_run["expected"], best_run["verdict"]) == (0.05, "0.01 below run_0000")
     assert failed["log"].splitlines()[-1] == "the end"
 
 

@@ -228,11 +228,11 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = AgentState(max_runs=6, task=ForecastingTask(), data=source, noise=0.001, noise_runs=3)
     for number, score in enumerate(SCORES):
         state = add(folder, state, number, score)
-    references = [
+    baselines = [
         {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
         {"name": EVIL, "val_mse": 0.07},
     ]
-    write_json(folder / "runs/task_facts.json", {"source": source, "references": references})
+    write_json(folder / "runs/task_facts.json", {"source": source, "references": baselines})
     save_agent_state(state, folder / "agent_state.json")
     return folder
 
@@ -311,8 +311,8 @@ def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
             {"epoch": n, "train_mae": score + 0.3 - n / 10, "val_mae": score + 0.1 - n / 20} for n in range(3)
         ]
         write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
-    references = [{"name": "mean", "val_mae": 0.7, "test_mae": 0.71}]
-    write_json(tmp_path / "runs/task_facts.json", {"source": source, "references": references})
+    baselines = [{"name": "mean", "val_mae": 0.7, "test_mae": 0.71}]
+    write_json(tmp_path / "runs/task_facts.json", {"source": source, "references": baselines})
     save_agent_state(state, tmp_path / "agent_state.json")
     written = run_cli("nas_agent_graph.report", "--workspace", tmp_path, cwd=tmp_path)
     assert written.returncode == 0, written.stderr
@@ -357,7 +357,7 @@ def test_the_table_sorts_both_ways_with_unknown_values_last(browser: Browser, pa
     assert_calm(browser)
 
 
-def test_reference_rows_stand_where_their_score_puts_them(browser: Browser, page: str) -> None:
+def test_baseline_rows_stand_where_their_score_puts_them(browser: Browser, page: str) -> None:
     browser.open(page)
     names = browser.js(
         "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText.slice(0, 11))"

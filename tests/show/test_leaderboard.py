@@ -42,7 +42,7 @@ SMALL = search(
     run(3, status="OOM_GPU", cause="CUDA out of memory: reduce batch_size"),
     noise=0.002,
     noise_runs=3,
-    sealed={"run_0001": 0.0312},
+    hold_out={"run_0001": 0.0312},
 )
 
 PAGE = """\
@@ -56,30 +56,30 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
 2   run_0002     informer   0.05400  -0.00100   -0.5  0.03100  tpe        130
 3 * run_0001     linear     0.05500                   0.03000  tpe        0.9
 4   last-value   reference  0.06960  +0.01460   +7.3  0.03430
-5 + run_0000     informer   0.08000  +0.02500  +12.5  0.04000  baseline  12.0
-* champion   + accepted when it was judged   delta: val_mse to the champion,
+5 + run_0000     informer   0.08000  +0.02500  +12.5  0.04000  base config  12.0
+* best run   + accepted when it was judged   delta: val_mse to the best run,
     noise: the same in units of noise
 
 1 without a score: OOM_GPU 1
   run       end      family    cause
   run_0003  OOM_GPU  informer  CUDA out of memory: reduce batch_size
 
-Noise 0.00200 over 3 seeds (standard deviation of the baseline's val_mse)
-The champion run_0001 (0.05500) is WORSE than simple forecasts: nlinear-336 by
+Noise 0.00200 over 3 seeds (standard deviation of the base config's val_mse)
+The best run run_0001 (0.05500) is WORSE than simple forecasts: nlinear-336 by
   0.00600
-Champion on the sealed rows: run_0001 mse 0.03120"""
+Best run on the hold-out rows: run_0001 mse 0.03120"""
 
 
 def test_a_small_search_fills_one_page() -> None:
     assert leaderboard(SMALL, FACTS) == PAGE
 
 
-def test_runs_and_references_are_ranked_together() -> None:
+def test_runs_and_baselines_are_ranked_together() -> None:
     names = [row.name for row in rows_of(SMALL, FACTS)]
     assert names == ["nlinear-336", "run_0002", "run_0001", "last-value", "run_0000"]
 
 
-def test_a_tie_is_not_a_victory_over_a_reference() -> None:
+def test_a_tie_is_not_a_victory_over_a_baseline() -> None:
     tied = search(run(0, 0.049, accepted=True))
     assert [row.name for row in rows_of(tied, FACTS)][:2] == ["nlinear-336", "run_0000"]
     assert "WORSE" not in leaderboard(tied, FACTS)
@@ -109,20 +109,20 @@ def test_a_synthetic_stand_in_is_shouted() -> None:
     assert "!!!" not in leaderboard(SMALL, FACTS)
 
 
-def test_the_sealed_score_stands_beside_those_of_the_references() -> None:
+def test_the_hold_out_score_stands_beside_those_of_the_baselines() -> None:
     rows = [{**row, "sealed_mse": 0.02 + index / 100} for index, row in enumerate(FACTS["references"])]
     page = leaderboard(SMALL, {**FACTS, "references": rows}, width=120)
     assert "run_0001 mse 0.03120 (there: last-value 0.02000, nlinear-336 0.03000)" in page
-    assert "not scored yet (once, when the search ends)" in leaderboard(SMALL.replace(sealed={}), FACTS)
-    earlier = SMALL.replace(sealed={"run_0000": 0.05})
-    assert "run_0000 mse 0.05000 (the champion then" in leaderboard(earlier, FACTS)
+    assert "not scored yet (once, when the search ends)" in leaderboard(SMALL.replace(hold_out={}), FACTS)
+    earlier = SMALL.replace(hold_out={"run_0000": 0.05})
+    assert "run_0000 mse 0.05000 (the best run then" in leaderboard(earlier, FACTS)
 
 
 def test_without_facts_the_page_says_that_nothing_can_be_compared() -> None:
     for facts in ({}, {"references": "nonsense"}, {"references": [3, {"name": "x", "val_mse": "y"}]}):
         page = leaderboard(SMALL, facts)
         assert "run_0001" in page
-    assert "No reference rows" in leaderboard(SMALL, {})
+    assert "No baselines" in leaderboard(SMALL, {})
 
 
 def test_an_empty_search_shows_what_has_to_be_beaten() -> None:
@@ -145,7 +145,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert any("run_0004" in line and "0.06000" in line for line in lines)
 
 
-def test_a_long_search_shows_the_best_the_references_and_the_champion() -> None:
+def test_a_long_search_shows_the_best_the_baselines_and_the_best_run() -> None:
     runs = [run(number, 0.05 + number / 10_000, accepted=number == 600) for number in range(800)]
     failed = [run(800 + number, status="DIVERGED", cause=f"NaN {number}") for number in range(200)]
     state = search(*runs, *failed)
@@ -191,7 +191,7 @@ def test_hostile_text_reaches_no_terminal() -> None:
     assert "[bold]wipe" in page
 
 
-def test_the_champion_and_failures_carry_a_style() -> None:
+def test_the_best_run_and_failures_carry_a_style() -> None:
     lines = leaderboard_lines(SMALL, FACTS)
     assert [line.style for line in lines if "run_0001  " in line.text] == ["bold green"]
     assert [line.style for line in lines if "run_0003" in line.text] == ["red"]

@@ -51,7 +51,7 @@ def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A baseline, an accepted run, a failed one and one under way; the champion has its sealed score."""
+    """A base config, an accepted run, a failed one and one under way; the best run has its hold-out score."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, accepted=True, proposer="baseline"), base)
@@ -64,10 +64,10 @@ def workspace(tmp_path: Path) -> Path:
     for seed, score in ((43, 0.061), (44, 0.0595)):
         finish(tmp_path / "runs/run_0000/repeats" / f"seed_{seed}", score)
     (tmp_path / "runs/run_0003").mkdir()
-    sealed = {"references": [{"name": "nlinear-336", "sealed_mse": 0.0333}]}
-    write_json(tmp_path / "runs/run_0001/sealed.json", sealed)
+    hold_out = {"references": [{"name": "nlinear-336", "sealed_mse": 0.0333}]}
+    write_json(tmp_path / "runs/run_0001/sealed.json", hold_out)
     state = state.replace(
-        current=CurrentRun(run_id="run_0003", step="launch_training"), sealed={"run_0001": 0.0312}
+        current=CurrentRun(run_id="run_0003", step="launch_training"), hold_out={"run_0001": 0.0312}
     )
     write_json(tmp_path / "runs/task_facts.json", FACTS)
     save_agent_state(state, tmp_path / "agent_state.json")
@@ -139,25 +139,25 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
 #   run          family     val_mse     delta  noise      mse  by         sec
 1   nlinear-336  reference  0.04900  -0.00100   -1.0  0.02600
 2 * run_0001     informer   0.05000                   0.02500  llm       12.0
-3 + run_0000     informer   0.06000  +0.01000  +10.0  0.03000  baseline  12.0
-* champion   + accepted when it was judged   delta: val_mse to the champion,
+3 + run_0000     informer   0.06000  +0.01000  +10.0  0.03000  base config  12.0
+* best run   + accepted when it was judged   delta: val_mse to the best run,
     noise: the same in units of noise
 
 1 without a score: DIVERGED 1
   run       end       family    cause
   run_0002  DIVERGED  informer  the loss became NaN
 
-Noise 0.00100 over 3 seeds (standard deviation of the baseline's val_mse)
-The champion run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
+Noise 0.00100 over 3 seeds (standard deviation of the base config's val_mse)
+The best run run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
   0.00100
-Champion on the sealed rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
+Best run on the hold-out rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
 Language model: 812 tokens for 1 run, $0.0031
 Predictions by llm: 1 scored, off by 0.002 on average (2 x noise), too
   optimistic by 0.002; 0% within the noise
 """
 
 GOOD_RUN = """\
-run_0001: OK, the champion
+run_0001: OK, the best run
 proposed by  llm, 812 tokens ($0.0031); parent: run_0000
 hypothesis   A wider model [bold]may learn the daily pattern.
 expected     val_mse 0.04800; it became 0.05000, 0.00200 worse than expected

@@ -106,7 +106,7 @@ def test_what_is_no_step_is_refused_with_what_is(text: str, message: str) -> Non
         (["2017-07-01", "1.11.2017"], "'1.11.2017' is no date; write it as 2017-07-01 or 2017-07-01 14:00"),
         (
             ["2017-11-01", "2017-07-01"],
-            "2017-07-01 is not after 2017-11-01; val comes first, then test, then sealed",
+            "2017-07-01 is not after 2017-11-01; val comes first, then test, then hold-out",
         ),
         (["2017-07-01", "2017-07-01 00:00"], "2017-07-01 is not after 2017-07-01"),
         ([0.6, "2017-07-01", 0.2], "is neither three shares"),

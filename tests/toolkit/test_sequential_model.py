@@ -179,7 +179,7 @@ def test_prepared_sequences_are_the_scaled_windows(regressor, table):
     assert torch.allclose(plain[0], torch.tensor(table[:LENGTH].to_numpy(), dtype=torch.float32))
 
 
-class Watch:
+class ProgressTracker:
     """Sees the engine of a training."""
 
     def __init__(self):
@@ -194,7 +194,7 @@ class Watch:
 
 def test_held_out_rows_change_nothing_but_the_validation(table, load):
     """Poisoned, the last fifth leaves scaling and every training figure as they were."""
-    watches = Watch(), Watch()
+    watches = ProgressTracker(), ProgressTracker()
     poisoned_x, poisoned_y = table.copy(), load.copy()
     poisoned_x.iloc[720:] = 1e3
     poisoned_y.iloc[720:] = -1e3
@@ -262,7 +262,7 @@ def test_a_second_fit_starts_anew(table, load):
 
 @pytest.mark.parametrize("augmentation", ["jitter", "scaling", "time_warp", "channel_dropout"])
 def test_augmentation_varies_the_training_only(table, load, augmentation):
-    watches = Watch(), Watch()
+    watches = ProgressTracker(), ProgressTracker()
     for watch, name in zip(watches, ("none", augmentation), strict=True):
         options = {"augmentation": name, "augmentation_strength": 0.3, "learning_rate": 1e-5}
         model_of("cnn_lstm", epochs=1, scheduler="none", callbacks=[watch], **options).fit(table, load)

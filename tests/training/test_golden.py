@@ -1,6 +1,6 @@
 """Twenty recorded losses of every family: a change of code that changes numbers is noticed.
 
-Meant to change? `python tests/training/record_golden.py` records anew.
+Meant to change? `python tests/training/record_golden.py` records again.
 """
 
 import json

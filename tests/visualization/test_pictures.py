@@ -83,16 +83,16 @@ def test_curves_of_the_absolute_error_are_drawn_alike_below_their_own_name(tmp_p
     squared, absolute = tmp_path / "squared.png", tmp_path / "absolute.png"
     scores = curve(0.08, 0.06, 0.07)
     epochs = [{name.replace("mse", "mae"): value for name, value in e.items()} for e in scores["epochs"]]
-    references = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
-    learning_curve(scores, squared, title="x", references=REFERENCES)
-    learning_curve({**scores, "epochs": epochs}, absolute, title="x", references=references)
+    baselines = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
+    learning_curve(scores, squared, title="x", baselines=REFERENCES)
+    learning_curve({**scores, "epochs": epochs}, absolute, title="x", baselines=baselines)
     assert differences_beside_the_left_edge(squared, absolute) == 0
 
 
-def test_reference_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> None:
+def test_baseline_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> None:
     bare, compared = tmp_path / "bare.png", tmp_path / "compared.png"
     learning_curve(curve(0.08, 0.06, 0.07), bare, title="run_0001")
-    learning_curve(curve(0.08, 0.06, 0.07), compared, title="run_0001", references=REFERENCES)
+    learning_curve(curve(0.08, 0.06, 0.07), compared, title="run_0001", baselines=REFERENCES)
     # Two dashed lines over two thirds of 1,050 pixels.
     assert count(pixels(compared), GREY) > count(pixels(bare), GREY) + 600
 
@@ -114,7 +114,7 @@ def test_reference_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> N
 )
 def test_every_history_has_a_learning_curve(history: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "curve.png"
-    learning_curve(history, path, title="run_0001", references=[{"name": "x", "val_mse": None}, *REFERENCES])
+    learning_curve(history, path, title="run_0001", baselines=[{"name": "x", "val_mse": None}, *REFERENCES])
     assert pixels(path).std() > 1
 
 
@@ -153,7 +153,7 @@ def test_forecasts_must_have_the_shape_of_the_truth(tmp_path: Path) -> None:
 # --- search progress --------------------------------------------------------------------------
 
 
-def test_the_progress_shows_runs_failures_acceptance_and_references(tmp_path: Path) -> None:
+def test_the_progress_shows_runs_failures_acceptance_and_baselines(tmp_path: Path) -> None:
     runs = [
         run(0, 0.08, accepted=True),
         run(1, None, status="OOM_GPU"),
@@ -176,7 +176,7 @@ def test_the_progress_shows_runs_failures_acceptance_and_references(tmp_path: Pa
 def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_path: Path) -> None:
     squared, absolute = tmp_path / "squared.png", tmp_path / "absolute.png"
     scores = (0.07, 0.06, None, 0.05)
-    references = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
+    baselines = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
     kinds: list[dict[str, Any]] = [
         {"status": "FAILED"} if score is None else {"accepted": True} for score in scores
     ]
@@ -189,7 +189,7 @@ def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_pa
         RunInfo(run_id=f"run_{n:04d}", family="informer", val_mae=s, **kind)
         for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))
     ]
-    search_progress(on_graphs, references, absolute, metric="val_mae")
+    search_progress(on_graphs, baselines, absolute, metric="val_mae")
     assert differences_beside_the_left_edge(squared, absolute) == 0
 
 
@@ -213,7 +213,7 @@ def test_a_search_of_failures_only_can_be_drawn(tmp_path: Path) -> None:
 
 DRAWINGS: dict[str, Callable[[Path], None]] = {
     "learning_curve": lambda path: learning_curve(
-        curve(0.08, 0.06), path, title=HOSTILE, references=[{"name": HOSTILE, "val_mse": 0.05}]
+        curve(0.08, 0.06), path, title=HOSTILE, baselines=[{"name": HOSTILE, "val_mse": 0.05}]
     ),
     "forecast_examples": lambda path: forecast_examples(
         *windows(2, 8, 4), path, column=HOSTILE, title=HOSTILE, labels=[HOSTILE, HOSTILE], unit=HOSTILE

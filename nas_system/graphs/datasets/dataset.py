@@ -36,7 +36,7 @@ class GraphDataset:
     node_types: tuple[str, ...] = ()
     """Names for pictures, where the types have any."""
     edge_types: tuple[str, ...] = ()
-    sealed: Sequence[Any] = ()
+    hold_out: Sequence[Any] = ()
     """Graphs that no training, selection or stopping looks at; a few data sets have some."""
 
     def get_splits(self) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
@@ -46,10 +46,10 @@ class GraphDataset:
     def with_encodings(self, names: Iterable[str], options: Options | None = None) -> GraphDataset:
         """The same data set with encodings in its graphs; see `add_encodings`."""
         names = list(names)
-        train, val, test, sealed = (
-            add_encodings(part, names, options) for part in (*self.get_splits(), self.sealed)
+        train, val, test, hold_out = (
+            add_encodings(part, names, options) for part in (*self.get_splits(), self.hold_out)
         )
-        return replace(self, train=train, val=val, test=test, sealed=sealed)
+        return replace(self, train=train, val=val, test=test, hold_out=hold_out)
 
 
 def graph_from_molecule(molecule: Molecule, y: torch.Tensor) -> Any:

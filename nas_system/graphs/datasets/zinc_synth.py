@@ -36,11 +36,11 @@ SEED = 20_210_601
 
 
 def zinc_synth(
-    train: int = 2_000, val: int = 400, test: int = 400, seed: int = SEED, sealed: int = 0
+    train: int = 2_000, val: int = 400, test: int = 400, seed: int = SEED, hold_out: int = 0
 ) -> GraphDataset:
     """The data set. A seed gives the same graphs everywhere; a longer part begins like a shorter one."""
     parts = []
-    for number, count in enumerate((train, val, test, sealed)):
+    for number, count in enumerate((train, val, test, hold_out)):
         draws = Draws(seed, number)
         molecules = [draw_molecule(draws, RING_WEIGHTS) for _ in range(count)]
         parts.append(
@@ -55,7 +55,7 @@ def zinc_synth(
         num_edge_types=len(BONDS),
         node_types=ATOMS,
         edge_types=BONDS,
-        sealed=parts[3],
+        hold_out=parts[3],
     )
 
 

@@ -42,7 +42,7 @@ class ArchivedTask:
     task: ForecastingTask
     max_seq_len: int
     features: tuple[float, ...]
-    references: dict[str, float] = field(default_factory=dict)
+    baselines: dict[str, float] = field(default_factory=dict)
     """val_mse of simple forecasts."""
     recipe: dict[str, Any] = field(default_factory=dict)
     """What a synthetic task is made of."""
@@ -55,7 +55,7 @@ class ArchivedTask:
             "task": self.task.model_dump(mode="json", exclude_defaults=True),
             "max_seq_len": self.max_seq_len,
             "features": [float(f"{value:.6g}") for value in self.features],
-            "references": {name: rounded(score) for name, score in self.references.items()},
+            "references": {name: rounded(score) for name, score in self.baselines.items()},
             "recipe": self.recipe,
         }
 
@@ -67,7 +67,7 @@ class ArchivedTask:
             task=ForecastingTask.model_validate(record["task"]),
             max_seq_len=int(record["max_seq_len"]),
             features=tuple(map(float, record["features"])),
-            references=record["references"],
+            baselines=record["references"],
             recipe=record["recipe"],
         )
 

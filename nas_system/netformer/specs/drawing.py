@@ -56,7 +56,7 @@ def _drawn(
     generator: random.Random,
     max_seq_len: int | None,
 ) -> RunConfig:
-    """`default` with the parameters in `moved` drawn anew; None moves all. Raises ProposalError."""
+    """`default` with the parameters in `moved` drawn again; None moves all. Raises ProposalError."""
     values = {p.path: value_at(default, p.path) for p in parameters(default.model.family)}
     values["model.family"] = default.model.family
     changes = []

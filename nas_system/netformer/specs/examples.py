@@ -105,7 +105,7 @@ def examples_of(archive: Archive, vocabulary: Vocabulary, scaling: Scaling | Non
     if len({len(task.features) for task in tasks}) > 1:
         raise ConfigError(
             "tasks of the archive are described by different numbers of meta-features, so they come from "
-            "different versions of this program; leave one's own archive out, or make it anew"
+            "different versions of this program; leave one's own archive out, or make it again"
         )
     scaling = scaling or Scaling.of(tasks)
     scales = [scale_of([row for row, _ in rows]) for rows in by_task.values()]

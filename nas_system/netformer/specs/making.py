@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas_system.data.baselines import baseline_rows
 from nas_system.data.loading import open_task
-from nas_system.data.references import reference_rows
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.netformer.specs.archive import (
@@ -132,14 +132,14 @@ def _archived_task(part: str, recipe: TaskRecipe, work: Path) -> tuple[ArchivedT
         write_atomic(path, content)
     task = task_of(recipe, str(path))
     data = open_task(task)
-    references = {row.name: row.mse["val"] for row in reference_rows(data, ("val",))}
+    baselines = {row.name: row.mse["val"] for row in baseline_rows(data, ("val",))}
     archived = ArchivedTask(
         name=recipe.name,
         part=part,
         task=task.model_copy(update={"dataset": f"{recipe.name}.csv"}),
         max_seq_len=data.split.train_end - task.pred_len,
         features=tuple(meta_features(data).values()),
-        references=references,
+        baselines=baselines,
         recipe=recipe.to_json(),
     )
     return archived, task

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from nas_system.data.baselines import season_of
 from nas_system.data.loading import OpenTask
-from nas_system.data.references import season_of
 
 Array = NDArray[np.float64]
 

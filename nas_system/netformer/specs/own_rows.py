@@ -70,7 +70,7 @@ def _archived(facts: dict[str, Any], workspace: Path) -> ArchivedTask:
     try:
         task = ForecastingTask.model_validate(facts["task"])
         source = DataSource.from_json(facts["source"])
-        references = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
+        baselines = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{workspace}: only searches on forecasting tasks can be added to the archive ({error!r:.200})"
@@ -84,7 +84,7 @@ def _archived(facts: dict[str, Any], workspace: Path) -> ArchivedTask:
         task=task.model_copy(update={"dataset": Path(task.dataset).name}),
         max_seq_len=data.split.train_end - task.pred_len,
         features=tuple(meta_features(data).values()),
-        references=references,
+        baselines=baselines,
     )
 
 

@@ -98,9 +98,9 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
     try:
         facts = read_json(path)
         task = ForecastingTask.model_validate(facts["task"])
-        references = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
+        baselines = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
         source = DataSource.from_json(facts["source"])
-        last_value = references[LAST_VALUE]
+        last_value = baselines[LAST_VALUE]
     except ValidationError:
         raise ConfigError(f"{path}: netformer proposes for forecasting tasks; this is another one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -38,7 +38,7 @@ class LevelGuess:
     def fit(cls, examples: Examples, tasks: Sequence[ArchivedTask]) -> LevelGuess:
         rows = np.array([examples.scaling(task.features) for task in tasks])
         wanted = [
-            (scale.middle - math.log(task.references[LAST_VALUE]), math.log(scale.width))
+            (scale.middle - math.log(task.baselines[LAST_VALUE]), math.log(scale.width))
             for scale, task in zip(examples.scales, tasks, strict=True)
         ]
         joined = np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
@@ -118,7 +118,7 @@ def load_model(path: Path) -> ProposerModel:
     if content.get("space") != space_hash():
         raise StateError(
             f"{path}: learned on another search space than this program's (families or parameters have "
-            "changed); learn anew with: python -m nas_system.netformer fit"
+            "changed); learn again with: python -m nas_system.netformer fit"
         )
     try:
         return _restored(content, sha256_of_file(path))

@@ -76,7 +76,7 @@ class CapturedStep:
             target=batch.target.clone(),
             weight=None if batch.weight is None else batch.weight.clone(),
         )
-        # Without gradients at its start the graph writes them anew at every replay.
+        # Without gradients at its start the graph writes them again at every replay.
         self._forget_gradients()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):

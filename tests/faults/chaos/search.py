@@ -175,7 +175,7 @@ class Search:
         assert before is None or (after is not None and after <= before), "the best became worse"
         for run_id in PROPOSED.findall(said):
             config = (self.workspace / "runs" / run_id / "config_used.py").read_bytes()
-            assert self.proposals.setdefault(run_id, config) == config, f"{run_id} was proposed anew"
+            assert self.proposals.setdefault(run_id, config) == config, f"{run_id} was proposed again"
         self.last = state
         return state
 
@@ -209,7 +209,7 @@ class Search:
 
 
 def best_score(state: AgentState) -> float | None:
-    """The champion's score."""
+    """The best run's score."""
     return next((run.val_mse for run in state.runs if run.run_id == state.best_run_id), None)
 
 

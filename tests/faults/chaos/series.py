@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 ROWS = 700
-# Nothing is sealed: scoring a champion at the end would cost every search an import of torch.
+# Nothing is hold-out: scoring a best run at the end would cost every search an import of torch.
 TASK = ("--dataset", "series.csv", "--target", "load", "--pred-len", "6", "--split", "0.7,0.15,0.15")
 CHEAP = ("--proposer", "random_search", "--device", "cpu")
 

@@ -23,7 +23,7 @@ EPOCHS = 4
 def main(evidence: str, *arguments: str) -> None:
     given = dict(zip(arguments[::2], arguments[1::2], strict=False))
     run_dir = os.path.join(given["--runs-dir"], given["--tag"])
-    # A repeat of the baseline lies inside the baseline's folder; its path names it.
+    # A repeat of the base config lies inside the base config's folder; its path names it.
     name = run_dir[run_dir.rindex("/runs/") + len("/runs/") :].replace("/", ".")
     lock = os.open(os.path.join(evidence, f"{name}.lock"), os.O_RDWR | os.O_CREAT)
     try:

@@ -1,4 +1,4 @@
-"""Reference rows: against slow, independent computations, and against the known table."""
+"""Baselines: against slow, independent computations, and against the known table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_system.data import OpenTask, Scaler, Series, locate, open_task, split_for, synthetic_series
-from nas_system.data.references import LOOK_BACK, RIDGE, reference_rows, season_of
+from nas_system.data.baselines import LOOK_BACK, RIDGE, baseline_rows, season_of
 from nas_system.data.splits import SplitName
 from nas_system.space import ForecastingTask
 
@@ -23,7 +23,7 @@ def opened(series: Series, **task: object) -> OpenTask:
 
 
 def scores(data: OpenTask, kind: str, parts: tuple[SplitName, ...] = PARTS) -> dict[SplitName, float]:
-    return next(row.mse for row in reference_rows(data, parts) if row.name.startswith(kind))
+    return next(row.mse for row in baseline_rows(data, parts) if row.name.startswith(kind))
 
 
 def slow_score(data: OpenTask, part: SplitName, forecast) -> float:
@@ -84,20 +84,20 @@ def test_rows_after_a_part_do_not_change_its_scores() -> None:
     data = opened(series, pred_len=24)
     poisoned = replace(series, values=series.values.copy())
     poisoned.values[data.split.val_end :] = 1e3
-    for clean, dirty in zip(reference_rows(data), reference_rows(opened(poisoned, pred_len=24)), strict=True):
+    for clean, dirty in zip(baseline_rows(data), baseline_rows(opened(poisoned, pred_len=24)), strict=True):
         assert clean.mse["val"] == dirty.mse["val"]
         assert clean.mse["test"] != dirty.mse["test"]
 
 
-def test_the_sealed_part_is_scored_only_when_asked() -> None:
+def test_the_hold_out_part_is_scored_only_when_asked() -> None:
     data = opened(synthetic_series(700))
-    assert all(set(row.mse) == {"val", "test"} for row in reference_rows(data))
-    assert set(reference_rows(data, ("sealed",))[0].mse) == {"sealed"}
+    assert all(set(row.mse) == {"val", "test"} for row in baseline_rows(data))
+    assert set(baseline_rows(data, ("sealed",))[0].mse) == {"sealed"}
 
 
-def test_a_sealed_part_too_short_for_a_window_is_left_out() -> None:
+def test_a_hold_out_part_too_short_for_a_window_is_left_out() -> None:
     data = opened(synthetic_series(160), pred_len=24)
-    assert set(reference_rows(data, PARTS)[0].mse) == {"val", "test"}
+    assert set(baseline_rows(data, PARTS)[0].mse) == {"val", "test"}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_the_season_follows_from_the_step(freq: str, season: int) -> None:
 
 def test_a_season_longer_than_the_training_part_is_left_out() -> None:
     data = opened(replace(synthetic_series(300), freq="min"))
-    assert [row.name for row in reference_rows(data)] == ["last-value", "nlinear-78"]
+    assert [row.name for row in baseline_rows(data)] == ["last-value", "nlinear-78"]
 
 
 KNOWN = {
@@ -125,7 +125,7 @@ KNOWN = {
 
 @pytest.mark.parametrize("pred_len", KNOWN)
 def test_the_figures_on_etth1_are_the_known_ones(pred_len: int, ett_dir: Path) -> None:
-    rows = reference_rows(open_task(ForecastingTask(pred_len=pred_len), data_dir=ett_dir))
+    rows = baseline_rows(open_task(ForecastingTask(pred_len=pred_len), data_dir=ett_dir))
     assert [row.name for row in rows] == ["last-value", "seasonal-24", f"nlinear-{LOOK_BACK}"]
     for row, known in zip(rows, KNOWN[pred_len], strict=True):
         val, test = map(float, known.split("/"))

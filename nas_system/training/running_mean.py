@@ -14,7 +14,7 @@ BATCHES_HELD = 50
 ELEMENTS_HELD = 2**18
 
 
-class Tally:
+class RunningMean:
     """Sample-weighted means of an objective's figures. Nothing is read back before the end or a check."""
 
     def __init__(self, objective: Objective, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Reference rows: what simple forecasts reach on exactly the windows a model is scored on.
+"""Baselines: what simple forecasts reach on exactly the windows a model is scored on.
 
 A result without them means little. Repeating the last value beats a careless Informer on ETTh1,
 and one linear map in closed form beats nearly everything.
@@ -36,7 +36,7 @@ CHUNK = 1_024
 
 
 @dataclass(frozen=True)
-class Reference:
+class Baseline:
     """One row: a forecast, and its mean squared error on scaled data by part."""
 
     name: str
@@ -46,16 +46,16 @@ class Reference:
         return {"name": self.name, **{f"{part}_mse": score for part, score in self.mse.items()}}
 
 
-def reference_rows(data: OpenTask, parts: Sequence[SplitName] = ("val", "test")) -> list[Reference]:
+def baseline_rows(data: OpenTask, parts: Sequence[SplitName] = ("val", "test")) -> list[Baseline]:
     """Last value, last season, and NLinear in closed form; a row whose look-back does not fit is left out."""
     pred_len, train_end = data.task.pred_len, data.split.train_end
     targets = data.series.column_indices(data.task.targets)
     table = data.scaler.transform(data.series.values)[:, list(targets)]
     parts = [part for part in parts if data.split.window_starts(part, 1, pred_len)]
 
-    def row(name: str, look_back: int, forecast: Forecast) -> Reference:
+    def row(name: str, look_back: int, forecast: Forecast) -> Baseline:
         starts = {part: data.split.window_starts(part, look_back, pred_len) for part in parts}
-        return Reference(
+        return Baseline(
             name, {part: _mse(table, starts[part], look_back, pred_len, forecast) for part in parts}
         )
 
