@@ -156,7 +156,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
     parser.add_argument("--check-device", metavar="NAME", help="only say if this device is there to train on")
-    parser.add_argument("--sealed", action="store_true", help="score the baselines on the hold-out rows too")
+    parser.add_argument(
+        "--hold-out",
+        "--sealed",
+        dest="hold_out",
+        action="store_true",
+        help="score the baselines on the hold-out rows too",
+    )
     task = parser.add_argument_group("task")
     task.add_argument("--task", help="forecasting, or graphs: zinc_synth, zinc (default: forecasting)")
     task.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")

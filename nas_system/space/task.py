@@ -91,7 +91,7 @@ class ForecastingTask(_Task):
     """Empty cells: refuse the file, or carry the last known value forward (then scored like any other)."""
 
     split: tuple[float, ...] | tuple[str, ...] | None = None
-    """Shares of train, val and test (the rest is held out), or the dates on which val, test and hold-out begin."""
+    """Shares of train, val and test (the rest is held out), or the dates when val, test and hold-out begin."""
 
     train_rows: int | None = Field(default=None, ge=1)
     """Rows of the training part; None takes the data set's own split."""
