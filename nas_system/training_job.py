@@ -13,15 +13,15 @@ from typing import Any
 
 import torch
 
-from nas_system.data import DataSource
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
-from nas_system.files import read_json
+from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import hard_limit_s
 from nas_system.space import RunConfig, canonical_key
-from nas_system.tasks.problem import Problem, open_problem
-from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
+from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.tasks import kind_of
+from nas_system.tasks.build import build_engine
 from nas_system.training.callbacks import (
     BestCheckpoint,
     HistoryFile,
@@ -32,18 +32,14 @@ from nas_system.training.callbacks import (
 )
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.engine import Engine
-from nas_system.training.optimizer import build_optimizer
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import (
     fastest_threads,
     peak_memory_mb,
     resolve_device,
-    set_seed,
     set_threads,
 )
-from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,8 @@ class TrainingRun:
         self.config, self.paths, self.options = config, paths, options
         set_threads(options.threads or 1)
         device = resolve_device(options.device)
-        self.facts = _read_facts(options.facts)
-        self.problem = open_problem(config, self.facts, options.data_dir, device)
+        self.info = _read_info(options.facts)
+        self.problem = kind_of(config.task).open(config, self.info, options.data_dir, device)
         self.source = self.problem.source
         self.engine = build_engine(config, self.problem, device)
         self.error = self.engine.objective.names[0]
@@ -216,7 +212,7 @@ class TrainingRun:
             **scores,
             "n_params": sum(parameter.numel() for parameter in engine.model.parameters()),
             "metric": config.task.metric,
-            "direction": "minimize",
+            "direction": config.task.direction,
             "tag": self.options.tag,
             "family": config.model.family,
             "informer2020": os.environ.get("INFORMER2020_PATH") or None if is_informer else None,
@@ -246,51 +242,21 @@ class TrainingRun:
         # matplotlib is imported only now: it costs as much as an epoch of a small model.
         from nas_system.visualization import learning_curve
 
-        baselines = (self.facts or {}).get("references", ())
         learning_curve(
             history_as_json(self.engine),
             self.paths.learning_curve,
             title=self.options.tag,
-            baselines=baselines,
+            baselines=[row.to_json() for row in self.info.baselines] if self.info else (),
         )
 
 
-def build_engine(config: RunConfig, problem: Problem, device: torch.device) -> Engine:
-    """Model, optimizer, schedule and objective of a configuration, from its seed."""
-    set_seed(config.seed)
-    training = config.training
-    model = problem.build_model().to(device)
-    if training.compile:
-        optimizer = build_optimizer(model, training, device)
-    else:
-        skip_compiler_import()
-        optimizer = step_eagerly(build_optimizer(model, training, device))
-    generator = torch.Generator().manual_seed(config.seed)
-    steps_per_epoch = optimizer_steps(len(problem.training_batches(generator)), training.accumulation_steps)
-    scheduler = build_scheduler(optimizer, training, steps_per_epoch=steps_per_epoch)
-    return Engine(
-        model=model,
-        optimizer=optimizer,
-        objective=problem.objective,
-        device=device,
-        progress=Progress(patience=training.patience),
-        scheduler=scheduler,
-        scheduler_per_step=advances_per_step(scheduler),
-        grad_clip=training.grad_clip,
-        generator=generator,
-        precision=training.precision,
-        accumulation_steps=training.accumulation_steps,
-        compile=training.compile,
-    )
-
-
-def _read_facts(path: Path | None) -> dict[str, Any] | None:
+def _read_info(path: Path | None) -> TaskInfo | None:
     if path is None:
         return None
     try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not the facts of a search ({error})") from None
+        return TaskInfo.from_json(read_object(path))
+    except (OSError, ValueError, ConfigError) as error:
+        raise ConfigError(f"{path}: not the task info of a search ({error})") from None
 
 
 def _resume_key(config: RunConfig, source: DataSource) -> str:

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from nas_system.data import synthetic
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask
-from nas_system.space.task import spelled_split
+from nas_system.space.tasks.forecasting import spelled_split
 
 Dates = NDArray[np.datetime64]
 
-SplitName = Literal["train", "val", "test", "sealed"]
+SplitName = Literal["train", "val", "test", "hold_out"]
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
 
 ETTH1_ROWS = (8_640, 2_880, 2_880)
