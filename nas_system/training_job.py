@@ -31,11 +31,11 @@ from nas_system.training.callbacks import (
     history_as_json,
 )
 from nas_system.training.checkpoint import load_checkpoint
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import (
     fastest_threads,
     peak_memory_mb,
@@ -273,7 +273,7 @@ def build_engine(config: RunConfig, problem: Problem, device: torch.device) -> E
         optimizer=optimizer,
         objective=problem.objective,
         device=device,
-        progress=Progress(patience=training.patience),
+        progress=EarlyStoppingState(patience=training.patience),
         scheduler=scheduler,
         scheduler_per_step=advances_per_step(scheduler),
         grad_clip=training.grad_clip,
