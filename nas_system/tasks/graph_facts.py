@@ -18,9 +18,9 @@ from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.space import GraphTask, RunConfig, family_default
 from nas_system.tasks.graph_regression import GraphProblem, find_graphs, graph_task_of
 from nas_system.tasks.problem import HoldOut
+from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights
 from nas_system.training.reproducibility import set_threads
-from nas_system.training_job import build_engine
 
 
 def describe_graphs(task: GraphTask, data_dir: Path | None, *, hold_out: bool = False) -> dict[str, Any]:

@@ -79,8 +79,8 @@ class GraphProblem:
     def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
         return GraphLoader(self._graphs(part), batch_size, self.device)
 
-    def first(self, count: int) -> Any:
-        return joined(self._graphs("train")[:count], self.device)
+    def sample_batch(self, n: int) -> Any:
+        return joined(self._graphs("train")[:n], self.device)
 
     def export_metadata(self) -> dict[str, Any]:
         return {

@@ -64,8 +64,8 @@ class Problem(Protocol):
         """A part in its order, as it is."""
         ...
 
-    def first(self, count: int) -> Any:
-        """The first so many samples of the training part as one batch."""
+    def sample_batch(self, n: int) -> Any:
+        """The first `n` samples of the training part as one batch."""
         ...
 
     def export_metadata(self) -> dict[str, Any]:

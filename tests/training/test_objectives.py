@@ -111,9 +111,8 @@ class Scripted(Forecasting):
         self.direction = direction
 
     def report(self, output, target, weight):
-        return (
-            torch.zeros(1) if output.requires_grad or len(target) == 6 else torch.tensor([next(self.scores)])
-        )
+        training = len(target) == TRAINING_SAMPLES
+        return torch.tensor([0.0 if training else next(self.scores)])
 
 
 def scripted(scores, *, direction="maximize", patience=None, **training) -> Engine:
