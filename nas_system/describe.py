@@ -15,7 +15,6 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from nas_system.data.source import DataSource
 from nas_system.errors import ConfigError, NasError
 from nas_system.files import write_json
 from nas_system.space import ForecastingTask, TaskConfig, task_adapter

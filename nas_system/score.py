@@ -34,9 +34,11 @@ def score_hold_out(
 ) -> dict[str, Any]:
     """Return the metrics of the run's best weights on the hold-out set, next to those of the baselines."""
     from nas_system.config_io.config_file import read_config
-    from nas_system.files import write_json
+    from nas_system.files import read_object, write_json
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.space.task_info import TaskInfo
+    from nas_system.tasks import kind_of
     from nas_system.training.checkpoint import load_checkpoint
     from nas_system.training.loops import evaluate
     from nas_system.training.reproducibility import resolve_device, set_threads

@@ -22,8 +22,8 @@ from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.model import build_model
 from nas_system.space import GraphRegressionTask, GraphShape, RunConfig, SeriesShape, family_default
 from nas_system.tasks.problem import open_problem
+from nas_system.training.build import build_engine
 from nas_system.training.objectives import GraphRegression
-from nas_system.training_job import build_engine
 
 SMALL = GraphRegressionTask(train_graphs=96, val_graphs=40, test_graphs=30)
 FILES = {

@@ -83,8 +83,8 @@ class ForecastingProblem:
     def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
         return WindowLoader(self.windows[part], batch_size)
 
-    def first(self, count: int) -> Any:
-        return self.windows["train"].batch(torch.arange(count, device=self.device))
+    def sample_batch(self, n: int) -> Any:
+        return self.windows["train"].batch(torch.arange(n, device=self.device))
 
     def export_metadata(self) -> dict[str, Any]:
         return _metadata(self.config, self.series, self.windows, self.source)

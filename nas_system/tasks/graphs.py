@@ -26,8 +26,8 @@ from nas_system.space import GraphShape, RunConfig, Task, family_default
 from nas_system.space.families import GraphTransformerConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 from nas_system.space.tasks.graphs import GraphTask
-from nas_system.tasks.build import build_engine
 from nas_system.tasks.kind import Batches, HoldOut, Part, Problem, TaskKind
+from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Objective
@@ -102,8 +102,8 @@ class GraphProblem:
     def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
         return GraphLoader(self._graphs(part), batch_size, self.device)
 
-    def first(self, count: int) -> Any:
-        return joined(self._graphs("train")[:count], self.device)
+    def sample_batch(self, n: int) -> Any:
+        return joined(self._graphs("train")[:n], self.device)
 
     def export_metadata(self) -> dict[str, Any]:
         return {

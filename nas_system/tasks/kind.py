@@ -63,8 +63,8 @@ class Problem(Protocol):
         """Return a part in its order, unchanged."""
         ...
 
-    def first(self, count: int) -> Any:
-        """Return the first `count` samples of the training part as one batch."""
+    def sample_batch(self, n: int) -> Any:
+        """Return the first `n` samples of the training part as one batch."""
         ...
 
     def export_metadata(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Describe(Protocol):
     """Measures a task's data and its baselines."""
 
     def __call__(self, task: Any, data_dir: Path | None, *, hold_out: bool, download: bool) -> TaskInfo:
-        """Return the task's info; `hold_out` scores the baselines on the hold-out set, too. Raises ConfigError."""
+        """Return the task's info; `hold_out` scores the baselines on that part, too. Raises ConfigError."""
         ...
 
 
