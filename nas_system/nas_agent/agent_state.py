@@ -102,6 +102,7 @@ class RunInfo(_Stored):
         values = write(self)
         if self.metric != "val_mse":
             return values
+        del values["metric"]  # the default
         return {"run_id": self.run_id, "val_mse": self.val_score, "test_mse": self.test_score, **values}
 
 
