@@ -281,7 +281,8 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> 
 
 def _has_hold_out_rows(ledger: Ledger) -> bool:
     facts = read_search_facts(facts_file_of(ledger)) or {}
-    return facts.get("windows", {}).get("sealed") != 0
+    windows = facts.get("windows", {})
+    return windows.get("hold_out", windows.get("sealed")) != 0
 
 
 def limits_of(arguments: argparse.Namespace) -> Limits:

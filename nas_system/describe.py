@@ -65,7 +65,7 @@ def _check_device(name: str) -> int:
 def describe(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> dict[str, Any]:
     """The facts as JSON. `sealed` scores the references on the hold-out too: once, after the search."""
     data = open_task(task, source)
-    parts: tuple[SplitName, ...] = ("val", "test", "sealed") if hold_out else ("val", "test")
+    parts: tuple[SplitName, ...] = ("val", "test", "hold_out") if hold_out else ("val", "test")
     targets = data.series.column_indices(task.targets)
     return {
         "schema": SCHEMA_VERSION,

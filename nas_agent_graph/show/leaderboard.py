@@ -283,7 +283,7 @@ def noise_remark(state: AgentState) -> str:
 def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
     """The score on what nobody looked at during the search."""
     windows, examples = facts.get("windows"), samples_label(state.task)
-    if isinstance(windows, Mapping) and windows.get("sealed") == 0:
+    if isinstance(windows, Mapping) and windows.get("hold_out", windows.get("sealed")) == 0:
         return f"No {examples} are hold-out in this split: nothing here was kept from the search"
     if not state.hold_out:
         return f"Best run on the hold-out {examples}: not scored yet (once, when the search ends)"
@@ -293,8 +293,8 @@ def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
     text = f"Best run on the hold-out {examples}: {run_id} {score}"
     if not current:
         text += " (the best run then; today's is not scored yet)"
-    name_there = on_part("sealed", state.metric)
-    rows = [(row.get("name"), finite(row.get(name_there))) for row in baselines_in(facts)]
+    name_there, old_name = on_part("hold_out", state.metric), on_part("sealed", state.metric)
+    rows = [(row.get("name"), finite(row.get(name_there, row.get(old_name)))) for row in baselines_in(facts)]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
     return text + (f" (there: {others})" if others else "")
 

@@ -48,8 +48,8 @@ def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
     if state.best_run_id is None or state.best_run_id not in state.hold_out:
         return facts
     hold_out = read_record(RunPaths(workspace / "runs" / state.best_run_id).hold_out) or {}
-    name = on_part("sealed", state.metric)
-    scores = {row.get("name"): row.get(name) for row in baselines_in(hold_out)}
+    name, old_name = on_part("hold_out", state.metric), on_part("sealed", state.metric)
+    scores = {row.get("name"): row.get(name, row.get(old_name)) for row in baselines_in(hold_out)}
     rows = [{**row, name: scores.get(row.get("name"))} for row in baselines_in(facts)]
     return {**facts, "references": rows}
 

@@ -137,7 +137,9 @@ def _numbers(
             return numbers, 0
     numbers = np.array(list(map(_number, cells)))
     gaps = np.isnan(numbers)
-    for row in np.flatnonzero(~np.isfinite(numbers) if missing == "refuse" else np.isinf(numbers)):
+    wrong = ~np.isfinite(numbers) if missing == "refuse" else np.isinf(numbers)
+    if wrong.any():
+        row = int(wrong.argmax())
         problem = f"{cells[row]!r} is not a finite number; fix it or remove the column"
         if gaps[row]:
             problem = (

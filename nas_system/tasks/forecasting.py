@@ -48,14 +48,14 @@ def hold_out_windows(
 ) -> HoldOut:
     """The windows of the rows that are kept back."""
     data = open_task(config.forecasting, find_source(config, facts, data_dir))
-    windows = build_windows(data.series, config, device, splits=("sealed",))
+    windows = build_windows(data, config, device, splits=("hold_out",))
     return HoldOut(
         model=build_model(config, windows.shape),
-        batches=WindowLoader(windows["sealed"], ForecastingProblem.evaluation_batch),
+        batches=WindowLoader(windows["hold_out"], ForecastingProblem.evaluation_batch),
         objective=Forecasting(),
         samples="windows",
-        count=len(windows["sealed"]),
-        baselines=lambda: [row.to_json() for row in baseline_rows(data, ("sealed",))],
+        count=len(windows["hold_out"]),
+        baselines=lambda: [row.to_json() for row in baseline_rows(data, ("hold_out",))],
     )
 
 
