@@ -42,7 +42,7 @@ from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.own_archive import own_archive
 from nas_system.processes.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.processes.machine_memory import total_memory_mb
-from nas_system.space import ForecastingTask, on_part
+from nas_system.space import ForecastingTask, metric_on
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -262,7 +262,7 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> 
                     timeout_s=SCORE_TIMEOUT_S,
                 )
             )
-            figure = score[on_part("sealed", ledger.state.metric)]
+            figure = score[metric_on("sealed", ledger.state.metric)]
             hold_out = {**ledger.state.hold_out, best_run.run_id: figure}
             disk.retry_until_space(lambda: ledger.save(hold_out=hold_out))
         except NasError as error:
@@ -281,8 +281,7 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> 
 
 def _has_hold_out_rows(ledger: Ledger) -> bool:
     facts = read_search_facts(facts_file_of(ledger)) or {}
-    windows = facts.get("windows", {})
-    return windows.get("hold_out", windows.get("sealed")) != 0
+    return facts.get("windows", {}).get("sealed") != 0
 
 
 def limits_of(arguments: argparse.Namespace) -> Limits:

@@ -34,10 +34,10 @@ def test_the_facts_of_the_generated_series(tmp_path: Path) -> None:
     assert (facts["rows"], facts["freq"]) == (17_420, "h")
     assert (facts["first"], facts["last"]) == ("2020-01-01T00:00:00", "2021-12-26T19:00:00")
     assert facts["split"] == {
-        "train": [0, 8640], "val": [8640, 11520], "test": [11520, 14400], "hold_out": [14400, 17420]
+        "train": [0, 8640], "val": [8640, 11520], "test": [11520, 14400], "sealed": [14400, 17420]
     }  # fmt: skip
     assert facts["windows"] == {
-        "seq_len": 96, "max_seq_len": 8592, "train": 8497, "val": 2833, "test": 2833, "hold_out": 2973
+        "seq_len": 96, "max_seq_len": 8592, "train": 8497, "val": 2833, "test": 2833, "sealed": 2973
     }  # fmt: skip
     assert [set(row) for row in facts["references"]] == [{"name", "val_mse", "test_mse"}] * 3
     assert len(facts["scaler"]["mean"]) == len(facts["scaler"]["std"]) == 2
@@ -59,8 +59,8 @@ def test_the_task_may_come_as_json(tmp_path: Path) -> None:
 def test_the_hold_out_rows_are_scored_only_when_asked() -> None:
     task = ForecastingTask(dataset="synthetic")
     source = locate(task)
-    assert "hold_out_mse" not in describe(task, source)["references"][0]
-    assert "hold_out_mse" in describe(task, source, hold_out=True)["references"][0]
+    assert "sealed_mse" not in describe(task, source)["references"][0]
+    assert "sealed_mse" in describe(task, source, hold_out=True)["references"][0]
 
 
 def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask
-from nas_system.space.task import spelled_split
+from nas_system.space.tasks.forecasting import spelled_split
 
 Dates = NDArray[np.datetime64]
 

@@ -29,7 +29,7 @@ from nas_system.nas_agent.agent_state import (
     save_agent_state,
 )
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
-from nas_system.space import RunConfig, canonical_key, on_part
+from nas_system.space import RunConfig, canonical_key, metric_on
 
 
 class Ledger:
@@ -224,7 +224,7 @@ def _lost_run(run_dir: Path) -> RunInfo:
 
 
 def _hold_out_score(run_dir: Path, metric: str) -> float | None:
-    score = (read_record(RunPaths(run_dir).hold_out) or {}).get(on_part("sealed", metric))
+    score = (read_record(RunPaths(run_dir).hold_out) or {}).get(metric_on("sealed", metric))
     return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
 
 

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from nas_system.netformer.specs.examples import Examples
 from nas_system.netformer.specs.networks import PAD, ConfigWriter, ScorePredictor
 from nas_system.netformer.specs.vocabulary import Vocabulary
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
-from nas_system.training.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _fit(
         optimizer=optimizer,
         objective=objective,
         device=torch.device("cpu"),
-        progress=Progress(patience=epochs),
+        progress=EarlyStoppingState(patience=epochs),
         scheduler=scheduler,
         scheduler_per_step=True,
         grad_clip=1.0,

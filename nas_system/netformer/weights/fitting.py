@@ -20,9 +20,9 @@ from nas_system.netformer.weights.objective import MixedObjective
 from nas_system.netformer.weights.tokens import FIRST_ACTIVATION, LINEAR
 from nas_system.netformer.weights.writer import Writer
 from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.optimizer import get_optimizer
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import ReproducibilityContext
 from nas_system.training.scheduler import get_scheduler
 
@@ -75,7 +75,7 @@ def fit(
         optimizer,
         objective,
         torch.device("cpu"),
-        Progress(),
+        EarlyStoppingState(),
         get_scheduler(optimizer, "onecycle", config.epochs, steps_per_epoch=len(train), warmup_share=0.1),
         grad_clip=1.0,
         scheduler_per_step=True,

@@ -1,14 +1,14 @@
-"""Progress alone decides what is best and when patience has run out."""
+"""`EarlyStoppingState` alone decides what is best and when patience has run out."""
 
 import math
 
 import pytest
 
-from nas_system.training.progress import Progress
+from nas_system.training.early_stopping import EarlyStoppingState
 
 
 def test_patience_counts_epochs_without_a_new_minimum():
-    progress = Progress(patience=2)
+    progress = EarlyStoppingState(patience=2)
     assert [progress.update(value, epoch) for epoch, value in enumerate([3.0, 2.0, 2.5, 1.9])] == [
         True,
         True,
@@ -23,7 +23,7 @@ def test_patience_counts_epochs_without_a_new_minimum():
 
 
 def test_a_tiny_gain_is_a_new_best_but_not_progress():
-    progress = Progress(patience=1, min_relative_gain=0.005)
+    progress = EarlyStoppingState(patience=1, min_relative_gain=0.005)
     progress.update(1.0, 0)
     assert progress.update(0.999, 1)
     assert progress.exhausted
@@ -31,7 +31,7 @@ def test_a_tiny_gain_is_a_new_best_but_not_progress():
 
 
 def test_the_relative_gain_also_works_below_zero():
-    progress = Progress(patience=1, min_relative_gain=0.005)
+    progress = EarlyStoppingState(patience=1, min_relative_gain=0.005)
     progress.update(-1.0, 0)
     progress.update(-0.999, 1)
     assert progress.exhausted
@@ -40,16 +40,16 @@ def test_the_relative_gain_also_works_below_zero():
 
 
 def test_state_survives_a_round_trip():
-    progress = Progress(patience=3)
+    progress = EarlyStoppingState(patience=3)
     assert math.isinf(progress.best)
     progress.update(1.0, 0)
-    other = Progress()
+    other = EarlyStoppingState()
     other.load_state_dict(progress.state_dict())
     assert other == progress
 
 
 def test_higher_can_be_better():
-    progress = Progress(patience=2, min_relative_gain=0.1, mode="max")
+    progress = EarlyStoppingState(patience=2, min_relative_gain=0.1, direction="maximize")
     assert [progress.update(value, epoch) for epoch, value in enumerate([0.5, 0.52, 0.6, 0.4])] == [
         True,
         True,
@@ -60,8 +60,8 @@ def test_higher_can_be_better():
 
 
 def test_nan_is_never_better_not_even_than_nothing():
-    for mode in ("min", "max"):
-        progress = Progress(patience=3, mode=mode)
+    for direction in ("minimize", "maximize"):
+        progress = EarlyStoppingState(patience=3, direction=direction)
         assert not progress.update(math.nan, 0)
         assert progress.update(1.0, 1)
         assert not progress.update(math.nan, 2)
@@ -69,5 +69,25 @@ def test_nan_is_never_better_not_even_than_nothing():
 
 
 def test_an_unknown_direction_is_refused():
-    with pytest.raises(ValueError, match="min, max"):
-        Progress(mode="minimize")
+    with pytest.raises(ValueError, match="minimize, maximize"):
+        EarlyStoppingState(direction="max")
+
+
+def test_a_maximised_score_may_be_negative():
+    state = EarlyStoppingState(patience=2, min_relative_gain=0.1, direction="maximize")
+    assert [state.update(value, epoch) for epoch, value in enumerate([-1.0, -0.95, -0.5, -2.0])] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert (state.best, state.reference, state.bad_epochs) == (-0.5, -0.5, 1)
+
+
+@pytest.mark.parametrize(("mode", "better"), [("min", 0.1), ("max", 0.9)])
+def test_a_checkpoint_that_calls_the_direction_mode_is_continued(mode, better):
+    stored = {"patience": 3, "min_relative_gain": 0.0, "best": 0.5, "best_epoch": 1, "reference": 0.5}
+    state = EarlyStoppingState()
+    state.load_state_dict(stored | {"bad_epochs": 1, "mode": mode})
+    assert state.update(better, 2)
+    assert not state.update(0.5, 3)

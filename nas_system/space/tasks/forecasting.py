@@ -1,76 +1,28 @@
-"""What a search is about. Fixed for its whole life; no proposal can change it."""
+"""A series to forecast: data set, targets, horizon and split."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from nas_system.space.fields import ConfigModel
+from nas_system.space.families.family import FamilyConfig
+from nas_system.space.tasks.task import Task, TaskLabels, ValueOf
 from nas_system.space.time_steps import normalised_date, normalised_step
 
 ALL = "all"
 """As the only target: every column. Which columns these are is known where the data is read."""
 
 
-Kind = Literal["forecasting", "graph regression"]
-"""What a family of models can be made for."""
-
-
-def error_of(metric: str) -> str:
-    """The error behind a task's metric: `mae` of `val_mae`."""
-    return metric.removeprefix("val_")
-
-
-def on_part(part: str, metric: str) -> str:
-    """The task's metric as files call it on another part: `on_part("test", "val_mae")` is `test_mae`."""
-    return f"{part}_{error_of(metric)}"
-
-
-class _Task(ConfigModel):
-    """What all tasks have in common."""
-
-    kind: ClassVar[Kind]
-    error: ClassVar[str]
-    """The error that is measured, as figures are called: `mse`, `mae`. Lower is better."""
-
-    @property
-    def metric(self) -> str:
-        """The score that selection uses: the error on the validation part."""
-        return f"val_{self.error}"
-
-
-class GraphTask(_Task):
-    """One number for every graph of a data set that brings its own parts; the absolute error counts."""
-
-    kind = "graph regression"
-    error = "mae"
-
-    name: Literal["zinc", "zinc_synth"] = "zinc_synth"
-    """The data set: ZINC, whose files have to be there, or the generated one that is like it."""
-
-    train_graphs: int | None = Field(default=None, ge=2)
-    """The first so many graphs of the training part; None takes all."""
-
-    val_graphs: int | None = Field(default=None, ge=1)
-    """The first so many graphs of the validation part; None takes all."""
-
-    test_graphs: int | None = Field(default=None, ge=1)
-    """The first so many graphs of the test part; None takes all."""
-
-    @property
-    def dataset(self) -> str:
-        """The data set's name, as every task has one."""
-        return self.name
-
-
-class ForecastingTask(_Task):
+class ForecastingTask(Task):
     """Dataset, targets, horizon, split and metric: what is measured, never how it is modelled."""
 
     kind = "forecasting"
-    error = "mse"
+    metric_name = "mse"
+    default_config = "default"
+    is_series = True
 
     name: Literal["forecasting"] = "forecasting"
     """Forecast a time series."""
@@ -91,7 +43,7 @@ class ForecastingTask(_Task):
     """Empty cells: refuse the file, or carry the last known value forward (then scored like any other)."""
 
     split: tuple[float, ...] | tuple[str, ...] | None = None
-    """Shares of train, val and test (the rest is held out), or the dates when val, test and hold-out begin."""
+    """Shares of train, val and test (the rest is held out), or the dates when val, test, hold-out begin."""
 
     train_rows: int | None = Field(default=None, ge=1)
     """Rows of the training part; None takes the data set's own split."""
@@ -148,6 +100,53 @@ class ForecastingTask(_Task):
         return self
 
     @property
+    def labels(self) -> TaskLabels:
+        targets = ", ".join(self.targets)
+        # Names of columns come from outside, and may be long.
+        shown = "".join(c if c.isprintable() else " " for c in targets)
+        shown = shown if len(shown) <= 60 else f"{shown[:56]} ..."
+        return TaskLabels(
+            goal=f"forecast {shown}, {self.pred_len} steps ahead",
+            field="time-series forecasting",
+            samples="rows",
+            baselines="simple forecasts",
+            metric="mean squared error on scaled values",
+            scale_note=" on scaled data",
+        )
+
+    @property
+    def outside_names(self) -> tuple[str, ...]:
+        return self.dataset, *self.targets
+
+    def has(self, where: str) -> bool:
+        return where != "several targets" or self.has_several_targets
+
+    def inactive_because(self, where: str | None, family: type[FamilyConfig], value: ValueOf) -> str | None:
+        if where == "several targets" and not self.has_several_targets:
+            return "only one column is forecast"
+        return self.no_covariates_because(family, value) if where == "covariates" else None
+
+    def no_covariates_because(self, family: type[FamilyConfig], value: ValueOf) -> str | None:
+        """Say why the model reads no other columns than the targets; None if it can."""
+        if self.forecasts_all:
+            return "every column is forecast, so no other is left to read"
+        if not family.reads_covariates:
+            return f"the family {value('model.family')} reads the targets alone"
+        one_by_one = "channel_independence" in family.model_fields and value("model.channel_independence")
+        if one_by_one and self.has_several_targets:
+            return "with model.channel_independence = true every target is forecast from its own past alone"
+        return None
+
+    def check(self, config: Any) -> None:
+        config.model.check_window(config.data.seq_len, self.pred_len)
+        covariates = config.reads_covariates and config.data.features == "MS"
+        if config.training.augmentation == "channel_dropout" and not covariates:
+            raise ValueError(
+                "training.augmentation=channel_dropout drops inputs that are no targets, and there are none; "
+                "choose another augmentation, or a family and data.features=MS that read them"
+            )
+
+    @property
     def forecasts_all(self) -> bool:
         """Whether every column is a target, so that no covariates are left."""
         return self.targets == (ALL,)
@@ -156,54 +155,6 @@ class ForecastingTask(_Task):
     def has_several_targets(self) -> bool:
         """Whether more than one column is forecast."""
         return len(self.targets) > 1 or self.forecasts_all
-
-
-_TASKS: dict[str, type[ForecastingTask | GraphTask]] = {
-    name: task
-    for task in (ForecastingTask, GraphTask)
-    for name in get_args(task.model_fields["name"].annotation)
-}
-TASK_NAMES = tuple(_TASKS)
-"""Every task that a search can be about."""
-TASK_CLASSES = frozenset(task.__name__ for task in _TASKS.values())
-TASK_FIELDS = tuple(dict.fromkeys(name for task in _TASKS.values() for name in task.model_fields))
-"""The fields of all tasks."""
-
-
-NO_SUCH_TASK = "no_such_task"
-"""The type of the error about a name that no task has: our own, which pydantic does not know."""
-
-
-def class_of(name: Any) -> type[ForecastingTask | GraphTask] | None:
-    """The class of the task called `name`."""
-    return _TASKS.get(name) if isinstance(name, str) else None
-
-
-def fields_of(task: Any) -> tuple[str, ...]:
-    """The fields of the task that plain values describe; without a known name those of a forecast."""
-    kind = class_of(task.get("name")) if isinstance(task, dict) else None
-    return tuple((kind or ForecastingTask).model_fields)
-
-
-def _tag_of(value: Any) -> str | None:
-    """Which class a task is of; without a name it is a series to forecast."""
-    name = value.get("name", "forecasting") if isinstance(value, dict) else getattr(value, "name", None)
-    found = class_of(name)
-    return None if found is None else found.__name__
-
-
-TaskConfig = Annotated[
-    Annotated[ForecastingTask, Tag("ForecastingTask")] | Annotated[GraphTask, Tag("GraphTask")],
-    Discriminator(
-        _tag_of,
-        custom_error_type=NO_SUCH_TASK,
-        custom_error_message=f"there is no such task; choose from: {', '.join(TASK_NAMES)}",
-    ),
-]
-"""What a search is about, told apart by `name`."""
-
-task_adapter: TypeAdapter[ForecastingTask | GraphTask] = TypeAdapter(TaskConfig)
-"""Reads a task from plain values or JSON."""
 
 
 def spelled_split(split: tuple[Any, ...]) -> str:

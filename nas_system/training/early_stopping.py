@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Direction = Literal["minimize", "maximize"]
+"""Where better values of a metric lie."""
+
+_DIRECTION_OF_MODE: dict[str, Direction] = {"min": "minimize", "max": "maximize"}
 
 
 @dataclass
-class Progress:
-    """Follows the deciding figure of a training; lower is better, or higher with mode "max".
+class EarlyStoppingState:
+    """Follows the deciding metric of a training.
 
     `best` is the best value ever seen. `reference` is the value the countdown compares
     with: it moves only when a value is better by more than `min_relative_gain`.
@@ -20,16 +27,16 @@ class Progress:
     best_epoch: int | None = None
     reference: float = math.inf
     bad_epochs: int = 0
-    mode: str = "min"
+    direction: Direction = "minimize"
 
     def __post_init__(self) -> None:
-        if self.mode not in ("min", "max"):
-            raise ValueError(f"mode={self.mode!r} is not known; choose from: min, max")
-        if self.mode == "max" and self.best_epoch is None:
+        if self.direction not in ("minimize", "maximize"):
+            raise ValueError(f"direction={self.direction!r} is not known; choose from: minimize, maximize")
+        if self.direction == "maximize" and self.best_epoch is None:
             self.best = self.reference = -math.inf
 
     def update(self, value: float, epoch: int) -> bool:
-        """Take one epoch's value in; True if it is a new best. NaN is never better than anything."""
+        """Take one epoch's value in; return whether it is a new best. NaN is never better than anything."""
         if self._better(value, self.reference, self.min_relative_gain):
             self.reference = value
             self.bad_epochs = 0
@@ -41,7 +48,7 @@ class Progress:
         return False
 
     def _better(self, value: float, other: float, min_relative_gain: float) -> bool:
-        if self.mode == "max":
+        if self.direction == "maximize":
             value, other = -value, -other
         # abs(): a reference below zero (likelihoods) must also get *lower* by the gain.
         gain = 0.0 if math.isinf(other) else min_relative_gain * abs(other)
@@ -55,32 +62,37 @@ class Progress:
     def state_dict(self) -> dict[str, float | int | str | None]:
         return asdict(self)
 
-    def load_state_dict(self, state: dict) -> None:
-        for name, value in state.items():
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        values = dict(state)
+        if "mode" in values:  # what older checkpoints call the direction
+            values["direction"] = _DIRECTION_OF_MODE[values.pop("mode")]
+        for name, value in values.items():
             setattr(self, name, value)
 
 
 class EarlyStopping:
-    """Says when to stop a hand-written loop: `if early_stopping(val_loss): break`."""
+    """Decides when to end a hand-written loop: `if early_stopping(val_loss): break`."""
 
     def __init__(self, patience: int = 10, mode: str = "min", min_relative_gain: float = 0.0) -> None:
         """Stop after `patience` values that are not better (by more than `min_relative_gain`)."""
         if patience < 1:
             raise ValueError(f"patience={patience}: at least one epoch is needed")
-        self.progress = Progress(patience=patience, min_relative_gain=min_relative_gain, mode=mode)
+        if mode not in _DIRECTION_OF_MODE:
+            raise ValueError(f"mode={mode!r} is not known; choose from: {', '.join(_DIRECTION_OF_MODE)}")
+        self._state = EarlyStoppingState(patience, min_relative_gain, direction=_DIRECTION_OF_MODE[mode])
         self._calls = 0
 
     def __call__(self, value: float) -> bool:
-        """Take one epoch's value in; True if it is time to stop."""
-        self.progress.update(float(value), self._calls)
+        """Take one epoch's value in; return whether it is time to stop."""
+        self._state.update(float(value), self._calls)
         self._calls += 1
-        return self.progress.exhausted
+        return self._state.exhausted
 
     @property
     def best(self) -> float:
-        return self.progress.best
+        return self._state.best
 
     @property
     def best_epoch(self) -> int | None:
         """Number of the call that brought the best value, from 0."""
-        return self.progress.best_epoch
+        return self._state.best_epoch
