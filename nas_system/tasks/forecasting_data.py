@@ -48,7 +48,7 @@ def open_hold_out(
 ) -> HoldOut:
     """The windows of the rows that are kept back."""
     data = open_task(config.forecasting, find_source(config, info, data_dir))
-    windows = build_windows(data.series, config, device, splits=("hold_out",))
+    windows = build_windows(data, config, device, splits=("hold_out",))
     return HoldOut(
         model=build_model(config, windows.shape),
         batches=WindowLoader(windows["hold_out"], ForecastingProblem.evaluation_batch),
