@@ -48,9 +48,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ[name] = os.environ[name.upper()] = DEAD_PROXY
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
-    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # `nohup` and background jobs ignore signals, and children inherit that. A handler that does nothing keeps
+    # this process as deaf as it was asked to be, and is not inherited: what tests start has the defaults.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     # An audit hook sees every connection of this process and patches nothing. It stays for good.
     sys.addaudithook(_refuse_foreign_hosts)
 
