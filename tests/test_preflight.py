@@ -115,15 +115,14 @@ def test_a_training_that_needs_too_much_memory_is_refused_with_its_numbers(tmp_p
     assert names_in(run_dir).isdisjoint({"metrics.json", "history.json", "best_model.pth"})
 
 
-def test_an_epoch_that_cannot_end_in_time_is_refused_in_seconds(tmp_path, task):
+def test_an_epoch_that_cannot_end_in_time_is_refused_before_it_begins(tmp_path, task):
     run_dir = launched(tmp_path, config(task, LARGE, seq_len=336, batch_size=1), "--time-limit", "1")
     outcome = read_outcome(run_dir)
     assert outcome.status is Status.FAILED, (run_dir / "train.log").read_text()
     assert (outcome.cause or "").startswith("preflight:time: one epoch takes ")
     assert "the hard limit is 62 s" in (outcome.cause or "")
     assert outcome.numbers["epoch_s"] > 1.2 * 62
-    assert outcome.wall_s is not None
-    assert outcome.wall_s < 40
+    assert names_in(run_dir).isdisjoint({"metrics.json", "history.json"})
 
 
 def test_a_good_training_says_what_was_expected_of_it(tmp_path, task, run_cli):
