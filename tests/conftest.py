@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from python_server import PythonServer
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 # Nothing listens on the discard port: a child that tries to leave by HTTP is refused at once.
@@ -114,21 +115,36 @@ def ett_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `python -m module arguments...` as a real process; `env` is added to the environment."""
+def python_with_torch() -> Iterator[PythonServer]:
+    """Runs programs that need torch without importing it each time."""
+    server = PythonServer(PROJECT_ROOT)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def run_cli(python_with_torch: PythonServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `python -m module arguments...` as a process of its own; `env` is added to the environment.
+
+    A program of nas_system is a fork that has torch. Searches start them from the beginning.
+    """
 
     def run(
         module: str,
         *arguments: str | Path,
         cwd: Path,
-        timeout_s: float = 60.0,
+        timeout_s: float = 120.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
+        command = ["-m", module, *map(str, arguments)]
+        # Found from any folder, also where the project is not installed.
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(env or {})}
+        if module.startswith("nas_system."):
+            return python_with_torch.run(command, cwd=cwd, env=environment, timeout_s=timeout_s)
         return subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            [sys.executable, *command],
             cwd=cwd,
-            # Found from any folder, also where the project is not installed.
-            env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(env or {})},
+            env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

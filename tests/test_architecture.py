@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -475,13 +477,14 @@ def test_an_asserted_time_is_found_and_a_wait_is_none() -> None:
 def test_a_child_has_the_default_signals(tmp_path: Path) -> None:
     """Also under `nohup` and in the background, where pytest itself is started with some of them ignored."""
     code = "import signal; print([signal.getsignal(n).name for n in (signal.SIGHUP, signal.SIGTERM)])"
-    command = f"trap '' HUP INT TERM; exec {sys.executable} -m pytest -q -n 0 -p no:cacheprovider {tmp_path}"
+    command = f"trap '' HUP INT TERM; exec {sys.executable} -m pytest -q -n 0 -p no:cacheprovider -s ."
     run = f"subprocess.check_output([sys.executable, '-c', {code!r}])"
     test = f"import subprocess, sys\ndef test():\n    print({run})\n"
     (tmp_path / "test_inner.py").write_text(test)
-    (tmp_path / "conftest.py").write_text((ROOT / "tests" / "conftest.py").read_text())
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
     done = subprocess.run(
-        ["sh", "-c", f"{command} -s"], cwd=tmp_path, capture_output=True, text=True, check=False
+        ["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
     assert "['SIG_DFL', 'SIG_DFL']" in done.stdout, done.stdout + done.stderr
 
