@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +122,27 @@ def python_with_torch() -> Iterator[PythonServer]:
     server.close()
 
 
+@pytest.fixture
+def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a search as `run_cli("nas_agent_graph.run", ...)` does, with trainings that take a moment.
+
+    Their scores depend on the configuration alone (`chaos.training`). They leave no weights, so the
+    split has to keep no rows back, as `--split 0.7,0.15,0.15` does.
+    """
+    folder = PROJECT_ROOT / "tests" / "faults" / "chaos"
+    # A training may write outside its run's folder only into some caches.
+    caches = Path(os.environ["XDG_CACHE_HOME"]) / "nas_system"
+    caches.mkdir(exist_ok=True)
+    trainer = [sys.executable, "-S", str(folder / "training.py"), tempfile.mkdtemp(dir=caches)]
+
+    def run(
+        *flags: str | Path, cwd: Path, timeout_s: float = 120.0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return _run([str(folder / "agent.py"), *trainer, "--", *map(str, flags)], cwd, timeout_s, env)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def run_cli(python_with_torch: PythonServer) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m module arguments...` as a process of its own; `env` is added to the environment.
@@ -137,19 +158,28 @@ def run_cli(python_with_torch: PythonServer) -> Callable[..., subprocess.Complet
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         command = ["-m", module, *map(str, arguments)]
-        # Found from any folder, also where the project is not installed.
-        environment = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(env or {})}
         if module.startswith("nas_system."):
-            return python_with_torch.run(command, cwd=cwd, env=environment, timeout_s=timeout_s)
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=cwd,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+            return python_with_torch.run(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
+        return _run(command, cwd, timeout_s, env)
 
     return run
+
+
+def _run(
+    arguments: Sequence[str], cwd: Path, timeout_s: float, env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _environment(added: Mapping[str, str] | None) -> dict[str, str]:
+    """Ours with `added`; the project is found from any folder, also where it is not installed."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(added or {})}
