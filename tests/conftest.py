@@ -13,12 +13,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from python_server import PythonServer
+from python_server import run_python
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 # Nothing listens on the discard port: a child that tries to leave by HTTP is refused at once.
@@ -114,14 +114,6 @@ def ett_dir() -> Path:
     return Path(folder)
 
 
-@pytest.fixture(scope="session")
-def python_with_torch() -> Iterator[PythonServer]:
-    """Runs programs that need torch without importing it each time."""
-    server = PythonServer(PROJECT_ROOT)
-    yield server
-    server.close()
-
-
 @pytest.fixture
 def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs a search as `run_cli("nas_agent_graph.run", ...)` does, with trainings that take a moment.
@@ -144,7 +136,7 @@ def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def run_cli(python_with_torch: PythonServer) -> Callable[..., subprocess.CompletedProcess[str]]:
+def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m module arguments...` as a process of its own; `env` is added to the environment.
 
     A program of nas_system is a fork that has torch. Searches start them from the beginning.
@@ -159,7 +151,7 @@ def run_cli(python_with_torch: PythonServer) -> Callable[..., subprocess.Complet
     ) -> subprocess.CompletedProcess[str]:
         command = ["-m", module, *map(str, arguments)]
         if module.startswith("nas_system."):
-            return python_with_torch.run(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
+            return run_python(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
         return _run(command, cwd, timeout_s, env)
 
     return run

@@ -20,13 +20,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
+
 
 class PythonServer:
-    """The client's side. Started by the first call."""
+    """The client's side. Started by the first call; ends when its stdin does, with this process."""
 
-    def __init__(self, path: Path) -> None:
-        """`path` is where the programs' modules are found from any folder."""
-        self._path = path
+    def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
 
     def run(
@@ -62,19 +62,18 @@ class PythonServer:
             err.seek(0)
             return subprocess.CompletedProcess(list(arguments), code, out.read(), err.read())
 
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.communicate()
-
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, __file__],
-            env={**os.environ, "PYTHONPATH": str(self._path)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             bufsize=1,
         )
+
+
+run_python = PythonServer().run
 
 
 def serve() -> list[str]:

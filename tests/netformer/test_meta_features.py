@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from python_server import run_python
 
 from nas_system.errors import ConfigError
 from nas_system.netformer import get_meta_features
@@ -148,15 +148,8 @@ print("pymfe.mfe" in sys.modules)
 
 def python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     root = Path(__file__).resolve().parents[2]
-    return subprocess.run(
-        [sys.executable, "-c", IMPORT.format(code=code)],
-        cwd=cwd,
-        env={"PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    environment = {"PYTHONPATH": str(root), "PATH": "", "OMP_NUM_THREADS": "1"}
+    return run_python(["-c", IMPORT.format(code=code)], cwd=cwd, env=environment)
 
 
 def test_nothing_needs_pymfe_before_a_value_is_asked_for(tmp_path: Path) -> None:

@@ -2,13 +2,12 @@
 
 import math
 import random
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import torch
+from python_server import run_python
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -195,7 +194,7 @@ def test_an_eager_training_does_not_import_the_compiler():
         "optimizer.step(); optimizer.zero_grad(); scheduler.step(); optimizer.state_dict()\n"
         "print('torch._dynamo' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(["-c", code])
     assert done.stdout.strip() == "False"
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from python_server import run_python
 from torch import nn
 
 from nas_system.errors import PreflightFailed
@@ -125,7 +124,7 @@ def test_it_does_not_load_the_compiler(project_root: Path) -> None:
         "flight = here.Preflight(here.engine_of(here.Forecaster()), here.workload(here.Data()))\n"
         "flight.check_batch(); flight.check_time(); print('torch._dynamo' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = run_python(["-c", code])
     assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr
 
 
@@ -348,9 +347,7 @@ def test_what_is_there_is_a_number_and_a_limit_on_the_process_lowers_it(project_
         "resource.setrlimit(resource.RLIMIT_AS, (held + 300 * 2**20,) * 2)\n"
         "print(json.dumps(available_mb(torch.device('cpu'))))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = run_python(["-c", code])
     assert json.loads(done.stdout) == pytest.approx(min(300, free), rel=0.1)
 
 
