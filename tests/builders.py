@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.settings import LLMSettings
 from nas_agent_graph.state import initial_state
 from nas_system.files import write_json
-from nas_system.nas_agent.agent_state import TaskConfig
+from nas_system.nas_agent.agent_state import RunInfo, TaskConfig
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import Change, ForecastingTask, RunConfig
 
@@ -39,6 +40,32 @@ FACTS: dict[str, Any] = {
     "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
 }
 SHORT_SERIES = FACTS | {"references": [], "windows": {"max_seq_len": 1000}}
+
+
+def write_hourly(path: Path, rows: int, **columns: Callable[[int], object]) -> Path:
+    """Write a CSV file with a date per hour, from 2024 on, and a column per function of the hour's number."""
+    first = datetime(2024, 1, 1)
+    lines = [",".join(["date", *columns])]
+    for hour in range(rows):
+        lines.append(
+            ",".join(map(str, (first + timedelta(hours=hour), *(f(hour) for f in columns.values()))))
+        )
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def write_wave(path: Path, rows: int) -> Path:
+    """Write an hourly series `load` that a linear model forecasts well."""
+    return write_hourly(
+        path, rows, load=lambda hour: f"{math.sin(hour / 3.82) + 0.01 * ((hour * 7919) % 13):.3f}"
+    )
+
+
+def run_info(number: int, val_mse: float | None = None, **fields: Any) -> RunInfo:
+    """Return the record of a run of an Informer of twelve seconds; `fields` replace what it has."""
+    return RunInfo(
+        run_id=f"run_{number:04d}", val_mse=val_mse, **{"family": "informer", "seconds": 12.0, **fields}
+    )
 
 
 class Silent:

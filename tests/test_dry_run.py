@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from builders import write_hourly
 
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 
@@ -21,9 +21,7 @@ TASK = (
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    first = datetime(2024, 1, 1)
-    rows = [f"{first + timedelta(hours=hour)},{10 + hour % 24 + hour % 7}" for hour in range(700)]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
+    write_hourly(tmp_path / "series.csv", 700, load=lambda hour: 10 + hour % 24 + hour % 7)
     (tmp_path / "base.yaml").write_text(
         "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 7}\n"
     )

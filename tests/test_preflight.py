@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from builders import Scripted, drive, search_context
+from builders import Scripted, drive, search_context, write_wave
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import BLAMELESS
@@ -40,13 +38,8 @@ LARGE = {
 
 @pytest.fixture
 def task(tmp_path: Path) -> TaskConfig:
-    first = datetime(2024, 1, 1)
-    rows = [
-        f"{first + timedelta(hours=hour)},{math.sin(hour / 3.82) + 0.01 * ((hour * 7919) % 13):.3f}"
-        for hour in range(4000)
-    ]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
-    return ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=24)
+    path = write_wave(tmp_path / "series.csv", 4000)
+    return ForecastingTask(dataset=str(path), targets=("load",), pred_len=24)
 
 
 def config(task: TaskConfig, model: dict, *, seq_len: int = 96, batch_size: int = 64) -> RunConfig:

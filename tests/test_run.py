@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from builders import write_hourly
 
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.processes.run_lock import is_alive
@@ -46,12 +46,11 @@ LEFT_BEHIND = {
 
 @pytest.fixture
 def workspace(tmp_path):
-    first = datetime(2024, 1, 1)
-    rows = ["date,load,heat"]
-    for hour in range(ROWS):
-        load = 10 + 3 * (8 <= hour % 24 < 20) + 0.01 * hour + 0.05 * ((hour * 7919) % 13 - 6)
-        rows.append(f"{first + timedelta(hours=hour)},{load:.3f},{20 - load / 3:.3f}")
-    (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
+    def load(hour):
+        return 10 + 3 * (8 <= hour % 24 < 20) + 0.01 * hour + 0.05 * ((hour * 7919) % 13 - 6)
+
+    columns = {"load": lambda hour: f"{load(hour):.3f}", "heat": lambda hour: f"{20 - load(hour) / 3:.3f}"}
+    write_hourly(tmp_path / "series.csv", ROWS, **columns)
     (tmp_path / "base.yaml").write_text(SHORT)
     return tmp_path
 

@@ -1,9 +1,9 @@
 """The language model over real HTTP: a server on loopback plays good answers, bad answers and failures."""
 
 import json
-from datetime import datetime, timedelta
 
 import pytest
+from builders import write_hourly
 
 from nas_agent_graph.context import RunView, SearchPaused, SearchView
 from nas_agent_graph.llm.client import ChatClient
@@ -216,9 +216,7 @@ SEARCH = (
 @pytest.fixture
 def workspace(tmp_path):
     """A small series and a small base configuration: a training takes two seconds."""
-    first = datetime(2024, 1, 1)
-    rows = [f"{first + timedelta(hours=hour)},{10 + hour % 24 + hour % 7}" for hour in range(700)]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
+    write_hourly(tmp_path / "series.csv", 700, load=lambda hour: 10 + hour % 24 + hour % 7)
     (tmp_path / "base.yaml").write_text(
         "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 1}\n"
     )
