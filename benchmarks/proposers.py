@@ -54,7 +54,6 @@ from nas_system.netformer.specs.grammar import Grammar
 from nas_system.netformer.specs.learning import Hyperparameters
 from nas_system.netformer.specs.library import MODEL_FILE, SHIPPED
 from nas_system.netformer.specs.proposer_model import ProposerModel, load_model, predict
-from nas_system.netformer.specs.vocabulary import build_vocabulary
 from nas_system.space import active_values, family_default
 
 Array = NDArray[np.float64]
@@ -70,8 +69,7 @@ def opinions(model: ProposerModel, table: Table, blind: str = "") -> Array:
     features = model.scaling(table.task.features)
     if blind == "data set":
         features = np.zeros_like(features)
-    vocabulary = build_vocabulary()
-    tokens = [vocabulary.encode(_seen(row.values, blind)) for row in table.rows]
+    tokens = [model.vocabulary.encode(_seen(row.values, blind)) for row in table.rows]
     return predict(model, writing.padded(tokens), features)
 
 
@@ -106,7 +104,7 @@ def own_list(model: ProposerModel, *, ranked: bool) -> Picker:
 
     @functools.cache
     def grammar_of(name: str) -> Grammar:
-        return Grammar(by_name[name].task.task, by_name[name].task.max_seq_len)
+        return Grammar(model.vocabulary, by_name[name].task.task, by_name[name].task.max_seq_len)
 
     by_name: dict[str, Table] = {}
 

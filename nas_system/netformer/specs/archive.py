@@ -20,7 +20,6 @@ from pydantic import ValidationError
 
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import write_atomic
-from nas_system.netformer.specs.space_hash import space_hash
 from nas_system.space import ForecastingTask, RunConfig, canonical_key
 
 SCHEMA = 1
@@ -121,8 +120,8 @@ class Archive:
 
     tasks: dict[str, ArchivedTask]
     rows: tuple[Row, ...]
-    space: str = field(default_factory=space_hash)
-    """What the search space looked like when the rows were made."""
+    space: str = ""
+    """A hash of the search space that older programs wrote; part of the checksum."""
     made_by: str = ""
     """The command, and how long it took."""
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.errors import ConfigError, NasError, StateError
 from nas_system.netformer.command_line import command_parser, count
 
 if TYPE_CHECKING:
@@ -68,7 +68,17 @@ def _ranked(
     from nas_system.netformer.specs.meta_features import meta_features
 
     features = model.scaling(list(meta_features(data).values()))
-    grammar = Grammar(data.task, data.split.train_end - data.task.pred_len)
+    grammar = Grammar(model.vocabulary, data.task, data.split.train_end - data.task.pred_len)
+    if grammar.unknown_families:
+        print(
+            f"note: not proposed, since the model does not know them: {', '.join(grammar.unknown_families)}",
+            file=sys.stderr,
+        )
+    if not grammar.families:
+        raise StateError(
+            f"no family that the model knows ({', '.join(model.vocabulary.families)}) fits this task in this "
+            "search space; learn again with: python -m nas_system.netformer fit"
+        )
     generator = torch.Generator().manual_seed(arguments.seed)
     candidates = writing.candidates_for(
         model, grammar, features, max(writing.CANDIDATES, 2 * arguments.count), generator

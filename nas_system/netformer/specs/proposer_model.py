@@ -13,16 +13,21 @@ import torch
 from numpy.typing import NDArray
 
 from nas_system.errors import StateError
+from nas_system.files import sha256_of_file
 from nas_system.netformer.specs.archive import LAST_VALUE, Archive, ArchivedTask, checksum_of
 from nas_system.netformer.specs.examples import Examples, Scaling, examples_of
 from nas_system.netformer.specs.learning import Hyperparameters, fit_predictor, fit_writer
+from nas_system.netformer.specs.library import MODEL_FILE, SHIPPED
+from nas_system.netformer.specs.meta_features import VERSION
 from nas_system.netformer.specs.networks import ConfigWriter, ScorePredictor
-from nas_system.netformer.specs.space_hash import space_hash
 from nas_system.netformer.specs.vocabulary import Vocabulary, build_vocabulary
+from nas_system.space import ForecastingTask, families_of
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 SHRINK = 30.0
 """Ridge penalty of the map from meta-features to a task's level: there are more features than one likes."""
+
+LEARN_AGAIN = "learn again with: python -m nas_system.netformer fit"
 
 Array = NDArray[np.float64]
 
@@ -64,7 +69,8 @@ class ProposerModel:
     """Checksum of the archive it was learned from."""
     n_tasks: int
     n_rows: int
-    space: str
+    vocabulary: Vocabulary
+    """The search space that it was learned on, as tokens."""
     fingerprint: str = ""
     """SHA-256 of the file it was read from."""
 
@@ -83,7 +89,7 @@ class ProposerModel:
             archive=checksum_of(archive),
             n_tasks=len(tasks),
             n_rows=len(examples.task),
-            space=space_hash(),
+            vocabulary=vocabulary,
         )
 
 
@@ -96,7 +102,8 @@ def learnable(archive: Archive, vocabulary: Vocabulary) -> tuple[Examples, list[
 def save_model(path: Path, model: ProposerModel, chosen: Hyperparameters) -> None:
     """Tensors and plain values only. Raises OSError."""
     content = {
-        "space": model.space,
+        "features_version": VERSION,
+        "vocabulary": model.vocabulary.to_json(),
         "archive": model.archive,
         "n_tasks": model.n_tasks,
         "n_rows": model.n_rows,
@@ -111,23 +118,36 @@ def save_model(path: Path, model: ProposerModel, chosen: Hyperparameters) -> Non
 
 
 def load_model(path: Path) -> ProposerModel:
-    """Raises StateError for a file that is none, or that was learned on another search space."""
-    from nas_system.files import sha256_of_file
+    """Read what `save_model` wrote, also on another search space, as long as they share a family.
 
+    Raises StateError for a file that is no model, or that nothing can be proposed with.
+    """
     content = load_checkpoint(path)
-    if content.get("space") != space_hash():
-        raise StateError(
-            f"{path}: learned on another search space than this program's (families or parameters have "
-            "changed); learn again with: python -m nas_system.netformer fit"
-        )
     try:
-        return _restored(content, sha256_of_file(path))
+        content = _with_vocabulary(content, path)
+        if content["features_version"] != VERSION:
+            raise StateError(f"{path}: describes tasks by other numbers than this program; {LEARN_AGAIN}")
+        model = _restored(content, sha256_of_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise StateError(f"{path}: not a model of the proposer ({str(error)[:200]})") from None
+    if not set(model.vocabulary.families) & set(families_of(ForecastingTask.kind)):
+        known = ", ".join(model.vocabulary.families)
+        raise StateError(f"{path}: no family it knows ({known}) is in the search space; {LEARN_AGAIN}")
+    return model
+
+
+def _with_vocabulary(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Complete the file of an older program, which names its search space by a hash alone."""
+    if "vocabulary" in content:
+        return content
+    shipped = load_checkpoint(SHIPPED / MODEL_FILE)
+    if content["space"] != shipped.get("space"):
+        raise StateError(f"{path}: learned on a search space that this program does not know; {LEARN_AGAIN}")
+    return shipped | content
 
 
 def _restored(content: dict[str, Any], fingerprint: str) -> ProposerModel:
-    vocabulary = build_vocabulary()
+    vocabulary = Vocabulary.from_json(content["vocabulary"])
     chosen = Hyperparameters(**content["hyperparameters"])
     scaling = Scaling(*map(np.array, content["scaling"]))
     features = len(scaling.mean)
@@ -159,7 +179,7 @@ def _restored(content: dict[str, Any], fingerprint: str) -> ProposerModel:
         archive=content["archive"],
         n_tasks=int(content["n_tasks"]),
         n_rows=int(content["n_rows"]),
-        space=content["space"],
+        vocabulary=vocabulary,
         fingerprint=fingerprint,
     )
 

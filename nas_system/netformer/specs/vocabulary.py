@@ -1,19 +1,23 @@
 """Tokens of the search space: one for the family, one for every value of every sampled parameter.
 
-Read from `nas_system.space` alone, so a family or parameter that is added there has tokens without a
-word here. A number with a grid has a token per place on it (and for what a tried default uses beside
-it), one without has evenly spread bins on its own scale; values in between go to the nearest.
+`build_vocabulary` reads `nas_system.space` alone, so a new family or parameter needs no line here. A number
+with a grid has a token per place on it (and one for the family's default), one without a grid has evenly
+spread bins on its own scale; values in between go to the nearest token.
+
+Networks keep the vocabulary they were trained with. The grammar decides which part of it the search space
+still has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Self
 
-from nas_system.space import ForecastingTask, Parameter, families_of, family_default, parameters, value_at
+from nas_system.space import ForecastingTask, Parameter, families_of, family_default, value_at
+from nas_system.space.sampling import sampled_parameters
 
 FAMILY = "model.family"
 BINS_PER_DECADE = 8
@@ -38,9 +42,9 @@ class Vocabulary:
 
     tokens: tuple[Token, ...]
     paths: tuple[str, ...]
-    """Everything that is written, the family first; a path's number is its slot."""
-    of_family: Mapping[tuple[str, str], tuple[int, ...]]
-    """(family, path) -> its tokens, in the order of their values."""
+    """Every parameter, the family first; a path's position is its slot."""
+    families: Mapping[str, Mapping[str, tuple[int, ...]]]
+    """family -> path -> its tokens, in the order of their values; paths in the order of writing."""
 
     @cached_property
     def index(self) -> dict[tuple[str, Any], int]:
@@ -55,53 +59,60 @@ class Vocabulary:
     def slot_of_token(self) -> list[int]:
         return [self.slot[token.path] for token in self.tokens]
 
-    def token_of(self, family: str, path: str, value: Any) -> int:
-        """The token of a value, or of the nearest one that the family has a token for."""
-        if path == FAMILY:
-            return self.index[path, value]
-        known = self.of_family[family, path]
-        exact = self.index.get((path, value))
-        if exact in known:
-            return exact
-        values = [self.tokens[number].value for number in known]
-        if isinstance(value, str | bool):
-            raise KeyError(f"{path}={value!r} has no token")
+    def nearest(self, value: Any, among: Sequence[int]) -> int:
+        """Return the token of a value, or of the nearest number. Raises KeyError if there is neither."""
+        values = [self.tokens[number].value for number in among]
+        if value in values:
+            return among[values.index(value)]
+        if not values or not all(map(_is_number, (value, *values))):
+            raise KeyError(f"{value!r} has no token")
         scale = _scale(values)
-        return known[min(range(len(known)), key=lambda i: abs(scale(values[i]) - scale(value)))]
+        return among[min(range(len(among)), key=lambda i: abs(scale(values[i]) - scale(value)))]
 
     def encode(self, values: Mapping[str, Any]) -> list[int]:
-        """A configuration's active values as tokens, in the order in which they are written."""
+        """Return a configuration's active values as tokens, in the order of writing. Raises KeyError."""
         family = values[FAMILY]
-        written = [p for p in slots_of(family) if p in values]
-        return [self.index[FAMILY, family], *(self.token_of(family, p, values[p]) for p in written)]
+        written = [(path, among) for path, among in self.families[family].items() if path in values]
+        return [self.index[FAMILY, family], *(self.nearest(values[path], among) for path, among in written)]
 
+    def to_json(self) -> dict[str, object]:
+        return {
+            "paths": list(self.paths),
+            "tokens": [list(astuple(token)) for token in self.tokens],
+            "families": {
+                family: {path: list(numbers) for path, numbers in paths.items()}
+                for family, paths in self.families.items()
+            },
+        }
 
-@cache
-def slots_of(family: str) -> tuple[str, ...]:
-    """What is written of a family, as declared: what decides about a field comes before it."""
-    return tuple(parameter.path for parameter in sampled(family))
-
-
-@cache
-def sampled(family: str) -> tuple[Parameter, ...]:
-    return tuple(parameter for parameter in parameters(family) if parameter.sampled)
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Self:
+        """Raises KeyError, TypeError or ValueError for what `to_json` did not return."""
+        return cls(
+            tuple(Token(path, value, place) for path, value, place in record["tokens"]),
+            tuple(record["paths"]),
+            {
+                family: {path: tuple(numbers) for path, numbers in paths.items()}
+                for family, paths in record["families"].items()
+            },
+        )
 
 
 @cache
 def build_vocabulary() -> Vocabulary:
-    """The vocabulary of the space as it is."""
-    families = families_of(ForecastingTask.kind)
-    paths = list(dict.fromkeys([FAMILY, *(path for family in families for path in slots_of(family))]))
-    values_of = {(family, p.path): _bins(family, p) for family in families for p in sampled(family)}
-    tokens = [Token(FAMILY, family, 0.0) for family in families]
-    for path in paths[1:]:
-        tokens += _tokens(path, [values for (_, p), values in values_of.items() if p == path])
+    """Return the vocabulary of the search space as it is now."""
+    declared = {family: sampled_parameters(family) for family in families_of(ForecastingTask.kind)}
+    values_of = {family: {p.path: _bins(family, p) for p in found} for family, found in declared.items()}
+    paths = list(dict.fromkeys(path for values in values_of.values() for path in values))
+    tokens = [Token(FAMILY, family, 0.0) for family in declared]
+    for path in paths:
+        tokens += _tokens(path, [values[path] for values in values_of.values() if path in values])
     number_of = {(token.path, token.value): number for number, token in enumerate(tokens)}
-    of_family = {
-        (family, path): tuple(number_of[path, value] for value in values)
-        for (family, path), values in values_of.items()
+    families = {
+        family: {path: tuple(number_of[path, value] for value in bins) for path, bins in values.items()}
+        for family, values in values_of.items()
     }
-    return Vocabulary(tuple(tokens), tuple(paths), of_family)
+    return Vocabulary(tuple(tokens), (FAMILY, *paths), families)
 
 
 def _bins(family: str, parameter: Parameter) -> list[Any]:
@@ -126,7 +137,7 @@ def _bins(family: str, parameter: Parameter) -> list[Any]:
 def _tokens(path: str, of_families: Iterable[list[Any]]) -> list[Token]:
     """The union of the families' values; families that share a path share its tokens."""
     values = list(dict.fromkeys(value for values in of_families for value in values))
-    if not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+    if not all(map(_is_number, values)):
         return [Token(path, value, 0.0) for value in values]
     values.sort()
     scale = _scale(values)
@@ -135,8 +146,12 @@ def _tokens(path: str, of_families: Iterable[list[Any]]) -> list[Token]:
     return [Token(path, value, 2 * (scale(value) - low) / width - 1) for value in values]
 
 
-def _scale(values: list[Any]) -> Any:
-    """How far numbers are apart: by their logarithm where they spread widely, 0 just below the smallest."""
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _scale(values: Sequence[float]) -> Callable[[float], float]:
+    """Compare numbers by their logarithm where they spread widely; 0 counts as a third of the smallest."""
     above = [value for value in values if value > 0]
     if not above or max(above) < WIDE * min(above):
         return float

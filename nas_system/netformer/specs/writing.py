@@ -72,7 +72,7 @@ def default_candidates(grammar: Grammar) -> list[Candidate]:
     for family in grammar.families:
         draft = grammar.begin(family)
         while (slot := grammar.next_slot(draft)) is not None:
-            token = grammar.vocabulary.token_of(family, slot, draft.values[slot])
+            token = grammar.vocabulary.nearest(draft.values[slot], grammar.options(family, slot))
             assert grammar.write(draft, slot, token), "a draft's own value is always allowed"
         found.append(Candidate(tuple(draft.tokens), grammar.config_of(draft)))
     return found
