@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
-from nas_system.netformer.specs.archive import HELD_OUT, TRAIN, Archive, ArchivedTask, Row, write_archive
-from nas_system.netformer.specs.drawing import draw_config
-from nas_system.netformer.specs.synthetic_tasks import csv_of, draw_recipe
+from nas_system.netformer.specs.archive.archive_file import (
+    HELD_OUT,
+    TRAIN,
+    Archive,
+    ArchivedTask,
+    Row,
+    write_archive,
+)
+from nas_system.netformer.specs.archive.config_drawing import draw_config
+from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import ForecastingTask, active_values, canonical_key
 
 FEATURES = 30
-"""As many as `meta_features` gives; a test compares."""
+"""As many as `task_features` gives; a test compares."""
 
 
 def score_of(values: dict, likes: str) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from nas_system.netformer.specs.library import MODEL_FILE, SHIPPED
+from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
 from nas_system.space import families_of
 
 MODULE = "nas_system.netformer"

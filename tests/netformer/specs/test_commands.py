@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from nas_system.files import write_json
-from nas_system.netformer.specs.archive import read_archive
+from nas_system.netformer.specs.archive.archive_file import read_archive
 from nas_system.space import RunConfig
 
 MODULE = "nas_system.netformer"

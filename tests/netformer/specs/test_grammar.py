@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from nas_system.netformer.specs.drawing import draw_config
-from nas_system.netformer.specs.grammar import Grammar
-from nas_system.netformer.specs.networks import ConfigWriter
-from nas_system.netformer.specs.vocabulary import FAMILY, build_vocabulary
-from nas_system.netformer.specs.writing import write_candidates
+from nas_system.netformer.specs.archive.config_drawing import draw_config
+from nas_system.netformer.specs.model.config_grammar import Grammar
+from nas_system.netformer.specs.model.proposer_networks import ConfigWriter
+from nas_system.netformer.specs.model.vocabulary import FAMILY, build_vocabulary
+from nas_system.netformer.specs.model.writing import write_candidates
 from nas_system.space import (
     ForecastingTask,
     RunConfig,
@@ -36,7 +36,9 @@ TASKS = {
 @pytest.mark.parametrize("family", families_of("forecasting"))
 def test_a_familys_tried_default_comes_back_exactly(family: str) -> None:
     default = family_default(family)
-    back = Grammar(VOCABULARY, default.task, 8_000).config_from(VOCABULARY.encode(active_values(default)))
+    back = Grammar(VOCABULARY, default.forecasting, 8_000).config_from(
+        VOCABULARY.encode(active_values(default))
+    )
     assert back is not None and canonical_key(back) == canonical_key(default)
 
 

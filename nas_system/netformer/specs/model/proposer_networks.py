@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_system.netformer.specs.vocabulary import Vocabulary
+from nas_system.netformer.specs.model.vocabulary import Vocabulary
 
 PAD = -1
 """Stands behind the last token of a shorter configuration."""

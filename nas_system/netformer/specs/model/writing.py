@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas_system.netformer.specs.grammar import Draft, Grammar
-from nas_system.netformer.specs.networks import PAD, ConfigWriter
-from nas_system.netformer.specs.proposer_model import ProposerModel, predict
-from nas_system.netformer.specs.vocabulary import FAMILY
+from nas_system.netformer.specs.model.config_grammar import Draft, Grammar
+from nas_system.netformer.specs.model.proposer_model import ProposerModel, predict
+from nas_system.netformer.specs.model.proposer_networks import PAD, ConfigWriter
+from nas_system.netformer.specs.model.vocabulary import FAMILY
 from nas_system.space import RunConfig, canonical_key
 
 Array = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Meta-features: from the training part alone, always as many, always finite, and they see what is there."""
+"""Task features: from the training part alone, always as many, always finite, and they see what is there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nas_system.data.loading import open_task
-from nas_system.netformer.specs.meta_features import meta_features
+from nas_system.netformer.specs.task_features import task_features
 from nas_system.space import ForecastingTask
 
 ROWS = 900
@@ -25,7 +25,7 @@ def features_of(folder: Path, columns: dict[str, np.ndarray], targets=("y",), pr
         lines.append(",".join([str(date).replace("T", " "), *(f"{v[number]:.6f}" for v in columns.values())]))
     path.write_text("\n".join(lines) + "\n")
     task = ForecastingTask(dataset=str(path), targets=targets, pred_len=pred_len)
-    return meta_features(open_task(task))
+    return task_features(open_task(task))
 
 
 def noise(seed: int, rows: int = ROWS) -> np.ndarray:
@@ -80,6 +80,6 @@ def test_they_see_what_the_series_is_made_of(tmp_path: Path) -> None:
 def test_a_large_task_takes_less_than_a_second() -> None:
     data = open_task(ForecastingTask(dataset="synthetic", targets=("all",), pred_len=336))
     started = time.perf_counter()
-    meta_features(data)
+    task_features(data)
     # A second is promised; a shared machine may be several times slower than an idle one.
     assert time.perf_counter() - started < 3

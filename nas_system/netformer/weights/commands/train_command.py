@@ -15,7 +15,7 @@ from typing import Any
 
 from nas_system.errors import NasError
 from nas_system.netformer.command_line import command_parser
-from nas_system.netformer.weights.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.model_config import ArchitectureConfig, FitConfig, LossConfig
 from nas_system.netformer.weights.options import writable_file
 
 
@@ -43,8 +43,8 @@ def _train(arguments: argparse.Namespace) -> dict[str, Any]:
     loss = LossConfig.from_arguments(arguments, suffix="loss")
     out = writable_file(arguments.out)
 
-    from nas_system.netformer.weights.fitting import evaluate, fit, untrained_writer
-    from nas_system.netformer.weights.zoo_files import load_zoo
+    from nas_system.netformer.weights.model.writer_fitting import evaluate, fit, untrained_writer
+    from nas_system.netformer.weights.zoo.zoo_files import load_zoo
     from nas_system.training.engine import EpochRecord
     from nas_system.training.reproducibility import set_threads
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from nas_system.errors import NasError
 from nas_system.netformer.command_line import command_parser
-from nas_system.netformer.weights.zoo_config import PARTS
+from nas_system.netformer.weights.zoo.zoo_config import PARTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(model: Path, folder: Path, part: str) -> dict[str, Any]:
-    from nas_system.netformer.weights.fitting import evaluate
-    from nas_system.netformer.weights.writer import Writer
-    from nas_system.netformer.weights.zoo_files import load_zoo
+    from nas_system.netformer.weights.model.writer import Writer
+    from nas_system.netformer.weights.model.writer_fitting import evaluate
+    from nas_system.netformer.weights.zoo.zoo_files import load_zoo
     from nas_system.training.reproducibility import set_threads
 
     set_threads(1)

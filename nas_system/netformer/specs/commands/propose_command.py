@@ -15,7 +15,7 @@ from nas_system.netformer.command_line import command_parser, count
 
 if TYPE_CHECKING:
     from nas_system.data.loading import OpenTask
-    from nas_system.netformer.specs.proposer_model import ProposerModel
+    from nas_system.netformer.specs.model.proposer_model import ProposerModel
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,8 +34,8 @@ def propose(arguments: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("propose needs --facts FILE (python -m nas_system.describe --out FILE makes it)")
     # Before torch is imported: a wrong file is told at once.
     opened = None if arguments.facts is None else _task_of(arguments.facts, arguments.data_dir)
-    from nas_system.netformer.specs.library import Library
-    from nas_system.netformer.specs.proposer_model import load_model
+    from nas_system.netformer.specs.archive.library import Library
+    from nas_system.netformer.specs.model.proposer_model import load_model
     from nas_system.training.reproducibility import set_threads
 
     set_threads(1)
@@ -63,11 +63,11 @@ def _ranked(
 ) -> list[dict[str, Any]]:
     import torch
 
-    from nas_system.netformer.specs import writing
-    from nas_system.netformer.specs.grammar import Grammar
-    from nas_system.netformer.specs.meta_features import meta_features
+    from nas_system.netformer.specs.model import writing
+    from nas_system.netformer.specs.model.config_grammar import Grammar
+    from nas_system.netformer.specs.task_features import task_features
 
-    features = model.scaling(list(meta_features(data).values()))
+    features = model.scaling(list(task_features(data).values()))
     grammar = Grammar(model.vocabulary, data.task, data.split.train_end - data.task.pred_len)
     if grammar.unknown_families:
         print(
@@ -102,7 +102,7 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
     from nas_system.data.loading import open_task
     from nas_system.data.source import DataSource, locate
     from nas_system.files import read_json
-    from nas_system.netformer.specs.archive import LAST_VALUE
+    from nas_system.netformer.specs.archive.archive_file import LAST_VALUE
     from nas_system.space import ForecastingTask
 
     try:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from nas_system.errors import StateError
 from nas_system.files import sha256_of_file
-from nas_system.netformer.specs.archive import LAST_VALUE, Archive, ArchivedTask, checksum_of
-from nas_system.netformer.specs.examples import Examples, Scaling, examples_of
-from nas_system.netformer.specs.learning import Hyperparameters, fit_predictor, fit_writer
-from nas_system.netformer.specs.library import MODEL_FILE, SHIPPED
-from nas_system.netformer.specs.meta_features import VERSION
-from nas_system.netformer.specs.networks import ConfigWriter, ScorePredictor
-from nas_system.netformer.specs.vocabulary import Vocabulary, build_vocabulary
+from nas_system.netformer.specs.archive.archive_file import LAST_VALUE, Archive, ArchivedTask, checksum_of
+from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
+from nas_system.netformer.specs.model.examples import Examples, Scaling, examples_of
+from nas_system.netformer.specs.model.learning import Hyperparameters, fit_predictor, fit_writer
+from nas_system.netformer.specs.model.proposer_networks import ConfigWriter, ScorePredictor
+from nas_system.netformer.specs.model.vocabulary import Vocabulary, build_vocabulary
+from nas_system.netformer.specs.task_features import VERSION
 from nas_system.space import ForecastingTask, families_of
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas_system.netformer.specs.examples import Examples
-from nas_system.netformer.specs.networks import PAD, ConfigWriter, ScorePredictor
-from nas_system.netformer.specs.vocabulary import Vocabulary
+from nas_system.netformer.specs.model.examples import Examples
+from nas_system.netformer.specs.model.proposer_networks import PAD, ConfigWriter, ScorePredictor
+from nas_system.netformer.specs.model.vocabulary import Vocabulary
 from nas_system.training.engine import Engine
 from nas_system.training.progress import Progress
 

@@ -14,7 +14,7 @@ from nas_system.errors import ConfigError, StateError
 from nas_system.files import read_json, write_json
 from nas_system.netformer.weights.network import Network
 from nas_system.netformer.weights.tokens import Tokens, network_from_tokens
-from nas_system.netformer.weights.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 SCHEMA_VERSION = 1

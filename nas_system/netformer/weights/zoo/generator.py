@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nas_system.netformer.weights.network import ACTIVATIONS, BIAS, Network, Neuron
-from nas_system.netformer.weights.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 
 
 class Layers(NamedTuple):

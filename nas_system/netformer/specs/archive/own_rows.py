@@ -20,9 +20,9 @@ from nas_system.errors import ConfigError, NasError, StateError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
 from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
-from nas_system.netformer.specs.archive import TRAIN, Archive, ArchivedTask, Row, write_archive
-from nas_system.netformer.specs.library import Library, read_own
-from nas_system.netformer.specs.meta_features import meta_features
+from nas_system.netformer.specs.archive.archive_file import TRAIN, Archive, ArchivedTask, Row, write_archive
+from nas_system.netformer.specs.archive.library import Library, read_own
+from nas_system.netformer.specs.task_features import task_features
 from nas_system.space import ForecastingTask, active_values
 
 FAILURES = {"DIVERGED": "DIVERGED", "TIMEOUT": "TIMEOUT", "FAILED": "FAILED"}
@@ -83,7 +83,7 @@ def _archived(facts: dict[str, Any], workspace: Path) -> ArchivedTask:
         # Without the path: it is nobody's business, and the checksum in the name says it better.
         task=task.model_copy(update={"dataset": Path(task.dataset).name}),
         max_seq_len=data.split.train_end - task.pred_len,
-        features=tuple(meta_features(data).values()),
+        features=tuple(task_features(data).values()),
         baselines=baselines,
     )
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import is_disk_full
 from nas_system.nas_agent.own_archive import ARCHIVE_FILE, FOLDER_VARIABLE, own_folder
-from nas_system.netformer.specs.archive import TRAIN, Archive, checksum_of, read_archive
+from nas_system.netformer.specs.archive.archive_file import TRAIN, Archive, checksum_of, read_archive
 
-SHIPPED = Path(__file__).parent / "shipped"
+SHIPPED = Path(__file__).parents[1] / "shipped"
 MODEL_FILE = "proposer.weights"
 """Not .pth: those are what a search makes, and no package ships one."""
 

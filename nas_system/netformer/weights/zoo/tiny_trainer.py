@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from nas_system.netformer.weights.functions import FUNCTIONS
-from nas_system.netformer.weights.generator import Layers
 from nas_system.netformer.weights.network import ACTIVATIONS
+from nas_system.netformer.weights.zoo.generator import Layers
 
 
 def train_layers(

@@ -26,10 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    from nas_system.netformer.specs.archive import TRAIN, read_archive
-    from nas_system.netformer.specs.learning import Hyperparameters
-    from nas_system.netformer.specs.library import Library
-    from nas_system.netformer.specs.proposer_model import ProposerModel, save_model
+    from nas_system.netformer.specs.archive.archive_file import TRAIN, read_archive
+    from nas_system.netformer.specs.archive.library import Library
+    from nas_system.netformer.specs.model.learning import Hyperparameters
+    from nas_system.netformer.specs.model.proposer_model import ProposerModel, save_model
     from nas_system.training.reproducibility import set_threads
 
     set_threads(arguments.threads)

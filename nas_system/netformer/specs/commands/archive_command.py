@@ -32,8 +32,8 @@ def _make(arguments: argparse.Namespace, words: list[str]) -> int:
         return _add(arguments.add)
     if arguments.out is None:
         raise ConfigError("archive needs --out FILE, or --add WORKSPACE")
-    from nas_system.netformer.specs.making import Plan, make_archive
-    from nas_system.netformer.specs.trainings import Limits
+    from nas_system.netformer.specs.archive.archive_making import Plan, make_archive
+    from nas_system.netformer.specs.archive.trainings import Limits
 
     plan = Plan(
         tasks=arguments.tasks,
@@ -51,8 +51,8 @@ def _make(arguments: argparse.Namespace, words: list[str]) -> int:
 
 
 def _add(workspace: Path) -> int:
-    from nas_system.netformer.specs.library import Library
-    from nas_system.netformer.specs.own_rows import add_search
+    from nas_system.netformer.specs.archive.library import Library
+    from nas_system.netformer.specs.archive.own_rows import add_search
 
     library = Library.here()
     rows, new = add_search(workspace.expanduser().absolute(), library)

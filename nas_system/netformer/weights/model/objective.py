@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_system.netformer.weights.functions import graphs_from_tokens, loss_weights, outputs_of
-from nas_system.netformer.weights.model import Written
-from nas_system.netformer.weights.model_config import LossConfig
+from nas_system.netformer.weights.model.model_config import LossConfig
+from nas_system.netformer.weights.model.weights_transformer import Written
 from nas_system.netformer.weights.tokens import Tokens
 
 LEAST_VARIANCE = 0.05

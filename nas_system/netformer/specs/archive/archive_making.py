@@ -14,7 +14,7 @@ from nas_system.data.baselines import baseline_rows
 from nas_system.data.loading import open_task
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
-from nas_system.netformer.specs.archive import (
+from nas_system.netformer.specs.archive.archive_file import (
     HELD_OUT,
     TRAIN,
     Archive,
@@ -22,10 +22,10 @@ from nas_system.netformer.specs.archive import (
     config_of,
     write_archive,
 )
-from nas_system.netformer.specs.drawing import draw_config
-from nas_system.netformer.specs.meta_features import meta_features
-from nas_system.netformer.specs.synthetic_tasks import TaskRecipe, csv_of, draw_recipe, task_of
-from nas_system.netformer.specs.trainings import Limits, Results, train_missing
+from nas_system.netformer.specs.archive.config_drawing import draw_config
+from nas_system.netformer.specs.archive.synthetic_tasks import TaskRecipe, csv_of, draw_recipe, task_of
+from nas_system.netformer.specs.archive.trainings import Limits, Results, train_missing
+from nas_system.netformer.specs.task_features import task_features
 from nas_system.space import ForecastingTask, RunConfig, active_values, canonical_key
 from nas_system.space.sampling import fitting_default, usable_families
 
@@ -138,7 +138,7 @@ def _archived_task(part: str, recipe: TaskRecipe, work: Path) -> tuple[ArchivedT
         part=part,
         task=task.model_copy(update={"dataset": f"{recipe.name}.csv"}),
         max_seq_len=data.split.train_end - task.pred_len,
-        features=tuple(meta_features(data).values()),
+        features=tuple(task_features(data).values()),
         baselines=baselines,
         recipe=recipe.to_json(),
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nas_system.errors import NasError
 from nas_system.netformer.command_line import command_parser
-from nas_system.netformer.weights.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _make(config: ZooConfig, folder: Path) -> dict[str, object]:
     from nas_system.netformer.meta_features import default_cache
-    from nas_system.netformer.weights.zoo_building import build_zoo
-    from nas_system.netformer.weights.zoo_files import save_zoo
+    from nas_system.netformer.weights.zoo.zoo_building import build_zoo
+    from nas_system.netformer.weights.zoo.zoo_files import save_zoo
     from nas_system.training.reproducibility import set_threads
 
     set_threads(1)

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from nas_system.errors import ConfigError
-from nas_system.netformer.weights.batches import MetaScaling, NetworkBatches
-from nas_system.netformer.weights.grammar import Grammar
-from nas_system.netformer.weights.metrics import compare
-from nas_system.netformer.weights.model import ModelConfig, WeightsTransformer
-from nas_system.netformer.weights.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.network_batches import MetaScaling, NetworkBatches
+from nas_system.netformer.weights.model.network_grammar import Grammar
+from nas_system.netformer.weights.model.objective import MixedObjective
+from nas_system.netformer.weights.model.reconstruction import compare
+from nas_system.netformer.weights.model.weights_transformer import ModelConfig, WeightsTransformer
+from nas_system.netformer.weights.model.writer import Writer
 from nas_system.netformer.weights.network import ACTIVATIONS
-from nas_system.netformer.weights.objective import MixedObjective
 from nas_system.netformer.weights.tokens import FIRST_ACTIVATION, LINEAR
-from nas_system.netformer.weights.writer import Writer
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.optimizer import get_optimizer
 from nas_system.training.progress import Progress

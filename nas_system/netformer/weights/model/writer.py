@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from nas_system.errors import ConfigError, StateError
-from nas_system.netformer.weights.batches import MetaScaling
-from nas_system.netformer.weights.grammar import Grammar
-from nas_system.netformer.weights.model import ModelConfig, WeightsTransformer
+from nas_system.netformer.weights.model.network_batches import MetaScaling
+from nas_system.netformer.weights.model.network_grammar import Grammar
+from nas_system.netformer.weights.model.weights_transformer import ModelConfig, WeightsTransformer
 from nas_system.netformer.weights.network import InvalidNetwork, Network
 from nas_system.netformer.weights.tokens import Tokens, network_from_tokens
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint

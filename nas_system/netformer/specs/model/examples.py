@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_system.errors import ConfigError
-from nas_system.netformer.specs.archive import Archive, ArchivedTask, Row, config_of
-from nas_system.netformer.specs.networks import PAD
-from nas_system.netformer.specs.vocabulary import Vocabulary
+from nas_system.netformer.specs.archive.archive_file import Archive, ArchivedTask, Row, config_of
+from nas_system.netformer.specs.model.proposer_networks import PAD
+from nas_system.netformer.specs.model.vocabulary import Vocabulary
 from nas_system.space import active_values
 
 Array = NDArray[np.float64]

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from nas_system.errors import ConfigError
-from nas_system.netformer.weights.generator import draw_layers, networks_from_layers
-from nas_system.netformer.weights.tasks import Tasks, draw_inputs, draw_tasks
-from nas_system.netformer.weights.tiny_trainer import answers, train_layers
 from nas_system.netformer.weights.tokens import stack_tokens, tokens_from_network
-from nas_system.netformer.weights.zoo_config import ZooConfig
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.generator import draw_layers, networks_from_layers
+from nas_system.netformer.weights.zoo.regression_tasks import Tasks, draw_inputs, draw_tasks
+from nas_system.netformer.weights.zoo.tiny_trainer import answers, train_layers
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 PROBES = 64
 """Inputs at which networks are compared with each other."""

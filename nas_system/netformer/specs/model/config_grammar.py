@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_system.netformer.specs.vocabulary import FAMILY, Vocabulary
+from nas_system.netformer.specs.model.vocabulary import FAMILY, Vocabulary
 from nas_system.space import (
     ForecastingTask,
     Parameter,

@@ -44,7 +44,7 @@ def _sample(arguments: argparse.Namespace) -> None:
     import torch
 
     from nas_system.files import write_json
-    from nas_system.netformer.weights.writer import Writer
+    from nas_system.netformer.weights.model.writer import Writer
     from nas_system.training.reproducibility import set_threads
 
     set_threads(1)

@@ -38,7 +38,7 @@ BENDS = 64
 TINY = 1e-6
 
 
-def meta_features(data: OpenTask) -> dict[str, float]:
+def task_features(data: OpenTask) -> dict[str, float]:
     """Name -> number, all finite; the same names in the same order for every task."""
     table = data.scaler.transform(data.series.values)[: data.split.train_end]
     targets = list(data.series.column_indices(data.task.targets))
