@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +141,7 @@ class TrainingRun:
     engine: Engine
     best: BestCheckpoint
     resume_key: str
-    baselines: Any
+    baselines: Sequence[Mapping[str, Any]]
     """Rows of the search's baselines, for the picture of the learning curve."""
     resources: Resources
     log: ProgressLog
@@ -171,7 +171,7 @@ class TrainingRun:
         return self.engine.fit(train, val, max_epochs, callbacks, after_step=self.options.stop)
 
     def finalize(self, reason: str) -> None:
-        """Write the same files whatever the reason, metrics.json last.
+        """Write the same files for every reason, metrics.json last.
 
         A diverged training has no score. A stopped one has not come to its end: it keeps the best
         validation score so far, and its test part stays untouched.
@@ -203,7 +203,7 @@ class TrainingRun:
         )
         print(f"{reason}: {shown or 'no score'}; everything is in {folder}", flush=True)
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
         config, engine = self.config, self.engine
         is_informer = config.model.family == "informer"
@@ -223,7 +223,7 @@ class TrainingRun:
             "python": platform.python_version(),
         }
 
-    def _costs(self) -> dict[str, Any]:
+    def _costs(self) -> dict[str, object]:
         engine = self.engine
         return {
             "train_time_sec": round(time.monotonic() - self.started, 3),

@@ -7,12 +7,11 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from nas_system.files import sha256_of_file
-from nas_system.training.checkpoint import save_checkpoint
+from nas_system.training.checkpoint import StateDict, save_checkpoint
 from nas_system.training.engine import Engine, EpochRecord
 from nas_system.training.objectives import direction_of
 
@@ -20,7 +19,7 @@ from nas_system.training.objectives import direction_of
 class BestCheckpoint:
     """Saves the weights of every new best epoch, with what is needed to use them elsewhere."""
 
-    def __init__(self, path: Path, extra: dict[str, Any]) -> None:
+    def __init__(self, path: Path, extra: StateDict) -> None:
         self.path = path
         self.extra = extra
         self.sha256: str | None = None
@@ -42,7 +41,7 @@ class BestWeights:
     """Keeps the best epoch's weights, and restores them when the training has ended."""
 
     def __init__(self) -> None:
-        self._state: dict[str, Any] | None = None
+        self._state: StateDict | None = None
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         if record.is_best:
@@ -71,7 +70,7 @@ class LastCheckpoint:
 class HistoryFile:
     """Rewrites history.json after every epoch, so that others can watch the training."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, object]], None]) -> None:
         self.write = write
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
@@ -151,7 +150,7 @@ def named_scores(metric: str, **scores: float | None) -> dict[str, float | None]
     return general | {f"{part}_{metric}": score for part, score in scores.items()}
 
 
-def history_as_json(engine: Engine) -> dict[str, Any]:
+def history_as_json(engine: Engine) -> dict[str, object]:
     """Return the history in its file format: the deciding metric (see `named_scores`), lr and seconds."""
     name = engine.objective.names[0]
     return {

@@ -21,6 +21,7 @@ from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.training import loops
 from nas_system.training.acceleration.cuda_graph import CapturedStep
 from nas_system.training.acceleration.precision import Precision
+from nas_system.training.checkpoint import StateDict
 from nas_system.training.clock import Clock
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.objectives import Objective, direction_of
@@ -101,7 +102,7 @@ class Engine:
         self.amp = Precision(self.precision, self.device)
         self._captured = self._capture() if self.cuda_graph else None
         self._clock = Clock()
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: StateDict | None = None
         self._network: nn.Module = self.model
         if self.compile:
             backend = self.compile if isinstance(self.compile, str) else "inductor"
@@ -249,7 +250,7 @@ class Engine:
             )
         return metrics[name]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return all that an exact resume needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
@@ -267,7 +268,7 @@ class Engine:
             "shuffle": self.generator.get_state() if self.generator else None,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore a `state_dict`, for `fit` to continue exactly where it was taken.
 
         Random states and those of callbacks take effect when `fit` begins, so that nothing done in

@@ -1,4 +1,4 @@
-"""What a pass adds up: the figures of every batch, and whether the loss stayed finite."""
+"""Running means of a pass: the metrics of every batch, and whether the loss stayed finite."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from nas_system.errors import Diverged
 from nas_system.training.objectives import Objective
 
-# A figure costs a handful of tiny kernels: on a small network as much as a quarter of the whole
-# step. Small batches are therefore kept and judged many at a time. Large ones are judged at once.
+# A metric costs a handful of tiny kernels: on a small network as much as a quarter of the whole
+# step. Small batches are therefore kept and evaluated many at a time. Large ones are evaluated at once.
 BATCHES_HELD = 50
 ELEMENTS_HELD = 2**18
 
 
 class RunningMean:
-    """Sample-weighted means of an objective's figures. Nothing is read back before the end or a check."""
+    """Sample-weighted means of an objective's metrics. Nothing is read back before the end or a check."""
 
     def __init__(self, objective: Objective, device: torch.device) -> None:
         self.objective = objective
@@ -31,7 +31,7 @@ class RunningMean:
         self._loss = torch.zeros((), device=device)
 
     def add(self, output: Tensor, target: Tensor, weight: Tensor | None, n: int) -> None:
-        """One batch of n samples; nothing here may require a gradient."""
+        """Add one batch of n samples; nothing here may require a gradient."""
         self._outputs.append(output)
         self._targets.append(target)
         self._weights.append(weight)
@@ -39,10 +39,10 @@ class RunningMean:
         self._held_samples += n
         self._held += output.numel()
         if len(self._outputs) >= self._batches_held or self._held > ELEMENTS_HELD:
-            self._judge()
+            self._evaluate()
 
     def add_loss(self, loss: Tensor) -> None:
-        """One training loss, detached."""
+        """Add one training loss, detached."""
         self._losses.append(loss)
         if len(self._losses) >= BATCHES_HELD:
             self._sum_losses()
@@ -58,18 +58,18 @@ class RunningMean:
             )
 
     def means(self) -> dict[str, float]:
-        """Every figure's mean over all samples."""
-        self._judge()
+        """Return every metric's mean over all samples."""
+        self._evaluate()
         if not self.samples:
-            raise ValueError("the loader gave no batch")
+            raise ValueError("the loader returned no batch")
         return dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
 
     @torch.no_grad()
-    def _judge(self) -> None:
+    def _evaluate(self) -> None:
         if not self._outputs:
             return
-        figures = self.objective.report(_joined(self._outputs), _joined(self._targets), self._weight())
-        self._totals.add_(figures, alpha=self._held_samples)
+        metrics = self.objective.report(_joined(self._outputs), _joined(self._targets), self._weight())
+        self._totals.add_(metrics, alpha=self._held_samples)
         for held in (self._outputs, self._targets, self._weights):
             held.clear()
         self._held = self._held_samples = 0
