@@ -248,7 +248,7 @@ class TrainingRun:
         )
 
 
-class ProgressLog:
+class ProgressLog(Callback):
     """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
 
     def __init__(self, max_epochs: int, interval_s: float, started: float) -> None:
@@ -278,9 +278,6 @@ class ProgressLog:
             f"lr {record.lr:.2e}  {record.seconds:.1f} s",
             flush=True,
         )
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
 
 def _look_ahead(

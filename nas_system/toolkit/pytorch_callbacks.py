@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nas_system.training.checkpoint import StateDict, save_checkpoint
-from nas_system.training.engine import Engine, EpochRecord
+from nas_system.training.engine import Callback, Engine, EpochRecord
 
 GOLDEN_SECTION = 0.618
 EPOCHS_BEFORE_REDUCTION = 3
@@ -28,7 +28,7 @@ def restart_limit(n_epochs: int) -> int:
     return -(-early_stopping_limit(n_epochs) // 5)
 
 
-class GoldenSectionRate:
+class GoldenSectionRate(Callback):
     """Lowers the learning rate after every third epoch without progress; restarts the optimizer once.
 
     Once per countdown: the number of epochs without progress passes `restart_after` again only after
@@ -59,9 +59,6 @@ class GoldenSectionRate:
         for group in optimizer.param_groups:
             group["lr"] = rate
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
-
 
 class Snapshot(NamedTuple):
     """One epoch's network; sorts by its validation loss, the earlier epoch first."""
@@ -71,7 +68,7 @@ class Snapshot(NamedTuple):
     state: StateDict
 
 
-class BestAverage:
+class BestAverage(Callback):
     """Keeps the best networks of the whole history; at the end (any end) saves and loads their mean."""
 
     def __init__(self, path: Path, count: int, extra: StateDict) -> None:
@@ -122,7 +119,7 @@ def _on_cpu(value: Any) -> Any:
     return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
-class EpochLog:
+class EpochLog(Callback):
     """Logs one line per epoch."""
 
     def __init__(self, n_epochs: int, log: Callable[[str], None]) -> None:
@@ -137,11 +134,8 @@ class EpochLog:
             f"valid {record.val[name]:.6g} ({best}), lr {record.lr:.3g}, {record.seconds:.1f} s"
         )
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class EpochHook:
+class EpochHook(Callback):
     """Calls the user's function after every epoch."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
@@ -149,6 +143,3 @@ class EpochHook:
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self.call()
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass

@@ -28,6 +28,7 @@ from nas_system.toolkit.table_models.original_yaml import read_arguments
 from nas_system.toolkit.table_models.settings import SequenceSettings, settings_from
 from nas_system.toolkit.table_models.tables import Table, read_table
 from nas_system.training.acceleration.precision import Precision
+from nas_system.training.callbacks import history_columns
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 from nas_system.training.engine import Callback
 from nas_system.training.loops import predict
@@ -277,14 +278,7 @@ class BaseSequentialModel:
             self.device,
             self.callbacks,
         )
-        rows = [
-            {f"train_{name}": value for name, value in record.train.items()}
-            | {f"val_{name}": value for name, value in record.val.items()}
-            | {"lr": record.lr, "seconds": record.seconds}
-            for record in engine.history
-        ]
-        history = {name: [row[name] for row in rows] for name in rows[0]}
-        return Fitted(engine.model, encoding, history, reason)
+        return Fitted(engine.model, encoding, history_columns(engine.history), reason)
 
     def _outputs(self, X: TableLike) -> tuple[Tensor, pd.Index]:
         """Return the network's outputs `(N, 1, channels)` and the labels of the N rows they are for."""

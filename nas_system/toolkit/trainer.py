@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from nas_system.toolkit.losses import get_loss_fn
 from nas_system.toolkit.metrics import Metric, MetricMeter, get_metrics, is_higher_better
 from nas_system.training.acceleration.precision import best_half_precision
-from nas_system.training.callbacks import LogHook, LogHooks
+from nas_system.training.callbacks import LogHook, LogHooks, history_columns
 from nas_system.training.checkpoint import StateDict, load_checkpoint, save_checkpoint
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine, EpochRecord
@@ -121,9 +121,7 @@ class Trainer:
     @property
     def history(self) -> dict[str, list[float]]:
         """Return one list per metric, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
-        rows = [_row(record) | {"lr": record.lr, "seconds": record.seconds} for record in self.engine.history]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: [row.get(name, float("nan")) for row in rows] for name in names}
+        return history_columns(self.engine.history)
 
     def add_log_hook(self, hook: LogHook) -> None:
         """Call `hook(metrics, step, prefix)`: "train" every `log_every` steps, then "train_epoch", "val"."""
@@ -176,7 +174,7 @@ class Trainer:
             "global_step": self.global_step,
             "best_metric": progress.best,
             "best_epoch": progress.best_epoch,
-            "metrics": _row(history[-1]) if history else {},
+            "metrics": history[-1].metrics() if history else {},
             "config": self.config,
         }
         save_checkpoint(path, self.engine.state_dict() | content)
@@ -210,23 +208,20 @@ class Trainer:
         self.engine.monitor, self.engine.progress = metric, progress
 
 
-class _EpochEnds:
+class _EpochEnds(Callback):
     """Logs an epoch; writes best.pt if it is the best so far, and last.pt."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        metrics = " ".join(f"{name}={value:.6g}" for name, value in _row(record).items())
+        metrics = " ".join(f"{name}={value:.6g}" for name, value in record.metrics().items())
         logger.info("epoch %d: %s", record.epoch, metrics)
         if self.trainer.checkpoint_dir is None:
             return
         if record.is_best:
             self.trainer.save_checkpoint("best.pt")
         self.trainer.save_checkpoint("last.pt")
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
 
 def log_model_info(model: nn.Module) -> dict[str, float]:
@@ -245,8 +240,3 @@ def log_model_info(model: nn.Module) -> dict[str, float]:
         info["size_mb"],
     )
     return info
-
-
-def _row(record: EpochRecord) -> dict[str, float]:
-    train = {f"train_{name}": value for name, value in record.train.items()}
-    return train | {f"val_{name}": value for name, value in record.val.items()}

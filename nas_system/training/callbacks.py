@@ -12,11 +12,11 @@ from torch import Tensor
 
 from nas_system.files import sha256_of_file
 from nas_system.training.checkpoint import StateDict, save_checkpoint
-from nas_system.training.engine import Engine, EpochRecord
+from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
 
 
-class BestCheckpoint:
+class BestCheckpoint(Callback):
     """Saves the weights of every new best epoch, with what is needed to use them elsewhere."""
 
     def __init__(self, path: Path, extra: StateDict) -> None:
@@ -33,11 +33,8 @@ class BestCheckpoint:
             content = {"model": engine.model.state_dict(), "epoch": record.epoch, "val": record.val}
             self.sha256 = save_checkpoint(self.path, content | self.extra)
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class BestWeights:
+class BestWeights(Callback):
     """Keeps the best epoch's weights, and restores them when the training has ended."""
 
     def __init__(self) -> None:
@@ -52,7 +49,7 @@ class BestWeights:
             engine.model.load_state_dict(self._state)
 
 
-class LastCheckpoint:
+class LastCheckpoint(Callback):
     """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
 
     def __init__(self, path: Path, config_key: str) -> None:
@@ -67,7 +64,7 @@ class LastCheckpoint:
             self.path.unlink(missing_ok=True)
 
 
-class HistoryFile:
+class HistoryFile(Callback):
     """Rewrites history.json after every epoch, so that others can watch the training."""
 
     def __init__(self, write: Callable[[Mapping[str, object]], None]) -> None:
@@ -76,11 +73,8 @@ class HistoryFile:
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self.write(history_as_json(engine))
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class TimeBudget:
+class TimeBudget(Callback):
     """Ends the training after the epoch that comes closest to the limit; its score counts."""
 
     def __init__(self, seconds: float, started: float) -> None:
@@ -92,11 +86,8 @@ class TimeBudget:
         reached = time.monotonic() - self.started + record.seconds / 2 > self.seconds
         return "time_budget" if reached else None
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class StopFile:
+class StopFile(Callback):
     """Ends the training normally after the epoch in which a person made this file; then removes it."""
 
     def __init__(self, path: Path) -> None:
@@ -116,7 +107,7 @@ LogHook = Callable[[Mapping[str, float], int, str], None]
 """hook(metrics, step, prefix), the interface of writers for TensorBoard and the like."""
 
 
-class LogHooks:
+class LogHooks(Callback):
     """Passes every hook the loss of each `log_every`-th step ("train") and each epoch's metrics.
 
     Those have the prefixes "train_epoch" and "val". Only the steps that are logged wait for the device.
@@ -135,9 +126,6 @@ class LogHooks:
         self._log(record.train | {"epoch": record.epoch}, engine.steps, "train_epoch")
         if record.val:
             self._log(record.val, engine.steps, "val")
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
     def _log(self, metrics: dict[str, float], step: int, prefix: str) -> None:
         for hook in self.hooks:
@@ -167,3 +155,10 @@ def history_as_json(engine: Engine) -> dict[str, object]:
             for record in engine.history
         ],
     }
+
+
+def history_columns(history: Sequence[EpochRecord]) -> dict[str, list[float]]:
+    """Return one list per metric, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
+    rows = [record.metrics() | {"lr": record.lr, "seconds": record.seconds} for record in history]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name, float("nan")) for row in rows] for name in names}

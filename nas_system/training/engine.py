@@ -26,6 +26,7 @@ from nas_system.training.clock import Clock
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.objectives import Objective, direction_of
 from nas_system.training.reproducibility import random_state, set_random_state
+from nas_system.training.running_mean import Meter
 from nas_system.training.scheduler import Scheduler
 
 
@@ -40,9 +41,14 @@ class EpochRecord:
     seconds: float
     is_best: bool
 
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of both parts: `train_...` and `val_...`."""
+        train = {f"train_{name}": value for name, value in self.train.items()}
+        return train | {f"val_{name}": value for name, value in self.val.items()}
+
 
 class Callback(Protocol):
-    """An observer of a training.
+    """An observer of a training; derive from it to implement only one of its methods.
 
     Two more methods are optional: `step_ended(engine, loss)`, called after every optimizer step with the
     loss as a tensor that nobody has waited for; and `state_dict` / `load_state_dict`, to survive a resume.
@@ -50,11 +56,11 @@ class Callback(Protocol):
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
         """Handle the end of an epoch; a returned reason ends the training."""
-        ...
+        return None
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
         """Handle the end of the training; called once, however it ended."""
-        ...
+        return None
 
 
 @dataclass
@@ -83,7 +89,7 @@ class Engine:
     """Run the model through torch.compile; a string names its backend. Not together with `eager.py`."""
     cuda_graph: bool = False
     """Capture the step of full batches in a CUDA graph (see `cuda_graph`); needs a capturable optimizer."""
-    meter: Callable[[], loops.Meter] | None = None
+    meter: Callable[[], Meter] | None = None
     """Builds the meter of a pass, whose metrics are added to the objective's."""
     monitor: str | None = None
     """The deciding metric, better in `progress.direction`; None takes the objective's first one."""

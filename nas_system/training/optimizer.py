@@ -29,9 +29,8 @@ def build_optimizer(
             weight_decay=config.weight_decay,
             fused=fused,
         )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     lr = torch.tensor(config.lr, device=device) if capturable else config.lr
-    return kind(
+    return OPTIMIZERS[config.optimizer](
         model.parameters(), lr=lr, weight_decay=config.weight_decay, fused=fused, capturable=capturable
     )
 

@@ -160,7 +160,7 @@ def _times_by_threads(step: Callable[[], None], counts: list[int]) -> dict[int, 
     return {count: statistics.median(values) for count, values in seconds.items()}
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str = "auto") -> torch.device:
     """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`. Raises ConfigError if it does not exist."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
@@ -179,9 +179,8 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def get_device(name: str = "auto") -> torch.device:
-    """Return the first CUDA device if there is one, else the CPU; or the device of that name."""
-    return resolve_device(name)
+get_device = resolve_device
+"""The name under which `nas_system.training` offers it."""
 
 
 def peak_memory_mb(device: torch.device) -> float:

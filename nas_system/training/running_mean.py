@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from nas_system.errors import Diverged
 from nas_system.training.objectives import Objective
+
+
+class Meter(Protocol):
+    """Metrics of a whole pass that are no means over batches, such as the area under a curve."""
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Add one batch: without gradient, in fp32, on the device."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics of all that was added."""
+        ...
+
 
 # A metric costs a handful of tiny kernels: on a small network as much as a quarter of the whole
 # step. Small batches are therefore kept and evaluated many at a time. Large ones are evaluated at once.
@@ -15,10 +30,14 @@ ELEMENTS_HELD = 2**18
 
 
 class RunningMean:
-    """Sample-weighted means of an objective's metrics. Nothing is read back before the end or a check."""
+    """Sample-weighted means of an objective's metrics, and those of a meter if there is one.
 
-    def __init__(self, objective: Objective, device: torch.device) -> None:
+    Nothing is read back before the end or a check.
+    """
+
+    def __init__(self, objective: Objective, device: torch.device, meter: Meter | None = None) -> None:
         self.objective = objective
+        self.meter = meter
         self.samples = 0
         self._batches_held = BATCHES_HELD if getattr(objective, "pools_batches", False) else 1
         self._outputs: list[Tensor] = []
@@ -32,6 +51,8 @@ class RunningMean:
 
     def add(self, output: Tensor, target: Tensor, weight: Tensor | None, n: int) -> None:
         """Add one batch of n samples; nothing here may require a gradient."""
+        if self.meter is not None:
+            self.meter.add(output, target)
         self._outputs.append(output)
         self._targets.append(target)
         self._weights.append(weight)
@@ -57,12 +78,13 @@ class RunningMean:
                 {"step": step},
             )
 
-    def means(self) -> dict[str, float]:
-        """Return every metric's mean over all samples."""
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics over all samples."""
         self._evaluate()
         if not self.samples:
             raise ValueError("the loader returned no batch")
-        return dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
+        means = dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
+        return means if self.meter is None else means | self.meter.compute()
 
     @torch.no_grad()
     def _evaluate(self) -> None:
