@@ -12,8 +12,8 @@ from python_server import run_python
 from torch import nn
 
 from nas_system.errors import ConfigError, StateError
+from nas_system.toolkit.checkpoint_store import find_builder
 from nas_system.toolkit.pytorch_trainer import MixedCriterion, PytorchTrainer
-from nas_system.toolkit.saved_networks import find_builder
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]

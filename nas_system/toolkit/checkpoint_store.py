@@ -1,7 +1,7 @@
 """Saved networks: weights, the name of the function that builds the network, and its criterion.
 
 A file holds no code, but it names the function its weights belong to. A file from elsewhere could
-name anything (`os:system` with an argument), so a name from a file is believed only if it stands
+name anything (`os:system` with an argument), so a name from a file is used only if it stands
 for code of the running program itself: see `find_builder`.
 """
 
@@ -12,43 +12,49 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
 
 from nas_system.errors import ConfigError, StateError
-from nas_system.training.checkpoint import load_checkpoint
+from nas_system.training.checkpoint import StateDict, load_checkpoint
 
-# Classes that do nothing but make layers, whatever arguments a file gives them.
+# Classes that only build layers, for any arguments in a file.
 LAYER_LIBRARY = "torch.nn.modules."
 
 
 def network_path(name: str) -> Path:
-    """Where the network called `name` lies: `name.pt` in the working directory; folders are allowed."""
+    """Return the file of the network called `name`: `name.pt` in the working directory; may have folders."""
     if not Path(name).name or name.endswith("/"):
         raise ConfigError(f"name={name!r}: must end in the name of a file")
     return Path.cwd() / f"{name}.pt"
 
 
-def read_network(path: Path, device: torch.device) -> dict[str, Any]:
-    """The content of a saved network. Raises StateError for anything else."""
+def read_network(path: Path, device: torch.device) -> StateDict:
+    """Read a saved network. Raises StateError for any other file."""
     content = load_checkpoint(path, device)
     if not {"model", "net_builder", "net_build_args", "criterion"} <= content.keys():
         raise StateError(f"{path}: not saved by PytorchTrainer")
     return content
 
 
-def builder_record(builder: Callable[..., nn.Module], arguments: list[Any]) -> dict[str, Any]:
-    """The builder's name and arguments as plain values; None for what has no name or is not plain."""
+class BuilderRecord(TypedDict):
+    """The function that builds a saved network; None for what has no name or is not plain."""
+
+    net_builder: str | None
+    net_build_args: list[Any] | None
+
+
+def builder_record(builder: Callable[..., nn.Module], arguments: list[Any]) -> BuilderRecord:
     return {
         "net_builder": _name_of(builder),
         "net_build_args": arguments if _is_plain(arguments) else None,
     }
 
 
-def recorded_builder(content: dict[str, Any]) -> tuple[Callable[..., nn.Module], list[Any]]:
-    """The builder that a saved network names, and its arguments. Raises StateError where there is none."""
+def recorded_builder(content: StateDict) -> tuple[Callable[..., nn.Module], list[Any]]:
+    """Return the builder named by a saved network, and its arguments. Raises StateError if there is none."""
     if content["net_builder"] is None:
         raise StateError("its builder has no name that could be saved (a lambda, a closure or the like)")
     if content["net_build_args"] is None:
@@ -57,13 +63,13 @@ def recorded_builder(content: dict[str, Any]) -> tuple[Callable[..., nn.Module],
 
 
 def find_builder(name: str) -> Callable[..., nn.Module]:
-    """The function or network class called `module:qualname`. Raises StateError when it may not be used.
+    """Return the function or network class called `module:qualname`. Raises StateError if it may not be used.
 
-    Nothing is imported for a file's sake: the module must be loaded already. The name must belong to
+    Nothing is imported because of a file: the module must be loaded already. The name must belong to
     a function or `nn.Module` class that is defined in that very module, and the module must be part
     of the program: not of Python, not of an installed package, not of this one (torch's own layers
-    excepted). That leaves a stranger's file the choice among the program's own functions; whoever
-    loads such files builds the trainer himself, then nothing that the file names is called.
+    excepted). That leaves an untrusted file the choice among the program's own functions; build the
+    trainer yourself to load such files, then nothing that the file names is called.
     """
     module_name, _, qualname = name.partition(":")
     module = sys.modules.get(module_name)
@@ -91,7 +97,7 @@ def _name_of(builder: Any) -> str | None:
 
 
 def _look_up(module: ModuleType, qualname: str) -> Any:
-    """What `module` itself defines under this name, or None. Runs no code: no getattr, no import."""
+    """Return what `module` itself defines under this name, or None. Runs no code: no getattr, no import."""
     found: Any = module
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, ModuleType | type) else None
