@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas_agent_graph import __version__
 from nas_agent_graph.settings import add_llm_flags
@@ -38,25 +39,28 @@ class Command:
 
     purpose: str
     entry: str
-    """`module:function`, which is passed the parsed arguments; without `add_arguments` `(argv, prog=...)`."""
+    """`module:function`, which is passed the parsed arguments; a `main` parses (argv, prog=...) itself."""
     add_arguments: Callable[[Parser], None] | None = None
+    """None: the module has a `build_parser(prog)`."""
 
     def run(self, argv: Sequence[str], prog: str) -> int:
         """Run the command and return its exit code."""
-        if self.add_arguments is None:
-            return self._function()(argv, prog=prog)
+        if self.entry.endswith(":main"):
+            return self._import(self.entry)(argv, prog=prog)
         arguments = self.parser(prog).parse_args(argv)
-        return exit_code_of(lambda: self._function()(arguments))
+        return exit_code_of(lambda: self._import(self.entry)(arguments))
 
     def parser(self, prog: str) -> Parser:
-        """Return the command's parser, with the arguments that stand here."""
+        """Return the parser of the command's arguments."""
+        if self.add_arguments is None:
+            return self._import(self.entry.replace(":main", ":build_parser"))(prog)
         parser = Parser(prog=prog, description=f"{self.purpose[0].upper()}{self.purpose[1:]}.")
-        if self.add_arguments is not None:
-            self.add_arguments(parser)
+        self.add_arguments(parser)
         return parser
 
-    def _function(self) -> Callable[..., int]:
-        module, _, function = self.entry.partition(":")
+    @staticmethod
+    def _import(entry: str) -> Callable[..., Any]:
+        module, _, function = entry.partition(":")
         return getattr(importlib.import_module(module), function)
 
 
@@ -83,19 +87,16 @@ def _add_workspace(parser: argparse._ActionsContainer, what: str = "folder of th
     )
 
 
-def run_parser(prog: str) -> Parser:
-    """Return the parser of `nas run`."""
+def _add_run_arguments(parser: Parser) -> None:
     # Here, because it loads pydantic.
     from nas_system.space.task_flags import add_task_flags
 
-    parser = COMMANDS["run"].parser(prog)
     _add_search_flags(parser)
     add_task_flags(parser)
     machine = parser.add_argument_group("machine")
     add_data_dir(machine)
     add_device(machine)
     machine.add_argument("--threads", metavar="N|auto", help="CPU threads of a training (default: 1)")
-    return parser
 
 
 def _add_search_flags(parser: Parser) -> None:
@@ -249,7 +250,7 @@ def _add_space_arguments(parser: Parser) -> None:
 
 
 COMMANDS = {
-    "run": Command("start or continue a search", "nas_agent_graph.run:main"),
+    "run": Command("start or continue a search", "nas_agent_graph.run:main", _add_run_arguments),
     "show": Command(
         "show a search or one of its runs, also while the search runs",
         "nas_agent_graph.show.views:show",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from nas_agent_graph.cli import run_parser
+from nas_agent_graph.cli import COMMANDS
 from nas_agent_graph.host.privacy import refuse_inspection
 from nas_agent_graph.host.signals import (
     SearchInterrupted,
@@ -42,7 +42,7 @@ def _run(argv: Sequence[str] | None, prog: str, trainer: Sequence[str] | None) -
     try:
         # Heavy imports come after the arguments: --help and a typing error answer at once.
         with stop.held_back():
-            arguments = run_parser(prog).parse_args(argv)
+            arguments = COMMANDS["run"].parser(prog).parse_args(argv)
             if arguments.dry_run:
                 from nas_agent_graph.dry_run import dry_run
             else:
