@@ -28,8 +28,6 @@ from nas_system.command_line import (
     seconds_between,
 )
 
-DEFAULT_MAX_RUNS = 100
-LEAST_FREE_MB = 200
 WATCH_S = 5.0
 
 
@@ -81,127 +79,102 @@ def run_as_module(name: str) -> int:
 # --- the arguments of each command ----------------------------------------------------------
 
 
-def _add_workspace(parser: argparse._ActionsContainer, what: str = "folder of the search") -> None:
-    parser.add_argument(
-        "--workspace", metavar="DIR", type=Path, default=Path(), help=f"{what} (default: the current folder)"
-    )
+def _add(
+    parser: argparse._ActionsContainer,
+    flags: str,
+    metavar: str,
+    kind: Callable[[str], Any],
+    text: str,
+    default: Any = None,
+) -> None:
+    """Add a flag, in one or several spellings, that takes a value; the help shows its default."""
+    shown = "" if default is None else f" (default: {default})"
+    parser.add_argument(*flags.split(), metavar=metavar, type=kind, default=default, help=text + shown)
+
+
+def _add_switch(parser: argparse._ActionsContainer, flag: str, text: str) -> None:
+    parser.add_argument(flag, action="store_true", help=text)
 
 
 def _add_run_arguments(parser: Parser) -> None:
     # Here, because it loads pydantic.
     from nas_system.space.task_flags import add_task_flags
 
-    _add_search_flags(parser)
-    add_task_flags(parser)
-    machine = parser.add_argument_group("machine")
-    add_data_dir(machine)
-    add_device(machine)
-    machine.add_argument("--threads", metavar="N|auto", help="CPU threads of a training (default: 1)")
-
-
-def _add_search_flags(parser: Parser) -> None:
-    search = parser.add_argument_group("search")
-    search.add_argument(
-        "--max-runs",
-        metavar="N",
-        type=positive_int,
-        default=DEFAULT_MAX_RUNS,
-        help=f"runs in total, base config and failures included (default: {DEFAULT_MAX_RUNS})",
+    group = parser.add_argument_group("limits")
+    _add(group, "--max-runs", "N", positive_int, "runs in total, base config and failures included", 100)
+    _add(group, "--max-hours", "X", positive, "start no further run after X hours")
+    _add(group, "--max-tokens", "N", positive_int, "propose no run once the model has used N (whole search)")
+    _add(
+        group, "--max-cost", "USD", positive, "propose no run once its answers have cost this (whole search)"
     )
-    search.add_argument("--max-hours", metavar="X", type=positive, help="start no further run after X hours")
-    search.add_argument(
-        "--max-tokens",
-        metavar="N",
-        type=positive_int,
-        help="propose no further run once the language model has used this many (whole search)",
-    )
-    search.add_argument(
-        "--max-cost",
-        metavar="USD",
-        type=positive,
-        help="propose no further run once its answers have cost this many US dollars (whole search)",
-    )
-    search.add_argument(
-        "--minutes-per-run",
-        metavar="X",
-        type=positive,
-        help="a training ends after the epoch that reaches this",
-    )
-    search.add_argument(
+    _add(group, "--minutes-per-run", "X", positive, "a training ends after the epoch that reaches this")
+    _add(
+        group,
         "--max-silent-minutes",
-        metavar="X",
-        type=amount,
-        help="a training without a sign of life for this long is ended as hung (default: 60; 0: no limit)",
+        "X",
+        amount,
+        "a training without a sign of life for X minutes is ended as hung (default: 60; 0: no limit)",
     )
-    search.add_argument(
+    _add(
+        group,
         "--memory-per-run",
-        metavar="GIB",
-        type=amount,
-        help="host memory that a training may hold (default: 80%% of the machine's or container's; "
-        "0: no limit)",
+        "GIB",
+        amount,
+        "host memory of a training (default: 80%% of the machine's or container's; 0: no limit)",
     )
-    search.add_argument(
-        "--keep-free",
-        metavar="MIB",
-        type=amount,
-        default=LEAST_FREE_MB,
-        help=f"start a training only with this much free disk; wait for it (default: {LEAST_FREE_MB})",
-    )
-    search.add_argument(
+    _add(group, "--keep-free", "MIB", amount, "wait with a training until this much disk is free", 200)
+    _add(
+        group,
         "--wait-for-disk",
-        metavar="MIN",
-        type=amount,
-        help="on a full disk wait this long, then end with exit code 4 (default: until there is space)",
+        "MIN",
+        amount,
+        "on a full disk wait this long, then end with exit code 4 (default: until there is space)",
     )
-    search.add_argument(
+    group = parser.add_argument_group("search")
+    _add(
+        group,
         "--proposer",
-        metavar="NAME",
-        help="tpe, random_search, netformer or llm (default: llm if a model is named, else tpe)",
+        "NAME",
+        str,
+        "tpe, random_search, netformer or llm (default: llm if a model is named, else tpe)",
     )
-    add_llm_flags(search)
-    search.add_argument(
-        "--seed",
-        metavar="N",
-        type=count,
-        help="of the sampler and the trainings (default: the base configuration's)",
+    add_llm_flags(group)
+    _add(group, "--seed", "N", count, "of the sampler and the trainings (default: the base config's)")
+    _add(group, "--base-config", "FILE|NAME", str, "what run_0000 trains (default: the task's own)")
+    _add(
+        group,
+        "--repeat-base --repeat-baseline",
+        "N",
+        count,
+        "train the base config N more times with other seeds to measure the noise",
+        2,
     )
-    search.add_argument("--base-config", metavar="FILE|NAME", help="what run_0000 trains (default: default)")
-    search.add_argument(
-        "--repeat-base",
-        "--repeat-baseline",
-        type=count,
-        default=2,
-        metavar="N",
-        help="train the base config N more times with other seeds to measure the noise (default: 2)",
+    _add(group, "--workspace", "DIR", Path, "folder of agent_state.json and runs/", Path())
+    _add_switch(
+        group, "--dry-run", "show the next prompt and the expected cost; ask, train and write nothing"
     )
-    _add_workspace(search, "folder of agent_state.json and runs/")
-    search.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="show the next prompt and what the search may cost; ask, train and write nothing",
-    )
+    add_task_flags(parser)
+    group = parser.add_argument_group("machine")
+    add_data_dir(group)
+    add_device(group)
+    _add(group, "--threads", "N|auto", str, "CPU threads of a training (default: 1)")
 
 
 def _add_show_arguments(parser: Parser) -> None:
     parser.add_argument("run_id", nargs="?", metavar="RUN_ID", help="a run, for example run_0007")
-    _add_workspace(parser)
-    parser.add_argument("--limit", type=positive_int, metavar="N", help="how many runs (default: 15)")
-    parser.add_argument(
-        "--transcript", action="store_true", help="of a run: every word exchanged with the language model"
-    )
+    _add(parser, "--workspace", "DIR", Path, "folder of the search", Path())
+    _add(parser, "--limit", "N", positive_int, "how many runs (default: 15)")
+    _add_switch(parser, "--transcript", "of a run: every word exchanged with the language model")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--json", action="store_true", help="for programs; all runs unless --limit is given")
-    what.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the progress of the search instead")
-    what.add_argument("--lessons", action="store_true", help="the lessons as the language model reads them")
+    _add_switch(what, "--json", "for programs; all runs unless --limit is given")
+    _add(what, "--plot", "FILE.png", Path, "draw the progress of the search instead")
+    _add_switch(what, "--lessons", "the lessons as the language model reads them")
 
 
 def _add_report_arguments(parser: Parser) -> None:
-    _add_workspace(parser)
-    parser.add_argument(
-        "--out",
-        type=_html_file,
-        metavar="FILE.html",
-        help="the file to write (default: report.html in the workspace)",
+    _add(parser, "--workspace", "DIR", Path, "folder of the search", Path())
+    _add(
+        parser, "--out", "FILE.html", _html_file, "the file to write (default: report.html in the workspace)"
     )
     parser.add_argument(
         "--watch",
@@ -225,28 +198,22 @@ def _add_replay_arguments(parser: Parser) -> None:
     parser.add_argument(
         "recording", type=Path, metavar="DIR", help="a search's folder: agent_state.json and runs/"
     )
-    parser.add_argument(
-        "--lenient",
-        action="store_true",
-        help="take answers by run, node and attempt, without comparing the prompts",
-    )
-    parser.add_argument(
-        "--prompts", type=Path, metavar="DIR", help="folder of prompt templates (default: the program's own)"
-    )
+    _add_switch(parser, "--lenient", "take answers by run, node and attempt, without comparing the prompts")
+    _add(parser, "--prompts", "DIR", Path, "folder of prompt templates (default: the program's own)")
 
 
 def _add_doctor_arguments(parser: Parser) -> None:
     add_llm_flags(parser)
-    _add_workspace(parser, "folder whose .env is read")
+    _add(parser, "--workspace", "DIR", Path, "folder whose .env is read", Path())
 
 
 def _add_space_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "family", nargs="?", metavar="FAMILY", help="only this family, for example linear (default: all)"
+        "family", nargs="?", metavar="FAMILY", help="a family, for example linear (default: all)"
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--markdown", action="store_true", help="as tables of a Markdown file")
-    form.add_argument("--json", action="store_true", help="for programs")
+    _add_switch(form, "--markdown", "as tables of a Markdown file")
+    _add_switch(form, "--json", "for programs")
 
 
 COMMANDS = {
