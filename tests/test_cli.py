@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,10 @@ from nas_agent_graph import __version__
 from nas_agent_graph.cli import COMMANDS, main
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+HEAVY = {
+    *("torch", "langgraph", "langchain", "langchain_core", "langchain_openai", "openai", "anthropic"),
+    *("optuna", "pandas", "matplotlib"),
+}
 CONFIG = """
 model: {family: linear}
 data: {features: S, seq_len: 24, batch_size: 64}
@@ -29,7 +34,7 @@ training: {max_epochs: 1}
 def nas(run_cli: Cli, tmp_path: Path) -> Cli:
     """Runs `nas WORDS...` by its module: the script itself may not be installed where the tests run."""
 
-    def run(*words: str | Path, **options: float) -> subprocess.CompletedProcess[str]:
+    def run(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         return run_cli("nas_agent_graph.cli", *words, cwd=tmp_path, **options)
 
     return run
@@ -64,16 +69,21 @@ def test_the_version_is_that_of_the_package(nas: Cli) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_has_one_help_in_both_its_forms(
+def test_a_command_has_one_help_in_both_its_forms_and_loads_nothing_heavy_for_it(
     nas: Cli, run_cli: Cli, tmp_path: Path, command: str
 ) -> None:
-    module = f"python -m {module_of(command)}"
-    short, long = nas(command, "--help"), run_cli(module_of(command), "--help", cwd=tmp_path)
-    assert (short.returncode, short.stderr, long.returncode, long.stderr) == (0, "", 0, "")
+    short = nas(command, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    long = run_cli(module_of(command), "--help", cwd=tmp_path)
+    assert (short.returncode, long.returncode, long.stderr) == (0, 0, "")
     assert short.stdout.startswith(f"usage: nas {command} ")
-    assert long.stdout.startswith(f"usage: {module} ")
+    assert long.stdout.startswith(f"usage: python -m {module_of(command)} ")
     # The usage is indented by the length of the program's name; the rest is the same to the letter.
     assert short.stdout.partition("\n\n")[2] == long.stdout.partition("\n\n")[2]
+    # "import time: own us | with its imports | name"
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in short.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not HEAVY & loaded
+    assert "pydantic" not in loaded or command in ("run", "describe"), "only the flags of a task need it"
 
 
 @pytest.mark.parametrize(
