@@ -104,6 +104,9 @@ def _amount(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from nas_agent_graph.launchers import DEFAULT as DEFAULT_LAUNCHER
+    from nas_agent_graph.launchers import LAUNCHERS
+    from nas_agent_graph.proposers import PROPOSERS
     from nas_agent_graph.settings import add_llm_flags
 
     parser = _Parser(prog="python -m nas_agent_graph.run", description=(__doc__ or "").splitlines()[0])
@@ -165,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--proposer",
         metavar="NAME",
-        help="tpe, random_search, netformer or llm (default: llm if a model is named, else tpe)",
+        help=f"{', '.join(PROPOSERS)} (default: llm if a model is named, else tpe)",
     )
     add_llm_flags(search)
     search.add_argument(
@@ -241,6 +244,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     machine.add_argument(
         "--device", metavar="auto|cpu|cuda:N", default="auto", help="auto, cpu or cuda:N (default: auto)"
+    )
+    machine.add_argument(
+        "--launcher",
+        metavar="NAME",
+        default=DEFAULT_LAUNCHER,
+        help=f"where trainings run: {', '.join(LAUNCHERS)} (default: {DEFAULT_LAUNCHER})",
     )
     machine.add_argument("--threads", metavar="N|auto", help="CPU threads of a training (default: 1)")
     return parser

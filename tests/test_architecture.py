@@ -59,7 +59,7 @@ AGENT = (
     "llm",
     "launchers",
 )
-NODE_MAY_IMPORT = ("state", "context", "acceptance")
+NODE_MAY_IMPORT = ("state", "context", "acceptance", "analysis")
 NODE_MAY_IMPORT_OF_NAS_SYSTEM = ("errors", "files", "processes", "space", "config_io", "nas_agent")
 ImportPair = tuple[str, str]
 

@@ -1,7 +1,7 @@
 """Random search: every parameter drawn on its own, uniformly over its grid or on its scale.
 
 Bergstra, Bengio 2012, "Random Search for Hyper-Parameter Optimization", JMLR 13. The honest
-yardstick of every cleverer proposer.
+baseline of every cleverer proposer.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
-    families_for,
     seed_of,
     untried_default,
 )
@@ -30,7 +29,7 @@ class RandomSearchProposer:
         if default is not None:
             return default
         generator = random.Random(seed_of(view))
-        families = families_for(view)
+        families = view.families
 
         def draw() -> RunConfig:
             return draw_config(view, generator.choice(families), lambda p: draw_value(p, generator))
