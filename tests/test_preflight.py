@@ -75,7 +75,7 @@ def launched(folder: Path, config: RunConfig, *options: str, memory_mb: int | No
         command = [sys.executable, "-c", IN_LESS_MEMORY, str(memory_mb), *arguments]
     launcher = LocalLauncher()
     launcher.submit(run_dir, Job(tuple(command), time_limit_s=120), attempt=1)
-    while launcher.poll(run_dir) == "running":
+    while launcher.survey([run_dir])[run_dir] == "running":
         time.sleep(0.05)
     return run_dir
 

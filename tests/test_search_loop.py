@@ -270,8 +270,9 @@ def test_a_stop_request_while_training_cancels_it_and_leaves_the_run_open(tmp_pa
             self.submitted.append((run_dir.name, attempt))
             stop.note(2)  # in the middle of a start: it has to wait until the training is known
 
-        def poll(self, run_dir):
-            return "running" if self.submitted and not self.cancelled else "absent"
+        def survey(self, run_dirs):
+            running = self.submitted and not self.cancelled
+            return dict.fromkeys(run_dirs, "running" if running else "absent")
 
         def cancel(self, run_dir, *, force=False):
             self.cancelled += 1

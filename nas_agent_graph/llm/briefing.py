@@ -60,9 +60,9 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "graphs": format_graphs(view.graphs),
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
-        "references": sorted(view.baselines, key=lambda row: -row[1]),
+        "baselines": sorted(view.baselines, key=lambda row: -row[1]),
         "noise": view.noise,
-        "champion": view.best_run,
+        "best_run": view.best_run,
         "runs": [_row(run, view) for run in shown],
         "near": near_best(view),
         "lessons": lessons_note(view.runs, view.base, view.noise, families),
@@ -148,7 +148,7 @@ def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
         "delta": delta,
         "in_noise": delta / view.noise if delta is not None and view.noise else None,
         "accepted": run.accepted,
-        "is_champion": view.best_run is not None and run.run_id == view.best_run.run_id,
+        "is_best_run": view.best_run is not None and run.run_id == view.best_run.run_id,
     }
 
 
