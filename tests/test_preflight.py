@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import BLAMELESS, Context, Proposal
+from nas_agent_graph.context import Context, Proposal
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_agent_graph.search_view import BLAMELESS
 from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import write_config
 from nas_system.data import DataSource, locate

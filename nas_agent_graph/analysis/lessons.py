@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nas_agent_graph.context import RunView
+from nas_agent_graph.search_view import RunView
 from nas_agent_graph.text.untrusted import quoted
 from nas_system.space import (
     FAMILIES,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_agent_graph.context import BLAMELESS, Proposal, RunView, SearchView
+from nas_agent_graph.search_view import BLAMELESS, Proposal, RunView, SearchView
 from nas_system.errors import ProposalError
 from nas_system.space import RunConfig, active_values, families_of, parameters
 

@@ -17,9 +17,9 @@ from nas_agent_graph.analysis.calibration import Prediction, calibrate, format_c
 from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
 from nas_agent_graph.analysis.stagnation import demanded, flat_runs, is_stuck
 from nas_agent_graph.budget import Left
-from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
+from nas_agent_graph.search_view import RunView, SearchView
 from nas_agent_graph.text.task_labels import format_graphs
 from nas_agent_graph.text.terminal import duration
 from nas_system.space import FAMILIES, Change, changes_between

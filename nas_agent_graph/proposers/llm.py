@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas_agent_graph.analysis.stagnation import is_stuck
-from nas_agent_graph.context import Proposal, Proposer, SearchPaused, SearchView
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.client import ChatClient
@@ -14,7 +13,8 @@ from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, circumstances_of
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
-from nas_system.errors import ProposalError
+from nas_agent_graph.search_view import Proposal, Proposer, SearchView
+from nas_system.errors import ProposalError, SearchPaused
 
 LONGEST_ANSWER = 4000
 """Characters of a refused answer that go back to the model."""

@@ -16,9 +16,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_agent_graph.context import Launcher, Proposal, Proposer, SearchView
+from nas_agent_graph.context import Launcher
 from nas_agent_graph.proposers.sampling import known_keys
 from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
+from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError, NasError, ProposalError, RunError, StateError
 from nas_system.files import finite, read_record, write_json
 from nas_system.nas_agent.own_archive import own_archive

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 
-from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
     seed_of,
     untried_default,
 )
+from nas_agent_graph.search_view import Proposal, SearchView
 from nas_system.space import RunConfig
 from nas_system.space.sampling import draw_value
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from nas_agent_graph.context import Proposal, SearchView
+from nas_agent_graph.search_view import Proposal, SearchView
 from nas_system.errors import ProposalError
 from nas_system.space import (
     Change,

@@ -35,13 +35,13 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from nas_agent_graph.context import BLAMELESS, Proposal, RunView, SearchView
 from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
     seed_of,
     untried_default,
 )
+from nas_agent_graph.search_view import BLAMELESS, Proposal, RunView, SearchView
 from nas_system.space import Parameter, RunConfig, active_values
 from nas_system.space.sampling import sampled_parameters
 from nas_system.space.score import Direction, loss_of
