@@ -249,12 +249,13 @@ def test_only_who_was_shown_that_the_search_is_stuck_has_to_change_the_structure
             return replace(super().propose(view), must_restructure=is_stuck(view))
 
     flat = [{"training.lr": 0.002 + n / 1e4} for n in range(7)]
-    context = context_for(tmp_path / "any", Scripted(*flat), max_runs=8)
+    launcher = ScriptedLauncher(lambda config: 0.05 + config.training.lr)
+    context = context_for(tmp_path / "any", Scripted(*flat), launcher=launcher, max_runs=8)
     drive(context)
     assert not [event for event in context.progress.events if event[0] == "refused"]
 
     proposer = Told(*flat[:6], {"model.normalization": "revin"})
-    context = context_for(tmp_path / "told", proposer, max_runs=7)
+    context = context_for(tmp_path / "told", proposer, launcher=launcher, max_runs=7)
     drive(context)
     (refused,) = [event for event in context.progress.events if event[0] == "refused"]
     assert refused[1] == "run_0006" and "the structure has to change" in refused[2]
