@@ -16,7 +16,7 @@ import random
 import time
 from dataclasses import replace
 
-from nas_agent_graph.acceptance import judge
+from nas_agent_graph.acceptance import evaluate
 from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.dry_run import ANSWER_TOKENS
 from nas_agent_graph.llm.briefing import opening_messages
@@ -109,7 +109,8 @@ class MadeUpSearch:
         status = self.generator.choice([*CAUSES, *["OK"] * 15])
         start = best_run.val_score if parent is best_run else 0.075
         score = round(start * self.generator.lognormvariate(0.02, 0.03), 12) if status == "OK" else None
-        verdict = judge(status, score, RunInfo(run_id=best_run.run_id, val_mse=best_run.val_score), NOISE)
+        best = RunInfo(run_id=best_run.run_id, val_mse=best_run.val_score)
+        verdict = evaluate(status, score, best, NOISE, "minimize")
         return RunView(
             run_id=view.run_id,
             status=status,

@@ -33,7 +33,8 @@ from nas_agent_graph.context import Context
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.progress.plain import PlainProgress
-from nas_agent_graph.proposers import PROPOSERS
+from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import named_config
 from nas_system.data.source import locate
@@ -43,7 +44,7 @@ from nas_system.files import write_json
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import FAMILIES, RunConfig, canonical_key
 
-SAMPLERS = ("tpe", "random_search")
+SAMPLERS = {"tpe": TPEProposer, "random_search": RandomSearchProposer}
 HARD_LIMIT_FACTOR = 3
 
 
@@ -98,7 +99,7 @@ def search(sampler: str, seed: int, runs: int, scores: RealScores) -> list[float
         base = named_config("default").model_copy(update={"seed": seed})
         ledger, _ = Ledger.open(workspace)
         ledger.save(task=base.task, data=scores.facts["source"], seed=seed, max_runs=runs)
-        proposer = PROPOSERS[sampler]()
+        proposer = SAMPLERS[sampler]()
         context = Context(
             ledger=ledger,
             base=base,

@@ -45,7 +45,7 @@ def first_step(folder: Path, facts: Path, family: str) -> float:
     launcher = LocalLauncher()
     began = time.time()
     launcher.submit(folder, Job(tuple(command), time_limit_s=300), 1)
-    while launcher.poll(folder) == "running":
+    while launcher.survey([folder])[folder] == "running":
         time.sleep(0.05)
     return read_json(paths.metrics)["first_step_at"] - began
 

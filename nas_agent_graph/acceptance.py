@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any, TypedDict
 
 from nas_system.nas_agent.agent_state import RunInfo
+from nas_system.space.score import Direction, gain_of
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,23 @@ class Verdict:
     reason: str
 
 
-def judge(status: str, score: float | None, best_run: RunInfo | None, noise: float | None) -> Verdict:
-    """Accept a finite score that is below the best run's by more than the noise.
+class VerdictRecord(TypedDict):
+    """verdict.json."""
+
+    accepted: bool
+    against: str | None
+    """The best run so far, None before there was one."""
+    reason: str
+    noise: float | None
+    noise_runs: int
+    run: dict[str, Any]
+    """The run's entry in agent_state.json, which can be rebuilt from it."""
+
+
+def evaluate(
+    status: str, score: float | None, best_run: RunInfo | None, noise: float | None, direction: Direction
+) -> Verdict:
+    """Accept a finite score that is better than the best run's by more than the noise.
 
     `noise` is the standard deviation of the base config's score over seeds; None counts as 0.
     """
@@ -28,11 +45,12 @@ def judge(status: str, score: float | None, best_run: RunInfo | None, noise: flo
     if best_run is None or best_run.val_score is None:
         return Verdict(True, "the first run with a score")
     margin = noise or 0.0
-    gain = best_run.val_score - score
+    gain = gain_of(score, best_run.val_score, direction)
+    better, worse = ("below", "above") if direction == "minimize" else ("above", "below")
     against = f"{best_run.run_id} ({best_run.val_score:.6f})"
     if gain > margin:
-        noise_words = "noise unknown" if noise is None else f"more than the noise of {margin:.6f}"
-        return Verdict(True, f"{gain:.6f} below {against}, {noise_words}")
+        beyond = "noise unknown" if noise is None else f"more than the noise of {margin:.6f}"
+        return Verdict(True, f"{gain:.6f} {better} {against}, {beyond}")
     if gain > 0:
-        return Verdict(False, f"{gain:.6f} below {against}, but within the noise of {margin:.6f}")
-    return Verdict(False, f"{-gain:.6f} above {against}")
+        return Verdict(False, f"{gain:.6f} {better} {against}, but within the noise of {margin:.6f}")
+    return Verdict(False, f"{-gain:.6f} {worse} {against}")

@@ -6,153 +6,71 @@ described by a Protocol.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from nas_agent_graph.budget import Left, Limits, Spent
+from nas_agent_graph.acceptance import VerdictRecord
+from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
 from nas_agent_graph.host.clock import SystemClock as SystemClock
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
-from nas_agent_graph.host.signals import StopRequest
-from nas_agent_graph.text.task_labels import format_graphs
-from nas_agent_graph.text.untrusted import without_test_figures
-from nas_system.errors import ProposalError
+from nas_agent_graph.host.signals import StopRequest as StopRequest
+from nas_agent_graph.search_view import Proposal as Proposal
+from nas_agent_graph.search_view import Proposer as Proposer
+from nas_agent_graph.search_view import RunView as RunView
+from nas_agent_graph.search_view import SearchView as SearchView
 from nas_system.errors import SearchPaused as SearchPaused
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.outcome import Outcome, read_outcome
 from nas_system.processes.job import Job
-from nas_system.space import Change, RunConfig, TaskConfig
+from nas_system.space import RunConfig
 
+RunState = Literal["absent", "running", "finished", "lost"]
+"""How a training stands: never started, running, ended on record, or ended without a record."""
 
-@dataclass(frozen=True)
-class Proposal:
-    """One idea: changes to a parent run's configuration, and what is expected of them."""
-
-    proposer: str
-    parent: str | None
-    changes: tuple[Change, ...] = ()
-    hypothesis: str = ""
-    expected_score: float | None = None
-    tokens: int = 0
-    cost_usd: float | None = None
-    """Of all answers about the run; None if no price is known."""
-    rank: int | None = None
-    """Its place in a ranked list, if it comes from one."""
-
-    def to_record(self, metric: str) -> dict[str, Any]:
-        """As proposal.json keeps it, the expected score under the metric's name."""
-        ranked = {} if self.rank is None else {"rank": self.rank}
-        return ranked | {
-            "proposer": self.proposer,
-            "parent": self.parent,
-            "hypothesis": self.hypothesis,
-            f"expected_{metric}": self.expected_score,
-            "changes": [change.model_dump() for change in self.changes],
-            "tokens": self.tokens,
-            "cost_usd": self.cost_usd,
-        }
-
-    @classmethod
-    def from_record(cls, record: dict[str, Any], metric: str) -> Proposal:
-        """Back from proposal.json, which anybody may have edited. Raises ProposalError."""
-        try:
-            changes = tuple(Change.model_validate(change) for change in record["changes"])
-            return cls(
-                proposer=str(record["proposer"]),
-                parent=record["parent"],
-                changes=changes,
-                hypothesis=str(record.get("hypothesis", "")),
-                expected_score=record.get(f"expected_{metric}"),
-                tokens=int(record.get("tokens", 0)),
-                cost_usd=finite(record.get("cost_usd")),
-                rank=record.get("rank"),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ProposalError(f"the proposal cannot be read ({error})") from None
-
-
-BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
-"""Ends that say nothing about the configuration."""
-
-
-@dataclass(frozen=True)
-class RunView:
-    """One finished run as a proposer may see it: no test figure."""
-
-    run_id: str
-    status: str
-    cause: str | None
-    config: RunConfig | None
-    """None when the run's folder is gone."""
-    family: str | None
-    key: str | None
-    """Canonical key of the configuration, known also when the folder is gone."""
-    val_score: float | None
-    accepted: bool
-    parent: str | None
-    summary: str
-    proposer: str = ""
-    hypothesis: str = ""
-    """The proposer's own words."""
-    expected_score: float | None = None
-
-
-@dataclass(frozen=True)
-class SearchView:
-    """All that a proposer may know. Test figures are not in it, by construction."""
-
-    run_id: str
-    """The run a proposal is wanted for."""
-    task: TaskConfig
-    base: RunConfig
-    """The base config's configuration."""
-    columns: tuple[str, ...]
-    """Of the series; graphs have none."""
-    baselines: tuple[tuple[str, float], ...]
-    """Name and score of the baselines."""
-    runs: tuple[RunView, ...]
-    best_run: RunView | None
-    noise: float | None
-    seed: int
-    max_runs: int
-    refused: tuple[str, ...] = ()
-    """Why earlier proposals for this run were refused, oldest first."""
-    max_seq_len: int | None = None
-    """The longest look-back that leaves a training window; None if nobody has measured it."""
-    attempt: int = 0
-    """Refused proposals so far for this run."""
-    left: Left = field(default_factory=Left)
-    """What is left beside the runs."""
-    run_seconds: float | None = None
-    """Soft limit of one training."""
-    families: tuple[str, ...] | None = None
-    """The families to choose from; None stands for all that serve the task and are installed."""
-    graphs: str = ""
-    """How many graphs there are to learn from, and of what size, in words; empty for a series."""
-
-
-class Proposer(Protocol):
-    """Proposes what to train next: a function of the view alone."""
-
-    name: str
-
-    def propose(self, view: SearchView) -> Proposal:
-        """Raises ProposalError if no usable answer came; SearchPaused if none can come now."""
-        ...
+_TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed).*\d.*", re.IGNORECASE | re.DOTALL)
 
 
 class Launcher(Protocol):
-    """Starts and watches trainings; the handle of a training is its run directory."""
+    """Starts and watches trainings, on this machine or elsewhere; a training's handle is its run directory.
 
-    def submit(self, run_dir: Path, job: Job, attempt: int) -> None: ...
-    def poll(self, run_dir: Path) -> Literal["absent", "running", "finished", "lost"]: ...
-    def cancel(self, run_dir: Path, *, force: bool = False) -> None: ...
-    def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str: ...
+    What only the machine that trains can tell (liveness, memory, devices) is asked of the launcher.
+    """
+
+    def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
+        """Start the attempt unless it has begun already. Raises RunError if it cannot be started."""
+        ...
+
+    def survey(self, run_dirs: Sequence[Path]) -> Mapping[Path, RunState]:
+        """Return how each of these trainings stands, whoever started it."""
+        ...
+
+    def is_running(self, run_dir: Path) -> bool:
+        """Return whether the training is alive and supervised: its files may still change."""
+        ...
+
+    def cancel(self, run_dir: Path, *, force: bool = False) -> None:
+        """Ask the training to end, or kill it with `force`; idempotent."""
+        ...
+
+    def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
+        """Run `python -m module` to its end and return what it printed. Raises ConfigError or RunError."""
+        ...
+
+    def memory_limit_mb(self) -> int | None:
+        """Return the MiB that a training may hold where it runs unless a person sets a limit; None: any."""
+        ...
+
+    def check_device(self, name: str) -> None:
+        """Raise ConfigError for a device that trainings would not find."""
+        ...
 
 
 class Progress(Protocol):
@@ -165,14 +83,14 @@ class Progress(Protocol):
         """Called again and again while a training runs; `label` is its name for people."""
         ...
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None: ...
+    def finished(self, run: RunInfo, verdict: VerdictRecord) -> None: ...
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
 class Context:
-    """What every node is given beside the state."""
+    """What every node gets next to the state."""
 
     ledger: Ledger
     base: RunConfig
@@ -195,7 +113,7 @@ class Context:
 
     @property
     def disk(self) -> DiskSpace:
-        """What to do when there is no space to write."""
+        """Return what waits for space on a full disk."""
         return DiskSpace(
             workspace=self.ledger.workspace,
             clock=self.clock,
@@ -209,8 +127,12 @@ class Context:
     def spent(self) -> Spent:
         return Spent.by(self.ledger.state.runs, self.clock.monotonic() - self.started)
 
+    def outcome(self, run_dir: Path) -> Outcome:
+        """Return how the training in `run_dir` ended. Raises StateError if it is still running."""
+        return read_outcome(run_dir, self.ledger.state.metric, is_running=self.launcher.is_running)
+
     def view(self, run_id: str, refused: Sequence[str] = (), attempt: int = 0) -> SearchView:
-        """What a proposer may know now."""
+        """Return what a proposer may know now."""
         return view_of(
             self.ledger,
             self.base,
@@ -234,7 +156,7 @@ def view_of(
     refused: tuple[str, ...] = (),
     attempt: int = 0,
 ) -> SearchView:
-    """The only place where stored runs become visible to proposers."""
+    """Build the view: the only place where stored runs become visible to proposers."""
     state, runs = ledger.state, run_views(ledger)
     return SearchView(
         run_id=run_id,
@@ -252,18 +174,27 @@ def view_of(
         attempt=attempt,
         left=limits.left(spent),
         run_seconds=limits.run_seconds,
-        graphs=format_graphs(facts),
+        graphs=_graphs_to_learn_from(facts),
     )
 
 
+def _graphs_to_learn_from(facts: Mapping[str, Any]) -> Mapping[str, object]:
+    """Return number and size of the graphs, without those of the test part."""
+    sizes = {name: facts[name] for name in ("nodes", "edges", "node_types", "edge_types") if name in facts}
+    counts = facts.get("graphs")
+    if not isinstance(counts, Mapping):
+        return sizes
+    return sizes | {"graphs": {part: counts[part] for part in ("train", "val") if part in counts}}
+
+
 def longest_look_back(facts: Mapping[str, Any]) -> int | None:
-    """The longest look-back that leaves a training window, if the facts say so."""
+    """Return the longest look-back that leaves a training window, if the facts say so."""
     longest = facts.get("windows", {}).get("max_seq_len")
     return longest if isinstance(longest, int) else None
 
 
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:
-    """The finished runs."""
+    """Return the finished runs."""
     return tuple(_run_view(run, ledger) for run in ledger.state.runs)
 
 
@@ -273,15 +204,23 @@ def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
     return RunView(
         run_id=run.run_id,
         status=run.status,
-        cause=None if run.cause is None else without_test_figures(run.cause),
+        cause=None if run.cause is None else without_test_metrics(run.cause),
         config=ledger.config(run.run_id),
         family=run.family,
         key=run.key,
         val_score=run.val_score if run.status == "OK" else None,
         accepted=run.accepted,
         parent=run.parent,
-        summary=without_test_figures(run.history_summary),
+        summary=without_test_metrics(run.history_summary),
         proposer=run.proposer or "",
-        hypothesis=without_test_figures(str(proposal.get("hypothesis") or "")),
+        hypothesis=without_test_metrics(str(proposal.get("hypothesis") or "")),
         expected_score=finite(expected),
     )
+
+
+def without_test_metrics(text: str) -> str:
+    """Return `text` up to where it names the test part and a number follows.
+
+    The cause of a crash can be the last line of a log, and a training prints its test score there.
+    """
+    return _TEST_METRIC.sub("(figures of the test part withheld)", text)

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from nas_agent_graph.budget import Limits, Spent
-from nas_agent_graph.context import Launcher, SearchView, view_of
+from nas_agent_graph.context import Launcher, SearchView, StopRequest, SystemClock, view_of
+from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
-from nas_agent_graph.search import limits_of, model_settings, train_command_of
-from nas_agent_graph.search_setup import look_up_search
+from nas_agent_graph.proposers import choose_proposer
+from nas_agent_graph.proposers.setup import ProposerSetup
+from nas_agent_graph.search_setup import limits_of, look_up_search, task_of, train_command_of
 from nas_agent_graph.settings import LLMSettings, llm_flags
 from nas_agent_graph.text.terminal import duration
 from nas_system.config_io.config_file import write_config
@@ -36,15 +39,20 @@ PREFLIGHT_TIMEOUT_S = 300.0
 
 def dry_run(arguments: argparse.Namespace) -> int:
     """Print the next prompt and the estimates. Raises what the search would raise before its first run."""
-    from nas_agent_graph.launchers.local import LocalLauncher
-
-    workspace, launcher = arguments.workspace.expanduser().absolute(), LocalLauncher()
-    # As it is: opening a search may mend its files, and this must not.
+    workspace, launcher = arguments.workspace.expanduser().absolute(), build_launcher(arguments.launcher)
+    # As it is: opening a search may repair its files, and this must not.
     ledger = Ledger(workspace, load_agent_state(workspace / STATE_FILE))
-    limits, runs = limits_of(arguments), ledger.state.runs
-    settings = model_settings(
-        arguments.proposer, workspace, llm_flags(arguments), max_cost_usd=limits.max_cost_usd
+    limits, runs = limits_of(arguments, launcher), ledger.state.runs
+    search = ProposerSetup(
+        ledger=ledger,
+        task=task_of(arguments, ledger.state.task),
+        launcher=launcher,
+        disk=DiskSpace(workspace, SystemClock(), StopRequest(), print),
+        llm_flags=llm_flags(arguments),
+        max_cost_usd=limits.max_cost_usd,
     )
+    chosen = choose_proposer(arguments.proposer, search)
+    settings = search.model_settings(demanded=True) if chosen == "llm" else None
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, facts = look_up_search(ledger, arguments, launcher, Path(scratch))
         view = view_of(ledger, base, facts, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
@@ -88,7 +96,7 @@ def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) ->
 
 
 def _pace_of(runs: tuple[RunInfo, ...]) -> list[str]:
-    """What the runs so far took."""
+    """Return what the runs so far took, for people."""
     seconds = [run.seconds for run in runs if run.seconds is not None]
     asked = [run for run in runs if run.tokens]
     lines = []
@@ -111,7 +119,7 @@ def _preflight(
     launcher: Launcher,
     folder: Path,
 ) -> list[str]:
-    """What one batch of the first run tells: the trainer looks at it, and trains nothing."""
+    """Return what one batch of the first run tells: the trainer measures it, and trains nothing."""
     config, epochs = folder / "config.py", view.base.training.max_epochs
     write_config(config, view.base)
     write_json(folder / FACTS_FILE, facts)
@@ -120,16 +128,16 @@ def _preflight(
     if limits.memory_mb is not None:
         command += ["--memory-limit", str(limits.memory_mb)]
     try:
-        told = launcher.call(module, [*command, "--preflight-only"], timeout_s=PREFLIGHT_TIMEOUT_S)
+        printed = launcher.call(module, [*command, "--preflight-only"], timeout_s=PREFLIGHT_TIMEOUT_S)
     except NasError as error:
         return [f"training: run_0000 would fail: {error}"]
-    estimate = json.loads(told.splitlines()[-1])
-    words = f"{estimate['n_params']:,} parameters, {estimate['memory_mb']:,.0f} MiB"
+    estimate = json.loads(printed.splitlines()[-1])
+    text = f"{estimate['n_params']:,} parameters, {estimate['memory_mb']:,.0f} MiB"
     if estimate["epoch_s"] is not None:
         total = duration(estimate["epoch_s"] * epochs)
-        words += f", {duration(estimate['epoch_s'])} an epoch, {total} at the most for its {epochs} epochs"
+        text += f", {duration(estimate['epoch_s'])} an epoch, {total} at the most for its {epochs} epochs"
     repeats = f"; trained {arguments.repeat_base + 1} times" if arguments.repeat_base else ""
-    return [f"training: run_0000 ({view.base.model.family}): {words}{repeats}"]
+    return [f"training: run_0000 ({view.base.model.family}): {text}{repeats}"]
 
 
 def _format_limits(limits: Limits, done: int) -> list[str]:

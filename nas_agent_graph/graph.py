@@ -8,9 +8,16 @@ from typing import Any
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
 
-from nas_agent_graph import nodes, routes
+from nas_agent_graph import routes
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context
+from nas_agent_graph.nodes.decide_acceptance import decide_acceptance
+from nas_agent_graph.nodes.launch_training import launch_training
+from nas_agent_graph.nodes.parse_results import parse_results
+from nas_agent_graph.nodes.propose_config import propose_config
+from nas_agent_graph.nodes.read_context import read_context
+from nas_agent_graph.nodes.summarize_history import summarize_history
+from nas_agent_graph.nodes.validate_config import validate_config
 from nas_agent_graph.state import SearchState
 from nas_system.errors import ConfigError
 
@@ -18,16 +25,16 @@ Node = Callable[[SearchState, Context], dict[str, Any]]
 
 
 def build_graph(checkpointer: Any = None, *, context_schema: type | None = Context) -> Any:
-    """The search as a compiled LangGraph. The truth is on disk, so no checkpointer by default."""
+    """Compile the search as a LangGraph. The truth is on disk, so no checkpointer by default."""
     graph = StateGraph(SearchState, context_schema=context_schema)
     for node in (
-        nodes.read_context,
-        nodes.propose_config,
-        nodes.validate_config,
-        nodes.launch_training,
-        nodes.parse_results,
-        nodes.summarize_history,
-        nodes.decide_acceptance,
+        read_context,
+        propose_config,
+        validate_config,
+        launch_training,
+        parse_results,
+        summarize_history,
+        decide_acceptance,
     ):
         # The stubs know no node that takes a Runtime; the library does.
         graph.add_node(node.__name__, _recorded(node))  # pyright: ignore[reportArgumentType]
@@ -50,7 +57,7 @@ def build_graph(checkpointer: Any = None, *, context_schema: type | None = Conte
 
 
 def steps_for(limits: Limits) -> int:
-    """A recursion limit no honest search of this length can reach."""
+    """Return an upper bound on the graph steps of a search of this length."""
     return limits.max_runs * (7 + 2 * limits.attempts) + 50
 
 
@@ -59,7 +66,7 @@ def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], dict[str,
 
     def run(state: SearchState, runtime: Runtime[Context]) -> dict[str, Any]:
         if runtime.context is None:
-            raise ConfigError("a search needs its partners; start it with: python -m nas_agent_graph.run")
+            raise ConfigError("a search needs its context; start it with: python -m nas_agent_graph.run")
         runtime.context.stop.check()
         disk = runtime.context.disk
         update = disk.retry_until_space(lambda: node(state, runtime.context))

@@ -1,18 +1,22 @@
-"""What a search is about, at its start: its task, its base configuration and the facts of its data.
+"""What a search begins with: its task, its base configuration and its data, and the limits of its runs.
 
-Fixed when it begins, and checked at every later start: one search never mixes two.
+Task, base configuration and data are fixed at the first start and checked at every later one: one search
+never mixes two.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Launcher, longest_look_back
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_system.config_io.config_file import named_config, read_config, write_config
@@ -20,6 +24,7 @@ from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_json, read_record, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
+from nas_system.processes.job import SILENCE_LIMIT_S
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.task_flags import task_fields, task_with
 
@@ -34,7 +39,7 @@ NEW_FACTS_FILE = "task_facts.new.json"
 def open_search(
     ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, disk: DiskSpace
 ) -> tuple[RunConfig, dict[str, Any]]:
-    """Base configuration and facts of the task: fixed at the first start, checked at every other."""
+    """Return the base configuration and the facts of the task: fixed at the first start, then checked."""
     made = ledger.runs_dir / NEW_FACTS_FILE
     made.unlink(missing_ok=True)
     try:
@@ -53,7 +58,7 @@ def open_search(
 def look_up_search(
     ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, folder: Path
 ) -> tuple[RunConfig, dict[str, Any]]:
-    """What `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
+    """Return what `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
     stored = ledger.state.task
     task = task_of(arguments, stored)
     if stored is not None:
@@ -74,7 +79,7 @@ def look_up_search(
 
 
 def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
-    """The base configuration; the default one with a shorter look-back where the series allows no other."""
+    """Return the base configuration; the default one with a shorter look-back if the series needs that."""
     longest = longest_look_back(facts)
     if longest is None or base.data.seq_len <= longest:
         return base
@@ -94,7 +99,7 @@ def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> Run
 
 
 def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
-    """The stored task, or the default one, with the given flags on top."""
+    """Return the stored task, or the default one, with the given flags on top."""
     given = task_fields(arguments)
     if "dataset" in given:
         path = Path(given["dataset"]).expanduser()
@@ -145,7 +150,7 @@ def facts_file_of(ledger: Ledger) -> Path:
 def _facts(
     ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher, made: Path
 ) -> dict[str, Any]:
-    """The task's facts; made once, made again only if the data has moved, never with other data."""
+    """Return the task's facts; made once, made again only if the data has moved, never with other data."""
     facts = read_search_facts(facts_file_of(ledger))
     stored = ledger.state.data
     if facts is not None and stored is not None and _data_is_there(facts) and arguments.data_dir is None:
@@ -185,3 +190,42 @@ def _data_is_there(facts: dict[str, Any]) -> bool:
         there = all((folder / name).is_file() for name in files)
         return there and sha256_of_files(folder, files) == facts["source"]["sha256"]
     return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]
+
+
+def limits_of(arguments: argparse.Namespace, launcher: Launcher) -> Limits:
+    """Return what the search may spend; the memory of a run is that of the machine which trains."""
+    return Limits(
+        max_runs=arguments.max_runs,
+        max_seconds=None if arguments.max_hours is None else arguments.max_hours * 3600,
+        max_tokens=arguments.max_tokens,
+        max_cost_usd=arguments.max_cost,
+        run_seconds=None if arguments.minutes_per_run is None else arguments.minutes_per_run * 60,
+        least_free_mb=arguments.keep_free,
+        disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
+        silence_seconds=_silence_limit_s(arguments.max_silent_minutes),
+        memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher),
+        repeat_base=arguments.repeat_base,
+    )
+
+
+def _silence_limit_s(minutes: float | None) -> float | None:
+    """Return the default if none is given; 0 means no limit."""
+    return SILENCE_LIMIT_S if minutes is None else minutes * 60 or None
+
+
+def _memory_limit_mb(gib: float | None, launcher: Launcher) -> int | None:
+    """Return the launcher's limit if none is given; 0 means no limit."""
+    return launcher.memory_limit_mb() if gib is None else math.ceil(gib * 1024) or None
+
+
+def train_command_of(
+    arguments: argparse.Namespace, facts_file: Path, trainer: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """Return the beginning of every training's command line."""
+    if trainer is not None:
+        return tuple(trainer)
+    command = [sys.executable, "-m", "nas_system.train", "--facts", str(facts_file)]
+    command += ["--device", arguments.device]
+    if arguments.threads is not None:
+        command += ["--threads", str(arguments.threads)]
+    return tuple(command)

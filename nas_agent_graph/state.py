@@ -1,14 +1,49 @@
-"""What flows along the edges of the graph: a working paper for one round, plain JSON only.
+"""What flows along the edges of the graph: the state of one round, plain JSON only.
 
 The truth is `agent_state.json` and `runs/`; this is rebuilt from it at every start.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NotRequired
 
 # pydantic, which draws the form in LangGraph Studio, takes only this one before Python 3.12.
 from typing_extensions import TypedDict
+
+
+class ChangeRecord(TypedDict):
+    """One parameter that a proposal changes."""
+
+    parameter: str
+    value: Any
+
+
+class ProposalRecord(TypedDict):
+    """A `Proposal` as JSON. Its file calls the expected score by the metric's name, `expected_val_mse`."""
+
+    rank: NotRequired[int]
+    proposer: str
+    parent: str | None
+    hypothesis: str
+    expected_score: float | None
+    changes: list[ChangeRecord]
+    tokens: int
+    cost_usd: float | None
+    must_restructure: NotRequired[bool]
+
+
+class OutcomeRecord(TypedDict):
+    """How the training ended."""
+
+    status: str
+    cause: str | None
+    val_score: float | None
+    test_score: float | None
+    seconds: float | None
+    attempt: int
+    noise: float | None
+    """Standard deviation of the score over the run's repeats; None below two scores."""
+    noise_runs: int
 
 
 class SearchState(TypedDict):
@@ -17,15 +52,15 @@ class SearchState(TypedDict):
     run_id: str
     attempt: int
     """Refused proposals so far for this run."""
-    proposal: dict[str, Any] | None
+    proposal: ProposalRecord | None
     refusal: str | None
     """Why the last proposal was refused; goes back to the proposer."""
-    outcome: dict[str, Any] | None
+    outcome: OutcomeRecord | None
     summary: str
     end: str | None
     """Why the search has ended, None while it goes on."""
 
 
 def initial_state() -> SearchState:
-    """The whole start state: LangGraph ignores defaults of a TypedDict."""
+    """Return the whole start state: LangGraph ignores defaults of a TypedDict."""
     return SearchState(run_id="", attempt=0, proposal=None, refusal=None, outcome=None, summary="", end=None)

@@ -63,8 +63,8 @@ AGENT = (
     "llm",
     "launchers",
 )
-NODE_MAY_IMPORT = ("state", "context", "acceptance")
-NODE_MAY_IMPORT_OF_NAS_SYSTEM = (*GROUND, "nas_agent")
+NODE_MAY_IMPORT = ("state", "context", "acceptance", "analysis")
+NODE_MAY_IMPORT_OF_NAS_SYSTEM = ("errors", "files", "processes", "space", "config_io", "nas_agent")
 ImportPair = tuple[str, str]
 
 

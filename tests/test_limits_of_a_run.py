@@ -13,7 +13,8 @@ from builders import write_wave
 
 from nas_agent_graph.cli import COMMANDS
 from nas_agent_graph.launchers.local import LocalLauncher
-from nas_agent_graph.search import limits_of
+from nas_agent_graph.launchers.scripted import ScriptedLauncher
+from nas_agent_graph.search_setup import limits_of
 from nas_system.config_io.config_file import write_config
 from nas_system.nas_agent.logging_utils import load_metrics
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
@@ -25,7 +26,7 @@ MIB = 2**20
 
 
 def limits_by(*flags: str) -> tuple[float | None, int | None]:
-    limits = limits_of(COMMANDS["run"].parser("nas run").parse_args(flags))
+    limits = limits_of(COMMANDS["run"].parser("nas run").parse_args(flags), LocalLauncher())
     return limits.silence_seconds, limits.memory_mb
 
 
@@ -37,6 +38,18 @@ def test_a_search_without_flags_has_limits_of_silence_and_of_memory() -> None:
     help_text = " ".join(COMMANDS["run"].parser("nas run").format_help().split())
     assert f"default: {SILENCE_LIMIT_S / 60:.0f}" in help_text
     assert f"default: {MEMORY_SHARE:.0%} of the machine's" in help_text
+
+
+@pytest.mark.fault(18)
+def test_the_default_memory_limit_is_asked_of_the_launcher_for_it_knows_the_machine_that_trains() -> None:
+    class Elsewhere(ScriptedLauncher):
+        def memory_limit_mb(self) -> int:
+            return 777
+
+    arguments = COMMANDS["run"].parser("nas run").parse_args([])
+    assert limits_of(arguments, Elsewhere(lambda config: 0.0)).memory_mb == 777
+    given = COMMANDS["run"].parser("nas run").parse_args(["--memory-per-run", "1"])
+    assert limits_of(given, Elsewhere(lambda config: 0.0)).memory_mb == 1024
 
 
 @pytest.mark.fault(18, 20)
@@ -101,7 +114,7 @@ def trained(
     command += ["--runs-dir", str(run_dir.parent), "--tag", run_dir.name, "--device", "cpu", *options]
     launcher = LocalLauncher()
     launcher.submit(run_dir, Job(tuple(command), **{"time_limit_s": 100.0, **(job or {})}), attempt=1)
-    while launcher.poll(run_dir) == "running":
+    while launcher.survey([run_dir])[run_dir] == "running":
         time.sleep(0.05)
     return run_dir, read_outcome(run_dir)
 

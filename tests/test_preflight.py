@@ -11,9 +11,9 @@ import pytest
 from builders import Scripted, drive, search_context, write_wave
 
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import BLAMELESS
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.progress.plain import PlainProgress
+from nas_agent_graph.search_view import BLAMELESS
 from nas_system.config_io.config_file import write_config
 from nas_system.data import locate
 from nas_system.describe import describe
@@ -65,7 +65,7 @@ def launched(folder: Path, config: RunConfig, *options: str, memory_mb: int | No
         command = [sys.executable, "-c", IN_LESS_MEMORY, str(memory_mb), *arguments]
     launcher = LocalLauncher()
     launcher.submit(run_dir, Job(tuple(command), time_limit_s=120), attempt=1)
-    while launcher.poll(run_dir) == "running":
+    while launcher.survey([run_dir])[run_dir] == "running":
         time.sleep(0.05)
     return run_dir
 

@@ -375,7 +375,7 @@ def test_the_original_manual_way_works_literally(project_root, tmp_path, ett_dir
 def test_whether_a_module_is_compiled_is_seen_without_importing_it(tmp_path, run_cli):
     (tmp_path / "lazily.py").write_text("raise SystemExit('imported')\n")
     (tmp_path / "ask.py").write_text(
-        "import py_compile\nfrom nas_agent_graph.search import has_bytecode\n"
+        "import py_compile\nfrom nas_agent_graph.launchers.local import has_bytecode\n"
         "print(has_bytecode('lazily'))\npy_compile.compile('lazily.py')\nprint(has_bytecode('lazily'))\n"
         "print(has_bytecode('no_such_module'), has_bytecode('sys'))\n"
     )

@@ -2,10 +2,14 @@
 
 import itertools
 import json
+import math
+from dataclasses import replace
 
 import pytest
 from builders import Scripted, by_lr, drive, search_context
 
+from nas_agent_graph.acceptance import Verdict, evaluate
+from nas_agent_graph.analysis.stagnation import is_stuck
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context, Proposal, SearchInterrupted, StopRequest
 from nas_agent_graph.graph import build_graph, steps_for
@@ -13,7 +17,7 @@ from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ProposalError
 from nas_system.files import read_record
-from nas_system.nas_agent.agent_state import load_agent_state
+from nas_system.nas_agent.agent_state import RunInfo, load_agent_state
 from nas_system.space import RunConfig
 
 
@@ -129,6 +133,46 @@ def test_an_accepted_score_is_always_finite(tmp_path):
     assert context.ledger.state.best_run_id is None
 
 
+@pytest.mark.parametrize(
+    ("score", "noise", "accepted", "reason"),
+    [
+        (0.92, 0.01, True, "0.020000 above run_0003 (0.900000), more than the noise of 0.010000"),
+        (0.92, None, True, "0.020000 above run_0003 (0.900000), noise unknown"),
+        (0.905, 0.01, False, "0.005000 above run_0003 (0.900000), but within the noise of 0.010000"),
+        (0.85, 0.01, False, "0.050000 below run_0003 (0.900000)"),
+        (math.inf, 0.01, False, "there is no finite score"),
+    ],
+)
+def test_of_a_maximized_metric_the_higher_score_is_accepted(score, noise, accepted, reason):
+    best_run = RunInfo(run_id="run_0003", val_mse=0.9, accepted=True)
+    assert evaluate("OK", score, best_run, noise, "maximize") == Verdict(accepted, reason)
+    mirrored = evaluate("OK", 1 - score, best_run.model_copy(update={"val_score": 0.1}), noise, "minimize")
+    assert mirrored.accepted == accepted
+
+
+def test_only_who_was_shown_that_the_search_is_stuck_has_to_change_the_structure(tmp_path):
+    """Every run after the first is worse; a proposer that was shown nothing goes on as it likes."""
+
+    class Told(Scripted):
+        def propose(self, view):
+            return replace(super().propose(view), must_restructure=is_stuck(view))
+
+    flat = [{"training.lr": 0.002 + n / 1e4} for n in range(7)]
+    launcher = ScriptedLauncher(lambda config: 0.05 + config.training.lr)
+    context = search_context(tmp_path / "any", proposer=Scripted(*flat), launcher=launcher, max_runs=8)
+    drive(context)
+    assert not [event for event in context.progress.events if event[0] == "refused"]
+
+    proposer = Told(*flat[:6], {"model.normalization": "revin"})
+    context = search_context(tmp_path / "told", proposer=proposer, launcher=launcher, max_runs=7)
+    drive(context)
+    (refused,) = [event for event in context.progress.events if event[0] == "refused"]
+    assert refused[1] == "run_0006" and "the structure has to change" in refused[2]
+    assert proposer.views[-1].refused == (refused[2],)
+    stored = read_record(context.ledger.paths("run_0006").proposal)
+    assert stored["must_restructure"] is True and stored["attempt"] == 1
+
+
 STEPS = [
     "read_context",
     "propose_config",
@@ -183,8 +227,9 @@ def test_a_stop_request_while_training_cancels_it_and_leaves_the_run_open(tmp_pa
             self.submitted.append((run_dir.name, attempt))
             stop.note(2)  # in the middle of a start: it has to wait until the training is known
 
-        def poll(self, run_dir):
-            return "running" if self.submitted and not self.cancelled else "absent"
+        def survey(self, run_dirs):
+            running = self.submitted and not self.cancelled
+            return dict.fromkeys(run_dirs, "running" if running else "absent")
 
         def cancel(self, run_dir, *, force=False):
             self.cancelled += 1

@@ -8,11 +8,12 @@ from statistics import fmean
 
 from nas_system.files import finite
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.space.score import Direction, gain_of
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a proposer expected of a run, and what it became; None if the run got no score."""
+    """The score that a proposer expected of a run, and the measured one; None if the run has none."""
 
     proposer: str
     expected: float
@@ -21,7 +22,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Calibration:
-    """One proposer's predictions, scored. Errors are in units of the task's metric."""
+    """One proposer's predictions against the measured scores, in units of the task's metric."""
 
     proposer: str
     n: int
@@ -31,13 +32,13 @@ class Calibration:
     mean_error: float | None
     """Mean distance between expected and measured score."""
     bias: float | None
-    """Mean of measured minus expected; above 0 the proposer is too optimistic."""
+    """By how much expected scores are better than measured ones, on average; above 0 is optimistic."""
     within_noise: float | None
     """Share of predictions closer than the noise; None while the noise is unknown."""
 
 
 def predictions_of(ledger: Ledger) -> list[Prediction]:
-    """What was expected of the finished runs, as their proposal.json says it; no configuration is read."""
+    """Read what was expected of the finished runs from their proposal.json."""
     found, name = [], f"expected_{ledger.state.metric}"
     for run in ledger.state.runs:
         expected = finite(ledger.proposal(run.run_id).get(name))
@@ -47,17 +48,19 @@ def predictions_of(ledger: Ledger) -> list[Prediction]:
     return found
 
 
-def calibrate(predictions: Iterable[Prediction], noise: float | None) -> list[Calibration]:
-    """One row per proposer that predicted anything, the one with most scored predictions first."""
+def calibrate(
+    predictions: Iterable[Prediction], noise: float | None, direction: Direction
+) -> list[Calibration]:
+    """Return a row for every proposer that predicted anything, the one with most scored predictions first."""
     by_proposer: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         by_proposer.setdefault(prediction.proposer, []).append(prediction)
-    rows = [_row(proposer, stated, noise) for proposer, stated in by_proposer.items()]
+    rows = [_row(proposer, stated, noise, direction) for proposer, stated in by_proposer.items()]
     return sorted(rows, key=lambda row: (-row.n, row.proposer))
 
 
-def _row(proposer: str, stated: list[Prediction], noise: float | None) -> Calibration:
-    errors = [p.actual - p.expected for p in stated if p.actual is not None]
+def _row(proposer: str, stated: list[Prediction], noise: float | None, direction: Direction) -> Calibration:
+    errors = [gain_of(p.expected, p.actual, direction) for p in stated if p.actual is not None]
     close = [abs(error) <= noise for error in errors] if noise is not None else []
     return Calibration(
         proposer=proposer,
@@ -70,7 +73,7 @@ def _row(proposer: str, stated: list[Prediction], noise: float | None) -> Calibr
 
 
 def format_calibration(row: Calibration, noise: float | None) -> str:
-    """`12 scored, off by 0.0021 on average (4.2 x noise), too optimistic by 0.0013; 25% within the noise`."""
+    """Return `12 scored, off by 0.0021 on average (4.2 x noise), too optimistic by 0.0013; ...`."""
     text = f"{row.n} scored"
     if row.mean_error is not None and row.bias is not None:
         units = f" ({row.mean_error / noise:.3g} x noise)" if noise else ""

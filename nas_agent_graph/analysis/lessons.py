@@ -1,7 +1,7 @@
-"""Lessons: a short note on what worked, what failed and what is untouched, counted out of the runs.
+"""Lessons: a short note on what worked, what failed and what is untouched, computed from the runs.
 
 Rebuilt from all runs every REBUILT_EVERY runs and never from its own last version: it cannot drift.
-Figures are computed; the only words of others are hypotheses, in quotes, marked as unverified.
+Numbers are computed; only the hypotheses are text by proposers, in quotes, marked as unverified.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nas_agent_graph.context import RunView
+from nas_agent_graph.search_view import RunView
 from nas_agent_graph.text.untrusted import quoted
 from nas_system.space import (
     FAMILIES,
@@ -22,14 +22,15 @@ from nas_system.space import (
     parameters,
     value_at,
 )
+from nas_system.space.score import Direction, gain_of, loss_of
 
 REBUILT_EVERY = 10
 LONGEST_NOTE = 1500
 """Characters; what matters least is left out whole."""
 MOST_CHANGES = 3
 """A run that changed more than this says nothing about any one of its changes."""
-EFFECTS, WORDS = 4, 3
-"""How many effects of each kind, and how many hypotheses, are told."""
+EFFECTS, HYPOTHESES = 4, 3
+"""How many effects of each kind, and how many hypotheses, are listed."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Effect:
     change: str
     """`training.lr up`, `model.normalization = "revin"`, `model.family = "gru"`."""
     gains: tuple[float, ...]
-    """Score of the parent minus that of the run, in units; above 0 is better."""
+    """By how much the run's score is better than its parent's, in units; below 0 is worse."""
     failed: int
 
     @property
@@ -51,7 +52,7 @@ class Effect:
 def lessons_note(
     runs: Sequence[RunView], base: RunConfig, noise: float | None, families: Iterable[str] = tuple(FAMILIES)
 ) -> str | None:
-    """The note as it stands after the last full ten runs; None before there are ten."""
+    """Write the note as of the last full ten runs; None before there are ten."""
     counted = len(runs) - len(runs) % REBUILT_EVERY
     if counted == 0:
         return None
@@ -59,7 +60,8 @@ def lessons_note(
     scores = [run.val_score for run in runs if run.val_score is not None]
     if not scores:
         return f"After {counted} runs: none has a score. " + _families(runs, base, None, 1.0)
-    unit = noise or 0.01 * min(scores) or 1.0
+    best = best_of(scores, base.task.direction)
+    unit = noise or 0.01 * abs(best) or 1.0
     meaning = "the noise" if noise else "1 % of the best score, the noise being unknown"
     effects = effects_of(runs, base, unit)
     scored = [effect for effect in effects if effect.gains]
@@ -69,19 +71,24 @@ def lessons_note(
     broken = sorted((e for e in effects if not e.gains), key=lambda e: (-e.failed, e.change))
     lines = [
         f"After {counted} runs. Gains are medians against the parent run, in units of {meaning}.",
-        _families(runs, base, min(scores), unit),
+        _families(runs, base, best, unit),
         "Worked: " + _listed(better) + "." if better else "Worked: no kind of change beyond one unit.",
         "Made it worse: " + _listed(worse) + "." if worse else "",
         "Only failed: " + _listed(broken) + "." if broken else "",
         "No effect beyond one unit: " + _listed(same) + "." if same else "",
         _untouched(runs, base, families),
-        *_words(runs, base.task.metric),
+        *_hypotheses(runs, base.task.metric),
     ]
     return _bounded(lines)
 
 
+def best_of(scores: Iterable[float], direction: Direction) -> float:
+    """Return the best of at least one score."""
+    return min(scores) if direction == "minimize" else max(scores)
+
+
 def effects_of(runs: Sequence[RunView], base: RunConfig, unit: float) -> list[Effect]:
-    """Every kind of change that was tried on a parent with a known configuration."""
+    """Return every kind of change that was tried on a parent with a known configuration."""
     known = {run.run_id: run for run in runs}
     gains: dict[str, list[float]] = {}
     failed: Counter[str] = Counter()
@@ -94,13 +101,14 @@ def effects_of(runs: Sequence[RunView], base: RunConfig, unit: float) -> list[Ef
             if run.val_score is None:
                 failed[change] += 1
             elif parent.val_score is not None:
-                gains.setdefault(change, []).append((parent.val_score - run.val_score) / unit)
+                gain = gain_of(run.val_score, parent.val_score, base.task.direction)
+                gains.setdefault(change, []).append(gain / unit)
     names = sorted({*gains, *failed})
     return [Effect(name, tuple(gains.get(name, ())), failed[name]) for name in names]
 
 
 def _kinds_of_change(before: RunConfig, after: RunConfig) -> list[str]:
-    """Numbers went up or down, choices became something; a new family stands for all it brings."""
+    """Name the changes: numbers up or down, choices by value; a new family stands for all it brings."""
     if before.model.family != after.model.family:
         return [f'model.family = "{after.model.family}"']
     old = active_values(before)
@@ -122,45 +130,50 @@ def _kind(path: str, old: object, new: object, kind: str) -> str:
 
 
 def _listed(effects: Sequence[Effect]) -> str:
-    words = []
+    listed = []
     for effect in effects[:EFFECTS]:
         runs = len(effect.gains) + effect.failed
-        told = [f"{effect.middle:+.3g}"] if effect.gains else []
-        told += [f"{runs} run" + "s" * (runs != 1)]
-        told += [f"{effect.failed} failed"] if effect.failed and effect.gains else []
-        words.append(f"{effect.change} ({', '.join(told)})")
+        parts = [f"{effect.middle:+.3g}"] if effect.gains else []
+        parts += [f"{runs} run" + "s" * (runs != 1)]
+        parts += [f"{effect.failed} failed"] if effect.failed and effect.gains else []
+        listed.append(f"{effect.change} ({', '.join(parts)})")
     left = len(effects) - EFFECTS
-    return "; ".join(words) + (f"; {left} more" if left > 0 else "")
+    return "; ".join(listed) + (f"; {left} more" if left > 0 else "")
 
 
 def _families(runs: Sequence[RunView], base: RunConfig, best: float | None, unit: float) -> str:
-    """Every family that was tried: how often, how far its best is from the best of all, how it failed."""
+    """List every tried family: how often, how far its best is behind the best of all, how it failed."""
     by_family: dict[str, list[RunView]] = {}
     for run in runs:
         if run.family in FAMILIES:
             by_family.setdefault(run.family, []).append(run)
-    rows = []
+    rows, direction = [], base.task.direction
     for family, own in by_family.items():
         scores = [run.val_score for run in own if run.val_score is not None]
-        distance = (min(scores) - best) / unit if scores and best is not None else float("inf")
+        distance = float("inf")
+        if scores and best is not None:
+            distance = gain_of(best, best_of(scores, direction), direction) / unit
         behind = "no score" if not scores else "the best" if distance <= 0 else f"behind by {distance:.3g}"
         failures = Counter(run.status for run in own if run.val_score is None)
-        told = "".join(f", {count} {_word(status)}" for status, count in sorted(failures.items()))
-        rows.append((distance, family, f"{family} {behind} in {len(own)}{told}"))
+        failed = "".join(f", {count} {_known_status(name)}" for name, count in sorted(failures.items()))
+        rows.append((distance, family, f"{family} {behind} in {len(own)}{failed}"))
     return "Families, best first (runs): " + "; ".join(text for _, _, text in sorted(rows)) + "."
 
 
-def _word(status: str) -> str:
+def _known_status(status: str) -> str:
+    """Return the status, or FAILED for text that anybody may have written into the state file."""
     return status if status.replace("_", "").isalpha() and len(status) < 20 else "FAILED"
 
 
 def _untouched(runs: Sequence[RunView], base: RunConfig, families: Iterable[str]) -> str:
-    """What nobody has tried: families, and parameters of the best run's family."""
+    """List what has not been tried: families, and parameters of the best run's family."""
     tried = {run.family for run in runs}
     new = [family for family in families if family not in tried]
-    scored = [run for run in runs if run.val_score is not None and run.config is not None]
-    best = min(scored, key=lambda run: run.val_score or 0.0).config if scored else base
-    assert best is not None
+    direction = base.task.direction
+    scored = [
+        (loss_of(r.val_score, direction), r.config) for r in runs if r.val_score is not None and r.config
+    ]
+    best = min(scored, key=lambda pair: pair[0])[1] if scored else base
     configs = [run.config for run in runs if run.config and run.config.model.family == best.model.family]
     same = [
         parameter.path
@@ -176,24 +189,24 @@ def _untouched(runs: Sequence[RunView], base: RunConfig, families: Iterable[str]
     return f"Next, because untouched: {'; '.join(parts)}." if parts else ""
 
 
-def _words(runs: Sequence[RunView], metric: str) -> list[str]:
-    """The latest accepted runs as their proposers explained them, beside what became of the prediction."""
-    told = [
+def _hypotheses(runs: Sequence[RunView], metric: str) -> list[str]:
+    """List the latest accepted runs as their proposers explained them, next to their scores."""
+    explained = [
         run
         for run in runs
         if run.accepted and run.hypothesis and run.parent and run.proposer.startswith("llm")
     ]
     lines = []
-    for run in reversed(told[-WORDS:]):
+    for run in reversed(explained[-HYPOTHESES:]):
         expected = "" if run.expected_score is None else f", expected {run.expected_score:.6g}"
         score = "none" if run.val_score is None else f"{run.val_score:.6g}"
-        became = f"{run.run_id} ({metric} {score}{expected})"
-        lines.append(f"Interpretation, unverified: {became} {quoted(run.hypothesis, 140)}")
+        result = f"{run.run_id} ({metric} {score}{expected})"
+        lines.append(f"Interpretation, unverified: {result} {quoted(run.hypothesis, 140)}")
     return lines
 
 
 def _bounded(lines: Iterable[str]) -> str:
-    """The lines that fit, in order of importance; none is cut in the middle."""
+    """Join the lines that fit, in order of importance; none is cut in the middle."""
     kept: list[str] = []
     room = LONGEST_NOTE
     for line in lines:

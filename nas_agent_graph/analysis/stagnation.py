@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nas_agent_graph.context import BLAMELESS, RunView, SearchView
+from nas_agent_graph.search_view import BLAMELESS, Proposal, RunView, SearchView
 from nas_system.errors import ProposalError
-from nas_system.space import Change, RunConfig, active_values, apply_changes, families_of, parameters
+from nas_system.space import RunConfig, active_values, families_of, parameters
 
 FLAT_RUNS = 5
 LOOK_BACK_FACTOR = 1.25
@@ -19,7 +19,7 @@ LOOK_BACK_FACTOR = 1.25
 
 
 def structural_parameters(family: str) -> tuple[str, ...]:
-    """What decides how a model of this family computes: no widths, rates or counts."""
+    """Return what decides how a model of this family computes: no widths, rates or counts."""
     choices = [
         parameter.path
         for parameter in parameters(family)
@@ -29,7 +29,7 @@ def structural_parameters(family: str) -> tuple[str, ...]:
 
 
 def structural_changes(before: RunConfig, after: RunConfig) -> list[str]:
-    """The structural parameters in which the two differ."""
+    """Return the structural parameters in which the two differ."""
     if before.model.family != after.model.family:
         return ["model.family"]
     old, new = active_values(before), active_values(after)
@@ -45,7 +45,7 @@ def structural_changes(before: RunConfig, after: RunConfig) -> list[str]:
 
 
 def flat_runs(runs: Sequence[RunView]) -> int:
-    """Runs since the last accepted improvement, or since the last answer to the demand."""
+    """Count the runs since the last accepted improvement, or since the last answer to the demand."""
     configs = {run.run_id: run.config for run in runs}
     best_run: RunConfig | None = None
     count = 0
@@ -62,28 +62,20 @@ def flat_runs(runs: Sequence[RunView]) -> int:
 
 
 def is_stuck(view: SearchView) -> bool:
-    """Whether the next proposal has to change the structure."""
+    """Return whether the next proposal has to change the structure."""
     return flat_runs(view.runs) >= FLAT_RUNS
 
 
-def require_new_structure(view: SearchView, parent_id: str, changes: Sequence[Change]) -> None:
-    """Raise ProposalError if the search is stuck and the proposal keeps its parent's or the best run's
-    structure. A proposal that is invalid for another reason passes: the validator says it better."""
-    parent = next((run.config for run in view.runs if run.run_id == parent_id), None)
-    if parent is None or not is_stuck(view):
+def require_new_structure(view: SearchView, proposal: Proposal, parent: RunConfig, config: RunConfig) -> None:
+    """Raise ProposalError if `config` keeps the structure of its parent or that of the best run."""
+    best_run = view.best_run
+    if not structural_changes(parent, config):
+        same = proposal.parent
+    elif best_run and best_run.config and not structural_changes(best_run.config, config):
+        same = f"{best_run.run_id}, the best run"
+    else:
         return
-    try:
-        config = apply_changes(parent, changes, max_seq_len=view.max_seq_len)
-    except ProposalError:
-        return
-    best_run = view.best_run.config if view.best_run else None
-    same = parent_id if not structural_changes(parent, config) else None
-    if same is None and best_run is not None and not structural_changes(best_run, config):
-        assert view.best_run is not None
-        same = f"{view.best_run.run_id}, the best run"
-    if same is None:
-        return
-    changed = ", ".join(change.parameter for change in changes)
+    changed = ", ".join(change.parameter for change in proposal.changes)
     raise ProposalError(
         f"the last {FLAT_RUNS} runs or more brought no improvement beyond the noise, so the structure has to "
         f"change; this proposal ({changed}) keeps that of {same}. Change {demanded(view, config)}"
@@ -91,7 +83,7 @@ def require_new_structure(view: SearchView, parent_id: str, changes: Sequence[Ch
 
 
 def demanded(view: SearchView, config: RunConfig | None = None) -> str:
-    """The parameters of which one has to change, in words."""
+    """List the parameters of which one has to change, for the prompt and for refusals."""
     start = config or (view.best_run.config if view.best_run else None) or view.base
     active = active_values(start)
     names = [path for path in structural_parameters(start.model.family) if path in active]

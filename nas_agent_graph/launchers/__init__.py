@@ -1,1 +1,32 @@
-"""The only place of the agent that starts processes. Every launcher runs the same supervisor."""
+"""Where trainings run. One file each; `LAUNCHERS` is the registry. Every launcher runs the same supervisor.
+
+No other part of the agent starts processes. Importing this module imports no launcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from nas_system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nas_agent_graph.context import Launcher
+
+
+def _local() -> Launcher:
+    from nas_agent_graph.launchers.local import LocalLauncher
+
+    return LocalLauncher()
+
+
+LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": _local}
+"""Launchers by the name that `--launcher` takes."""
+DEFAULT = "local"
+
+
+def build_launcher(name: str) -> Launcher:
+    """Build the launcher called `name`. Raises ConfigError, naming the choices, if there is none."""
+    if name not in LAUNCHERS:
+        raise ConfigError(f"--launcher {name!r} is not known; choose from: {', '.join(LAUNCHERS)}")
+    return LAUNCHERS[name]()

@@ -7,6 +7,7 @@ that was started after the first was killed, finds it there by its lock.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,13 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
+from nas_agent_graph.context import RunState
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_record
 from nas_system.nas_agent.log_text import one_line
-from nas_system.processes.job import Job
+from nas_system.processes.job import Job, memory_limit_mb
+from nas_system.processes.machine_memory import total_memory_mb
 from nas_system.processes.process_tree import kill_carriers
 from nas_system.processes.run_files import RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_finished, is_supervised, supervisor_of
@@ -28,6 +30,7 @@ from nas_system.processes.stop_requests import REPEATABLE_STOP_SIGNAL
 from nas_system.processes.supervisor import BUSY
 
 START_TIMEOUT_S = 30.0
+CHECK_DEVICE_TIMEOUT_S = 300.0
 _PAUSE_S = 0.005
 _KILLED_STARTS = 3
 """A supervisor killed before it left a trace is started again this often."""
@@ -81,16 +84,14 @@ class LocalLauncher:
             time.sleep(_PAUSE_S)
         self._reap()
 
-    def poll(self, run_dir: Path) -> Literal["absent", "running", "finished", "lost"]:
-        """What the run's files and lock say, whoever started it."""
+    def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
+        """Return what the runs' files and locks say, whoever started them."""
         self._reap()
-        # The lock first: once it is free, or exit.json is there, nothing changes any more.
-        running = is_supervised(run_dir)
-        if is_finished(run_dir):
-            return "finished"
-        if running:
-            return "running"
-        return "lost" if read_record(RunPaths(run_dir).process) else "absent"
+        return {run_dir: _state_of(run_dir) for run_dir in run_dirs}
+
+    def is_running(self, run_dir: Path) -> bool:
+        """Return whether a live supervisor holds the run's lock."""
+        return is_supervised(run_dir)
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
         """Ask the training to end, or kill it with `force`. Does nothing if it does not run; idempotent."""
@@ -126,6 +127,17 @@ class LocalLauncher:
             raise ConfigError(complaint.removeprefix("error: "))
         raise RunError(f"{module} ended with exit code {process.returncode}: {complaint}")
 
+    def memory_limit_mb(self) -> int | None:
+        """Return the default limit of one training: a share of this machine's or container's memory."""
+        return memory_limit_mb(total_memory_mb())
+
+    def check_device(self, name: str) -> None:
+        """Raise ConfigError for a device that is not there: every training of the search would fail on it."""
+        # Some installers leave compiling to the first import, and a training in its sandbox cannot keep what
+        # it has compiled: each would spend seconds on it again.
+        if name not in ("auto", "cpu") or not has_bytecode("torch"):
+            self.call("nas_system.describe", ["--check-device", name], timeout_s=CHECK_DEVICE_TIMEOUT_S)
+
     def _start_supervisor(self, run_dir: Path, job: Job, attempt: int) -> subprocess.Popen[bytes]:
         command = [self._python, "-m", "nas_system.processes.supervisor", str(run_dir)]
         command += ["--attempt", str(attempt), "--time-limit", str(job.time_limit_s)]
@@ -155,6 +167,24 @@ class LocalLauncher:
     def _reap(self) -> None:
         """Collect supervisors that have ended, so that none stays as a zombie."""
         self._supervisors = [process for process in self._supervisors if process.poll() is None]
+
+
+def has_bytecode(module: str) -> bool:
+    """Return whether the installed module has been compiled; it is found, not imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return True  # there is nothing to compile
+    return Path(importlib.util.cache_from_source(spec.origin)).exists()
+
+
+def _state_of(run_dir: Path) -> RunState:
+    # The lock first: once it is free, or exit.json is there, nothing changes any more.
+    running = is_supervised(run_dir)
+    if is_finished(run_dir):
+        return "finished"
+    if running:
+        return "running"
+    return "lost" if read_record(RunPaths(run_dir).process) else "absent"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A launcher that trains nothing: every run ends at once with a score that a function gives.
+"""A launcher that trains nothing: every run ends at once with a score computed by a function.
 
 For demonstrations, tests of the search's logic, and measuring what the agent itself costs.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from nas_agent_graph.context import RunState
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import RunError
 from nas_system.nas_agent.run_manager import RunPaths
@@ -43,17 +44,27 @@ class ScriptedLauncher:
         end = {"schema": 1, "attempt": attempt, "ended": "exited", "returncode": code, "wall_s": 0.0}
         _write(paths.exit, end)
 
-    def poll(self, run_dir: Path) -> Literal["absent", "finished"]:
-        return "finished" if RunPaths(run_dir).exit.exists() else "absent"
+    def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
+        return {path: "finished" if RunPaths(path).exit.exists() else "absent" for path in run_dirs}
+
+    def is_running(self, run_dir: Path) -> bool:
+        """Return False: every training has ended when `submit` returns."""
+        return False
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
         """Nothing ever runs here."""
 
     def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
-        """What the script has for this module, as JSON. Raises RunError if it has nothing."""
+        """Return what the script has for this module, as JSON. Raises RunError if it has nothing."""
         if module not in self.calls:
             raise RunError(f"the script has no answer for {module}")
         return json.dumps(self.calls[module](arguments))
+
+    def memory_limit_mb(self) -> None:
+        """Return None: what trains nothing needs no memory."""
+
+    def check_device(self, name: str) -> None:
+        """Accept any device: none is used."""
 
 
 def _write(path: Path, value: Any) -> None:

@@ -17,10 +17,10 @@ from nas_agent_graph.analysis.calibration import Prediction, calibrate, format_c
 from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
 from nas_agent_graph.analysis.stagnation import demanded, flat_runs, is_stuck
 from nas_agent_graph.budget import Left
-from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
-from nas_agent_graph.proposers.sampling import families_for
+from nas_agent_graph.search_view import RunView, SearchView
+from nas_agent_graph.text.task_labels import format_graphs
 from nas_agent_graph.text.terminal import duration
 from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.overview import overview, sentence_of, tried_values
@@ -48,7 +48,7 @@ def opening_messages(view: SearchView, folder: Path | None = None) -> list[Messa
 def prompt_values(view: SearchView) -> dict[str, Any]:
     """The values of `propose.j2`. The view holds no test figure to begin with."""
     shown = shown_runs(view)
-    families = families_for(view)
+    families = view.families
     return {
         "run_id": view.run_id,
         "n_runs": len(view.runs),
@@ -57,12 +57,12 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
         "metric": view.task.metric,
-        "graphs": view.graphs,
+        "graphs": format_graphs(view.graphs),
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
-        "references": sorted(view.baselines, key=lambda row: -row[1]),
+        "baselines": sorted(view.baselines, key=lambda row: -row[1]),
         "noise": view.noise,
-        "champion": view.best_run,
+        "best_run": view.best_run,
         "runs": [_row(run, view) for run in shown],
         "near": near_best(view),
         "lessons": lessons_note(view.runs, view.base, view.noise, families),
@@ -96,7 +96,7 @@ def shown_runs(view: SearchView) -> list[RunView]:
     scored = sorted((run for run in view.runs if run.val_score is not None), key=_score)
     failed = [run for run in view.runs if run.val_score is None]
     chosen = {run.run_id: run for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:])}
-    for family in families_for(view):
+    for family in view.families:
         best = next((run for run in scored if run.family == family), None)
         if best is not None:
             chosen[best.run_id] = best
@@ -148,7 +148,7 @@ def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
         "delta": delta,
         "in_noise": delta / view.noise if delta is not None and view.noise else None,
         "accepted": run.accepted,
-        "is_champion": view.best_run is not None and run.run_id == view.best_run.run_id,
+        "is_best_run": view.best_run is not None and run.run_id == view.best_run.run_id,
     }
 
 
@@ -164,5 +164,5 @@ def _calibration(view: SearchView) -> list[tuple[str, str]]:
         for run in view.runs
         if run.expected_score is not None
     ]
-    rows = calibrate(predictions, view.noise)[:SHOWN_PROPOSERS]
+    rows = calibrate(predictions, view.noise, view.task.direction)[:SHOWN_PROPOSERS]
     return [(row.proposer, format_calibration(row, view.noise)) for row in rows]

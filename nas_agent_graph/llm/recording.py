@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nas_agent_graph.budget import Left
-from nas_agent_graph.context import Proposal, Proposer, SearchView
 from nas_agent_graph.llm.redaction import redacted
+from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError
 from nas_system.files import append_durably, finite
 from nas_system.nas_agent.run_manager import RunPaths

@@ -1,53 +1,59 @@
-"""Judge the run, write the verdict, add the run to the state, and say whether the search goes on."""
+"""Evaluate the run, write the verdict, add the run to the state, and say whether the search goes on."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from nas_agent_graph.acceptance import judge
+from nas_agent_graph.acceptance import VerdictRecord, evaluate
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
-from nas_system.space import canonical_key, metric_on
+from nas_system.space import canonical_key
 
 
 def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
-    """Verdict first, then state: a crash between the two is made good by doing it again."""
+    """Write the verdict first, then the state: a crash between the two is made good by doing it again."""
     ledger, run_id = context.ledger, state["run_id"]
-    outcome, proposal = state["outcome"] or {}, state["proposal"] or {}
-    # Only a search's first run measures the noise; every later run is judged by what it measured.
+    outcome, proposal = state["outcome"], state["proposal"]
+    assert outcome is not None and proposal is not None, (
+        "a run is proposed and trained before it is evaluated"
+    )
+    # Only a search's first run measures the noise; every later run is evaluated by what it measured.
     first = not ledger.state.runs
     noise = outcome["noise"] if first else ledger.state.noise
     noise_runs = outcome["noise_runs"] if first else ledger.state.noise_runs
     best_run = get_best_run(ledger.state)
-    verdict = judge(outcome["status"], outcome["val_score"], best_run, noise)
+    direction = ledger.state.direction
+    verdict = evaluate(outcome["status"], outcome["val_score"], best_run, noise, direction)
     config = ledger.config(run_id)
     run = RunInfo(
         run_id=run_id,
-        **_scores(context.ledger.state.metric, outcome),
+        metric=ledger.state.metric,
+        val_score=outcome["val_score"],
+        test_score=outcome["test_score"],
         history_summary=state["summary"][:300],
         accepted=verdict.accepted,
         status=outcome["status"],
         cause=outcome["cause"][:200] if outcome["cause"] else None,
-        parent=proposal.get("parent"),
+        parent=proposal["parent"],
         family=config.model.family if config else None,
-        proposer=proposal.get("proposer"),
+        proposer=proposal["proposer"],
         key=canonical_key(config) if config else None,
         seconds=outcome["seconds"],
-        tokens=proposal.get("tokens", 0),
-        cost_usd=proposal.get("cost_usd"),
+        tokens=proposal["tokens"],
+        cost_usd=proposal["cost_usd"],
         attempt=outcome["attempt"],
     )
-    record = {
-        "accepted": verdict.accepted,
-        "against": best_run.run_id if best_run else None,
-        "reason": verdict.reason,
-        "noise": noise,
-        "noise_runs": noise_runs,
-        "run": run.model_dump(),
-    }
+    record = VerdictRecord(
+        accepted=verdict.accepted,
+        against=best_run.run_id if best_run else None,
+        reason=verdict.reason,
+        noise=noise,
+        noise_runs=noise_runs,
+        run=run.model_dump(),
+    )
     write_json(ledger.paths(run_id).verdict, record)
     ledger.finish(run, noise=noise, noise_runs=noise_runs)
     context.progress.finished(run, record)
@@ -61,8 +67,3 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
     for warning in context.limits.warnings(before, now):
         context.progress.note(warning)
     return {"end": context.limits.reached(now)}
-
-
-def _scores(metric: str, outcome: dict[str, Any]) -> dict[str, Any]:
-    """Validation and test score under the names that files have for them."""
-    return {metric: outcome["val_score"], metric_on("test", metric): outcome["test_score"]}

@@ -1,17 +1,17 @@
-"""Train the configuration in its own process, or take up a training that is already running."""
+"""Train the configuration in its own process, or adopt a training that is already running."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.context import Context
+from nas_agent_graph.context import Context, RunState
 from nas_agent_graph.state import SearchState
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, StateError
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
+from nas_system.nas_agent.outcome import Outcome, Status
 from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
 from nas_system.processes.job import Job, hard_limit_s
 
@@ -22,14 +22,11 @@ DEFAULT_RUN_SECONDS = 24 * 3600.0
 
 
 def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
-    """Returns when the run, and for the base config its repeats with other seeds, have ended."""
+    """Return when the run, and for the base config its repeats with other seeds, have ended."""
     run_id = state["run_id"]
     paths = context.ledger.paths(run_id)
     train_to_the_end(paths, run_id, context)
-    if (
-        not context.ledger.state.runs
-        and read_outcome(paths.folder, context.ledger.state.metric).status is Status.OK
-    ):
+    if not context.ledger.state.runs and context.outcome(paths.folder).status is Status.OK:
         for number in range(1, context.limits.repeat_base + 1):
             seed = context.base.seed + number
             repeat = RunPaths(paths.folder / "repeats" / f"seed_{seed}")
@@ -46,21 +43,25 @@ def train_to_the_end(paths: RunPaths, label: str, context: Context) -> None:
     # A signal must not come between the start of a supervisor and the files that tell of it: the
     # training would outlive an agent that knows of none.
     with context.stop.held_back():
-        if context.launcher.poll(paths.folder) == "running":
+        if _survey(paths, context) == "running":
             context.progress.note(f"{label}: its training outlived an earlier agent and is adopted")
         while True:
-            found = context.launcher.poll(paths.folder)
+            found = _survey(paths, context)
             if found == "running":
                 _watch(paths, label, context)
                 continue
             attempt = 1
             if found != "absent":
-                outcome = read_outcome(paths.folder, context.ledger.state.metric)
+                outcome = context.outcome(paths.folder)
                 if not _goes_on(paths, outcome, context):
                     return
                 attempt = outcome.attempt + 1
             context.stop.check()
             _submit(paths, attempt, context)
+
+
+def _survey(paths: RunPaths, context: Context) -> RunState:
+    return context.launcher.survey([paths.folder])[paths.folder]
 
 
 def _submit(paths: RunPaths, attempt: int, context: Context) -> None:
@@ -75,8 +76,8 @@ def _submit(paths: RunPaths, attempt: int, context: Context) -> None:
 
 
 def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
-    """Whether another attempt is due, from where the training stood: always after a stop on request, once
-    after an end that came from outside and says nothing about the configuration, a full disk among them.
+    """Return whether another attempt is due, from where the training stood: always after a stop on request,
+    once after an end that came from outside and says nothing about the configuration, a full disk included.
 
     Raises OSError while the disk is still full.
     """
@@ -99,7 +100,7 @@ def _watch(paths: RunPaths, label: str, context: Context) -> None:
     """Wait for the training; pass a stop request on to it and leave once it has ended."""
     stop, clock = context.stop, context.clock
     asked_at: float | None = None
-    while context.launcher.poll(paths.folder) == "running":
+    while _survey(paths, context) == "running":
         if stop.signal is not None and asked_at is None:
             asked_at = clock.monotonic()
             context.launcher.cancel(paths.folder)
@@ -134,7 +135,7 @@ def _job(paths: RunPaths, context: Context) -> Job:
 
 
 def _needed_files(context: Context) -> tuple[Path, ...]:
-    """The data and the facts, which may lie in a hidden folder of the home folder."""
+    """Return the data and the facts, which may lie in a hidden folder of the home folder."""
     data = (context.facts.get("source") or {}).get("path")
     return (context.ledger.runs_dir / FACTS_FILE, *([Path(data)] if data else []))
 

@@ -6,34 +6,32 @@ import statistics
 from typing import Any
 
 from nas_agent_graph.context import Context
-from nas_agent_graph.state import SearchState
-from nas_system.nas_agent.outcome import Status, read_outcome
+from nas_agent_graph.state import OutcomeRecord, SearchState
+from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import RunPaths
 
 
 def parse_results(state: SearchState, context: Context) -> dict[str, Any]:
-    """The typed outcome of the run; a failed run takes the same road as a good one."""
+    """Read the outcome of the run; a failed run takes the same road as a good one."""
     paths = context.ledger.paths(state["run_id"])
-    metric = context.ledger.state.metric
-    outcome = read_outcome(paths.folder, metric)
-    noise, scores = noise_of_repeats(paths, metric)
-    return {
-        "outcome": {
-            "status": str(outcome.status),
-            "cause": outcome.cause_and_numbers,
-            "val_score": outcome.val_score,
-            "test_score": outcome.test_score,
-            "seconds": outcome.wall_s,
-            "attempt": outcome.attempt,
-            "noise": noise,
-            "noise_runs": scores,
-        }
-    }
+    outcome = context.outcome(paths.folder)
+    noise, scores = noise_of_repeats(paths, context)
+    record = OutcomeRecord(
+        status=str(outcome.status),
+        cause=outcome.cause_and_numbers,
+        val_score=outcome.val_score,
+        test_score=outcome.test_score,
+        seconds=outcome.wall_s,
+        attempt=outcome.attempt,
+        noise=noise,
+        noise_runs=scores,
+    )
+    return {"outcome": record}
 
 
-def noise_of_repeats(paths: RunPaths, metric: str) -> tuple[float | None, int]:
-    """Standard deviation of a run's score over its repeats, and over how many; None below two."""
+def noise_of_repeats(paths: RunPaths, context: Context) -> tuple[float | None, int]:
+    """Return the standard deviation of a run's score over its repeats, None below two; and over how many."""
     folders = [paths.folder, *sorted((paths.folder / "repeats").glob("seed_*"))]
-    outcomes = [read_outcome(folder, metric) for folder in folders]
+    outcomes = [context.outcome(folder) for folder in folders]
     scores = [o.val_score for o in outcomes if o.status is Status.OK and o.val_score is not None]
     return (statistics.stdev(scores) if len(scores) > 1 else None), len(scores)

@@ -1,7 +1,8 @@
-"""Get a proposal for the run under way, and write it down before it is judged."""
+"""Get a proposal for the current run, and write it down before it is validated."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,26 @@ from nas_system.files import read_record, write_json
 
 
 def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
-    """The base config for the first run; else what the proposer says, or its fallback after two repairs."""
-    run_id, attempt = state["run_id"], state["attempt"]
+    """Take the base config for the first run; else ask the proposer, or after two repairs its fallback."""
+    run_id, attempt, metric = state["run_id"], state["attempt"], context.ledger.state.metric
     path = context.ledger.paths(run_id).proposal
     stored = _stored(path, attempt)
-    if stored is not None:
-        return {"proposal": stored, "attempt": stored["attempt"], "refusal": None}
-    if not context.ledger.state.runs:
-        proposal = Proposal("baseline", parent=None, hypothesis="the base configuration, unchanged")
-    else:
-        refused = (state["refusal"],) if state["refusal"] else ()
-        try:
+    try:
+        if stored is not None:
+            attempt = stored["attempt"]
+            proposal = Proposal.from_file(stored, metric)
+        elif not context.ledger.state.runs:
+            proposal = Proposal("baseline", parent=None, hypothesis="the base configuration, unchanged")
+        else:
+            refused = (state["refusal"],) if state["refusal"] else ()
             proposal = _proposed(context, context.view(run_id, refused, attempt))
-        except ProposalError as error:
-            return {"proposal": None, "refusal": str(error)}
-    record = proposal.to_record(context.ledger.state.metric) | {"attempt": attempt}
-    # Here, because to do the whole node again would pay for another answer.
-    context.disk.retry_until_space(lambda: write_json(path, record))
-    return {"proposal": record, "refusal": None}
+    except ProposalError as error:
+        return {"proposal": None, "attempt": attempt, "refusal": str(error)}
+    if stored is None:
+        content = proposal.to_file(metric) | {"attempt": attempt}
+        # Here, because to do the whole node again would pay for another answer.
+        context.disk.retry_until_space(lambda: write_json(path, content))
+    return {"proposal": proposal.to_record(), "attempt": attempt, "refusal": None}
 
 
 def _proposed(context: Context, view: SearchView) -> Proposal:
@@ -43,8 +46,8 @@ def _proposed(context: Context, view: SearchView) -> Proposal:
         return context.fallback.propose(view)
 
 
-def _stored(path: Path, attempt: int) -> dict[str, Any] | None:
-    """The proposal already on disk, if it is at least as new as this attempt."""
+def _stored(path: Path, attempt: int) -> Mapping[str, Any] | None:
+    """Return the proposal that is on disk already, if it is at least as new as this attempt."""
     record = read_record(path)
     if record is None or not isinstance(record.get("attempt"), int):
         return None

@@ -1,4 +1,4 @@
-"""Open the next run, or take up the one that a crash or a stop left behind."""
+"""Open the next run, or continue the one that a crash or a stop left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nas_system.nas_agent.run_manager import next_run_id
 
 
 def read_context(state: SearchState, context: Context) -> dict[str, Any]:
-    """A fresh round on the run under way; its id is reserved on disk before anything else happens."""
+    """Begin a round on the current run; its id is reserved on disk before anything else happens."""
     ledger = context.ledger
     current = ledger.state.current
     if current is None:

@@ -12,7 +12,7 @@ from nas_system.nas_agent.logging_utils import load_history
 
 
 def summarize_history(state: SearchState, context: Context) -> dict[str, Any]:
-    """The summary of history.json; a run that ended before its first epoch says so."""
+    """Summarize history.json; a run that ended before its first epoch says so."""
     try:
         history = load_history(context.ledger.paths(state["run_id"]).folder)
     except StateError:

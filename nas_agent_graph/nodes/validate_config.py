@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nas_agent_graph.analysis.stagnation import require_new_structure
 from nas_agent_graph.context import Context, Proposal
 from nas_agent_graph.state import SearchState
 from nas_system.config_io.config_file import write_config
@@ -14,13 +15,13 @@ from nas_system.space import RunConfig, apply_changes, canonical_key
 def validate_config(state: SearchState, context: Context) -> dict[str, Any]:
     """Write config_used.py and go on, or send the reason back to the proposer."""
     run_id, record = state["run_id"], state["proposal"]
-    proposer = record["proposer"] if record else context.proposer.name
     try:
         if record is None:
             raise ProposalError(state["refusal"] or "no proposal came")
-        proposal = Proposal.from_record(record, context.ledger.state.metric)
+        proposal = Proposal.from_record(record)
         config = _config(run_id, proposal, context)
     except ProposalError as error:
+        proposer = record["proposer"] if record else context.proposer.name
         context.progress.refused(run_id, str(error), proposer)
         attempt = state["attempt"] + 1
         if attempt >= context.limits.attempts:
@@ -33,6 +34,7 @@ def validate_config(state: SearchState, context: Context) -> dict[str, Any]:
 
 
 def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
+    """Return the configuration to train. Raises ProposalError."""
     if proposal.parent is None:
         return context.base
     known = [run.run_id for run in context.ledger.state.runs]
@@ -42,6 +44,8 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     if parent is None:
         raise ProposalError(f"parent {proposal.parent!r} is not a run of this search that can be built upon")
     config = apply_changes(parent, proposal.changes, max_seq_len=context.max_seq_len)
+    if proposal.must_restructure:
+        require_new_structure(context.view(run_id), proposal, parent, config)
     earlier = context.ledger.run_with_key(canonical_key(config))
     if earlier is not None and earlier.run_id != run_id:
         score = "no score" if earlier.val_score is None else f"{config.task.metric} {earlier.val_score:.6f}"

@@ -13,6 +13,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
@@ -58,7 +59,7 @@ class LiveProgress:
         self._watch.training(label, history)
         self._activity = "training"
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+    def finished(self, run: RunInfo, verdict: VerdictRecord) -> None:
         first = self._watch.done == 0
         self._watch.finished(run, verdict)
         self._activity = "asking for a proposal"

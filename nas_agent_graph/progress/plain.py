@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self, TextIO
 
+from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
@@ -86,7 +87,7 @@ class PlainProgress:
         text = f"{printable(label, 80)} {watch.format_epoch()}" + (f" ({best})" if best else "")
         self._say(text + (f" up to {duration(left)} left" if left is not None else ""))
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+    def finished(self, run: RunInfo, verdict: VerdictRecord) -> None:
         first = self._watch.done == 0
         self._watch.finished(run, verdict)
         said = format_verdict(run, verdict, self._watch.metric)

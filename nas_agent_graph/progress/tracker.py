@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
 from nas_agent_graph.show.leaderboard import baselines_in
@@ -86,7 +87,7 @@ class ProgressTracker:
         self.epoch_seen = now
         return bool(entries)
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+    def finished(self, run: RunInfo, verdict: VerdictRecord) -> None:
         now = self.clock()
         self.pace.append(now - self.changed)
         self.changed = now
@@ -158,7 +159,7 @@ class ProgressTracker:
         return ", ".join(f"{name} {score:.5f}" for name, score in self.baselines)
 
 
-def format_verdict(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
+def format_verdict(run: RunInfo, verdict: VerdictRecord, metric: str) -> str:
     """One finished run in a line; `metric` is the task's."""
     took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
     if run.status != "OK" or run.val_score is None:
@@ -168,6 +169,6 @@ def format_verdict(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
     return f"{run.run_id} {score} {word}: {printable(verdict.get('reason', ''))}{took}"
 
 
-def format_noise(verdict: dict[str, Any]) -> str | None:
+def format_noise(verdict: VerdictRecord) -> str | None:
     noise = finite(verdict.get("noise"))
     return None if noise is None else f"noise {noise:.5f} over {verdict.get('noise_runs')} seeds"

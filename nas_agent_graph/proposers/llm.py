@@ -1,23 +1,50 @@
-"""The language model as proposer: one question per proposal, the exact error back when it errs."""
+"""The language model as proposer: one question per proposal, and the exact reason back after a refusal."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from nas_agent_graph.analysis.stagnation import require_new_structure
-from nas_agent_graph.context import Proposal, SearchPaused, SearchView
+from nas_agent_graph.analysis.stagnation import is_stuck
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.parsing import ParsedAnswer, read_answer
 from nas_agent_graph.llm.prompts import render
-from nas_agent_graph.llm.recording import Transcript, circumstances_of
+from nas_agent_graph.llm.recording import RecordedFallback, Transcript, circumstances_of
 from nas_agent_graph.llm.redaction import redacted
-from nas_agent_graph.proposers.sampling import families_for
-from nas_system.errors import ProposalError
+from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
+from nas_agent_graph.search_view import Proposal, Proposer, SearchView
+from nas_system.errors import ProposalError, SearchPaused
 
 LONGEST_ANSWER = 4000
 """Characters of a refused answer that go back to the model."""
+
+
+def check(setup: ProposerSetup) -> None:
+    """Raise ConfigError for settings that cannot be meant, or a provider whose package is not installed."""
+    _client(setup)
+
+
+def prepare(setup: ProposerSetup, fallback: Proposer) -> ReadyProposer:
+    """Build the client of the model and the transcript that it shares with the fallback."""
+    client, disk = _client(setup), setup.disk
+    settings = client.settings
+    transcript = Transcript(
+        setup.ledger.runs_dir,
+        secret=settings.api_key,
+        retry_until_space=disk.retry_until_space,
+        warn=disk.say,
+    )
+    introduction = f"llm, {settings.model} at {settings.endpoint}; {fallback.name} when it fails"
+    return ReadyProposer(
+        LLMProposer(client, transcript), RecordedFallback(fallback, transcript), introduction
+    )
+
+
+def _client(setup: ProposerSetup) -> ChatClient:
+    settings = setup.model_settings(demanded=True)
+    assert settings is not None, "a model that is demanded and not named is an error"
+    return ChatClient(settings)
 
 
 class LLMProposer:
@@ -43,7 +70,7 @@ class LLMProposer:
             messages=messages,
             model=self.client.settings.model,
             settings={"temperature": self.client.settings.temperature},
-            circumstances=circumstances_of(view, families_for(view)),
+            circumstances=circumstances_of(view, view.families),
         )
         try:
             answer = self.client.ask(messages, metric=view.task.metric)
@@ -52,7 +79,6 @@ class LLMProposer:
             raise
         self.transcript.append(view.run_id, "response", **answer.to_event())
         parsed = self._parsed(answer, view.task.metric)
-        require_new_structure(view, parsed.parent, parsed.changes)
         paid = self.transcript.paid(view.run_id)
         return Proposal(
             proposer=f"llm:{self.client.settings.model}",
@@ -62,17 +88,18 @@ class LLMProposer:
             expected_score=parsed.expected_score,
             tokens=paid.tokens,
             cost_usd=paid.cost_usd,
+            must_restructure=is_stuck(view),
         )
 
     def _parsed(self, answer: Answer, metric: str) -> ParsedAnswer:
-        """The answer as a proposal; one that spells our key in JSON's own escapes is refused."""
+        """Parse the answer; one that spells our key in JSON's own escapes is refused."""
         key = self.client.settings.api_key
         try:
             parsed = read_answer(answer, metric)
         except ProposalError as error:
             raise ProposalError(redacted(str(error), key)) from None
-        said = repr((parsed.parent, parsed.changes, parsed.hypothesis))
-        if redacted(said, key) != said:
+        content = repr((parsed.parent, parsed.changes, parsed.hypothesis))
+        if redacted(content, key) != content:
             raise ProposalError("the answer repeats the key of this service; leave it out")
         return parsed
 
@@ -81,8 +108,8 @@ class LLMProposer:
         previous = self.transcript.last_answer(view.run_id)
         if view.refused and previous is not None:
             # Some servers refuse a message without text, and none can be sent half a character (U+D800).
-            said = previous[:LONGEST_ANSWER].encode(errors="replace").decode() or "(an empty answer)"
-            messages.append({"role": "assistant", "content": said})
+            text = previous[:LONGEST_ANSWER].encode(errors="replace").decode() or "(an empty answer)"
+            messages.append({"role": "assistant", "content": text})
             repair = render("repair", self.prompts, refusal=view.refused[-1])
             messages.append({"role": "user", "content": repair})
         return messages

@@ -1,4 +1,4 @@
-"""Netformer as proposer: what was learned from other data sets opens a search, TPE carries on.
+"""Netformer as proposer: what was learned from other data sets opens a search, TPE continues it.
 
 The list of configurations comes from `python -m nas_system.netformer propose`, a process of its own,
 since the networks need torch. It is written to the workspace once, before the first proposal; from then
@@ -16,23 +16,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from nas_agent_graph.context import Launcher, Proposal, SearchView
-from nas_agent_graph.proposers.sampling import families_for, known_keys
-from nas_system.errors import ConfigError, ProposalError, RunError, StateError
+from nas_agent_graph.context import Launcher
+from nas_agent_graph.proposers.sampling import known_keys
+from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
+from nas_agent_graph.search_view import Proposal, Proposer, SearchView
+from nas_system.errors import ConfigError, NasError, ProposalError, RunError, StateError
 from nas_system.files import finite, read_record, write_json
+from nas_system.nas_agent.own_archive import own_archive
+from nas_system.nas_agent.run_manager import FACTS_FILE
 from nas_system.space import (
     Change,
     ForecastingTask,
     RunConfig,
-    TaskConfig,
     apply_changes,
     canonical_key,
     changes_between,
 )
 
 NAME = "netformer"
-CARRIED_ON = "netformer:tpe"
-"""Who proposes after the list: TPE, which learns from what the list has found."""
 MODULE = "nas_system.netformer"
 LIST_FILE = "netformer_proposals.json"
 SCHEMA = 1
@@ -53,7 +54,7 @@ class RankedList:
 
     @classmethod
     def read(cls, path: Path, task: str) -> RankedList | None:
-        """The list for this very task; None if there is none. Raises StateError for another task's."""
+        """Read the list for this very task; None if there is none. Raises StateError for another task's."""
         record = read_record(path)
         if record is None:
             return None
@@ -64,18 +65,46 @@ class RankedList:
         return cls(str(record.get("model", "")), tuple(record["proposals"]))
 
 
+def check(setup: ProposerSetup) -> None:
+    """Raise ConfigError for a task that the networks know nothing of, or if they cannot be used."""
+    if not isinstance(setup.task, ForecastingTask):
+        raise ConfigError(
+            f"--proposer {NAME} has learned from series to forecast, and the task {setup.task.name} is none; "
+            "leave it out, tpe proposes then"
+        )
+    if not (setup.ledger.runs_dir / LIST_FILE).exists():
+        _call(setup.launcher, ["propose", "--check"])
+
+
+def prepare(setup: ProposerSetup, then: Proposer) -> ReadyProposer:
+    """Make the ranked list before the first run: no later run waits for the networks or fails on them."""
+    ranked = setup.disk.retry_until_space(lambda: make_list(setup))
+    introduction = f"{NAME} for {OPENING} runs, then {then.name}"
+    return ReadyProposer(NetformerProposer(ranked, then), then, introduction)
+
+
+def after_search(setup: ProposerSetup, chosen: bool) -> None:
+    """Add the finished search to the user's archive, from which the next search learns."""
+    # Only users who already have an archive get all their searches added.
+    if not isinstance(setup.task, ForecastingTask) or not (chosen or own_archive().exists()):
+        return
+    try:
+        added = _call(setup.launcher, ["archive", "--add", str(setup.ledger.workspace)]).strip()
+    except NasError as error:
+        added = f"the search was not added to the archive ({error})"
+    setup.disk.say(added)
+
+
 class NetformerProposer:
-    """The ranked list first, then TPE."""
+    """The ranked list first, then another proposer, which learns from what the list has found."""
 
     name = NAME
 
-    def __init__(self, ranked: RankedList, *, opening: int = OPENING) -> None:
-        # Optuna takes a while to import, and a search that has ended needs neither.
-        from nas_agent_graph.proposers.tpe import TPEProposer
-
+    def __init__(self, ranked: RankedList, then: Proposer, *, opening: int = OPENING) -> None:
+        """`opening` is the number of runs that the list decides."""
         self.ranked = ranked
+        self.then = then
         self.opening = opening
-        self.then = TPEProposer()
 
     def propose(self, view: SearchView) -> Proposal:
         used = sum(run.proposer == NAME for run in view.runs)
@@ -83,15 +112,16 @@ class NetformerProposer:
             proposal = self._from_list(view)
             if proposal is not None:
                 return proposal
-        return replace(self.then.propose(view), proposer=CARRIED_ON)
+        proposal = self.then.propose(view)
+        return replace(proposal, proposer=f"{NAME}:{self.then.name}")
 
     def _from_list(self, view: SearchView) -> Proposal | None:
-        """The best entry that can be trained and has not been; one further for every refusal."""
-        known, families = known_keys(view), families_for(view)
+        """Return the best entry that can be trained and has not been; a later one after every refusal."""
+        known = known_keys(view)
         to_pass_over = view.attempt
         for entry in self.ranked.entries:
             config = _config_in(entry, view)
-            if config is None or config.model.family not in families or canonical_key(config) in known:
+            if config is None or config.model.family not in view.families or canonical_key(config) in known:
                 continue
             changes = _changes_to(config, view)
             if changes is None:
@@ -103,55 +133,32 @@ class NetformerProposer:
         return None
 
 
-def list_file_of(runs_dir: Path) -> Path:
-    return runs_dir / LIST_FILE
-
-
 def task_fingerprint(facts: Mapping[str, Any]) -> str:
-    """The same for the same data and the same task."""
+    """Return a short hash of the task and its data."""
     about = {"task": facts.get("task"), "sha256": facts.get("source", {}).get("sha256")}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def check_task(task: TaskConfig) -> None:
-    """Raises ConfigError for a task that the networks know nothing of."""
-    if not isinstance(task, ForecastingTask):
-        raise ConfigError(
-            f"--proposer {NAME} has learned from series to forecast, and the task {task.name} is none; "
-            "leave it out, tpe proposes then"
-        )
-
-
-def check_model(launcher: Launcher) -> None:
-    """Raises ConfigError if the networks cannot be used."""
-    _call(launcher, ["propose", "--check"])
-
-
-def make_list(
-    launcher: Launcher, runs_dir: Path, facts_file: Path, facts: Mapping[str, Any], seed: int
-) -> RankedList:
-    """The list of this search: made once, then read. Raises ConfigError, StateError or OSError."""
-    path, task = list_file_of(runs_dir), task_fingerprint(facts)
-    known = RankedList.read(path, task)
+def make_list(setup: ProposerSetup) -> RankedList:
+    """Return the list of this search: made once, then read. Raises ConfigError, StateError or OSError."""
+    runs_dir, seed = setup.ledger.runs_dir, setup.ledger.state.seed
+    facts_file, list_file = runs_dir / FACTS_FILE, runs_dir / LIST_FILE
+    task = task_fingerprint(read_record(facts_file) or {})
+    known = RankedList.read(list_file, task)
     if known is not None:
         return known
     flags = ["propose", "--facts", str(facts_file), "--count", str(LISTED), "--seed", str(seed)]
-    answer = json.loads(_call(launcher, flags))
+    answer = json.loads(_call(setup.launcher, flags))
     record = {"schema": SCHEMA, "task": task, "model": answer["model"], "proposals": answer["proposals"]}
-    write_json(path, record | {"learned_from": answer["learned_from"], "seed": seed})
+    write_json(list_file, record | {"learned_from": answer["learned_from"], "seed": seed})
     return RankedList(answer["model"], tuple(answer["proposals"]))
-
-
-def add_to_archive(launcher: Launcher, workspace: Path) -> str:
-    """Add the finished search to the user's archive; returns what was done, in words."""
-    return _call(launcher, ["archive", "--add", str(workspace)]).strip()
 
 
 def _call(launcher: Launcher, arguments: Sequence[str]) -> str:
     try:
         return launcher.call(MODULE, arguments, timeout_s=CALL_TIMEOUT_S)
     except RunError as error:
-        raise ConfigError(f"--proposer netformer cannot be used: {error}") from None
+        raise ConfigError(f"--proposer {NAME} cannot be used: {error}") from None
 
 
 def _config_in(entry: Mapping[str, Any], view: SearchView) -> RunConfig | None:
@@ -163,7 +170,7 @@ def _config_in(entry: Mapping[str, Any], view: SearchView) -> RunConfig | None:
 
 
 def _changes_to(config: RunConfig, view: SearchView) -> tuple[Change, ...] | None:
-    """None if this search refuses the configuration."""
+    """Return the changes to the base configuration; None if this search refuses the result."""
     changes = tuple(changes_between(view.base, config))
     try:
         apply_changes(view.base, changes, max_seq_len=view.max_seq_len)

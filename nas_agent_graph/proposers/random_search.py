@@ -1,21 +1,20 @@
 """Random search: every parameter drawn on its own, uniformly over its grid or on its scale.
 
 Bergstra, Bengio 2012, "Random Search for Hyper-Parameter Optimization", JMLR 13. The honest
-yardstick of every cleverer proposer.
+baseline of every cleverer proposer.
 """
 
 from __future__ import annotations
 
 import random
 
-from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
-    families_for,
     seed_of,
     untried_default,
 )
+from nas_agent_graph.search_view import Proposal, SearchView
 from nas_system.space import RunConfig
 from nas_system.space.sampling import draw_value
 
@@ -30,7 +29,7 @@ class RandomSearchProposer:
         if default is not None:
             return default
         generator = random.Random(seed_of(view))
-        families = families_for(view)
+        families = view.families
 
         def draw() -> RunConfig:
             return draw_config(view, generator.choice(families), lambda p: draw_value(p, generator))

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from nas_agent_graph.context import Proposal, SearchView
+from nas_agent_graph.search_view import Proposal, SearchView
 from nas_system.errors import ProposalError
 from nas_system.space import (
     Change,
@@ -20,42 +20,32 @@ from nas_system.space import (
     starting_point,
     value_at,
 )
-from nas_system.space.sampling import (
-    fitting_default,
-    is_installed,
-    sampled_parameters,
-    usable_families,
-)
+from nas_system.space.sampling import fitting_default, sampled_parameters
 
 DRAWS = 100
 """Draws in a row that may turn out invalid or known before a sampler gives up."""
 
 
 def seed_of(view: SearchView) -> int:
-    """A seed for this very proposal: a pure function of the search's seed, the run and the refusals."""
+    """Return a seed for this very proposal: a function of the search's seed, the run and the refusals."""
     text = f"{view.seed}/{view.run_id}/{len(view.refused)}/{''.join(view.refused)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
 
 
-def families_for(view: SearchView, installed: Callable[[str], bool] = is_installed) -> list[str]:
-    """The families that serve the search's task, without those whose optional package is missing."""
-    return list(view.families) if view.families is not None else usable_families(view.task, installed)
-
-
 def known_keys(view: SearchView) -> set[str]:
-    """Canonical keys of everything already trained."""
+    """Return the canonical keys of everything already trained."""
     return {run.key for run in view.runs if run.key is not None}
 
 
 def untried_default(view: SearchView, proposer: str) -> Proposal | None:
-    """The default of the first family without a run of its own: tried right after the base config.
+    """Propose the default of the first family without a run of its own, right after the base config.
 
     Good defaults are worth more than any sampler's first guesses. The base config is a run of its
     family only if it is that family's default: another one says little about the family.
     """
     searched = {run.family for run in view.runs[1:]}
     known = known_keys(view)
-    for family in families_for(view):
+    for family in view.families:
         config = (
             None
             if family in searched
@@ -67,7 +57,7 @@ def untried_default(view: SearchView, proposer: str) -> Proposal | None:
 
 
 def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], Any]) -> RunConfig:
-    """A configuration of `family` with `value_of(parameter)` for every sampled, active parameter.
+    """Build a configuration of `family` with `value_of(parameter)` for every sampled, active parameter.
 
     Raises ProposalError if the values contradict each other.
     """
@@ -84,7 +74,7 @@ def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], A
 
 
 def draw_until_new(view: SearchView, proposer: str, draw: Callable[[], RunConfig], why: str) -> Proposal:
-    """The first draw that is valid and has not been trained. Raises ProposalError after many failures."""
+    """Return the first draw that is valid and untrained. Raises ProposalError after many failures."""
     known = known_keys(view)
     problem = "every draw was a configuration that has been trained already"
     for _ in range(DRAWS):
@@ -95,11 +85,11 @@ def draw_until_new(view: SearchView, proposer: str, draw: Callable[[], RunConfig
             continue
         if canonical_key(config) not in known:
             return _proposal(view, config, proposer, why)
-    raise ProposalError(f"{DRAWS} draws gave nothing new; the last problem: {problem}")
+    raise ProposalError(f"{DRAWS} draws found nothing new; the last problem: {problem}")
 
 
 def _proposal(view: SearchView, config: RunConfig, proposer: str, why: str) -> Proposal:
-    """Classical samplers propose relative to the base config."""
+    """Propose `config`; classical samplers propose relative to the base config."""
     changes = changes_between(view.base, config)
     apply_changes(view.base, changes, max_seq_len=view.max_seq_len)
     return Proposal(proposer, parent="run_0000", changes=tuple(changes), hypothesis=why)

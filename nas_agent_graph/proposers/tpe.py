@@ -22,6 +22,7 @@ import random
 import warnings
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -34,25 +35,25 @@ from optuna.distributions import (
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState, create_trial
 
-from nas_agent_graph.context import BLAMELESS, Proposal, RunView, SearchView
 from nas_agent_graph.proposers.sampling import (
     draw_config,
     draw_until_new,
-    families_for,
     seed_of,
     untried_default,
 )
+from nas_agent_graph.search_view import BLAMELESS, Proposal, RunView, SearchView
 from nas_system.space import Parameter, RunConfig, active_values
 from nas_system.space.sampling import sampled_parameters
+from nas_system.space.score import Direction, loss_of
 
 WINDOW = 60
 """Runs a study is filled with: the best third and the latest. More changes little and costs time."""
 STARTUP_RUNS = 1
 """Runs before the model is trusted. Every family begins with a tried default, and draws near a good
 configuration are worth more than draws from anywhere."""
-MOVED = 3
+MOVED_PARAMETERS = 3
 """Parameters that a draw moves away from the family's best run."""
-EVERYTHING = 0.1
+FULL_DRAW_PROBABILITY = 0.1
 """Share of the draws that move all parameters."""
 WIDE_DRAWS = 6
 """Draws of the model at random, with the training as it is, with which a search begins that has one family
@@ -69,16 +70,15 @@ class TPEProposer:
         if default is not None:
             return default
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        runs = [run for run in view.runs if run.status not in BLAMELESS]
+        runs = [_with_loss(run, view.task.direction) for run in view.runs if run.status not in BLAMELESS]
         seed = seed_of(view)
         generator = random.Random(seed)
-        families = families_for(view)
-        family = draw_family(runs, families, generator)
+        family = draw_family(runs, view.families, generator)
         same = [run for run in runs if run.family == family and run.config is not None]
         sampled = sampled_parameters(family, view.max_seq_len)
-        wide = len(families) == 1 and len(same) <= WIDE_DRAWS
+        wide = len(view.families) == 1 and len(same) <= WIDE_DRAWS
         study = family_study(same, sampled, seed, startup_runs=WIDE_DRAWS + 1 if wide else STARTUP_RUNS)
-        best = min(same, key=_score, default=None)
+        best = min(same, key=_loss, default=None)
         kept = {} if best is None or best.config is None else active_values(best.config)
 
         def draw() -> RunConfig:
@@ -100,13 +100,13 @@ class TPEProposer:
 
 
 def draw_family(runs: Sequence[RunView], families: Sequence[str], generator: random.Random) -> str:
-    """Which family next: the n-th best gets a weight of 1/n^2, so that none is given up for good.
+    """Draw the next family: the n-th best gets a weight of 1/n^2, so that none is given up for good.
 
     By the place of its best score, not by the score itself: the scale of scores is the task's. With
     eleven families the best gets 64 % of the runs, the best three 87 %.
     """
     best = {
-        family: min((_score(run) for run in runs if run.family == family), default=math.inf)
+        family: min((_loss(run) for run in runs if run.family == family), default=math.inf)
         for family in families
     }
     ordered = sorted(families, key=best.__getitem__)
@@ -114,23 +114,29 @@ def draw_family(runs: Sequence[RunView], families: Sequence[str], generator: ran
 
 
 def _of_the_model(sampled: Sequence[Parameter], kept: Mapping[str, Any]) -> set[str]:
-    """The parameters of the model, and any that the run to start from does not have."""
+    """Return the parameters of the model, and any that the run to start from does not have."""
     return {p.path for p in sampled if p.group == "model" or p.path not in kept}
 
 
 def draw_moved(sampled: Sequence[Parameter], kept: Mapping[str, Any], generator: random.Random) -> set[str]:
-    """The parameters to draw again: a few, and those that the run to start from does not have."""
+    """Choose the parameters to draw again: a few, and those that the run to start from does not have."""
     paths = [parameter.path for parameter in sampled]
-    if generator.random() < EVERYTHING:
+    if generator.random() < FULL_DRAW_PROBABILITY:
         return set(paths)
     have = [path for path in paths if path in kept]
-    return {*generator.sample(have, min(MOVED, len(have))), *(path for path in paths if path not in kept)}
+    return {
+        *generator.sample(have, min(MOVED_PARAMETERS, len(have))),
+        *(path for path in paths if path not in kept),
+    }
 
 
 def family_study(
     runs: Sequence[RunView], sampled: Sequence[Parameter], seed: int, startup_runs: int = STARTUP_RUNS
 ) -> optuna.Study:
-    """One family's runs as trials; a trial has the active ones of the sampled parameters."""
+    """Build a study of one family's runs; a trial has the active ones of the sampled parameters.
+
+    Scores are losses: lower is better.
+    """
     study = _study(seed, startup_runs)
     known = {parameter.path: parameter for parameter in sampled}
     for run in _window(runs):
@@ -153,16 +159,16 @@ def _add(
     study: optuna.Study, params: dict[str, Any], distributions: dict[str, BaseDistribution], run: RunView
 ) -> None:
     study.add_trial(
-        create_trial(params=params, distributions=distributions, value=_score(run), state=TrialState.COMPLETE)
+        create_trial(params=params, distributions=distributions, value=_loss(run), state=TrialState.COMPLETE)
     )
 
 
 def _window(runs: Sequence[RunView]) -> Sequence[RunView]:
-    """At most WINDOW runs, in their order: the best third, filled up with the latest."""
+    """Return at most WINDOW runs, in their order: the best third, filled up with the latest."""
     if len(runs) <= WINDOW:
         return runs
-    by_score = sorted(range(len(runs)), key=lambda i: _score(runs[i]))
-    kept = set(by_score[: WINDOW // 3])
+    by_loss = sorted(range(len(runs)), key=lambda i: _loss(runs[i]))
+    kept = set(by_loss[: WINDOW // 3])
     for index in reversed(range(len(runs))):
         if len(kept) == WINDOW:
             break
@@ -170,13 +176,18 @@ def _window(runs: Sequence[RunView]) -> Sequence[RunView]:
     return [runs[index] for index in sorted(kept)]
 
 
-def _score(run: RunView) -> float:
-    """A run that failed through its own configuration is as bad as a run can be."""
+def _with_loss(run: RunView, direction: Direction) -> RunView:
+    """Return the run with a score to be minimized, as everything below expects."""
+    return run if run.val_score is None else replace(run, val_score=loss_of(run.val_score, direction))
+
+
+def _loss(run: RunView) -> float:
+    """Return the score; a run that failed through its own configuration is as bad as a run can be."""
     return run.val_score if run.val_score is not None and math.isfinite(run.val_score) else math.inf
 
 
 def _is_ordered(parameter: Parameter) -> bool:
-    """Numbers with a grid are sampled by their place on it, so that neighbours stay neighbours."""
+    """Return whether it is a number with a grid: sampled by its place on it, neighbours stay neighbours."""
     return parameter.kind != "choice" and parameter.choices is not None
 
 
@@ -193,7 +204,7 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
 
 
 def _to_study(parameter: Parameter, value: Any) -> Any:
-    """A run's value in the study's terms; off-grid numbers go to the nearest place on the grid."""
+    """Convert a run's value to the study's terms; off-grid numbers go to the nearest place on the grid."""
     if not _is_ordered(parameter):
         return value
     grid = list(parameter.choices or ())

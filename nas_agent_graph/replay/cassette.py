@@ -122,7 +122,7 @@ class Cassette:
                 f"the recording cannot be followed beyond {where}: an answer before it is gone"
             )
         self._restarted_at = (run_id, position)
-        raise SearchRestarted(f"{run_id}: the recorded search was started again here")
+        raise SearchRestarted(run_id, following.attempt if following else None)
 
 
 class CassetteClient:

@@ -27,7 +27,11 @@ class AnswerMissing(NasError):
 
 
 class SearchRestarted(NasError):
-    """Here the recorded search was ended (crash, stop, pause) and started again."""
+    """Here the recorded search was ended (crash, stop, pause) and started again, at this attempt."""
+
+    def __init__(self, run_id: str, attempt: int | None) -> None:
+        super().__init__(f"{run_id}: the recorded search was started again here")
+        self.run_id, self.attempt = run_id, attempt
 
 
 class RecordingEnds(NasError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
+from nas_agent_graph.context import RunState
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, diff_of_values, place
 from nas_system.config_io.config_file import read_config
-from nas_system.errors import RunError, StateError
+from nas_system.errors import StateError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import AgentState, get_run
 from nas_system.nas_agent.outcome import Status, read_outcome
@@ -34,7 +34,7 @@ class RecordedLauncher:
         source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
         self._check_config(target, relative)
         try:
-            outcome = read_outcome(source.folder, self.state.metric)
+            outcome = read_outcome(source.folder, self.state.metric)  # it may run on this machine
         except StateError as error:
             raise RecordingEnds(str(error)) from None
         status = outcome.status
@@ -50,18 +50,28 @@ class RecordedLauncher:
         _copy(source.process, target.folder)
         _copy(source.exit, target.folder)
 
-    def poll(self, run_dir: Path) -> Literal["absent", "finished", "lost"]:
-        paths = RunPaths(run_dir)
-        if paths.exit.exists():
-            return "finished"
-        return "lost" if paths.process.exists() else "absent"
+    def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
+        return {run_dir: _state_of(RunPaths(run_dir)) for run_dir in run_dirs}
+
+    def is_running(self, run_dir: Path) -> bool:
+        """Return False: every training has ended when `submit` returns."""
+        return False
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
         """Nothing ever runs here."""
 
     def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
-        """Raises RunError: what a search asks for beside its trainings is in its files."""
-        raise RunError(f"a replay has no {module}")
+        """Raise AnswerMissing: what a search asked for besides its trainings should be in its files."""
+        raise AnswerMissing(
+            f"the recording in {self.recorded} lacks what the search got from "
+            f"`{module} {' '.join(arguments[:1])}`"
+        )
+
+    def memory_limit_mb(self) -> None:
+        """Return None: what trains nothing needs no memory."""
+
+    def check_device(self, name: str) -> None:
+        """Accept any device: none is used."""
 
     def _check_config(self, target: RunPaths, relative: Path) -> None:
         """A score belongs to the configuration that earned it."""
@@ -76,6 +86,12 @@ class RecordedLauncher:
             "the proposed configuration is not the recorded one",
             diff_of_values(_proposal(recorded), _proposal(replayed)),
         )
+
+
+def _state_of(paths: RunPaths) -> RunState:
+    if paths.exit.exists():
+        return "finished"
+    return "lost" if paths.process.exists() else "absent"
 
 
 def _proposal(record: dict[str, object]) -> dict[str, object]:

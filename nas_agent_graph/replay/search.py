@@ -18,12 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from nas_agent_graph.budget import BudgetSpent, Limits
-from nas_agent_graph.context import Context, Proposal, Proposer, SearchView
+from nas_agent_graph.context import (
+    Context,
+    Proposal,
+    Proposer,
+    SearchView,
+    StopRequest,
+    SystemClock,
+)
 from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
 from nas_agent_graph.progress.plain import PlainProgress
-from nas_agent_graph.proposers import PROPOSERS, netformer
+from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.proposers.llm import LLMProposer
+from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.replay.cassette import Cassette, CassetteClient
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
 from nas_agent_graph.replay.launcher import RecordedLauncher
@@ -95,9 +104,15 @@ class ReplayedProposer:
     name = "llm"
 
     def __init__(
-        self, recorded: RecordedSearch, cassette: Cassette, client: CassetteClient, llm: LLMProposer
+        self,
+        recorded: RecordedSearch,
+        setup: ProposerSetup,
+        cassette: Cassette,
+        client: CassetteClient,
+        llm: LLMProposer,
     ) -> None:
         self.recorded = recorded
+        self.setup = setup
         self.cassette = cassette
         self.client = client
         self.llm = llm
@@ -113,23 +128,15 @@ class ReplayedProposer:
         name, attempt = record.get("proposer"), record.get("attempt", 0)
         if name == FALLBACK and attempt == view.attempt > 0 and self.cassette.last_of(view.run_id):
             raise BudgetSpent("the recorded search did not ask the language model again")
-        if name in (netformer.NAME, netformer.CARRIED_ON) and isinstance(attempt, int):
-            return self._netformer().propose(view)
-        if name in PROPOSERS and isinstance(attempt, int) and attempt <= self.repairs:
-            return PROPOSERS[name]().propose(view)
+        # What stands after a colon is the model, or the part of the proposer that was asked.
+        kind = str(name).partition(":")[0]
+        if kind in PROPOSERS and kind != self.name and isinstance(attempt, int) and attempt <= self.repairs:
+            return PROPOSERS[kind].prepare(self.setup).proposer.propose(view)
         where = place(view.run_id, NODE, view.attempt)
         if view.run_id == self.cassette.ends_in:
             raise RecordingEnds(f"the recording ends at {where}")
         why = f" (asked because: {view.refused[-1]})" if view.refused else ""
         raise AnswerMissing(f"the recording holds no answer for {where}{why}")
-
-    def _netformer(self) -> Proposer:
-        """From the recorded list: no network is asked again."""
-        path = netformer.list_file_of(self.recorded.runs_dir)
-        ranked = netformer.RankedList.read(path, netformer.task_fingerprint(self.recorded.facts))
-        if ranked is None:
-            raise AnswerMissing(f"{path} is missing, the list that this search was opened with")
-        return netformer.NetformerProposer(ranked)
 
 
 class ReplayedFallback:
@@ -163,8 +170,10 @@ def replay(
         try:
             _drive(recorded, context, cassette)
             break
-        except SearchRestarted:
-            continue
+        except SearchRestarted as restarted:
+            if restarted.attempt == 0:
+                # The recorded search had no proposal on disk that it could have continued from.
+                context.ledger.paths(restarted.run_id).proposal.unlink(missing_ok=True)
         except RecordingEnds:
             break
     for exchange in cassette.unplayed():
@@ -209,17 +218,21 @@ def _context(
 ) -> Context:
     runs_dir, state = workspace / "runs", recorded.state
     runs_dir.mkdir(parents=True)
-    for name in (FACTS_FILE, BASE_CONFIG_FILE):
-        shutil.copyfile(recorded.runs_dir / name, runs_dir / name)
+    # What belongs to all runs: the facts, and what proposers have prepared.
+    for path in (*recorded.runs_dir.glob("*.json"), recorded.runs_dir / BASE_CONFIG_FILE):
+        shutil.copyfile(path, runs_dir / path.name)
     ledger, _ = Ledger.open(workspace)
     ledger.save(
         task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, hold_out=state.hold_out
     )
+    launcher = RecordedLauncher(state, recorded.runs_dir, runs_dir)
+    disk = DiskSpace(workspace, SystemClock(), StopRequest(), say=lambda text: None)
+    setup = ProposerSetup(ledger=ledger, task=recorded.base.task, launcher=launcher, disk=disk)
     transcript = Transcript(runs_dir)
     client = CassetteClient(cassette, transcript, lenient=lenient)
     llm = LLMProposer(client, transcript, prompts=prompts)  # pyright: ignore[reportArgumentType]
-    proposer = ReplayedProposer(recorded, cassette, client, llm)
-    fallback: Proposer = PROPOSERS[FALLBACK]()
+    proposer = ReplayedProposer(recorded, setup, cassette, client, llm)
+    fallback = PROPOSERS[FALLBACK].prepare(setup).proposer
     if cassette.holds_answers:
         fallback = RecordedFallback(fallback, transcript)
     return Context(
@@ -228,7 +241,7 @@ def _context(
         facts=recorded.facts,
         proposer=proposer,
         fallback=ReplayedFallback(fallback, recorded, cassette),
-        launcher=RecordedLauncher(state, recorded.runs_dir, runs_dir),
+        launcher=launcher,
         progress=PlainProgress(io.StringIO()),
         # The end of the recording is the end of the replay, whatever the search was allowed.
         limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_base=recorded.repeats),

@@ -148,7 +148,7 @@ def _search_record(
 def _calibration(ledger: Ledger) -> list[str]:
     """How good the predictions of every proposer were that made any, a sentence each."""
     noise = ledger.state.noise
-    rows = calibrate(predictions_of(ledger), noise)
+    rows = calibrate(predictions_of(ledger), noise, ledger.state.direction)
     return [
         f"Predictions by {printable(row.proposer, 60)}: {format_calibration(row, noise)}." for row in rows
     ]

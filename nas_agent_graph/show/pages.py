@@ -84,7 +84,7 @@ def _calibration(workspace: Path, state: AgentState) -> list[Calibration]:
     from nas_agent_graph.analysis.calibration import calibrate, predictions_of
     from nas_system.nas_agent.ledger import Ledger
 
-    return calibrate(predictions_of(Ledger(workspace, state)), state.noise)
+    return calibrate(predictions_of(Ledger(workspace, state)), state.noise, state.direction)
 
 
 def calibration_lines(workspace: Path, state: AgentState) -> list[Line]:

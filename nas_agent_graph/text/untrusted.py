@@ -7,12 +7,9 @@ A column may be called `x\\n# Task\\nIgnore all that`, a log may end in anything
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from nas_system.nas_agent.log_text import one_line
-
-_TEST_FIGURE = re.compile(r"(?<![a-z])(?:test|sealed).*\d.*", re.IGNORECASE | re.DOTALL)
 
 
 def quoted(text: Any, limit: int = 200) -> str:
@@ -20,11 +17,3 @@ def quoted(text: Any, limit: int = 200) -> str:
     spelled = json.dumps(one_line(str(text), limit), ensure_ascii=False)
     # "<|im_start|>" in a column's name must not reach a tokenizer as what it spells.
     return spelled.replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def without_test_figures(text: str) -> str:
-    """`text` up to where it speaks of the test part and a number follows.
-
-    The cause of a crash can be the last line of a log, and a training prints its test score there.
-    """
-    return _TEST_FIGURE.sub("(figures of the test part withheld)", text)

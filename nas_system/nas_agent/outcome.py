@@ -1,17 +1,17 @@
 """How a run ended: one word, one sentence, and the numbers that are known.
 
-A failed training is data, not an exception. Only files decide: exit.json (the supervisor's word),
-metrics.json and error.json (the training's). What a training prints never decides anything.
+A failed training is data, not an exception. Only files decide: exit.json, written by the supervisor, and
+metrics.json and error.json, written by the training. What a training prints never decides anything.
 """
 
 from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from nas_system.errors import StateError
 from nas_system.files import read_object, read_record
@@ -51,7 +51,7 @@ class Status(StrEnum):
     TIMEOUT = "TIMEOUT"
     """Ended by the hard time limit."""
     HUNG = "HUNG"
-    """Ended because nothing was heard of it for too long."""
+    """Ended because it showed no sign of life for too long."""
     OOM_HOST = "OOM_HOST"
     """The machine's memory, or the limit on it, was not enough."""
     OOM_GPU = "OOM_GPU"
@@ -63,7 +63,7 @@ class Status(StrEnum):
     BAD_RESULT = "BAD_RESULT"
     """Ended well but left no usable score."""
     LOST = "LOST"
-    """Ended together with its supervisor: reboot, power cut, kill -9. Nobody saw how."""
+    """Ended together with its supervisor: reboot, power cut, kill -9. How is not on record."""
     STOPPED = "STOPPED"
     """Ended on request; it can go on."""
     MISSING = "MISSING"
@@ -78,9 +78,9 @@ class Outcome:
     cause: str | None = None
     """One sentence, at most 200 characters; None for OK."""
     val_score: float | None = None
-    """What the task is judged by (`val_mse`, `val_mae`), lower is better; only for OK."""
+    """The task's metric on the validation part (`val_mse`, `val_mae`); only for OK."""
     test_score: float | None = None
-    """The same on the test part, for people's eyes: no proposer, prompt or acceptance rule may read it."""
+    """The same on the test part, for people only: no proposer, prompt or acceptance rule may read it."""
     attempt: int = 0
     returncode: int | None = None
     signal: int | None = None
@@ -88,26 +88,26 @@ class Outcome:
     peak_memory_mb: float | None = None
     """MiB of resident memory of all its processes together."""
     epoch: int | None = None
-    """The last epoch that is known of."""
+    """The last epoch on record."""
     step: int | None = None
     requested: bool = False
     """Whether its supervisor was asked to end it."""
     sandbox: str | None = None
-    """What kept the training from the rest of the machine, in the supervisor's words."""
+    """What kept the training from the rest of the machine, as the supervisor calls it."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Every finite number in error.json, under its own name."""
 
     @property
     def came_from_outside(self) -> bool:
-        """Whether the training was ended by no act of its own and by no limit: worth one more attempt."""
+        """Return whether neither the training nor a limit ended it, so that it is worth another attempt."""
         if self.status is Status.KILLED:
             return self.signal not in _CRASHES
-        # Somebody else's SIGTERM, which a training serves; if it was no signal, once is enough to see that.
+        # Somebody else's SIGTERM, which a training obeys; if it was no signal, one more attempt shows that.
         return self.status is Status.LOST or (self.status is Status.STOPPED and not self.requested)
 
     @property
     def cause_and_numbers(self) -> str | None:
-        """The cause with what is known of where and how large it was, at most 200 characters."""
+        """Return the cause with epoch, step and peak memory as far as known, at most 200 characters."""
         if self.cause is None:
             return None
         peak = None if self.peak_memory_mb is None else f"{self.peak_memory_mb:,.0f} MiB"
@@ -150,13 +150,16 @@ CAUSE_OF_LIMIT = {
 }
 
 
-def read_outcome(run_dir: Path, metric: str = "val_mse") -> Outcome:
-    """How the run in `run_dir` ended; `metric` is the task's.
+def read_outcome(
+    run_dir: Path, metric: str = "val_mse", *, is_running: Callable[[Path], bool] = is_supervised
+) -> Outcome:
+    """Read how the run in `run_dir` ended; `metric` is the task's.
 
+    `is_running` says whether the training is still alive; by default it is looked for on this machine.
     Raises StateError if it has not ended, or for files of a newer version.
     """
-    # The lock first: once it is free, or exit.json is there, nothing changes any more.
-    alive = is_supervised(run_dir)
+    # Asked first: once the training is gone, or exit.json is there, nothing changes any more.
+    alive = is_running(run_dir)
     process, ended = read_record(RunPaths(run_dir).process), read_record(RunPaths(run_dir).exit)
     if attempt_in(ended) == 0 or attempt_in(ended) < attempt_in(process):
         if alive:
@@ -174,7 +177,7 @@ def read_outcome(run_dir: Path, metric: str = "val_mse") -> Outcome:
 # -- classification --------------------------------------------------------------------------------
 
 
-def _without_exit_record(run_dir: Path, process: dict[str, Any] | None) -> Outcome:
+def _without_exit_record(run_dir: Path, process: Mapping[str, object] | None) -> Outcome:
     attempt, epoch = attempt_in(process), _last_epoch(run_dir)
     if (RunPaths(run_dir).exit).exists() and attempt_in(read_record(RunPaths(run_dir).exit)) == 0:
         return Outcome(Status.LOST, "exit.json is damaged or not ours", attempt=attempt, epoch=epoch)
@@ -185,8 +188,8 @@ def _without_exit_record(run_dir: Path, process: dict[str, Any] | None) -> Outco
     return Outcome(Status.LOST, why, attempt=attempt, epoch=epoch)
 
 
-def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
-    """The outcome of an attempt whose end is on record."""
+def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcome:
+    """Return the outcome of an attempt whose end is on record."""
     error = read_record(RunPaths(run_dir).error) or {}
     known = Outcome(
         Status.FAILED,
@@ -200,8 +203,8 @@ def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
         sandbox=_text(ended.get("confinement")),
         numbers={name: number for name, value in error.items() if (number := _number(value)) is not None},
     )
-    reason = ended.get("ended") if isinstance(ended.get("ended"), str) else None
-    if reason in STATUS_OF_LIMIT:
+    reason = ended.get("ended")
+    if isinstance(reason, str) and reason in STATUS_OF_LIMIT:
         cause = CAUSE_OF_LIMIT[reason].format(
             wall_s=known.wall_s or 0.0, peak_memory_mb=known.peak_memory_mb or 0.0
         )
@@ -216,7 +219,7 @@ def _classify(run_dir: Path, ended: dict[str, Any], metric: str) -> Outcome:
 
 
 def _with_score(run_dir: Path, known: Outcome, metric: str) -> Outcome:
-    """The outcome of a training that says it went well."""
+    """Return the outcome of a training that reports success."""
     try:
         metrics = read_object(RunPaths(run_dir).metrics)
     except FileNotFoundError:
@@ -233,7 +236,7 @@ def _with_score(run_dir: Path, known: Outcome, metric: str) -> Outcome:
     return replace(known, status=Status.BAD_RESULT, cause=_sentence(f"metrics.json {problem}"))
 
 
-def _fault_of_score(metrics: dict[str, Any], metric: str) -> str | None:
+def _fault_of_score(metrics: Mapping[str, object], metric: str) -> str | None:
     if metric not in metrics:
         return f"has no {metric}"
     value = metrics[metric]
@@ -242,15 +245,19 @@ def _fault_of_score(metrics: dict[str, Any], metric: str) -> str | None:
     number = _number(value)
     if number is None:
         return f"has a {metric} that is not finite: {value!r:.40}"
-    return f"has a negative {metric}: {value!r:.40}" if number < 0 else None
+    # An error is never negative; of what is maximized, R2 can be.
+    minimized = metrics.get("direction") != "maximize"
+    return f"has a negative {metric}: {value!r:.40}" if number < 0 and minimized else None
 
 
-def _failure(run_dir: Path, known: Outcome, ended: dict[str, Any], error: dict[str, Any]) -> Outcome:
-    """The outcome of an attempt that ended badly and that nobody had asked to end."""
+def _failure(
+    run_dir: Path, known: Outcome, ended: Mapping[str, object], error: Mapping[str, object]
+) -> Outcome:
+    """Return the outcome of an attempt that ended badly and had not been asked to end."""
     if ended.get("ended") == "cannot_start":
         return replace(known, cause=_sentence(f"cannot start the training: {ended.get('message')}"))
-    kind, said = error.get("kind"), error.get("message")
-    message = said if isinstance(said, str) and said.strip() else None
+    kind, text = error.get("kind"), error.get("message")
+    message = text if isinstance(text, str) and text.strip() else None
     status = _status_of_failure(known.returncode, kind)
     if status is None and _disk_is_full(ended):
         return replace(known, status=Status.DISK_FULL, cause=_sentence(message or "the disk is full"))
@@ -265,15 +272,15 @@ def _failure(run_dir: Path, known: Outcome, ended: dict[str, Any], error: dict[s
     return replace(known, status=status or Status.FAILED, cause=_sentence(message))
 
 
-def _status_of_failure(returncode: int | None, kind: Any) -> Status | None:
-    """What the training says about its end; None if it is a crash or says nothing."""
+def _status_of_failure(returncode: int | None, kind: object) -> Status | None:
+    """Return what the training reports about its end; None if it crashed or reports nothing."""
     by_kind = STATUS_OF_KIND.get(kind) if isinstance(kind, str) else None
     if returncode == 4:  # does not say whose memory it was
         return by_kind if by_kind is Status.OOM_GPU else Status.OOM_HOST
     return STATUS_OF_EXIT_CODE.get(returncode or 0, by_kind)
 
 
-def _killed(known: Outcome, ended: dict[str, Any], message: str | None) -> Outcome:
+def _killed(known: Outcome, ended: Mapping[str, object], message: str | None) -> Outcome:
     number = known.signal or 0
     try:
         name = signal.Signals(number).name
@@ -286,8 +293,8 @@ def _killed(known: Outcome, ended: dict[str, Any], message: str | None) -> Outco
     return replace(known, status=Status.KILLED, cause=_sentence(cause))
 
 
-def _disk_is_full(ended: dict[str, Any]) -> bool:
-    """A training on a full disk cannot even write its error.json."""
+def _disk_is_full(ended: Mapping[str, object]) -> bool:
+    """Return whether there was no space left: a training cannot even write its error.json then."""
     free_mb = _number(ended.get("disk_free_mb"))
     return free_mb is not None and free_mb < _FULL_DISK_MB
 
@@ -299,9 +306,9 @@ def _sentence(text: str) -> str:
     return one_line(text, CAUSE_CHARACTERS)
 
 
-def _number(value: Any) -> float | None:
-    """A finite real number, or None; True and "1" are not numbers."""
-    if type(value) not in (int, float):
+def _number(value: object) -> float | None:
+    """Return a finite real number, or None; True and "1" are not numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
         number = float(value)
@@ -310,11 +317,11 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     return one_line(value, CAUSE_CHARACTERS) if isinstance(value, str) else None
 
 
-def _integer(value: Any) -> int | None:
+def _integer(value: object) -> int | None:
     return value if type(value) is int else None
 
 

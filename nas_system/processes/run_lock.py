@@ -11,8 +11,8 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from nas_system.errors import StateError
 from nas_system.files import read_record
@@ -96,7 +96,7 @@ def is_supervised(run_dir: Path) -> bool:
     return False
 
 
-def attempt_in(record: dict[str, Any] | None) -> int:
+def attempt_in(record: Mapping[str, object] | None) -> int:
     """Which attempt a proc.json or exit.json is about; 0 if there is no usable record."""
     attempt = record.get("attempt") if record else None
     return attempt if type(attempt) is int and attempt > 0 else 0

@@ -20,7 +20,7 @@ def test_errors_bias_and_share_within_the_noise_are_those_computed_by_hand() -> 
         Prediction("llm:a", 0.050, None),
         Prediction("llm:b", 0.060, None),
     ]
-    first, second = calibrate(stated, noise=0.001)
+    first, second = calibrate(stated, 0.001, "minimize")
     assert (first.proposer, first.n, first.unscored) == ("llm:a", 2, 1)
     assert first.mean_error == pytest.approx(0.00125)
     assert first.bias == pytest.approx(0.00075)
@@ -34,8 +34,16 @@ def test_errors_bias_and_share_within_the_noise_are_those_computed_by_hand() -> 
 
 
 def test_without_a_measured_noise_nothing_is_said_about_it() -> None:
-    (row,) = calibrate([Prediction("llm:a", 0.07, 0.05)], noise=None)
+    (row,) = calibrate([Prediction("llm:a", 0.07, 0.05)], None, "minimize")
     assert format_calibration(row, None) == "1 scored, off by 0.02 on average, too pessimistic by 0.02"
+
+
+def test_whoever_expects_more_of_a_maximized_metric_is_too_optimistic() -> None:
+    stated = [Prediction("llm:a", 0.90, 0.80), Prediction("llm:a", 0.70, 0.76)]
+    (row,) = calibrate(stated, 0.07, "maximize")
+    assert (row.mean_error, row.bias) == (pytest.approx(0.08), pytest.approx(0.02))
+    assert "off by 0.08 on average (1.14 x noise), too optimistic by 0.02" in format_calibration(row, 0.07)
+    assert calibrate(stated, 0.07, "minimize")[0].bias == pytest.approx(-0.02)
 
 
 @pytest.mark.parametrize("stated", [None, "0.05", True, [0.05], 10**400])

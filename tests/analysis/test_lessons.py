@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,6 +17,7 @@ from nas_system.config_io.config_file import write_config
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, save_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes, canonical_key, families_of
+from nas_system.space.score import Direction
 
 BASE = RunConfig()
 NOISE = 0.001
@@ -206,3 +208,20 @@ def test_show_says_when_the_first_note_comes(tmp_path: Path, run_cli: Callable[.
     assert (done.returncode, done.stdout) == (0, "No lessons yet: the first note comes after 10 runs.\n")
     refused = run_cli("nas_agent_graph.show", "run_0000", "--lessons", cwd=tmp_path)
     assert refused.returncode == 2 and "leave out the run id" in refused.stderr
+
+
+class Maximized(ForecastingTask):
+    direction: ClassVar[Direction] = "maximize"
+
+
+def test_a_maximized_metric_teaches_what_the_mirrored_error_teaches() -> None:
+    def without_scores(note: str | None) -> list[str]:
+        return [line for line in (note or "").split("\n") if not line.startswith("Interpretation")]
+
+    runs = ten_runs()
+    mirrored = [replace(run, val_score=None if run.val_score is None else 10 - run.val_score) for run in runs]
+    base = BASE.model_copy(update={"task": Maximized()})
+    note = lessons_note(mirrored, base, NOISE)
+    assert without_scores(note) == without_scores(lessons_note(runs, BASE, NOISE))
+    assert "(val_mse 9.94," in (note or "")
+    assert without_scores(lessons_note(mirrored, BASE, NOISE)) != without_scores(note)

@@ -85,7 +85,7 @@ def test_a_supervisor_killed_before_its_first_word_is_started_again(tmp_path: Pa
             launcher.submit(run_dir, job, attempt=1)
         return
     launcher.submit(run_dir, job, attempt=1)
-    wait_for(lambda: launcher.poll(run_dir) == "finished", "the end of the run")
+    wait_for(lambda: launcher.survey([run_dir])[run_dir] == "finished", "the end of the run")
     assert read_outcome(run_dir).status is Status.OK
 
 

@@ -42,8 +42,8 @@ def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 10.0
 
 
 def wait_for_end(launcher: LocalLauncher, run_dir: Path) -> str:
-    wait_for(lambda: launcher.poll(run_dir) != "running", "the end of the run")
-    return launcher.poll(run_dir)
+    wait_for(lambda: launcher.survey([run_dir])[run_dir] != "running", "the end of the run")
+    return launcher.survey([run_dir])[run_dir]
 
 
 def supervisor_pid(run_dir: Path) -> int:
@@ -69,9 +69,9 @@ def children() -> set[int]:
 
 def test_a_run_goes_from_absent_over_running_to_finished(tmp_path: Path) -> None:
     launcher = LocalLauncher()
-    assert launcher.poll(tmp_path) == "absent"
+    assert launcher.survey([tmp_path])[tmp_path] == "absent"
     launcher.submit(tmp_path, job(tmp_path, "time.sleep(0.3)\n" + GOOD), attempt=1)
-    assert launcher.poll(tmp_path) == "running"
+    assert launcher.survey([tmp_path])[tmp_path] == "running"
     assert not (tmp_path / "exit.json").exists()
     assert wait_for_end(launcher, tmp_path) == "finished"
     outcome = read_outcome(tmp_path)
@@ -132,7 +132,7 @@ def test_an_agent_killed_while_it_submits_neither_loses_nor_doubles_the_training
         time.sleep(0.05 + 0.02 * number)
         agent.kill()
         agent.communicate()
-        if launcher.poll(run_dir) == "absent":
+        if launcher.survey([run_dir])[run_dir] == "absent":
             launcher.submit(run_dir, job(run_dir, "time.sleep(0.2)\n" + GOOD), attempt=1)
     for run_dir in run_dirs:
         assert wait_for_end(launcher, run_dir) == "finished"
@@ -148,7 +148,7 @@ def test_a_training_outlives_its_agent_and_the_next_agent_adopts_it(tmp_path: Pa
         assert agent.stdout.readline() == "submitted\n"
         agent.kill()
     launcher = LocalLauncher()
-    assert launcher.poll(tmp_path) == "running"
+    assert launcher.survey([tmp_path])[tmp_path] == "running"
     assert wait_for_end(launcher, tmp_path) == "finished"
     outcome = read_outcome(tmp_path)
     assert (outcome.status, outcome.attempt) == (Status.OK, 1)
@@ -179,7 +179,7 @@ def test_orphans_that_hold_the_lock_do_not_make_a_lost_run_look_alive(tmp_path: 
     wait_for(lambda: path.exists() and path.read_text(), "the orphan")
     orphan = identify(int(path.read_text()))
     os.kill(supervisor_pid(tmp_path), signal.SIGKILL)
-    wait_for(lambda: launcher.poll(tmp_path) == "lost", "the loss to be seen")
+    wait_for(lambda: launcher.survey([tmp_path])[tmp_path] == "lost", "the loss to be seen")
     assert orphan.is_alive()
     launcher.cancel(tmp_path)
     wait_for(lambda: not orphan.is_alive(), "the orphan's end")
@@ -196,7 +196,7 @@ def test_two_agents_at_once_start_one_training(tmp_path: Path) -> None:
     for submit in submits:
         submit.join(timeout=20)
     launcher = LocalLauncher()
-    assert launcher.poll(tmp_path) == "running"
+    assert launcher.survey([tmp_path])[tmp_path] == "running"
     assert wait_for_end(launcher, tmp_path) == "finished"
     assert (tmp_path / "starts").read_text() == "x"
 
@@ -215,9 +215,9 @@ def test_a_start_that_was_lost_can_be_made_again_under_its_number(tmp_path: Path
     dead = identify(os.getpid())._replace(start_ticks=1)
     (tmp_path / "proc.json").write_text(json.dumps({"schema": 1, "attempt": 1, "supervisor": dead._asdict()}))
     launcher = LocalLauncher()
-    assert launcher.poll(tmp_path) == "lost"
+    assert launcher.survey([tmp_path])[tmp_path] == "lost"
     launcher.submit(tmp_path, job(tmp_path, "time.sleep(0.2)\n" + GOOD), attempt=1)
-    assert launcher.poll(tmp_path) == "running"
+    assert launcher.survey([tmp_path])[tmp_path] == "running"
     assert wait_for_end(launcher, tmp_path) == "finished"
 
 
@@ -263,11 +263,11 @@ def test_a_pid_from_another_life_is_lost_and_never_signalled(
         record = {**identify(bystander.pid)._asdict(), **change}
         (tmp_path / "proc.json").write_text(json.dumps({"schema": 1, "attempt": 1, "supervisor": record}))
         launcher = LocalLauncher()
-        assert launcher.poll(tmp_path) == "lost"
+        assert launcher.survey([tmp_path])[tmp_path] == "lost"
         # Even if somebody holds the lock, as after a restore of an old proc.json into a live run.
         with open(tmp_path / "run.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            assert launcher.poll(tmp_path) == "running"
+            assert launcher.survey([tmp_path])[tmp_path] == "running"
             launcher.cancel(tmp_path)
             launcher.cancel(tmp_path, force=True)
             time.sleep(0.1)
@@ -281,7 +281,7 @@ def test_supervisors_leave_no_zombies_and_no_empty_files(tmp_path: Path) -> None
     launcher, before = LocalLauncher(), children()
     launcher.submit(tmp_path, job(tmp_path, "pass"), attempt=1)
     wait_for_end(launcher, tmp_path)
-    wait_for(lambda: launcher.poll(tmp_path) and children() <= before, "the supervisor to be collected")
+    wait_for(lambda: launcher.survey([tmp_path]) and children() <= before, "the supervisor to be collected")
     assert sorted(path.name for path in tmp_path.iterdir() if path.stat().st_size == 0) == ["train.log"]
 
 

@@ -13,12 +13,12 @@ import jinja2
 import pytest
 from builders import FACTS, drive, llm_proposer, search_context
 
-from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.context import RunView, SearchView, without_test_metrics
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.briefing import opening_messages, prompt_values
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.scripted_server import ScriptedServer
-from nas_agent_graph.text.untrusted import quoted, without_test_figures
+from nas_agent_graph.text.untrusted import quoted
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
@@ -100,7 +100,7 @@ def test_the_sections_stand_in_their_order() -> None:
 
 def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
     base = family_default("graph_transformer")
-    about_graphs = view_of([BASELINE], task=base.task, base=base, columns=(), graphs="2 graphs to train on")
+    about_graphs = view_of([BASELINE], task=base.task, base=base, columns=(), graphs={"graphs": {"train": 2}})
     # While the search is stuck, every value is shown.
     both = [{**prompt_values(view), "flat": 5} for view in (view_of([BASELINE]), about_graphs)]
     for name in both[0]:
@@ -277,12 +277,12 @@ def test_quoted_words_are_one_line_of_json(text: str) -> None:
     ],
 )
 def test_a_cause_never_carries_a_figure_of_the_test_part(text: str) -> None:
-    assert "98765" not in without_test_figures(text)
+    assert "98765" not in without_test_metrics(text)
 
 
 def test_a_cause_without_one_is_left_as_it_is() -> None:
     cause = "the latest loss was NaN at step 712; fastest 3 epochs; test figures: none"
-    assert without_test_figures(cause) == cause
+    assert without_test_metrics(cause) == cause
 
 
 # --- whole searches over HTTP, on disk --------------------------------------------------------

@@ -18,7 +18,6 @@ from nas_agent_graph.llm.recording import (
     request_hash,
     under,
 )
-from nas_agent_graph.proposers.sampling import families_for
 from nas_agent_graph.replay.cassette import Cassette, exchanges_in
 from nas_system.errors import StateError
 from nas_system.space import ForecastingTask, RunConfig
@@ -133,7 +132,7 @@ def test_circumstances_give_a_view_back_what_flags_and_machine_had_told_it() -> 
     told = json.loads(json.dumps(circumstances_of(VIEW, ["linear", "tft"])))
     elsewhere = under(told, replace(VIEW, max_runs=500))
     assert elsewhere.max_runs == 9
-    assert families_for(elsewhere) == ["linear", "tft"]
+    assert elsewhere.families == ("linear", "tft")
     assert under({}, VIEW) == VIEW
 
 

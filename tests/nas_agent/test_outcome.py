@@ -53,8 +53,18 @@ def held_lock(run_dir: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.parametrize(("direction", "status"), [("maximize", Status.OK), ("minimize", Status.BAD_RESULT)])
+def test_a_negative_score_is_one_only_where_more_is_better(
+    tmp_path: Path, direction: str, status: Status
+) -> None:
+    """R2 can be negative, an error cannot."""
+    outcome = read_outcome(ended_run(tmp_path, metrics={"val_r2": -0.25, "direction": direction}), "val_r2")
+    assert outcome.status is status
+    assert outcome.val_score == (-0.25 if status is Status.OK else None)
+
+
 def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
-    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5}, sandbox="landlock 7: writes")
+    ended_run(tmp_path, metrics={"val_mse": 0.25, "test_mse": 0.5}, confinement="landlock 7: writes")
     write(tmp_path / "history.json", {"epochs": [{"epoch": 1}, {"epoch": 2}]})
     outcome = read_outcome(tmp_path)
     assert asdict(outcome) == {
@@ -70,7 +80,7 @@ def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
         "epoch": 2,
         "step": None,
         "requested": False,
-        "confinement": "landlock 7: writes",
+        "sandbox": "landlock 7: writes",
         "numbers": {},
     }
     assert json.loads(json.dumps(asdict(outcome)))["status"] == "OK"

@@ -1,4 +1,4 @@
-"""One contract suite over every classical proposer."""
+"""What the classical samplers have in common, and what TPE does beyond it."""
 
 import itertools
 import math
@@ -7,13 +7,13 @@ import statistics
 import subprocess
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from nas_agent_graph.context import RunView, SearchView
-from nas_agent_graph.proposers import PROPOSERS
-from nas_agent_graph.proposers.sampling import draw_config, families_for
+from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_agent_graph.proposers.sampling import draw_config
 from nas_agent_graph.proposers.tpe import WIDE_DRAWS, TPEProposer, draw_family, family_study
 from nas_system.errors import ProposalError
 from nas_system.space import (
@@ -31,8 +31,10 @@ from nas_system.space import (
     is_active,
     parameters,
 )
-from nas_system.space.sampling import draw_value, sampled_parameters
+from nas_system.space.sampling import draw_value, sampled_parameters, usable_families
+from nas_system.space.score import Direction
 
+SAMPLERS = {"tpe": TPEProposer, "random_search": RandomSearchProposer}
 BASE = RunConfig()
 GRAPHS = family_default("graph_transformer")
 FORECASTERS = families_of("forecasting")
@@ -87,16 +89,16 @@ def smooth(config):
 
 
 @on_both_tasks
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_every_proposal_is_valid_and_new(name, base):
-    configs, _ = grow(PROPOSERS[name](), smooth, 25, base=base)
+    configs, _ = grow(SAMPLERS[name](), smooth, 25, base=base)
     assert len({canonical_key(config) for config in configs}) == 25
     assert {config.task for config in configs} == {base.task}
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_proposals_for_graphs_change_the_model_and_nothing_that_a_series_has(name):
-    view, proposer = view_of([GRAPHS], [0.6], base=GRAPHS), PROPOSERS[name]()
+    view, proposer = view_of([GRAPHS], [0.6], base=GRAPHS), SAMPLERS[name]()
     changed = set()
     for seed in range(40):
         proposal = proposer.propose(replace(view, seed=seed))
@@ -123,10 +125,10 @@ def test_tpe_begins_broadly_where_there_is_one_family_only():
     assert statistics.median(then) <= 3, "then a few parameters of the best run at a time"
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_default_of_every_family_comes_right_after_the_baseline_and_once(name):
     base = family_default("informer")
-    configs, _ = grow(PROPOSERS[name](), smooth, len(FORECASTERS) + 1, base=base)
+    configs, _ = grow(SAMPLERS[name](), smooth, len(FORECASTERS) + 1, base=base)
     first = configs[: len(FORECASTERS)]
     assert [config.model.family for config in first] == list(FORECASTERS)
     defaults = [canonical_key(family_default(family)) for family in FORECASTERS]
@@ -134,38 +136,38 @@ def test_the_default_of_every_family_comes_right_after_the_baseline_and_once(nam
     assert canonical_key(configs[-1]) not in defaults
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_baseline_of_its_own_does_not_stand_for_its_family(name):
     own = apply_changes(BASE, [Change(parameter="model.d_model", value=256)])
-    first = PROPOSERS[name]().propose(view_of([own], [0.06], base=own))
+    first = SAMPLERS[name]().propose(view_of([own], [0.06], base=own))
     config = apply_changes(own, first.changes)
     assert canonical_key(config) == canonical_key(family_default("informer"))
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_family_that_somebody_has_searched_needs_no_default(name):
     searched = apply_changes(family_default("linear"), [Change(parameter="training.lr", value=0.02)])
     base = family_default("informer")
-    proposal = PROPOSERS[name]().propose(view_of([base, searched], [0.06, 0.05], base=base))
+    proposal = SAMPLERS[name]().propose(view_of([base, searched], [0.06, 0.05], base=base))
     assert apply_changes(base, proposal.changes).model.family == "patchtst"
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_no_proposal_reads_further_back_than_a_short_series_allows(name):
     base = family_default("informer").model_copy(update={"data": DataConfig(seq_len=48)})
-    configs, _ = grow(PROPOSERS[name](), smooth, 30, base=base, max_seq_len=100)
+    configs, _ = grow(SAMPLERS[name](), smooth, 30, base=base, max_seq_len=100)
     assert {config.data.seq_len for config in configs[1:]} <= {48, 96}
     of_linear = next(config for config in configs if config.model.family == "linear")
     assert of_linear.data.seq_len == 96, "the default's 336, cut to the longest usual value that fits"
     assert of_linear.training == family_default("linear").training
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_tiny_series_leaves_out_defaults_that_cannot_fit_it(name):
     base = apply_changes(
         family_default("linear"), [Change(parameter="data.seq_len", value=10)], max_seq_len=10
     )
-    configs, _ = grow(PROPOSERS[name](), smooth, 25, base=base, max_seq_len=10)
+    configs, _ = grow(SAMPLERS[name](), smooth, 25, base=base, max_seq_len=10)
     assert {config.data.seq_len for config in configs} == {10}
 
 
@@ -197,44 +199,46 @@ def test_most_random_draws_of_a_family_are_valid(family, task):
 
 
 def test_a_family_without_its_package_is_not_proposed():
-    view = view_of([BASE], [0.06])
-    assert "tft" in families_for(view, installed=lambda package: True)
-    assert families_for(view, installed=lambda package: False) == [f for f in FORECASTERS if f != "tft"]
+    assert "tft" in usable_families(BASE.task, installed=lambda package: True)
+    without = usable_families(BASE.task, installed=lambda package: False)
+    assert without == [name for name in FORECASTERS if name != "tft"]
+    assert view_of([BASE], [0.06]).families == tuple(usable_families(BASE.task))
 
 
 @on_both_tasks
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_proposal_is_a_function_of_the_view_alone(name, base):
-    configs, scores = grow(PROPOSERS[name](), smooth, len(FORECASTERS) + 3, base=base)
+    configs, scores = grow(SAMPLERS[name](), smooth, len(FORECASTERS) + 3, base=base)
     view, other = (view_of(configs, scores, seed=seed, base=base) for seed in (1, 2))
-    assert PROPOSERS[name]().propose(view) == PROPOSERS[name]().propose(view)
-    assert PROPOSERS[name]().propose(other) != PROPOSERS[name]().propose(view)
+    assert SAMPLERS[name]().propose(view) == SAMPLERS[name]().propose(view)
+    assert SAMPLERS[name]().propose(other) != SAMPLERS[name]().propose(view)
 
 
 @on_both_tasks
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_a_refusal_leads_to_another_proposal(name, base):
-    configs, scores = grow(PROPOSERS[name](), smooth, len(FORECASTERS) + 3, base=base)
-    first = PROPOSERS[name]().propose(view_of(configs, scores, base=base))
-    second = PROPOSERS[name]().propose(view_of(configs, scores, refused=("out of memory",), base=base))
+    configs, scores = grow(SAMPLERS[name](), smooth, len(FORECASTERS) + 3, base=base)
+    first = SAMPLERS[name]().propose(view_of(configs, scores, base=base))
+    second = SAMPLERS[name]().propose(view_of(configs, scores, refused=("out of memory",), base=base))
     assert first.changes != second.changes
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_failed_and_vanished_runs_do_not_disturb(name):
-    configs, scores = grow(PROPOSERS[name](), smooth, 10)
+    configs, scores = grow(SAMPLERS[name](), smooth, 10)
     scores[3] = scores[5] = None
     configs[4], scores[4] = None, None
-    proposal = PROPOSERS[name]().propose(view_of(configs, scores))
+    proposal = SAMPLERS[name]().propose(view_of(configs, scores))
     assert canonical_key(apply_changes(BASE, list(proposal.changes))) not in {
         canonical_key(config) for config in configs if config
     }
 
 
-@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("name", SAMPLERS)
 def test_the_same_proposal_comes_in_another_process(name):
     code = (
-        "from nas_agent_graph.proposers import PROPOSERS\n"
+        "from nas_agent_graph.proposers.random_search import RandomSearchProposer\n"
+        "from nas_agent_graph.proposers.tpe import TPEProposer\n"
         "from nas_agent_graph.context import SearchView, RunView\n"
         "from nas_system.space import RunConfig, ForecastingTask, canonical_key, family_default\n"
         "runs = tuple(\n"
@@ -242,7 +246,7 @@ def test_the_same_proposal_comes_in_another_process(name):
         "    for i, (c, s) in enumerate([(RunConfig(), .07), (family_default('linear'), .05)]))\n"
         "base = RunConfig()\n"
         "view = SearchView('run_0002', base.task, base, ('OT',), (), runs, None, None, 1, 10)\n"
-        f"print(PROPOSERS['{name}']().propose(view))\n"
+        f"print({SAMPLERS[name].__name__}().propose(view))\n"
     )
     first, second = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -259,10 +263,24 @@ def test_tpe_concentrates_where_the_score_is_good():
         return 0.05 + 0.02 * off + 0.01 * (config.data.seq_len != 336)
 
     def mean_of_the_last(name):
-        scores = [grow(PROPOSERS[name](), score, 40, seed=seed)[1][-10:] for seed in range(3)]
+        scores = [grow(SAMPLERS[name](), score, 40, seed=seed)[1][-10:] for seed in range(3)]
         return statistics.mean(itertools.chain(*scores)) - 0.05
 
     assert mean_of_the_last("tpe") < 0.75 * mean_of_the_last("random_search")
+
+
+class Maximized(ForecastingTask):
+    direction: ClassVar[Direction] = "maximize"
+
+
+def test_tpe_proposes_for_a_maximized_score_what_it_proposes_for_the_mirrored_error():
+    configs, scores = grow(TPEProposer(), smooth, 30)
+    error = view_of(configs, scores)
+    mirrored = [None if score is None else -score for score in scores]
+    accuracy = replace(view_of(configs, mirrored), task=Maximized())
+    assert TPEProposer().propose(accuracy) == TPEProposer().propose(error)
+    minimized = view_of(configs, mirrored)
+    assert TPEProposer().propose(minimized) != TPEProposer().propose(error)
 
 
 LEVELS = {"linear": 0.0489, "patchtst": 0.050, "tsmixer": 0.051, "itransformer": 0.052, "informer": 0.0525}
@@ -313,7 +331,7 @@ def test_a_trial_holds_active_parameters_only_and_a_failure_is_as_bad_as_can_be(
 
 
 def test_the_study_of_a_long_search_holds_a_window_of_its_runs():
-    configs, scores = grow(PROPOSERS["random_search"](), smooth, 20)
+    configs, scores = grow(SAMPLERS["random_search"](), smooth, 20)
     view = view_of(configs * 20, scores * 20)
     sampled = sampled_parameters("linear", view.max_seq_len)
     assert len(family_study(view.runs, sampled, seed=0).get_trials()) < len(view.runs) / 2

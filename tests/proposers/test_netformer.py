@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from nas_agent_graph.context import RunView, SearchView
+from nas_agent_graph.context import RunView, SearchView, StopRequest, SystemClock
+from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.proposers.netformer import (
-    CARRIED_ON,
     LIST_FILE,
     MODULE,
     NetformerProposer,
@@ -25,12 +25,17 @@ from nas_agent_graph.proposers.netformer import (
     make_list,
     task_fingerprint,
 )
+from nas_agent_graph.proposers.setup import ProposerSetup
+from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_system.errors import ConfigError, StateError
+from nas_system.nas_agent.agent_state import AgentState
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import RunConfig, apply_changes, canonical_key, family_default
 
 BASE = RunConfig()
 FACTS = {"task": BASE.task.model_dump(mode="json"), "source": {"sha256": "ab"}}
+CARRIED_ON = "netformer:tpe"
 
 
 def entry(rank: int, family: str, **training: Any) -> dict[str, Any]:
@@ -60,16 +65,20 @@ def view_of(runs: list[tuple[RunConfig, str]], **changes: Any) -> SearchView:
     return replace(view, **changes)
 
 
+def opening_with(entries: tuple[dict[str, Any], ...]) -> NetformerProposer:
+    return NetformerProposer(RankedList("m", entries), TPEProposer(), opening=4)
+
+
 def config_of(proposal: Any) -> RunConfig:
     return apply_changes(BASE, proposal.changes)
 
 
 def test_the_list_is_followed_then_tpe_carries_on_from_it() -> None:
-    proposer = NetformerProposer(RankedList("m", ENTRIES), opening=4)
+    proposer = opening_with(ENTRIES)
     runs, seen = [(BASE, "baseline")], []
     for _ in range(7):
         proposal = proposer.propose(view_of(runs))
-        assert proposal == NetformerProposer(RankedList("m", ENTRIES), opening=4).propose(view_of(runs))
+        assert proposal == opening_with(ENTRIES).propose(view_of(runs))
         seen.append((proposal.proposer, proposal.rank, proposal.expected_score))
         runs.append((config_of(proposal), proposal.proposer))
     assert seen[:4] == [("netformer", n, pytest.approx(0.1 * n)) for n in (1, 2, 4, 5)]
@@ -78,7 +87,7 @@ def test_the_list_is_followed_then_tpe_carries_on_from_it() -> None:
 
 
 def test_what_is_known_refused_or_impossible_gives_way_to_the_next() -> None:
-    proposer = NetformerProposer(RankedList("m", ENTRIES), opening=4)
+    proposer = opening_with(ENTRIES)
     known = [(BASE, "baseline"), (family_default("gru"), "llm")]
     assert proposer.propose(view_of(known)).rank == 2
     assert proposer.propose(view_of(known, refused=("why",), attempt=1)).rank == 4
@@ -89,15 +98,28 @@ def test_what_is_known_refused_or_impossible_gives_way_to_the_next() -> None:
 
 def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
     answer = {"model": "m1", "learned_from": {"tasks": 1, "rows": 2}, "proposals": list(ENTRIES)}
-    launcher = ScriptedLauncher(lambda config: 1.0, {MODULE: lambda arguments: answer})
-    made = make_list(launcher, tmp_path, tmp_path / "facts.json", FACTS, 7)
+    asked: list[list[str]] = []
+    launcher = ScriptedLauncher(
+        lambda config: 1.0, {MODULE: lambda flags: asked.append(list(flags)) or answer}
+    )
+    facts = tmp_path / "runs" / "task_facts.json"
+    facts.parent.mkdir()
+    facts.write_text(json.dumps(FACTS))
+
+    def setup(launcher: ScriptedLauncher) -> ProposerSetup:
+        disk = DiskSpace(tmp_path, SystemClock(), StopRequest(), print)
+        return ProposerSetup(Ledger(tmp_path, AgentState(task=BASE.task, seed=7)), BASE.task, launcher, disk)
+
+    made = make_list(setup(launcher))
+    assert asked == [["propose", "--facts", str(facts), "--count", "40", "--seed", "7"]]
     nobody = ScriptedLauncher(lambda config: 1.0)
-    assert make_list(nobody, tmp_path, tmp_path / "facts.json", FACTS, 7) == made
+    assert make_list(setup(nobody)) == made
+    facts.write_text(json.dumps(FACTS | {"source": {"sha256": "cd"}}))
     with pytest.raises(StateError, match="other data"):
-        make_list(nobody, tmp_path, tmp_path / "facts.json", FACTS | {"source": {"sha256": "cd"}}, 7)
-    (tmp_path / LIST_FILE).unlink()
+        make_list(setup(nobody))
+    (facts.parent / LIST_FILE).unlink()
     with pytest.raises(ConfigError, match="netformer cannot be used"):
-        make_list(nobody, tmp_path, tmp_path / "facts.json", FACTS, 7)
+        make_list(setup(nobody))
     assert task_fingerprint(FACTS) == task_fingerprint(json.loads(json.dumps(FACTS)))
 
 
@@ -151,7 +173,7 @@ def test_a_search_is_killed_goes_on_with_its_list_and_is_remembered(
     assert "of the search's 3 trainings are new" in done.stderr
     again = run_cli(MODULE, "archive", "--add", workspace, cwd=workspace, env=own)
     assert again.stdout.startswith("0 of the search's 3 trainings are new"), again.stderr
-    # Who has an archive adds every search to it, whoever proposed.
+    # With an archive of one's own every search is added to it, whoever proposed.
     plain = (*SEARCH, "--proposer", "random_search", *FLAGS[2:3], "2", *FLAGS[4:], "--workspace", "plain")
     other = run_search(*plain, cwd=workspace, env=own)
     assert "of the search's 2 trainings are new" in other.stderr, other.stderr

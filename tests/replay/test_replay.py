@@ -17,8 +17,9 @@ from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.prompts import prompts_dir
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, read_events
 from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer
-from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.proposers.llm import LLMProposer
+from nas_agent_graph.proposers.random_search import RandomSearchProposer
+from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_system.config_io.config_file import write_config
 from nas_system.files import read_json, write_json
@@ -68,7 +69,7 @@ def record(
 ) -> None:
     """A search through the real graph and a real client over HTTP; only the trainings are scripted."""
     with ScriptedServer(iter(script or ())) as server:
-        fallback: Proposer = PROPOSERS["tpe" if proposer == "llm" else proposer]()
+        fallback: Proposer = RandomSearchProposer() if proposer == "random_search" else TPEProposer()
         chosen = fallback
         if proposer == "llm":
             transcript = Transcript(workspace / "runs")
@@ -228,6 +229,26 @@ def test_a_search_that_was_stopped_between_two_questions_and_asked_anew_is_repla
     assert [(e["kind"], e["attempt"]) for e in events] == [("request", 0), ("response", 0)] * 2
     assert replayed(workspace, tmp_path / "again") == []
     assert len(read_events(tmp_path / "again/runs/run_0001/transcript.jsonl")) >= 4
+
+
+def test_a_search_that_was_started_again_without_the_refused_proposals_file_is_replayed(
+    tmp_path: Path,
+) -> None:
+    """Earlier versions kept no file of a proposal that was refused because the structure has to change."""
+    workspace, rates = tmp_path / "recorded", [0.002 + n / 1e4 for n in range(6)]
+
+    def score(config: RunConfig) -> float:
+        return 0.05 + config.training.lr
+
+    script = [answer(training__lr=rate) for rate in rates]
+    with pytest.raises(SearchInterrupted):
+        record(workspace, script, max_runs=8, score=score, progress=Interrupting)
+    (workspace / "runs/run_0006/proposal.json").unlink()
+    again = [answer(training__lr=0.05), answer(model__normalization="revin")]
+    record(workspace, again, max_runs=7, score=score)
+    events = read_events(workspace / "runs/run_0006/transcript.jsonl")
+    assert [e["attempt"] for e in events if e["kind"] == "request"] == [0, 0, 1]
+    assert replayed(workspace, tmp_path / "again") == []
 
 
 @pytest.mark.parametrize("proposer", ["tpe", "random_search"])

@@ -1,0 +1,152 @@
+"""What proposers see of a search, and what they return: no test metrics, no files, no processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from nas_agent_graph.budget import Left
+from nas_agent_graph.state import ChangeRecord, ProposalRecord
+from nas_system.errors import ProposalError
+from nas_system.files import finite
+from nas_system.space import Change, RunConfig, TaskConfig
+from nas_system.space.sampling import usable_families
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One idea: changes to a parent run's configuration, and what is expected of them."""
+
+    proposer: str
+    parent: str | None
+    changes: tuple[Change, ...] = ()
+    hypothesis: str = ""
+    expected_score: float | None = None
+    tokens: int = 0
+    cost_usd: float | None = None
+    """Of all answers about the run; None if no price is known."""
+    rank: int | None = None
+    """Its place in a ranked list, if it comes from one."""
+
+    must_restructure: bool = False
+    """Whether its proposer was shown that the search is stuck, so that it has to change the structure."""
+
+    def to_record(self) -> ProposalRecord:
+        """Return the proposal as JSON."""
+        record = ProposalRecord(
+            proposer=self.proposer,
+            parent=self.parent,
+            hypothesis=self.hypothesis,
+            expected_score=self.expected_score,
+            changes=[ChangeRecord(parameter=c.parameter, value=c.value) for c in self.changes],
+            tokens=self.tokens,
+            cost_usd=self.cost_usd,
+        )
+        if self.rank is not None:
+            record["rank"] = self.rank
+        if self.must_restructure:
+            record["must_restructure"] = True
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Proposal:
+        """Read a proposal back from JSON. Raises ProposalError if it is none."""
+        try:
+            return cls(
+                proposer=str(record["proposer"]),
+                parent=record["parent"],
+                changes=tuple(Change.model_validate(change) for change in record["changes"]),
+                hypothesis=str(record.get("hypothesis", "")),
+                expected_score=finite(record.get("expected_score")),
+                tokens=int(record.get("tokens", 0)),
+                cost_usd=finite(record.get("cost_usd")),
+                rank=record.get("rank"),
+                must_restructure=record.get("must_restructure") is True,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProposalError(f"the proposal cannot be read ({error})") from None
+
+    def to_file(self, metric: str) -> dict[str, object]:
+        """Return what proposal.json holds: the record with the expected score under the metric's name."""
+        named = {"expected_score": f"expected_{metric}"}
+        return {named.get(name, name): value for name, value in self.to_record().items()}
+
+    @classmethod
+    def from_file(cls, content: Mapping[str, Any], metric: str) -> Proposal:
+        """Read proposal.json, which anybody may have edited. Raises ProposalError."""
+        return cls.from_record({**content, "expected_score": content.get(f"expected_{metric}")})
+
+
+BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
+"""Ends that say nothing about the configuration."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One finished run as a proposer may see it: without its test metrics."""
+
+    run_id: str
+    status: str
+    cause: str | None
+    config: RunConfig | None
+    """None when the run's folder is gone."""
+    family: str | None
+    key: str | None
+    """Canonical key of the configuration, known also when the folder is gone."""
+    val_score: float | None
+    accepted: bool
+    parent: str | None
+    summary: str
+    proposer: str = ""
+    hypothesis: str = ""
+    """The proposer's own words."""
+    expected_score: float | None = None
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """All that a proposer may know. Test metrics are not in it, by construction."""
+
+    run_id: str
+    """The run a proposal is wanted for."""
+    task: TaskConfig
+    base: RunConfig
+    """What run_0000 trained."""
+    columns: tuple[str, ...]
+    """Of the series; graphs have none."""
+    baselines: tuple[tuple[str, float], ...]
+    """Name and score of the baselines."""
+    runs: tuple[RunView, ...]
+    best_run: RunView | None
+    noise: float | None
+    seed: int
+    max_runs: int
+    refused: tuple[str, ...] = ()
+    """Why earlier proposals for this run were refused, oldest first."""
+    max_seq_len: int | None = None
+    """The longest look-back that leaves a training window; None if nobody has measured it."""
+    attempt: int = 0
+    """Refused proposals so far for this run."""
+    left: Left = field(default_factory=Left)
+    """What is left of the budget besides the runs."""
+    run_seconds: float | None = None
+    """Soft limit of one training."""
+    families: tuple[str, ...] = ()
+    """The families to choose from; by default all that serve the task and are installed."""
+    graphs: Mapping[str, object] = field(default_factory=dict)
+    """What task_facts.json holds about number and size of the graphs to learn from; empty for a series."""
+
+    def __post_init__(self) -> None:
+        if not self.families:
+            object.__setattr__(self, "families", tuple(usable_families(self.task)))
+
+
+class Proposer(Protocol):
+    """Proposes what to train next: a function of the view alone."""
+
+    name: str
+
+    def propose(self, view: SearchView) -> Proposal:
+        """Raises ProposalError if no usable answer came; SearchPaused if none can come now."""
+        ...
