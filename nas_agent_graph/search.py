@@ -37,9 +37,9 @@ from nas_agent_graph.settings import LLMSettings, llm_flags, llm_settings
 from nas_agent_graph.show.pages import print_leaderboard, read_facts
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
+from nas_system.files import ARCHIVE_FILE, archive_folder
 from nas_system.nas_agent.agent_state import get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.own_archive import own_archive
 from nas_system.processes.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.processes.machine_memory import total_memory_mb
 from nas_system.space import ForecastingTask, on_part
@@ -110,8 +110,8 @@ def run_search(
         end = _drive(context, progress)
         _conclude(ledger, launcher, end, disk)
         if isinstance(base.task, ForecastingTask) and (
-            # Who has an archive of their own wants it to grow; nobody else's home is written to.
-            arguments.proposer == netformer.NAME or own_archive().exists()
+            # Only users who already have an archive get their runs added.
+            arguments.proposer == netformer.NAME or (archive_folder() / ARCHIVE_FILE).exists()
         ):
             _remember(ledger, launcher)
     return 0

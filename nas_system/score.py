@@ -34,7 +34,7 @@ def score_hold_out(
 ) -> dict[str, Any]:
     """Errors of the run's best weights over all that is hold-out, beside the baselines'."""
     from nas_system.config_io.config_file import read_config
-    from nas_system.files import read_json, write_json
+    from nas_system.files import read_object, write_json
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.run_manager import RunPaths
     from nas_system.tasks.problem import open_hold_out
@@ -47,7 +47,7 @@ def score_hold_out(
     config = read_config(paths.config)
     metrics = load_metrics(run_dir)
     device = resolve_device(device_name)
-    hold_out = open_hold_out(config, None if facts is None else read_json(facts), data_dir, device)
+    hold_out = open_hold_out(config, None if facts is None else read_object(facts), data_dir, device)
     model = hold_out.model.to(device)
     checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))
     try:

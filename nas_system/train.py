@@ -32,6 +32,7 @@ from nas_system.errors import (
     memory_that_ran_out,
 )
 from nas_system.files import is_disk_full, write_json
+from nas_system.processes.run_files import RunPaths
 
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
 """What error.json calls an error of ours, by its exit code."""
@@ -80,7 +81,7 @@ def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
 
 def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     from nas_system.config_io.config_file import read_config, write_config
-    from nas_system.nas_agent.run_manager import RunPaths, snapshot_config
+    from nas_system.nas_agent.run_manager import snapshot_config
 
     paths = RunPaths(run_dir)
     _refuse_finished(paths.metrics, arguments)
@@ -149,7 +150,7 @@ def _failed(run_dir: Path | None, error: Exception, exit_code: int, kind: str) -
         record = {**numbers, "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
         # On a full disk the record cannot be written either; the exit code still says what it can.
         with contextlib.suppress(OSError):
-            write_json(run_dir / "error.json", record)
+            write_json(RunPaths(run_dir).error, record)
     return exit_code
 
 

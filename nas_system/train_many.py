@@ -22,8 +22,6 @@ from typing import Any, NoReturn
 from nas_system import train
 from nas_system.errors import ConfigError, NasError, StoppedOnRequest
 
-LOG_FILE = "train.log"
-
 
 @dataclass
 class Deadline:
@@ -96,11 +94,11 @@ def _training_of(line: str) -> tuple[list[str], float | None]:
 
 def _train(arguments: list[str]) -> int:
     """The exit code of one training, whose words go to its run directory."""
-    from nas_system.nas_agent.run_manager import get_run_dir
+    from nas_system.nas_agent.run_manager import RunPaths, get_run_dir
 
     try:
         told = train.arguments_of(arguments)
-        log = get_run_dir(told.tag, told.runs_dir) / LOG_FILE
+        log = RunPaths(get_run_dir(told.tag, told.runs_dir)).log
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except NasError as error:

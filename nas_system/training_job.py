@@ -15,10 +15,11 @@ import torch
 
 from nas_system.data import DataSource
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
-from nas_system.files import read_json
+from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import hard_limit_s
+from nas_system.processes.run_files import stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.tasks.problem import Problem, open_problem
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
@@ -145,7 +146,7 @@ class TrainingRun:
             self.best,
             HistoryFile(self._write_history),
             LastCheckpoint(self.paths.last, _resume_key(self.config, self.source)),
-            StopFile(Path(f"stop_{self.options.tag}")),
+            StopFile(stop_file(self.options.tag)),
         ]
         if self.options.time_limit_s is not None:
             callbacks.append(TimeBudget(self.options.time_limit_s, self.started))
@@ -288,7 +289,7 @@ def _read_facts(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        return dict(read_json(path))
+        return read_object(path)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{path}: not the facts of a search ({error})") from None
 
