@@ -128,7 +128,7 @@ def read_bounded(path: Path, largest_bytes: int) -> bytes:
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest_bytes:
-            raise ValueError(f"has {size:,} bytes, more than the {largest_bytes:,} that any such file has")
+            raise ValueError(f"has {size:,} bytes, more than any such file has")
         return file.read(largest_bytes)
 
 
