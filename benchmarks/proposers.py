@@ -47,7 +47,7 @@ from recorded_tables import (
 
 from nas_agent_graph.proposers.netformer import OPENING
 from nas_agent_graph.proposers.tpe import TPEProposer
-from nas_system.nas_agent.own_archive import ARCHIVE_FILE
+from nas_system.files import ARCHIVE_FILE
 from nas_system.netformer.specs.archive.archive_file import HELD_OUT, TRAIN, Archive, read_archive
 from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
 from nas_system.netformer.specs.model import writing

@@ -19,6 +19,7 @@ from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import hard_limit_s
+from nas_system.processes.run_files import stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of
@@ -161,7 +162,7 @@ class TrainingRun:
             HistoryFile(lambda history: save_history(self.paths.folder, history)),
             self.log,
             LastCheckpoint(self.paths.last, self.resume_key),
-            StopFile(Path(f"stop_{self.options.tag}")),
+            StopFile(stop_file(self.options.tag)),
         ]
         if self.options.time_limit_s is not None:
             callbacks.append(TimeBudget(self.options.time_limit_s, self.started))

@@ -16,7 +16,7 @@ from nas_system.config_io.original_format import values_of_python
 from nas_system.config_io.rendering import text_of
 from nas_system.config_io.yaml_json import known_family, values_of_json, values_of_yaml
 from nas_system.errors import ConfigError
-from nas_system.files import write_atomic
+from nas_system.files import read_bounded, write_atomic
 from nas_system.space import FAMILIES, RunConfig, canonical_key, parameters
 from nas_system.space.changes import explain
 
@@ -27,29 +27,26 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def read_config(path: str | Path) -> RunConfig:
-    """The configuration in a .py, .yaml, .yml or .json file. Raises ConfigError and nothing else."""
+    """Return the configuration in a .py, .yaml, .yml or .json file. Raises ConfigError and nothing else."""
     path = Path(path)
     return parse_config(read_content(path), path)
 
 
 def read_content(path: Path) -> bytes:
-    """A file's bytes, if it is a file of a sensible size. Raises ConfigError."""
+    """Return the bytes of a file of a sensible size. Raises ConfigError."""
     try:
-        if not path.is_file():
-            raise ConfigError(f"{path} is not a file; known configurations: {', '.join(available_configs())}")
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        return read_bounded(path, LARGEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        known = ", ".join(available_configs())
+        raise ConfigError(f"{path} is not a file; known configurations: {known}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:  # a NUL in the name
-        raise ConfigError(f"{str(path)!a:.80} is not a file name") from None
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"{path} is larger than {LARGEST_FILE // 1024} KiB; this is not a configuration")
-    return content
+    except ValueError as error:  # a folder, too large, a NUL in the name
+        raise ConfigError(f"{path!s:.300} cannot be read: {error}".replace("\0", "\\0")) from None
 
 
 def parse_config(content: bytes, path: Path) -> RunConfig:
-    """The configuration in `content`, in the format that the suffix of `path` names. Raises ConfigError."""
+    """Return the configuration in `content`, in the format of the suffix of `path`. Raises ConfigError."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ConfigError(f"{path}: unknown kind of file; a configuration ends in {', '.join(_READERS)}")
@@ -60,7 +57,7 @@ def parse_config(content: bytes, path: Path) -> RunConfig:
 
 
 def render_config(config: RunConfig, *, comments: bool = True) -> str:
-    """`config` as the text of a config.py, checked by reading it back.
+    """Return `config` as the text of a config.py, checked by reading it back.
 
     Only what has an effect is written, so the text means the same training (equal
     `canonical_key`, task and seed). Raises ConfigError if it does not.
@@ -78,7 +75,7 @@ def write_config(path: str | Path, config: RunConfig) -> None:
 
 
 def named_config(name_or_path: str | Path) -> RunConfig:
-    """A configuration by file or by name, as `--base-config` takes it.
+    """Return a configuration by file or by name, as `--base-config` takes it.
 
     Names are those of `available_configs()`; anything with a suffix or a folder is a file.
     Raises ConfigError.
@@ -93,7 +90,7 @@ def named_config(name_or_path: str | Path) -> RunConfig:
 
 
 def available_configs() -> dict[str, Path]:
-    """The configurations that come with the package, by name: `default`, complete ones, one per family."""
+    """Return the files of the package's configurations by name: `default`, complete ones, one per family."""
     known = {"default": PACKAGE / "config.py"}
     known |= {file.stem: file for file in sorted((PACKAGE / "configs").glob("*.py"))}
     for family in FAMILIES:

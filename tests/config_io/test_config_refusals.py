@@ -239,7 +239,7 @@ def test_every_problem_of_a_file_is_named_at_once(tmp_path: Path) -> None:
         (b"model = {}\ntraining = {}\0", "line 2: a NUL byte"),
         (b"model = {}\n# \xff\xfe", "line 2: not UTF-8"),
         (b"# coding: latin-1\n# \xe9", "line 2: not UTF-8"),
-        (b"#" * (LARGEST_FILE + 1), "larger than 64 KiB"),
+        (b"#" * (LARGEST_FILE + 1), "has 65,537 bytes"),
         (bytes(range(256)), "line 2: not UTF-8"),
     ],
 )

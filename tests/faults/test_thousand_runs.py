@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nas_system.config_io.rendering import text_of
-from nas_system.files import read_json
+from nas_system.files import read_object
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, save_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
@@ -70,7 +70,7 @@ def workspace(tmp_path: Path) -> Path:
         )
     state = AgentState(
         task=ForecastingTask(),
-        data=read_json(runs / "task_facts.json")["source"],
+        data=read_object(runs / "task_facts.json")["source"],
         runs=tuple(infos),
         max_runs=RUNS,
     )

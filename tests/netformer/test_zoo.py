@@ -140,9 +140,9 @@ def test_a_damaged_zoo_is_refused(small_zoo: Zoo, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
     good = index.read_text()
     for bad, complaint in (
-        (good[:50], "not readable as JSON"),
+        (good[:50], "is not JSON"),
         ('{"schema_version": 99}', "schema 99"),
-        ("[]", "schema None"),
+        ("[]", "holds a list"),
         (good.replace('"inputs": 2', '"inputs": 200'), "inputs=200: must be from 1 to 8"),
         (good.replace('"inputs": 2', '"outputs": 2'), "settings do not fit"),
     ):

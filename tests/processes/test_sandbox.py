@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
-from nas_system.processes.sandbox import SWITCH, Sandbox, landlock_version
+from nas_agent_graph.launchers.environment import training_environment
+from nas_system.errors import ConfigError
+from nas_system.processes.sandbox import SWITCHES, Sandbox, landlock_version
 
 ROOT = Path(__file__).resolve().parents[2]
 TOO_OLD = "needs a kernel with Landlock 6 (Linux 6.12)"
@@ -177,9 +179,21 @@ def test_every_escape_succeeds_where_the_sandbox_is_off(world: Path) -> None:
     # One file cannot be renamed twice, and a link away is no longer there afterwards.
     for name in ("rename", "move in", "link to the outside"):
         del names[name]
-    results, level = attempt_all(world, names, **{SWITCH: "off"})
+    results, level = attempt_all(world, names, **{SWITCHES[0]: "off"})
     assert level == "off"
     assert {name: result for name, result in results.items() if result.startswith("denied")} == {}
+
+
+@pytest.mark.parametrize("name", ["NAS_SANDBOX", "NAS_CONFINEMENT"])
+def test_the_switch_is_understood_under_its_old_and_its_new_name(name: str, world: Path) -> None:
+    environment = training_environment(environment_in(world, **{name: "off"}))
+    record = supervise(world / "runs/run_0001", [sys.executable, "-c", "pass"], environment)
+    assert record["confinement"] == "off"
+    with pytest.raises(ConfigError, match=f"{name}='no' is neither on nor off"):
+        training_environment({name: "no"})
+    switched_on = Sandbox(world / "runs/run_0001", environment=environment_in(world, **{name: "on"}))
+    assert switched_on.level != "off"
+    switched_on.close()
 
 
 @needs_landlock

@@ -22,7 +22,7 @@ from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_system.config_io.config_file import write_config
-from nas_system.files import read_json, write_json
+from nas_system.files import read_object, write_json
 from nas_system.space import RunConfig
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
@@ -176,7 +176,7 @@ def test_another_answer_than_the_one_that_was_trained_is_drift_of_the_proposal(
 
 def test_another_score_than_the_recorded_one_is_named_with_its_run(call: Replay, copy: Path) -> None:
     path = copy / "runs/run_0005/metrics.json"
-    write_json(path, read_json(path) | {"val_mse": 0.5})
+    write_json(path, read_object(path) | {"val_mse": 0.5})
     done = call(copy)
     assert done.returncode == 1
     assert "drift at run_0005: val_mse is 0.5" in done.stderr

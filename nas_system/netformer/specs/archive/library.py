@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas_system.errors import ConfigError, StateError
-from nas_system.files import is_disk_full
-from nas_system.nas_agent.own_archive import ARCHIVE_FILE, FOLDER_VARIABLE, own_folder
+from nas_system.files import ARCHIVE_FILE, ARCHIVE_VARIABLE, archive_folder, is_disk_full
 from nas_system.netformer.specs.archive.archive_file import TRAIN, Archive, checksum_of, read_archive
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
@@ -28,7 +27,7 @@ class Library:
 
     @classmethod
     def here(cls) -> Library:
-        return cls(SHIPPED, own_folder())
+        return cls(SHIPPED, archive_folder())
 
     @property
     def own_archive(self) -> Path:
@@ -63,7 +62,7 @@ class Library:
             if is_disk_full(error):
                 raise
             raise ConfigError(
-                f"{self.own} cannot be made ({error.strerror}); name another folder by {FOLDER_VARIABLE}"
+                f"{self.own} cannot be made ({error.strerror}); name another folder by {ARCHIVE_VARIABLE}"
             ) from None
 
 

@@ -97,12 +97,12 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
 
     from nas_system.data.loading import open_task
     from nas_system.data.source import DataSource, locate
-    from nas_system.files import read_json
+    from nas_system.files import read_object
     from nas_system.netformer.specs.archive.archive_file import LAST_VALUE
     from nas_system.space import ForecastingTask
 
     try:
-        facts = read_json(path)
+        facts = read_object(path)
         task = ForecastingTask.model_validate(facts["task"])
         baselines = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
         source = DataSource.from_json(facts["source"])

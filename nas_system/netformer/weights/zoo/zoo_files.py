@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,14 @@ import torch
 from torch import Tensor
 
 from nas_system.errors import ConfigError, StateError
-from nas_system.files import read_json, write_json
+from nas_system.files import read_object, write_json
 from nas_system.netformer.weights.network import Network
 from nas_system.netformer.weights.tokens import Tokens, network_from_tokens
 from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 SCHEMA_VERSION = 1
+LARGEST_INDEX_BYTES = 2**30
 INDEX, NETWORKS = "index.json", "networks.pt"
 
 
@@ -82,14 +82,14 @@ def save_zoo(zoo: Zoo, folder: Path) -> None:
 def load_zoo(folder: Path) -> Zoo:
     """The zoo in `folder`. Raises ConfigError if there is none, StateError for damage."""
     try:
-        index = read_json(folder / INDEX)
+        index = read_object(folder / INDEX, largest_bytes=LARGEST_INDEX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(
             f"{folder}: there is no zoo here; make one: python -m nas_system.netformer zoo --out {folder}"
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise StateError(f"{folder / INDEX}: not readable as JSON; make the zoo again") from None
-    version = index.get("schema_version") if isinstance(index, dict) else None
+    except ValueError as error:
+        raise StateError(f"{folder / INDEX}: {error}; make the zoo again") from None
+    version = index.get("schema_version")
     if version != SCHEMA_VERSION:
         raise StateError(f"{folder / INDEX}: schema {version}, but this program reads {SCHEMA_VERSION}")
     try:
