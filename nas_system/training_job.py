@@ -14,14 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nas_system.data import DataSource
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
-from nas_system.files import read_json
+from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import hard_limit_s
 from nas_system.space import RunConfig, canonical_key
-from nas_system.tasks.problem import Problem, open_problem
+from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.tasks import kind_of
+from nas_system.tasks.kind import Problem
 from nas_system.training.build import build_engine
 from nas_system.training.callbacks import (
     BestCheckpoint,
@@ -98,8 +99,8 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     started = time.monotonic()
     set_threads(options.threads or 1)
     device = resolve_device(options.device)
-    facts = _read_facts(options.facts)
-    problem = open_problem(config, facts, options.data_dir, device)
+    info = _read_info(options.facts)
+    problem = kind_of(config.task).open(config, info, options.data_dir, device)
     engine = build_engine(config, problem, device)
     best = BestCheckpoint(paths.best_model, problem.export_metadata())
     resume_key = _resume_key(config, problem.source)
@@ -113,7 +114,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
         engine=engine,
         best=best,
         resume_key=resume_key,
-        baselines=(facts or {}).get("references", ()),
+        baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
         resources=_look_ahead(config, problem, engine, options, started),
         log=ProgressLog(config.training.max_epochs, options.log_interval_s, started),
         started=started,
@@ -308,13 +309,13 @@ def _look_ahead(
     return Resources(threads, preflight.evaluation_batch, estimate)
 
 
-def _read_facts(path: Path | None) -> dict[str, Any] | None:
+def _read_info(path: Path | None) -> TaskInfo | None:
     if path is None:
         return None
     try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not the facts of a search ({error})") from None
+        return TaskInfo.from_json(read_object(path))
+    except (OSError, ValueError, ConfigError) as error:
+        raise ConfigError(f"{path}: not the task info of a search ({error})") from None
 
 
 def _resume_key(config: RunConfig, source: DataSource) -> str:
