@@ -11,43 +11,44 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.command_line import Parser, add_data_dir, exit_code_of
+from nas_system.errors import ConfigError
 from nas_system.files import write_json
 from nas_system.space import ForecastingTask, TaskConfig, task_adapter
-from nas_system.space.task_flags import FLAGS, task_fields, task_with
+from nas_system.space.task_flags import FLAGS, add_task_flags, task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
-    try:
-        if arguments.check_device is not None:
-            return _check_device(arguments.check_device)
-        task = _task(arguments)
-        kind = kind_of(task)
-        info = kind.describe(
-            task, arguments.data_dir, hold_out=arguments.hold_out, download=not arguments.no_download
-        )
-        if arguments.out is not None:
-            _write(arguments.out, info)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.describe") -> int:
+    """Measure a task and print it; return 0, or 2 for bad input."""
+    arguments = build_parser(prog).parse_args(argv)
+    return exit_code_of(lambda: _describe(arguments))
+
+
+def _describe(arguments: argparse.Namespace) -> None:
+    if arguments.check_device is not None:
+        _check_device(arguments.check_device)
+        return
+    task = _task(arguments)
+    kind = kind_of(task)
+    info = kind.describe(
+        task, arguments.data_dir, hold_out=arguments.hold_out, download=not arguments.no_download
+    )
+    if arguments.out is not None:
+        _write(arguments.out, info)
     print("\n".join([*source_lines(info.source), *kind.summary(info), "", *baseline_table(info)]))
-    return 0
 
 
-def _check_device(name: str) -> int:
+def _check_device(name: str) -> None:
     # The one question here that needs torch.
     from nas_system.training.reproducibility import resolve_device
 
     print(resolve_device(name))
-    return 0
 
 
 def source_lines(source: DataSource) -> list[str]:
@@ -76,23 +77,13 @@ def _write(path: Path, info: TaskInfo) -> None:
         raise ConfigError(f"{path} cannot be written: {problem.strerror}") from problem
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line; the usage is a `--help` away."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.describe", description=(__doc__ or "").splitlines()[0])
+def build_parser(prog: str) -> Parser:
+    """Return the parser of `nas describe`."""
+    parser = Parser(prog=prog, description="Measure a task's data and its baselines, before a search.")
     parser.add_argument(
         "--out", type=Path, help="where the facts go, as JSON; without it they are only printed"
     )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        help="folder with ETTh1.csv, or with the files of ZINC (default: NAS_DATA_DIR)",
-    )
+    add_data_dir(parser)
     parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
     parser.add_argument("--check-device", metavar="NAME", help="only say if this device is there to train on")
     parser.add_argument(
@@ -102,36 +93,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="score the baselines on the hold-out rows too",
     )
-    task = parser.add_argument_group("task")
-    task.add_argument("--task", help="forecasting, or graphs: zinc_synth, zinc (default: forecasting)")
-    task.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")
-    task.add_argument("--dataset", help="etth1, synthetic, or the path of a CSV file (default: etth1)")
-    task.add_argument(
-        "--target",
-        "--targets",
-        dest="target",
-        help="columns to forecast, with commas; all for every column (default: OT)",
-    )
-    task.add_argument("--pred-len", type=int, help="steps to forecast (default: 24)")
-    task.add_argument("--freq", help="the step that the time stamps have to have: 15min, h, D, MS, ...")
-    task.add_argument(
-        "--missing",
-        choices=("refuse", "ffill"),
-        help="empty cells: refuse the file (default), or carry the last value forward",
-    )
-    task.add_argument(
-        "--split", help="0.6,0.15,0.15 (train, val, test), or the dates on which val and test begin"
-    )
-    for part in ("train", "val", "test"):
-        task.add_argument(
-            f"--{part}-rows", type=int, help=f"rows of the {part} part (default: the data set's split)"
-        )
-        task.add_argument(f"--{part}-graphs", type=int, help=f"graphs of the {part} part (default: all)")
+    parser.add_argument("--task-json", help="the whole task as JSON, instead of the flags below")
+    add_task_flags(parser)
     return parser
 
 
 def _task(arguments: argparse.Namespace) -> TaskConfig:
-    """The task from `--task-json` or from the plain flags; the two do not mix."""
+    """Read the task from `--task-json` or from the other flags; the two do not mix."""
     given = task_fields(arguments)
     if arguments.task_json is None:
         return task_with(ForecastingTask(), given)
@@ -141,8 +109,8 @@ def _task(arguments: argparse.Namespace) -> TaskConfig:
         )
     try:
         return task_adapter.validate_json(arguments.task_json)
-    except ValidationError as problem:
-        reasons = "; ".join(_spelled(error) for error in problem.errors())
+    except ValidationError as error:
+        reasons = "; ".join(_spelled(found) for found in error.errors())
         raise ConfigError(f"the task is wrong: {reasons}") from None
 
 

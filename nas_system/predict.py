@@ -14,9 +14,10 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of
+from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,23 +33,17 @@ FLOAT_DIGITS = 7
 """What a 32-bit network resolves, counted from the size of a standard deviation."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return 0, or 2 without a usable run or series."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.csv is not None and (arguments.facts or arguments.data_dir):
-        parser.error("--csv brings the rows; leave out --facts and --data-dir")
-    if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
-        parser.error(f"--plot {arguments.plot}: the picture is a PNG; name it so")
-    try:
-        _predict(arguments)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.predict") -> int:
+    """Forecast and return 0; or 2 when there is nothing to forecast with or from."""
+    arguments = build_parser(prog).parse_args(argv)
+    return exit_code_of(lambda: _predict(arguments))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    if arguments.csv is not None and (arguments.facts or arguments.data_dir):
+        raise ConfigError("--csv brings the rows; leave out --facts and --data-dir")
+    if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
     from nas_system.nas_agent.log_text import one_line
     from nas_system.tasks.saved_forecaster import load_forecaster
     from nas_system.training.reproducibility import set_threads
@@ -84,7 +79,7 @@ def _rows(arguments: argparse.Namespace, forecaster: SavedForecaster) -> tuple[S
             content = arguments.csv.read_bytes()
         except OSError as error:
             raise ConfigError(f"{arguments.csv} cannot be read: {error.strerror or error}") from None
-        # Empty cells are handled as in training.
+        # Empty cells are dealt with as in training.
         return parse_csv(content, str(arguments.csv), freq=task.freq, missing=task.missing), arguments.csv
     try:
         source = _own_source(arguments, forecaster)
@@ -206,13 +201,9 @@ def _write(path: Path, write: Callable[[], None]) -> None:
     print(f"wrote {path}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.predict", description=(__doc__ or "").splitlines()[0])
+def build_parser(prog: str) -> Parser:
+    """Return the parser of `nas predict`."""
+    parser = Parser(prog=prog, description="Forecast the future with a finished run.")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
     parser.add_argument(
         "--csv", type=Path, help="forecast from this file's last rows, not the run's own data"
@@ -226,10 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="task_facts.json of the search: use exactly its data (default: next to the run)",
     )
-    parser.add_argument(
-        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    add_data_dir(parser)
+    add_device(parser)
     return parser
 
 

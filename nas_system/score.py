@@ -7,26 +7,24 @@ and writes it to `sealed.json` in the run's folder.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from nas_system.errors import ConfigError, NasError, StateError
+from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of
+from nas_system.errors import StateError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for a run that cannot be scored."""
-    arguments = _parser().parse_args(argv)
-    try:
-        score = score_hold_out(arguments.run, arguments.facts, arguments.data_dir, arguments.device)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(score))
-    return 0
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.score") -> int:
+    """Print the score and return 0; or 2 for a run that cannot be scored."""
+    given = build_parser(prog).parse_args(argv)
+
+    def score() -> None:
+        print(json.dumps(score_hold_out(given.run, given.facts, given.data_dir, given.device)))
+
+    return exit_code_of(score)
 
 
 def score_hold_out(
@@ -71,19 +69,13 @@ def score_hold_out(
     return score
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.score", description=(__doc__ or "").splitlines()[0])
+def build_parser(prog: str) -> Parser:
+    """Return the parser of `nas score`."""
+    parser = Parser(prog=prog, description="Score a finished run on the hold-out set.")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
     parser.add_argument("--facts", type=Path, help="task_facts.json of the search: use exactly its data")
-    parser.add_argument(
-        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    add_data_dir(parser)
+    add_device(parser)
     return parser
 
 

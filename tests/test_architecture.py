@@ -21,27 +21,29 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Who may import whom: a row for every package, with everything of ours that it may name.
 PROGRAMS = ("model", "train", "describe", "predict", "score", "training_job")
-GROUND = ("errors", "files", "processes", "space", "config_io")
+GROUND = ("errors", "files", "processes", "space", "config_io", "command_line")
 MAY_IMPORT = {
     "nas_system.errors": (),
     "nas_system.files": (),
     "nas_system.processes": ("errors", "files"),
     "nas_system.space": ("errors",),
     "nas_system.config_io": ("errors", "files", "processes", "space"),
+    "nas_system.command_line": ("errors", "files", "processes", "space"),
     "nas_system.nas_agent": GROUND,
     "nas_system.training": GROUND,
     "nas_system.data": GROUND,
     "nas_system.sequential": (*GROUND, "training", "data"),
     "nas_system.graphs": (*GROUND, "training", "data"),
     "nas_system.netformer": (*GROUND, "training", "data", "nas_agent"),
-    "nas_system.visualization": ("errors", "processes", "space", "config_io", "nas_agent"),
-    "nas_system.integrations": ("processes", "space", "config_io", "training"),
+    "nas_system.visualization": ("errors", "processes", "space", "config_io", "command_line", "nas_agent"),
+    "nas_system.integrations": ("processes", "space", "config_io", "command_line", "training"),
     "nas_system.toolkit": (*GROUND, "training", "data", "sequential", "graphs"),
 }
 NAS_SYSTEM = (*(name.removeprefix("nas_system.") for name in MAY_IMPORT), *PROGRAMS)
-AGENT_MAY_IMPORT = ("errors", "files", "processes", "space", "config_io", "nas_agent", "visualization")
+AGENT_MAY_IMPORT = (*GROUND, "nas_agent", "visualization")
 AGENT = (
     "run",
+    "cli",
     "analysis",
     "host",
     "progress",
@@ -62,7 +64,7 @@ AGENT = (
     "launchers",
 )
 NODE_MAY_IMPORT = ("state", "context", "acceptance")
-NODE_MAY_IMPORT_OF_NAS_SYSTEM = ("errors", "files", "processes", "space", "config_io", "nas_agent")
+NODE_MAY_IMPORT_OF_NAS_SYSTEM = (*GROUND, "nas_agent")
 ImportPair = tuple[str, str]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from builders import write_wave
 
-from nas_agent_graph import run
+from nas_agent_graph.cli import COMMANDS
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.search import limits_of
 from nas_system.config_io.config_file import write_config
@@ -25,7 +25,7 @@ MIB = 2**20
 
 
 def limits_by(*flags: str) -> tuple[float | None, int | None]:
-    limits = limits_of(run._parser().parse_args(flags))
+    limits = limits_of(COMMANDS["run"].parser("nas run").parse_args(flags))
     return limits.silence_seconds, limits.memory_mb
 
 
@@ -34,7 +34,7 @@ def test_a_search_without_flags_has_limits_of_silence_and_of_memory() -> None:
     total_mb = total_memory_mb()
     assert total_mb is not None and total_mb > 500
     assert limits_by() == (SILENCE_LIMIT_S, int(MEMORY_SHARE * total_mb))
-    help_text = " ".join(run._parser().format_help().split())
+    help_text = " ".join(COMMANDS["run"].parser("nas run").format_help().split())
     assert f"default: {SILENCE_LIMIT_S / 60:.0f}" in help_text
     assert f"default: {MEMORY_SHARE:.0%} of the machine's" in help_text
 

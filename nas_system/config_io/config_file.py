@@ -10,17 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from nas_system.config_io.literal_python import Document, is_text, parse_assignments, refusal
-from nas_system.config_io.original_format import CLASSES, SECTIONS, config_values
+from nas_system.config_io.document import Document, refusal
+from nas_system.config_io.original_format import values_of_python
 from nas_system.config_io.rendering import text_of
 from nas_system.config_io.yaml_json import known_family, values_of_json, values_of_yaml
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
-from nas_system.space import FAMILIES, ForecastingTask, RunConfig, canonical_key, parameters
-from nas_system.space.changes import explain, place_of
-from nas_system.space.tasks import NO_SUCH_TASK
+from nas_system.space import FAMILIES, RunConfig, canonical_key, parameters
+from nas_system.space.changes import explain
 
 LARGEST_FILE = 64 * 1024
 """Bytes. A configuration has about two thousand."""
@@ -114,33 +112,16 @@ def _decoded(content: bytes) -> str:
 
 
 def _validated(document: Document) -> RunConfig:
+    family = known_family(document.values)
+    domains = {p.path: p.domain for p in parameters(family)} if family else None
     try:
         config = RunConfig.model_validate(document.values)
     except ValidationError as error:
-        problems = [_problem(document, error, item) for item in error.errors(include_url=False)]
-        raise ConfigError("; ".join(problems)) from None
-    texts = (config.task.dataset, *config.task.targets) if isinstance(config.task, ForecastingTask) else ()
-    for text in texts:
-        if not is_text(text):
-            raise refusal(document.line(("task",)), f"{text!a:.60} has half a character (a lone surrogate)")
+        raise ConfigError(explain(error, domains, document.locate)) from None
+    for text in (config.task.dataset, *getattr(config.task, "targets", ())):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise document.refusal(("task",), f"{text!a:.60} has half a character (a lone surrogate)")
     return config
 
 
-def _problem(document: Document, error: ValidationError, item: ErrorDetails) -> str:
-    """One of pydantic's errors, with its line and the values that are allowed."""
-    location = place_of(item["loc"])
-    family = known_family(document)
-    domains = {p.path: p.domain for p in parameters(family)} if family else None
-    kind: str | PydanticCustomError = item["type"]
-    if kind == NO_SUCH_TASK:
-        kind = PydanticCustomError(NO_SUCH_TASK, "{message}", {"message": item["msg"]})
-    alone = InitErrorDetails(type=kind, loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
-    text = explain(ValidationError.from_exception_data(error.title, [alone]), known=domains)
-    return str(refusal(document.line(location), text))
-
-
-def _from_python(text: str) -> Document:
-    return config_values(parse_assignments(text, names=SECTIONS, classes=CLASSES))
-
-
-_READERS = {".py": _from_python, ".yaml": values_of_yaml, ".yml": values_of_yaml, ".json": values_of_json}
+_READERS = {".py": values_of_python, ".yaml": values_of_yaml, ".yml": values_of_yaml, ".json": values_of_json}

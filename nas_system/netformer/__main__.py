@@ -6,6 +6,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from nas_system.command_line import Parser, choose_command
+
 COMMANDS = {
     "zoo": ("weights.commands.zoo_command", "make a zoo of small trained networks"),
     "train": ("weights.commands.train_command", "train a model to read and write the networks of a zoo"),
@@ -17,29 +19,12 @@ COMMANDS = {
 }
 """Command -> module of this package whose `main(argv)` it is, imported only when used; what it does."""
 
-USAGE = "usage: python -m nas_system.netformer <command> [options]"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Pass the remaining arguments to a command and return its exit code; 2 for an unknown command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(_help())
-        return 0
-    if not arguments:
-        print(f"error: which command? There are: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"error: there is no command {name!r}; choose from: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
+    """Run the command that `argv` begins with and return its exit code."""
+    parser = Parser(prog="python -m nas_system.netformer", description=(__doc__ or "").splitlines()[0])
+    name, rest = choose_command(parser, {name: what for name, (_, what) in COMMANDS.items()}, argv)
     return importlib.import_module(f"nas_system.netformer.{COMMANDS[name][0]}").main(rest)
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join([USAGE, "", (__doc__ or "").splitlines()[0], "", "commands:", *lines])
 
 
 if __name__ == "__main__":

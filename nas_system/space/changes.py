@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -99,19 +99,27 @@ def changes_between(parent: RunConfig, config: RunConfig) -> list[Change]:
     return changes
 
 
-def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
-    """pydantic's error as one line a person or a language model can act on."""
+def explain(
+    error: ValidationError,
+    known: dict[str, str] | None = None,
+    locate: Callable[[tuple[str, ...]], str] = lambda path: "",
+) -> str:
+    """pydantic's error as one line a person or a language model can act on.
+
+    `known` holds the allowed values of a path; `locate` says where in a file a path stands (`line 3: `).
+    """
     lines = []
     for item in error.errors(include_url=False, include_context=False):
-        path = ".".join(place_of(item["loc"]))
+        location = place_of(item["loc"])
+        path, line = ".".join(location), locate(location)
         # pydantic quotes what it was given, control characters included.
         message = _printable(item["msg"].removeprefix("Value error, "))
         if item["type"] == "value_error":
-            lines.append(message)  # ours: it names the fields itself
+            lines.append(line + message)  # ours: it names the fields itself
             continue
         value = "" if isinstance(item["input"], dict) else f"={_short(item['input'])}"
         allowed = f" (allowed: {known[path]})" if known and path in known else ""
-        lines.append(f"{path}{value}: {message}{allowed}")
+        lines.append(f"{line}{path}{value}: {message}{allowed}")
     return "; ".join(lines)
 
 

@@ -365,9 +365,9 @@ def test_a_thousand_runs_take_less_than_a_second(show: Show, tmp_path: Path) -> 
 def test_help_and_leaderboard_load_nothing_heavy(workspace: Path, run_cli: Any) -> None:
     code = """
 import contextlib, json, sys
-from nas_agent_graph.show.__main__ import main
+from nas_agent_graph.cli import main
 with contextlib.suppress(SystemExit):
-    main(json.loads(sys.argv[1]))
+    main(["show", *json.loads(sys.argv[1])])
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
     (workspace / "loaded.py").write_text(code)

@@ -37,7 +37,7 @@ class ForecastingTask(Task):
     """Horizon: how many steps ahead are forecast."""
 
     freq: str | None = None
-    """Step between rows, as pandas writes it (15min, h, D, MS); None reads it from the time stamps."""
+    """Step between rows, as pandas writes it: 15min, h, D, MS (default: read from the time stamps)."""
 
     missing: Literal["refuse", "ffill"] = "refuse"
     """Empty cells: refuse the file, or carry the last known value forward (then scored like any other)."""
@@ -46,13 +46,13 @@ class ForecastingTask(Task):
     """Shares of train, val and test (the rest is held out), or the dates when val, test, hold-out begin."""
 
     train_rows: int | None = Field(default=None, ge=1)
-    """Rows of the training part; None takes the data set's own split."""
+    """Rows of the training part (default: the data set's own split)."""
 
     val_rows: int | None = Field(default=None, ge=1)
-    """Rows of the validation part; None takes the data set's own split."""
+    """Rows of the validation part (default: the data set's own split)."""
 
     test_rows: int | None = Field(default=None, ge=1)
-    """Rows of the test part; None takes the data set's own split."""
+    """Rows of the test part (default: the data set's own split)."""
 
     @field_validator("targets", mode="before")
     @classmethod

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_system.errors import ConfigError, NasError, SearchPaused
+from nas_system.command_line import exit_code_of
+from nas_system.errors import ConfigError, SearchPaused
 from nas_system.netformer.command_line import command_parser
 
 HARD_LIMIT_FACTOR = 1.6
@@ -17,11 +18,9 @@ HARD_LIMIT_FACTOR = 1.6
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser().parse_args(words)
     try:
-        return _make(_parser().parse_args(words), words)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return exit_code_of(lambda: _make(arguments, words))
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}; the same command goes on", file=sys.stderr)
         return SearchPaused.exit_code

@@ -8,21 +8,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_system.errors import ConfigError, NasError
-from nas_system.netformer.command_line import command_parser, count
+from nas_system.command_line import exit_code_of, positive_int
+from nas_system.errors import ConfigError
+from nas_system.netformer.command_line import command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
-        _fit(arguments)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return exit_code_of(lambda: _fit(arguments))
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return ConfigError.exit_code
-    return 0
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -57,9 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = command_parser("fit", __doc__)
     parser.add_argument("--archive", type=Path, help="learn from this one (default: shipped and own rows)")
     parser.add_argument("--out", type=Path, help="the model to write (default: one's own, then used)")
-    parser.add_argument("--members", type=count, help="predictors in the ensemble")
+    parser.add_argument("--members", type=positive_int, help="predictors in the ensemble")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=count, default=1)
+    parser.add_argument("--threads", type=positive_int, default=1)
     return parser
 
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_system.errors import ConfigError, NasError, StateError
-from nas_system.netformer.command_line import command_parser, count
+from nas_system.command_line import exit_code_of, positive_int
+from nas_system.errors import ConfigError, StateError
+from nas_system.netformer.command_line import command_parser
 
 if TYPE_CHECKING:
     from nas_system.data.loading import OpenTask
@@ -20,12 +21,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    try:
-        print(json.dumps(propose(arguments), indent=1))
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: print(json.dumps(propose(arguments), indent=1)))
 
 
 def propose(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -121,7 +117,7 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("propose", __doc__)
     parser.add_argument("--facts", type=Path, help="task_facts.json of the task")
-    parser.add_argument("--count", type=count, default=20, help="how many (default: 20)")
+    parser.add_argument("--count", type=positive_int, default=20, help="how many (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="of what is written (default: 0)")
     parser.add_argument("--data-dir", type=Path, help="folder with ETTh1.csv (default: what the facts say)")
     parser.add_argument("--model", type=Path, help="a model of `fit` (default: one's own, else the shipped)")

@@ -6,29 +6,23 @@ python -m nas_system.netformer eval --model netformer.pt --zoo zoo/
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_system.errors import NasError
+from nas_system.command_line import exit_code_of
 from nas_system.netformer.command_line import command_parser
 from nas_system.netformer.weights.zoo.zoo_config import PARTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     parser = command_parser("eval", __doc__)
     parser.add_argument("--model", type=Path, required=True, help="file that `train` wrote")
     parser.add_argument("--zoo", type=Path, required=True, help="folder that `zoo` made")
     parser.add_argument("--part", choices=PARTS, default="test", help="part of the zoo (default: test)")
     arguments = parser.parse_args(argv)
-    try:
-        print(json.dumps(_evaluate(arguments.model, arguments.zoo, arguments.part)))
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: print(json.dumps(_evaluate(arguments.model, arguments.zoo, arguments.part))))
 
 
 def _evaluate(model: Path, folder: Path, part: str) -> dict[str, Any]:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.command_line import exit_code_of
+from nas_system.errors import ConfigError
 from nas_system.netformer.command_line import command_parser
 from nas_system.netformer.weights.options import writable_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     parser = command_parser("sample", __doc__)
     parser.add_argument("--model", type=Path, required=True, help="file that `train` wrote")
     parser.add_argument("--count", type=int, default=5, help="how many networks (default: 5)")
@@ -26,12 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="JSON file for the networks (default: print them)")
     arguments = parser.parse_args(argv)
-    try:
-        _sample(arguments)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: _sample(arguments))
 
 
 def _sample(arguments: argparse.Namespace) -> None:

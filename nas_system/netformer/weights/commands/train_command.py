@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_system.errors import NasError
+from nas_system.command_line import exit_code_of
 from nas_system.netformer.command_line import command_parser
 from nas_system.netformer.weights.model.model_config import ArchitectureConfig, FitConfig, LossConfig
 from nas_system.netformer.weights.options import writable_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, 2 for bad input, or 3 when the training diverged."""
+    """Return 0, 2 for bad input, or 3 when the training diverged."""
     parser = command_parser("train", __doc__)
     parser.add_argument("--zoo", type=Path, required=True, help="folder that `zoo` made")
     parser.add_argument("--out", type=Path, required=True, help="file for the trained model")
@@ -29,12 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options.add_to(parser)
     LossConfig.add_to(parser, suffix="loss")
     arguments = parser.parse_args(argv)
-    try:
-        print(json.dumps(_train(arguments)))
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: print(json.dumps(_train(arguments))))
 
 
 def _train(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -6,29 +6,22 @@ python -m nas_system.netformer zoo --out zoo/ --networks 2000 --seed 0
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_system.errors import NasError
+from nas_system.command_line import exit_code_of
 from nas_system.netformer.command_line import command_parser
 from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     parser = command_parser("zoo", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for index.json and networks.pt")
     ZooConfig.add_to(parser)
     arguments = parser.parse_args(argv)
-    try:
-        config = ZooConfig.from_arguments(arguments)
-        print(json.dumps(_make(config, arguments.out)))
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+    return exit_code_of(lambda: print(json.dumps(_make(ZooConfig.from_arguments(arguments), arguments.out))))
 
 
 def _make(config: ZooConfig, folder: Path) -> dict[str, object]:
