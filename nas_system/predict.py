@@ -125,7 +125,7 @@ def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> D
 
 
 def _save_csv(path: Path, forecast: Forecast, forecaster: SavedForecaster) -> None:
-    """Return the CSV: the time stamp, then a column per target; readable as a series by this program."""
+    """Write the time stamp, then a column per target, in a file that this program can read as a series."""
     from nas_system.files import write_atomic
 
     buffer = io.StringIO(newline="")

@@ -182,7 +182,7 @@ def test_the_objective_decides_by_the_absolute_error() -> None:
     assert objective.names[0] == GraphRegressionTask().error == "mae"
     assert objective.report(output, target, None).tolist() == [2.0, 5.0]
     assert objective.loss(output, target, None).item() == 5.0
-    with pytest.raises(ValueError, match="cannot be judged"):
+    with pytest.raises(ValueError, match="cannot be compared"):
         objective.report(output, target.flatten(), None)
 
 

@@ -16,11 +16,11 @@ from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.search_view import BLAMELESS
 from nas_system.config_io.config_file import write_config
 from nas_system.data import locate
-from nas_system.describe import describe
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig
+from nas_system.tasks.forecasting import describe_source
 
 SMALL = {"family": "linear"}
 # A step of a tenth of a second and more, two thousand of which are an epoch.
@@ -137,7 +137,7 @@ def test_a_search_counts_the_refused_run_and_goes_on(tmp_path, task, capsys):
     context = search_context(
         tmp_path,
         task=task,
-        facts=describe(task, locate(task, None)),
+        facts=describe_source(task, locate(task, None)).to_json(),
         base=config(task, SMALL),
         proposer=proposer,
         launcher=LocalLauncher(),

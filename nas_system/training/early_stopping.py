@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-Direction = Literal["minimize", "maximize"]
-"""Where better values of a metric lie."""
+from nas_system.space.score import Direction, loss_of
 
 _DIRECTION_OF_MODE: dict[str, Direction] = {"min": "minimize", "max": "maximize"}
 
@@ -48,8 +47,7 @@ class EarlyStoppingState:
         return False
 
     def _better(self, value: float, other: float, min_relative_gain: float) -> bool:
-        if self.direction == "maximize":
-            value, other = -value, -other
+        value, other = loss_of(value, self.direction), loss_of(other, self.direction)
         # abs(): a reference below zero (likelihoods) must also get *lower* by the gain.
         gain = 0.0 if math.isinf(other) else min_relative_gain * abs(other)
         return value < other - gain

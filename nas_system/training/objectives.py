@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_system.errors import ConfigError
-from nas_system.training.early_stopping import Direction
+from nas_system.space.score import Direction
 
 
 class Objective(Protocol):

@@ -10,7 +10,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from nas_system.errors import ConfigError
 from nas_system.space import TrainingConfig
-from nas_system.training.early_stopping import Direction
+from nas_system.space.score import Direction
 
 Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau
 
