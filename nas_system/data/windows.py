@@ -82,7 +82,7 @@ class WindowSet:
     def batches(
         self, batch_size: int, *, generator: torch.Generator | None = None, drop_last: bool = False
     ) -> Iterator[WindowBatch]:
-        """Return one pass, shuffled by `generator` (a CPU one, so that all devices see one order) if given."""
+        """Return one pass; a `generator` (on the CPU, so that all devices see one order) shuffles it."""
         return iter(WindowLoader(self, batch_size, generator=generator, drop_last=drop_last))
 
 

@@ -166,7 +166,7 @@ def label_right(axes: Axes, labels: Sequence[Label]) -> None:
 def spread(heights: Sequence[float], gap: float = _LABEL_GAP) -> list[float]:
     """Move ascending heights as little as needed so that neighbours are at least `gap` apart.
 
-    Neighbours that touch form a block; a block stands with its mean where its members wanted to be.
+    Neighbours that touch form a block; the mean of a block is that of the heights its members had.
     """
     blocks: list[tuple[float, int]] = []  # (sum of the wanted heights of first members, size)
     for index, height in enumerate(heights):
