@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ class TrainingRun:
     engine: Engine
     best: BestCheckpoint
     resume_key: str
-    baselines: Any
+    baselines: Sequence[Mapping[str, Any]]
     """Rows of the search's baselines, for the picture of the learning curve."""
     resources: Resources
     log: ProgressLog
@@ -172,7 +172,7 @@ class TrainingRun:
         return self.engine.fit(train, val, max_epochs, callbacks, after_step=self.options.stop)
 
     def finalize(self, reason: str) -> None:
-        """Write the same files whatever the reason, metrics.json last.
+        """Write the same files for every reason, metrics.json last.
 
         A diverged training has no score. A stopped one has not come to its end: it keeps the best
         validation score so far, and its test part stays untouched.
@@ -204,7 +204,7 @@ class TrainingRun:
         )
         print(f"{reason}: {shown or 'no score'}; everything is in {folder}", flush=True)
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
         config, engine = self.config, self.engine
         is_informer = config.model.family == "informer"
@@ -224,7 +224,7 @@ class TrainingRun:
             "python": platform.python_version(),
         }
 
-    def _costs(self) -> dict[str, Any]:
+    def _costs(self) -> dict[str, object]:
         engine = self.engine
         return {
             "train_time_sec": round(time.monotonic() - self.started, 3),
@@ -249,7 +249,7 @@ class TrainingRun:
         )
 
 
-class ProgressLog:
+class ProgressLog(Callback):
     """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
 
     def __init__(self, max_epochs: int, interval_s: float, started: float) -> None:
@@ -279,9 +279,6 @@ class ProgressLog:
             f"lr {record.lr:.2e}  {record.seconds:.1f} s",
             flush=True,
         )
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
 
 def _look_ahead(

@@ -26,8 +26,8 @@ from nas_system.training.loops import DryRunStep
 from nas_system.training.reproducibility import fastest_threads, set_threads
 
 
-def train(config: Plain, output_dir: Path) -> dict[str, Any]:
-    """One training; returns what metrics.json holds."""
+def train(config: Plain, output_dir: Path) -> dict[str, object]:
+    """Train, and return the content of metrics.json."""
     skip_compiler_import()
     set_threads(1 if config["threads"] == "auto" else config["threads"])
     experiment = build_experiment(config)
@@ -69,7 +69,7 @@ def train(config: Plain, output_dir: Path) -> dict[str, Any]:
 
 
 def build_trainer(config: Plain, experiment: Experiment, output_dir: Path) -> Trainer:
-    """The trainer of a configuration."""
+    """Build the trainer of a configuration."""
     training = config["training"]
     wanted = training["optimizer"]
     optimizer = get_optimizer(experiment.model, wanted["type"], wanted["lr"], wanted["weight_decay"])
@@ -98,7 +98,7 @@ def build_trainer(config: Plain, experiment: Experiment, output_dir: Path) -> Tr
 
 
 def log_hooks(config: Plain, output_dir: Path) -> list[Any]:
-    """Those that were asked for; each is a context that has to be left for its data to be complete."""
+    """Return the hooks of the configuration; each is a context whose exit completes its data."""
     hooks: list[Any] = []
     if config["tensorboard"]:
         from nas_system.integrations.tensorboard import TensorBoardHook

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from python_server import run_python
 
 pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
@@ -47,8 +47,7 @@ def config(**model: Any) -> RunConfig:
 
 
 def call(module: str, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return run_python(["-m", module, *map(str, arguments)], cwd=folder)
 
 
 def train(folder: Path, tag: str, config: RunConfig, *flags: str) -> subprocess.CompletedProcess[str]:

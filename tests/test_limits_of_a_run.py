@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import write_wave
 
 from nas_agent_graph import run
 from nas_agent_graph.launchers.local import LocalLauncher
@@ -87,13 +86,7 @@ def test_the_memory_there_is_that_of_the_machine_or_of_the_narrowest_group_aroun
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    first = datetime(2024, 1, 1)
-    rows = [
-        f"{first + timedelta(hours=hour)},{math.sin(hour / 3.82) + 0.01 * ((hour * 7919) % 13):.3f}"
-        for hour in range(2000)
-    ]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
-    return tmp_path / "series.csv"
+    return write_wave(tmp_path / "series.csv", 2000)
 
 
 def trained(

@@ -1,4 +1,4 @@
-"""What simple predictions reach on the graphs that a model is scored on."""
+"""Simple predictions for graphs, to compare a model with."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Predict = Callable[[Sequence[Any]], Tensor]
 
 
 def simple_predictions(dataset: GraphDataset) -> dict[str, Predict]:
-    """By name: the mean of the training part for every graph, and a linear map of how often each type occurs.
+    """Return by name: the mean of the training part for every graph, and a linear map of the counts of types.
 
-    The second knows what a graph is made of and nothing of how: what is left is its structure.
+    The second knows what a graph is made of and not how: the rest of the error is due to structure.
     """
     y = targets_of(dataset.train)
     weights = _least_squares(_with_one(counts_of(dataset.train, dataset)), y)
@@ -37,7 +37,7 @@ def targets_of(graphs: Sequence[Any]) -> Tensor:
 
 
 def counts_of(graphs: Sequence[Any], dataset: GraphDataset) -> Tensor:
-    """How many nodes and edges of each type a graph has: (graphs, types) float64."""
+    """Count the nodes and edges of each type in every graph: (graphs, types) float64."""
     rows = [
         torch.cat(
             (

@@ -1,7 +1,7 @@
 """The training engine: knows batches, objectives and epochs; no model and no data set.
 
-Interactive use is one import away: `from nas_system.training import Trainer, get_optimizer, ...`.
-A name is looked up when it is first asked for, so that programs load only what they use.
+For interactive use: `from nas_system.training import Trainer, get_optimizer, ...`.
+A name is imported when it is first used, so that programs load only what they need.
 """
 
 from __future__ import annotations

@@ -7,20 +7,19 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from nas_system.files import sha256_of_file
-from nas_system.training.checkpoint import save_checkpoint
-from nas_system.training.engine import Engine, EpochRecord
+from nas_system.training.checkpoint import StateDict, save_checkpoint
+from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
 
 
-class BestCheckpoint:
+class BestCheckpoint(Callback):
     """Saves the weights of every new best epoch, with what is needed to use them elsewhere."""
 
-    def __init__(self, path: Path, extra: dict[str, Any]) -> None:
+    def __init__(self, path: Path, extra: StateDict) -> None:
         self.path = path
         self.extra = extra
         self.sha256: str | None = None
@@ -34,15 +33,12 @@ class BestCheckpoint:
             content = {"model": engine.model.state_dict(), "epoch": record.epoch, "val": record.val}
             self.sha256 = save_checkpoint(self.path, content | self.extra)
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class BestWeights:
+class BestWeights(Callback):
     """Keeps the best epoch's weights, and restores them when the training has ended."""
 
     def __init__(self) -> None:
-        self._state: dict[str, Any] | None = None
+        self._state: StateDict | None = None
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         if record.is_best:
@@ -53,7 +49,7 @@ class BestWeights:
             engine.model.load_state_dict(self._state)
 
 
-class LastCheckpoint:
+class LastCheckpoint(Callback):
     """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
 
     def __init__(self, path: Path, config_key: str) -> None:
@@ -68,20 +64,17 @@ class LastCheckpoint:
             self.path.unlink(missing_ok=True)
 
 
-class HistoryFile:
+class HistoryFile(Callback):
     """Rewrites history.json after every epoch, so that others can watch the training."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, object]], None]) -> None:
         self.write = write
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self.write(history_as_json(engine))
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class TimeBudget:
+class TimeBudget(Callback):
     """Ends the training after the epoch that comes closest to the limit; its score counts."""
 
     def __init__(self, seconds: float, started: float) -> None:
@@ -93,11 +86,8 @@ class TimeBudget:
         reached = time.monotonic() - self.started + record.seconds / 2 > self.seconds
         return "time_budget" if reached else None
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class StopFile:
+class StopFile(Callback):
     """Ends the training normally after the epoch in which a person made this file; then removes it."""
 
     def __init__(self, path: Path) -> None:
@@ -117,7 +107,7 @@ LogHook = Callable[[Mapping[str, float], int, str], None]
 """hook(metrics, step, prefix), the interface of writers for TensorBoard and the like."""
 
 
-class LogHooks:
+class LogHooks(Callback):
     """Passes every hook the loss of each `log_every`-th step ("train") and each epoch's metrics.
 
     Those have the prefixes "train_epoch" and "val". Only the steps that are logged wait for the device.
@@ -137,9 +127,6 @@ class LogHooks:
         if record.val:
             self._log(record.val, engine.steps, "val")
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
-
     def _log(self, metrics: dict[str, float], step: int, prefix: str) -> None:
         for hook in self.hooks:
             hook(metrics, step, prefix)
@@ -151,7 +138,7 @@ def named_scores(metric: str, **scores: float | None) -> dict[str, float | None]
     return general | {f"{part}_{metric}": score for part, score in scores.items()}
 
 
-def history_as_json(engine: Engine) -> dict[str, Any]:
+def history_as_json(engine: Engine) -> dict[str, object]:
     """Return the history in its file format: the deciding metric (see `named_scores`), lr and seconds."""
     name = engine.objective.names[0]
     return {
@@ -168,3 +155,10 @@ def history_as_json(engine: Engine) -> dict[str, Any]:
             for record in engine.history
         ],
     }
+
+
+def history_columns(history: Sequence[EpochRecord]) -> dict[str, list[float]]:
+    """Return one list per metric, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
+    rows = [record.metrics() | {"lr": record.lr, "seconds": record.seconds} for record in history]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name, float("nan")) for row in rows] for name in names}

@@ -21,10 +21,12 @@ from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.training import loops
 from nas_system.training.acceleration.cuda_graph import CapturedStep
 from nas_system.training.acceleration.precision import Precision
+from nas_system.training.checkpoint import StateDict
 from nas_system.training.clock import Clock
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.objectives import Objective, direction_of
 from nas_system.training.reproducibility import random_state, set_random_state
+from nas_system.training.running_mean import Meter
 from nas_system.training.scheduler import Scheduler
 
 
@@ -39,9 +41,14 @@ class EpochRecord:
     seconds: float
     is_best: bool
 
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of both parts: `train_...` and `val_...`."""
+        train = {f"train_{name}": value for name, value in self.train.items()}
+        return train | {f"val_{name}": value for name, value in self.val.items()}
+
 
 class Callback(Protocol):
-    """An observer of a training.
+    """An observer of a training; derive from it to implement only one of its methods.
 
     Two more methods are optional: `step_ended(engine, loss)`, called after every optimizer step with the
     loss as a tensor that nobody has waited for; and `state_dict` / `load_state_dict`, to survive a resume.
@@ -49,11 +56,11 @@ class Callback(Protocol):
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
         """Handle the end of an epoch; a returned reason ends the training."""
-        ...
+        return None
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
         """Handle the end of the training; called once, however it ended."""
-        ...
+        return None
 
 
 @dataclass
@@ -82,7 +89,7 @@ class Engine:
     """Run the model through torch.compile; a string names its backend. Not together with `eager.py`."""
     cuda_graph: bool = False
     """Capture the step of full batches in a CUDA graph (see `cuda_graph`); needs a capturable optimizer."""
-    meter: Callable[[], loops.Meter] | None = None
+    meter: Callable[[], Meter] | None = None
     """Builds the meter of a pass, whose metrics are added to the objective's."""
     monitor: str | None = None
     """The deciding metric, better in `progress.direction`; None takes the objective's first one."""
@@ -101,7 +108,7 @@ class Engine:
         self.amp = Precision(self.precision, self.device)
         self._captured = self._capture() if self.cuda_graph else None
         self._clock = Clock()
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: StateDict | None = None
         self._network: nn.Module = self.model
         if self.compile:
             backend = self.compile if isinstance(self.compile, str) else "inductor"
@@ -249,7 +256,7 @@ class Engine:
             )
         return metrics[name]
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return all that an exact resume needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
@@ -267,7 +274,7 @@ class Engine:
             "shuffle": self.generator.get_state() if self.generator else None,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Restore a `state_dict`, for `fit` to continue exactly where it was taken.
 
         Random states and those of callbacks take effect when `fit` begins, so that nothing done in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,11 @@ from nas_system.training.acceleration.precision import Precision
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
 from nas_system.training.objectives import Objective
-from nas_system.training.running_mean import RunningMean
+from nas_system.training.running_mean import Meter, RunningMean
 
 # How often a running loss is read back: a read waits for the device, and a NaN that
 # is noticed this late has wasted little.
 STEPS_BETWEEN_CHECKS = 100
-
-
-class Meter(Protocol):
-    """Metrics of a whole pass that are no means over batches, such as the area under a curve."""
-
-    def add(self, output: Tensor, target: Tensor) -> None:
-        """Add one batch: without gradient, in fp32, on the device."""
-        ...
-
-    def compute(self) -> dict[str, float]:
-        """Return the metrics of all that was added."""
-        ...
 
 
 def train_epoch(
@@ -62,7 +50,7 @@ def train_epoch(
     model.train()
     precision = precision or Precision("fp32", device)
     clock = clock or Clock()
-    running_mean = RunningMean(objective, device)
+    running_mean = RunningMean(objective, device, meter)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     step = 0
     clock.start()
@@ -70,12 +58,12 @@ def train_epoch(
         batches = [unpack(raw, device) for raw in group]
         clock.lap("data")
         if captured is not None:
-            loss = _replay(captured, batches[0], running_mean, meter)
+            loss = _replay(captured, batches[0], running_mean)
         else:
             for parameter in parameters:
                 # All that `zero_grad` does, at a tenth of its cost.
                 parameter.grad = None
-            loss = _accumulate(model, batches, objective, precision, running_mean, clock, meter)
+            loss = _accumulate(model, batches, objective, precision, running_mean, clock)
             _update(optimizer, parameters, grad_clip, precision)
         step += 1
         clock.steps += 1
@@ -88,9 +76,9 @@ def train_epoch(
             after_step()
         clock.lap("optimizer")
     running_mean.check_finite(step)
-    means = running_mean.means() if meter is None else running_mean.means() | meter.compute()
+    metrics = running_mean.metrics()
     clock.lap("optimizer")
-    return means
+    return metrics
 
 
 @torch.no_grad()
@@ -106,14 +94,12 @@ def evaluate(
     """Return the sample-weighted mean of every reported metric over one pass without training."""
     model.eval()
     precision = precision or Precision("fp32", device)
-    running_mean = RunningMean(objective, device)
+    running_mean = RunningMean(objective, device, meter)
     for raw in loader:
         batch = unpack(raw, device)
         output = _forward(model, batch.args, precision)
         running_mean.add(output, batch.target, batch.weight, batch.n)
-        if meter is not None:
-            meter.add(output, batch.target)
-    return running_mean.means() if meter is None else running_mean.means() | meter.compute()
+    return running_mean.metrics()
 
 
 @torch.no_grad()
@@ -195,12 +181,10 @@ def whole_step(
     return step
 
 
-def _replay(captured: CapturedStep, batch: Batch, running_mean: RunningMean, meter: Meter | None) -> Tensor:
+def _replay(captured: CapturedStep, batch: Batch, running_mean: RunningMean) -> Tensor:
     """Run one captured step; return its loss."""
     output, loss = captured(batch)
     running_mean.add(output, batch.target, batch.weight, batch.n)
-    if meter is not None:
-        meter.add(output, batch.target)
     return loss
 
 
@@ -211,7 +195,6 @@ def _accumulate(
     precision: Precision,
     running_mean: RunningMean,
     clock: Clock,
-    meter: Meter | None,
 ) -> Tensor:
     """Add up the gradient of the mean loss over `batches`; return that loss, detached."""
     samples = sum(batch.n for batch in batches)
@@ -227,8 +210,6 @@ def _accumulate(
         clock.lap("backward")
         output = output.detach()
         running_mean.add(output, batch.target, batch.weight, batch.n)
-        if meter is not None:
-            meter.add(output, batch.target)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 

@@ -82,17 +82,13 @@ class Forecasting:
         return output
 
 
-class GraphRegression:
+class GraphRegression(Forecasting):
     """A number for every graph, (B, 1): any of `LOSSES` for the gradient, mean absolute error to decide."""
 
     names = ("mae", "mse")
-    pools_batches = True
 
     def __init__(self, loss: str = "mae") -> None:
-        self._forecasting = Forecasting(loss)
-
-    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        return self._forecasting.loss(output, target, weight)
+        super().__init__(loss)
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         if output.shape != target.shape:
@@ -100,10 +96,7 @@ class GraphRegression:
             raise ValueError(
                 f"an output {tuple(output.shape)} cannot be compared with targets {tuple(target.shape)}"
             )
-        return self._forecasting.report(output, target, weight).flip(0)
-
-    def postproc(self, output: Tensor) -> Tensor:
-        return output
+        return super().report(output, target, weight).flip(0)
 
 
 class Classification:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_system.nas_agent.history_summary import error_in
+from nas_system.nas_agent.history_summary import direction_in, metric_in
 from nas_system.space.score import Direction, loss_of
-from nas_system.space.tasks.task import metric_name_of
 from nas_system.visualization.canvas import (
     BLUE,
     GREY,
@@ -48,8 +47,7 @@ def learning_curve(
     recorded = history.get("epochs") or []
     entries = [entry for entry in recorded if isinstance(entry, Mapping)]
     epochs = [_epoch(entry, index) for index, entry in enumerate(entries)]
-    direction: Direction = "maximize" if history.get("direction") == "maximize" else "minimize"
-    metric = metric_name_of(str(history.get("metric") or error_in(history)))
+    metric, direction = metric_in(history), direction_in(history)
     train = [finite(entry.get(f"train_{metric}")) for entry in entries]
     val = [finite(entry.get(f"val_{metric}")) for entry in entries]
     rows = finite_scores(baselines, f"val_{metric}")

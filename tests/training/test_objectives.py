@@ -90,7 +90,7 @@ def test_pooled_batches_give_the_mean_over_all_samples(objective, width, target)
     running = RunningMean(objective, CPU)
     for begin, end in ((0, 1), (1, 8), (8, 50), (50, 90)):
         running.add(output[begin:end], target[begin:end], None, end - begin)
-    assert running.means() == pytest.approx(report(objective, output, target), rel=1e-5)
+    assert running.metrics() == pytest.approx(report(objective, output, target), rel=1e-5)
 
 
 # -- a maximised metric decides ----------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import run_info
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -28,10 +29,6 @@ BASELINES = [{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", 
 def curve(*scores: float | None) -> dict[str, Any]:
     epochs = [{"epoch": n, "train_mse": 0.1 - n / 1000, "val_mse": score} for n, score in enumerate(scores)]
     return {"best_epoch": None, "epochs": epochs}
-
-
-def run(number: int, val_mse: float | None, **fields: Any) -> RunInfo:
-    return RunInfo(run_id=f"run_{number:04d}", val_mse=val_mse, **{"family": "informer", **fields})
 
 
 def pixels(path: Path) -> Pixels:
@@ -176,10 +173,10 @@ def test_forecasts_must_have_the_shape_of_the_truth(tmp_path: Path) -> None:
 
 def test_the_progress_shows_runs_failures_acceptance_and_baselines(tmp_path: Path) -> None:
     runs = [
-        run(0, 0.08, accepted=True),
-        run(1, None, status="OOM_GPU"),
-        run(2, 0.055, accepted=True, family="linear"),
-        run(3, 0.06),
+        run_info(0, 0.08, accepted=True),
+        run_info(1, None, status="OOM_GPU"),
+        run_info(2, 0.055, accepted=True, family="linear"),
+        run_info(3, 0.06),
     ]
     full, bare, calm = (tmp_path / f"{name}.png" for name in ("full", "bare", "calm"))
     search_progress(runs, BASELINES, full)
@@ -197,7 +194,7 @@ def test_the_progress_shows_runs_failures_acceptance_and_baselines(tmp_path: Pat
 @pytest.mark.parametrize(("direction", "best"), [("minimize", 0.5), ("maximize", 0.9)])
 def test_the_best_so_far_is_a_running_minimum_or_maximum(direction: Any, best: float, tmp_path: Path) -> None:
     path, failed = tmp_path / "progress.png", tmp_path / "failed.png"
-    runs = [run(0, 0.7), run(1, 0.5), run(2, 0.9), run(3, 0.6)]
+    runs = [run_info(0, 0.7), run_info(1, 0.5), run_info(2, 0.9), run_info(3, 0.6)]
     baselines = [{"name": "x", "val_accuracy": 0.55}, {"name": "y", "val_mse": 0.1}]
     options: Any = {"metric": "val_accuracy", "direction": direction}
     search_progress(runs, baselines, path, **options)
@@ -207,7 +204,7 @@ def test_the_best_so_far_is_a_running_minimum_or_maximum(direction: Any, best: f
     # Behind the last run nothing of this colour is drawn but the line.
     end = rows_of(axes[:, -20:], INK).mean() / len(axes)
     assert (end > 0.8) if best == 0.5 else (end < 0.2)
-    search_progress([*runs, run(4, None, status="FAILED")], baselines, failed, **options)
+    search_progress([*runs, run_info(4, None, status="FAILED")], baselines, failed, **options)
     with_cross = pixels(failed)
     edges = {"minimize": slice(top - 8, top + 8), "maximize": slice(bottom - 8, bottom + 8)}
     added = {name: count(with_cross[rows], INK) - count(picture[rows], INK) for name, rows in edges.items()}
@@ -222,7 +219,7 @@ def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_pa
         {"status": "FAILED"} if score is None else {"accepted": True} for score in scores
     ]
     search_progress(
-        [run(n, s, **kind) for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))],
+        [run_info(n, s, **kind) for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))],
         BASELINES,
         squared,
     )
@@ -238,7 +235,9 @@ def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_pa
 def test_every_number_of_runs_can_be_drawn(number: int, tmp_path: Path) -> None:
     families = [f"family_with_a_long_name_{n}" for n in range(12)]
     runs = [
-        run(n, None, status="FAILED") if n % 9 == 4 else run(n, 0.05 + n % 13, family=families[n % 12])
+        run_info(n, None, status="FAILED")
+        if n % 9 == 4
+        else run_info(n, 0.05 + n % 13, family=families[n % 12])
         for n in range(number)
     ]
     search_progress(runs, BASELINES, tmp_path / "progress.png")
@@ -246,7 +245,7 @@ def test_every_number_of_runs_can_be_drawn(number: int, tmp_path: Path) -> None:
 
 
 def test_a_search_of_failures_only_can_be_drawn(tmp_path: Path) -> None:
-    search_progress([run(0, None, status="FAILED")], [], tmp_path / "progress.png")
+    search_progress([run_info(0, None, status="FAILED")], [], tmp_path / "progress.png")
     assert count(pixels(tmp_path / "progress.png"), INK) > 20
 
 
@@ -260,7 +259,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
         *windows(2, 8, 4), path, column=HOSTILE, title=HOSTILE, labels=[HOSTILE, HOSTILE], unit=HOSTILE
     ),
     "search_progress": lambda path: search_progress(
-        [run(0, 0.05, family=HOSTILE)], [{"name": HOSTILE, "val_mse": 0.06}], path, title=HOSTILE
+        [run_info(0, 0.05, family=HOSTILE)], [{"name": HOSTILE, "val_mse": 0.06}], path, title=HOSTILE
     ),
 }
 

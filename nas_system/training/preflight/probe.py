@@ -1,4 +1,4 @@
-"""Single passes over single batches, on a copy of the model: what each takes, and whether it works."""
+"""Single passes over single batches, on a copy of the model: whether they work, time and memory."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ COUNTING_S = 1e-4
 LESS_MEMORY = "lower data.batch_size, the width or, for a series, data.seq_len"
 SCALE = "look at the scale of its inputs and weights"
 
-# What a model's code raises when its parts do not fit together. Anything else is no verdict on it.
+# Raised by a model whose parts do not fit together. Anything else is not the model's fault.
 FORESEEN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
 @dataclass
 class Measured:
-    """What a pass took."""
+    """Time and memory of a pass."""
 
     seconds: float = 0.0
-    """At least; exact if nothing was counted."""
+    """Lower bound; exact if nothing was counted."""
     forward_s: float = 0.0
-    """The part of the forward pass."""
+    """Of the forward pass alone."""
     peak_bytes: int | None = None
-    """Of tensors that were not there before, gradients of weights aside; None if nobody counted."""
+    """Of new tensors, gradients of weights aside; None if not counted."""
 
 
 class Probe:
     """Raises PreflightFailed where a pass fails: forward, backward, memory, shape or nonfinite."""
 
     def __init__(self, engine: Engine, batch: Callable[[int], Any]) -> None:
-        """`batch` gives the first n samples as one batch."""
+        """`batch` returns the first n samples as one batch."""
         self.device = engine.device
         self._batch_of = batch
         self._objective = engine.objective
@@ -58,10 +58,10 @@ class Probe:
         return unpack(self._batch_of(size), self.device)
 
     def measure_step(self, size: int) -> Measured:
-        """Forward and backward on a batch of this size, with its memory and a look at the gradient."""
+        """Run forward and backward on a batch of this size; measure its memory, check the gradient."""
         batch = self.batch(size)
         for parameter in self._step.model.parameters():
-            # There already, so that what is counted is the activations.
+            # Allocated before, so that only activations are counted.
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         with self._measured(batch) as measured:
             measured.forward_s = self._pass(batch)
@@ -69,37 +69,37 @@ class Probe:
         return measured
 
     def measure_evaluation(self, size: int) -> Measured:
-        """A forward pass without gradients."""
+        """Measure a forward pass without gradients."""
         batch = self.batch(size)
         self._step.model.eval()
-        with torch.no_grad(), self._measured(batch) as measured, _blamed_on("forward", size):
+        with torch.no_grad(), self._measured(batch) as measured, _failing_as("forward", size):
             self._step.forward(batch)
         self._step.model.train()
         return measured
 
     def time_step(self, size: int) -> Measured:
-        """A batch, forward and backward as a training does them."""
+        """Time a batch, forward and backward, as a training does them."""
         self._step.model.zero_grad(set_to_none=True)
         started = time.perf_counter()
         forward_s = self._pass(self.batch(size))
         return Measured(time.perf_counter() - started, forward_s)
 
     def time_update(self) -> float:
-        """Seconds of an optimizer step with the gradient that is there."""
+        """Return the seconds of an optimizer step with the present gradient."""
         started = time.perf_counter()
         self._step.update()
         self._wait()
         return time.perf_counter() - started
 
     def _pass(self, batch: Batch) -> float:
-        """Forward and backward; seconds of the forward pass."""
+        """Run forward and backward; return the seconds of the forward pass."""
         started = time.perf_counter()
-        with _blamed_on("forward", batch.n):
+        with _failing_as("forward", batch.n):
             output = self._step.forward(batch)
             self._wait()
         forward_s = time.perf_counter() - started
         check_output(output, output_shape(self._objective, batch.target))
-        with _blamed_on("backward", batch.n):
+        with _failing_as("backward", batch.n):
             loss = self._step.add_gradient(output, batch)
             self._wait()
         if not bool(torch.isfinite(loss)):
@@ -108,7 +108,7 @@ class Probe:
 
     @contextmanager
     def _measured(self, batch: Batch) -> Iterator[Measured]:
-        """Time and memory of what runs inside; on the CPU memory only for small batches."""
+        """Measure time and memory of the code inside; on the CPU memory only for small batches."""
         measured, started, operators = Measured(), time.perf_counter(), 0
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -131,17 +131,17 @@ class Probe:
 
 
 @contextmanager
-def _blamed_on(kind: str, size: int) -> Iterator[None]:
-    """An error of the model becomes a failure of this kind; an allocation that failed, one of memory."""
+def _failing_as(kind: str, size: int) -> Iterator[None]:
+    """Turn an error of the model into a failure of this kind; a failed allocation into one of memory."""
     try:
         yield
     except (*FORESEEN, MemoryError) as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
+        described = f"{type(error).__name__}: {first_line(error)}"
         numbers = {"batch_size": size}
         if memory_that_ran_out(error):
-            message = f"the {kind} pass on {size} samples ran out of memory; {LESS_MEMORY} ({said})"
+            message = f"the {kind} pass on {size} samples ran out of memory; {LESS_MEMORY} ({described})"
             raise PreflightFailed("memory", message, numbers) from error
-        raise PreflightFailed(kind, f"{said} (on a batch of {size})", numbers) from error
+        raise PreflightFailed(kind, f"{described} (on a batch of {size})", numbers) from error
 
 
 def check_output(output: Any, expected: tuple[int, ...]) -> None:
@@ -168,7 +168,7 @@ def check_gradients(model: nn.Module) -> None:
 
 
 def _present(model: nn.Module, batch: Batch) -> list[Tensor]:
-    """All that is there before a pass."""
+    """Return the tensors that exist before a pass."""
     weights = [*model.parameters(), *model.buffers()]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     data = [x for x in (*batch.args, batch.target, batch.weight) if isinstance(x, Tensor)]
