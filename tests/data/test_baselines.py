@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +21,9 @@ def opened(series: Series, **task: object) -> OpenTask:
     return OpenTask.of_series(config, series)
 
 
-def scores(data: OpenTask, kind: str, parts: tuple[SplitName, ...] = PARTS) -> Mapping[str, float]:
-    return next(row.scores for row in score_baselines(data, parts) if row.name.startswith(kind))
+def scores(data: OpenTask, kind: str, parts: tuple[SplitName, ...] = PARTS) -> dict[SplitName, float]:
+    row = next(row for row in score_baselines(data, parts) if row.name.startswith(kind))
+    return {part: row.scores[f"{part}_mse"] for part in parts}
 
 
 def slow_score(data: OpenTask, part: SplitName, forecast) -> float:
