@@ -128,6 +128,6 @@ def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
     from nas_system.visualization import search_progress
 
     try:
-        search_progress(state.runs, baselines_in(facts), path, metric=state.metric)
+        search_progress(state.runs, baselines_in(facts), path, metric=state.metric, direction=state.direction)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -40,8 +40,8 @@ def locate(
     """Find the data of `task`.
 
     `etth1` is looked for in `data_dir` or $NAS_DATA_DIR, then in the cache, then on the web; when
-    all that fails the generated stand-in is taken, and `notice` says so. A folder that was named
-    is never passed over: without the file, or with another file of that name, it is a ConfigError.
+    all that fails the generated series is used, and `notice` says so. A folder that is named must
+    hold the file: if it is missing, or another file has its name, that is a ConfigError.
     """
     if task.dataset == "synthetic":
         return _generated()
@@ -59,12 +59,12 @@ def locate(
         return _stand_in(remote, "no copy in the cache, downloads are off")
     try:
         return _file_source("download", fetch_into(folder, remote), remote)
-    except DownloadFailed as problem:
-        return _stand_in(remote, str(problem))
+    except DownloadFailed as error:
+        return _stand_in(remote, str(error))
 
 
 def default_cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """$XDG_CACHE_HOME/nas_system, or ~/.cache/nas_system."""
+    """Return $XDG_CACHE_HOME/nas_system, or ~/.cache/nas_system."""
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "nas_system"
 
@@ -93,15 +93,15 @@ def _own_csv(dataset: str) -> DataSource:
         raise ConfigError(f"there is no data set and no file {dataset!r}; {hint}")
     try:
         return DataSource(path.name, "csv", path, sha256_of_file(path), path.stat().st_size)
-    except OSError as problem:
-        raise ConfigError(f"{path} cannot be read: {problem.strerror}") from problem
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _has_checksum(path: Path, remote: RemoteFile) -> bool:
     try:
         return path.stat().st_size == remote.size and sha256_of_file(path) == remote.sha256
-    except OSError as problem:
-        raise ConfigError(f"{path} cannot be read: {problem.strerror}") from problem
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _file_source(kind: SourceKind, path: Path, remote: RemoteFile) -> DataSource:

@@ -1,7 +1,7 @@
-"""Windows over a series that lies on the device once; a batch is one gather by index.
+"""Windows over a series that is on the device once; a batch is one gather by index.
 
 No worker processes, no per-item Python, no copy from the host: the whole series is smaller than
-one batch of pictures, so the only thing that has to move per epoch is a permutation.
+one batch of images, so the only thing that moves per epoch is a permutation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nas_system.data.columns import input_columns, series_shape
 from nas_system.data.loading import OpenTask
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
-from nas_system.data.splits import SplitName, check_look_back
+from nas_system.data.splits import SplitName, check_look_back, label_of
 from nas_system.data.time_features import marks
 from nas_system.errors import ConfigError
 from nas_system.space import RunConfig, SeriesShape
@@ -66,12 +66,12 @@ class WindowSet:
         return len(self.starts)
 
     def target_rows(self, index: int) -> range:
-        """The rows of the series that window `index` forecasts."""
+        """Return the rows of the series that window `index` forecasts."""
         first = self.starts[index] + self.seq_len
         return range(first, first + self.pred_len)
 
     def batch(self, indices: Tensor) -> WindowBatch:
-        """The windows numbered `indices`, (B,) int64 on the table's device: copies, free to be changed."""
+        """Return copies of the windows numbered `indices`, (B,) int64 on the table's device."""
         x, target = self._past.index_select(0, indices), self._future.index_select(0, indices)
         if self._past_marks is None or self._future_marks is None:
             return WindowBatch((x, None, None), target)
@@ -82,12 +82,12 @@ class WindowSet:
     def batches(
         self, batch_size: int, *, generator: torch.Generator | None = None, drop_last: bool = False
     ) -> Iterator[WindowBatch]:
-        """One pass: shuffled by `generator` (a CPU one, so that all devices see one order), else in order."""
+        """Return one pass; a `generator` (on the CPU, so that all devices see one order) shuffles it."""
         return iter(WindowLoader(self, batch_size, generator=generator, drop_last=drop_last))
 
 
 class WindowLoader:
-    """Batches of a `WindowSet`, again at every `for`; a generator shuffles each pass again."""
+    """Batches of a `WindowSet`; may be iterated several times, shuffled by `generator` each time."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class WindowLoader:
 
 @dataclass(frozen=True, eq=False)
 class TaskWindows:
-    """The windows of a run by part (`windows["train"]`), and what a checkpoint must remember of its data."""
+    """The windows of a run by part (`windows["train"]`), and what a checkpoint stores about its data."""
 
     sets: dict[SplitName, WindowSet]
     scaler: Scaler
@@ -171,7 +171,7 @@ def _check_not_empty(sets: Mapping[SplitName, WindowSet]) -> None:
     for name, windows in sets.items():
         if not len(windows):
             raise ConfigError(
-                f"the {name} part holds no window of pred_len={windows.pred_len}; "
+                f"the {label_of(name)} part holds no window of pred_len={windows.pred_len}; "
                 "shorten pred_len or bring a longer series"
             )
 
@@ -181,7 +181,7 @@ def _select_columns(table: Tensor, columns: Sequence[int]) -> Tensor:
 
 
 def _windows(table: Tensor, starts: range, offset: int, length: int) -> Tensor:
-    """(windows, length, columns) as a view that overlaps itself: no memory, only strides."""
+    """Return (windows, length, columns) as a view that overlaps itself: no memory, only strides."""
     rows = table.contiguous()
     step, column = rows.stride()
     first = (starts.start + offset) * step if len(starts) else 0

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from nas_system.data.baselines import baseline_rows
-from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.baselines import score_baselines
+from nas_system.data.loading import open_task
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
-from nas_system.space.task_info import Baseline, DataSource, TaskInfo
+from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks.kind import HoldOut, Problem, TaskKind
 
 if TYPE_CHECKING:
@@ -55,12 +55,6 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "scaler": data.scaler.of_columns(targets).to_json(),
         },
     )
-
-
-def score_baselines(data: OpenTask, parts: tuple[SplitName, ...]) -> tuple[Baseline, ...]:
-    """Score the forecasts that need no training."""
-    rows = [row.to_json() for row in baseline_rows(data, parts)]
-    return tuple(Baseline(row.pop("name"), row) for row in rows)
 
 
 def summarize(info: TaskInfo) -> list[str]:

@@ -19,6 +19,7 @@ from nas_system.data import (
     locate,
     open_task,
 )
+from nas_system.data.baselines import score_baselines
 from nas_system.data.columns import input_columns
 from nas_system.model import build_model
 from nas_system.nas_agent.run_manager import RunPaths
@@ -26,7 +27,6 @@ from nas_system.sequential.augmentation import augmented
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.attention_maps import attention_maps
-from nas_system.tasks.forecasting import score_baselines
 from nas_system.tasks.kind import Batches, HoldOut, Part
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting

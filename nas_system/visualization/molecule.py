@@ -134,7 +134,7 @@ def _layout(n_atoms: int, bonds: Sequence[tuple[int, int]]) -> tuple[Points, dic
     graph = nx.Graph(bonds)
     graph.add_nodes_from(range(n_atoms))
     hops = np.asarray(nx.floyd_warshall_numpy(graph, range(n_atoms)))
-    # Parts that no bond joins stand side by side.
+    # Parts without a bond between them are kept apart.
     hops[np.isinf(hops)] = hops[np.isfinite(hops)].max() + 2
     wanted = {atom: dict(enumerate(row)) for atom, row in enumerate(hops)}
     # Started without crossings, half as many molecules end with one as when started on a circle.

@@ -1,4 +1,4 @@
-"""The protocol: which rows are targets of which part, whatever the look-back."""
+"""The protocol: which rows are targets of which part, for any look-back."""
 
 from __future__ import annotations
 
@@ -118,9 +118,9 @@ def test_a_split_that_is_given_wins_over_the_published_one(dataset: str) -> None
 
 
 def test_the_usual_shares_said_aloud_are_the_usual_split() -> None:
-    said = ForecastingTask(dataset="own.csv", split=(0.6, 0.15, 0.15))
+    stated = ForecastingTask(dataset="own.csv", split=(0.6, 0.15, 0.15))
     for rows in range(300, 420):
-        assert split_for(said, rows) == split_for(ForecastingTask(dataset="own.csv"), rows)
+        assert split_for(stated, rows) == split_for(ForecastingTask(dataset="own.csv"), rows)
 
 
 def test_dates_are_the_first_rows_of_the_parts() -> None:

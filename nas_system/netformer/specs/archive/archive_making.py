@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_system.data.baselines import baseline_rows
+from nas_system.data.baselines import score_baselines
 from nas_system.data.loading import open_task
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
@@ -132,7 +132,7 @@ def _archived_task(part: str, recipe: TaskRecipe, work: Path) -> tuple[ArchivedT
         write_atomic(path, content)
     task = task_of(recipe, str(path))
     data = open_task(task)
-    baselines = {row.name: row.mse["val"] for row in baseline_rows(data, ("val",))}
+    baselines = {row.name: row.scores["val_mse"] for row in score_baselines(data, ("val",))}
     archived = ArchivedTask(
         name=recipe.name,
         part=part,
