@@ -1,4 +1,4 @@
-"""What the commands of Netformer share: their parser, and numbers that count something."""
+"""What the commands of Netformer share: their parser, and an argument type for counts."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from nas_system.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but with this project's words and exit code for a bad flag."""
+    """argparse with this project's message and exit code for a bad flag."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(ConfigError.exit_code, f"error: {message}\n")
 
 
 def command_parser(command: str, module_doc: str | None) -> Parser:
-    """The parser of one command; its description is the first line of the command's module."""
+    """Return a command's parser, described by the first line of the command's module."""
     return Parser(
         prog=f"python -m nas_system.netformer {command}",
         description=(module_doc or "").splitlines()[0],
@@ -25,7 +25,7 @@ def command_parser(command: str, module_doc: str | None) -> Parser:
 
 
 def count(text: str) -> int:
-    """A whole number of 1 or more, as argparse wants its types."""
+    """Parse a whole number of 1 or more. Raises argparse.ArgumentTypeError."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
     return int(text)

@@ -82,7 +82,7 @@ def test_scores_are_relative_to_their_own_task() -> None:
 
 def test_rows_of_another_space_are_left_out(tiny_archive: Archive) -> None:
     vocabulary = build_vocabulary()
-    strange = Row("t0", tiny_archive.rows[0].values | {"model.wings": 2}, 0.1)
+    strange = Row("t0", {**tiny_archive.rows[0].values, "model.wings": 2}, 0.1)
     with pytest.raises(ConfigError, match="wings"):
         config_of(strange.values, tiny_archive.tasks["t0"].task)
     with_it = Archive(tiny_archive.tasks, (*tiny_archive.rows, strange))

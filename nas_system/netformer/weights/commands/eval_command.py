@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nas_system.errors import NasError
 from nas_system.netformer.command_line import command_parser
@@ -17,7 +16,7 @@ from nas_system.netformer.weights.zoo.zoo_config import PARTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     parser = command_parser("eval", __doc__)
     parser.add_argument("--model", type=Path, required=True, help="file that `train` wrote")
     parser.add_argument("--zoo", type=Path, required=True, help="folder that `zoo` made")
@@ -31,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _evaluate(model: Path, folder: Path, part: str) -> dict[str, Any]:
+def _evaluate(model: Path, folder: Path, part: str) -> Mapping[str, object]:
     from nas_system.netformer.weights.model.writer import Writer
     from nas_system.netformer.weights.model.writer_fitting import evaluate
     from nas_system.netformer.weights.zoo.zoo_files import load_zoo
@@ -39,5 +38,5 @@ def _evaluate(model: Path, folder: Path, part: str) -> dict[str, Any]:
 
     set_threads(1)
     writer, zoo = Writer.load(model), load_zoo(folder)
-    figures = {name: round(value, 4) for name, value in evaluate(writer, zoo, part).items()}
-    return {"part": part, "networks": len(zoo.part(part))} | figures
+    metrics = {name: round(value, 4) for name, value in evaluate(writer, zoo, part).items()}
+    return {"part": part, "networks": len(zoo.part(part))} | metrics

@@ -17,7 +17,7 @@ from nas_system.netformer.weights.options import writable_file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     parser = command_parser("sample", __doc__)
     parser.add_argument("--model", type=Path, required=True, help="file that `train` wrote")
     parser.add_argument("--count", type=int, default=5, help="how many networks (default: 5)")

@@ -17,7 +17,7 @@ from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for bad input."""
+    """Return 0, or 2 for bad input."""
     parser = command_parser("zoo", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for index.json and networks.pt")
     ZooConfig.add_to(parser)
