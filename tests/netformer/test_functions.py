@@ -95,7 +95,7 @@ def test_one_evaluation_serves_tables_and_padded_layers() -> None:
     torch.testing.assert_close(outputs_of(graphs, zoo.probes), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_other_networks_beside_it_change_nothing(small_zoo: Zoo) -> None:
+def test_other_networks_in_the_batch_change_nothing(small_zoo: Zoo) -> None:
     graphs = graphs_from_tokens(small_zoo.tokens, small_zoo.config.max_vertices)
     together = outputs_of(graphs, small_zoo.probes)
     for position in (0, 7, 199):

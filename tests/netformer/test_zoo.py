@@ -54,7 +54,7 @@ def test_thin_networks_are_still_networks(density: float) -> None:
     assert density < share < 0.85
 
 
-def test_equal_places_start_from_equal_weights_unless_told_otherwise() -> None:
+def test_equal_places_start_from_equal_weights_unless_configured_otherwise() -> None:
     def first_weights(shared: bool) -> set[float]:
         layers = draw_layers(replace(UNTRAINED, shared_initialisation=shared), generator())
         return {network.neurons[0].weights[1] for network in networks_from_layers(layers)}

@@ -100,7 +100,7 @@ def _landmarks(table: Array, target: int, season: int, horizon: int) -> dict[str
     last = _log_mse([(y, np.repeat(x[:, -1:], horizon, axis=1)) for x, y in parts[1:]])
     mean = _log_mse([(y, np.repeat(x.mean(axis=1, keepdims=True), horizon, axis=1)) for x, y in parts[1:]])
     linear = [_fit_and_score(parts, lambda x, n=n: _differences(x, min(n, longest))) for n in LOOK_BACKS]
-    bent = _fit_and_score(
+    nonlinear = _fit_and_score(
         parts, lambda x: _with_random_features(_differences(x, min(LOOK_BACKS[0], longest)))
     )
     return {
