@@ -1,10 +1,11 @@
 """Numbers that describe a forecasting task before anything is trained on it.
 
 From the training part alone, so that nothing of the validation or test part can leak into a proposal;
-always the same numbers in the same order; in less than a second. Next to plain statistics there are
-landmarks: cheap linear forecasts, fitted on the first three quarters of the training part and scored on
-its last quarter, which show whether a longer look-back, other columns or a nonlinear map would help
-(Pfahringer et al. 2000, "Meta-Learning by Landmarking Various Learning Algorithms", ICML).
+always the same numbers in the same order, numbered by `archive_file.FEATURES_VERSION`; in less than a
+second. Next to plain statistics there are landmarks: cheap linear forecasts, fitted on the first three
+quarters of the training part and scored on its last quarter, which show whether a longer look-back, other
+columns or a nonlinear map would help (Pfahringer et al. 2000, "Meta-Learning by Landmarking Various
+Learning Algorithms", ICML).
 """
 
 from __future__ import annotations
@@ -21,8 +22,6 @@ from nas_system.data.loading import OpenTask
 
 Array = NDArray[np.float64]
 
-VERSION = 1
-"""Raise it when the numbers change their meaning: networks fitted to older ones are then refused."""
 MAX_ROWS = 6_000
 """Only the latest training rows are read, to bound the time."""
 MAX_TARGETS = 3

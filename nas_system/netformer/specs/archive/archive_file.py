@@ -21,6 +21,8 @@ from nas_system.files import write_atomic
 from nas_system.space import ForecastingTask, RunConfig
 
 SCHEMA = 1
+FEATURES_VERSION = 1
+"""Raise it when `task_features` change their meaning: networks fitted to older ones are then refused."""
 DIGITS = 5
 """Significant digits of a score: more than its noise leaves."""
 LAST_VALUE = "last-value"

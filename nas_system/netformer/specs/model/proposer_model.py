@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 
 from nas_system.errors import StateError
 from nas_system.files import sha256_of_file
-from nas_system.netformer.specs.archive.archive_file import LAST_VALUE, Archive, ArchivedTask, checksum_of
+from nas_system.netformer.specs.archive.archive_file import (
+    FEATURES_VERSION,
+    LAST_VALUE,
+    Archive,
+    ArchivedTask,
+    checksum_of,
+)
 from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
 from nas_system.netformer.specs.model.examples import Examples, Scaling, examples_of
 from nas_system.netformer.specs.model.learning import Hyperparameters, fit_predictor, fit_writer
 from nas_system.netformer.specs.model.proposer_networks import ConfigWriter, ScorePredictor
 from nas_system.netformer.specs.model.vocabulary import Vocabulary, build_vocabulary
-from nas_system.netformer.specs.task_features import VERSION
 from nas_system.space import ForecastingTask, families_of
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -99,7 +104,7 @@ class ProposerModel:
 def save_model(path: Path, model: ProposerModel, chosen: Hyperparameters) -> None:
     """Write a model as tensors and plain values only. Raises OSError."""
     content = {
-        "features_version": VERSION,
+        "features_version": FEATURES_VERSION,
         "vocabulary": model.vocabulary.to_json(),
         "archive": model.archive,
         "n_tasks": model.n_tasks,
@@ -122,7 +127,7 @@ def load_model(path: Path) -> ProposerModel:
     content = load_checkpoint(path)
     try:
         content = _with_vocabulary(content, path)
-        if content["features_version"] != VERSION:
+        if content["features_version"] != FEATURES_VERSION:
             raise StateError(f"{path}: describes tasks by other numbers than this program; {LEARN_AGAIN}")
         model = _restored(content, sha256_of_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
