@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -86,12 +85,9 @@ def test_a_target_that_is_mostly_one_value_still_has_classes(share: float) -> No
 def test_large_data_is_cut_down_before_it_is_measured() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(5000, 40))
-    started = time.monotonic()
     values = get_meta_features(x, x[:, 0]).as_dict()
-    seconds = time.monotonic() - started
     assert values["nr_attr"] == MAX_COLUMNS == 20
     assert values["inst_to_attr"] == MAX_ROWS / MAX_COLUMNS
-    assert seconds < 8  # 5,000 rows of 20 columns take longer
 
 
 def test_the_same_data_gives_the_same_values_and_leaves_random_numbers_alone(

@@ -77,9 +77,9 @@ def test_they_see_what_the_series_is_made_of(tmp_path: Path) -> None:
     assert helped["covariates"] < -0.5 and unhelped["covariates"] > -0.1
 
 
-def test_a_large_task_takes_less_than_a_second() -> None:
+def test_a_large_task_takes_little_processor_time() -> None:
     data = open_task(ForecastingTask(dataset="synthetic", targets=("all",), pred_len=336))
-    started = time.perf_counter()
+    started = time.process_time()
     task_features(data)
-    # A second is promised; a shared machine may be several times slower than an idle one.
-    assert time.perf_counter() - started < 3
+    # A second is promised; a processor may be several times slower than the usual one.
+    assert time.process_time() - started < 3
