@@ -51,7 +51,7 @@ from nas_system.files import ARCHIVE_FILE
 from nas_system.netformer.specs.archive.archive_file import HELD_OUT, TRAIN, Archive, read_archive
 from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
 from nas_system.netformer.specs.model import writing
-from nas_system.netformer.specs.model.config_grammar import Grammar
+from nas_system.netformer.specs.model.config_grammar import ConfigGrammar
 from nas_system.netformer.specs.model.learning import Hyperparameters
 from nas_system.netformer.specs.model.proposer_model import ProposerModel, load_model, predict
 from nas_system.space import active_values, family_default
@@ -103,8 +103,8 @@ def own_list(model: ProposerModel, *, ranked: bool) -> Picker:
     """What netformer writes itself; each configuration goes to the nearest row."""
 
     @functools.cache
-    def grammar_of(name: str) -> Grammar:
-        return Grammar(model.vocabulary, by_name[name].task.task, by_name[name].task.max_seq_len)
+    def grammar_of(name: str) -> ConfigGrammar:
+        return ConfigGrammar(model.vocabulary, by_name[name].task.task, by_name[name].task.max_seq_len)
 
     by_name: dict[str, Table] = {}
 

@@ -1,4 +1,4 @@
-"""Learning to write networks, from the first random network to samples from N(0, 1): about half a minute.
+"""Learn to write networks, from the first random network to samples from N(0, 1): about half a minute.
 
     python example/train_loop_example.py
 
@@ -29,7 +29,7 @@ def main(networks: int = 600, tasks: int = 60, epochs: int = 30) -> None:
     zoo = build_zoo(ZooConfig(networks=networks, tasks=tasks, steps=200, max_width=3, meta_features=False))
     print(f"zoo: {len(zoo)} networks, median validation error {zoo.val_mse.median():.3f}")
 
-    # 2. Tokens: every network is a sentence, and comes back exactly.
+    # 2. Tokens: every network is a sequence, and comes back exactly.
     network = zoo.network(0)
     tokens: Tokens = tokens_from_network(network)
     assert network_from_tokens(tokens) == network
@@ -39,7 +39,7 @@ def main(networks: int = 600, tasks: int = 60, epochs: int = 30) -> None:
     writer = untrained_writer(zoo, ArchitectureConfig(d_model=48), seed=0)
     print(f"untrained: {_line(evaluate(writer, zoo, 'test'))}")
 
-    # 4. Training, with the mixed loss: structure, weights by sensitivity, and what networks compute.
+    # 4. Training, with the mixed loss: structure, weights by sensitivity, and the networks' outputs.
     fit(
         writer,
         zoo,
@@ -57,8 +57,8 @@ def main(networks: int = 600, tasks: int = 60, epochs: int = 30) -> None:
         print(f"sample: {sample.inputs} inputs -> {hidden} -> output, {len(sample.edges)} weights")
 
 
-def _line(figures: dict[str, float]) -> str:
-    return " ".join(f"{name}={value:.3f}" for name, value in figures.items())
+def _line(metrics: dict[str, float]) -> str:
+    return " ".join(f"{name}={value:.3f}" for name, value in metrics.items())
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Netformer: learns to write networks, and says in numbers what a data set is like.
+"""Netformer: learn to write networks, and describe data sets in numbers.
 
-`weights` makes a zoo of small trained networks and trains a variational transformer that reads and
-writes them, weights and all. `specs` writes configurations of the search space that suit a data set, and
-opens searches with them. `meta_features` describes data sets.
+`specs` writes configurations of the search space that suit a data set, for `--proposer netformer`.
+`weights` is an example package that no search uses: it makes a zoo of small trained networks and trains a
+variational transformer that reads and writes them, weights included. `meta_features` describes data sets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a data set is like, in numbers: 23 features of Alcobaça et al. 2020, as 37 values.
+"""Meta-features of a data set: 23 features of Alcobaça et al. 2020, as 37 values.
 
     meta_features = get_meta_features(parameters, target)
 
@@ -71,13 +71,13 @@ NAMES = tuple(
         for value in ((f"{feature}.mean", f"{feature}.sd") if feature in SPREAD else (feature,))
     )
 )
-"""The values, always these and always in this order."""
+"""The values, always in this order."""
 
 MAX_ROWS = 1000
 MAX_COLUMNS = 20
 CLASSES = 5
 VERSION = 1
-"""Raise it when the same data would give other values: what older programs kept is not read then."""
+"""Raise it when the same data would have other values, so that older cache entries are not read."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class MetaFeatures:
         return NAMES
 
     def as_dict(self) -> dict[str, float]:
-        """The known values by name."""
+        """Return the known values by name."""
         return {
             name: float(value)
             for name, value, known in zip(NAMES, self.values, self.known, strict=True)
@@ -103,13 +103,12 @@ class MetaFeatures:
 
 
 def get_meta_features(parameters: Any, target: Any, *, cache_dir: Path | None = None) -> MetaFeatures:
-    """Meta-features of a data set: `parameters` (rows, columns) and `target` (rows,).
+    """Measure a data set: `parameters` (rows, columns) and `target` (rows,).
 
-    At most 1,000 rows and 20 columns are looked at, spread evenly over the data. A target of more
-    than five different values is cut into five classes of equal size: without classes the features of
-    trees, and those of classes, do not exist. With a `cache_dir` (see `default_cache`) the same data
-    is not measured twice. Raises ConfigError for data of another shape, data that is not finite, or
-    without pymfe.
+    At most 1,000 rows and 20 columns are read, spread evenly over the data. A target of more than five
+    distinct values is cut into five classes of equal size, since features of trees and of classes need
+    classes. With a `cache_dir` (see `default_cache`) the same data is not measured twice. Raises
+    ConfigError for data of another shape, data that is not finite, or without pymfe.
     """
     import numpy as np
 
@@ -133,14 +132,14 @@ def get_meta_features(parameters: Any, target: Any, *, cache_dir: Path | None = 
 
 
 def default_cache() -> Path:
-    """Where measured data sets are kept between programs."""
+    """Return the folder that keeps measured data sets between programs."""
     from nas_system.data.source import default_cache_dir
 
     return default_cache_dir() / "meta_features"
 
 
 def fingerprint(parameters: np.ndarray, target: np.ndarray) -> str:
-    """The data set's name in the cache: SHA-256 of what it holds and of how it is measured."""
+    """Return the data set's cache key: SHA-256 of its content and of VERSION."""
     import numpy as np
 
     digest = hashlib.sha256(f"{VERSION} {parameters.shape} {parameters.dtype} {target.dtype}".encode())
@@ -152,17 +151,17 @@ def fingerprint(parameters: np.ndarray, target: np.ndarray) -> str:
 
 
 def classes(target: np.ndarray) -> np.ndarray:
-    """Class numbers: the values themselves if there are at most five, else fifths of the sorted target."""
+    """Return class numbers: the values themselves if there are at most five, else quintiles."""
     import numpy as np
 
     values, numbers = np.unique(target, return_inverse=True)
     if len(values) < 2:
-        raise ConfigError("the target has one value only: there is nothing to tell apart")
+        raise ConfigError("the target has one value only, so it has no classes")
     if len(values) <= CLASSES or target.dtype.kind not in "iuf":
         return numbers
     inner = np.quantile(target, np.arange(1, CLASSES) / CLASSES)
     cut = np.searchsorted(inner, target, side="right")
-    # Where one value fills several fifths some are empty; the others are numbered without gaps.
+    # Where one value fills several quintiles some are empty; the others are numbered without gaps.
     cut = np.unique(cut, return_inverse=True)[1]
     return cut if cut.any() else (target > target.min()).astype(int)
 
@@ -183,23 +182,23 @@ def _table(parameters: Any) -> np.ndarray:
 
 
 def _spread(length: int, limit: int) -> np.ndarray:
-    """Positions of at most `limit` out of `length`, evenly spread, the first among them."""
+    """Return at most `limit` positions out of `length`, evenly spread from the first on."""
     import numpy as np
 
     return np.arange(min(length, limit)) * length // min(length, limit)
 
 
 def _measure(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-    """The values that are finite, by name."""
+    """Return the finite values by name."""
     import numpy as np
 
     from nas_system.training.extras import import_extra
 
     extractor = import_extra("pymfe.mfe", "netformer").MFE
-    # pymfe seeds numpy's global numbers; nobody else's must change by that.
+    # pymfe seeds numpy's global generator, which must not change for the caller.
     outside = np.random.get_state()
     try:
-        # What it warns about is what cannot be known of this data set, and is marked as such.
+        # It warns about values that this data set does not have; they are marked as unknown.
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             # groups="all": by default f1 and f2 are unknown names, and left out.

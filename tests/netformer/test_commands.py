@@ -35,11 +35,11 @@ def workshop(tmp_path_factory: pytest.TempPathFactory, run_cli: Cli) -> Path:
 def test_the_chain_from_zoo_to_samples(workshop: Path, run_cli: Cli) -> None:
     evaluated = run_cli(PROGRAM, "eval", "--model", "models/a.pt", "--zoo", "zoo", cwd=workshop)
     assert evaluated.returncode == 0, evaluated.stderr
-    figures = json.loads(evaluated.stdout)
-    assert figures["part"] == "test"
-    assert figures["networks"] == 5
+    metrics = json.loads(evaluated.stdout)
+    assert metrics["part"] == "test"
+    assert metrics["networks"] == 5
     assert {"exact_structure", "edge_accuracy", "weight_r2", "cosine_distance", "function_correlation"} < set(
-        figures
+        metrics
     )
 
     sampled = run_cli(PROGRAM, "sample", "--model", "models/a.pt", "--count", "3", cwd=workshop)
@@ -204,6 +204,6 @@ def test_help_loads_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
 
 
 def test_every_flag_says_its_default(run_cli: Cli, tmp_path: Path) -> None:
-    told = run_cli(PROGRAM, "zoo", "--help", cwd=tmp_path).stdout
-    assert "how many networks, 10 to 100000 (default: 2000)" in " ".join(told.split())
-    assert "(default: linear,tanh,relu,sigmoid)" in " ".join(told.split())
+    shown = run_cli(PROGRAM, "zoo", "--help", cwd=tmp_path).stdout
+    assert "how many networks, 10 to 100000 (default: 2000)" in " ".join(shown.split())
+    assert "(default: linear,tanh,relu,sigmoid)" in " ".join(shown.split())

@@ -35,6 +35,6 @@ def test_the_example_learns_at_its_default_size(project_root: Path, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     (trained,) = (line for line in done.stdout.splitlines() if line.startswith("trained:"))
-    figures = dict(pair.split("=") for pair in trained.split()[1:])
-    assert float(figures["function_correlation"]) > 0.4
+    metrics = dict(pair.split("=") for pair in trained.split()[1:])
+    assert float(metrics["function_correlation"]) > 0.4
     assert list(tmp_path.iterdir()) == []

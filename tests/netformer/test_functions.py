@@ -24,7 +24,7 @@ from nas_system.netformer.weights.network import Network, Neuron
 from nas_system.netformer.weights.tokens import FIRST_ACTIVATION, Tokens
 from nas_system.netformer.weights.zoo.generator import draw_layers
 from nas_system.netformer.weights.zoo.regression_tasks import draw_inputs, draw_tasks
-from nas_system.netformer.weights.zoo.tiny_trainer import answers
+from nas_system.netformer.weights.zoo.tiny_trainer import predict_layers
 from nas_system.netformer.weights.zoo.zoo_building import build_zoo
 from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 from nas_system.netformer.weights.zoo.zoo_files import Zoo
@@ -91,11 +91,11 @@ def test_one_evaluation_serves_tables_and_padded_layers() -> None:
     draw_inputs(tuple(zoo.probes.shape), generator)
     layers = draw_layers(config, generator)
     graphs = graphs_from_tokens(zoo.tokens, config.max_vertices)
-    expected = answers(layers, zoo.probes.expand(50, -1, -1))
+    expected = predict_layers(layers, zoo.probes.expand(50, -1, -1))
     torch.testing.assert_close(outputs_of(graphs, zoo.probes), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_other_networks_beside_it_change_nothing(small_zoo: Zoo) -> None:
+def test_other_networks_in_the_batch_change_nothing(small_zoo: Zoo) -> None:
     graphs = graphs_from_tokens(small_zoo.tokens, small_zoo.config.max_vertices)
     together = outputs_of(graphs, small_zoo.probes)
     for position in (0, 7, 199):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nas_system.errors import ConfigError
 from nas_system.netformer.weights.model.model_config import ArchitectureConfig
-from nas_system.netformer.weights.model.network_grammar import Grammar, Prefix, Token
+from nas_system.netformer.weights.model.network_grammar import NetworkGrammar, Prefix, Token
 from nas_system.netformer.weights.model.writer_fitting import untrained_writer
 from nas_system.netformer.weights.network import InvalidNetwork, Network, Neuron
 from nas_system.netformer.weights.tokens import (
@@ -32,7 +32,7 @@ def parsed(rows: list[Token]) -> Network:
     return network_from_tokens(Tokens(torch.tensor(rows), torch.zeros(len(rows))))
 
 
-def all_sequences(grammar: Grammar, prefix: Prefix | None = None) -> list[list[Token]]:
+def all_sequences(grammar: NetworkGrammar, prefix: Prefix | None = None) -> list[list[Token]]:
     prefix = prefix or Prefix()
     found: list[list[Token]] = []
     for token in grammar.allowed(prefix):
@@ -44,7 +44,7 @@ def all_sequences(grammar: Grammar, prefix: Prefix | None = None) -> list[list[T
 @pytest.mark.parametrize(("inputs", "vertices", "tokens"), [(1, 4, 6), (1, 5, 5), (2, 5, 6), (1, 3, 7)])
 def test_the_grammar_allows_all_networks_and_nothing_else(inputs: int, vertices: int, tokens: int) -> None:
     """Against every sequence of edges there is, read by the parser, which knows nothing of the grammar."""
-    grammar = Grammar(inputs, vertices, tokens, (LINEAR, TANH))
+    grammar = NetworkGrammar(inputs, vertices, tokens, (LINEAR, TANH))
     allowed = [parsed(rows).structure for rows in all_sequences(grammar)]
     start = [(INPUT, number, 0) for number in range(1, inputs + 1)]
     edges = list(itertools.product((LINEAR, TANH), range(inputs + 1, vertices), range(vertices)))
@@ -66,7 +66,7 @@ def test_the_grammar_allows_all_networks_and_nothing_else(inputs: int, vertices:
     tokens=st.integers(2, 40),
 )
 def test_every_random_walk_ends_as_a_network(seed: int, inputs: int, neurons: int, tokens: int) -> None:
-    grammar = Grammar(inputs, 1 + inputs + neurons, inputs + tokens)
+    grammar = NetworkGrammar(inputs, 1 + inputs + neurons, inputs + tokens)
     rng = random.Random(seed)
     prefix, rows = Prefix(), []
     while not rows or rows[-1][0] != END:
@@ -98,7 +98,7 @@ def test_a_neuron_that_began_with_the_constant_may_read_the_last_unread_one() ->
 def assert_writable(network: Network) -> None:
     rows = tokens_from_network(network).structure.tolist()
     # With exactly as much room as it needs.
-    grammar = Grammar(network.inputs, network.vertices, len(rows))
+    grammar = NetworkGrammar(network.inputs, network.vertices, len(rows))
     prefix = Prefix()
     for row in map(tuple, rows):
         assert row in grammar.allowed(prefix)
@@ -127,7 +127,7 @@ def test_without_the_grammar_an_untrained_model_writes_nonsense(small_zoo: Zoo) 
 def test_scores_are_followed_where_the_grammar_allows_it(small_zoo: Zoo) -> None:
     target = small_zoo.tokens.structure[:20]
     config = small_zoo.config
-    grammar = Grammar(config.inputs, config.max_vertices, config.max_tokens)
+    grammar = NetworkGrammar(config.inputs, config.max_vertices, config.max_tokens)
     sizes = (len(TOKEN_TYPES), config.max_vertices, config.max_vertices)
 
     def scores_of_target(structure: torch.Tensor) -> list[torch.Tensor]:
@@ -141,6 +141,6 @@ def test_scores_are_followed_where_the_grammar_allows_it(small_zoo: Zoo) -> None
 @pytest.mark.parametrize("limits", [(0, 5, 9), (2, 3, 9), (2, 9, 3)])
 def test_a_grammar_without_room_is_refused(limits: tuple[int, int, int]) -> None:
     with pytest.raises(ConfigError, match="no room"):
-        Grammar(*limits)
+        NetworkGrammar(*limits)
     with pytest.raises(ConfigError, match="no output"):
-        Grammar(2, 9, 20, (TANH,))
+        NetworkGrammar(2, 9, 20, (TANH,))

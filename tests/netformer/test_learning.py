@@ -1,4 +1,4 @@
-"""Does it learn? Fast: a small zoo and modest figures. Slow: the full ones, printed."""
+"""Does it learn? Fast: a small zoo and modest metrics. Slow: the full ones, printed."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def trained(easy_zoo: Zoo) -> Writer:
 
 
 def test_networks_that_were_never_seen_are_written_again(easy_zoo: Zoo, trained: Writer) -> None:
-    figures = evaluate(trained, easy_zoo, "test")
-    print(json.dumps(figures))
+    metrics = evaluate(trained, easy_zoo, "test")
+    print(json.dumps(metrics))
     untrained = evaluate(untrained_writer(easy_zoo, ArchitectureConfig(d_model=32), 0), easy_zoo, "test")
-    assert figures["exact_structure"] >= 0.85 > 0.5 > untrained["exact_structure"]
-    assert figures["edge_accuracy"] >= 0.9
-    assert figures["weight_r2"] >= 0.40
-    assert figures["function_correlation"] >= 0.50
-    assert figures["cosine_distance"] < 0.35 < untrained["cosine_distance"]
+    assert metrics["exact_structure"] >= 0.85 > 0.5 > untrained["exact_structure"]
+    assert metrics["edge_accuracy"] >= 0.9
+    assert metrics["weight_r2"] >= 0.40
+    assert metrics["function_correlation"] >= 0.50
+    assert metrics["cosine_distance"] < 0.35 < untrained["cosine_distance"]
 
 
 def test_samples_are_valid_and_of_the_kind_that_was_learnt(easy_zoo: Zoo, trained: Writer) -> None:
@@ -90,7 +90,7 @@ def test_the_training_keeps_its_best_epoch(easy_zoo: Zoo) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_the_full_figures() -> None:
+def test_the_full_metrics() -> None:
     """The default zoo, without and with a common start, and the loss on outputs."""
     config = ZooConfig(meta_features=False)
     zoo = build_zoo(config)
@@ -101,38 +101,38 @@ def test_the_full_figures() -> None:
 
     writer = untrained_writer(zoo, ArchitectureConfig(), 0)
     fit(writer, zoo, LossConfig(), FitConfig())
-    figures = evaluate(writer, zoo, "test")
-    print("trained:", json.dumps(figures))
+    metrics = evaluate(writer, zoo, "test")
+    print("trained:", json.dumps(metrics))
     print("trained, valid without the grammar:", share_valid_without_grammar(writer, 200))
     assert len(writer.sample(200, generator())) == 200
-    assert figures["exact_structure"] >= 0.95
-    assert figures["weight_r2"] >= 0.40
-    assert figures["function_correlation"] >= 0.50
+    assert metrics["exact_structure"] >= 0.95
+    assert metrics["weight_r2"] >= 0.40
+    assert metrics["function_correlation"] >= 0.50
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_a_common_start_is_worth() -> None:
     short = FitConfig(epochs=15)
-    figures = {}
+    metrics = {}
     for shared in (True, False):
         zoo = build_zoo(ZooConfig(meta_features=False, shared_initialisation=shared))
         writer = untrained_writer(zoo, ArchitectureConfig(), 0)
         fit(writer, zoo, LossConfig(), short)
-        figures[shared] = evaluate(writer, zoo, "test")
-        print(f"\nshared_initialisation={shared}:", json.dumps(figures[shared]))
-    assert figures[True]["weight_r2"] > 0.3
-    assert figures[False]["weight_r2"] < 0.1
+        metrics[shared] = evaluate(writer, zoo, "test")
+        print(f"\nshared_initialisation={shared}:", json.dumps(metrics[shared]))
+    assert metrics[True]["weight_r2"] > 0.3
+    assert metrics[False]["weight_r2"] < 0.1
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_what_the_loss_on_outputs_is_worth() -> None:
     zoo = build_zoo(ZooConfig(meta_features=False))
-    figures = {}
+    metrics = {}
     for loss in (LossConfig(), replace(LossConfig(), outputs=0.0)):
         writer = untrained_writer(zoo, ArchitectureConfig(), 0)
         fit(writer, zoo, loss, FitConfig(epochs=15))
-        figures[loss.outputs] = evaluate(writer, zoo, "test")
-        print(f"\noutputs={loss.outputs}:", json.dumps(figures[loss.outputs]))
-    assert figures[LossConfig().outputs]["function_correlation"] > figures[0.0]["function_correlation"]
+        metrics[loss.outputs] = evaluate(writer, zoo, "test")
+        print(f"\noutputs={loss.outputs}:", json.dumps(metrics[loss.outputs]))
+    assert metrics[LossConfig().outputs]["function_correlation"] > metrics[0.0]["function_correlation"]

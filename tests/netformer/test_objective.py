@@ -34,13 +34,13 @@ def perfect_output(zoo: Zoo, divergence: float = 0.0) -> Tensor:
     return torch.cat([*scores, weight, torch.full_like(weight, divergence)], dim=-1)
 
 
-def figures(zoo: Zoo, output: Tensor, config: LossConfig | None = None) -> dict[str, float]:
+def metrics(zoo: Zoo, output: Tensor, config: LossConfig | None = None) -> dict[str, float]:
     objective = objective_of(zoo, config or LossConfig())
     return dict(zip(objective.names, objective.report(output, CHOSEN, None).tolist(), strict=True))
 
 
 def test_a_perfect_answer_costs_nothing(small_zoo: Zoo) -> None:
-    assert figures(small_zoo, perfect_output(small_zoo)) == pytest.approx(
+    assert metrics(small_zoo, perfect_output(small_zoo)) == pytest.approx(
         {"loss": 0, "structure": 0, "weights": 0, "outputs": 0, "divergence": 0}, abs=1e-5
     )
 
@@ -55,7 +55,7 @@ def test_structure_is_the_cross_entropy_of_type_number_and_parent(small_zoo: Zoo
         for place in range(length):  # the end token counts, the filling behind it does not
             for scores, truth in zip(parts, part.structure[row, place], strict=True):
                 expected -= float(scores[row, place].log_softmax(-1)[truth])
-    assert figures(small_zoo, output)["structure"] == pytest.approx(expected / 3, rel=1e-5)
+    assert metrics(small_zoo, output)["structure"] == pytest.approx(expected / 3, rel=1e-5)
 
 
 def test_an_error_in_a_weight_counts_as_much_as_its_neuron_matters(small_zoo: Zoo) -> None:
@@ -70,7 +70,7 @@ def test_an_error_in_a_weight_counts_as_much_as_its_neuron_matters(small_zoo: Zo
         is_edge = bool(tokens.edges[0, place])
         neuron = int(tokens.structure[0, place, 1])
         expected = 0.25 * float(matters[0, neuron]) / 3 if is_edge else 0.0
-        found = figures(small_zoo, output)["weights"]
+        found = metrics(small_zoo, output)["weights"]
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-7)
         costs.add(round(found, 6))
     assert len(costs) > 2, "all neurons of this network matter the same, which tests nothing"
@@ -80,7 +80,7 @@ def test_errors_of_edges_are_added_up(small_zoo: Zoo) -> None:
     def cost(places: list[int]) -> float:
         output = perfect_output(small_zoo)
         output[1, places, -2] += 1.0
-        return figures(small_zoo, output)["weights"]
+        return metrics(small_zoo, output)["weights"]
 
     assert cost([2, 3, 4]) == pytest.approx(cost([2]) + cost([3]) + cost([4]), rel=1e-4)
 
@@ -95,17 +95,17 @@ def test_outputs_compares_what_the_networks_compute(small_zoo: Zoo) -> None:
         graphs_from_tokens(Tokens(tokens.structure, tokens.weight * 1.3), vertices), small_zoo.probes
     )
     expected = ((guess - truth).square().mean(1) / (truth.var(1) + LEAST_VARIANCE)).log1p().mean()
-    assert figures(small_zoo, output)["outputs"] == pytest.approx(float(expected), rel=1e-4)
+    assert metrics(small_zoo, output)["outputs"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_the_loss_is_the_weighted_sum_and_outputs_are_part_of_it_by_default(small_zoo: Zoo) -> None:
     output = torch.randn(perfect_output(small_zoo).shape, generator=torch.Generator().manual_seed(0))
     config = LossConfig(structure=2.0, weights=3.0, outputs=5.0, divergence=7.0)
-    found = figures(small_zoo, output, config)
+    found = metrics(small_zoo, output, config)
     expected = 2 * found["structure"] + 3 * found["weights"] + 5 * found["outputs"] + 7 * found["divergence"]
     assert found["loss"] == pytest.approx(expected, rel=1e-5)
     assert LossConfig().outputs > 0
-    without = figures(small_zoo, output, replace(config, outputs=0.0))
+    without = metrics(small_zoo, output, replace(config, outputs=0.0))
     assert without["outputs"] == 0
     assert without["loss"] == pytest.approx(expected - 5 * found["outputs"], rel=1e-5)
 

@@ -12,7 +12,7 @@ import torch
 from nas_system.errors import ConfigError, StateError
 from nas_system.netformer.weights.zoo.generator import draw_layers, networks_from_layers
 from nas_system.netformer.weights.zoo.regression_tasks import draw_tasks
-from nas_system.netformer.weights.zoo.tiny_trainer import answers, train_layers
+from nas_system.netformer.weights.zoo.tiny_trainer import predict_layers, train_layers
 from nas_system.netformer.weights.zoo.zoo_building import build_zoo
 from nas_system.netformer.weights.zoo.zoo_config import PARTS, ZooConfig
 from nas_system.netformer.weights.zoo.zoo_files import Zoo, load_zoo, save_zoo
@@ -54,7 +54,7 @@ def test_thin_networks_are_still_networks(density: float) -> None:
     assert density < share < 0.85
 
 
-def test_equal_places_start_from_equal_weights_unless_told_otherwise() -> None:
+def test_equal_places_start_from_equal_weights_unless_configured_otherwise() -> None:
     def first_weights(shared: bool) -> set[float]:
         layers = draw_layers(replace(UNTRAINED, shared_initialisation=shared), generator())
         return {network.neurons[0].weights[1] for network in networks_from_layers(layers)}
@@ -80,8 +80,8 @@ def test_training_fits_the_tasks_and_touches_no_padding() -> None:
     tasks = draw_tasks(60, 64, 2, 0.0, generator(1))
     seen: list[int] = []
     trained = train_layers(layers, tasks.x, tasks.y, 200, 0.02, on_step=lambda step, error: seen.append(step))
-    before = (answers(layers, tasks.x) - tasks.y).square().mean(1)
-    after = (answers(trained, tasks.x) - tasks.y).square().mean(1)
+    before = (predict_layers(layers, tasks.x) - tasks.y).square().mean(1)
+    after = (predict_layers(trained, tasks.x) - tasks.y).square().mean(1)
     assert seen == list(range(1, 201))
     assert float(after.median()) < 0.25 < float(before.median())
     assert (after < before).all()

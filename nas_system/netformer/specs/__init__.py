@@ -1,1 +1,1 @@
-"""Spec mode: learns from an archive of trainings which configuration to propose for a data set."""
+"""Spec mode: learn from an archive of trainings which configurations to propose for a data set."""

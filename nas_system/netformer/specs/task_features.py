@@ -1,10 +1,11 @@
 """Numbers that describe a forecasting task before anything is trained on it.
 
 From the training part alone, so that nothing of the validation or test part can leak into a proposal;
-always the same numbers in the same order; well under a second. Beside plain statistics there are
-landmarks: cheap linear forecasts, fitted on the first three quarters of the training part and scored on
-its last quarter, which say whether a longer look-back, other columns or a bend in the map would help
-(Pfahringer et al. 2000, "Meta-Learning by Landmarking Various Learning Algorithms", ICML).
+always the same numbers in the same order, numbered by `archive_file.FEATURES_VERSION`; in less than a
+second. Next to plain statistics there are landmarks: cheap linear forecasts, fitted on the first three
+quarters of the training part and scored on its last quarter, which show whether a longer look-back, other
+columns or a nonlinear map would help (Pfahringer et al. 2000, "Meta-Learning by Landmarking Various
+Learning Algorithms", ICML).
 """
 
 from __future__ import annotations
@@ -21,25 +22,23 @@ from nas_system.data.loading import OpenTask
 
 Array = NDArray[np.float64]
 
-VERSION = 1
-"""Goes up when the numbers mean something else: what was learned from others is then refused."""
-MOST_ROWS = 6_000
-"""The latest training rows that are looked at: bounds the time."""
-MOST_TARGETS = 3
-MOST_COLUMNS = 8
-MOST_WINDOWS = 1_500
-"""Windows that a landmark is fitted on, evenly spread."""
+MAX_ROWS = 6_000
+"""Only the latest training rows are read, to bound the time."""
+MAX_TARGETS = 3
+MAX_COLUMNS = 8
+MAX_WINDOWS = 1_500
+"""Windows that a landmark is fitted to, evenly spread."""
 FIT_SHARE = 0.75
 RIDGE = 3.0
 LOOK_BACKS = (8, 32, 96)
 """Look-backs of the linear landmarks; those that do not fit are as good as the longest that does."""
-BENDS = 64
-"""Random features of the landmark that is not linear (Rahimi, Recht 2007, random kitchen sinks)."""
+RANDOM_FEATURES = 64
+"""Of the nonlinear landmark (Rahimi, Recht 2007, random kitchen sinks)."""
 TINY = 1e-6
 
 
 def task_features(data: OpenTask) -> dict[str, float]:
-    """Name -> number, all finite; the same names in the same order for every task."""
+    """Return name -> number, all finite; the same names in the same order for every task."""
     table = data.scaler.transform(data.series.values)[: data.split.train_end]
     targets = list(data.series.column_indices(data.task.targets))
     season, horizon = season_of(data.series.freq), data.task.pred_len
@@ -52,8 +51,8 @@ def task_features(data: OpenTask) -> dict[str, float]:
         "horizon_in_seasons": min(4.0, horizon / season),
         "seasons_in_train": math.log1p(len(table) / season),
     }
-    latest = table[-MOST_ROWS:]
-    described = [_column(latest, target, season, horizon) for target in targets[:MOST_TARGETS]]
+    latest = table[-MAX_ROWS:]
+    described = [_column(latest, target, season, horizon) for target in targets[:MAX_TARGETS]]
     means = {name: float(np.mean([column[name] for column in described])) for name in described[0]}
     return {name: value if math.isfinite(value) else 0.0 for name, value in (sizes | means).items()}
 
@@ -93,21 +92,23 @@ def _statistics(series: Array, season: int, horizon: int) -> dict[str, float]:
 
 
 def _landmarks(table: Array, target: int, season: int, horizon: int) -> dict[str, float]:
-    """Logarithms of squared errors of cheap forecasts on the last quarter of the training part."""
+    """Return logarithms of squared errors of cheap forecasts on the last quarter of the training part."""
     series, border = table[:, target], int(FIT_SHARE * len(table))
     longest = max(2, min(LOOK_BACKS[-1], border - horizon - 8))
     parts = _windows(series, longest, horizon, border)
     last = _log_mse([(y, np.repeat(x[:, -1:], horizon, axis=1)) for x, y in parts[1:]])
     mean = _log_mse([(y, np.repeat(x.mean(axis=1, keepdims=True), horizon, axis=1)) for x, y in parts[1:]])
     linear = [_fit_and_score(parts, lambda x, n=n: _differences(x, min(n, longest))) for n in LOOK_BACKS]
-    bent = _fit_and_score(parts, lambda x: _bends(_differences(x, min(LOOK_BACKS[0], longest))))
+    nonlinear = _fit_and_score(
+        parts, lambda x: _with_random_features(_differences(x, min(LOOK_BACKS[0], longest)))
+    )
     return {
         "log_last": last,
         "mean_to_last": mean - last,
         "linear_to_last": linear[-1] - last,
         "longer_32": linear[1] - linear[0],
         "longer_96": linear[2] - linear[1],
-        "bend": bent - linear[0],
+        "bend": nonlinear - linear[0],
         "covariates": _gain_of_covariates(table, target, horizon, border),
         "repeat_season_to_last": _repeat_season(series, season, horizon, border) - last,
     }
@@ -117,7 +118,7 @@ Part = tuple[Array, Array]
 
 
 def _windows(series: Array, look_back: int, horizon: int, border: int) -> list[Part]:
-    """(past, future) of the fitted and of the scored windows; no fitted target is a scored one."""
+    """Return (past, future) of the fitted and of the scored windows, whose targets do not overlap."""
     windows = sliding_window_view(series, look_back + horizon)
     fitted = _spread(windows[: max(1, border - look_back - horizon + 1)])
     scored = _spread(windows[max(0, min(border - look_back, len(windows) - 1)) :])
@@ -125,21 +126,23 @@ def _windows(series: Array, look_back: int, horizon: int, border: int) -> list[P
 
 
 def _spread(windows: Array) -> Array:
-    if len(windows) <= MOST_WINDOWS:
+    if len(windows) <= MAX_WINDOWS:
         return windows
-    return windows[np.linspace(0, len(windows) - 1, MOST_WINDOWS).astype(int)]
+    return windows[np.linspace(0, len(windows) - 1, MAX_WINDOWS).astype(int)]
 
 
 def _differences(past: Array, look_back: int) -> Array:
-    """The last steps relative to the last value."""
+    """Return the last steps relative to the last value."""
     return past[:, -look_back:] - past[:, -1:]
 
 
-def _bends(features: Array) -> Array:
-    """The features, and smooth random functions of them."""
+def _with_random_features(features: Array) -> Array:
+    """Append smooth random functions of the features."""
     generator = np.random.default_rng(0)
-    directions = generator.standard_normal((features.shape[1], BENDS)) / math.sqrt(features.shape[1])
-    phases = generator.uniform(0, 2 * math.pi, BENDS)
+    directions = generator.standard_normal((features.shape[1], RANDOM_FEATURES)) / math.sqrt(
+        features.shape[1]
+    )
+    phases = generator.uniform(0, 2 * math.pi, RANDOM_FEATURES)
     return np.concatenate([features, np.cos(features @ directions + phases)], axis=1)
 
 
@@ -151,15 +154,15 @@ def _fit_and_score(parts: list[Part], features_of: Callable[[Array], Array]) -> 
 
 
 def _gain_of_covariates(table: Array, target: int, horizon: int, border: int) -> float:
-    """Log ratio of errors with and without the other columns; 0 where there are none."""
-    others = [column for column in range(table.shape[1]) if column != target][:MOST_COLUMNS]
+    """Return the log ratio of errors with and without the other columns; 0 where there are none."""
+    others = [column for column in range(table.shape[1]) if column != target][:MAX_COLUMNS]
     look_back = min(LOOK_BACKS[0], border - horizon - 8)
     if not others or look_back < 2:
         return 0.0
     own = _windows(table[:, target], look_back, horizon, border)
-    beside = [_windows(table[:, column], look_back, horizon, border) for column in others]
+    covariates = [_windows(table[:, column], look_back, horizon, border) for column in others]
     joined = [
-        np.concatenate([_differences(own[i][0], look_back), *(other[i][0] for other in beside)], axis=1)
+        np.concatenate([_differences(own[i][0], look_back), *(other[i][0] for other in covariates)], axis=1)
         for i in range(2)
     ]
     weights = _ridge(joined[0], own[0][1] - own[0][0][:, -1:])
@@ -204,7 +207,7 @@ def _kurtosis(values: Array) -> float:
 
 
 def _autocorrelation(series: Array, lag: int) -> float:
-    """0 where the series is too short to tell."""
+    """Return 0 where the series is too short."""
     if lag < 1 or 2 * lag >= len(series):
         return 0.0
     early, late = series[:-lag] - series[:-lag].mean(), series[lag:] - series[lag:].mean()
@@ -212,7 +215,7 @@ def _autocorrelation(series: Array, lag: int) -> float:
 
 
 def _seasonal_share(series: Array, season: int) -> float:
-    """Share of the variance that the mean of every phase explains; 0 with less than three seasons."""
+    """Return the share of the variance that the phase means explain; 0 with fewer than three seasons."""
     seasons = len(series) // season
     if season < 2 or seasons < 3:
         return 0.0

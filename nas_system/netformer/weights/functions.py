@@ -1,4 +1,4 @@
-"""What networks compute, many at once, and how much every neuron matters for it."""
+"""Outputs of many networks at once, and their sensitivity to every neuron."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FUNCTIONS = {
 }
 
 SENSITIVITY_RANGE = (0.1, 10.0)
-"""Beyond it a neuron would vanish from the loss, or be all of it."""
+"""Beyond it a neuron would vanish from the loss, or dominate it."""
 
 
 class Graphs(NamedTuple):
@@ -49,10 +49,10 @@ class Graphs(NamedTuple):
 
 
 def graphs_from_tokens(tokens: Tokens, vertices: int) -> Graphs:
-    """Tables of token sequences; differentiable in the weights."""
+    """Convert token sequences to tables; differentiable in the weights."""
     kind, number, parent = tokens.structure.unbind(-1)
     count = len(kind)
-    # Tokens that are no edge write a zero to [0, 0], where no edge can be.
+    # Tokens without an edge write a zero to [0, 0], where no edge can be.
     edge = tokens.edges
     place = torch.where(edge, number * vertices + parent, 0)
     flat = torch.zeros(count, vertices * vertices, device=kind.device).scatter_add(
@@ -67,13 +67,15 @@ def graphs_from_tokens(tokens: Tokens, vertices: int) -> Graphs:
 
 
 def graphs_from_networks(networks: Sequence[Network], vertices: int | None = None) -> Graphs:
-    """Tables of networks, which must have equally many inputs."""
+    """Convert networks, which must have equally many inputs, to tables."""
     tokens = stack_tokens([tokens_from_network(network) for network in networks])
     return graphs_from_tokens(tokens, vertices or max(network.vertices for network in networks))
 
 
 def evaluate(graphs: Graphs, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Values of all vertices, (networks, vertices, rows), and the neurons' weighted sums, (networks, rows).
+    """Return the values of all vertices, (networks, vertices, rows), and every neuron's weighted sums.
+
+    The sums are one tensor of (networks, rows) per neuron.
 
     `x`: (rows, inputs), the same for all, or (networks, rows, inputs).
     """
@@ -95,23 +97,23 @@ def evaluate(graphs: Graphs, x: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 
 def outputs_of(graphs: Graphs, x: Tensor) -> Tensor:
-    """What every network answers; shape (networks, rows)."""
+    """Return every network's outputs; shape (networks, rows)."""
     values, _ = evaluate(graphs, x)
     return values[torch.arange(len(values)), graphs.outputs]
 
 
 def sensitivity(graphs: Graphs, x: Tensor) -> Tensor:
-    """Mean over the rows of |dy/dp| for every neuron's weighted sum p; shape (networks, vertices).
+    """Return the mean over the rows of |dy/dp| for every neuron's weighted sum p; (networks, vertices).
 
     Tartaglione et al. 2021, "SeReNe: Sensitivity-based Regularization of Neurons for Structured
-    Sparsity in Neural Networks", arXiv:2102.03773, equation 4, with the one output that we have.
-    Zero for what is no neuron.
+    Sparsity in Neural Networks", arXiv:2102.03773, equation 4, for a single output.
+    Zero for the bias, inputs and padding.
     """
     with torch.enable_grad():
         weights = graphs.weights.detach().requires_grad_(True)
         values, sums = evaluate(graphs._replace(weights=weights), x)
         answers = values[torch.arange(len(values)), graphs.outputs]
-        # Rows and networks do not touch each other: the gradient of the sum holds all of them.
+        # Rows and networks are independent, so the gradient of the sum holds all of them.
         slopes = torch.autograd.grad(answers.sum(), sums, materialize_grads=True)
     found = torch.zeros(graphs.types.shape, dtype=x.dtype, device=x.device)
     found[:, graphs.inputs + 1 :] = torch.stack([slope.abs().mean(-1) for slope in slopes], dim=1)
@@ -119,7 +121,7 @@ def sensitivity(graphs: Graphs, x: Tensor) -> Tensor:
 
 
 def loss_weights(graphs: Graphs, x: Tensor) -> Tensor:
-    """Sensitivities with mean 1 over each network's neurons, clamped to SENSITIVITY_RANGE."""
+    """Return sensitivities with mean 1 over each network's neurons, clamped to SENSITIVITY_RANGE."""
     raw = sensitivity(graphs, x)
     neurons = graphs.types >= FIRST_ACTIVATION
     mean = (raw * neurons).sum(1, keepdim=True) / neurons.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""A small network as a graph of neurons: the thing that is tokenised, generated and compared.
+"""A small network as a graph of neurons, to be tokenised, generated and compared.
 
 Vertex 0 is the constant 1 (its edges are the biases), then come the inputs, then the neurons in an
 order in which every neuron stands after its parents. The last neuron is the output.
@@ -9,24 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
 
 from nas_system.errors import ConfigError
 
 ACTIVATIONS = ("linear", "tanh", "relu", "sigmoid", "gelu", "sin")
-"""What a neuron may do with the weighted sum of its parents. Files hold positions in this list: append."""
+"""Activation functions of a neuron. Files hold positions in this list, so only append."""
 
 BIAS = 0
 """Number of the vertex whose value is always 1."""
 
 
 class InvalidNetwork(ConfigError):
-    """What was decoded, or read, is no network."""
+    """Decoded tokens, or a file, do not describe a network."""
 
 
 @dataclass(frozen=True)
 class Neuron:
-    """One vertex: what it does, and its edges by rising number of the parent."""
+    """One vertex: its activation, and its edges by rising number of the parent."""
 
     type: str
     parents: tuple[int, ...]
@@ -65,7 +64,7 @@ class Network:
 
     @property
     def structure(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """All but the weights: equal for networks that differ in nothing else."""
+        """Types and parents of all neurons, without the weights."""
         return tuple((neuron.type, neuron.parents) for neuron in self.neurons)
 
     @property
@@ -77,8 +76,8 @@ class Network:
             for parent, weight in zip(neuron.parents, neuron.weights, strict=True)
         }
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain values; floats are exact, as Python writes them."""
+    def to_json(self) -> dict[str, object]:
+        """Return plain values; floats are exact, as Python writes them."""
         return {"inputs": self.inputs, "neurons": [asdict(neuron) for neuron in self.neurons]}
 
 

@@ -1,6 +1,6 @@
-"""Settings that are flags, JSON and Python at once: a field says its default, meaning and bounds.
+"""Settings that are flags, JSON and Python at once: a field declares its default, meaning and bounds.
 
-Loads nothing beyond the standard library, so that `--help` is there at once.
+Imports nothing beyond the standard library, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ def option(
     high: float | None = None,
     choices: Sequence[str] | None = None,
 ) -> Any:
-    """A field of `Options`: bool, int, float, or a tuple of names from `choices`. Bounds are included."""
+    """Declare a field of `Options`: bool, int, float, or names from `choices`; bounds are inclusive."""
     return field(default=default, metadata={"help": meaning, "low": low, "high": high, "choices": choices})
 
 
 @dataclass(frozen=True)
 class Options:
-    """Base of frozen dataclasses whose fields are made by `option`. Raises ConfigError for bad values."""
+    """Base of frozen dataclasses whose fields are declared by `option`. Raises ConfigError for bad values."""
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -36,42 +36,41 @@ class Options:
 
     @classmethod
     def add_to(cls, parser: argparse.ArgumentParser, suffix: str = "") -> None:
-        """One flag per field: --name, or --name-suffix."""
+        """Add one flag per field: --name, or --name-suffix."""
         group = parser.add_argument_group(_title(cls))
         for entry in fields(cls):
             flag = "--" + _joined(entry.name, suffix).replace("_", "-")
             default = entry.default
             shown = ",".join(default) if isinstance(default, tuple) else default
-            told = f"{entry.metadata['help']}{_bounds(entry.metadata)} (default: {shown})"
+            text = f"{entry.metadata['help']}{_bounds(entry.metadata)} (default: {shown})"
             if isinstance(default, bool):
-                # argparse adds both spellings to the usage; the help says the default once.
-                group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=told)
+                group.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
             elif isinstance(default, tuple):
-                group.add_argument(flag, type=_names, default=default, help=told, metavar="A,B")
+                group.add_argument(flag, type=_names, default=default, help=text, metavar="A,B")
             else:
                 kind = type(default)
-                group.add_argument(flag, type=kind, default=default, help=told, metavar=kind.__name__.upper())
+                group.add_argument(flag, type=kind, default=default, help=text, metavar=kind.__name__.upper())
 
     @classmethod
     def from_arguments(cls, arguments: argparse.Namespace, suffix: str = "") -> Self:
-        """From the flags of `add_to`."""
+        """Read the flags of `add_to`."""
         return cls(**{entry.name: getattr(arguments, _joined(entry.name, suffix)) for entry in fields(cls)})
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """What `to_json` gave. Raises ConfigError for anything else."""
+        """Read what `to_json` returned. Raises ConfigError for anything else."""
         names = {entry.name for entry in fields(cls)}
         if not isinstance(value, dict) or value.keys() != names:
             found = sorted(value.keys() ^ names) if isinstance(value, dict) else type(value).__name__
             raise ConfigError(f"the settings do not fit this program: {found}")
         return cls(**{name: tuple(item) if isinstance(item, list) else item for name, item in value.items()})
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
 
 def writable_file(path: Path) -> Path:
-    """`path`, if a file can stand there. Its folder is made. Raises ConfigError."""
+    """Return `path` if a file can be written there, and create its folder. Raises ConfigError."""
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; name a file")
     try:

@@ -1,7 +1,7 @@
 """Networks as sequences of tokens, and exactly back.
 
 One token per input and one per edge, neuron by neuron: the vertex's type, its number, its parent's
-number, and the edge's weight. A last token says that the network is complete.
+number, and the edge's weight. An end token completes the network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LINEAR = TOKEN_TYPES.index("linear")
 
 
 class Tokens(NamedTuple):
-    """Token sequences, end token included and filled up with end tokens behind it."""
+    """Token sequences, end token included, padded with end tokens."""
 
     structure: Tensor
     """Type, number and parent's number; integers of shape (..., length, 3)."""
@@ -38,14 +38,14 @@ class Tokens(NamedTuple):
         return (self.structure[..., 0] != END).sum(-1) + 1
 
     def rows(self, chosen: Tensor) -> Tokens:
-        """These sequences, no longer than the longest of them needs."""
+        """Return some sequences, no longer than the longest of them needs."""
         part = Tokens(self.structure[chosen], self.weight[chosen])
         longest = int(part.lengths.max())
         return Tokens(part.structure[:, :longest], part.weight[:, :longest])
 
 
 def tokens_from_network(network: Network) -> Tokens:
-    """The one sequence that stands for `network`."""
+    """Return the one sequence that stands for `network`."""
     structure = [(INPUT, number, 0) for number in range(1, network.inputs + 1)]
     weight = [0.0] * network.inputs
     for number, neuron in enumerate(network.neurons, start=network.inputs + 1):
@@ -58,7 +58,7 @@ def tokens_from_network(network: Network) -> Tokens:
 
 
 def network_from_tokens(tokens: Tokens) -> Network:
-    """The network that one sequence stands for. Raises InvalidNetwork if it stands for none."""
+    """Return the network that a sequence stands for. Raises InvalidNetwork if it stands for none."""
     rows = tokens.structure.tolist()
     weights = tokens.weight.tolist()
     ends = [place for place, row in enumerate(rows) if row[0] == END]
@@ -83,7 +83,7 @@ def network_from_tokens(tokens: Tokens) -> Network:
 
 
 def stack_tokens(sequences: Sequence[Tokens], length: int | None = None) -> Tokens:
-    """Several sequences as one, filled up to `length` or to the longest."""
+    """Stack sequences, padded to `length` or to the longest."""
     length = length or max(len(tokens.weight) for tokens in sequences)
     structure = torch.zeros(len(sequences), length, 3, dtype=torch.long)
     weight = torch.zeros(len(sequences), length)

@@ -58,7 +58,7 @@ def test_a_row_counts_once_and_the_latest_wins(tiny_archive: Archive) -> None:
         gzip.compress(b'{"kind":"header","schema":99,"space":"x","made_by":""}\n'),
         gzip.compress(b'{"kind":"header","schema":1,"space":"x","made_by":""}\n{"kind":"row"}\n'),
     ],
-    ids=["empty", "foreign", "no header", "newer", "torn row"],
+    ids=["empty", "foreign", "no header", "newer", "truncated row"],
 )
 def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(content)
@@ -66,7 +66,7 @@ def test_what_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
         read_archive(tmp_path / "a.gz")
 
 
-def test_a_torn_archive_is_refused(tiny_archive_file: Path, tmp_path: Path) -> None:
+def test_a_truncated_archive_is_refused(tiny_archive_file: Path, tmp_path: Path) -> None:
     (tmp_path / "a.gz").write_bytes(tiny_archive_file.read_bytes()[:-40])
     with pytest.raises(StateError, match=r"a\.gz"):
         read_archive(tmp_path / "a.gz")
@@ -82,14 +82,14 @@ def test_scores_are_relative_to_their_own_task() -> None:
 
 def test_rows_of_another_space_are_left_out(tiny_archive: Archive) -> None:
     vocabulary = build_vocabulary()
-    strange = Row("t0", tiny_archive.rows[0].values | {"model.wings": 2}, 0.1)
+    strange = Row("t0", {**tiny_archive.rows[0].values, "model.wings": 2}, 0.1)
     with pytest.raises(ConfigError, match="wings"):
         config_of(strange.values, tiny_archive.tasks["t0"].task)
     with_it = Archive(tiny_archive.tasks, (*tiny_archive.rows, strange))
     assert len(examples_of(with_it, vocabulary).task) == len(examples_of(tiny_archive, vocabulary).task)
 
 
-def test_the_shipped_archive_is_small_real_and_free_of_test_figures() -> None:
+def test_the_shipped_archive_is_small_real_and_free_of_test_metrics() -> None:
     path = SHIPPED / "archive.jsonl.gz"
     assert path.stat().st_size < 2_000_000
     archive = read_archive(path)

@@ -78,7 +78,7 @@ def propose(facts: Path, project_root: Path, run_cli: Any, tmp_path: Path) -> Pr
         flags = flags or ("--facts", facts, "--count", "40")
         # No network of the user's own: the shipped one is meant.
         env = {"PYTHONPATH": str(tmp_path), "NAS_ARCHIVE_DIR": str(tmp_path / "own")}
-        return run_cli(MODULE, "propose", *flags, cwd=tmp_path, env=env)
+        return run_cli(MODULE, "propose", *flags, cwd=tmp_path, env=env, timeout_s=180)
 
     return run
 
@@ -88,7 +88,7 @@ def unchanged(facts: Path, run_cli: Any, tmp_path_factory: pytest.TempPathFactor
     """What the shipped networks propose on the search space as it is."""
     folder = tmp_path_factory.mktemp("unchanged")
     env = {"NAS_ARCHIVE_DIR": str(folder)}
-    done = run_cli(MODULE, "propose", "--facts", facts, "--count", "40", cwd=folder, env=env)
+    done = run_cli(MODULE, "propose", "--facts", facts, "--count", "40", cwd=folder, env=env, timeout_s=180)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["proposals"]
 

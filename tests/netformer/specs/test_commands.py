@@ -1,4 +1,4 @@
-"""The three commands through the front door: real trainings, a kill in the middle, a learned model."""
+"""The three commands as a user starts them: real trainings, a kill in the middle, a learned model."""
 
 from __future__ import annotations
 
@@ -72,13 +72,17 @@ def test_what_is_no_model_is_refused(model: Path, run_cli: Any, tmp_path: Path) 
         assert done.returncode == 2 and word in done.stderr and done.stderr.startswith("error: ")
 
 
-def test_other_tasks_and_torn_facts_are_refused(
+def test_other_tasks_and_incomplete_facts_are_refused(
     model: Path, facts: Path, run_cli: Any, tmp_path: Path
 ) -> None:
     found = json.loads(facts.read_text())
     write_json(tmp_path / "graphs.json", found | {"task": {"name": "graph_regression"}})
-    write_json(tmp_path / "torn.json", {"task": found["task"]})
-    for name, word in (("graphs", "forecasting"), ("torn", "not the facts"), ("missing", "not the facts")):
+    write_json(tmp_path / "incomplete.json", {"task": found["task"]})
+    for name, word in (
+        ("graphs", "forecasting"),
+        ("incomplete", "not the facts"),
+        ("missing", "not the facts"),
+    ):
         flags = ("--model", model, "--facts", f"{name}.json")
         done = run_cli(MODULE, "propose", *flags, cwd=tmp_path)
         assert done.returncode == 2 and word in done.stderr, done.stderr
@@ -98,7 +102,7 @@ def test_an_archive_is_made_of_real_trainings_and_goes_on_after_a_kill(
     before = results.read_bytes()
     done_before = before.count(b'"kind"')
     assert 1 <= done_before < 4
-    results.write_bytes(before + b'\n{"kind": "row", "task": "tr')  # torn by the kill
+    results.write_bytes(before + b'\n{"kind": "row", "task": "tr')  # truncated by the kill
     done = run_cli(MODULE, *command[3:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" train_00 ") == 4 - done_before
@@ -110,7 +114,7 @@ def test_an_archive_is_made_of_real_trainings_and_goes_on_after_a_kill(
     assert "archive --out a.gz" in archive.made_by
 
 
-def test_what_is_no_command_is_said(run_cli: Any, tmp_path: Path) -> None:
+def test_unknown_commands_and_flags_are_one_line_of_error(run_cli: Any, tmp_path: Path) -> None:
     for words in ((), ("abracadabra",), ("archive", "--tasks", "many"), ("propose", "--count", "0")):
         done = run_cli(MODULE, *words, cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.startswith("error: ") and not done.stdout

@@ -33,12 +33,12 @@ def noise(seed: int, rows: int = ROWS) -> np.ndarray:
 
 def test_validation_and_test_part_have_no_influence(tmp_path: Path) -> None:
     series, other = noise(1).cumsum(), noise(2)
-    spoiled, end = series.copy(), int(0.6 * ROWS)
-    spoiled[end:] = 1000 + 50 * noise(3)[end:]
+    changed, end = series.copy(), int(0.6 * ROWS)
+    changed[end:] = 1000 + 50 * noise(3)[end:]
     before = features_of(tmp_path, {"x": other, "y": series})
-    assert features_of(tmp_path, {"x": other, "y": spoiled}) == before
-    spoiled[end - 1] += 5
-    assert features_of(tmp_path, {"x": other, "y": spoiled}) != before
+    assert features_of(tmp_path, {"x": other, "y": changed}) == before
+    changed[end - 1] += 5
+    assert features_of(tmp_path, {"x": other, "y": changed}) != before
 
 
 @pytest.mark.parametrize(

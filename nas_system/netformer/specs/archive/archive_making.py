@@ -1,4 +1,4 @@
-"""Makes an archive: random tasks, random configurations of the whole space, a real training of each.
+"""Make an archive: random tasks, random configurations of the whole space, a real training of each.
 
 python -m nas_system.netformer archive --out archive.jsonl.gz --tasks 40 --configs 40 --seed 0
 """
@@ -43,12 +43,12 @@ class Plan:
     held_out: int
     held_out_configs: int
     shared: int
-    """Configurations, beside the families' defaults, that every task is trained with."""
+    """Configurations, in addition to the families' defaults, that every task is trained with."""
     seed: int
 
 
 def recipes_of(plan: Plan) -> list[tuple[str, TaskRecipe]]:
-    """Every task with its part; every other held-out task has ingredients that the others lack."""
+    """Return every task with its part; every other held-out task has components the others lack."""
     first = plan.seed * 1_000_000
     train = [(TRAIN, draw_recipe(f"train_{i:02d}", first + i)) for i in range(plan.tasks)]
     start = first + HELD_OUT_SEEDS
@@ -61,7 +61,7 @@ def recipes_of(plan: Plan) -> list[tuple[str, TaskRecipe]]:
 def configs_for(
     task: ForecastingTask, max_seq_len: int, wanted: int, shared: list[RunConfig], seed: int
 ) -> list[RunConfig]:
-    """Different configurations: every family's default, the shared ones that fit, and the task's own."""
+    """Return distinct configurations: all families' defaults, the shared ones that fit, random ones."""
     found: dict[str, RunConfig] = {}
     for family in usable_families(task):
         default = fitting_default(family, task, 42, max_seq_len)
@@ -84,7 +84,7 @@ def shared_configs(count: int) -> list[RunConfig]:
 
 
 def _fitted(config: RunConfig, task: ForecastingTask, max_seq_len: int) -> RunConfig | None:
-    """The same configuration on another task; None where it does not fit."""
+    """Move a configuration to another task; None where it does not fit."""
     if config.data.seq_len > max_seq_len:
         return None
     try:
@@ -94,7 +94,7 @@ def _fitted(config: RunConfig, task: ForecastingTask, max_seq_len: int) -> RunCo
 
 
 def make_archive(plan: Plan, out: Path, work: Path, limits: Limits, *, made_by: str) -> Archive:
-    """Train what is missing in `work`, then write the archive. The same command goes on after a kill."""
+    """Train what is missing in `work`, then write the archive. The same command resumes after a kill."""
     work.mkdir(parents=True, exist_ok=True)
     results = Results(work)
     shared = shared_configs(plan.shared)
@@ -117,15 +117,15 @@ def make_archive(plan: Plan, out: Path, work: Path, limits: Limits, *, made_by: 
         )
     rows = tuple(results.rows[task, canonical_key(config)] for task, config in trainings)
     seconds = sum(row.seconds for row in rows)
-    words = f"{made_by} ({len(rows)} trainings, {seconds:,.0f} s of training"
-    words += f"; {before} of them by an earlier start)" if before else ")"
-    archive = Archive({task.name: task for task in tasks}, rows, made_by=words)
+    made_by += f" ({len(rows)} trainings, {seconds:,.0f} s of training"
+    made_by += f"; {before} of them by an earlier start)" if before else ")"
+    archive = Archive({task.name: task for task in tasks}, rows, made_by=made_by)
     write_archive(out, archive)
     return archive
 
 
 def _archived_task(part: str, recipe: TaskRecipe, work: Path) -> tuple[ArchivedTask, ForecastingTask]:
-    """The task as the archive keeps it, and as it is trained: with the path of its file."""
+    """Return the task as the archive stores it, and as it is trained: with the path of its file."""
     path = (work / f"{recipe.name}.csv").absolute()
     content = csv_of(recipe)
     if not path.exists() or path.read_bytes() != content:

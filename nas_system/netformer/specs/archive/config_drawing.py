@@ -1,6 +1,6 @@
-"""Random configurations of the whole search space, for trainings that teach which ones are good.
+"""Random configurations of the whole search space, to train on and learn from.
 
-Everything is read from `nas_system.space`: a family or parameter that is added there is drawn here.
+Everything is read from `nas_system.space`, so new families and parameters are drawn as well.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from nas_system.space import (
 )
 from nas_system.space.sampling import draw_value, fitting_default, sampled_parameters, usable_families
 
-DRAWS = 400
-"""Draws in a row that may contradict themselves before something must be wrong with the space."""
-MOVED = (1, 5)
-"""Parameters that a draw near a family's default moves: at least, at most."""
-NEAR = 0.5
+MAX_INVALID_DRAWS = 400
+"""Invalid draws in a row before something must be wrong with the space."""
+N_CHANGED = (1, 5)
+"""Parameters that a draw near a family's default changes: at least, at most."""
+NEAR_DEFAULT_SHARE = 0.5
 """Share of the draws that stay near a default."""
 
 
 def draw_config(
     task: ForecastingTask, max_seq_len: int | None, generator: random.Random, *, seed: int
 ) -> RunConfig:
-    """A configuration near some family's default, or from anywhere in the space."""
+    """Draw a configuration near some family's default, or from anywhere in the space."""
     families = usable_families(task)
-    for _ in range(DRAWS):
+    for _ in range(MAX_INVALID_DRAWS):
         family = generator.choice(families)
         default = fitting_default(family, task, seed, max_seq_len)
         if default is None:
             continue
         sampled = sampled_parameters(family, max_seq_len)
         moved = None
-        if generator.random() < NEAR:
-            moved = {p.path for p in generator.sample(sampled, generator.randint(*MOVED))}
+        if generator.random() < NEAR_DEFAULT_SHARE:
+            moved = {p.path for p in generator.sample(sampled, generator.randint(*N_CHANGED))}
         try:
             return _drawn(default, sampled, moved, generator, max_seq_len)
         except ProposalError:
             continue
-    raise AssertionError(f"{DRAWS} draws in a row were invalid")
+    raise AssertionError(f"{MAX_INVALID_DRAWS} draws in a row were invalid")
 
 
 def _drawn(
@@ -56,7 +56,7 @@ def _drawn(
     generator: random.Random,
     max_seq_len: int | None,
 ) -> RunConfig:
-    """`default` with the parameters in `moved` drawn again; None moves all. Raises ProposalError."""
+    """Draw the parameters in `moved` again, all if None. Raises ProposalError."""
     values = {p.path: value_at(default, p.path) for p in parameters(default.model.family)}
     values["model.family"] = default.model.family
     changes = []

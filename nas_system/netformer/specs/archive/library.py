@@ -1,7 +1,7 @@
-"""Where archives and models lie: what is shipped with the package, and what one's own searches add.
+"""Where archives and networks are stored: those shipped with the package, and those of the user's searches.
 
-Shipped are the archive and the networks learned from it, so that the first search waits for nothing.
-One's own rows and one's own networks are in $NAS_ARCHIVE_DIR, or in the user's data folder.
+The shipped archive and networks serve the first search. The user's own are in $NAS_ARCHIVE_DIR, or in
+the user's data folder.
 """
 
 from __future__ import annotations
@@ -39,23 +39,20 @@ class Library:
 
     @property
     def model(self) -> Path:
-        """The model to use: one's own if there is one."""
+        """The model to use: the user's own if there is one."""
         return self.own_model if self.own_model.exists() else self.shipped / MODEL_FILE
 
-    def shipped_archive(self) -> Archive:
-        return read_archive(self.shipped / ARCHIVE_FILE)
-
     def archive_to_learn_from(self) -> Archive:
-        """The shipped rows and one's own, without the tasks that are kept to judge proposers."""
-        archive = self.shipped_archive().of(TRAIN)
+        """Return the shipped and the user's own rows, without the tasks kept to evaluate proposers."""
+        archive = read_archive(self.shipped / ARCHIVE_FILE).of(TRAIN)
         return archive.with_rows_of(read_archive(self.own_archive)) if self.own_archive.exists() else archive
 
     def stale(self, learned_from: str) -> bool:
-        """Whether rows have come since a model was learned."""
+        """Whether rows were added since a model was fitted to the archive with this checksum."""
         return checksum_of(self.archive_to_learn_from()) != learned_from
 
     def make_own(self) -> None:
-        """Raises ConfigError if the folder cannot be made."""
+        """Create the user's folder. Raises ConfigError."""
         try:
             self.own.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,7 +64,7 @@ class Library:
 
 
 def read_own(library: Library) -> Archive:
-    """One's own rows; an empty archive if there are none yet."""
+    """Return the user's own rows; an empty archive if there are none yet. Raises StateError."""
     try:
         return read_archive(library.own_archive) if library.own_archive.exists() else Archive({}, ())
     except StateError as error:

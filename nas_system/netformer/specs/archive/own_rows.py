@@ -1,4 +1,4 @@
-"""A finished search as rows of an archive: what was trained there teaches the next search."""
+"""A finished search as rows of the user's own archive, from which the next `fit` learns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,18 @@ from nas_system.netformer.specs.task_features import task_features
 from nas_system.space import ForecastingTask, active_values
 
 FAILURES = {"DIVERGED": "DIVERGED", "TIMEOUT": "TIMEOUT", "FAILED": "FAILED"}
-"""Ends that say something about a configuration. Others (killed, out of memory, ...) say as much about
-the machine."""
+"""Run status -> row status, for failures of the configuration. Others (killed, out of memory) may be the
+machine's."""
 
 
 def add_search(workspace: Path, library: Library) -> tuple[int, int]:
-    """Add a search to one's own archive; returns how many rows it gave, and how many of them were new."""
-    searched = archive_of_search(workspace)
+    """Add a search to the user's archive; return how many rows it has, and how many of them are new.
+
+    Raises ConfigError or StateError for a folder without a search.
+    """
+    searched = _archive_of_search(workspace)
     library.make_own()
-    with _alone(library.own):
+    with _locked(library.own):
         before = read_own(library)
         after = before.with_rows_of(searched)
         if after.rows != before.rows or after.tasks != before.tasks:
@@ -43,8 +46,8 @@ def add_search(workspace: Path, library: Library) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two searches that end together add their rows one after the other."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Let two searches that end together add their rows one after the other."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -53,8 +56,7 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def archive_of_search(workspace: Path) -> Archive:
-    """Its task and its finished runs. Raises ConfigError or StateError for a folder without a search."""
+def _archive_of_search(workspace: Path) -> Archive:
     if not (workspace / STATE_FILE).is_file():
         raise ConfigError(f"{workspace} holds no {STATE_FILE}; name the folder of a search")
     state = load_agent_state(workspace / STATE_FILE)
@@ -66,7 +68,7 @@ def archive_of_search(workspace: Path) -> Archive:
     return Archive({task.name: task}, tuple(rows))
 
 
-def _archived(facts: dict[str, Any], workspace: Path) -> ArchivedTask:
+def _archived(facts: Mapping[str, Any], workspace: Path) -> ArchivedTask:
     try:
         task = ForecastingTask.model_validate(facts["task"])
         source = DataSource.from_json(facts["source"])
@@ -80,7 +82,7 @@ def _archived(facts: dict[str, Any], workspace: Path) -> ArchivedTask:
     return ArchivedTask(
         name="own_" + hashlib.sha256(identity.encode()).hexdigest()[:12],
         part=TRAIN,
-        # Without the path: it is nobody's business, and the checksum in the name says it better.
+        # Without the folder, which is private; the checksum in the name identifies the data.
         task=task.model_copy(update={"dataset": Path(task.dataset).name}),
         max_seq_len=data.split.train_end - task.pred_len,
         features=tuple(task_features(data).values()),
@@ -94,7 +96,7 @@ def _row(run: RunInfo, task: str, workspace: Path) -> Row | None:
     try:
         config = read_config(RunPaths(workspace / "runs" / run.run_id).config)
     except NasError:
-        return None  # its folder is gone; the score alone teaches nothing
+        return None  # without its configuration a score is of no use
     score = run.val_mse if run.status == "OK" else None
     status = FAILURES.get(run.status, "OK")
     return Row(task, active_values(config), score, status, run.seconds or 0.0)

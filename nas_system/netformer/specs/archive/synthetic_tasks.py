@@ -1,9 +1,9 @@
-"""Random forecasting tasks: small series with known ingredients, from which an archive of trainings is made.
+"""Random forecasting tasks: small series with known components, from which an archive of trainings is made.
 
-A series is seasons, a trend, autocorrelated noise, level shifts, and other columns that lead the target,
-follow it or have nothing to do with it; how much of each is drawn. The tasks that proposers are judged on
-come from other seeds, and half of them have ingredients that no task of the archive has (`novel`):
-another shape of season, seasons that grow with the level, noise that comes in bursts.
+A series has seasons, a trend, autocorrelated noise, level shifts, and other columns that lead the target,
+follow it or are independent of it; the size of each is drawn. The tasks on which proposers are evaluated
+come from other seeds, and half of them have components that no task of the archive has (`novel`):
+another shape of season, seasons that grow with the level, noise in bursts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRAIN_SHARE, VAL_SHARE = 0.60, 0.15
 
 @dataclass(frozen=True)
 class TaskRecipe:
-    """What a random task is made of. Sizes are in units of the noise's own deviation, lengths in steps."""
+    """Components of a random task. Sizes are in units of the noise's standard deviation, lengths in steps."""
 
     name: str
     seed: int
@@ -72,16 +72,16 @@ class TaskRecipe:
     bursts: bool = False
     """Noise comes in bursts: novel."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return asdict(self)
 
 
 def draw_recipe(name: str, seed: int, *, novel: bool = False) -> TaskRecipe:
-    """A task drawn from `seed` alone."""
+    """Draw a task from `seed` alone."""
     generator = np.random.default_rng(seed)
 
     def maybe(probability: float, low: float, high: float) -> float:
-        """A size between low and high, or nothing at all."""
+        """Draw a size between low and high, or 0."""
         present, size = generator.random() < probability, generator.uniform(low, high)
         return round(float(size), 3) if present else 0.0
 
@@ -117,13 +117,13 @@ def draw_recipe(name: str, seed: int, *, novel: bool = False) -> TaskRecipe:
 
 
 def task_of(recipe: TaskRecipe, path: str) -> ForecastingTask:
-    """The task, once `csv_of(recipe)` lies at `path`."""
+    """Return the task for a file at `path` with the content of `csv_of(recipe)`."""
     targets = ("all",) if recipe.all_targets else (TARGET,)
     return ForecastingTask(dataset=path, targets=targets, pred_len=recipe.pred_len, freq=recipe.freq)
 
 
 def csv_of(recipe: TaskRecipe) -> bytes:
-    """The series as a CSV file; the same bytes for the same recipe."""
+    """Return the series as a CSV file; the same bytes for the same recipe."""
     columns = _columns(recipe)
     dates = START + np.arange(recipe.rows) * STEPS[recipe.freq]
     text = io.StringIO(newline="")
@@ -136,7 +136,7 @@ def csv_of(recipe: TaskRecipe) -> bytes:
 
 
 def _columns(recipe: TaskRecipe) -> dict[str, Array]:
-    """Every column by name, the target last."""
+    """Return every column by name, the target last."""
     generator = np.random.default_rng([recipe.seed, 1])
     season = season_of(recipe.freq)
     leaders = [_leader(recipe, season, generator) for _ in range(recipe.leading)]
@@ -159,7 +159,7 @@ def _columns(recipe: TaskRecipe) -> dict[str, Array]:
 
 
 def _own_part(recipe: TaskRecipe, season: int, generator: np.random.Generator) -> Array:
-    """What the target's own past tells: trend, seasons, wandering level, shifts."""
+    """Return what can be forecast from the target's own past: trend, seasons, AR(1) level, shifts."""
     steps = np.arange(recipe.rows)
     level = recipe.trend * steps / recipe.rows
     level = level + recipe.wander * _autoregressive(recipe.memory, generator, recipe.rows)
@@ -174,7 +174,7 @@ def _own_part(recipe: TaskRecipe, season: int, generator: np.random.Generator) -
 
 
 def _season(recipe: TaskRecipe, phase: Array) -> Array:
-    """One season after the other; `phase` counts seasons."""
+    """Return the seasonal wave; `phase` counts seasons."""
     if recipe.shape == "saw":
         return 2 * (phase % 1) - 1
     if recipe.shape == "pulse":
@@ -196,7 +196,7 @@ def _delayed(values: Array, lag: int) -> Array:
 
 
 def _autoregressive(memory: float, generator: np.random.Generator, rows: int) -> Array:
-    """AR(1) of unit variance, from its stationary distribution on."""
+    """Draw an AR(1) process of unit variance that starts in its stationary distribution."""
     shocks = generator.standard_normal(rows)
     values = np.empty(rows)
     state, drive = shocks[0], (1 - memory**2) ** 0.5

@@ -1,6 +1,6 @@
 """Real trainings of many configurations: one process of `nas_system.train_many`, fed line by line.
 
-What is finished is written down at once, so that a command that was killed goes on where it was.
+Every result is written at once, so that a command that was killed resumes where it was.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from nas_system.errors import RunError
 from nas_system.files import append_durably, read_record, write_json
@@ -25,7 +25,7 @@ from nas_system.space import RunConfig, active_values, canonical_key
 
 RESULTS_FILE = "results.jsonl"
 TRAININGS_PER_PROCESS = 300
-"""A fresh process now and then: whatever leaks in one does not add up."""
+"""Then a new process starts, so that leaks do not add up."""
 STATUS = {0: "OK", 3: "DIVERGED", 5: "TIMEOUT"}
 """By the exit code of the training; everything else is FAILED."""
 
@@ -35,26 +35,33 @@ class Limits:
     """How long one training may take."""
 
     soft_s: float
-    """It ends after the epoch that reaches this, and its score counts."""
+    """The training ends after the epoch that reaches this, and its score counts."""
     hard_s: float
-    """It ends at once, without a score."""
+    """The training ends at once, without a score."""
+
+
+class TrainerAnswer(TypedDict):
+    """A line that `nas_system.train_many` prints, as far as it is read here."""
+
+    exit_code: int
+    seconds: float
 
 
 class Results:
-    """What has been trained in a work folder, as rows by task and canonical key."""
+    """Rows of the trainings in a work folder, by task and canonical key."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / RESULTS_FILE
         self.rows: dict[tuple[str, str], Row] = {}
         if self.path.exists():
             for line in self.path.read_bytes().split(b"\n"):
-                # The last line of a killed command may be torn; its training is done again.
+                # The last line of a killed command may be truncated; its training is done again.
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     record = json.loads(line)
                     self.rows[record["task"], record["key"]] = Row.from_json(record)
 
     def add(self, key: str, row: Row) -> None:
-        # A torn line before it must not swallow this one.
+        # A truncated line before it must not swallow this one.
         line = b"\n" + json.dumps(row.to_json() | {"key": key}, allow_nan=False).encode()
         append_durably(self.path, line)
         self.rows[row.task, key] = row
@@ -76,10 +83,10 @@ class Trainer:
         shutil.rmtree(self.runs_dir, ignore_errors=True)
 
     def train(self, task: str, config: RunConfig) -> Row:
-        """One training as a row. Raises RunError if nothing can be trained at all."""
+        """Train one configuration. Raises RunError if the trainer cannot start."""
         tag = f"{task}_{canonical_key(config)}"
         paths = RunPaths(self.runs_dir / tag)
-        # What a killed command left half-done.
+        # What a killed command left unfinished.
         shutil.rmtree(paths.folder, ignore_errors=True)
         paths.folder.mkdir(parents=True)
         file = paths.folder / "config.json"
@@ -98,8 +105,8 @@ class Trainer:
         seconds = answer["seconds"] if answer is not None else 0.0
         return Row(task, active_values(config), score, status, seconds)
 
-    def _ask(self, training: dict[str, Any]) -> dict[str, Any] | None:
-        """The trainer's answer; None if it died of this training."""
+    def _ask(self, training: Mapping[str, object]) -> TrainerAnswer | None:
+        """Return the trainer's answer; None if its process died of this training."""
         if self._trained == TRAININGS_PER_PROCESS:
             self._end()
         first = self._process is None
@@ -113,7 +120,7 @@ class Trainer:
             code = process.wait()
             self._process = None
             if first and code > 0:
-                raise RunError(f"the trainer could not start (exit code {code}); its words are above")
+                raise RunError(f"the trainer could not start (exit code {code}); its message is above")
             return None
         self._trained += 1
         return json.loads(line)
@@ -145,7 +152,7 @@ class Trainer:
 def train_missing(
     plan: list[tuple[str, RunConfig]], results: Results, folder: Path, limits: Limits
 ) -> Iterator[tuple[int, Row]]:
-    """Trains what `results` does not have yet; yields how many are done, and the row."""
+    """Train what `results` does not have yet; yield how many are done, and the row."""
     with Trainer(folder, limits) as trainer:
         for number, (task, config) in enumerate(plan, start=1):
             key = canonical_key(config)

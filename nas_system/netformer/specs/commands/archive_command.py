@@ -1,4 +1,4 @@
-"""`python -m nas_system.netformer archive`: makes an archive of trainings, or adds a search to one's own."""
+"""`python -m nas_system.netformer archive`: make an archive of trainings, or add a search to your own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return exit_code_of(lambda: _make(arguments, words))
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}; the same command goes on", file=sys.stderr)
+        print(f"error: {error.filename}: {error.strerror}; the same command resumes", file=sys.stderr)
         return SearchPaused.exit_code
 
 
-def _make(arguments: argparse.Namespace, words: list[str]) -> int:
+def _make(arguments: argparse.Namespace, flags: list[str]) -> int:
     if arguments.add is not None:
         return _add(arguments.add)
     if arguments.out is None:
@@ -44,7 +44,7 @@ def _make(arguments: argparse.Namespace, words: list[str]) -> int:
     )
     limits = Limits(soft_s=arguments.time_limit, hard_s=HARD_LIMIT_FACTOR * arguments.time_limit)
     work = arguments.work or Path(f"{arguments.out}.work")
-    archive = make_archive(plan, arguments.out, work, limits, made_by=f"archive {shlex.join(words)}")
+    archive = make_archive(plan, arguments.out, work, limits, made_by=f"archive {shlex.join(flags)}")
     print(f"{len(archive.rows)} rows of {len(archive.tasks)} tasks, {arguments.out.stat().st_size:,} bytes")
     return 0
 
@@ -62,12 +62,12 @@ def _add(workspace: Path) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("archive", __doc__)
     parser.add_argument(
-        "--add", type=Path, metavar="WORKSPACE", help="add a search to one's own archive instead"
+        "--add", type=Path, metavar="WORKSPACE", help="add a search to your own archive instead"
     )
     parser.add_argument("--out", type=Path, help="the archive to write")
     parser.add_argument("--tasks", type=int, default=40, help="tasks to learn from (default: 40)")
     parser.add_argument("--configs", type=int, default=40, help="trainings of each (default: 40)")
-    parser.add_argument("--held-out", type=int, default=0, help="tasks kept to judge proposers (default: 0)")
+    parser.add_argument("--held-out", type=int, default=0, help="tasks to evaluate proposers on (default: 0)")
     parser.add_argument(
         "--held-out-configs", type=int, default=56, help="trainings of each of those (default: 56)"
     )
@@ -76,7 +76,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, help="folder for data and unfinished work (default: OUT.work)")
     parser.add_argument("--time-limit", type=float, default=5.0, help="seconds of one training (default: 5)")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

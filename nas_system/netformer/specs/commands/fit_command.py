@@ -1,4 +1,4 @@
-"""`python -m nas_system.netformer fit`: learns from the archive which configurations suit which data."""
+"""`python -m nas_system.netformer fit`: learn from the archive which configurations suit which data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=positive_int, default=1)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

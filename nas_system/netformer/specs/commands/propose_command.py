@@ -1,4 +1,4 @@
-"""`python -m nas_system.netformer propose`: configurations for a task, most promising first, as JSON."""
+"""`python -m nas_system.netformer propose`: print configurations for a task, best first, as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_system.command_line import exit_code_of, positive_int
 from nas_system.errors import ConfigError, StateError
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    return exit_code_of(lambda: print(json.dumps(propose(arguments), indent=1)))
+    return exit_code_of(lambda: print(json.dumps(_propose(arguments), indent=1)))
 
 
-def propose(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the command prints."""
+def _propose(arguments: argparse.Namespace) -> dict[str, object]:
+    """Return what the command prints."""
     if arguments.facts is None and not arguments.check:
         raise ConfigError("propose needs --facts FILE (python -m nas_system.describe --out FILE makes it)")
-    # Before torch is imported: a wrong file is told at once.
+    # Before torch is imported, so that a wrong file is reported at once.
     opened = None if arguments.facts is None else _task_of(arguments.facts, arguments.data_dir)
     from nas_system.netformer.specs.archive.library import Library
     from nas_system.netformer.specs.model.proposer_model import load_model
@@ -40,8 +40,8 @@ def propose(arguments: argparse.Namespace) -> dict[str, Any]:
     model = load_model(arguments.model or library.model)
     if arguments.model is None and library.stale(model.archive):
         print(
-            "note: rows have come to the archive since this model was learned; "
-            "python -m nas_system.netformer fit takes them in",
+            "note: the archive has rows that this model was not fitted to; "
+            "to use them: python -m nas_system.netformer fit",
             file=sys.stderr,
         )
     answer = {
@@ -56,15 +56,15 @@ def propose(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _ranked(
     model: ProposerModel, data: OpenTask, last_value: float, arguments: argparse.Namespace
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     import torch
 
     from nas_system.netformer.specs.model import writing
-    from nas_system.netformer.specs.model.config_grammar import Grammar
+    from nas_system.netformer.specs.model.config_grammar import ConfigGrammar
     from nas_system.netformer.specs.task_features import task_features
 
     features = model.scaling(list(task_features(data).values()))
-    grammar = Grammar(model.vocabulary, data.task, data.split.train_end - data.task.pred_len)
+    grammar = ConfigGrammar(model.vocabulary, data.task, data.split.train_end - data.task.pred_len)
     if grammar.unknown_families:
         print(
             f"note: not proposed, since the model does not know them: {', '.join(grammar.unknown_families)}",
@@ -92,7 +92,7 @@ def _ranked(
 
 
 def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
-    """The task's data, and the validation error of repeating the last value."""
+    """Return the task's data, and the validation error of repeating the last value."""
     from pydantic import ValidationError
 
     from nas_system.data.loading import open_task
@@ -123,7 +123,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, help="a model of `fit` (default: one's own, else the shipped)")
     parser.add_argument("--check", action="store_true", help="only say whether the model can be used")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

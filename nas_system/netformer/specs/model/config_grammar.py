@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from nas_system.netformer.specs.archive.archive_file import grouped
 from nas_system.netformer.specs.model.vocabulary import FAMILY, Vocabulary
 from nas_system.space import (
     ForecastingTask,
@@ -36,7 +37,7 @@ Values = dict[str, Any]
 
 @dataclass
 class Draft:
-    """A configuration half-written."""
+    """A partly written configuration."""
 
     family: str
     values: Values
@@ -56,7 +57,7 @@ class Writable:
     """path -> tokens that may stand for it, as far as it alone decides; never empty."""
 
 
-class Grammar:
+class ConfigGrammar:
     """The rules for one task."""
 
     def __init__(
@@ -115,23 +116,9 @@ class Grammar:
 
     def config_of(self, draft: Draft) -> RunConfig:
         """Return the finished draft as a configuration."""
-        config = _config(draft.family, draft.values, self.task, self.seed)
+        config = _config(draft.values, self.task, self.seed)
         assert config is not None, "the witness was valid"
         return config
-
-    def config_from(self, tokens: list[int]) -> RunConfig | None:
-        """Read tokens as a configuration; None if they are against the rules."""
-        found = self.vocabulary.tokens[tokens[0]] if tokens else None
-        if found is None or found.path != FAMILY or found.value not in self.families:
-            return None
-        draft = self.begin(found.value)
-        for token in tokens[1:]:
-            path = self.next_slot(draft)
-            if path is None or token not in self.options(draft.family, path):
-                return None
-            if not self.write(draft, path, token):
-                return None
-        return self.config_of(draft) if self.next_slot(draft) is None else None
 
     def _writable_of(self, family: str) -> Writable:
         if family not in self._writable:
@@ -174,7 +161,7 @@ class Grammar:
 
     def _completed(self, family: str, values: Values, decided: int) -> Values | None:
         """The values, valid through at most two changes to what is not decided yet; None if that fails."""
-        if _config(family, values, self.task, self.seed) is not None:
+        if _config(values, self.task, self.seed) is not None:
             return values
         free = [p.path for p in self._writable_of(family).parameters[decided:]]
         for count in (1, 2):
@@ -182,7 +169,7 @@ class Grammar:
                 choices = [[self.value_of(t) for t in self.options(family, path)] for path in paths]
                 for chosen in itertools.product(*choices):
                     changed = values | dict(zip(paths, chosen, strict=True))
-                    if _config(family, changed, self.task, self.seed) is not None:
+                    if _config(changed, self.task, self.seed) is not None:
                         return changed
         return None
 
@@ -199,13 +186,8 @@ def _accepts(parameter: Parameter, value: object) -> bool:
     return fits and parameter.low <= value <= parameter.high
 
 
-def _config(family: str, values: Mapping[str, Any], task: ForecastingTask, seed: int) -> RunConfig | None:
-    plain: dict[str, Any] = {"task": task, "seed": seed, "model": {"family": family}}
-    plain |= {"data": {}, "training": {}}
-    for path, value in values.items():
-        group, name = path.split(".", 1)
-        plain[group][name] = value
+def _config(values: Values, task: ForecastingTask, seed: int) -> RunConfig | None:
     try:
-        return RunConfig.model_validate(plain)
+        return RunConfig.model_validate({**grouped(values), "task": task, "seed": seed})
     except ValidationError:
         return None

@@ -1,4 +1,4 @@
-"""An archive as numbers to learn from: tokens, scaled meta-features, scores relative to their task's own."""
+"""An archive as training data: tokens, scaled task features, scores relative to the task's others."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from nas_system.space import active_values
 Array = NDArray[np.float64]
 
 WORST = 3.0
-"""Relative scores are cut here: how bad a bad configuration is teaches nothing."""
+"""Relative scores are clipped here: differences between bad configurations do not matter."""
 BEST_SHARE = 0.1
 """The distance from the median to this quantile of a task's scores is one unit."""
-LEAST_ROWS = 8
-"""Fewer rows of a task do not tell its good scores from its bad ones."""
-FURTHEST = 3.0
-"""Meta-features are cut at so many deviations: far away means "far away"."""
+MIN_ROWS = 8
+"""Rows a task needs for its quantiles to mean anything."""
+MAX_DEVIATIONS = 3.0
+"""Scaled task features are clipped here, so that an unusual task does not leave the range learned."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Mean and deviation of every meta-feature in the archive."""
+    """Mean and standard deviation of every task feature in the archive."""
 
     mean: Array
     deviation: Array
@@ -42,25 +42,25 @@ class Scaling:
         return cls(table.mean(axis=0), np.maximum(table.std(axis=0), 1e-3))
 
     def __call__(self, features: Sequence[float]) -> Array:
-        return np.clip((np.asarray(features) - self.mean) / self.deviation, -FURTHEST, FURTHEST)
+        return np.clip((np.asarray(features) - self.mean) / self.deviation, -MAX_DEVIATIONS, MAX_DEVIATIONS)
 
 
 @dataclass(frozen=True)
 class TaskScale:
-    """Where the scores of a task lie: logarithms of the median, and of the median over the good ones."""
+    """Range of a task's scores: log of the median, and its distance to log of the best decile."""
 
     middle: float
     width: float
 
     def relative(self, score: float | None) -> float:
-        """0 is the task's median, -1 is good, low is better; WORST for no score."""
+        """Return 0 for the task's median, -1 for its best decile, WORST for no score; lower is better."""
         if score is None or score <= 0:
             return WORST
         return min(WORST, (math.log(score) - self.middle) / self.width)
 
 
 def scale_of(rows: Sequence[Row]) -> TaskScale:
-    """From the scored rows of one task; those without a score count as bad ones."""
+    """Compute the scale of one task's rows; those without a score count as the worst."""
     logs = [math.log(row.score) if row.score else math.inf for row in rows]
     middle, good = (float(np.quantile(sorted(logs), share, method="lower")) for share in (0.5, BEST_SHARE))
     return TaskScale(middle, max(0.02, middle - good))
@@ -68,10 +68,10 @@ def scale_of(rows: Sequence[Row]) -> TaskScale:
 
 @dataclass(frozen=True)
 class Examples:
-    """Everything that is learned from, one entry per row of the archive."""
+    """Training data, one entry per row of the archive."""
 
     tokens: Tensor
-    """(rows, longest), PAD behind the end."""
+    """(rows, longest), PAD after the end."""
     features: Tensor
     """(rows, features), scaled."""
     relative: Tensor
@@ -83,20 +83,12 @@ class Examples:
     names: tuple[str, ...]
     """Name of every task, by its number."""
 
-    def part(self, chosen: Tensor) -> Examples:
-        return Examples(
-            self.tokens[chosen],
-            self.features[chosen],
-            self.relative[chosen],
-            self.task[chosen],
-            self.scaling,
-            self.scales,
-            self.names,
-        )
-
 
 def examples_of(archive: Archive, vocabulary: Vocabulary, scaling: Scaling | None = None) -> Examples:
-    """Rows that the space no longer has, and tasks with hardly a row, are left out."""
+    """Encode an archive, without rows that the space no longer has and tasks with too few rows.
+
+    Raises ConfigError if nothing is left.
+    """
     by_task = {name: _written(archive, task, vocabulary) for name, task in archive.tasks.items()}
     by_task = {name: rows for name, rows in by_task.items() if _is_enough([row for row, _ in rows])}
     if not by_task:
@@ -104,8 +96,8 @@ def examples_of(archive: Archive, vocabulary: Vocabulary, scaling: Scaling | Non
     tasks = [archive.tasks[name] for name in by_task]
     if len({len(task.features) for task in tasks}) > 1:
         raise ConfigError(
-            "tasks of the archive are described by different numbers of meta-features, so they come from "
-            "different versions of this program; leave one's own archive out, or make it again"
+            "tasks of the archive are described by different numbers of features, so they come from "
+            "different versions of this program; leave your own archive out, or make it again"
         )
     scaling = scaling or Scaling.of(tasks)
     scales = [scale_of([row for row, _ in rows]) for rows in by_task.values()]
@@ -129,7 +121,7 @@ def examples_of(archive: Archive, vocabulary: Vocabulary, scaling: Scaling | Non
 
 def _is_enough(rows: Sequence[Row]) -> bool:
     scored = sum(row.score is not None for row in rows)
-    return len(rows) >= LEAST_ROWS and 2 * scored > len(rows)
+    return len(rows) >= MIN_ROWS and 2 * scored > len(rows)
 
 
 def _written(archive: Archive, task: ArchivedTask, vocabulary: Vocabulary) -> list[tuple[Row, list[int]]]:

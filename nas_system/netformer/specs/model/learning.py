@@ -37,7 +37,7 @@ class Hyperparameters:
 
 
 class LearningBatch(NamedTuple):
-    """As the engine takes it."""
+    """A batch as the engine takes it."""
 
     args: tuple[Tensor, ...]
     target: Tensor
@@ -45,7 +45,7 @@ class LearningBatch(NamedTuple):
 
 
 class Shuffled:
-    """Batches of all rows, in another order at every pass."""
+    """Batches of all rows, in a new order at every pass."""
 
     def __init__(
         self, size: int, batch_size: int, seed: int, batch_of: Callable[[Tensor], LearningBatch]
@@ -75,12 +75,11 @@ class RelativeScore:
 
 
 class NextToken:
-    """Cross-entropy of what was really written."""
+    """Cross-entropy of the next token."""
 
     names = ("cross_entropy",)
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        # Behind the end everything is masked: cross_entropy never looks there.
         return F.cross_entropy(output.flatten(0, 1), target.flatten(), ignore_index=PAD)
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -93,7 +92,7 @@ class NextToken:
 def fit_predictor(
     examples: Examples, vocabulary: Vocabulary, chosen: Hyperparameters, seed: int
 ) -> ScorePredictor:
-    """One member of the ensemble; members differ by their seeds: start, order and dropout."""
+    """Fit one member of the ensemble; members differ by seed: initial weights, order and dropout."""
     torch.manual_seed(seed)
     model = ScorePredictor(
         vocabulary,
@@ -127,7 +126,7 @@ def fit_writer(
 
     def batch_of(rows: Tensor) -> LearningBatch:
         tokens = examples.tokens[rows]
-        # Behind the end any slot will do: its targets are not looked at.
+        # Any slot will do for padding: its targets are ignored.
         slots = slot_of_token[tokens.clamp_min(0)]
         return LearningBatch(
             (tokens[:, :-1], slots, examples.features[rows], examples.relative[rows]), tokens

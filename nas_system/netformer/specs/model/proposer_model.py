@@ -1,4 +1,4 @@
-"""What `fit` leaves behind and `propose` uses: the networks, how they read a task, and where from."""
+"""The fitted proposer: networks, scaling of task features, vocabulary, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -14,57 +14,64 @@ from numpy.typing import NDArray
 
 from nas_system.errors import StateError
 from nas_system.files import sha256_of_file
-from nas_system.netformer.specs.archive.archive_file import LAST_VALUE, Archive, ArchivedTask, checksum_of
+from nas_system.netformer.specs.archive.archive_file import (
+    FEATURES_VERSION,
+    LAST_VALUE,
+    Archive,
+    ArchivedTask,
+    checksum_of,
+)
 from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
 from nas_system.netformer.specs.model.examples import Examples, Scaling, examples_of
 from nas_system.netformer.specs.model.learning import Hyperparameters, fit_predictor, fit_writer
 from nas_system.netformer.specs.model.proposer_networks import ConfigWriter, ScorePredictor
 from nas_system.netformer.specs.model.vocabulary import Vocabulary, build_vocabulary
-from nas_system.netformer.specs.task_features import VERSION
 from nas_system.space import ForecastingTask, families_of
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
-SHRINK = 30.0
-"""Ridge penalty of the map from meta-features to a task's level: there are more features than one likes."""
+LEVEL_RIDGE = 30.0
+"""Penalty of the map from task features to a task's level: there are about as many features as tasks."""
 
 LEARN_AGAIN = "learn again with: python -m nas_system.netformer fit"
 
 Array = NDArray[np.float64]
+Content = dict[str, Any]
+"""What `save_model` writes."""
 
 
 @dataclass(frozen=True)
-class LevelGuess:
-    """From a task's meta-features to where its scores will lie, relative to repeating the last value."""
+class LevelRegression:
+    """From a task's features to the range of its scores, relative to repeating the last value."""
 
     weights: Array
     """(1 + features, 2): of the logarithm of the middle, and of the logarithm of the width."""
 
     @classmethod
-    def fit(cls, examples: Examples, tasks: Sequence[ArchivedTask]) -> LevelGuess:
+    def fit(cls, examples: Examples, tasks: Sequence[ArchivedTask]) -> LevelRegression:
         rows = np.array([examples.scaling(task.features) for task in tasks])
         wanted = [
             (scale.middle - math.log(task.baselines[LAST_VALUE]), math.log(scale.width))
             for scale, task in zip(examples.scales, tasks, strict=True)
         ]
         joined = np.concatenate([np.ones((len(rows), 1)), rows], axis=1)
-        penalty = np.diag([1e-6] + [SHRINK] * rows.shape[1])
+        penalty = np.diag([1e-6] + [LEVEL_RIDGE] * rows.shape[1])
         solved = np.linalg.solve(joined.T @ joined + penalty, joined.T @ np.array(wanted))
         return cls(solved.astype(float))
 
     def expected(self, relative: float, features: Array, last_value: float) -> float:
-        """The score that a relative score stands for."""
+        """Turn a relative score into a validation error."""
         middle, log_width = np.concatenate([[1.0], features]) @ self.weights
         return last_value * math.exp(middle + math.exp(log_width) * relative)
 
 
 @dataclass(frozen=True)
 class ProposerModel:
-    """Everything that proposes, and its passport."""
+    """The writer, the ensemble of predictors, and what they were fitted to."""
 
     writer: ConfigWriter
     predictors: tuple[ScorePredictor, ...]
     scaling: Scaling
-    level: LevelGuess
+    level: LevelRegression
     archive: str
     """Checksum of the archive it was learned from."""
     n_tasks: int
@@ -76,16 +83,17 @@ class ProposerModel:
 
     @classmethod
     def fit(cls, archive: Archive, chosen: Hyperparameters, *, seed: int = 0) -> ProposerModel:
-        """Learn from every task of the archive that is not held out."""
+        """Fit all networks to an archive; one member of the ensemble per seed."""
         vocabulary = build_vocabulary()
-        examples, tasks = learnable(archive, vocabulary)
+        examples = examples_of(archive, vocabulary)
+        tasks = [archive.tasks[name] for name in examples.names]
         return cls(
             writer=fit_writer(examples, vocabulary, chosen, seed),
             predictors=tuple(
                 fit_predictor(examples, vocabulary, chosen, seed + member) for member in range(chosen.members)
             ),
             scaling=examples.scaling,
-            level=LevelGuess.fit(examples, tasks),
+            level=LevelRegression.fit(examples, tasks),
             archive=checksum_of(archive),
             n_tasks=len(tasks),
             n_rows=len(examples.task),
@@ -93,16 +101,10 @@ class ProposerModel:
         )
 
 
-def learnable(archive: Archive, vocabulary: Vocabulary) -> tuple[Examples, list[ArchivedTask]]:
-    """Examples, and the task of every number in them."""
-    examples = examples_of(archive, vocabulary)
-    return examples, [archive.tasks[name] for name in examples.names]
-
-
 def save_model(path: Path, model: ProposerModel, chosen: Hyperparameters) -> None:
-    """Tensors and plain values only. Raises OSError."""
+    """Write a model as tensors and plain values only. Raises OSError."""
     content = {
-        "features_version": VERSION,
+        "features_version": FEATURES_VERSION,
         "vocabulary": model.vocabulary.to_json(),
         "archive": model.archive,
         "n_tasks": model.n_tasks,
@@ -125,7 +127,7 @@ def load_model(path: Path) -> ProposerModel:
     content = load_checkpoint(path)
     try:
         content = _with_vocabulary(content, path)
-        if content["features_version"] != VERSION:
+        if content["features_version"] != FEATURES_VERSION:
             raise StateError(f"{path}: describes tasks by other numbers than this program; {LEARN_AGAIN}")
         model = _restored(content, sha256_of_file(path))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -136,7 +138,7 @@ def load_model(path: Path) -> ProposerModel:
     return model
 
 
-def _with_vocabulary(content: dict[str, Any], path: Path) -> dict[str, Any]:
+def _with_vocabulary(content: Content, path: Path) -> Content:
     """Complete the file of an older program, which names its search space by a hash alone."""
     if "vocabulary" in content:
         return content
@@ -146,7 +148,7 @@ def _with_vocabulary(content: dict[str, Any], path: Path) -> dict[str, Any]:
     return shipped | content
 
 
-def _restored(content: dict[str, Any], fingerprint: str) -> ProposerModel:
+def _restored(content: Content, fingerprint: str) -> ProposerModel:
     vocabulary = Vocabulary.from_json(content["vocabulary"])
     chosen = Hyperparameters(**content["hyperparameters"])
     scaling = Scaling(*map(np.array, content["scaling"]))
@@ -175,7 +177,7 @@ def _restored(content: dict[str, Any], fingerprint: str) -> ProposerModel:
         writer=writer.eval(),
         predictors=tuple(predictors),
         scaling=scaling,
-        level=LevelGuess(np.array(content["level"])),
+        level=LevelRegression(np.array(content["level"])),
         archive=content["archive"],
         n_tasks=int(content["n_tasks"]),
         n_rows=int(content["n_rows"]),
@@ -185,7 +187,7 @@ def _restored(content: dict[str, Any], fingerprint: str) -> ProposerModel:
 
 
 def predict(model: ProposerModel, tokens: torch.Tensor, features: Array) -> Array:
-    """(members, configurations): relative scores."""
+    """Predict relative scores, (members, configurations), of tokens (configurations, length)."""
     repeated = torch.tensor(features, dtype=torch.float32).expand(len(tokens), -1)
     with torch.no_grad():
         return torch.stack([member(tokens, repeated) for member in model.predictors]).numpy()

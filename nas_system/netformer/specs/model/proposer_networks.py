@@ -1,9 +1,9 @@
-"""The networks of the spec mode: one writes configurations, one guesses how good a configuration is.
+"""The networks of the spec mode: one writes configurations, one predicts their scores.
 
 After MetaD2A (Lee, Hyung, Hwang 2021, "Rapid Neural Architecture Search by Learning to Generate Graphs
 from Datasets", ICLR, arXiv:2107.00860): a generator conditioned on the data set, and a predictor that
-ranks what it wrote. Ours writes tokens of a whole search space, knows the data set by its
-meta-features, and is also told which score is wanted (Chen et al. 2021, Decision Transformer,
+ranks its output. Ours writes tokens of a whole search space, is conditioned on features of the task
+instead of an encoding of the data set, and on the wanted score (Chen et al. 2021, Decision Transformer,
 arXiv:2106.01345).
 """
 
@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from nas_system.netformer.specs.model.vocabulary import Vocabulary
 
 PAD = -1
-"""Stands behind the last token of a shorter configuration."""
+"""Follows the last token of a shorter configuration."""
 
 
 class TokenEmbedding(nn.Module):
-    """A token as its parameter, its value, and how far up its scale the value stands."""
+    """A token as its parameter, its value, and the value's place on its scale."""
 
     slot_of_token: Tensor
     place: Tensor
@@ -44,7 +44,7 @@ class TokenEmbedding(nn.Module):
 
 
 class ScorePredictor(nn.Module):
-    """How good a configuration is on a data set, relative to others on the same data set; low is good."""
+    """Relative score of a configuration on a task; lower is better."""
 
     def __init__(
         self, vocabulary: Vocabulary, features: int, *, width: int, layers: int, dropout: float
@@ -68,7 +68,7 @@ class ScorePredictor(nn.Module):
 
 
 class ConfigWriter(nn.Module):
-    """The next token of a configuration, given those before, the data set and the wanted score."""
+    """The next token of a configuration, given those before, the task and the wanted score."""
 
     allowed: Tensor
 
@@ -89,10 +89,10 @@ class ConfigWriter(nn.Module):
         self.register_buffer("allowed", allowed, persistent=False)
 
     def forward(self, written: Tensor, slots: Tensor, features: Tensor, wanted: Tensor) -> Tensor:
-        """Logits (batch, length, tokens), impossible ones at minus infinity.
+        """Return logits (batch, length, tokens), minus infinity for tokens of other parameters.
 
-        `written` (batch, length - 1) are the tokens so far, `slots` (batch, length) the parameters whose
-        values are wanted: which one comes next is no guess, the grammar knows it.
+        `written` (batch, length - 1) are the tokens so far, `slots` (batch, length) the parameters to
+        write, which the grammar determines.
         """
         length = slots.shape[1]
         condition = self.condition(torch.cat([features, wanted[:, None]], dim=1))

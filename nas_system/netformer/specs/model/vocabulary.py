@@ -33,12 +33,12 @@ class Token:
     path: str
     value: Any
     place: float
-    """Where a number stands among those of its path, from -1 to 1; 0 for what has no order."""
+    """Place of a number among those of its path, from -1 to 1; 0 for values without an order."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Every token, and which of them a family may use."""
+    """All tokens, and which of them a family may use."""
 
     tokens: tuple[Token, ...]
     paths: tuple[str, ...]
@@ -116,7 +116,7 @@ def build_vocabulary() -> Vocabulary:
 
 
 def _bins(family: str, parameter: Parameter) -> list[Any]:
-    """The values of a parameter that have a token."""
+    """Return the values of a parameter that have a token."""
     default = value_at(family_default(family), parameter.path)
     if parameter.kind == "choice":
         return list(parameter.choices or ())
@@ -135,7 +135,7 @@ def _bins(family: str, parameter: Parameter) -> list[Any]:
 
 
 def _tokens(path: str, of_families: Iterable[list[Any]]) -> list[Token]:
-    """The union of the families' values; families that share a path share its tokens."""
+    """Unite the families' values; families that share a path share its tokens."""
     values = list(dict.fromkeys(value for values in of_families for value in values))
     if not all(map(_is_number, values)):
         return [Token(path, value, 0.0) for value in values]

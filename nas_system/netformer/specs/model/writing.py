@@ -1,4 +1,4 @@
-"""Candidates and their ranking: the writer writes, the grammar keeps it valid, the predictors choose."""
+"""Candidates and their ranking: the writer writes, the grammar keeps them valid, the predictors rank."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nas_system.netformer.specs.model.config_grammar import Draft, Grammar
+from nas_system.netformer.specs.model.config_grammar import ConfigGrammar, Draft
 from nas_system.netformer.specs.model.proposer_model import ProposerModel, predict
 from nas_system.netformer.specs.model.proposer_networks import PAD, ConfigWriter
 from nas_system.netformer.specs.model.vocabulary import FAMILY
@@ -17,15 +17,15 @@ from nas_system.space import RunConfig, canonical_key
 
 Array = NDArray[np.float64]
 
-WANTED = -1.5
-"""The relative score that is asked for: better than nine of ten rows of the archive."""
+WANTED_SCORE = -1.5
+"""The relative score to condition on: better than nine of ten rows of the archive."""
 CANDIDATES = 256
 TEMPERATURE = 1.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration somebody could train."""
+    """A valid configuration."""
 
     tokens: tuple[int, ...]
     config: RunConfig
@@ -37,18 +37,18 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate and what the predictors think of it: relative scores, low is good."""
+    """A candidate and its predicted relative score; lower is better."""
 
     candidate: Candidate
     relative: float
     spread: float
-    """Deviation of the members' opinions."""
+    """Standard deviation over the members of the ensemble."""
 
 
 def write_candidates(
-    writer: ConfigWriter, grammar: Grammar, features: Array, count: int, generator: torch.Generator
+    writer: ConfigWriter, grammar: ConfigGrammar, features: Array, count: int, generator: torch.Generator
 ) -> list[Candidate]:
-    """Different configurations, in the order in which they were written."""
+    """Write up to `count` distinct configurations, in the order in which they were written."""
     drafts = _with_families(writer, grammar, features, count, generator)
     open_drafts = list(range(len(drafts)))
     while open_drafts:
@@ -66,8 +66,8 @@ def write_candidates(
     return list(found.values())
 
 
-def default_candidates(grammar: Grammar) -> list[Candidate]:
-    """Every family's tried default, where it fits the task."""
+def default_candidates(grammar: ConfigGrammar) -> list[Candidate]:
+    """Return every family's default, as far as it fits the task and has tokens."""
     found = []
     for family in grammar.families:
         draft = grammar.begin(family)
@@ -79,9 +79,9 @@ def default_candidates(grammar: Grammar) -> list[Candidate]:
 
 
 def _with_families(
-    writer: ConfigWriter, grammar: Grammar, features: Array, count: int, generator: torch.Generator
+    writer: ConfigWriter, grammar: ConfigGrammar, features: Array, count: int, generator: torch.Generator
 ) -> list[Draft]:
-    """Empty drafts of the families that the writer prefers on this data."""
+    """Begin drafts of families that the writer draws for this data."""
     families = grammar.families
     tokens = torch.tensor([grammar.vocabulary.index[FAMILY, family] for family in families])
     slots = torch.zeros(1, 1, dtype=torch.long)
@@ -94,13 +94,17 @@ def _with_families(
 
 def _condition(features: Array, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     repeated = torch.tensor(features, dtype=torch.float32).expand(count, -1)
-    return repeated, torch.full((count,), WANTED)
+    return repeated, torch.full((count,), WANTED_SCORE)
 
 
 def _next_logits(
-    writer: ConfigWriter, grammar: Grammar, drafts: Sequence[Draft], slots: Sequence[str], features: Array
+    writer: ConfigWriter,
+    grammar: ConfigGrammar,
+    drafts: Sequence[Draft],
+    slots: Sequence[str],
+    features: Array,
 ) -> torch.Tensor:
-    """(drafts, tokens): of the token that each draft needs next. All drafts are equally long."""
+    """Return logits of the next token of each draft, (drafts, tokens). All drafts are equally long."""
     vocabulary = grammar.vocabulary
     written = torch.tensor([draft.tokens for draft in drafts])
     before = torch.tensor([[vocabulary.slot_of_token[t] for t in draft.tokens] for draft in drafts])
@@ -111,9 +115,9 @@ def _next_logits(
 
 
 def _write_one(
-    grammar: Grammar, draft: Draft, slot: str, logits: torch.Tensor, generator: torch.Generator
+    grammar: ConfigGrammar, draft: Draft, slot: str, logits: torch.Tensor, generator: torch.Generator
 ) -> None:
-    """Draw a value that the grammar allows; what it refuses is not drawn again."""
+    """Draw a value that the grammar allows; a refused one is not drawn again."""
     options = list(grammar.options(draft.family, slot))
     while True:
         shares = (logits[options] / TEMPERATURE).softmax(dim=0)
@@ -129,38 +133,38 @@ def padded(tokens: Sequence[Sequence[int]]) -> torch.Tensor:
 
 
 def rank(model: ProposerModel, candidates: Sequence[Candidate], features: Array, count: int) -> list[Ranked]:
-    """The best `count`, best first."""
-    opinions = predict(model, padded([candidate.tokens for candidate in candidates]), features)
+    """Return the `count` most promising candidates, best first."""
+    predicted = predict(model, padded([candidate.tokens for candidate in candidates]), features)
     return [
-        Ranked(candidates[i], float(opinions[:, i].mean()), float(opinions[:, i].std()))
-        for i in chosen_order(opinions, count)
+        Ranked(candidates[i], float(predicted[:, i].mean()), float(predicted[:, i].std()))
+        for i in chosen_order(predicted, count)
     ]
 
 
-def chosen_order(opinions: Array, count: int) -> list[int]:
-    """Which to try, one after the other, if the members of the ensemble are as many possible truths.
+def chosen_order(predicted: Array, count: int) -> list[int]:
+    """Return which candidates to try, in turn; `predicted` is (members, candidates).
 
-    The first is best on average. Each other one lowers the mean over the members of the best score so
-    far the most, so a second opinion comes before a third look at the same idea.
+    The first is best on average. Each further one lowers the mean over the members of the best score so
+    far the most, so candidates on which the members disagree come before near copies of the first.
     """
-    members, candidates = opinions.shape
+    members, candidates = predicted.shape
     best = np.full(members, np.inf)
     order: list[int] = []
     left = list(range(candidates))
     while left and len(order) < count:
-        reached = np.minimum(best[:, None], opinions[:, left]).mean(axis=0)
-        # Where nobody sees any gain, the average decides.
-        ties = reached + 1e-3 * opinions[:, left].mean(axis=0)
+        reached = np.minimum(best[:, None], predicted[:, left]).mean(axis=0)
+        # Where no member expects any gain, the average decides.
+        ties = reached + 1e-3 * predicted[:, left].mean(axis=0)
         chosen = left.pop(int(ties.argmin()))
         order.append(chosen)
-        best = np.minimum(best, opinions[:, chosen])
+        best = np.minimum(best, predicted[:, chosen])
     return order
 
 
 def candidates_for(
-    model: ProposerModel, grammar: Grammar, features: Array, count: int, generator: torch.Generator
+    model: ProposerModel, grammar: ConfigGrammar, features: Array, count: int, generator: torch.Generator
 ) -> list[Candidate]:
-    """What was written for this data, and the tried defaults: a good idea need not be a new one."""
+    """Return the families' defaults, and what the writer wrote for this data."""
     found = {one.key: one for one in default_candidates(grammar)}
     for one in write_candidates(model.writer, grammar, features, count, generator):
         found.setdefault(one.key, one)

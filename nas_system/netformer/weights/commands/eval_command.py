@@ -6,9 +6,8 @@ python -m nas_system.netformer eval --model netformer.pt --zoo zoo/
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nas_system.command_line import exit_code_of
 from nas_system.netformer.command_line import command_parser
@@ -25,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(lambda: print(json.dumps(_evaluate(arguments.model, arguments.zoo, arguments.part))))
 
 
-def _evaluate(model: Path, folder: Path, part: str) -> dict[str, Any]:
+def _evaluate(model: Path, folder: Path, part: str) -> Mapping[str, object]:
     from nas_system.netformer.weights.model.writer import Writer
     from nas_system.netformer.weights.model.writer_fitting import evaluate
     from nas_system.netformer.weights.zoo.zoo_files import load_zoo
@@ -33,5 +32,5 @@ def _evaluate(model: Path, folder: Path, part: str) -> dict[str, Any]:
 
     set_threads(1)
     writer, zoo = Writer.load(model), load_zoo(folder)
-    figures = {name: round(value, 4) for name, value in evaluate(writer, zoo, part).items()}
-    return {"part": part, "networks": len(zoo.part(part))} | figures
+    metrics = {name: round(value, 4) for name, value in evaluate(writer, zoo, part).items()}
+    return {"part": part, "networks": len(zoo.part(part))} | metrics

@@ -9,9 +9,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from nas_system.command_line import exit_code_of
 from nas_system.netformer.command_line import command_parser
@@ -32,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return exit_code_of(lambda: print(json.dumps(_train(arguments))))
 
 
-def _train(arguments: argparse.Namespace) -> dict[str, Any]:
+def _train(arguments: argparse.Namespace) -> Mapping[str, object]:
     config = FitConfig.from_arguments(arguments)
     architecture = ArchitectureConfig.from_arguments(arguments)
     loss = LossConfig.from_arguments(arguments, suffix="loss")
@@ -43,18 +42,18 @@ def _train(arguments: argparse.Namespace) -> dict[str, Any]:
     from nas_system.training.engine import EpochRecord
     from nas_system.training.reproducibility import set_threads
 
-    def tell(record: EpochRecord) -> None:
-        figures = " ".join(f"{name}={value:.4g}" for name, value in record.val.items())
-        print(f"epoch {record.epoch + 1}/{config.epochs}: {figures}", file=sys.stderr, flush=True)
+    def print_epoch(record: EpochRecord) -> None:
+        metrics = " ".join(f"{name}={value:.4g}" for name, value in record.val.items())
+        print(f"epoch {record.epoch + 1}/{config.epochs}: {metrics}", file=sys.stderr, flush=True)
 
     set_threads(1)
     started = time.monotonic()
     zoo = load_zoo(arguments.zoo)
     writer = untrained_writer(zoo, architecture, config.seed)
-    history = fit(writer, zoo, loss, config, on_epoch=None if arguments.quiet else tell)
+    history = fit(writer, zoo, loss, config, on_epoch=None if arguments.quiet else print_epoch)
     settings = {"fit": config.to_json(), "loss": loss.to_json(), "zoo": zoo.config.to_json()}
     writer.save(out, settings=settings)
     best = next(record for record in reversed(history) if record.is_best)
-    figures = {name: round(value, 4) for name, value in evaluate(writer, zoo, "val").items()}
+    metrics = {name: round(value, 4) for name, value in evaluate(writer, zoo, "val").items()}
     seconds = round(time.monotonic() - started, 1)
-    return {"model": str(out), "best_epoch": best.epoch + 1, "part": "val"} | figures | {"seconds": seconds}
+    return {"model": str(out), "best_epoch": best.epoch + 1, "part": "val"} | metrics | {"seconds": seconds}

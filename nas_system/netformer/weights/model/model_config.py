@@ -1,4 +1,4 @@
-"""How the variational transformer is built and trained."""
+"""Settings of the variational transformer and its training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of networks for the engine, and the meta-features as the model gets them."""
+"""Batches of networks for the engine, and the scaling of meta-features."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nas_system.netformer.weights.tokens import Tokens
 
-LARGEST_SCALED = 5.0
-"""Standard deviations. A feature of an unusual data set must not drown all the others."""
+MAX_DEVIATIONS = 5.0
+"""Clips scaled features, so that one of an unusual data set does not dominate."""
 
 POOL = 8
 """Batches that are sorted by length together."""
@@ -21,35 +21,35 @@ Batch = tuple[list[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class MetaScaling:
-    """Centre and spread of every meta-feature over the training tasks."""
+    """Mean and standard deviation of every meta-feature over the training tasks."""
 
     mean: Tensor
     std: Tensor
 
     @classmethod
     def of(cls, meta: Tensor) -> MetaScaling:
-        """From rows of meta-features, (tasks, values), NaN where unknown."""
+        """Compute the scaling of meta-features (tasks, values), NaN where unknown."""
         known = ~meta.isnan()
         count = known.sum(0).clamp_min(1)
         filled = meta.nan_to_num(0.0)
         mean = filled.sum(0) / count
         spread = ((filled - mean).square() * known).sum(0) / count
-        # A feature that never changes says nothing: it becomes zero, not infinity.
+        # A constant feature is scaled to zero, not to infinity.
         std = spread.sqrt()
         return cls(mean, torch.where(std > 1e-6 * mean.abs().clamp_min(1), std, torch.inf))
 
     def __call__(self, meta: Tensor) -> Tensor:
-        """Scaled values, zero where unknown, and beside them which are known; (..., 2 * values)."""
+        """Return scaled values, zero where unknown, then which are known; (..., 2 * values)."""
         known = ~meta.isnan()
-        scaled = ((meta - self.mean) / self.std).clamp(-LARGEST_SCALED, LARGEST_SCALED)
+        scaled = ((meta - self.mean) / self.std).clamp(-MAX_DEVIATIONS, MAX_DEVIATIONS)
         return torch.cat((torch.where(known, scaled, 0.0), known.to(meta.dtype)), dim=-1)
 
 
 class NetworkBatches:
     """Batches of ([structure, weight, meta-features], positions), as short as their longest network.
 
-    Networks of similar length come together, so that little of a batch is filling. With a `generator`
-    the order is random, another one at every pass.
+    Networks of similar length share a batch, so that little of it is padding. With a `generator` the order
+    is random, a new one at every pass.
     """
 
     def __init__(

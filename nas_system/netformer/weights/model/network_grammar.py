@@ -1,7 +1,7 @@
 """Which token may follow which: decoding under this grammar gives a valid network every time.
 
-At every step the grammar knows how many tokens the shortest ending still needs, and allows only
-what leaves room for it. So a sequence never ends in the middle of a neuron, and no neuron is left unread.
+At every step the grammar computes how many tokens the shortest ending needs, and allows only tokens that
+leave room for it. So a sequence never ends in the middle of a neuron, and no neuron is left unread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Token = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Prefix:
-    """What the tokens so far amount to."""
+    """State after the tokens so far."""
 
     vertex: int = 0
     """The vertex that the last token belongs to."""
@@ -35,7 +35,7 @@ class Prefix:
 
 
 @dataclass(frozen=True)
-class Grammar:
+class NetworkGrammar:
     """The sequences of all networks with exactly `inputs` inputs and at most so many vertices and tokens."""
 
     inputs: int
@@ -53,7 +53,7 @@ class Grammar:
             raise ConfigError(f"{self}: without linear neurons there is no output")
 
     def allowed(self, prefix: Prefix) -> list[Token]:
-        """Every token that may come next: (type, number, parent). Never empty before the end token."""
+        """Return all tokens that may come next: (type, number, parent). Never empty before the end token."""
         if prefix.vertex < self.inputs:
             return [(INPUT, prefix.vertex + 1, 0)]
         found: list[Token] = []
@@ -72,7 +72,7 @@ class Grammar:
         return found
 
     def advance(self, prefix: Prefix, token: Token) -> Prefix:
-        """The prefix with one more token, which must be an allowed one and not the end."""
+        """Return the prefix with one more token, which must be allowed and not the end."""
         kind, number, parent = token
         if kind == INPUT:
             return replace(prefix, vertex=number, length=prefix.length + 1)
@@ -85,11 +85,11 @@ class Grammar:
         return prefix.kind == LINEAR and prefix.parent != BIAS and not prefix.unread
 
     def _shortest_ending(self, prefix: Prefix) -> int:
-        """Tokens, the end token included, that the shortest way to a valid network takes; or NEVER."""
+        """Return the tokens, end token included, that the shortest valid ending takes, or NEVER."""
         return min(self._ending_here(prefix), self._ending_with_another_neuron(prefix))
 
     def _ending_here(self, prefix: Prefix) -> int:
-        """The present neuron becomes the output and reads all that is unread."""
+        """Tokens needed if the present neuron becomes the output and reads all that is unread."""
         if prefix.kind != LINEAR or any(number <= prefix.parent for number in prefix.unread):
             return NEVER
         if prefix.parent == BIAS and not prefix.unread:
@@ -97,7 +97,7 @@ class Grammar:
         return len(prefix.unread) + 1
 
     def _ending_with_another_neuron(self, prefix: Prefix) -> int:
-        """One more neuron is the output; it reads the present one and all that is unread."""
+        """Tokens needed if one more neuron is the output, and reads the present one and all unread ones."""
         if prefix.vertex + 1 >= self.max_vertices:
             return NEVER
         if prefix.parent != BIAS:
@@ -106,9 +106,9 @@ class Grammar:
         return len(prefix.unread) + (2 if prefix.unread else 3)
 
     def decode(self, next_scores: Callable[[Tensor], Sequence[Tensor]], batch: int) -> Tensor:
-        """Write `batch` sequences, each time the best allowed token; shape (batch, max_tokens, 3).
+        """Write `batch` sequences greedily under the grammar; shape (batch, max_tokens, 3).
 
-        `next_scores` takes the structure so far, (batch, length, 3), and gives the log-probabilities of
+        `next_scores` takes the structure so far, (batch, length, 3), and returns log-probabilities of
         type, number and parent at its last place, which is still empty; (batch, choices) each.
         """
         result = torch.zeros(batch, self.max_tokens, 3, dtype=torch.long)

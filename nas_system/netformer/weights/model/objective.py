@@ -1,4 +1,4 @@
-"""The mixed loss: structure, weights by the sensitivity of their neurons, and what the network computes."""
+"""The mixed loss: structure, weights by the sensitivity of their neurons, and the network's outputs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from nas_system.netformer.weights.model.weights_transformer import Written
 from nas_system.netformer.weights.tokens import Tokens
 
 LEAST_VARIANCE = 0.05
-"""Added to the variance of a network's outputs, so that a nearly constant one is not all of the loss."""
+"""Added to the variance of a network's outputs, so that a nearly constant one does not dominate."""
 
 
 class MixedObjective:
     """Cross-entropy on type, number and parent; squared error of every edge times its child's sensitivity.
 
-    The loss on outputs compares what the written network computes with what the original does:
+    The loss on outputs compares those of the written network with those of the original:
     Meynent, Melev, Schuerholt, Mihai, Borth 2025, "Structure Is Not Enough: Leveraging Behavior for
     Neural Network Weight Reconstruction", arXiv:2503.17138. The target of a batch is the position of
     its networks in `tokens`.
@@ -82,5 +82,5 @@ class MixedObjective:
         )
         error = (outputs_of(guess, self.x) - answers).square().mean(1)
         relative = error / (answers.var(1) + LEAST_VARIANCE)
-        # Small errors stay what they are. The few huge ones would be all of the gradient.
+        # Damps the few huge errors, which would dominate the gradient.
         return relative.log1p().mean()

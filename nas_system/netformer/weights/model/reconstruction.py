@@ -1,4 +1,4 @@
-"""How close written networks are to the originals: structure, edges, weights, activations, function."""
+"""Metrics of reconstruction: structure, edges, weights, activations and outputs of written networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas_system.netformer.weights.network import Network
 
 
 def compare(originals: Sequence[Network], written: Sequence[Network], x: Tensor) -> dict[str, float]:
-    """All metrics over pairs of networks, evaluated at `x` (rows, inputs)."""
+    """Compute all metrics over pairs of networks, evaluated at `x` (rows, inputs)."""
     return {
         "exact_structure": exact_structure(originals, written),
         "edge_accuracy": edge_accuracy(originals, written),
@@ -24,12 +24,12 @@ def compare(originals: Sequence[Network], written: Sequence[Network], x: Tensor)
 
 
 def exact_structure(originals: Sequence[Network], written: Sequence[Network]) -> float:
-    """Share of networks with every type, number and parent right."""
+    """Return the share of networks with every type, number and parent right."""
     return _mean([first.structure == second.structure for first, second in _pairs(originals, written)])
 
 
 def edge_accuracy(originals: Sequence[Network], written: Sequence[Network]) -> float:
-    """Edges that both networks have, as a share of those that one of them has; mean over networks."""
+    """Return common edges as a share of the edges of either network; mean over networks."""
     return _mean(
         [
             len(first.edges.keys() & second.edges.keys()) / len(first.edges.keys() | second.edges.keys())
@@ -39,7 +39,7 @@ def edge_accuracy(originals: Sequence[Network], written: Sequence[Network]) -> f
 
 
 def weight_r2(originals: Sequence[Network], written: Sequence[Network]) -> float:
-    """Share of the variance of all original weights that is explained; a missing edge weighs 0."""
+    """Return the explained share of the variance of all original weights; a missing edge weighs 0."""
     edges = [(first.edges, second.edges) for first, second in _pairs(originals, written)]
     truth = np.array([weight for first, _ in edges for weight in first.values()])
     guess = np.array([second.get(edge, 0.0) for first, second in edges for edge in first])
@@ -47,7 +47,7 @@ def weight_r2(originals: Sequence[Network], written: Sequence[Network]) -> float
 
 
 def cosine_distance(originals: Sequence[Network], written: Sequence[Network], x: Tensor) -> float:
-    """1 - cosine between the activations of all neurons but the output, over all rows; mean over networks.
+    """Return 1 - cosine between the activations of all hidden neurons over all rows; mean over networks.
 
     Neurons are compared by number; one that only one of the two networks has counts as zero in the other.
     """
@@ -58,7 +58,7 @@ def cosine_distance(originals: Sequence[Network], written: Sequence[Network], x:
 
 
 def function_correlation(originals: Sequence[Network], written: Sequence[Network], x: Tensor) -> float:
-    """Pearson's correlation of the two networks' outputs; mean over networks. Constant outputs count as 0."""
+    """Return Pearson's correlation of outputs; mean over networks. Constant outputs count as 0."""
     first, second = _outputs(originals, x), _outputs(written, x)
     centred = [part - part.mean(1, keepdim=True) for part in (first, second)]
     return float(torch.cosine_similarity(*centred, dim=1).mean())
@@ -71,7 +71,7 @@ def _outputs(networks: Sequence[Network], x: Tensor) -> Tensor:
 
 
 def _hidden(networks: Sequence[Network], x: Tensor) -> Tensor:
-    """Activations of the neurons, the output's and those of bias and inputs set to zero or left out."""
+    """Return the neurons' activations, the output's set to zero, without bias and inputs."""
     graphs = graphs_from_networks(networks)
     values = evaluate(graphs, x)[0].clone()
     values[torch.arange(len(values)), graphs.outputs] = 0.0

@@ -1,13 +1,13 @@
 """A variational transformer that reads and writes networks.
 
-Encoder: tokens -> embeddings, which are joined with the meta-features of the data the network was
-trained on. Variational part: a few latent tokens, drawn from the normal distribution that the
-encoder names. Decoder: latent tokens and the structure so far -> scores for the next type, number and
-parent, and then the weight of the edge that was chosen.
+Encoder: tokens -> embeddings, joined with the meta-features of the data the network was trained on.
+Variational part: a few latent tokens, drawn from the normal distribution that the encoder predicts.
+Decoder: latent tokens and the structure so far -> scores for the next type, number and parent, then the
+weight of the chosen edge.
 
 Kingma and Welling 2014, "Auto-Encoding Variational Bayes", arXiv:1312.6114. Vaswani et al. 2017,
 "Attention Is All You Need", arXiv:1706.03762. The decoder sees the structure it has written but not
-the weights: they come from the latent tokens, so an error in one of them does not spread.
+the weights: they come from the latent tokens, so that an error in one does not propagate.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ModelConfig:
 
 
 class Written(NamedTuple):
-    """What the model says about every place of a sequence, in one tensor of (batch, length, channels)."""
+    """The model's output for every place of a sequence."""
 
     kind: Tensor
     number: Tensor
@@ -48,7 +48,7 @@ class Written(NamedTuple):
 
     @classmethod
     def from_packed(cls, packed: Tensor, max_vertices: int) -> Written:
-        """The parts of what `WeightsTransformer.forward` returns."""
+        """Split what `WeightsTransformer.forward` returns, (batch, length, channels)."""
         sizes = [len(TOKEN_TYPES), max_vertices, max_vertices, 1, 1]
         kind, number, parent, weight, divergence = packed.split(sizes, dim=-1)
         return cls(kind, number, parent, weight[..., 0], divergence[:, 0, 0])
@@ -62,12 +62,12 @@ class TokenEmbedding(nn.Module):
         self.kind = nn.Embedding(len(TOKEN_TYPES), config.d_model)
         self.number = nn.Embedding(config.max_vertices, config.d_model)
         self.parent = nn.Embedding(config.max_vertices, config.d_model)
-        # What a weight means depends on its edge, so every edge has a direction of its own for it.
+        # The meaning of a weight depends on its edge, so every edge has its own direction.
         self.child_direction = nn.Embedding(config.max_vertices, config.d_model)
         self.parent_direction = nn.Embedding(config.max_vertices, config.d_model)
 
     def structure(self, structure: Tensor) -> Tensor:
-        """Without the weights."""
+        """Embed types, numbers and parents, without the weights."""
         kind, number, parent = structure.unbind(-1)
         return self.kind(kind) + self.number(number) + self.parent(parent)
 
@@ -77,7 +77,7 @@ class TokenEmbedding(nn.Module):
 
 
 class WeightsTransformer(nn.Module):
-    """(structure, scaled weight, meta-features) -> what `Written` unpacks.
+    """(structure, weight, meta-features) -> the packed form of `Written`.
 
     In training the latent tokens are drawn; in evaluation they are the mean.
     """
@@ -128,22 +128,22 @@ class WeightsTransformer(nn.Module):
         return torch.cat((scores, written[..., None], spread[..., None]), dim=-1)
 
     def encode(self, structure: Tensor, weight: Tensor, meta: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent tokens; (batch, latent_tokens, latent_size) each."""
+        """Return mean and log-variance of the latent tokens; (batch, latent_tokens, latent_size) each."""
         tokens = self.embed(structure, weight / self.weight_scale) + self.place[: structure.shape[1]]
         readers = self.readers.expand(len(tokens), -1, -1)
-        behind = _behind_the_end(structure)
-        padding = torch.cat((behind.new_zeros(readers.shape[:2]), behind), dim=1)
+        after_end = _padding_mask(structure)
+        padding = torch.cat((after_end.new_zeros(readers.shape[:2]), after_end), dim=1)
         read = self.encoder(torch.cat((readers, tokens), dim=1), src_key_padding_mask=padding)
         read = read[:, : readers.shape[1]]
         joined = torch.cat((read, meta[:, None].expand(-1, readers.shape[1], -1)), dim=-1)
         mean, log_variance = self.moments(joined).chunk(2, dim=-1)
-        # Bounded: an unlucky first step must not overflow its exponential.
+        # Bounded, so that its exponential does not overflow in the first steps.
         return mean, log_variance.clamp(-12, 6)
 
     def write_structure(self, latent: Tensor, structure: Tensor) -> tuple[Tensor, Tensor]:
-        """States and scores of every place, each from the latent tokens and the `structure` before it.
+        """Return states (batch, length, d_model) and scores (batch, length, choices) of every place.
 
-        (batch, length, d_model) and (batch, length, choices).
+        Each depends on the latent tokens and the `structure` before it.
         """
         memory = self.unfold(latent) + self.latent_place
         before = self.embed.structure(structure[:, :-1])
@@ -155,14 +155,14 @@ class WeightsTransformer(nn.Module):
         return state, self.structure_head(state)
 
     def choices(self, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores of type, number and parent."""
+        """Split scores into those of type, number and parent."""
         kind, number, parent = scores.split(
             [len(TOKEN_TYPES), self.config.max_vertices, self.config.max_vertices], dim=-1
         )
         return kind, number, parent
 
     def write_weights(self, latent: Tensor, state: Tensor, structure: Tensor) -> Tensor:
-        """Scaled weights for the edges of `structure`; (batch, length)."""
+        """Return scaled weights for the edges of `structure`; (batch, length)."""
         whole = latent.flatten(1)[:, None].expand(-1, structure.shape[1], -1)
         joined = torch.cat((state, self.embed.structure(structure), whole), dim=-1)
         return self.weight_head(joined)[..., 0]
@@ -180,7 +180,7 @@ def _layer(config: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _behind_the_end(structure: Tensor) -> Tensor:
-    """Which places are filling; the end token itself is none."""
+def _padding_mask(structure: Tensor) -> Tensor:
+    """Return which places are padding; the end token itself is not."""
     is_end = structure[..., 0] == 0
     return is_end.long().cumsum(1) > 1

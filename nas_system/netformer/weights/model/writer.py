@@ -1,4 +1,4 @@
-"""A trained model with all it needs to write networks: reconstruct known ones, or make new ones up."""
+"""A trained model with all it needs to reconstruct networks or to sample new ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nas_system.errors import ConfigError, StateError
 from nas_system.netformer.weights.model.network_batches import MetaScaling
-from nas_system.netformer.weights.model.network_grammar import Grammar
+from nas_system.netformer.weights.model.network_grammar import NetworkGrammar
 from nas_system.netformer.weights.model.weights_transformer import ModelConfig, WeightsTransformer
 from nas_system.netformer.weights.network import InvalidNetwork, Network
 from nas_system.netformer.weights.tokens import Tokens, network_from_tokens
@@ -19,7 +19,7 @@ from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 KIND = "netformer-weights"
 CHUNK = 256
-"""Networks written at once: more would need more memory and be no faster."""
+"""Networks written at once; larger chunks need more memory and are no faster."""
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Writer:
     """Model, grammar and the scaling of meta-features."""
 
     model: WeightsTransformer
-    grammar: Grammar
+    grammar: NetworkGrammar
     scaling: MetaScaling
 
     @torch.no_grad()
@@ -45,21 +45,21 @@ class Writer:
         return written
 
     def sample(self, count: int, generator: torch.Generator) -> list[Network]:
-        """New networks from latent tokens drawn from N(0, 1)."""
+        """Write networks from latent tokens drawn from N(0, 1)."""
         config = self.model.config
         latent = torch.randn(count, config.latent_tokens, config.latent_size, generator=generator)
         return [network for part in latent.split(CHUNK) for network in self.write(part)]
 
     @torch.no_grad()
     def write(self, latent: Tensor) -> list[Network]:
-        """The networks of latent tokens, (batch, latent_tokens, latent_size); every one is valid."""
+        """Write the networks of latent tokens (batch, latent_tokens, latent_size), all of them valid."""
         self.model.eval()
         structure = self.grammar.decode(self._scores(latent), len(latent))
         return [network_from_tokens(tokens) for tokens in self._with_weights(latent, structure)]
 
     @torch.no_grad()
     def write_freely(self, latent: Tensor) -> list[Network | InvalidNetwork]:
-        """As `write`, but without the grammar: the best token at every place, valid or not."""
+        """Write without the grammar: the best token at every place, valid or not."""
         self.model.eval()
         scores = self._scores(latent)
         length = self.grammar.max_tokens
@@ -70,7 +70,7 @@ class Writer:
         return [_network_or_error(tokens) for tokens in self._with_weights(latent, structure)]
 
     def save(self, path: Path, **extra: object) -> None:
-        """Everything in one file, written atomically. Raises OSError."""
+        """Write everything to one file, atomically. Raises OSError."""
         content = {
             "kind": KIND,
             "model_config": asdict(self.model.config),
@@ -83,7 +83,7 @@ class Writer:
 
     @classmethod
     def load(cls, path: Path) -> Writer:
-        """What `save` wrote; no code in the file is run. Raises StateError for anything else."""
+        """Read what `save` wrote, without running code from it. Raises StateError for anything else."""
         content = load_checkpoint(path)
         if content.get("kind") != KIND:
             raise StateError(f"{path}: no model of `netformer train`")
@@ -91,7 +91,7 @@ class Writer:
             model = WeightsTransformer(ModelConfig(**content["model_config"]))
             model.load_state_dict(content["model"])
             parts = content["grammar"]
-            grammar = Grammar(**(parts | {"types": tuple(parts["types"])}))
+            grammar = NetworkGrammar(**(parts | {"types": tuple(parts["types"])}))
             scaling = MetaScaling(content["meta_mean"], content["meta_std"])
         except (KeyError, TypeError, RuntimeError, ConfigError):
             raise StateError(f"{path}: its parts do not fit together; train the model again") from None

@@ -1,4 +1,4 @@
-"""Trains the variational transformer on a zoo, with the project's engine."""
+"""Train the variational transformer on a zoo, with the project's engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from nas_system.errors import ConfigError
 from nas_system.netformer.weights.model.model_config import ArchitectureConfig, FitConfig, LossConfig
 from nas_system.netformer.weights.model.network_batches import MetaScaling, NetworkBatches
-from nas_system.netformer.weights.model.network_grammar import Grammar
+from nas_system.netformer.weights.model.network_grammar import NetworkGrammar
 from nas_system.netformer.weights.model.objective import MixedObjective
 from nas_system.netformer.weights.model.reconstruction import compare
 from nas_system.netformer.weights.model.weights_transformer import ModelConfig, WeightsTransformer
@@ -27,13 +27,15 @@ from nas_system.training.reproducibility import ReproducibilityContext
 from nas_system.training.scheduler import get_scheduler
 
 COMPARED_ROWS = 32
-"""Probes that the loss on outputs looks at; the metrics look at all of them."""
+"""Probes for the loss on outputs; the metrics use all of them."""
 
 
 def untrained_writer(zoo: Zoo, architecture: ArchitectureConfig, seed: int) -> Writer:
-    """A model that fits the zoo's networks, with random weights."""
+    """Build a model for the zoo's networks, with random weights."""
     config = zoo.config
-    grammar = Grammar(config.inputs, config.max_vertices, config.max_tokens, _types(config.activations))
+    grammar = NetworkGrammar(
+        config.inputs, config.max_vertices, config.max_tokens, _types(config.activations)
+    )
     sizes = ModelConfig(
         max_vertices=config.max_vertices,
         max_tokens=config.max_tokens,
@@ -56,7 +58,7 @@ def fit(
     *,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> list[EpochRecord]:
-    """Train on the zoo's training part; the writer keeps the epoch that is best on its validation part."""
+    """Train on the zoo's training part; the writer keeps the epoch that is best on the validation part."""
     model = writer.model
     meta = writer.scaling(zoo.meta)[zoo.task]
     objective = MixedObjective(
@@ -67,9 +69,9 @@ def fit(
     val = NetworkBatches(zoo.tokens, meta, zoo.part("val"), config.batch_size)
     optimizer = get_optimizer(model, lr=config.lr)
     best = BestWeights()
-    watchers: list[Callback] = [best]
+    callbacks: list[Callback] = [best]
     if on_epoch is not None:
-        watchers.append(_Told(on_epoch))
+        callbacks.append(_OnEpoch(on_epoch))
     engine = Engine(
         model,
         optimizer,
@@ -81,13 +83,13 @@ def fit(
         scheduler_per_step=True,
     )
     with ReproducibilityContext(config.seed, deterministic=False):
-        engine.fit(train, val, config.epochs, watchers)
+        engine.fit(train, val, config.epochs, callbacks)
     best.restore(model)
     return engine.history
 
 
 def evaluate(writer: Writer, zoo: Zoo, part: str) -> dict[str, float]:
-    """The metrics over one part of a zoo: every network read and written again."""
+    """Compute the metrics of reconstruction over one part of a zoo. Raises ConfigError."""
     check_fits(writer, zoo)
     positions = zoo.part(part)
     tokens = zoo.tokens.rows(positions)
@@ -129,7 +131,7 @@ class BestWeights:
             model.load_state_dict(self.weights)
 
 
-class _Told:
+class _OnEpoch:
     def __init__(self, on_epoch: Callable[[EpochRecord], None]) -> None:
         self.on_epoch = on_epoch
 
@@ -141,5 +143,5 @@ class _Told:
 
 
 def _types(activations: Sequence[str]) -> tuple[int, ...]:
-    """Token types of these activations and of the output."""
+    """Return the token types of these activations and of the output."""
     return tuple(sorted({LINEAR, *(FIRST_ACTIVATION + ACTIVATIONS.index(name) for name in activations)}))

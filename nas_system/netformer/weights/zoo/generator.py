@@ -32,7 +32,7 @@ class Layers(NamedTuple):
 
 
 def draw_layers(config: ZooConfig, generator: torch.Generator) -> Layers:
-    """Random sizes, activations and first weights."""
+    """Draw sizes, activations and initial weights."""
     count, layers = config.networks, config.max_depth
     depth = torch.randint(config.min_depth, config.max_depth + 1, (count,), generator=generator)
     width = torch.randint(config.min_width, config.max_width + 1, (count, layers), generator=generator)
@@ -63,7 +63,7 @@ def _dense(children: Tensor, parents: Tensor, size: int) -> Tensor:
 def _thinned(
     children: Tensor, parents: Tensor, size: int, density: float, generator: torch.Generator
 ) -> Tensor:
-    """Random edges, but one for every child and one for every parent in any case."""
+    """Draw edges at random, with at least one for every child and one for every parent."""
     place = torch.arange(size)
     for_child = place == (place[:, None] % parents[..., None, None])
     for_parent = place[:, None] == (place % children[..., None, None])
@@ -72,7 +72,7 @@ def _thinned(
 
 
 def networks_from_layers(layers: Layers) -> list[Network]:
-    """The same networks, neuron by neuron, without the padding."""
+    """Convert to networks neuron by neuron, without the padding."""
     inputs = int(layers.mask[0, 0].any(0).sum())
     return [_network(inputs, *(part[row] for part in layers)) for row in range(len(layers.depth))]
 

@@ -1,4 +1,4 @@
-"""Random regression tasks: smooth functions that nobody has seen before."""
+"""Random regression tasks: smooth random functions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Tasks(NamedTuple):
 
 
 def draw_inputs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniform numbers with mean 0 and variance 1."""
+    """Draw uniform numbers with mean 0 and variance 1."""
     return (torch.rand(shape, generator=generator) * 2 - 1) * math.sqrt(3)
 
 
 def draw_tasks(tasks: int, rows: int, inputs: int, noise: float, generator: torch.Generator) -> Tasks:
-    """Sums of a few plane waves and a plane, with random directions, frequencies and phases.
+    """Draw sums of a few plane waves and a plane, with random directions, frequencies and phases.
 
     (Random features: Rahimi and Recht 2007, "Random Features for Large-Scale Kernel Machines".)
     """

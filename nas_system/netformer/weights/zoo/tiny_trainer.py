@@ -1,8 +1,8 @@
-"""Trains thousands of tiny networks at once: one einsum per layer for all of them.
+"""Train thousands of tiny networks at once: one einsum per layer for all of them.
 
-The one trainer besides the engine. Networks of ten neurons would spend their time in Python and in
-kernels of a microsecond, one after the other; padded and side by side they are one model. No network
-sees another one: the loss is a sum over networks, and Adam works number by number.
+The only training loop besides the engine. Trained one after the other, networks of ten neurons would
+spend their time in Python; padded and stacked they are one model. They do not influence each other: the
+loss is a sum over networks, and Adam works element by element.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def train_layers(
 ) -> Layers:
     """Fit every network to its own rows, `x` (networks, rows, inputs) and `y` (networks, rows).
 
-    Full batches, Adam, the rate falling to zero in half a cosine. `on_step` gets the number of
-    finished steps and every network's mean squared error before the last of them.
+    Full batches, Adam, cosine decay to zero. `on_step` is passed the number of finished steps and every
+    network's mean squared error before the last of them.
     """
     weight = layers.weight.clone().requires_grad_(True)
     bias = layers.bias.clone().requires_grad_(True)
@@ -37,7 +37,7 @@ def train_layers(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     trained = layers._replace(weight=weight, bias=bias)
     for step in range(steps):
-        error = (answers(trained, x) - y).square().mean(1)
+        error = (predict_layers(trained, x) - y).square().mean(1)
         optimizer.zero_grad(set_to_none=True)
         error.sum().backward()
         optimizer.step()
@@ -48,8 +48,8 @@ def train_layers(
     return layers._replace(weight=weight.detach() * layers.mask, bias=bias.detach() * has_bias)
 
 
-def answers(layers: Layers, x: Tensor) -> Tensor:
-    """What every network answers to its rows; (networks, rows)."""
+def predict_layers(layers: Layers, x: Tensor) -> Tensor:
+    """Return every network's outputs for its rows; (networks, rows)."""
     weight = layers.weight * layers.mask
     bias = layers.bias * layers.mask.any(-1)
     kinds = layers.kind.unique().tolist()
@@ -61,5 +61,5 @@ def answers(layers: Layers, x: Tensor) -> Tensor:
             chosen = (layers.kind[:, layer] == kind)[:, None, None]
             value = torch.where(chosen, FUNCTIONS[ACTIVATIONS[kind]](total), value)
         hidden = torch.where((layer < layers.depth)[:, None, None], value, hidden)
-    # Padded neurons have no outgoing edge, so what a sigmoid makes of their zero goes nowhere.
+    # Padded neurons have no outgoing edge, so their sigmoid of zero has no effect.
     return torch.einsum("nrp,np->nr", hidden, weight[:, -1, 0]) + bias[:, -1, :1]

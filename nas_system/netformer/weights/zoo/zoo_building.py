@@ -1,4 +1,4 @@
-"""Makes a zoo: draws tasks and networks, trains the networks, describes the tasks."""
+"""Build a zoo: draw tasks and networks, train the networks, describe the tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nas_system.errors import ConfigError
 from nas_system.netformer.weights.tokens import stack_tokens, tokens_from_network
 from nas_system.netformer.weights.zoo.generator import draw_layers, networks_from_layers
 from nas_system.netformer.weights.zoo.regression_tasks import Tasks, draw_inputs, draw_tasks
-from nas_system.netformer.weights.zoo.tiny_trainer import answers, train_layers
+from nas_system.netformer.weights.zoo.tiny_trainer import predict_layers, train_layers
 from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
@@ -20,17 +20,20 @@ PROBES = 64
 
 
 def build_zoo(config: ZooConfig, *, cache_dir: Path | None = None) -> Zoo:
-    """The zoo of a configuration, the same every time. `cache_dir` is that of `get_meta_features`."""
+    """Build the zoo of a configuration, the same every time. `cache_dir` is that of `get_meta_features`.
+
+    Raises ConfigError if meta-features are wanted and cannot be computed.
+    """
     generator = torch.Generator().manual_seed(config.seed)
     tasks = draw_tasks(config.tasks, config.rows, config.inputs, config.noise, generator)
     probes = draw_inputs((PROBES, config.inputs), generator)
-    # First the tasks: a missing package is to be found before the networks are trained, not after.
+    # Before the networks are trained, so that a missing package is found at once.
     meta = _describe(tasks, config, cache_dir)
     task = torch.arange(config.networks) % config.tasks
     x, y, split = tasks.x[task], tasks.y[task], config.train_rows
     untrained = draw_layers(config, generator)
     layers = train_layers(untrained, x[:, :split], y[:, :split], config.steps, config.lr)
-    error = (answers(layers, x) - y).square()
+    error = (predict_layers(layers, x) - y).square()
     networks = networks_from_layers(layers)
     tokens = stack_tokens([tokens_from_network(network) for network in networks], config.max_tokens)
     return Zoo(
@@ -45,7 +48,7 @@ def build_zoo(config: ZooConfig, *, cache_dir: Path | None = None) -> Zoo:
 
 
 def _describe(tasks: Tasks, config: ZooConfig, cache_dir: Path | None) -> Tensor:
-    """Meta-features of every task's training rows, NaN where unknown; (tasks, values)."""
+    """Return meta-features of every task's training rows, NaN where unknown; (tasks, values)."""
     if not config.meta_features:
         return torch.zeros(len(tasks.x), 0)
     from nas_system.netformer.meta_features import get_meta_features

@@ -1,4 +1,4 @@
-"""What a zoo of networks is made of."""
+"""Settings of a zoo of networks."""
 
 from __future__ import annotations
 

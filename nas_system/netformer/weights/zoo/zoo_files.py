@@ -1,10 +1,9 @@
-"""A zoo on disk: `index.json` says what was made, `networks.pt` holds it."""
+"""A zoo on disk: `index.json` describes it, `networks.pt` holds the tensors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +40,10 @@ class Zoo:
         return len(self.task)
 
     def part(self, name: str) -> Tensor:
-        """Positions of the networks of train, val or test. Whole tasks belong to one part: of ten tasks
-        eight, one and one."""
+        """Return the positions of the networks of train, val or test.
+
+        Whole tasks belong to one part: of ten tasks eight, one and one.
+        """
         of_task = {"train": range(8), "val": (8,), "test": (9,)}[name]
         return torch.isin(self.task % 10, torch.tensor(list(of_task))).nonzero()[:, 0]
 
@@ -54,7 +55,7 @@ class Zoo:
 
 
 def save_zoo(zoo: Zoo, folder: Path) -> None:
-    """Write the two files, the index last: a zoo without one was not finished. Raises ConfigError."""
+    """Write both files, the index last: a zoo without one was not finished. Raises ConfigError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -80,7 +81,7 @@ def save_zoo(zoo: Zoo, folder: Path) -> None:
 
 
 def load_zoo(folder: Path) -> Zoo:
-    """The zoo in `folder`. Raises ConfigError if there is none, StateError for damage."""
+    """Read the zoo in `folder`. Raises ConfigError if there is none, StateError for damage."""
     try:
         index = read_object(folder / INDEX, largest_bytes=LARGEST_INDEX_BYTES)
     except (FileNotFoundError, NotADirectoryError):
@@ -104,7 +105,7 @@ def load_zoo(folder: Path) -> Zoo:
     )
 
 
-def _entry(zoo: Zoo, position: int) -> dict[str, Any]:
+def _entry(zoo: Zoo, position: int) -> dict[str, object]:
     network = zoo.network(position)
     return {
         "id": position,
