@@ -80,7 +80,7 @@ def go_on(workspace: Path) -> Iterator[Callable[[], tuple[int, str]]]:
     search = Search(workspace, *flags)
 
     def run() -> tuple[int, str]:
-        return search.start().wait(60), search.text()
+        return search.start().wait(120), search.text()
 
     yield run
     search.clean_up()

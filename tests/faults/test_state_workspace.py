@@ -36,7 +36,7 @@ def as_nobody(code: str, folder: Path, project_root: Path) -> subprocess.Complet
         env={**os.environ, "PYTHONPATH": str(project_root), "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     if "PermissionError" in done.stderr and str(sys.prefix) in done.stderr:
@@ -115,7 +115,7 @@ def test_a_search_that_may_open_few_files_ends_cleanly_or_works(
         env={**os.environ, "PYTHONPATH": str(project_root), **search.env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     search.clean_up()

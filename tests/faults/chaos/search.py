@@ -84,7 +84,7 @@ class Search:
         else:
             (self.evidence / name).write_text(text)
 
-    def wait(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         """The agent's exit code once it has left; its state is checked then."""
         assert self.process is not None
         try:
@@ -214,7 +214,7 @@ def best_score(state: AgentState) -> float | None:
     return next((run.val_mse for run in state.runs if run.run_id == state.best_run_id), None)
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
