@@ -27,8 +27,8 @@ from nas_system.data.loading import OpenTask, open_task
 from nas_system.errors import NasError
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, family_default
 from nas_system.tasks.forecasting import ForecastingProblem
+from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights
-from nas_system.training_job import build_engine
 
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 PUBLISHED = {

@@ -42,7 +42,7 @@ from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.own_archive import own_archive
 from nas_system.processes.job import SILENCE_LIMIT_S, memory_limit_mb
 from nas_system.processes.machine_memory import total_memory_mb
-from nas_system.space import ForecastingTask, on_part
+from nas_system.space import ForecastingTask, metric_on
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -262,7 +262,7 @@ def _conclude(ledger: Ledger, launcher: Launcher, end: str, disk: DiskSpace) -> 
                     timeout_s=SCORE_TIMEOUT_S,
                 )
             )
-            figure = score[on_part("sealed", ledger.state.metric)]
+            figure = score[metric_on("sealed", ledger.state.metric)]
             hold_out = {**ledger.state.hold_out, best_run.run_id: figure}
             disk.retry_until_space(lambda: ledger.save(hold_out=hold_out))
         except NasError as error:

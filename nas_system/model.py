@@ -81,11 +81,11 @@ def build_model(
 
 def _graph_model(config: GraphTransformerConfig, shape: SeriesShape | GraphShape | None) -> nn.Module:
     # Only now: nobody who forecasts a series pays for graphs.
-    from nas_system.graphs.models import build_graph_regressor
+    from nas_system.graphs.models import build_graph_model
 
     if not isinstance(shape, GraphShape):
         raise ConfigError(f"the family {config.family} is for graphs; pass `shape`, a GraphShape")
-    return build_graph_regressor(config, shape)
+    return build_graph_model(config, shape)
 
 
 def _informer2020(path: str | Path, config: RunConfig, shape: SeriesShape) -> nn.Module:

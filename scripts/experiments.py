@@ -106,7 +106,7 @@ def forecasting(config: Plain) -> Experiment:
         run = RunConfig.model_validate({"task": dataset["task"], "data": data, "model": model})
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
-    windows = build_windows(open_task(run.task).series, run, get_device(config["device"]))
+    windows = build_windows(open_task(run.task), run, get_device(config["device"]))
     shuffling = torch.Generator().manual_seed(config["seed"])
     loaders = {
         "train": WindowLoader(windows["train"], run.data.batch_size, generator=shuffling),

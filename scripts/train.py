@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from nas_system.errors import NasError
 from nas_system.files import write_json
 from nas_system.training import Trainer, get_optimizer, get_scheduler, log_model_info, set_seed
 from nas_system.training.acceleration.eager import skip_compiler_import
+from nas_system.training.batches import unpack
 from nas_system.training.extras import import_extra
-from nas_system.training.loops import trial_step
+from nas_system.training.loops import DryRunStep
 from nas_system.training.reproducibility import fastest_threads, set_threads
 
 
@@ -33,7 +35,8 @@ def train(config: Plain, output_dir: Path) -> dict[str, Any]:
     if config["threads"] == "auto":
         batch = next(iter(experiment.loaders["train"]))
         engine = trainer.engine
-        set_threads(fastest_threads(trial_step(engine.model, batch, engine.objective, engine.device)))
+        step = DryRunStep(engine.model, engine.objective, engine.optimizer, engine.amp)
+        set_threads(fastest_threads(partial(step.gradient, unpack(batch, engine.device))))
     log_model_info(trainer.model)
     if config["resume"]:
         trainer.load_checkpoint("last.pt")

@@ -322,7 +322,7 @@ def test_the_backward_pass_stands_in_the_engine_and_in_the_trainer_of_tiny_netwo
         )
 
     found = [module_name(path) for path in SOURCES if any(map(calls_backward, nodes_of(path)))]
-    assert found == ["nas_system.netformer.weights.tiny_trainer", "nas_system.training.loops"]
+    assert found == ["nas_system.netformer.weights.zoo.tiny_trainer", "nas_system.training.loops"]
 
 
 def catches_everything(node: ast.AST) -> bool:

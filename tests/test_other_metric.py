@@ -28,10 +28,10 @@ from nas_system.nas_agent.agent_state import AgentState, load_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
-from nas_system.space import GraphTask, RunConfig, family_default
+from nas_system.space import GraphRegressionTask, RunConfig, family_default
 
 BASE = family_default("graph_transformer")
-TASK = GraphTask()
+TASK = GraphRegressionTask()
 RUNS = 12
 FAILED = "run_0005"
 SENTINEL = 0.987654321

@@ -75,6 +75,15 @@ def test_a_completed_training_has_every_file_and_figure(config, tmp_path):
         "predictions.png",
     }
     assert all(metrics[name] is not None for name in SCORES)
+    assert (metrics["metric"], metrics["direction"]) == ("val_mse", "minimize")
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert (history["metric"], history["direction"]) == ("val_mse", "minimize")
+    best = history["epochs"][metrics["best_epoch"]]
+    for part in ("train", "val"):
+        assert (
+            metrics[f"{part}_score"] == metrics[f"{part}_mse"] == best[f"{part}_score"] == best[f"{part}_mse"]
+        )
+    assert metrics["test_score"] == metrics["test_mse"]
     timing = metrics["timing"]
     parts = sum(timing[f"{part}_sec"] for part in ("data", "forward", "backward", "optimizer", "evaluation"))
     assert 0 < parts < metrics["train_time_sec"]
@@ -180,7 +189,7 @@ def test_the_large_informer_trains_on_a_gpu(tmp_path, ett_dir):
 def test_a_long_epoch_says_how_far_it_is(config, tmp_path, capsys):
     train(config, tmp_path / "quiet")
     assert "step" not in capsys.readouterr().out
-    train(config, tmp_path / "talking", said_every_s=0.0)
+    train(config, tmp_path / "talking", log_interval_s=0.0)
     lines = capsys.readouterr().out.splitlines()
     assert "epoch 1, step 1" in lines
     steps = metrics_of(tmp_path / "talking")["steps"] // 4

@@ -10,7 +10,7 @@ from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
-from nas_system.space import canonical_key, on_part
+from nas_system.space import canonical_key, metric_on
 
 
 def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
@@ -65,4 +65,4 @@ def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
 
 def _scores(metric: str, outcome: dict[str, Any]) -> dict[str, Any]:
     """Validation and test score under the names that files have for them."""
-    return {metric: outcome["val_score"], on_part("test", metric): outcome["test_score"]}
+    return {metric: outcome["val_score"], metric_on("test", metric): outcome["test_score"]}

@@ -95,7 +95,7 @@ def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -
     """The leaderboard for programs: `rows` best first, baselines have no `run`; then what failed."""
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
-    from nas_system.space import on_part
+    from nas_system.space import metric_on
 
     rows = rows_of(state, facts)
     if limit is not None:
@@ -108,7 +108,7 @@ def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -
                 "rank": row.rank,
                 "name": row.name,
                 state.metric: row.val_score,
-                on_part("test", state.metric): row.test_score,
+                metric_on("test", state.metric): row.test_score,
                 "run": run_record(row.run, state.metric) if row.run else None,
             }
             for row in rows

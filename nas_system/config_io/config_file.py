@@ -20,7 +20,7 @@ from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.space import FAMILIES, ForecastingTask, RunConfig, canonical_key, parameters
 from nas_system.space.changes import explain, place_of
-from nas_system.space.task import NO_SUCH_TASK
+from nas_system.space.tasks import NO_SUCH_TASK
 
 LARGEST_FILE = 64 * 1024
 """Bytes. A configuration has about two thousand."""

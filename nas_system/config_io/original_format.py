@@ -17,7 +17,7 @@ from typing import Any
 
 from nas_system.config_io.literal_python import Document, TorchName, refusal
 from nas_system.space import FAMILIES, DataConfig, TrainingConfig
-from nas_system.space.task import TASK_FIELDS, fields_of
+from nas_system.space.tasks import TASK_FIELDS, fields_of
 
 SECTIONS = ("model", "training", "data", "task", "seed")
 

@@ -15,7 +15,7 @@ from nas_system.config_io.literal_python import LARGEST_INTEGER, Document, refus
 from nas_system.config_io.sequence_format import is_sequence_format, run_config_values
 from nas_system.errors import ConfigError
 from nas_system.space import FAMILIES, DataConfig, RunConfig, TrainingConfig
-from nas_system.space.task import TASK_FIELDS, fields_of
+from nas_system.space.tasks import TASK_FIELDS, fields_of
 
 SECTIONS = {"data": tuple(DataConfig.model_fields), "training": tuple(TrainingConfig.model_fields)}
 

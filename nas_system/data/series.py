@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.errors import ConfigError
-from nas_system.space.task import ALL
+from nas_system.space.tasks.forecasting import ALL
 from nas_system.space.time_steps import SECONDS, step_of_months, step_of_seconds
 
 SHORTEST_MONTH = 28 * SECONDS["D"]

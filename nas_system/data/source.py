@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
 
 from nas_system.data import synthetic
 from nas_system.data.download import DownloadFailed, RemoteFile, fetch_into
 from nas_system.errors import ConfigError
 from nas_system.files import sha256_of_file
 from nas_system.space import ForecastingTask
+from nas_system.space.task_info import DataSource as DataSource
+from nas_system.space.task_info import SourceKind
 
 ETTH1 = RemoteFile(
     file_name="ETTh1.csv",
@@ -25,35 +26,6 @@ ETTH1 = RemoteFile(
 
 DATA_DIR_VARIABLE = "NAS_DATA_DIR"
 BUILT_IN = ("etth1", "synthetic")
-
-SourceKind = Literal["file", "cache", "download", "csv", "synthetic"]
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """One series, pinned: whoever reads it later reads the same numbers or is told so."""
-
-    name: str
-    kind: SourceKind
-    path: Path | None
-    """None for the generated series."""
-    sha256: str
-    """Of the file; of the rounded values for the generated series."""
-    bytes: int
-    notice: str | None = None
-    """One line a person has to see: something else than what was asked for is used."""
-    files: tuple[str, ...] = ()
-    """Where `path` is a folder: the files in it that are the data; the checksum is over all of them."""
-
-    def to_json(self) -> dict[str, Any]:
-        plain = asdict(self) | {"path": None if self.path is None else str(self.path)}
-        files = plain.pop("files")
-        return plain | {"files": list(files)} if files else plain
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        path, files = value["path"], value.get("files", ())
-        return cls(**{**value, "path": None if path is None else Path(path), "files": tuple(files)})
 
 
 def locate(

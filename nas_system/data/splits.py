@@ -16,16 +16,17 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data import synthetic
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask
-from nas_system.space.task import spelled_split
+from nas_system.space.tasks.forecasting import spelled_split
 
 Dates = NDArray[np.datetime64]
 
-SplitName = Literal["train", "val", "test", "sealed"]
+SplitName = Literal["train", "val", "test", "hold_out"]
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
 
+ETTH1_LENGTH = 17_420
+"""Rows of ETTh1, and of the generated series that replaces it."""
 ETTH1_ROWS = (8_640, 2_880, 2_880)
 """12, 4 and 4 months of 30 days, as in Zhou et al. 2021 (arXiv:2012.07436) and all who compare with it."""
 
@@ -92,7 +93,7 @@ def _sizes(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, 
     if task.split is not None:
         shares = [part for part in task.split if isinstance(part, float)]
         return _rows_of_shares(shares, rows) if shares else _rows_between(task, rows, dates)
-    if task.dataset in ("etth1", "synthetic") and rows == synthetic.ROWS:
+    if task.dataset in ("etth1", "synthetic") and rows == ETTH1_LENGTH:
         return ETTH1_ROWS
     return _rows_of_shares(SHARES, rows)
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.data.series import Series
+from nas_system.data.splits import ETTH1_LENGTH
 
-ROWS = 17_420
+ROWS = ETTH1_LENGTH
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 START = np.datetime64("2020-01-01T00", "h")
 SEED = 20_200_101

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from nas_system.data.columns import input_columns, series_shape
+from nas_system.data.loading import OpenTask
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
-from nas_system.data.splits import SplitName, check_look_back, split_for
+from nas_system.data.splits import SplitName, check_look_back
 from nas_system.data.time_features import marks
 from nas_system.errors import ConfigError
 from nas_system.space import RunConfig, SeriesShape
@@ -139,16 +140,20 @@ class TaskWindows:
 
 
 def build_windows(
-    series: Series,
+    data: OpenTask | Series,
     config: RunConfig,
     device: torch.device | str = "cpu",
     splits: Sequence[SplitName] = ("train", "val", "test"),
 ) -> TaskWindows:
-    """Scale, put on the device and cut. Raises ConfigError when the series is too short for the config."""
-    split = split_for(config.forecasting, len(series), series.dates)
+    """Scale the data, put it on the device and cut it; a bare series is split as the config's task says.
+
+    Raises ConfigError when the series is too short for the config.
+    """
+    if isinstance(data, Series):
+        data = OpenTask.of_series(config.forecasting, data)
+    series, split, scaler = data.series, data.split, data.scaler
     seq_len, pred_len = config.data.seq_len, config.forecasting.pred_len
     check_look_back(split, seq_len, pred_len)
-    scaler = Scaler.fit(series, split)
     targets = series.column_indices(config.forecasting.targets)
     table = torch.from_numpy(scaler.transform(series.values).astype(np.float32)).to(device)
     stamps = marks(series.dates, series.freq, config.model.time_marks)

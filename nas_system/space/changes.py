@@ -15,7 +15,7 @@ from nas_system.errors import ProposalError
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import ConfigModel
 from nas_system.space.run_config import RunConfig, active_values, inactive_because, parameters, value_at
-from nas_system.space.task import TASK_CLASSES, ForecastingTask
+from nas_system.space.tasks import TASK_CLASSES
 
 
 class Change(ConfigModel):
@@ -159,10 +159,9 @@ def _without_effect(config: RunConfig, changes: Sequence[Change]) -> list[str]:
 def _too_long(config: RunConfig, changes: Sequence[Change], max_seq_len: int | None) -> list[str]:
     if max_seq_len is None or config.data.seq_len <= max_seq_len:
         return []
-    assert isinstance(config.task, ForecastingTask)
     changed = any(change.parameter == "data.seq_len" for change in changes)
     where = "" if changed else " (where these changes start)"
     return [
         f"data.seq_len={config.data.seq_len}{where} is longer than this series allows: {max_seq_len} at most "
-        f"with task.pred_len={config.task.pred_len}; set data.seq_len"
+        f"with task.pred_len={config.forecasting.pred_len}; set data.seq_len"
     ]

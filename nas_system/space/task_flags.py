@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_system.errors import ConfigError
-from nas_system.space.task import TASK_NAMES, TaskConfig, class_of
+from nas_system.space.tasks import TASK_NAMES, TaskConfig, class_of
 
 FLAGS = {
     "name": "--task",

@@ -28,7 +28,7 @@ from nas_system.files import read_record
 from nas_system.model import build_model
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import ForecastingTask, RunConfig, SeriesShape, active_values, canonical_key
+from nas_system.space import RunConfig, SeriesShape, active_values, canonical_key
 from nas_system.space.changes import explain
 from nas_system.training.acceleration.precision import Precision
 from nas_system.training.checkpoint import load_checkpoint
@@ -154,7 +154,7 @@ def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
     if not paths.best_model.is_file():
         raise StateError(f"{run_dir} holds no {paths.best_model.name}: {_why_no_weights(paths)}")
     used = read_config(paths.config)
-    if not isinstance(used.task, ForecastingTask):
+    if not used.task.is_series:
         raise ConfigError(
             f"{run_dir} is about {used.task.name}, which is no series to forecast; what it predicts for the "
             f"test graphs is in {paths.predictions.name}"

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from nas_system.training.objectives import aligned
+
 LOSS_TYPES = {
     "regression": ("mse", "mae", "huber"),
     "classification": ("cross_entropy", "bce_logits"),
@@ -90,18 +92,6 @@ def get_loss_fn(
     if num_classes is not None and num_classes < 2:
         raise ValueError(f"num_classes={num_classes}: a classification has at least two classes")
     return TaskLoss(loss_type, num_classes, delta, label_smoothing, pos_weight)
-
-
-def aligned(output: Tensor, target: Tensor) -> Tensor:
-    """`output` in the shape of `target` where they differ by axes of length one; otherwise ValueError.
-
-    (N, 1) against (N,) would broadcast to (N, N) without a word.
-    """
-    if output.shape == target.shape:
-        return output
-    if [size for size in output.shape if size != 1] == [size for size in target.shape if size != 1]:
-        return output.reshape(target.shape)
-    raise ValueError(f"outputs of shape {tuple(output.shape)} do not fit targets of {tuple(target.shape)}")
 
 
 def _beside(weight: Tensor, terms: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nas_system.toolkit.losses import aligned
+from nas_system.training.objectives import aligned
 
 Metric = Callable[[Tensor, Tensor], Tensor | float]
 """metric(outputs, targets) over all samples."""

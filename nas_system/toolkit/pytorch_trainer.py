@@ -40,14 +40,14 @@ from nas_system.toolkit.pytorch_datasets import SpokenLoader, build_loader, spli
 from nas_system.toolkit.saved_networks import builder_record, network_path, read_network, recorded_builder
 from nas_system.training.acceleration.eager import skip_compiler_import
 from nas_system.training.callbacks import BestCheckpoint, StopFile
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.loops import evaluate, predict
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import resolve_device, set_seed
 
 __all__ = ["MixedCriterion", "PytorchTrainer", "set_seed"]
 
-# Half a percent below the recorded minimum is progress. `Progress` asks for more than its gain, and
+# Half a percent below the recorded minimum is progress. `EarlyStoppingState` asks for more than its gain, and
 # exactly half a percent shall do: hence a hair less.
 PROGRESS_GAIN = 0.005 * (1 - 1e-9)
 
@@ -235,7 +235,9 @@ class PytorchTrainer:
             optimizer=RAdamLookahead(parameters, lr=learning_rate),
             objective=CriterionObjective(self._known_criterion()),
             device=self.device,
-            progress=Progress(patience=early_stopping_limit(n_epochs), min_relative_gain=PROGRESS_GAIN),
+            progress=EarlyStoppingState(
+                patience=early_stopping_limit(n_epochs), min_relative_gain=PROGRESS_GAIN
+            ),
         )
 
     def _after_divergence(

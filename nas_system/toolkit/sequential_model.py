@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from nas_system.data import WindowLoader
 from nas_system.errors import ConfigError, StateError
 from nas_system.toolkit.sequence_datasets import SequenceDataset
-from nas_system.toolkit.table_models.classification import Classification
 from nas_system.toolkit.table_models.encoding import Encoding, Targets, read_classes, read_numbers
 from nas_system.toolkit.table_models.fitting import EVALUATION_BATCH, fit_network
 from nas_system.toolkit.table_models.networks import build_network
@@ -32,7 +31,7 @@ from nas_system.training.acceleration.precision import Precision
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 from nas_system.training.engine import Callback
 from nas_system.training.loops import predict
-from nas_system.training.objectives import Forecasting, Objective
+from nas_system.training.objectives import Classification, Forecasting, Objective
 from nas_system.training.reproducibility import ReproducibilityContext, resolve_device
 
 if TYPE_CHECKING:
@@ -263,12 +262,20 @@ class BaseSequentialModel:
             with_positions=self.settings.needs_positions,
         )
 
-    def _objective(self) -> Objective:
-        return Classification() if self.settings.task == "classification" else Forecasting(self.settings.loss)
+    def _objective(self, encoding: Encoding) -> Objective:
+        if self.settings.task == "classification":
+            return Classification(encoding.n_outputs, decided_by="cross_entropy")
+        return Forecasting(self.settings.loss)
 
     def _train(self, encoding: Encoding, train: SequenceDataset, val: SequenceDataset | None) -> Fitted:
         engine, reason = fit_network(
-            self._build(encoding), self._objective(), self.settings, train, val, self.device, self.callbacks
+            self._build(encoding),
+            self._objective(encoding),
+            self.settings,
+            train,
+            val,
+            self.device,
+            self.callbacks,
         )
         rows = [
             {f"train_{name}": value for name, value in record.train.items()}
@@ -287,6 +294,7 @@ class BaseSequentialModel:
         dataset = self._unlabelled(fitted.encoding.encoded_inputs(table), self.device)
         loader = WindowLoader(dataset.windows, EVALUATION_BATCH)
         precision = Precision(self.settings.precision(self.device), self.device)
-        outputs = predict(fitted.network, loader, self._objective(), self.device, precision=precision)
+        objective = self._objective(fitted.encoding)
+        outputs = predict(fitted.network, loader, objective, self.device, precision=precision)
         index: pd.Index = pd.RangeIndex(len(table)) if table.index is None else table.index
         return outputs, index.take(range(len(table) - len(dataset), len(table)))

@@ -21,10 +21,10 @@ from nas_system.toolkit.metrics import Metric, MetricMeter, get_metrics, is_high
 from nas_system.training.acceleration.precision import best_half_precision
 from nas_system.training.callbacks import LogHook, LogHooks
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import LossObjective
 from nas_system.training.optimizer import GradientAccumulator
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import resolve_device
 from nas_system.training.scheduler import Scheduler, advances_per_step
 
@@ -93,7 +93,7 @@ class Trainer:
             optimizer=optimizer,
             objective=LossObjective(loss_fn),
             device=resolved,
-            progress=Progress(),
+            progress=EarlyStoppingState(),
             scheduler=scheduler,
             grad_clip=grad_clip or 0.0,
             scheduler_per_step=scheduler_per_step,
@@ -202,7 +202,7 @@ class Trainer:
             raise ValueError(f"metric_for_best={metric!r} is not measured; choose from: {', '.join(known)}")
         if minimize is None:
             minimize = not is_higher_better(metric)
-        progress = Progress(patience=patience, mode="min" if minimize else "max")
+        progress = EarlyStoppingState(patience=patience, direction="minimize" if minimize else "maximize")
         for record in self.engine.history:
             figures = record.val or record.train
             if metric in figures:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nas_system.toolkit.losses import get_loss_fn
     from nas_system.toolkit.metrics import get_metrics
     from nas_system.toolkit.trainer import Trainer, log_model_info
+    from nas_system.training.early_stopping import EarlyStopping
     from nas_system.training.optimizer import GradientAccumulator, get_optimizer
-    from nas_system.training.progress import EarlyStopping
     from nas_system.training.reproducibility import ReproducibilityContext, get_device, set_seed
     from nas_system.training.scheduler import get_scheduler
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EarlyStopping": "training.progress",
+    "EarlyStopping": "training.early_stopping",
     "GradientAccumulator": "training.optimizer",
     "ReproducibilityContext": "training.reproducibility",
     "Trainer": "toolkit.trainer",

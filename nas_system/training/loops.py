@@ -1,4 +1,4 @@
-"""The two loops: one pass of training, one pass of evaluation. The only place with a backward pass."""
+"""The two loops: one pass of training, one pass of evaluation. The only module with a backward pass."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ STEPS_BETWEEN_CHECKS = 100
 
 
 class Meter(Protocol):
-    """Figures that need a whole pass at once and are no means over batches, such as an area under a curve."""
+    """Metrics of a whole pass that are no means over batches, such as the area under a curve."""
 
     def add(self, output: Tensor, target: Tensor) -> None:
-        """One batch, without gradient, in fp32, on the device."""
+        """Add one batch: without gradient, in fp32, on the device."""
         ...
 
     def compute(self) -> dict[str, float]:
-        """The figures of everything added."""
+        """Return the metrics of all that was added."""
         ...
 
 
@@ -51,12 +51,12 @@ def train_epoch(
     watch: Callable[[Tensor], None] | None = None,
     captured: CapturedStep | None = None,
 ) -> dict[str, float]:
-    """One pass over the training data; the sample-weighted mean of every reported figure.
+    """Train for one pass and return the sample-weighted mean of every reported metric.
 
     An optimizer step follows the mean over `accumulation_steps` batches, whatever their sizes; the
     last step takes what is left. `watch` gets the loss of every step, detached and unread, before
     `after_step`, which may raise to end the training between two steps.
-    `captured` does a whole step in one launch; it stands for model, objective and optimizer.
+    `captured` runs a whole step in one launch, in place of model, objective and optimizer.
     Raises Diverged, with the step, when the loss is no longer finite.
     """
     model.train()
@@ -103,7 +103,7 @@ def evaluate(
     precision: Precision | None = None,
     meter: Meter | None = None,
 ) -> dict[str, float]:
-    """One pass without training; the sample-weighted mean of every reported figure."""
+    """Return the sample-weighted mean of every reported metric over one pass without training."""
     model.eval()
     precision = precision or Precision("fp32", device)
     running_mean = RunningMean(objective, device)
@@ -125,36 +125,15 @@ def predict(
     *,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Post-processed outputs of every sample, in order, on the CPU. Batches need no target."""
+    """Return the post-processed outputs of all samples, in order, on the CPU. Batches need no target."""
     model.eval()
     precision = precision or Precision("fp32", device)
     outputs = (_forward(model, unpack_arguments(raw, device), precision) for raw in loader)
     return torch.cat([objective.postproc(output).float().cpu() for output in outputs])
 
 
-def trial_step(
-    model: nn.Module,
-    batch: Any,
-    objective: Objective,
-    device: torch.device,
-    *,
-    precision: Precision | None = None,
-) -> Callable[[], None]:
-    """A function that runs forward and backward on a copy of the model: to be timed, without consequence."""
-    trial = copy.deepcopy(model).train()
-    unpacked = unpack(batch, device)
-    precision = precision or Precision("fp32", device)
-
-    def step() -> None:
-        trial.zero_grad(set_to_none=True)
-        output = _forward(trial, unpacked.args, precision)
-        objective.loss(output, unpacked.target, unpacked.weight).backward()
-
-    return step
-
-
-class Trial:
-    """A training step in parts, on copies of model and optimizer: to be measured, without consequence.
+class DryRunStep:
+    """A training step in parts, on copies of model and optimizer: to be measured, without effect.
 
     Draws from the global random state, as every step does. The gradient of fp16 is not scaled here.
     """
@@ -175,18 +154,23 @@ class Trial:
         self.precision.scaler = None
         self.grad_clip = grad_clip
 
+    def gradient(self, batch: Batch) -> None:
+        """Run forward and backward once, from no gradient."""
+        self.model.zero_grad(set_to_none=True)
+        self.add_gradient(self.forward(batch), batch)
+
     def forward(self, batch: Batch) -> Any:
-        """The model's output, in the mode (train, eval) that the copy is in."""
+        """Return the model's output, in the mode (train, eval) that the copy is in."""
         return _forward(self.model, batch.args, self.precision)
 
     def add_gradient(self, output: Any, batch: Batch) -> Tensor:
-        """Adds to the copy's gradient; returns the loss, detached."""
+        """Add to the copy's gradient; return the loss, detached."""
         loss = self.objective.loss(output, batch.target, batch.weight)
         loss.backward()
         return loss.detach()
 
     def update(self) -> None:
-        """An optimizer step of the copy."""
+        """Let the copied optimizer step."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         _update(self.optimizer, parameters, self.grad_clip, self.precision)
 
@@ -198,7 +182,7 @@ def whole_step(
     grad_clip: float,
     precision: Precision,
 ) -> Step:
-    """Forward, backward and update on one batch, as a function: what a CUDA graph captures."""
+    """Return forward, backward and update on one batch as a function, for a CUDA graph to capture."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def step(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -212,7 +196,7 @@ def whole_step(
 
 
 def _replay(captured: CapturedStep, batch: Batch, running_mean: RunningMean, meter: Meter | None) -> Tensor:
-    """One captured step; returns its loss."""
+    """Run one captured step; return its loss."""
     output, loss = captured(batch)
     running_mean.add(output, batch.target, batch.weight, batch.n)
     if meter is not None:
@@ -229,7 +213,7 @@ def _accumulate(
     clock: Clock,
     meter: Meter | None,
 ) -> Tensor:
-    """Add up the gradient of the mean loss over `batches`; returns that loss, detached."""
+    """Add up the gradient of the mean loss over `batches`; return that loss, detached."""
     samples = sum(batch.n for batch in batches)
     losses = []
     for batch in batches:
@@ -262,7 +246,7 @@ def _update(
     scaler = precision.scaler
     if grad_clip:
         if scaler is not None:
-            # The limit is meant for the gradient itself, not for its scaled image.
+            # The limit is for the gradient itself, not for the scaled one.
             scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, grad_clip)
     if scaler is None:
@@ -273,7 +257,7 @@ def _update(
 
 
 def _groups(loader: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Up to `size` consecutive batches at a time. Sizes are known before the first backward pass."""
+    """Yield up to `size` consecutive batches at a time. Sizes are known before the first backward pass."""
     batches = iter(loader)
     while group := list(islice(batches, size)):
         yield group

@@ -112,7 +112,7 @@ MIN_GAIN = 0.9
 
 
 def fastest_threads(step: Callable[[], None], candidates: Iterable[int] | None = None) -> int:
-    """The thread count at which `step` (see `loops.trial_step`) is fastest; the smallest of near equals.
+    """Return the thread count at which `step` is fastest (see `DryRunStep`); the smallest of near equals.
 
     Counts alternate, so that a busy moment hits all alike, and the median of each counts. Thread
     count and random state are left as they were. `candidates` default to the powers of two up to

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_system.nas_agent.history_summary import error_in
+from nas_system.nas_agent.history_summary import metric_in
 from nas_system.visualization.canvas import (
     BLUE,
     GREY,
@@ -44,7 +44,7 @@ def learning_curve(
     recorded = history.get("epochs") or []
     entries = [entry for entry in recorded if isinstance(entry, Mapping)]
     epochs = [_epoch(entry, index) for index, entry in enumerate(entries)]
-    error = error_in(history)
+    error = metric_in(history)
     train = [finite(entry.get(f"train_{error}")) for entry in entries]
     val = [finite(entry.get(f"val_{error}")) for entry in entries]
     rows = [(str(row.get("name")), finite(row.get(f"val_{error}"))) for row in baselines]

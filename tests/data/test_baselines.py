@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_system.data import OpenTask, Scaler, Series, locate, open_task, split_for, synthetic_series
+from nas_system.data import OpenTask, Series, open_task, synthetic_series
 from nas_system.data.baselines import LOOK_BACK, RIDGE, baseline_rows, season_of
 from nas_system.data.splits import SplitName
 from nas_system.space import ForecastingTask
 
-PARTS: tuple[SplitName, ...] = ("val", "test", "sealed")
+PARTS: tuple[SplitName, ...] = ("val", "test", "hold_out")
 
 
 def opened(series: Series, **task: object) -> OpenTask:
     config = ForecastingTask.model_validate({"dataset": "synthetic", **task})
-    split = split_for(config, len(series))
-    return OpenTask(config, locate(config), series, split, Scaler.fit(series, split))
+    return OpenTask.of_series(config, series)
 
 
 def scores(data: OpenTask, kind: str, parts: tuple[SplitName, ...] = PARTS) -> dict[SplitName, float]:
@@ -92,7 +91,7 @@ def test_rows_after_a_part_do_not_change_its_scores() -> None:
 def test_the_hold_out_part_is_scored_only_when_asked() -> None:
     data = opened(synthetic_series(700))
     assert all(set(row.mse) == {"val", "test"} for row in baseline_rows(data))
-    assert set(baseline_rows(data, ("sealed",))[0].mse) == {"sealed"}
+    assert set(baseline_rows(data, ("hold_out",))[0].mse) == {"hold_out"}
 
 
 def test_a_hold_out_part_too_short_for_a_window_is_left_out() -> None:

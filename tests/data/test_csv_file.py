@@ -98,6 +98,7 @@ def test_the_step_is_found(stamps: list[str], freq: str) -> None:
         (csv_of("t,a", "2020-01-01T00:00Z,1", "2020-01-01T01:00 CET,2", "2020-01-01,3"), r"line 3.*not a"),
         (csv_of("t,a", "2020-01-01T00:00Z,1", "2020-02-31T01:00Z,2", "2020-01-01T02:00Z,3"), r"line 3.*no"),
         (csv_of("date,a", "2020-01-01,1", "2020-01-02,2", "2020-02-30,3"), r"line 4.*no such time"),
+        (csv_of("t,a", "0001-01-01T00:00+05:00,1", "2020-01-01T01:00Z,2", "2020-02-01T02:00Z,3"), r"2.*no"),
         (csv_of("date,a", "2020-01-01,1", "2020-01-01,2", "2020-01-02,3"), r"line 3.*repeats the one before"),
         (csv_of("date,a", "2020-01-02,1", "2020-01-03,2", "2020-01-01,3"), r"line 4.*is earlier.*; sort"),
         (

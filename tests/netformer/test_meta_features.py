@@ -156,7 +156,8 @@ def test_nothing_needs_pymfe_before_a_value_is_asked_for(tmp_path: Path) -> None
     code = (
         "import nas_agent_graph.run, nas_agent_graph.graph, nas_agent_graph.proposers\n"
         "import nas_system.model, nas_system.train, nas_system.sequential.informer\n"
-        "import nas_system.netformer.weights.zoo_building, nas_system.netformer.weights.fitting"
+        "import nas_system.netformer.weights.zoo.zoo_building\n"
+        "import nas_system.netformer.weights.model.writer_fitting"
     )
     done = python(code, tmp_path)
     assert done.returncode == 0, done.stderr

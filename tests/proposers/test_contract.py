@@ -20,7 +20,7 @@ from nas_system.space import (
     Change,
     DataConfig,
     ForecastingTask,
-    GraphTask,
+    GraphRegressionTask,
     RunConfig,
     active_values,
     apply_changes,
@@ -175,7 +175,7 @@ def test_a_tiny_series_leaves_out_defaults_that_cannot_fit_it(name):
         *itertools.product(
             FORECASTERS, [ForecastingTask(), ForecastingTask(targets=("OT", "HUFL"), pred_len=720)]
         ),
-        ("graph_transformer", GraphTask()),
+        ("graph_transformer", GraphRegressionTask()),
     ],
 )
 def test_most_random_draws_of_a_family_are_valid(family, task):

@@ -26,7 +26,7 @@ from nas_agent_graph.proposers.netformer import (
     task_fingerprint,
 )
 from nas_system.errors import ConfigError, StateError
-from nas_system.netformer.specs.synthetic_tasks import csv_of, draw_recipe
+from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import RunConfig, apply_changes, canonical_key, family_default
 
 BASE = RunConfig()

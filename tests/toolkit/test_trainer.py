@@ -27,8 +27,9 @@ from nas_system.training import (
     log_model_info,
     set_seed,
 )
+from nas_system.training.batches import unpack
 from nas_system.training.extras import import_extra
-from nas_system.training.loops import trial_step
+from nas_system.training.loops import DryRunStep
 from nas_system.training.reproducibility import fastest_threads
 
 
@@ -342,7 +343,8 @@ def test_measuring_threads_changes_nothing():
     batch = next(iter(train))
     before, state, threads = weights(trainer).clone(), torch.get_rng_state(), torch.get_num_threads()
     engine = trainer.engine
-    assert fastest_threads(trial_step(engine.model, batch, engine.objective, engine.device), (1, 2)) in (1, 2)
+    step = DryRunStep(engine.model, engine.objective, engine.optimizer, engine.amp)
+    assert fastest_threads(lambda: step.gradient(unpack(batch, engine.device)), (1, 2)) in (1, 2)
     assert torch.equal(before, weights(trainer))
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
     assert torch.equal(state, torch.get_rng_state())

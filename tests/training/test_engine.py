@@ -17,11 +17,11 @@ from nas_system.training.acceleration.eager import skip_compiler_import, step_ea
 from nas_system.training.batches import unpack
 from nas_system.training.callbacks import BestCheckpoint, LastCheckpoint, StopFile, TimeBudget
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.loops import evaluate
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import set_seed
 from nas_system.training.scheduler import build_scheduler
 
@@ -59,7 +59,7 @@ def build(seed=3, patience=None, lr=0.01, scheduler="cosine", max_epochs=6, drop
         optimizer,
         Forecasting(config.loss),
         CPU,
-        Progress(patience=patience),
+        EarlyStoppingState(patience=patience),
         scheduler=build_scheduler(optimizer, config),
         generator=generator,
     )
@@ -454,7 +454,7 @@ def test_a_compiled_training_equals_an_eager_one_and_keeps_its_names():
         torch.manual_seed(0)
         model = nn.Linear(4, 1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        engine = Engine(model, optimizer, Forecasting(), CPU, Progress(), compile=compile)
+        engine = Engine(model, optimizer, Forecasting(), CPU, EarlyStoppingState(), compile=compile)
         x, y = problem()
         engine.fit(Shuffled(x, y, 10), Shuffled(x, y, 10), 2)
         return engine
@@ -468,7 +468,7 @@ def test_a_compiled_training_equals_an_eager_one_and_keeps_its_names():
 
 def test_an_impossible_accumulation_is_refused():
     with pytest.raises(ValueError, match="accumulation_steps=0"):
-        Engine(nn.Linear(1, 1), None, Forecasting(), CPU, Progress(), accumulation_steps=0)
+        Engine(nn.Linear(1, 1), None, Forecasting(), CPU, EarlyStoppingState(), accumulation_steps=0)
 
 
 class TestCheckpoint:

@@ -14,12 +14,12 @@ from torch import nn
 
 from nas_system.errors import PreflightFailed
 from nas_system.training.batches import unpack
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
-from nas_system.training.loops import Trial
+from nas_system.training.loops import DryRunStep
 from nas_system.training.objectives import Forecasting
 from nas_system.training.preflight.memory import MIB, LiveBytes, available_mb
 from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
-from nas_system.training.progress import Progress
 
 SAMPLES, STEPS_BACK, STEPS_AHEAD = 300, 6, 2
 
@@ -63,7 +63,7 @@ def engine_of(model: nn.Module, *, optimizer: str = "adam", lr: float = 0.01) ->
         "sgd": lambda p: torch.optim.SGD(p, lr=lr),
         "momentum": lambda p: torch.optim.SGD(p, lr=lr, momentum=0.9),
     }[optimizer]
-    return Engine(model, kind(model.parameters()), Forecasting(), torch.device("cpu"), Progress())
+    return Engine(model, kind(model.parameters()), Forecasting(), torch.device("cpu"), EarlyStoppingState())
 
 
 def workload(data: Data, batch_size: int = 64, evaluation_batch: int = 512) -> Workload:
@@ -106,7 +106,7 @@ def test_the_training_that_follows_gives_the_same_numbers_bit_for_bit() -> None:
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_trial_moves_its_own_weights_and_no_others(optimizer: str) -> None:
     engine = engine_of(Forecaster(), optimizer=optimizer)
-    trial = Trial(engine.model, engine.objective, engine.optimizer, engine.amp)
+    trial = DryRunStep(engine.model, engine.objective, engine.optimizer, engine.amp)
     batch = unpack(Data().batch(8), engine.device)
     trial.add_gradient(trial.forward(batch), batch)
     trial.update()
@@ -198,12 +198,12 @@ FAULTS = {
     "a missing column of the output": (
         lambda output: output[:, :1],
         "preflight:shape",
-        r"output is \(2, 1, 1\), the target \(2, 2, 1\)",
+        r"output is \(2, 1, 1\), expected \(2, 2, 1\)",
     ),
     "an output that would broadcast": (
         lambda output: output[..., 0],
         "preflight:shape",
-        r"output is \(2, 2\), the target \(2, 2, 1\)",
+        r"output is \(2, 2\), expected \(2, 2, 1\)",
     ),
     "an output that is no tensor": (lambda output: (output, None), "preflight:shape", r"output is tuple"),
     "an output that is NaN": (

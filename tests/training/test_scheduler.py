@@ -17,7 +17,7 @@ from nas_system.space import ForecastingTask, RunConfig, TrainingConfig, family_
 from nas_system.training.acceleration.eager import step_eagerly
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.scheduler import advances_per_step, build_scheduler, get_scheduler, optimizer_steps
-from nas_system.training_job import JobOptions, TrainingRun, run_training
+from nas_system.training_job import JobOptions, prepare, run_training
 
 CPU = torch.device("cpu")
 
@@ -164,7 +164,7 @@ class StopAfter:
 
 def test_a_training_run_ends_its_cycle_with_its_last_step(config, tmp_path):
     (tmp_path / "run").mkdir()
-    run = TrainingRun(config, RunPaths(tmp_path / "run"), options())
+    run = prepare(config, RunPaths(tmp_path / "run"), options())
     assert run.engine.generator is not None
     batches = len(run.problem.training_batches(run.engine.generator))
     assert batches % 4, "the case of an incomplete group is wanted"

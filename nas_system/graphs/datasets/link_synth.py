@@ -36,8 +36,11 @@ SEED = 20_210_603
 Pair = tuple[int, int]
 
 
-def link_synth(graphs: int = 200, seed: int = SEED) -> GraphDataset:
-    """The data set: `graphs` networks, each of them in all three parts with other links asked for."""
+def link_synth(graphs: int = 200, seed: int = SEED, hold_out: int = 0) -> GraphDataset:
+    """The data set: `graphs` networks, each of them in all three parts with other links asked for.
+
+    `hold_out` further networks are asked for what others are asked for in the test.
+    """
     draws = Draws(seed)
     parts = ([], [], [])
     for _ in range(graphs):
@@ -47,8 +50,19 @@ def link_synth(graphs: int = 200, seed: int = SEED) -> GraphDataset:
             span = slice(number * ASKED, (number + 1) * ASKED)
             part.append(_graph(known, links[span], others[span]))
             known = known + links[span]
+    kept_back = []
+    for _ in range(hold_out):
+        links, others = _network(draws)
+        asked = slice(2 * ASKED, 3 * ASKED)
+        kept_back.append(_graph(links[3 * ASKED :] + links[: 2 * ASKED], links[asked], others[asked]))
     return GraphDataset(
-        "link_synth", "edge_prediction", *parts, num_features=1, num_classes=1, num_edge_types=1
+        "link_synth",
+        "edge_prediction",
+        *parts,
+        num_features=1,
+        num_classes=1,
+        num_edge_types=1,
+        hold_out=kept_back,
     )
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nas_system.errors import PreflightFailed, first_line, memory_that_ran_out
 from nas_system.training.batches import Batch, unpack
 from nas_system.training.engine import Engine
-from nas_system.training.loops import Trial
+from nas_system.training.loops import DryRunStep
+from nas_system.training.objectives import output_shape
 from nas_system.training.preflight.memory import LiveBytes
 
 COUNTED_UP_TO = 8
@@ -48,7 +49,10 @@ class Probe:
         """`batch` gives the first n samples as one batch."""
         self.device = engine.device
         self._batch_of = batch
-        self._trial = Trial(engine.model, engine.objective, engine.optimizer, engine.amp, engine.grad_clip)
+        self._objective = engine.objective
+        self._step = DryRunStep(
+            engine.model, engine.objective, engine.optimizer, engine.amp, engine.grad_clip
+        )
 
     def batch(self, size: int) -> Batch:
         return unpack(self._batch_of(size), self.device)
@@ -56,26 +60,26 @@ class Probe:
     def measure_step(self, size: int) -> Measured:
         """Forward and backward on a batch of this size, with its memory and a look at the gradient."""
         batch = self.batch(size)
-        for parameter in self._trial.model.parameters():
+        for parameter in self._step.model.parameters():
             # There already, so that what is counted is the activations.
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         with self._measured(batch) as measured:
             measured.forward_s = self._pass(batch)
-        check_gradients(self._trial.model)
+        check_gradients(self._step.model)
         return measured
 
     def measure_evaluation(self, size: int) -> Measured:
         """A forward pass without gradients."""
         batch = self.batch(size)
-        self._trial.model.eval()
+        self._step.model.eval()
         with torch.no_grad(), self._measured(batch) as measured, _blamed_on("forward", size):
-            self._trial.forward(batch)
-        self._trial.model.train()
+            self._step.forward(batch)
+        self._step.model.train()
         return measured
 
     def time_step(self, size: int) -> Measured:
         """A batch, forward and backward as a training does them."""
-        self._trial.model.zero_grad(set_to_none=True)
+        self._step.model.zero_grad(set_to_none=True)
         started = time.perf_counter()
         forward_s = self._pass(self.batch(size))
         return Measured(time.perf_counter() - started, forward_s)
@@ -83,7 +87,7 @@ class Probe:
     def time_update(self) -> float:
         """Seconds of an optimizer step with the gradient that is there."""
         started = time.perf_counter()
-        self._trial.update()
+        self._step.update()
         self._wait()
         return time.perf_counter() - started
 
@@ -91,12 +95,12 @@ class Probe:
         """Forward and backward; seconds of the forward pass."""
         started = time.perf_counter()
         with _blamed_on("forward", batch.n):
-            output = self._trial.forward(batch)
+            output = self._step.forward(batch)
             self._wait()
         forward_s = time.perf_counter() - started
-        check_output(output, batch.target)
+        check_output(output, output_shape(self._objective, batch.target))
         with _blamed_on("backward", batch.n):
-            loss = self._trial.add_gradient(output, batch)
+            loss = self._step.add_gradient(output, batch)
             self._wait()
         if not bool(torch.isfinite(loss)):
             raise PreflightFailed("nonfinite", f"the loss is {loss.item()} before any training; {SCALE}")
@@ -114,7 +118,7 @@ class Probe:
             # The training's own peak counts from here on.
             torch.cuda.reset_peak_memory_stats(self.device)
         elif batch.n <= COUNTED_UP_TO:
-            with LiveBytes(_present(self._trial.model, batch)) as live:
+            with LiveBytes(_present(self._step.model, batch)) as live:
                 yield measured
             measured.peak_bytes, operators = live.peak, live.operators
         else:
@@ -140,12 +144,11 @@ def _blamed_on(kind: str, size: int) -> Iterator[None]:
         raise PreflightFailed(kind, f"{said} (on a batch of {size})", numbers) from error
 
 
-def check_output(output: Any, target: Tensor) -> None:
-    """Raise PreflightFailed unless the output has the target's shape and finite numbers."""
-    if not isinstance(output, Tensor) or output.shape != target.shape:
+def check_output(output: Any, expected: tuple[int, ...]) -> None:
+    """Raise PreflightFailed unless the output has the expected shape and finite numbers."""
+    if not isinstance(output, Tensor) or output.shape != expected:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        wanted = tuple(target.shape)
-        raise PreflightFailed("shape", f"the model's output is {found}, the target {wanted}: mend its head")
+        raise PreflightFailed("shape", f"the model's output is {found}, expected {expected}: fix its head")
     wrong = int((~torch.isfinite(output)).sum())
     if wrong:
         message = f"{wrong:,} of {output.numel():,} outputs are not finite before any training; {SCALE}"
