@@ -62,8 +62,8 @@ def _data_folder() -> Path | None:
     """Where the real data lies: NAS_DATA_DIR, made absolute because tests change their folder."""
     named = os.environ.get("NAS_DATA_DIR")
     if not named:
-        beside = PROJECT_ROOT.parent / "shared" / "data"
-        return beside if beside.is_dir() else None
+        shared = PROJECT_ROOT.parent / "shared" / "data"
+        return shared if shared.is_dir() else None
     folder = Path(named).resolve()
     if not folder.is_dir():
         raise pytest.UsageError(f"NAS_DATA_DIR names no folder: {folder}. Unset it or correct it.")

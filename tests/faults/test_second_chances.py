@@ -24,7 +24,7 @@ NewSearch = Callable[..., Search]
 
 
 def kill_in_training(search: Search, part: str) -> None:
-    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a training under way")
+    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a running training")
     wait_for(lambda: search.kill_part(part) == "run_0000", f"the {part}")
 
 
@@ -35,7 +35,7 @@ def test_an_agent_that_dies_between_the_decision_to_retry_and_the_start_loses_no
     search = new_search("--max-runs", "1", "--repeat-baseline", "0")
     search.wish("epoch_s", "0.5")
     search.start()
-    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a training under way")
+    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a running training")
     search.kill_agent()
     kill_in_training(search, "supervisor")
     # The dead agent's last deed: it wrote down that attempt 1 is tried again, and no more.
@@ -121,7 +121,7 @@ def test_a_lock_file_without_a_holder_delays_nobody(tmp_path: Path) -> None:
     from nas_system.nas_agent.ledger import WorkspaceLock
 
     (tmp_path / "runs").mkdir()
-    told = f"pid {os.getpid()} on here\n"
-    (tmp_path / "runs" / ".agent.lock").write_text(told)
+    holder = f"pid {os.getpid()} on here\n"
+    (tmp_path / "runs" / ".agent.lock").write_text(holder)
     with WorkspaceLock(tmp_path):
-        assert (tmp_path / "runs" / ".agent.lock").read_text() != told
+        assert (tmp_path / "runs" / ".agent.lock").read_text() != holder

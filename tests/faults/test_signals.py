@@ -96,9 +96,9 @@ def test_a_signal_while_the_best_run_is_scored_leaves_a_whole_search(
     search = new_search("--max-runs", "1")
     finish(search)
     facts = search.workspace / "runs" / "task_facts.json"
-    told = json.loads(facts.read_bytes())
-    told["windows"]["sealed"] = 1
-    facts.write_text(json.dumps(told))
+    changed = json.loads(facts.read_bytes())
+    changed["windows"]["sealed"] = 1
+    facts.write_text(json.dumps(changed))
     metrics = search.workspace / "runs" / "run_0000" / "metrics.json"
     kept = metrics.rename(metrics.with_name("kept.json"))
     # Whoever opens a pipe waits for the other end, which is never opened: the scorer stands still here.
@@ -182,6 +182,6 @@ def test_two_ctrl_c_at_any_moments_tear_nothing(new_search: NewSearch, record_pr
     search.command[search.command.index("500")] = str(last + 2)
     finish(search)
     record_property(
-        "measured", f"{trials} times two Ctrl-C at random moments: {last} runs, none torn or lost"
+        "measured", f"{trials} times two Ctrl-C at random moments: {last} runs, none truncated or lost"
     )
     record_property("seed", seed)

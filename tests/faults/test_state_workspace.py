@@ -75,7 +75,7 @@ def test_a_folder_without_the_right_to_write_is_refused_at_the_start(
     code = f"{OPEN}WorkspaceLock(pathlib.Path(sys.argv[1])).__enter__()"
     done = as_nobody(code, public_workspace, project_root)
     assert "cannot be written (Permission denied); choose another --workspace" in done.stderr
-    # Also where runs/ alone may be written: the state lies beside it.
+    # Also where runs/ alone may be written: the state lies next to it.
     (public_workspace / "runs").chmod(0o777)
     for file in (public_workspace / "runs").iterdir():
         file.chmod(0o777)
