@@ -97,7 +97,7 @@ def test_a_signal_while_the_best_run_is_scored_leaves_a_whole_search(
     finish(search)
     facts = search.workspace / "runs" / "task_facts.json"
     changed = json.loads(facts.read_bytes())
-    changed["windows"]["sealed"] = 1
+    changed["sizes"]["hold_out"] = 1
     facts.write_text(json.dumps(changed))
     metrics = search.workspace / "runs" / "run_0000" / "metrics.json"
     kept = metrics.rename(metrics.with_name("kept.json"))
