@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ def _data_folder() -> Path | None:
     """Where the real data lies: NAS_DATA_DIR, made absolute because tests change their folder."""
     named = os.environ.get("NAS_DATA_DIR")
     if not named:
-        beside = PROJECT_ROOT.parent / "shared" / "data"
-        return beside if beside.is_dir() else None
+        shared = PROJECT_ROOT.parent / "shared" / "data"
+        return shared if shared.is_dir() else None
     folder = Path(named).resolve()
     if not folder.is_dir():
         raise pytest.UsageError(f"NAS_DATA_DIR names no folder: {folder}. Unset it or correct it.")
@@ -128,9 +128,10 @@ def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
     trainer = [sys.executable, "-S", str(folder / "training.py"), tempfile.mkdtemp(dir=caches)]
 
     def run(
-        *flags: str | Path, cwd: Path, timeout_s: float = 120.0, env: Mapping[str, str] | None = None
+        *flags: str | Path, cwd: Path, timeout_s: float = 240.0, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return _run([str(folder / "agent.py"), *trainer, "--", *map(str, flags)], cwd, timeout_s, env)
+        command = [str(folder / "agent.py"), *trainer, "--", *map(str, flags)]
+        return run_python(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
 
     return run
 
@@ -139,37 +140,32 @@ def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
 def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs `python -m module arguments...` as a process of its own; `env` is added to the environment.
 
-    A program of nas_system is a fork that has torch. Searches start them from the beginning.
+    Our programs are forks that have the large packages (`python_server`), unless `fresh`.
     """
 
     def run(
         module: str,
         *arguments: str | Path,
         cwd: Path,
-        timeout_s: float = 120.0,
+        timeout_s: float = 240.0,
         env: Mapping[str, str] | None = None,
+        fresh: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         command = ["-m", module, *map(str, arguments)]
-        if module.startswith("nas_system."):
+        if module.startswith("nas_") and not fresh:
             return run_python(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
-        return _run(command, cwd, timeout_s, env)
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=cwd,
+            env=_environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     return run
-
-
-def _run(
-    arguments: Sequence[str], cwd: Path, timeout_s: float, env: Mapping[str, str] | None
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=cwd,
-        env=_environment(env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
 
 
 def _environment(added: Mapping[str, str] | None) -> dict[str, str]:

@@ -1,14 +1,16 @@
-"""Runs Python programs in forks of one process that has imported torch.
+"""Runs Python programs in forks of one process that has imported the large packages.
 
-Importing torch costs seconds of processor time, and many tests start a program that needs it. A fork
-has its own modules, folder, environment and exit code, like a process of its own; what it cannot show is
-that torch is not imported, and what an interpreter does before its first line.
+Importing torch costs seconds of processor time, the agent's packages half a second, and many tests
+start a program that needs them. A fork has its own modules, folder, environment and exit code, like a
+process of its own; it cannot show what a program imports, nor what an interpreter does before its
+first line.
 
 As a program this file is the server: a request per line of stdin, an exit code per line of stdout.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -21,6 +23,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+LARGE = ("torch", "pydantic", "yaml", "jinja2", "langgraph.graph", "openai", "optuna", "matplotlib.figure")
+"""What programs of ours import and tests wait for."""
 
 
 class PythonServer:
@@ -35,7 +39,7 @@ class PythonServer:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        timeout_s: float = 120.0,
+        timeout_s: float = 240.0,
     ) -> subprocess.CompletedProcess[str]:
         """Do what `python arguments...` does, for `-c code`, `-m module` or a file, with captured output.
 
@@ -78,10 +82,10 @@ run_python = PythonServer().run
 
 def serve() -> list[str]:
     """Answer requests until stdin ends, and exit; return in each fork, with the program to run there."""
-    import torch
-
-    torch.set_num_threads(1)
+    # Not the folder of this file: the programs have their own.
     del sys.path[0]
+    for name in LARGE:
+        importlib.import_module(name)
     for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if child == 0:

@@ -80,7 +80,7 @@ def lint_imports(folder: Path, config: Path) -> subprocess.CompletedProcess[str]
         env={"PYTHONPATH": str(folder), "PATH": "", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 
@@ -233,7 +233,7 @@ def run_in_empty_folder(folder: Path, code: str, *arguments: str) -> subprocess.
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
     )
 

@@ -32,7 +32,7 @@ def workspace(tmp_path: Path) -> Path:
 def dry_run(run_cli: Callable, workspace: Path) -> Callable:
     def run(*arguments: str, **environment: str):
         command = ("nas_agent_graph.run", "--dry-run", *TASK, *arguments)
-        return run_cli(*command, cwd=workspace, timeout_s=100, env=environment)
+        return run_cli(*command, cwd=workspace, env=environment)
 
     return run
 
@@ -78,12 +78,12 @@ def test_the_prompt_of_a_search_under_way_is_the_one_that_it_will_send(
     with ScriptedServer([answer, other]) as server:
         named = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_PRICE": "10,20"}
         run = (*TASK, "--repeat-baseline", "0", "--max-runs")
-        assert run_search(*run, "2", cwd=workspace, timeout_s=100, env=named).returncode == 0
+        assert run_search(*run, "2", cwd=workspace, env=named).returncode == 0
         before = snapshot(workspace)
         done = dry_run("--max-runs", "3", **named)
         assert snapshot(workspace) == before
         assert len(server.requests) == 1
-        assert run_search(*run, "3", cwd=workspace, timeout_s=100, env=named).returncode == 0
+        assert run_search(*run, "3", cwd=workspace, env=named).returncode == 0
         system, user = (message["content"] for message in server.requests[1]["messages"])
     assert done.returncode == 0, done.stderr
     assert f"--- run_0002, system\n{system}\n--- run_0002, user\n{user}\n--- estimates" in done.stdout

@@ -93,7 +93,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
         "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 2}\n"
     )
     own = ("--base-config", "base.yaml", "--max-runs", "1", "--repeat-baseline", "0")
-    done = run_cli("nas_agent_graph.run", *flags, *own, cwd=workspace, timeout_s=100)
+    done = run_cli("nas_agent_graph.run", *flags, *own, cwd=workspace)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (workspace / "runs/run_0000/best_model.pth").exists()
     return workspace
@@ -216,6 +216,6 @@ def stop_after_first_epoch(workspace: Path, arguments: tuple[Any, ...]) -> str:
         assert process.poll() is None and time.monotonic() < deadline, "no epoch has ended"
         time.sleep(0.01)
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
     assert process.returncode == 5, said
     return said

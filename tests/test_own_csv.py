@@ -44,7 +44,7 @@ def search(run_cli: Cli, tmp_path: Path) -> Search:
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         fixed = ("--base-config", "base.yaml", "--repeat-baseline", "0", "--proposer", "random_search")
-        return run_cli("nas_agent_graph.run", *fixed, *arguments, cwd=tmp_path, timeout_s=120)
+        return run_cli("nas_agent_graph.run", *fixed, *arguments, cwd=tmp_path)
 
     return run
 

@@ -46,7 +46,7 @@ def wheel(project_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
     )
     assert built.returncode == 0, built.stdout + built.stderr
@@ -99,7 +99,7 @@ def test_an_installed_package_finds_its_data_without_the_checkout(wheel: Path, t
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -199,7 +199,7 @@ def test_make_names_the_python_it_needs(project_root: Path, tmp_path: Path) -> N
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=240,
             check=False,
         )
         assert made.returncode != 0

@@ -34,7 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def new_search(tmp_path: Path, prepared: Path) -> Iterator[Callable[..., Search]]:
-    """Makes searches on copies of the prepared workspace; whatever they leave is ended."""
+    """Makes searches on copies of the prepared workspace; what they leave running is ended."""
     made: list[Search] = []
     numbers = itertools.count()
 
@@ -80,7 +80,7 @@ def go_on(workspace: Path) -> Iterator[Callable[[], tuple[int, str]]]:
     search = Search(workspace, *flags)
 
     def run() -> tuple[int, str]:
-        return search.start().wait(60), search.text()
+        return search.start().wait(120), search.text()
 
     yield run
     search.clean_up()

@@ -40,13 +40,13 @@ LARGEST = 2000
 
 
 def json_damage() -> st.SearchStrategy[list[tuple[int, int, str]]]:
-    """Where, with what and how a JSON value is to be spoiled, for `spoiled`."""
+    """Where, with what and how a JSON value is to be damaged, for `damaged`."""
     how = st.sampled_from(["replace", "replace", "replace", "delete", "add"])
     step = st.tuples(st.integers(0, 999), st.integers(0, len(HOSTILE) - 1), how)
     return st.lists(step, min_size=1, max_size=4)
 
 
-def spoiled(value: Any, damage: list[tuple[int, int, str]]) -> Any:
+def damaged(value: Any, damage: list[tuple[int, int, str]]) -> Any:
     """A copy of a JSON value with some of its parts replaced, taken away or joined by others."""
     for place, hostile, how in damage:
         holder: dict[str, Any] = {"": json.loads(json.dumps(value))}
@@ -72,23 +72,23 @@ def _places(container: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def bytes_damage() -> st.SearchStrategy[tuple[float, int, bytes]]:
-    """Where a file is to be cut, how much is lost there, and what stands there instead, for `torn`."""
+    """Where a file is to be cut, how much is lost there, and what stands there instead, for `truncated`."""
     inserted = st.sampled_from([b"", b"\0\0", b"\xff", b"{", b'"', b"[" * 5000, b"1e999", b"9" * 5000])
     return st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 3, 10**6]), inserted)
 
 
-def torn(content: bytes, damage: tuple[float, int, bytes]) -> bytes:
+def truncated(content: bytes, damage: tuple[float, int, bytes]) -> bytes:
     share, length, inserted = damage
     start = int(share * len(content))
     return content[:start] + inserted + content[start + length :]
 
 
 def damaged_file(value: Any) -> st.SearchStrategy[bytes]:
-    """The bytes of a JSON file that has been spoiled, torn, or never was one."""
+    """The bytes of a JSON file that has been damaged, truncated, or never was one."""
     content = json.dumps(value).encode()
     return st.one_of(
-        json_damage().map(lambda damage: json.dumps(spoiled(value, damage)).encode()),
-        bytes_damage().map(lambda damage: torn(content, damage)),
+        json_damage().map(lambda damage: json.dumps(damaged(value, damage)).encode()),
+        bytes_damage().map(lambda damage: truncated(content, damage)),
         st.binary(max_size=LARGEST),
     )
 

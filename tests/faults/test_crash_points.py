@@ -24,7 +24,7 @@ def crashes_at(search: Search, calls: str, number: int) -> bool:
     """Kill the agent at its `number`-th such call; False if it ended before."""
     inject = f"inject={calls}:signal=KILL:when={number}"
     process = search.start("strace", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", "-e", inject)
-    code = process.wait(60)
+    code = process.wait(120)
     search.check()
     assert code in (0, -signal.SIGKILL), search.text()
     return code != 0

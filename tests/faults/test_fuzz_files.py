@@ -127,7 +127,7 @@ def damaged_run() -> st.SearchStrategy[dict[str, bytes | None]]:
     one = st.sampled_from(sorted(WHOLE)).flatmap(
         lambda name: st.tuples(st.just(name), st.none() | damaged_file(WHOLE[name]))
     )
-    return st.lists(one, min_size=1, max_size=2).map(lambda spoiled: {**whole_run(), **dict(spoiled)})
+    return st.lists(one, min_size=1, max_size=2).map(lambda damaged: {**whole_run(), **dict(damaged)})
 
 
 @pytest.mark.fault(16, 25, 26)

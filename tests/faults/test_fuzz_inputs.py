@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzzing import CANARY, amount, bytes_damage, damaged_file, hold, json_damage, spoiled, torn
+from fuzzing import CANARY, amount, bytes_damage, damaged, damaged_file, hold, json_damage, truncated
 from hypothesis import strategies as st
 
 from nas_agent_graph.context import Proposal
@@ -104,7 +104,7 @@ def test_a_damaged_configuration_of_any_format_is_read_or_refused(examples: int)
 
     def check(which: int, damage: tuple[float, int, bytes]) -> None:
         name, content = whole[which]
-        _read_or_refuse(torn(content, damage), name)
+        _read_or_refuse(truncated(content, damage), name)
 
     hold(check, examples, st.integers(0, 2), bytes_damage())
 
@@ -112,7 +112,7 @@ def test_a_damaged_configuration_of_any_format_is_read_or_refused(examples: int)
 @amount(quick=100, long=3000)
 def test_a_configuration_of_wrong_values_is_read_or_refused_in_json_and_in_yaml(examples: int) -> None:
     def check(damage: list[tuple[int, int, str]]) -> None:
-        content = json.dumps(spoiled(SETTINGS, damage)).encode()
+        content = json.dumps(damaged(SETTINGS, damage)).encode()
         for name in ("config.json", "config.yaml"):  # JSON is YAML
             _read_or_refuse(content, name)
 
@@ -128,7 +128,7 @@ def test_arbitrary_bytes_are_no_configuration_and_no_crash(examples: int) -> Non
 
 
 def _proposed_or_refused(text: str, folder: Path) -> None:
-    """A proposal that can be kept on disk and judged, or a ProposalError."""
+    """A proposal that can be kept on disk and evaluated, or a ProposalError."""
     with contextlib.suppress(ProposalError):
         parsed = parse_answer(text)
         proposal = Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_score)

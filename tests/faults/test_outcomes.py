@@ -1,7 +1,7 @@
 """Every way a training can end, once each, through one real search: real processes, real supervisors.
 
 A small program stands in for the trainer and ends as the table says. What is checked is what the search
-makes of it: the status, the cause in words, how often it was tried, and who gets to read about it.
+makes of it: the status, the cause, how often it was tried, and who gets to read about it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class End:
     code: str
     status: str
     said: tuple[str, ...] = ()
-    """What the cause says, in words and numbers."""
+    """What the cause says."""
     starts: int = 1
     limits: dict[str, Any] = field(default_factory=dict)
 
@@ -111,7 +111,7 @@ ENDS = {
     ),
     "exit 0 without metrics": End("pass", "BAD_RESULT", ("wrote no metrics.json",)),
     "exit 1 with metrics": End(f"{GOOD}; sys.exit(1)", "FAILED", ("exit code 1",)),
-    "metrics torn": bad_metrics('{"val_mse": 0.0', "is not JSON"),
+    "metrics truncated": bad_metrics('{"val_mse": 0.0', "is not JSON"),
     "a score of NaN": bad_metrics('{"val_mse": NaN}', "not finite: nan"),
     "a negative score": bad_metrics('{"val_mse": -0.01}', "negative val_mse: -0.01"),
     "a huge score": bad_metrics('{"val_mse": 1e999}', "not finite: inf"),
@@ -124,10 +124,10 @@ ROW_OF_STATUS = {
 }
 
 
-class Insistent:
+class Repeating:
     """Random search, but after a run out of memory it first proposes the same configuration again."""
 
-    name = "insistent"
+    name = "repeating"
 
     def __init__(self) -> None:
         self.repeated: list[str] = []
@@ -167,7 +167,7 @@ class Hurried(LocalLauncher):
 class Search:
     workspace: Path
     context: Context
-    proposer: Insistent
+    proposer: Repeating
     launcher: Hurried
 
     def run(self, name: str) -> RunInfo:
@@ -181,7 +181,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     (workspace / "stand_in.py").write_text(STAND_IN)
     ends = {RUN_OF[name]: end.code for name, end in ENDS.items()}
     (workspace / "ends.json").write_text(json.dumps(ends))
-    proposer, launcher = Insistent(), Hurried()
+    proposer, launcher = Repeating(), Hurried()
     context = search_context(
         workspace,
         proposer=proposer,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import sys
 from collections.abc import Callable
@@ -20,11 +21,10 @@ from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
 
 NewSearch = Callable[..., Search]
-Record = Callable[[str, object], None]
 
 
 def kill_in_training(search: Search, part: str) -> None:
-    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a training under way")
+    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a running training")
     wait_for(lambda: search.kill_part(part) == "run_0000", f"the {part}")
 
 
@@ -35,7 +35,7 @@ def test_an_agent_that_dies_between_the_decision_to_retry_and_the_start_loses_no
     search = new_search("--max-runs", "1", "--repeat-baseline", "0")
     search.wish("epoch_s", "0.5")
     search.start()
-    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a training under way")
+    wait_for(lambda: list(search.workspace.glob("runs/run_0000/history.json")), "a running training")
     search.kill_agent()
     kill_in_training(search, "supervisor")
     # The dead agent's last deed: it wrote down that attempt 1 is tried again, and no more.
@@ -91,15 +91,18 @@ def test_a_supervisor_killed_before_its_first_word_is_started_again(tmp_path: Pa
 
 @pytest.mark.fault(12, 13)
 def test_a_second_agent_names_the_holder_and_a_dead_holder_holds_nothing(
-    new_search: NewSearch, record_property: Record
+    new_search: NewSearch,
 ) -> None:
     search = new_search("--max-runs", "1", "--repeat-baseline", "0")
-    search.wish("epoch_s", "0.7")
+    search.wish("epoch_s", "0.2")
     holder = search.start()
     wait_for(lambda: list(search.trainings()), "a training")
+    ((_, training),) = search.trainings()
+    # It stands still until the next agent has found it.
+    training.send(signal.SIGSTOP)
     state = (search.workspace / "agent_state.json").read_bytes()
     second = search.start()
-    assert second.wait(30) == 3
+    assert second.wait(120) == 3
     assert re.search(
         rf"held by another agent \(pid {holder.pid} on .*\); wait for it, stop it", search.text()
     )
@@ -108,7 +111,8 @@ def test_a_second_agent_names_the_holder_and_a_dead_holder_holds_nothing(
     holder.wait()
     process = search.start()
     wait_for(lambda: "is adopted" in search.text(), "the next agent")
-    assert process.wait(60) == 0
+    training.send(signal.SIGCONT)
+    assert process.wait(120) == 0
     finish(search)
 
 
@@ -117,7 +121,7 @@ def test_a_lock_file_without_a_holder_delays_nobody(tmp_path: Path) -> None:
     from nas_system.nas_agent.ledger import WorkspaceLock
 
     (tmp_path / "runs").mkdir()
-    told = f"pid {os.getpid()} on here\n"
-    (tmp_path / "runs" / ".agent.lock").write_text(told)
+    holder = f"pid {os.getpid()} on here\n"
+    (tmp_path / "runs" / ".agent.lock").write_text(holder)
     with WorkspaceLock(tmp_path):
-        assert (tmp_path / "runs" / ".agent.lock").read_text() != told
+        assert (tmp_path / "runs" / ".agent.lock").read_text() != holder

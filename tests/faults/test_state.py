@@ -1,4 +1,4 @@
-"""A state file that is torn, foreign, huge, a link, or of another version: rebuilt or refused, never lost."""
+"""A state file that is truncated, foreign, huge, a link or of another version: rebuilt or refused."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def double_a_key(path: Path) -> None:
 DAMAGE: dict[str, Callable[[Path], None]] = {
     "empty": put(b""),
     "zeros": put(b"\0" * 4096),
-    "torn": lambda path: os.truncate(path, path.stat().st_size * 2 // 3),
+    "truncated": lambda path: os.truncate(path, path.stat().st_size * 2 // 3),
     "zeros at the end": lambda path: os.truncate(path, path.stat().st_size + 4096),
     "binary": put(bytes(range(256)) * 20),
     "foreign": put(b'{"version": 3, "trials": []}'),
@@ -122,13 +122,13 @@ def test_a_link_is_refused_and_both_ends_are_named(dangling: bool, workspace: Pa
 @pytest.mark.fault(5)
 def test_when_both_are_lost_the_search_ends_with_2_and_names_both(workspace: Path, go_on: GoOn) -> None:
     path = workspace / "agent_state.json"
-    path.write_bytes(b"torn")
+    path.write_bytes(b"broken")
     (workspace / "runs" / "task_facts.json").unlink()
     code, said = go_on()
     assert code == 2, said
     assert "agent_state.json: not a valid search state" in said
     assert "no task_facts.json" in said
-    assert path.read_bytes() == b"torn"
+    assert path.read_bytes() == b"broken"
 
 
 @pytest.mark.fault(5, 14)

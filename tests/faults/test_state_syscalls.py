@@ -80,11 +80,11 @@ def inject(writer: subprocess.Popen[str], workspace: Path, call: str, fault: str
     )
     with tracer:
         assert tracer.stderr is not None
-        told = tracer.stderr.readline()
-        if "attached" not in told:
+        about = tracer.stderr.readline()
+        if "attached" not in about:
             os.kill(pid, signal.SIGKILL)
             writer.stdout.readline()
-            pytest.skip(f"strace may not trace here: {told.strip()}")
+            pytest.skip(f"strace may not trace here: {about.strip()}")
         os.kill(pid, signal.SIGUSR1)
         code = int(writer.stdout.readline())
         tracer.communicate()
@@ -105,13 +105,13 @@ def test_no_fault_of_a_system_call_destroys_the_state(
                     break
                 struck[call] += 1
                 codes[code] += 1
-                told = f"{call} number {number}: {fault}"
+                about = f"{call} number {number}: {fault}"
                 acknowledged = len((tmp_path / "acknowledged").read_bytes())
                 found = load_agent_state(tmp_path / "agent_state.json").seed
-                assert found in (acknowledged, acknowledged + 1), told
-                assert code != 0 or acknowledged == SAVES, told
+                assert found in (acknowledged, acknowledged + 1), about
+                assert code != 0 or acknowledged == SAVES, about
                 ledger, note = Ledger.open(tmp_path)
-                assert (ledger.state.seed, note) == (found, None), told
+                assert (ledger.state.seed, note) == (found, None), about
     # Of every save: the new file and the folder opened and made durable, one write, one rename.
     assert set(struck) == set(CALLS)
     assert all(struck[call] >= SAVES * len(FAULTS) for call in CALLS), struck

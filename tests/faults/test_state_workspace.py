@@ -36,7 +36,7 @@ def as_nobody(code: str, folder: Path, project_root: Path) -> subprocess.Complet
         env={**os.environ, "PYTHONPATH": str(project_root), "HOME": "/nonexistent"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     if "PermissionError" in done.stderr and str(sys.prefix) in done.stderr:
@@ -75,7 +75,7 @@ def test_a_folder_without_the_right_to_write_is_refused_at_the_start(
     code = f"{OPEN}WorkspaceLock(pathlib.Path(sys.argv[1])).__enter__()"
     done = as_nobody(code, public_workspace, project_root)
     assert "cannot be written (Permission denied); choose another --workspace" in done.stderr
-    # Also where runs/ alone may be written: the state lies beside it.
+    # Also where runs/ alone may be written: the state lies next to it.
     (public_workspace / "runs").chmod(0o777)
     for file in (public_workspace / "runs").iterdir():
         file.chmod(0o777)
@@ -115,7 +115,7 @@ def test_a_search_that_may_open_few_files_ends_cleanly_or_works(
         env={**os.environ, "PYTHONPATH": str(project_root), **search.env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     search.clean_up()

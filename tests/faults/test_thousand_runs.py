@@ -87,7 +87,7 @@ def opened_by(program: str, *arguments: str, folder: Path, project_root: Path) -
         env={**os.environ, "PYTHONPATH": str(project_root)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     )
     paths = [Path(line) for line in noted.read_text().splitlines()]

@@ -34,7 +34,7 @@ def job(run_dir: Path, code: str, **limits: float) -> Job:
     return Job(command=command, **{"time_limit_s": 10, **limits})  # type: ignore[arg-type]
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 10.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
@@ -194,7 +194,7 @@ def test_two_agents_at_once_start_one_training(tmp_path: Path) -> None:
     for submit in submits:
         submit.start()
     for submit in submits:
-        submit.join(timeout=20)
+        submit.join(timeout=240)
     launcher = LocalLauncher()
     assert launcher.survey([tmp_path])[tmp_path] == "running"
     assert wait_for_end(launcher, tmp_path) == "finished"
@@ -366,7 +366,7 @@ def test_call_returns_what_a_module_prints(module: Callable[[str], LocalLauncher
     launcher = module(
         "import os, sys; print(sys.argv[1:], 'OPENAI_API_KEY' in os.environ, sys.stdin.read() == '')"
     )
-    assert launcher.call("job_of_test", ["a", "--b"], timeout_s=10) == "['a', '--b'] False True\n"
+    assert launcher.call("job_of_test", ["a", "--b"], timeout_s=120) == "['a', '--b'] False True\n"
 
 
 def test_call_tells_bad_input_from_a_crash(module: Callable[[str], LocalLauncher]) -> None:
@@ -374,11 +374,11 @@ def test_call_tells_bad_input_from_a_crash(module: Callable[[str], LocalLauncher
         "import sys; print('the file x.csv is missing', file=sys.stderr); sys.exit(int(sys.argv[1]))"
     )
     with pytest.raises(ConfigError, match=r"^the file x\.csv is missing$"):
-        launcher.call("job_of_test", ["2"], timeout_s=10)
+        launcher.call("job_of_test", ["2"], timeout_s=120)
     with pytest.raises(RunError, match=r"job_of_test ended with exit code 1: the file x\.csv is missing"):
-        launcher.call("job_of_test", ["1"], timeout_s=10)
+        launcher.call("job_of_test", ["1"], timeout_s=120)
     with pytest.raises(RunError, match="No module named"):
-        launcher.call("no_such_module_here", [], timeout_s=10)
+        launcher.call("no_such_module_here", [], timeout_s=120)
 
 
 SLEEPERS = (

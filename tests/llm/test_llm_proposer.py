@@ -234,7 +234,7 @@ def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(serve
     ]
     environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": KEY}
     command = (*SEARCH, "--max-runs", "4", "--repeat-baseline", "0")
-    done = run_cli("nas_agent_graph.run", *command, cwd=workspace, timeout_s=100, env=environment)
+    done = run_cli("nas_agent_graph.run", *command, cwd=workspace, env=environment)
     assert done.returncode == 0, done.stderr
     assert "proposer: llm, scripted" in done.stdout
     state = json.loads((workspace / "agent_state.json").read_text())
@@ -261,7 +261,7 @@ def test_a_search_ends_when_its_tokens_are_spent_and_goes_on_when_there_are_more
     command = (*SEARCH, "--max-runs", "9", "--repeat-baseline", "0")
 
     def search(limit):
-        return run_search(*command, "--max-tokens", limit, cwd=workspace, timeout_s=100, env=environment)
+        return run_search(*command, "--max-tokens", limit, cwd=workspace, env=environment)
 
     done = search("3500")
     assert done.returncode == 0, done.stderr
@@ -292,7 +292,7 @@ def test_money_ends_a_search_even_between_two_answers_about_one_run(server, run_
         "NAS_LLM_PRICE": "10,20",
     }
     command = (*SEARCH, "--max-runs", "9", "--repeat-baseline", "0", "--max-cost", "0.02")
-    done = run_search(*command, cwd=workspace, timeout_s=100, env=environment)
+    done = run_search(*command, cwd=workspace, env=environment)
     assert done.returncode == 0, done.stderr
     assert server.queue == ["never asked for"]
     assert "50% of the money spent" in done.stdout
@@ -307,7 +307,7 @@ def test_money_ends_a_search_even_between_two_answers_about_one_run(server, run_
     page = run_cli("nas_agent_graph.show", "run_0001", "--transcript", cwd=workspace).stdout
     assert "900 tokens in, 60 out, $0.0102" in page
     # What it spent, and where it stopped asking, is part of what is replayed.
-    replayed = run_cli("nas_agent_graph.replay", workspace, cwd=workspace, timeout_s=100)
+    replayed = run_cli("nas_agent_graph.replay", workspace, cwd=workspace)
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
@@ -347,7 +347,7 @@ def test_a_model_that_answers_badly_one_time_in_three_leads_twenty_runs_to_their
     with ScriptedServer(reply) as server:
         environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": KEY}
         command = (*SEARCH, "--max-runs", "20", "--repeat-baseline", "0")
-        done = run_search(*command, cwd=workspace, timeout_s=280, env=environment)
+        done = run_search(*command, cwd=workspace, env=environment)
     assert done.returncode == 0, done.stderr
     runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
     assert [run["run_id"] for run in runs] == [f"run_{number:04d}" for number in range(20)]
@@ -372,7 +372,7 @@ def test_two_servers_are_switched_by_the_environment_alone(run_search, workspace
             [(north, "north", KEY), (south, "south", "another-key")], start=2
         ):
             environment = {"NAS_LLM_MODEL": model, "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": key}
-            done = run_search(*command, str(number), cwd=workspace, timeout_s=100, env=environment)
+            done = run_search(*command, str(number), cwd=workspace, env=environment)
             assert done.returncode == 0, done.stderr
         assert [len(north.requests), len(south.requests)] == [1, 3], "south understands no answer format"
     runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
@@ -383,14 +383,14 @@ def test_two_servers_are_switched_by_the_environment_alone(run_search, workspace
 def test_a_search_whose_model_is_out_of_reach_pauses_with_its_state_kept(run_search, workspace):
     command = (*SEARCH, "--max-runs", "2", "--repeat-baseline", "0")
     away = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1"}
-    done = run_search(*command, cwd=workspace, timeout_s=100, env=away)
+    done = run_search(*command, cwd=workspace, env=away)
     assert done.returncode == 4
     assert "cannot be reached" in done.stderr
     assert "run the same command to continue" in done.stderr
     request, failed = Transcript(workspace / "runs").events("run_0001")
     assert (request["kind"], failed["kind"]) == ("request", "failed")
     assert "cannot be reached" in failed["reason"]
-    done = run_search("--max-runs", "2", "--proposer", "tpe", cwd=workspace, timeout_s=100)
+    done = run_search("--max-runs", "2", "--proposer", "tpe", cwd=workspace)
     assert done.returncode == 0, done.stderr
     runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
     assert [run["run_id"] for run in runs] == ["run_0000", "run_0001"]

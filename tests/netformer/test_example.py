@@ -30,7 +30,7 @@ def test_the_example_learns_at_its_default_size(project_root: Path, tmp_path: Pa
         env={"PATH": "", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -133,7 +133,7 @@ def supervise(
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -250,7 +250,7 @@ def test_an_older_kernel_enforces_what_it_knows_and_says_so(
             preexec_fn=sandbox.enter,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=240,
             check=True,
         )
     sandbox.close()
@@ -327,7 +327,7 @@ def test_a_stop_file_is_removed_although_the_training_may_not(world: Path) -> No
         "print(stop.epoch_ended(None, None)); stop.fit_ended(None, '')"
     )
     command = [*own, "--time-limit", "60", "--", sys.executable, "-c", code]
-    subprocess.run(command, env=environment_in(world), cwd=world, check=True, timeout=60)
+    subprocess.run(command, env=environment_in(world), cwd=world, check=True, timeout=240)
     assert (run_dir / "train.log").read_text() == "stop_file\n"
     assert not (world / "stop_run_0001").exists()
 
@@ -404,7 +404,7 @@ def test_programs_that_hold_a_key_refuse_inspection(program: str, tmp_path: Path
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "dumpable 1 0"

@@ -292,7 +292,7 @@ def in_terminal(code: str, folder: Path, **environment: str) -> str:
     except OSError:  # Linux: the other side is closed
         pass
     os.close(ours)
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=240) == 1
     return shown.decode()
 
 

@@ -271,7 +271,7 @@ def test_a_long_search_is_replayed_without_loading_torch(run_cli: Any, tmp_path:
         script += ["let me think"] * (number % 5 == 0) + [answer(training__lr=round(1e-3 * 1.02**number, 6))]
     record(tmp_path / "recorded", script, max_runs=40, score=by_lr)
     env = {"PYTHONPROFILEIMPORTTIME": "1"}
-    done = run_cli("nas_agent_graph.replay", tmp_path / "recorded", cwd=tmp_path, env=env)
+    done = run_cli("nas_agent_graph.replay", tmp_path / "recorded", cwd=tmp_path, env=env, fresh=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal: 40 runs" in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}

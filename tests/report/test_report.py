@@ -388,7 +388,7 @@ def test_watching_follows_the_search_and_ends_with_it(
         except BaseException:
             watching.kill()
             raise
-    said, _ = watching.communicate(timeout=20)
+    said, _ = watching.communicate(timeout=240)
     assert watching.returncode == 0
     assert len(said.splitlines()) == 2
     assert runs_shown() == (False, 4)

@@ -96,7 +96,7 @@ class Browser:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return answer["result"]
 
-    def _receive(self, timeout_s: float = 30.0) -> dict[str, Any]:
+    def _receive(self, timeout_s: float = 120.0) -> dict[str, Any]:
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._in], [], [], timeout_s)
             chunk = os.read(self._in, 1 << 16) if ready else b""
@@ -130,7 +130,7 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 15.0) -> None:
+    def wait(self, expression: str, timeout_s: float = 120.0) -> None:
         end = time.monotonic() + timeout_s
         while not self.js(expression):
             assert time.monotonic() < end, f"never came true: {expression}"

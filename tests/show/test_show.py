@@ -338,7 +338,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(workspace: Path, project_
         env={**os.environ, "PYTHONPATH": str(project_root)},
         stdout=writing,
         stderr=subprocess.PIPE,
-        timeout=30,
+        timeout=240,
         check=False,
     )
     os.close(writing)

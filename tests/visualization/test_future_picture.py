@@ -166,7 +166,7 @@ def test_drawing_needs_no_torch_and_no_display(tmp_path: Path, project_root: Pat
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()

@@ -306,7 +306,7 @@ def test_drawing_leaves_no_trace_in_the_program(tmp_path: Path, project_root: Pa
         cwd=tmp_path,
         env=environment,
         capture_output=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr.decode()

@@ -68,7 +68,7 @@ def kill_parts(search: Search, rng: random.Random, wanted: Counter[str]) -> Coun
     return struck
 
 
-def finish(search: Search, *, timeout_s: float = 120.0) -> None:
+def finish(search: Search, *, timeout_s: float = 200.0) -> None:
     """Let the search reach its end in peace, and look at all that it leaves."""
     if search.process is None or search.process.poll() is not None:
         search.start()

@@ -1,4 +1,4 @@
-"""One search under fire: starts its agent, kills what it is told to kill, checks what must hold.
+"""One search under fire: starts its agent, kills what it is asked to kill, checks what must hold.
 
 Three witnesses, none of them the agent's own memory: what it said on its standard output before it
 died, what the trainings wrote down outside the workspace, and what was killed here.
@@ -84,7 +84,7 @@ class Search:
         else:
             (self.evidence / name).write_text(text)
 
-    def wait(self, timeout_s: float = 60.0) -> int:
+    def wait(self, timeout_s: float = 120.0) -> int:
         """The agent's exit code once it has left; its state is checked then."""
         assert self.process is not None
         try:
@@ -187,11 +187,11 @@ class Search:
             name, event, _, _ = line.split()
             events.setdefault(name, []).append(event)
         for name, happened in events.items():
-            told = f"{name}: {happened}, hit {self.hits[name]} times"
-            assert "overlap" not in happened, told
-            assert happened.count("start") <= 1 + self.hits[name], told
+            about = f"{name}: {happened}, hit {self.hits[name]} times"
+            assert "overlap" not in happened, about
+            assert happened.count("start") <= 1 + self.hits[name], about
             if not self.hits[name]:
-                assert happened == ["start", "end"], told
+                assert happened == ["start", "end"], about
         trained = {name for name in events if "." not in name}
         # A supervisor may be killed before its training starts, and so again at the second attempt.
         assert trained | set(self.hits) >= {run.run_id for run in self.last.runs}
@@ -214,7 +214,7 @@ def best_score(state: AgentState) -> float | None:
     return next((run.val_mse for run in state.runs if run.run_id == state.best_run_id), None)
 
 
-def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 30.0) -> None:
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"

@@ -39,7 +39,7 @@ def run_lines(project_root: Path, folder: Path, lines: list[str]) -> subprocess.
         env={**os.environ, "PYTHONPATH": str(project_root)},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
     )
 

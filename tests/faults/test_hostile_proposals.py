@@ -167,7 +167,7 @@ def test_a_hostile_reason_is_kept_as_text_and_changes_nothing(tmp_path: Path) ->
 
 
 def assert_nothing_ran(workspace: Path, context: Context) -> None:
-    """No canary, nothing beside the workspace's own files, and each configuration pure literals that
+    """No canary, nothing next to the workspace's own files, and each configuration pure literals that
     read back as what was meant."""
     assert {path.name for path in workspace.iterdir()} <= {"agent_state.json", "runs", ".nas.lock"}
     assert not list(workspace.rglob(f"*{CANARY}*"))
