@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 the same state, 1 drift, 2 bad input, 3 an answer is missing."""
+    """Return the exit code: 0 the same state, 1 drift, 2 bad input, 3 an answer is missing."""
     arguments = _parser().parse_args(argv)
     from nas_agent_graph.replay.drift import Drift
     from nas_system.errors import NasError
@@ -66,8 +66,8 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _scratch(recording: Path) -> Path | None:
-    """Where the replayed search lives: in memory if it fits. Durable writes to a disk, seven a run, cost
-    more than all the rest, and what is thrown away need not be durable. None is the usual place."""
+    """Return where the replayed search lives: in memory if it fits; None for the usual place. Durable writes
+    to a disk, seven a run, cost more than all the rest, and what is thrown away need not be durable."""
     size = sum(path.stat().st_size for path in recording.glob("runs/*/*.json*") if path.is_file())
     memory = Path("/dev/shm")
     try:
