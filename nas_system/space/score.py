@@ -1,4 +1,4 @@
-"""Which of two scores is better: errors are minimized, accuracies and the like maximized."""
+"""Scores that may be minimised or maximised: the one place that knows which way is better."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ Direction = Literal["minimize", "maximize"]
 
 
 def is_better(score: float, than: float, direction: Direction) -> bool:
-    """Return whether `score` is strictly better than the other one."""
-    return gain_of(score, than, direction) > 0
-
-
-def gain_of(score: float, than: float, direction: Direction) -> float:
-    """Return by how much `score` is better than the other one; negative if it is worse."""
-    return than - score if direction == "minimize" else score - than
+    """Return whether `score` is strictly better than `than`."""
+    return loss_of(score, direction) < loss_of(than, direction)
 
 
 def loss_of(score: float, direction: Direction) -> float:
-    """Return the score as a number of which less is better."""
+    """Return `score` as something to minimise: negated where the metric is maximised."""
     return score if direction == "minimize" else -score
+
+
+def gain_of(score: float, than: float, direction: Direction) -> float:
+    """Return by how much `score` is better than `than`; negative if it is worse."""
+    return loss_of(than, direction) - loss_of(score, direction)
