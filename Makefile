@@ -4,7 +4,7 @@
 #   make run                     a short search on ETTh1
 #   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`
 #   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience
-#   make faults                  every kill, tear and flood of the README's fault table, and the table anew
+#   make faults                  every kill, tear and flood of docs/fault-tolerance.md, and its table again
 #   make lint bench format clean
 #
 #   PYTHON=python3.12            the interpreter .venv is made from

@@ -48,7 +48,7 @@ def loaders(features: str, seq_len: int, batch_size: int) -> tuple[WindowLoader,
     data = DataConfig.model_validate({"features": features, "seq_len": seq_len, "batch_size": batch_size})
     config = RunConfig(task=task, data=data, model=InformerConfig())
     opened = open_task(task)
-    windows = build_windows(opened.series, config)["train"]
+    windows = build_windows(opened, config)["train"]
     table = torch.from_numpy(opened.scaler.transform(opened.series.values)).float()
     stamps = marks(opened.series.dates, opened.series.freq, "continuous")
     target = opened.series.column_indices(task.targets)[0]

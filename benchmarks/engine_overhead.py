@@ -27,9 +27,9 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
-from nas_system.training.progress import Progress
 
 STEPS = 200
 """Of one pass."""
@@ -64,7 +64,7 @@ def bare_pass(batches: Batches) -> Callable[[], object]:
 
 def engine_pass(batches: Batches) -> Callable[[], object]:
     model, optimizer = network_and_optimizer()
-    engine = Engine(model, optimizer, Forecasting(), CPU, Progress())
+    engine = Engine(model, optimizer, Forecasting(), CPU, EarlyStoppingState())
     return lambda: engine.train_epoch(batches)
 
 

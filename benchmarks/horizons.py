@@ -22,13 +22,13 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
-from nas_system.data.baselines import baseline_rows
+from nas_system.data.baselines import score_baselines
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.errors import NasError
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, family_default
 from nas_system.tasks.forecasting import ForecastingProblem
+from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights
-from nas_system.training_job import build_engine
 
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 PUBLISHED = {
@@ -94,7 +94,7 @@ def main() -> int:
         tests = [test for _, test in scores[chosen]]
         test = statistics.mean(tests)
         spread = statistics.stdev(tests) if len(tests) > 1 else float("nan")
-        rows = {row.name: row.mse for row in baseline_rows(data)}
+        rows = {row.name: row.scores for row in score_baselines(data)}
         ridge = next(mse["test"] for name, mse in rows.items() if name.startswith("nlinear"))
         published = PUBLISHED[options.task].get(horizon)
         name = f"{chosen[0]}, L {chosen[1]}, lr {chosen[2]:g}"

@@ -22,10 +22,10 @@ from nas_system.data import TaskWindows, WindowLoader, build_windows, load_serie
 from nas_system.model import build_model
 from nas_system.sequential.informer import core_from_config
 from nas_system.space import RunConfig
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import set_seed
 from nas_system.training.scheduler import build_scheduler
 
@@ -57,7 +57,7 @@ def seconds(
         optimizer=optimizer,
         objective=Forecasting(config.training.loss),
         device=device,
-        progress=Progress(),
+        progress=EarlyStoppingState(),
         scheduler=build_scheduler(optimizer, config.training),
         generator=generator,
         precision=precision,

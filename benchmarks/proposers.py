@@ -47,14 +47,13 @@ from recorded_tables import (
 
 from nas_agent_graph.proposers.netformer import OPENING
 from nas_agent_graph.proposers.tpe import TPEProposer
-from nas_system.nas_agent.own_archive import ARCHIVE_FILE
-from nas_system.netformer.specs import writing
-from nas_system.netformer.specs.archive import HELD_OUT, TRAIN, Archive, read_archive
-from nas_system.netformer.specs.grammar import Grammar
-from nas_system.netformer.specs.learning import Hyperparameters
-from nas_system.netformer.specs.library import MODEL_FILE, SHIPPED
-from nas_system.netformer.specs.proposer_model import ProposerModel, load_model, predict
-from nas_system.netformer.specs.vocabulary import build_vocabulary
+from nas_system.files import ARCHIVE_FILE
+from nas_system.netformer.specs.archive.archive_file import HELD_OUT, TRAIN, Archive, read_archive
+from nas_system.netformer.specs.archive.library import MODEL_FILE, SHIPPED
+from nas_system.netformer.specs.model import writing
+from nas_system.netformer.specs.model.config_grammar import Grammar
+from nas_system.netformer.specs.model.learning import Hyperparameters
+from nas_system.netformer.specs.model.proposer_model import ProposerModel, load_model, predict
 from nas_system.space import active_values, family_default
 
 Array = NDArray[np.float64]
@@ -70,8 +69,7 @@ def opinions(model: ProposerModel, table: Table, blind: str = "") -> Array:
     features = model.scaling(table.task.features)
     if blind == "data set":
         features = np.zeros_like(features)
-    vocabulary = build_vocabulary()
-    tokens = [vocabulary.encode(_seen(row.values, blind)) for row in table.rows]
+    tokens = [model.vocabulary.encode(_seen(row.values, blind)) for row in table.rows]
     return predict(model, writing.padded(tokens), features)
 
 
@@ -106,7 +104,7 @@ def own_list(model: ProposerModel, *, ranked: bool) -> Picker:
 
     @functools.cache
     def grammar_of(name: str) -> Grammar:
-        return Grammar(by_name[name].task.task, by_name[name].task.max_seq_len)
+        return Grammar(model.vocabulary, by_name[name].task.task, by_name[name].task.max_seq_len)
 
     by_name: dict[str, Table] = {}
 
@@ -186,8 +184,8 @@ def draw(found: dict[str, Array], path: Path) -> None:
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
     for name, values in found.items():
-        style = {"linewidth": 2.4} if name == "netformer" else {"linewidth": 1.3}
-        axes.plot(np.arange(RUNS + 1), values.mean(axis=0), label=name, **style)
+        width = 2.4 if name == "netformer" else 1.3
+        axes.plot(np.arange(RUNS + 1), values.mean(axis=0), label=name, linewidth=width)
     axes.axvline(OPENING, color="0.8", linewidth=1, zorder=0)
     axes.set(xlabel="runs after the base config", ylabel="regret (0: best of the table, 1: its median)")
     axes.set_ylim(bottom=0)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from nas_agent_graph.context import Proposer, RunView, SearchView
 from nas_system.errors import ProposalError
-from nas_system.netformer.specs.archive import Archive, ArchivedTask, Row, config_of
-from nas_system.netformer.specs.vocabulary import FAMILY, build_vocabulary
+from nas_system.netformer.specs.archive.archive_file import Archive, ArchivedTask, Row, config_of
+from nas_system.netformer.specs.model.vocabulary import FAMILY, build_vocabulary
 from nas_system.space import RunConfig, active_values, apply_changes, canonical_key
 
 Array = NDArray[np.float64]

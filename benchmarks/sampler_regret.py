@@ -64,8 +64,8 @@ class RealScores:
         import torch
 
         from nas_system.tasks.problem import open_problem
+        from nas_system.training.build import build_engine
         from nas_system.training.callbacks import TimeBudget
-        from nas_system.training_job import build_engine
 
         torch.set_num_threads(1)
         try:

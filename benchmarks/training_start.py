@@ -20,7 +20,7 @@ from pathlib import Path
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_system.config_io.config_file import write_config
 from nas_system.data import locate
-from nas_system.files import read_json, write_json
+from nas_system.files import read_object, write_json
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
 from nas_system.space import ForecastingTask, family_default
@@ -47,7 +47,7 @@ def first_step(folder: Path, facts: Path, family: str) -> float:
     launcher.submit(folder, Job(tuple(command), time_limit_s=300), 1)
     while launcher.survey([folder])[folder] == "running":
         time.sleep(0.05)
-    return read_json(paths.metrics)["first_step_at"] - began
+    return read_object(paths.metrics)["first_step_at"] - began
 
 
 def main() -> None:

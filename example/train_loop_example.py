@@ -14,11 +14,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a b
 
 import torch
 
-from nas_system.netformer.weights.fitting import evaluate, fit, untrained_writer
-from nas_system.netformer.weights.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.writer_fitting import evaluate, fit, untrained_writer
 from nas_system.netformer.weights.tokens import Tokens, network_from_tokens, tokens_from_network
-from nas_system.netformer.weights.zoo_building import build_zoo
-from nas_system.netformer.weights.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_building import build_zoo
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
 
 
 def main(networks: int = 600, tasks: int = 60, epochs: int = 30) -> None:

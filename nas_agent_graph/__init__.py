@@ -1,1 +1,3 @@
 """Decides what to train next: no torch, no prompt text."""
+
+__version__ = "0.1.0"

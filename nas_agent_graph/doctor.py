@@ -1,4 +1,4 @@
-"""Checks the language model's settings with real calls: python -m nas_agent_graph.doctor
+"""Checks the language model's settings with real calls: `nas doctor`.
 
 Three small calls try the answer formats, a fourth one whether a long prompt is read whole.
 """
@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas_agent_graph.cli import run_as_module
 from nas_agent_graph.host.privacy import refuse_inspection
+from nas_agent_graph.settings import llm_flags, llm_settings, resolve
 
 if TYPE_CHECKING:
     from nas_agent_graph.llm.answer import Answer, Message
@@ -34,29 +36,22 @@ _FORMAT = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 fine or no model named, 2 bad settings, 4 the service cannot be used as it is."""
-    arguments = _parser().parse_args(argv)
-    refuse_inspection()
-    from nas_agent_graph.settings import llm_flags
-    from nas_system.errors import NasError
+def check(arguments: argparse.Namespace) -> int:
+    """Examine the settings that the arguments, the environment and `.env` name.
 
+    Returns 0 if all is fine or no model is named, 4 if the service cannot be used as it is.
+    Raises ConfigError for bad settings.
+    """
+    refuse_inspection()
     # Tracing would upload the calls; only a person may turn it on, by name.
     if not os.environ.get("NAS_TRACING"):
         os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
     folders = (arguments.workspace.expanduser().absolute(), Path.cwd())
-    try:
-        return examine(os.environ, llm_flags(arguments), folders)
-    except NasError as error:
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+    return examine(os.environ, llm_flags(arguments), folders)
 
 
 def examine(environment: Mapping[str, str], flags: Mapping[str, str], folders: Sequence[Path]) -> int:
-    """Print what is set and what the service does. Returns the exit code; raises ConfigError."""
-    from nas_agent_graph.settings import llm_settings, resolve
-
+    """Print what is set and what the service does; return the exit code. Raises ConfigError."""
     _print_settings(resolve(environment, flags, folders))
     settings = llm_settings(environment, demanded=False, flags=flags, folders=folders)
     if settings is None:
@@ -188,18 +183,5 @@ def _shown(setting: Setting) -> str:
     return text if setting.name != "base_url" or "@" not in text else "(holds a user or password)"
 
 
-def _parser() -> argparse.ArgumentParser:
-    from nas_agent_graph.settings import add_llm_flags
-
-    parser = argparse.ArgumentParser(
-        prog="python -m nas_agent_graph.doctor", description=(__doc__ or "").splitlines()[0]
-    )
-    add_llm_flags(parser)
-    parser.add_argument(
-        "--workspace", metavar="DIR", type=Path, default=Path(), help="folder whose .env is read (default: .)"
-    )
-    return parser
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_module("doctor"))

@@ -31,7 +31,7 @@ from nas_agent_graph.state import initial_state
 from nas_system.errors import NasError
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.space import on_part
+from nas_system.space import metric_on
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -170,6 +170,6 @@ def _score_on_hold_out(search: ProposerSetup, best_run: RunInfo) -> None:
         return
     command = ["--run", str(ledger.paths(best_run.run_id).folder), "--facts", str(facts_file)]
     answer = json.loads(search.launcher.call("nas_system.score", command, timeout_s=SCORE_TIMEOUT_S))
-    score = answer[on_part("sealed", ledger.state.metric)]
+    score = answer[metric_on("sealed", ledger.state.metric)]
     hold_out = {**ledger.state.hold_out, best_run.run_id: score}
     search.disk.retry_until_space(lambda: ledger.save(hold_out=hold_out))

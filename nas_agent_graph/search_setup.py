@@ -21,7 +21,7 @@ from nas_agent_graph.context import Launcher, longest_look_back
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import read_json, read_record, sha256_of_file, sha256_of_files
+from nas_system.files import read_object, read_record, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.processes.job import SILENCE_LIMIT_S
@@ -162,7 +162,7 @@ def _facts(
         command.append("--no-download")
     longest = DESCRIBE_TIMEOUT_S if isinstance(task, ForecastingTask) else DESCRIBE_GRAPHS_TIMEOUT_S
     launcher.call("nas_system.describe", command, timeout_s=longest)
-    facts = read_json(made)
+    facts = read_object(made)
     if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
         made.unlink()
         raise ConfigError(

@@ -55,12 +55,16 @@ training = {
         "T_max": None,              # Cosine: epochs until the lowest rate; None takes max_epochs.
         "eta_min": 0.0,             # Cosine: the lowest rate.
     },
-    "augmentation": "none",         # How training windows are varied; validation and test windows never are.
+    # How training windows are varied; validation and test windows never are.
+    # One of: none, jitter, scaling, magnitude_warp, time_warp, window_slice, channel_dropout.
+    "augmentation": "none",
     "max_epochs": 3,                # Most epochs a training may take.
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
     "accumulation_steps": 1,        # Batches whose gradients are added up before one optimizer step.
-    "precision": "fp32",            # Number format of the matrix products; fp16 needs a CUDA device.
+    # Number format of the matrix products; fp16 needs a CUDA device.
+    # One of: fp32, bf16, fp16.
+    "precision": "fp32",
     # Run the model through torch.compile: pays only for long trainings of large models.
     "compile": False,
 }

@@ -1,4 +1,4 @@
-"""The error tree: who has to mend what.
+"""The error tree: who has to fix what.
 
 Every message says what is wrong, where, and what to do about it. A failed
 training is not an error of the search: it is data (see `nas_agent.outcome`).
@@ -16,7 +16,7 @@ class NasError(Exception):
 
 
 class ConfigError(NasError):
-    """Bad input that a person mends: a flag, a file, a data set, a config.py."""
+    """Bad input that a person fixes: a flag, a file, a data set, a config.py."""
 
     exit_code = 2
 
@@ -53,7 +53,7 @@ class StoppedOnRequest(RunError):
 
 
 class PreflightFailed(RunError):
-    """A look at its first batch shows that a training cannot work here; no epoch has been paid for."""
+    """The first batch shows that a training cannot work here; no epoch has been trained."""
 
     exit_code = 2
 
@@ -70,7 +70,7 @@ class SearchPaused(NasError):
 
 
 class StateError(NasError):
-    """What is on disk cannot be used: torn, foreign or newer than this program."""
+    """A file on disk cannot be used: truncated, foreign or newer than this program."""
 
     exit_code = 2
 
@@ -82,7 +82,7 @@ class WorkspaceBusy(StateError):
 
 
 def memory_that_ran_out(error: BaseException) -> str | None:
-    """`oom_gpu` or `oom_host` if that is what an exception of torch or Python says; else None."""
+    """Return `oom_gpu` or `oom_host` for an exception of torch or Python about memory; else None."""
     text = first_line(error)
     if type(error).__name__ == "OutOfMemoryError" or "CUDA out of memory" in text:
         return "oom_gpu"
@@ -90,5 +90,5 @@ def memory_that_ran_out(error: BaseException) -> str | None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says; its type if it says nothing."""
+    """Return the first line of an exception's message; its type if there is no message."""
     return (str(error).splitlines() or [type(error).__name__])[0]

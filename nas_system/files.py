@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic writes and checksums. Standard library only."""
+"""Files that survive a crash, and readers that survive any file. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 LARGEST_RECORD_BYTES = 16 * 2**20
 """No JSON file of a run is larger, but for agent_state.json."""
 
+ARCHIVE_VARIABLE = "NAS_ARCHIVE_DIR"
+ARCHIVE_FILE = "archive.jsonl.gz"
+"""The archive of trainings from which proposers learn, in `archive_folder()` or among the shipped files."""
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether there was no space: on the disk, in a quota, or under the limit on a file's size."""
+    """Return whether there was no space: on the disk, in a quota, or under the limit on a file's size."""
     return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
@@ -81,19 +85,14 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
+def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
     """Write `value` as strict JSON (NaN and infinity raise ValueError), atomically."""
     text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=True)
     write_atomic(path, text.encode() + b"\n")
 
 
-def read_json(path: Path) -> Any:
-    """The JSON value in `path`. Raises FileNotFoundError, or ValueError for anything torn."""
-    return json.loads(path.read_bytes())
-
-
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`; None when there is none that can be used: missing, torn, foreign."""
+    """Return the JSON object in `path`; None if `read_object` would raise."""
     try:
         return read_object(path)
     except (OSError, ValueError):
@@ -106,17 +105,13 @@ def read_object(
     largest_bytes: int = LARGEST_RECORD_BYTES,
     of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
 ) -> dict[str, Any]:
-    """The JSON object in `path`; `of_pairs` makes every object from its names and values.
+    """Return the JSON object in `path`; `of_pairs` makes every object from its names and values.
 
-    Raises OSError, or ValueError with a reason for anything else.
+    Raises OSError, or ValueError with a reason: no file, too large, truncated, something else than an object.
     """
-    with open_regular_file(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > largest_bytes:
-            raise ValueError(f"has {size:,} bytes, more than any such file has")
-        content = file.read()
+    content = read_bounded(path, largest_bytes)
     if not content.strip(b"\0 \t\r\n"):
-        raise ValueError(f"is empty but for {size:,} blank or zero bytes" if content else "is empty")
+        raise ValueError(f"is empty but for {len(content):,} blank or zero bytes" if content else "is empty")
     try:
         value = json.loads(content, object_pairs_hook=of_pairs)
     except RecursionError:
@@ -126,6 +121,15 @@ def read_object(
     if not isinstance(value, dict):
         raise ValueError(f"holds a {type(value).__name__}, not an object")
     return value
+
+
+def read_bounded(path: Path, largest_bytes: int) -> bytes:
+    """Return a file's content. Raises OSError, or ValueError with a reason: no regular file, or too large."""
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > largest_bytes:
+            raise ValueError(f"has {size:,} bytes, more than any such file has")
+        return file.read(largest_bytes)
 
 
 def open_regular_file(path: Path) -> BinaryIO:
@@ -138,21 +142,30 @@ def open_regular_file(path: Path) -> BinaryIO:
     return open(descriptor, "rb")
 
 
-def finite(value: Any) -> float | None:
-    """A finite number, or None for whatever else a file may hold in its place."""
+def finite(value: object) -> float | None:
+    """Return a finite number, or None for anything else that a file may hold in its place."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     # Compared before it is converted: an int of 400 digits has no float.
     return float(value) if -1e300 < value < 1e300 and math.isfinite(value) else None
 
 
+def archive_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the user's own archive lies: $NAS_ARCHIVE_DIR, else in the user's data folder."""
+    named = environ.get(ARCHIVE_VARIABLE)
+    if named:
+        return Path(named).expanduser().absolute()
+    base = environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "nas_system" / "netformer"
+
+
 def sha256_of_files(folder: Path, names: Sequence[str]) -> str:
-    """Hex SHA-256 over the names and contents of some files of a folder."""
+    """Return the hex SHA-256 over the names and contents of some files of a folder."""
     listed = "".join(f"{sha256_of_file(folder / name)}  {name}\n" for name in sorted(names))
     return hashlib.sha256(listed.encode()).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Return the hex SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

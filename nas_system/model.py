@@ -1,4 +1,4 @@
-"""The one door to every model: `build_model(config)`."""
+"""The one way to build any model: `build_model(config)`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build_model(
     *,
     informer2020_path: str | Path | None = None,
 ) -> nn.Module:
-    """The untrained model of a configuration.
+    """Build the untrained model of a configuration.
 
     `config` is a RunConfig, the path of a config file, an imported config.py, or a mapping with the
     parts `model`, `data` and `task` (or the model's part alone). `shape` defaults to the one of the
@@ -81,11 +81,11 @@ def build_model(
 
 def _graph_model(config: GraphTransformerConfig, shape: SeriesShape | GraphShape | None) -> nn.Module:
     # Only now: nobody who forecasts a series pays for graphs.
-    from nas_system.graphs.models import build_graph_regressor
+    from nas_system.graphs.models import build_graph_model
 
     if not isinstance(shape, GraphShape):
         raise ConfigError(f"the family {config.family} is for graphs; pass `shape`, a GraphShape")
-    return build_graph_regressor(config, shape)
+    return build_graph_model(config, shape)
 
 
 def _informer2020(path: str | Path, config: RunConfig, shape: SeriesShape) -> nn.Module:
@@ -100,7 +100,7 @@ def _informer2020(path: str | Path, config: RunConfig, shape: SeriesShape) -> nn
 
 
 def etth1_shape(config: RunConfig) -> SeriesShape:
-    """The shape of one ETTh1 window under `config`: seven hourly columns, four time marks."""
+    """Return the shape of one ETTh1 window under `config`: seven hourly columns, four time marks."""
     targets = ETTH1_COLUMNS if config.forecasting.forecasts_all else config.forecasting.targets
     unknown = [name for name in targets if name not in ETTH1_COLUMNS]
     if config.task.dataset != "etth1" or unknown:

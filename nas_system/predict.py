@@ -14,9 +14,10 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of
+from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,23 +33,17 @@ FLOAT_DIGITS = 7
 """What a 32-bit network resolves, counted from the size of a standard deviation."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 when there is nothing to forecast with or from."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if arguments.csv is not None and (arguments.facts or arguments.data_dir):
-        parser.error("--csv brings the rows; leave out --facts and --data-dir")
-    if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
-        parser.error(f"--plot {arguments.plot}: the picture is a PNG; name it so")
-    try:
-        _predict(arguments)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.predict") -> int:
+    """Forecast and return 0; or 2 when there is nothing to forecast with or from."""
+    arguments = build_parser(prog).parse_args(argv)
+    return exit_code_of(lambda: _predict(arguments))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    if arguments.csv is not None and (arguments.facts or arguments.data_dir):
+        raise ConfigError("--csv brings the rows; leave out --facts and --data-dir")
+    if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
     from nas_system.nas_agent.log_text import one_line
     from nas_system.tasks.saved_forecaster import load_forecaster
     from nas_system.training.reproducibility import set_threads
@@ -59,7 +54,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     for target in (arguments.out, arguments.plot):
         if target is not None and file is not None and target.exists() and target.samefile(file):
             raise ConfigError(f"{target} is the file that the rows come from; write to another one")
-    name = file.name if file is not None else forecaster.facts.config.task.dataset
+    name = file.name if file is not None else forecaster.metadata.config.task.dataset
     forecast = forecaster.forecast(series, str(file or name))
 
     run = arguments.run.resolve().name
@@ -74,21 +69,21 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _rows(arguments: argparse.Namespace, forecaster: SavedForecaster) -> tuple[Series, Path | None]:
-    """The series to go on from, and its file if it has one."""
+    """Return the series to continue, and its file if it has one."""
     from nas_system.data import load_series
     from nas_system.data.csv_file import parse_csv
 
-    task = forecaster.facts.config.forecasting
+    task = forecaster.metadata.config.forecasting
     if arguments.csv is not None:
         try:
             content = arguments.csv.read_bytes()
-        except OSError as problem:
-            raise ConfigError(f"{arguments.csv} cannot be read: {problem.strerror or problem}") from None
+        except OSError as error:
+            raise ConfigError(f"{arguments.csv} cannot be read: {error.strerror or error}") from None
         # Empty cells are dealt with as in training.
         return parse_csv(content, str(arguments.csv), freq=task.freq, missing=task.missing), arguments.csv
     try:
         source = _own_source(arguments, forecaster)
-        if source.sha256 != forecaster.facts.data_sha256:
+        if source.sha256 != forecaster.metadata.data_sha256:
             raise ConfigError(_not_the_same(source, task.dataset))
         if source.notice:
             print(f"note: {source.notice}")
@@ -104,24 +99,24 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
 
 
 def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> DataSource:
-    """The run's own data: where the facts say, or those beside the run, else wherever it is found."""
+    """Return the run's own data: as in `--facts` or the facts next to the run, else where it is found."""
     from nas_system.data import locate
     from nas_system.files import read_record
     from nas_system.nas_agent.run_manager import FACTS_FILE
-    from nas_system.tasks.forecasting import find_source
+    from nas_system.space.task_info import TaskInfo
 
-    config, beside = forecaster.facts.config, arguments.run.resolve().parent / FACTS_FILE
+    config, neighbour = forecaster.metadata.config, arguments.run.resolve().parent / FACTS_FILE
     if arguments.facts is not None:
-        facts = read_record(arguments.facts)
-        if facts is None:
-            raise ConfigError(f"{arguments.facts}: not the facts of a search")
-        return find_source(config, facts, None)
-    if arguments.data_dir is None and (facts := read_record(beside)) is not None:
-        source = find_source(config, facts, None)
+        record = read_record(arguments.facts)
+        if record is None:
+            raise ConfigError(f"{arguments.facts}: not the task info of a search")
+        return TaskInfo.from_json(record).source
+    if arguments.data_dir is None and (record := read_record(neighbour)) is not None:
+        source = TaskInfo.from_json(record).source
         # The folder may have come from another machine; and a run trained by hand may lie in the
         # folder of a search about something else.
         is_here = source.path is None or source.path.is_file()
-        if is_here and source.sha256 == forecaster.facts.data_sha256:
+        if is_here and source.sha256 == forecaster.metadata.data_sha256:
             return source
     return locate(config.forecasting, arguments.data_dir)
 
@@ -130,7 +125,7 @@ def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> D
 
 
 def _save_csv(path: Path, forecast: Forecast, forecaster: SavedForecaster) -> None:
-    """The time stamp, then a column per target; a file that this program can read as a series."""
+    """Write the time stamp, then a column per target, in a file that this program can read as a series."""
     from nas_system.files import write_atomic
 
     buffer = io.StringIO(newline="")
@@ -141,7 +136,7 @@ def _save_csv(path: Path, forecast: Forecast, forecaster: SavedForecaster) -> No
 
 
 def _cells(forecast: Forecast, forecaster: SavedForecaster) -> list[list[str]]:
-    """A row per step: its time stamp, and the values with the digits that mean something."""
+    """Return a row per step: its time stamp, and the values with their significant digits."""
     decimals = [_decimals(float(spread)) for spread in forecaster.target_scaler.std]
     return [
         [stamp, *(f"{value:.{places}f}" for value, places in zip(row, decimals, strict=True))]
@@ -154,21 +149,22 @@ def _decimals(spread: float) -> int:
 
 
 def spelled_dates(dates: NDArray[np.datetime64]) -> list[str]:
-    """`2018-06-26 20:00:00`, or `2018-06-26` where all are midnights."""
+    """Format as `2018-06-26 20:00:00`, or `2018-06-26` where all are midnights."""
     unit = "D" if (dates == dates.astype("datetime64[D]")).all() else "s"
     return [str(stamp).replace("T", " ") for stamp in dates.astype(f"datetime64[{unit}]")]
 
 
 def _summary(run: str, name: str, series: Series, forecaster: SavedForecaster) -> str:
-    facts = forecaster.facts
+    metadata = forecaster.metadata
     return (
-        f"{run} ({facts.config.model.family}, epoch {facts.epoch}, val_mse {facts.val['mse']:.5f}) read the "
-        f"last {facts.shape.seq_len} of {len(series)} rows of {name}, up to {spelled_dates(series.dates)[-1]}"
+        f"{run} ({metadata.config.model.family}, epoch {metadata.epoch}, val_mse {metadata.val['mse']:.5f}) "
+        f"read the last {metadata.shape.seq_len} of {len(series)} rows of {name}, up to "
+        f"{spelled_dates(series.dates)[-1]}"
     )
 
 
 def _table(forecast: Forecast, forecaster: SavedForecaster) -> str:
-    """The first and last rows, aligned."""
+    """Format the first and last rows, aligned."""
     from nas_system.nas_agent.log_text import one_line
 
     header = [DATE, *(one_line(column, 16) for column in forecast.columns)]
@@ -198,20 +194,16 @@ def _write(path: Path, write: Callable[[], None]) -> None:
         raise ConfigError(f"{path} is a folder; name a file in it")
     try:
         write()
-    except OSError as problem:
+    except OSError as error:
         raise ConfigError(
-            f"{path} cannot be written: {problem.strerror or problem}; choose another place"
+            f"{path} cannot be written: {error.strerror or error}; choose another place"
         ) from None
     print(f"wrote {path}")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.predict", description=(__doc__ or "").splitlines()[0])
+def build_parser(prog: str) -> Parser:
+    """Return the parser of `nas predict`."""
+    parser = Parser(prog=prog, description="Forecast the future with a finished run.")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
     parser.add_argument(
         "--csv", type=Path, help="forecast from this file's last rows, not the run's own data"
@@ -223,12 +215,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--facts",
         type=Path,
-        help="task_facts.json of the search: use exactly its data (default: beside the run)",
+        help="task_facts.json of the search: use exactly its data (default: next to the run)",
     )
-    parser.add_argument(
-        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    add_data_dir(parser)
+    add_device(parser)
     return parser
 
 

@@ -7,49 +7,50 @@ and writes it to `sealed.json` in the run's folder.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from nas_system.errors import ConfigError, NasError, StateError
+from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of
+from nas_system.errors import StateError
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0, or 2 for a run that cannot be scored."""
-    arguments = _parser().parse_args(argv)
-    try:
-        score = score_hold_out(arguments.run, arguments.facts, arguments.data_dir, arguments.device)
-    except NasError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(json.dumps(score))
-    return 0
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.score") -> int:
+    """Print the score and return 0; or 2 for a run that cannot be scored."""
+    given = build_parser(prog).parse_args(argv)
+
+    def score() -> None:
+        print(json.dumps(score_hold_out(given.run, given.facts, given.data_dir, given.device)))
+
+    return exit_code_of(score)
 
 
 def score_hold_out(
     run_dir: Path, facts: Path | None = None, data_dir: Path | None = None, device_name: str = "auto"
 ) -> dict[str, Any]:
-    """Errors of the run's best weights over all that is hold-out, beside the baselines'."""
+    """Return the metrics of the run's best weights on the hold-out set, next to those of the baselines."""
     from nas_system.config_io.config_file import read_config
-    from nas_system.files import read_json, write_json
+    from nas_system.files import read_object, write_json
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.run_manager import RunPaths
-    from nas_system.tasks.problem import open_hold_out
+    from nas_system.space.task_info import TaskInfo
+    from nas_system.tasks import kind_of
     from nas_system.training.checkpoint import load_checkpoint
     from nas_system.training.loops import evaluate
     from nas_system.training.reproducibility import resolve_device, set_threads
 
     set_threads(1)
+    info = None if facts is None else TaskInfo.from_json(read_object(facts))
     paths = RunPaths(run_dir)
     config = read_config(paths.config)
-    metrics = load_metrics(run_dir)
     device = resolve_device(device_name)
-    hold_out = open_hold_out(config, None if facts is None else read_json(facts), data_dir, device)
+    hold_out = kind_of(config.task).hold_out(config, info, data_dir, device)
     model = hold_out.model.to(device)
-    checkpoint = load_checkpoint(paths.best_model, device, sha256=metrics.get("checkpoint_sha256"))
+    checkpoint = load_checkpoint(
+        paths.best_model, device, sha256=load_metrics(run_dir).get("checkpoint_sha256")
+    )
     try:
         model.load_state_dict(checkpoint["model"])
     except (KeyError, TypeError, RuntimeError):
@@ -57,30 +58,24 @@ def score_hold_out(
             f"{paths.best_model}: the weights are not those of {paths.config.name} beside them; "
             "train the run again"
         ) from None
-    figures = evaluate(model, hold_out.batches, hold_out.objective, device)
+    metrics = evaluate(model, hold_out.batches, hold_out.objective, device)
     score = {
         "run": run_dir.name,
-        **{f"sealed_{name}": figures[name] for name in ("mse", "mae")},
+        **{f"hold_out_{name}": value for name, value in metrics.items()},
         hold_out.samples: hold_out.count,
-        "references": hold_out.baselines(),
+        "baselines": [baseline.to_json() for baseline in hold_out.baselines()],
     }
     write_json(paths.hold_out, score)
     return score
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.score", description=(__doc__ or "").splitlines()[0])
+def build_parser(prog: str) -> Parser:
+    """Return the parser of `nas score`."""
+    parser = Parser(prog=prog, description="Score a finished run on the hold-out set.")
     parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
     parser.add_argument("--facts", type=Path, help="task_facts.json of the search: use exactly its data")
-    parser.add_argument(
-        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
+    add_data_dir(parser)
+    add_device(parser)
     return parser
 
 

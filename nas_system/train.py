@@ -1,7 +1,6 @@
 """Train one configuration: `python -m nas_system.train --config config.py --tag run_0000`.
 
-Writes everything a run directory holds: weights, history, metrics, pictures. Agents never
-change this file; what they decide reaches it as a configuration.
+Writes everything a run directory holds: weights, history, metrics, pictures.
 """
 
 from __future__ import annotations
@@ -12,15 +11,15 @@ import gc
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
 
 if not __package__:
     # `cd nas_system && python train.py`: this folder's own names (data, files, ...) must not
     # be found as top-level modules; the package must.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from nas_system.command_line import Parser, add_data_dir, add_device, threads
 from nas_system.errors import (
     ConfigError,
     NasError,
@@ -32,20 +31,21 @@ from nas_system.errors import (
     memory_that_ran_out,
 )
 from nas_system.files import is_disk_full, write_json
+from nas_system.processes.run_files import RunPaths
 
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
-"""What error.json calls an error of ours, by its exit code."""
+"""The kind of an error of ours in error.json, by its exit code."""
 
 DEFAULT_THREADS = 1
 """Small steps gain nothing from a second thread, and lose much where cores are shared."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 good, 2 bad configuration, 3 diverged, 4 out of memory, 5 stopped on request, 1 a bug.
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.train") -> int:
+    """Train and return 0, or 2 bad configuration, 3 diverged, 4 out of memory, 5 stopped on request, 1 a bug.
 
     A configuration that fails its pre-flight is a bad one; error.json says which kind.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = build_parser(prog).parse_args(argv)
     run_dir: Path | None = None
     try:
         from nas_system.nas_agent.run_manager import get_run_dir
@@ -59,28 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def record_failure(run_dir: Path | None, error: Exception) -> int:
-    """Say what ended the training, in the log and in error.json; returns the exit code it deserves.
+    """Report what ended the training, in the log and in error.json; return the exit code for it.
 
     What is not ours is classified here, and only here.
     """
     if isinstance(error, PreflightFailed):
         if error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
-        return _failed(run_dir, error, error.exit_code, error.kind)
-    if isinstance(error, NasError):
-        return _failed(run_dir, error, error.exit_code, KINDS.get(error.exit_code, "crash"))
-    traceback.print_exception(error)
-    return _failed(run_dir, *_classified(error))
-
-
-def arguments_of(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags of one training. Ends the program (SystemExit) if they cannot be meant."""
-    return _parser().parse_args(argv)
+        kind = error.kind
+    elif isinstance(error, NasError):
+        kind = KINDS.get(error.exit_code, "crash")
+    else:
+        traceback.print_exception(error)
+        error, kind = _classified(error)
+    exit_code = error.exit_code if isinstance(error, NasError) else 1
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    if run_dir is not None and run_dir.is_dir():
+        numbers = error.numbers if isinstance(error, RunError) else {}
+        record = {**numbers, "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
+        # On a full disk the record cannot be written either; the exit code still says what it can.
+        with contextlib.suppress(OSError):
+            write_json(RunPaths(run_dir).error, record)
+    return exit_code
 
 
 def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     from nas_system.config_io.config_file import read_config, write_config
-    from nas_system.nas_agent.run_manager import RunPaths, snapshot_config
+    from nas_system.nas_agent.run_manager import snapshot_config
 
     paths = RunPaths(run_dir)
     _refuse_finished(paths.metrics, arguments)
@@ -118,8 +123,8 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     run_training(config, paths, options)
 
 
-def _stop_on_signals() -> Any:
-    """A function for the loop to call after every step: raises once SIGTERM or SIGINT has come."""
+def _stop_on_signals() -> Callable[[], None]:
+    """Return a function for the loop to call after every step: raises once SIGTERM or SIGINT has come."""
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda n, _frame: received.append(n))
@@ -142,36 +147,25 @@ def _refuse_finished(metrics: Path, arguments: argparse.Namespace) -> None:
         )
 
 
-def _failed(run_dir: Path | None, error: Exception, exit_code: int, kind: str) -> int:
-    print(f"error: {error}", file=sys.stderr, flush=True)
-    if run_dir is not None and run_dir.is_dir():
-        numbers = error.numbers if isinstance(error, RunError) else {}
-        record = {**numbers, "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
-        # On a full disk the record cannot be written either; the exit code still says what it can.
-        with contextlib.suppress(OSError):
-            write_json(run_dir / "error.json", record)
-    return exit_code
-
-
-def _classified(error: Exception) -> tuple[Exception, int, str]:
-    """Somebody else's exception as (what to say, exit code, kind of error.json)."""
+def _classified(error: Exception) -> tuple[Exception, str]:
+    """Return the error to report in place of somebody else's, and its kind in error.json."""
     if is_disk_full(error):
-        return error, 1, "disk_full"
+        return error, "disk_full"
     kind = memory_that_ran_out(error)
     if kind is None:
-        return error, 1, "crash"
-    said, numbers = first_line(error), {}
+        return error, "crash"
+    cause, numbers = first_line(error), {}
     if kind == "oom_gpu":
         numbers = _peak_of_gpu()
         peak = "".join(f", peak {mb:,.0f} MiB" for mb in numbers.values())
-        message = f"out of GPU memory{peak}: halve data.batch_size, then the width or data.seq_len ({said})"
+        message = f"out of GPU memory{peak}: halve data.batch_size, then the width or data.seq_len ({cause})"
     else:
-        message = f"out of memory: reduce data.batch_size, the width or, for a series, data.seq_len ({said})"
-    return OutOfMemory(message, numbers), OutOfMemory.exit_code, kind
+        message = f"out of memory: reduce data.batch_size, the width or, for a series, data.seq_len ({cause})"
+    return OutOfMemory(message, numbers), kind
 
 
 def _peak_of_gpu() -> dict[str, float]:
-    """MiB that tensors held on the card at most; nothing where torch has no card."""
+    """Return the peak MiB that tensors held on the GPU; nothing where torch has none."""
     import torch
 
     if not torch.cuda.is_initialized():
@@ -179,34 +173,20 @@ def _peak_of_gpu() -> dict[str, float]:
     return {"peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
-
-
-def _threads(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither auto nor a whole number of 1 or more")
-    return int(text)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m nas_system.train", description=(__doc__ or "").splitlines()[0])
+def build_parser(prog: str) -> Parser:
+    """Return the parser of `nas train`."""
+    parser = Parser(prog=prog, description="Train one configuration.")
     parser.add_argument(
         "--config", type=Path, required=True, help="config.py (original format), .yaml or .json"
     )
     parser.add_argument("--tag", required=True, help="name of the run; its files go to RUNS_DIR/TAG")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N (default: auto)")
-    parser.add_argument(
-        "--data-dir", type=Path, help="folder with ETTh1.csv (default: $NAS_DATA_DIR, cache, download)"
-    )
+    add_device(parser)
+    add_data_dir(parser)
     parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")
     parser.add_argument(
         "--threads",
-        type=_threads,
+        type=threads,
         default=DEFAULT_THREADS,
         metavar="N|auto",
         help=f"CPU threads; auto measures a few steps, takes the faster (default: {DEFAULT_THREADS})",

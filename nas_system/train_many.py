@@ -2,13 +2,12 @@
 
 Reads JSON lines from standard input, each a training: {"arguments": [...], "limit_s": 8}. The
 arguments are those of `nas_system.train`; the imports are paid for once. Every line is answered by one
-on standard output, {"exit_code", "seconds", "timed_out"}; what a training says goes to train.log in
-its run directory. A training that fails is an answer, not the end.
+on standard output, {"exit_code", "seconds", "timed_out"}; what a training prints goes to train.log in
+its run directory. After a training that fails the next one begins.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -17,12 +16,13 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from nas_system import train
+from nas_system.command_line import Parser, exit_code_of
 from nas_system.errors import ConfigError, NasError, StoppedOnRequest
-
-LOG_FILE = "train.log"
+from nas_system.nas_agent.run_manager import get_run_dir
+from nas_system.processes.run_files import RunPaths
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Deadline:
 
     @contextlib.contextmanager
     def of(self, seconds: float | None) -> Iterator[None]:
-        """A limit for what runs inside; None sets none."""
+        """Limit what runs inside to `seconds`; None sets no limit."""
         self.passed = False
         before = signal.signal(signal.SIGALRM, self._pass)
         signal.setitimer(signal.ITIMER_REAL, seconds or 0.0)
@@ -49,17 +49,17 @@ class Deadline:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns 0 at the end of the input, 2 for a line that is no training, 5 if it was asked to stop."""
-    _Parser(prog="python -m nas_system.train_many", description=(__doc__ or "").splitlines()[0]).parse_args(
+    """Return 0 at the end of the input, 2 for a line that is no training, 5 if it was asked to stop."""
+    Parser(prog="python -m nas_system.train_many", description=(__doc__ or "").splitlines()[0]).parse_args(
         argv
     )
+    return exit_code_of(_train_all)
+
+
+def _train_all() -> int:
     deadline = Deadline()
     for line in sys.stdin:
-        try:
-            arguments, limit_s = _training_of(line)
-        except NasError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return error.exit_code
+        arguments, limit_s = _training_of(line)
         # Before the first limit begins: the imports count against no training.
         import nas_system.training_job  # noqa: F401
 
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             print(json.dumps(answer), flush=True)
         except BrokenPipeError:
-            # Nobody is left who wanted to know.
+            # Nobody reads the answers any more.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return StoppedOnRequest.exit_code
         if code == StoppedOnRequest.exit_code and not deadline.passed:
@@ -94,13 +94,11 @@ def _training_of(line: str) -> tuple[list[str], float | None]:
     return arguments, limit_s
 
 
-def _train(arguments: list[str]) -> int:
-    """The exit code of one training, whose words go to its run directory."""
-    from nas_system.nas_agent.run_manager import get_run_dir
-
+def _train(argv: list[str]) -> int:
+    """Train once, with everything that is printed in the run directory; return the exit code."""
     try:
-        told = train.arguments_of(arguments)
-        log = get_run_dir(told.tag, told.runs_dir) / LOG_FILE
+        arguments = train.build_parser("python -m nas_system.train").parse_args(argv)
+        log = RunPaths(get_run_dir(arguments.tag, arguments.runs_dir)).log
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except NasError as error:
@@ -109,12 +107,7 @@ def _train(arguments: list[str]) -> int:
         file = stack.enter_context(open(log, "a", encoding="utf-8"))
         stack.enter_context(contextlib.redirect_stdout(file))
         stack.enter_context(contextlib.redirect_stderr(file))
-        return train.main(arguments)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
+        return train.main(argv)
 
 
 if __name__ == "__main__":

@@ -6,22 +6,25 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from nas_system.data import DataSource
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
-from nas_system.files import read_json
+from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import hard_limit_s
+from nas_system.processes.run_files import stop_file
 from nas_system.space import RunConfig, canonical_key
-from nas_system.tasks.problem import Problem, open_problem
-from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
+from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.tasks import kind_of
+from nas_system.tasks.kind import Problem
+from nas_system.training.build import build_engine
 from nas_system.training.callbacks import (
     BestCheckpoint,
     HistoryFile,
@@ -29,26 +32,24 @@ from nas_system.training.callbacks import (
     StopFile,
     TimeBudget,
     history_as_json,
+    named_scores,
 )
 from nas_system.training.checkpoint import load_checkpoint
-from nas_system.training.engine import Engine
-from nas_system.training.optimizer import build_optimizer
+from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.objectives import direction_of
 from nas_system.training.preflight.memory import available_mb
-from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
-from nas_system.training.progress import Progress
+from nas_system.training.preflight.preflight import Estimate, Preflight, TimeLimit, Workload
 from nas_system.training.reproducibility import (
     fastest_threads,
     peak_memory_mb,
     resolve_device,
-    set_seed,
     set_threads,
 )
-from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
 
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What the command line says beside the configuration: where and within which limits."""
+    """What the command line adds to the configuration: where to train, and within which limits."""
 
     tag: str
     device: str
@@ -61,13 +62,13 @@ class JobOptions:
     stop: Callable[[], None]
     """Called after every optimizer step; raises to end the training."""
     memory_limit_mb: float | None = None
-    """MiB of resident memory above which somebody else ends this process."""
+    """MiB of resident memory above which a supervisor ends this process."""
     preflight_only: bool = False
     """Print the estimate as JSON and train nothing."""
     pictures: bool = True
     """Draw the learning curve, the forecasts and the attention; they cost more than a tiny training."""
-    said_every_s: float = 60.0
-    """A long epoch says how far it is: for people, and for a supervisor that ends what is silent."""
+    log_interval_s: float = 60.0
+    """A longer epoch prints its progress: for people, and for a supervisor that ends what is silent."""
 
 
 def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> None:
@@ -76,9 +77,9 @@ def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> Non
     However the training ends (completed, early_stopping, time_budget, stop_file, diverged, stopped),
     it leaves through `TrainingRun.finalize`. Raises what ended it: Diverged, StoppedOnRequest.
     """
-    run = TrainingRun(config, paths, options)
+    run = prepare(config, paths, options)
     if options.preflight_only:
-        print(json.dumps(asdict(run.estimate)))
+        print(json.dumps(asdict(run.resources.estimate)))
         return
     try:
         reason = run.fit()
@@ -91,153 +92,148 @@ def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> Non
     run.finalize(reason)
 
 
+def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> TrainingRun:
+    """Open the data, build the engine, resume if asked to, and look at the first batch.
+
+    Raises ConfigError, and PreflightFailed before an epoch is paid for.
+    """
+    started = time.monotonic()
+    set_threads(options.threads or 1)
+    device = resolve_device(options.device)
+    info = _read_info(options.facts)
+    problem = kind_of(config.task).open(config, info, options.data_dir, device)
+    engine = build_engine(config, problem, device)
+    best = BestCheckpoint(paths.best_model, problem.export_metadata())
+    resume_key = _resume_key(config, problem.source)
+    if options.resume:
+        _resume(engine, best, paths.last, resume_key)
+    return TrainingRun(
+        config=config,
+        paths=paths,
+        options=options,
+        problem=problem,
+        engine=engine,
+        best=best,
+        resume_key=resume_key,
+        baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
+        resources=_look_ahead(config, problem, engine, options, started),
+        log=ProgressLog(config.training.max_epochs, options.log_interval_s, started),
+        started=started,
+    )
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the preflight chose and measured."""
+
+    threads: int
+    evaluation_batch: int
+    """Samples at a time for which there is memory without gradients."""
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
 class TrainingRun:
-    """One training with its data, its engine and its run directory."""
+    """One training, ready to begin: its data, its engine and its run directory."""
 
-    def __init__(self, config: RunConfig, paths: RunPaths, options: JobOptions) -> None:
-        self.started = time.monotonic()
-        self.config, self.paths, self.options = config, paths, options
-        set_threads(options.threads or 1)
-        device = resolve_device(options.device)
-        self.facts = _read_facts(options.facts)
-        self.problem = open_problem(config, self.facts, options.data_dir, device)
-        self.source = self.problem.source
-        self.engine = build_engine(config, self.problem, device)
-        self.error = self.engine.objective.names[0]
-        """What this training is judged by."""
-        self.best = BestCheckpoint(paths.best_model, self.problem.export_metadata())
-        self.first_step_at: float | None = None
-        self.steps_of_epoch = 0
-        self.said_at = self.started
-        if options.resume:
-            _resume(self.engine, self.best, paths.last, _resume_key(config, self.source))
-        self._preflight()
+    config: RunConfig
+    paths: RunPaths
+    options: JobOptions
+    problem: Problem
+    engine: Engine
+    best: BestCheckpoint
+    resume_key: str
+    baselines: Sequence[Mapping[str, Any]]
+    """Rows of the search's baselines, for the picture of the learning curve."""
+    resources: Resources
+    log: ProgressLog
+    started: float
+    """`time.monotonic()`"""
 
-    def _preflight(self) -> None:
-        """A look at the first batch; raises PreflightFailed before an epoch is paid for."""
-        soft, problem = self.options.time_limit_s, self.problem
-        limit = None
-        # An epoch that has ended once needs no proof that it can.
-        if soft is not None and not self.engine.history:
-            limit = TimeLimit(hard_limit_s(soft), since=self.started)
-        work = Workload(
-            batch=problem.first,
-            batch_size=self.config.data.batch_size,
-            n_train=problem.count("train"),
-            n_val=problem.count("val"),
-            n_test=problem.count("test"),
-            evaluation_batch=problem.evaluation_batch,
-        )
-        free_mb = available_mb(self.engine.device, self.options.memory_limit_mb)
-        preflight = Preflight(self.engine, work, limit=limit, free_mb=free_mb)
-        preflight.check_batch()
-        self.threads = self.options.threads or fastest_threads(preflight.step)
-        set_threads(self.threads)
-        preflight.check_time()
-        self.evaluation_batch, self.estimate = preflight.evaluation_batch, preflight.estimate()
-        cost = self.estimate
-        pace = "" if cost.epoch_s is None else f" and {cost.epoch_s:,.1f} s an epoch"
-        print(f"{cost.n_params:,} parameters, about {cost.memory_mb:,.0f} MiB{pace}", flush=True)
+    @property
+    def metric_name(self) -> str:
+        """The deciding metric, without the part: `mse`."""
+        return self.engine.objective.names[0]
 
     def fit(self) -> str:
         """Train to the end and return the reason."""
-        callbacks = [
+        callbacks: list[Callback] = [
             self.best,
-            HistoryFile(self._write_history),
-            LastCheckpoint(self.paths.last, _resume_key(self.config, self.source)),
-            StopFile(Path(f"stop_{self.options.tag}")),
+            HistoryFile(lambda history: save_history(self.paths.folder, history)),
+            self.log,
+            LastCheckpoint(self.paths.last, self.resume_key),
+            StopFile(stop_file(self.options.tag)),
         ]
         if self.options.time_limit_s is not None:
             callbacks.append(TimeBudget(self.options.time_limit_s, self.started))
         assert self.engine.generator is not None
         train = self.problem.training_batches(self.engine.generator)
-        val = self.problem.batches("val", self.evaluation_batch)
-        epochs = self.config.training.max_epochs
-        return self.engine.fit(train, val, epochs, callbacks, after_step=self._after_step)
+        val = self.problem.batches("val", self.resources.evaluation_batch)
+        max_epochs = self.config.training.max_epochs
+        return self.engine.fit(train, val, max_epochs, callbacks, after_step=self.options.stop)
 
     def finalize(self, reason: str) -> None:
-        """The one exit: the same files whatever the reason, metrics.json last.
+        """Write the same files for every reason, metrics.json last.
 
         A diverged training has no score. A stopped one has not come to its end: it keeps the best
         validation score so far, and its test part stays untouched.
         """
-        engine = self.engine
-        scores: dict[str, float | None] = {}
-        save_history(self.paths.folder, history_as_json(engine))
+        engine, folder = self.engine, self.paths.folder
+        best_epoch, train, val, test = None, {}, {}, {}
+        save_history(folder, history_as_json(engine))
         if self.best.sha256 is not None and reason != "diverged":
             checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
-            scores = {"best_epoch": record.epoch, f"train_{self.error}": record.train[self.error]}
-            scores |= {f"val_{name}": value for name, value in record.val.items()}
+            best_epoch, train, val = record.epoch, record.train, record.val
             if reason != "stopped":
-                test = engine.evaluate(self.problem.batches("test", self.evaluation_batch))
-                scores |= {f"test_{name}": value for name, value in test.items()}
+                test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures:
                 self.problem.draw(engine, self.paths, self.options.tag)
         if self.options.pictures:
             self._draw_curve()
-        save_metrics(self.paths.folder, self._identity() | scores | self._costs() | {"reason": reason})
+        name = self.metric_name
+        scores = {"best_epoch": best_epoch}
+        scores |= named_scores(name, val=val.get(name), test=test.get(name), train=train.get(name))
+        scores |= {f"val_{metric}": value for metric, value in val.items()}
+        scores |= {f"test_{metric}": value for metric, value in test.items()}
+        save_metrics(folder, scores | self._identity() | self._costs() | {"reason": reason})
         shown = ", ".join(
-            f"{name} {value:.5f}"
-            for name in (f"val_{self.error}", f"test_{self.error}")
-            if (value := scores.get(name)) is not None
+            f"{part}_{name} {metrics[name]:.5f}"
+            for part, metrics in (("val", val), ("test", test))
+            if name in metrics
         )
-        print(f"{reason}: {shown or 'no score'}; everything is in {self.paths.folder}", flush=True)
+        print(f"{reason}: {shown or 'no score'}; everything is in {folder}", flush=True)
 
-    def _after_step(self) -> None:
-        if self.first_step_at is None:
-            self.first_step_at = time.time()
-        self.steps_of_epoch += 1
-        now = time.monotonic()
-        if now - self.said_at >= self.options.said_every_s:
-            self.said_at = now
-            print(f"epoch {len(self.engine.history) + 1}, step {self.steps_of_epoch}", flush=True)
-        self.options.stop()
-
-    def _write_history(self, history: dict[str, Any]) -> None:
-        save_history(self.paths.folder, history)
-        self.steps_of_epoch, self.said_at = 0, time.monotonic()
-        last, error = history["epochs"][-1], self.error
-        print(
-            f"epoch {last['epoch'] + 1}/{self.config.training.max_epochs}  "
-            f"train_{error} {last[f'train_{error}']:.5f}  val_{error} {last[f'val_{error}']:.5f}  "
-            f"lr {last['lr']:.2e}  {last['seconds']:.1f} s",
-            flush=True,
-        )
-
-    def _identity(self) -> dict[str, Any]:
-        """What was trained, on what, where; the scores follow."""
+    def _identity(self) -> dict[str, object]:
+        """What was trained, on what, where."""
         config, engine = self.config, self.engine
-        errors = (f"{part}_{self.error}" for part in ("val", "test", "train"))
-        scores = dict.fromkeys(("best_epoch", *errors, "train_time_sec"))
         is_informer = config.model.family == "informer"
         return {
-            **scores,
             "n_params": sum(parameter.numel() for parameter in engine.model.parameters()),
             "metric": config.task.metric,
-            "direction": "minimize",
+            "direction": direction_of(engine.objective),
             "tag": self.options.tag,
             "family": config.model.family,
             "informer2020": os.environ.get("INFORMER2020_PATH") or None if is_informer else None,
             "seed": config.seed,
-            "data": self.source.to_json(),
+            "data": self.problem.source.to_json(),
             "device": str(engine.device),
-            "threads": self.threads,
+            "threads": self.resources.threads,
             "precision": config.training.precision,
             "torch": torch.__version__,
             "python": platform.python_version(),
         }
 
-    def _costs(self) -> dict[str, Any]:
+    def _costs(self) -> dict[str, object]:
         engine = self.engine
         return {
             "train_time_sec": round(time.monotonic() - self.started, 3),
             "epochs": len(engine.history),
             "steps": engine.steps,
-            "first_step_at": self.first_step_at,
+            "first_step_at": self.log.first_step_at,
             "timing": engine.timing,
-            "preflight": asdict(self.estimate),
+            "preflight": asdict(self.resources.estimate),
             "peak_memory_mb": round(peak_memory_mb(engine.device), 1),
             "checkpoint_sha256": self.best.sha256,
         }
@@ -246,55 +242,85 @@ class TrainingRun:
         # matplotlib is imported only now: it costs as much as an epoch of a small model.
         from nas_system.visualization import learning_curve
 
-        baselines = (self.facts or {}).get("references", ())
         learning_curve(
             history_as_json(self.engine),
             self.paths.learning_curve,
             title=self.options.tag,
-            baselines=baselines,
+            baselines=self.baselines,
         )
 
 
-def build_engine(config: RunConfig, problem: Problem, device: torch.device) -> Engine:
-    """Model, optimizer, schedule and objective of a configuration, from its seed."""
-    set_seed(config.seed)
-    training = config.training
-    model = problem.build_model().to(device)
-    if training.compile:
-        optimizer = build_optimizer(model, training, device)
-    else:
-        skip_compiler_import()
-        optimizer = step_eagerly(build_optimizer(model, training, device))
-    generator = torch.Generator().manual_seed(config.seed)
-    steps_per_epoch = optimizer_steps(len(problem.training_batches(generator)), training.accumulation_steps)
-    scheduler = build_scheduler(optimizer, training, steps_per_epoch=steps_per_epoch)
-    return Engine(
-        model=model,
-        optimizer=optimizer,
-        objective=problem.objective,
-        device=device,
-        progress=Progress(patience=training.patience),
-        scheduler=scheduler,
-        scheduler_per_step=advances_per_step(scheduler),
-        grad_clip=training.grad_clip,
-        generator=generator,
-        precision=training.precision,
-        accumulation_steps=training.accumulation_steps,
-        compile=training.compile,
+class ProgressLog(Callback):
+    """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
+
+    def __init__(self, max_epochs: int, interval_s: float, started: float) -> None:
+        self.max_epochs = max_epochs
+        self.interval_s = interval_s
+        self.first_step_at: float | None = None
+        """`time.time()`"""
+        self._steps = 0
+        """Of the running epoch."""
+        self._printed_at = started
+
+    def step_ended(self, engine: Engine, loss: Tensor) -> None:
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+        self._steps += 1
+        now = time.monotonic()
+        if now - self._printed_at >= self.interval_s:
+            self._printed_at = now
+            print(f"epoch {len(engine.history) + 1}, step {self._steps}", flush=True)
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        self._steps, self._printed_at = 0, time.monotonic()
+        name = engine.objective.names[0]
+        print(
+            f"epoch {record.epoch + 1}/{self.max_epochs}  "
+            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
+            f"lr {record.lr:.2e}  {record.seconds:.1f} s",
+            flush=True,
+        )
+
+
+def _look_ahead(
+    config: RunConfig, problem: Problem, engine: Engine, options: JobOptions, started: float
+) -> Resources:
+    """Run the preflight; choose threads and the batch of evaluations; print what the training will cost."""
+    limit = None
+    # An epoch that has ended once needs no proof that it can.
+    if options.time_limit_s is not None and not engine.history:
+        limit = TimeLimit(hard_limit_s(options.time_limit_s), since=started)
+    work = Workload(
+        batch=problem.sample_batch,
+        batch_size=config.data.batch_size,
+        n_train=problem.count("train"),
+        n_val=problem.count("val"),
+        n_test=problem.count("test"),
+        evaluation_batch=problem.evaluation_batch,
     )
+    free_mb = available_mb(engine.device, options.memory_limit_mb)
+    preflight = Preflight(engine, work, limit=limit, free_mb=free_mb)
+    preflight.check_batch()
+    threads = options.threads or fastest_threads(preflight.step)
+    set_threads(threads)
+    preflight.check_time()
+    estimate = preflight.estimate()
+    pace = "" if estimate.epoch_s is None else f" and {estimate.epoch_s:,.1f} s an epoch"
+    print(f"{estimate.n_params:,} parameters, about {estimate.memory_mb:,.0f} MiB{pace}", flush=True)
+    return Resources(threads, preflight.evaluation_batch, estimate)
 
 
-def _read_facts(path: Path | None) -> dict[str, Any] | None:
+def _read_info(path: Path | None) -> TaskInfo | None:
     if path is None:
         return None
     try:
-        return dict(read_json(path))
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: not the facts of a search ({error})") from None
+        return TaskInfo.from_json(read_object(path))
+    except (OSError, ValueError, ConfigError) as error:
+        raise ConfigError(f"{path}: not the task info of a search ({error})") from None
 
 
 def _resume_key(config: RunConfig, source: DataSource) -> str:
-    """What has to be equal for a checkpoint to be continued: everything that moves a number."""
+    """Name everything that changes the result: it has to be equal for a checkpoint to be continued."""
     return f"{canonical_key(config)} {config.seed} {config.task.model_dump_json()} {source.sha256}"
 
 

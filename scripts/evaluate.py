@@ -1,4 +1,4 @@
-"""Judge a checkpoint on its test part: `python scripts/evaluate.py checkpoint=logs/.../checkpoints/best.pt`.
+"""Evaluate a checkpoint on its test part: `python scripts/evaluate.py checkpoint=logs/.../best.pt`.
 
 Data and model are built from the configuration inside the checkpoint. Prints one JSON object and
 writes nothing.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from experiments import CONFIGS, build_experiment
 
@@ -21,8 +20,8 @@ from nas_system.training.extras import import_extra
 from nas_system.training.reproducibility import set_threads
 
 
-def evaluate(checkpoint: Path, split: str, device: str) -> dict[str, Any]:
-    """Loss and metrics of a checkpoint's weights on one part of its data."""
+def evaluate(checkpoint: Path, split: str, device: str) -> dict[str, object]:
+    """Return loss and metrics of a checkpoint's weights on one part of its data."""
     skip_compiler_import()
     set_threads(1)
     content = load_checkpoint(checkpoint)
@@ -41,8 +40,8 @@ def evaluate(checkpoint: Path, split: str, device: str) -> dict[str, Any]:
         num_classes=experiment.num_classes,
         mixed_precision=config["training"]["mixed_precision"],
     )
-    figures = trainer.eval_epoch(experiment.loaders[split])
-    return {"checkpoint": str(checkpoint), "epoch": content["epoch"], "split": split} | figures
+    metrics = trainer.eval_epoch(experiment.loaders[split])
+    return {"checkpoint": str(checkpoint), "epoch": content["epoch"], "split": split} | metrics
 
 
 def main() -> None:
@@ -53,7 +52,7 @@ def main() -> None:
     def job(config: DictConfig) -> None:
         try:
             if OmegaConf.is_missing(config, "checkpoint"):
-                raise ConfigError("which checkpoint? Say checkpoint=logs/NAME/checkpoints/best.pt")
+                raise ConfigError("which checkpoint? Pass checkpoint=logs/NAME/checkpoints/best.pt")
             print(json.dumps(evaluate(Path(config.checkpoint), config.split, config.device)))
         except (NasError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)

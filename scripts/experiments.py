@@ -1,4 +1,4 @@
-"""What the two scripts share: data and model of a composed configuration.
+"""Data and model of a composed configuration, for both scripts.
 
 A kind of data is one function here; its data sets and models are files in `nas_system/configs`.
 """
@@ -48,7 +48,7 @@ class Experiment:
 
 
 def build_experiment(config: Plain) -> Experiment:
-    """Data and model of a configuration, the same for the same seed. Raises ConfigError."""
+    """Build data and model of a configuration, the same for the same seed. Raises ConfigError."""
     dataset, model, encoding = (config[group] for group in ("dataset", "model", "pe"))
     if dataset["kind"] != model["kind"]:
         raise ConfigError(
@@ -56,7 +56,7 @@ def build_experiment(config: Plain) -> Experiment:
             f"{dataset['kind']}; choose a model of that kind"
         )
     if encoding["name"] != "none" and dataset["kind"] != "graph":
-        raise ConfigError(f"pe={encoding['name']} is for graphs, not {dataset['kind']} data; say pe=none")
+        raise ConfigError(f"pe={encoding['name']} is for graphs, not {dataset['kind']} data; use pe=none")
     set_seed(config["seed"])
     return KINDS[dataset["kind"]](config)
 
@@ -91,7 +91,7 @@ def friedman(x: Tensor) -> Tensor:
 
 
 def forecasting(config: Plain) -> Experiment:
-    """A model family of the search, on one of its tasks."""
+    """Build a model family of the search, on one of its tasks."""
     from pydantic import ValidationError
 
     from nas_system.data import WindowLoader, build_windows, open_task
@@ -106,7 +106,7 @@ def forecasting(config: Plain) -> Experiment:
         run = RunConfig.model_validate({"task": dataset["task"], "data": data, "model": model})
     except ValidationError as error:
         raise ConfigError(explain(error)) from None
-    windows = build_windows(open_task(run.task).series, run, get_device(config["device"]))
+    windows = build_windows(open_task(run.task), run, get_device(config["device"]))
     shuffling = torch.Generator().manual_seed(config["seed"])
     loaders = {
         "train": WindowLoader(windows["train"], run.data.batch_size, generator=shuffling),
@@ -117,7 +117,7 @@ def forecasting(config: Plain) -> Experiment:
 
 
 def graph(config: Plain) -> Experiment:
-    """A model for graphs, and the encodings that `pe` names: of nodes, and of pairs of nodes."""
+    """Build a model for graphs with the encodings that `pe` names: of nodes, and of pairs of nodes."""
     from nas_system.graphs import get_dataset, get_model
     from nas_system.graphs.pyg import import_pyg
 

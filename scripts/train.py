@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from nas_system.errors import NasError
 from nas_system.files import write_json
 from nas_system.training import Trainer, get_optimizer, get_scheduler, log_model_info, set_seed
 from nas_system.training.acceleration.eager import skip_compiler_import
+from nas_system.training.batches import unpack
 from nas_system.training.extras import import_extra
-from nas_system.training.loops import trial_step
+from nas_system.training.loops import DryRunStep
 from nas_system.training.reproducibility import fastest_threads, set_threads
 
 
-def train(config: Plain, output_dir: Path) -> dict[str, Any]:
-    """One training; returns what metrics.json holds."""
+def train(config: Plain, output_dir: Path) -> dict[str, object]:
+    """Train, and return the content of metrics.json."""
     skip_compiler_import()
     set_threads(1 if config["threads"] == "auto" else config["threads"])
     experiment = build_experiment(config)
@@ -33,7 +35,8 @@ def train(config: Plain, output_dir: Path) -> dict[str, Any]:
     if config["threads"] == "auto":
         batch = next(iter(experiment.loaders["train"]))
         engine = trainer.engine
-        set_threads(fastest_threads(trial_step(engine.model, batch, engine.objective, engine.device)))
+        step = DryRunStep(engine.model, engine.objective, engine.optimizer, engine.amp)
+        set_threads(fastest_threads(partial(step.gradient, unpack(batch, engine.device))))
     log_model_info(trainer.model)
     if config["resume"]:
         trainer.load_checkpoint("last.pt")
@@ -66,7 +69,7 @@ def train(config: Plain, output_dir: Path) -> dict[str, Any]:
 
 
 def build_trainer(config: Plain, experiment: Experiment, output_dir: Path) -> Trainer:
-    """The trainer of a configuration."""
+    """Build the trainer of a configuration."""
     training = config["training"]
     wanted = training["optimizer"]
     optimizer = get_optimizer(experiment.model, wanted["type"], wanted["lr"], wanted["weight_decay"])
@@ -95,7 +98,7 @@ def build_trainer(config: Plain, experiment: Experiment, output_dir: Path) -> Tr
 
 
 def log_hooks(config: Plain, output_dir: Path) -> list[Any]:
-    """Those that were asked for; each is a context that has to be left for its data to be complete."""
+    """Return the hooks of the configuration; each is a context whose exit completes its data."""
     hooks: list[Any] = []
     if config["tensorboard"]:
         from nas_system.integrations.tensorboard import TensorBoardHook

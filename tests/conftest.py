@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from python_server import run_python
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 # Nothing listens on the discard port: a child that tries to leave by HTTP is refused at once.
@@ -48,9 +49,11 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         os.environ[name] = os.environ[name.upper()] = DEAD_PROXY
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
-    # A shell starts background jobs with Ctrl-C ignored, and children inherit that.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # `nohup` and background jobs ignore signals, and children inherit that. A handler that does nothing keeps
+    # this process as deaf as it was asked to be, and is not inherited: what tests start has the defaults.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     # An audit hook sees every connection of this process and patches nothing. It stays for good.
     sys.addaudithook(_refuse_foreign_hosts)
 
@@ -111,27 +114,64 @@ def ett_dir() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a search as `run_cli("nas_agent_graph.run", ...)` does, with trainings that take a moment.
+
+    Their scores depend on the configuration alone (`chaos.training`). They leave no weights, so the
+    split has to keep no rows back, as `--split 0.7,0.15,0.15` does.
+    """
+    folder = PROJECT_ROOT / "tests" / "faults" / "chaos"
+    # A training may write outside its run's folder only into some caches.
+    caches = Path(os.environ["XDG_CACHE_HOME"]) / "nas_system"
+    caches.mkdir(exist_ok=True)
+    trainer = [sys.executable, "-S", str(folder / "training.py"), tempfile.mkdtemp(dir=caches)]
+
+    def run(
+        *flags: str | Path, cwd: Path, timeout_s: float = 120.0, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return _run([str(folder / "agent.py"), *trainer, "--", *map(str, flags)], cwd, timeout_s, env)
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def run_cli() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs `python -m module arguments...` as a real process; `env` is added to the environment."""
+    """Runs `python -m module arguments...` as a process of its own; `env` is added to the environment.
+
+    A program of nas_system is a fork that has torch. Searches start them from the beginning.
+    """
 
     def run(
         module: str,
         *arguments: str | Path,
         cwd: Path,
-        timeout_s: float = 60.0,
+        timeout_s: float = 120.0,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", module, *map(str, arguments)],
-            cwd=cwd,
-            # Found from any folder, also where the project is not installed.
-            env={**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(env or {})},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        command = ["-m", module, *map(str, arguments)]
+        if module.startswith("nas_system."):
+            return run_python(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
+        return _run(command, cwd, timeout_s, env)
 
     return run
+
+
+def _run(
+    arguments: Sequence[str], cwd: Path, timeout_s: float, env: Mapping[str, str] | None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=_environment(env),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def _environment(added: Mapping[str, str] | None) -> dict[str, str]:
+    """Ours with `added`; the project is found from any folder, also where it is not installed."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), **(added or {})}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,27 +21,29 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # Who may import whom: a row for every package, with everything of ours that it may name.
 PROGRAMS = ("model", "train", "describe", "predict", "score", "training_job")
-GROUND = ("errors", "files", "processes", "space", "config_io")
+GROUND = ("errors", "files", "processes", "space", "config_io", "command_line")
 MAY_IMPORT = {
     "nas_system.errors": (),
     "nas_system.files": (),
     "nas_system.processes": ("errors", "files"),
     "nas_system.space": ("errors",),
     "nas_system.config_io": ("errors", "files", "processes", "space"),
+    "nas_system.command_line": ("errors", "files", "processes", "space"),
     "nas_system.nas_agent": GROUND,
     "nas_system.training": GROUND,
     "nas_system.data": GROUND,
     "nas_system.sequential": (*GROUND, "training", "data"),
     "nas_system.graphs": (*GROUND, "training", "data"),
     "nas_system.netformer": (*GROUND, "training", "data", "nas_agent"),
-    "nas_system.visualization": ("errors", "processes", "space", "config_io", "nas_agent"),
-    "nas_system.integrations": ("processes", "space", "config_io", "training"),
+    "nas_system.visualization": ("errors", "processes", "space", "config_io", "command_line", "nas_agent"),
+    "nas_system.integrations": ("processes", "space", "config_io", "command_line", "training"),
     "nas_system.toolkit": (*GROUND, "training", "data", "sequential", "graphs"),
 }
 NAS_SYSTEM = (*(name.removeprefix("nas_system.") for name in MAY_IMPORT), *PROGRAMS)
-AGENT_MAY_IMPORT = ("errors", "files", "processes", "space", "config_io", "nas_agent", "visualization")
+AGENT_MAY_IMPORT = (*GROUND, "nas_agent", "visualization")
 AGENT = (
     "run",
+    "cli",
     "analysis",
     "host",
     "progress",
@@ -320,7 +324,7 @@ def test_the_backward_pass_stands_in_the_engine_and_in_the_trainer_of_tiny_netwo
         )
 
     found = [module_name(path) for path in SOURCES if any(map(calls_backward, nodes_of(path)))]
-    assert found == ["nas_system.netformer.weights.tiny_trainer", "nas_system.training.loops"]
+    assert found == ["nas_system.netformer.weights.zoo.tiny_trainer", "nas_system.training.loops"]
 
 
 def catches_everything(node: ast.AST) -> bool:
@@ -405,6 +409,86 @@ def test_the_real_data_is_not_in_the_repository(project_files: list[Path]) -> No
 def test_tests_patch_nothing(project_files: list[Path]) -> None:
     tests = [path for path in project_files if path.is_relative_to(ROOT / "tests") and path.suffix == ".py"]
     assert lines_matching(r"\bmonkey" r"patch\b|\bunittest\.mo" r"ck\b|\bmo" r"cker\b", tests) == []
+
+
+CLOCKS = {"monotonic", "perf_counter", "process_time", "monotonic_ns", "perf_counter_ns", "process_time_ns"}
+
+
+def time_limits(source: str) -> list[int]:
+    """Return the lines of asserts that a measured time, a difference of clock readings, is below something.
+
+    Names are followed through assignments and returned values of the module. A lower bound holds on any
+    machine, and `monotonic() < deadline` ends a wait: neither counts.
+    """
+    tree = ast.parse(source)
+    readings: set[str] = set()
+    measured: set[str] = set()
+
+    def mentions(node: ast.AST, names: set[str]) -> bool:
+        words = [part.id for part in ast.walk(node) if isinstance(part, ast.Name)]
+        words += [part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute)]
+        return not names.isdisjoint(words)
+
+    def is_difference(node: ast.AST) -> bool:
+        if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)):
+            return False
+        return all(mentions(side, CLOCKS | readings) for side in (node.left, node.right))
+
+    def is_measured(node: ast.AST) -> bool:
+        return mentions(node, measured) or any(map(is_difference, ast.walk(node)))
+
+    for _ in range(3):  # a value may be handed on twice before it is compared
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                name = node.targets[0].id
+                if is_measured(node.value):
+                    measured.add(name)
+                elif mentions(node.value, CLOCKS):
+                    readings.add(name)
+            elif isinstance(node, ast.FunctionDef):
+                returned = [part.value for part in ast.walk(node) if isinstance(part, ast.Return)]
+                if any(value is not None and is_measured(value) for value in returned):
+                    measured.add(node.name)
+    found = []
+    for check in (node for node in ast.walk(tree) if isinstance(node, ast.Assert)):
+        for test in (part for part in ast.walk(check.test) if isinstance(part, ast.Compare)):
+            sides = [test.left, *test.comparators]
+            for left, operator, right in zip(sides, test.ops, sides[1:], strict=False):
+                small = right if isinstance(operator, ast.Gt | ast.GtE) else left
+                if isinstance(operator, ast.Lt | ast.LtE | ast.Gt | ast.GtE) and is_measured(small):
+                    found.append(check.lineno)
+    return found
+
+
+def test_no_test_asserts_that_a_machine_is_fast(project_files: list[Path]) -> None:
+    tests = [path for path in project_files if path.is_relative_to(ROOT / "tests") and path.suffix == ".py"]
+    found = {str(path.relative_to(ROOT)): time_limits(path.read_text()) for path in tests}
+    assert {name: lines for name, lines in found.items() if lines} == {}, (
+        "test the reason, or measure it in benchmarks/"
+    )
+
+
+def test_an_asserted_time_is_found_and_a_wait_is_none() -> None:
+    assert time_limits("began = time.monotonic()\nassert time.monotonic() - began < 2") == [2]
+    assert time_limits("a = perf_counter()\ntook = perf_counter() - a\nassert 0 < took and 3 > took") == [3]
+    assert time_limits("def f():\n    a = monotonic()\n    return monotonic() - a\nassert f() <= 1") == [4]
+    assert time_limits("assert monotonic() < deadline") == []
+    assert time_limits("a = monotonic()\nassert monotonic() - a > 0.9") == []
+
+
+def test_a_child_has_the_default_signals(tmp_path: Path) -> None:
+    """Also under `nohup` and in the background, where pytest itself is started with some of them ignored."""
+    code = "import signal; print([signal.getsignal(n).name for n in (signal.SIGHUP, signal.SIGTERM)])"
+    command = f"trap '' HUP INT TERM; exec {sys.executable} -m pytest -q -n 0 -p no:cacheprovider -s ."
+    run = f"subprocess.check_output([sys.executable, '-c', {code!r}])"
+    test = f"import subprocess, sys\ndef test():\n    print({run})\n"
+    (tmp_path / "test_inner.py").write_text(test)
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert "['SIG_DFL', 'SIG_DFL']" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_foreign_host_is_out_of_reach() -> None:

@@ -6,21 +6,22 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from builders import write_hourly
 
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 
-TASK = ("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml")
+TASK = (
+    *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
+    *("--split", "0.7,0.15,0.15"),
+)
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    first = datetime(2024, 1, 1)
-    rows = [f"{first + timedelta(hours=hour)},{10 + hour % 24 + hour % 7}" for hour in range(700)]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
+    write_hourly(tmp_path / "series.csv", 700, load=lambda hour: 10 + hour % 24 + hour % 7)
     (tmp_path / "base.yaml").write_text(
         "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 7}\n"
     )
@@ -69,20 +70,20 @@ def test_a_new_search_shows_its_first_prompt_and_its_cost_and_leaves_no_file(
 
 
 def test_the_prompt_of_a_search_under_way_is_the_one_that_it_will_send(
-    dry_run: Callable, run_cli: Callable, workspace: Path
+    dry_run: Callable, run_search: Callable, workspace: Path
 ) -> None:
     good = {"parent": "run_0000", "hypothesis": "h", "expected_val_mse": None}
     answer = json.dumps({**good, "changes": [{"parameter": "training.lr", "value": "0.02"}]})
     other = json.dumps({**good, "changes": [{"parameter": "training.lr", "value": "0.03"}]})
     with ScriptedServer([answer, other]) as server:
         named = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_PRICE": "10,20"}
-        run = ("nas_agent_graph.run", *TASK, "--repeat-baseline", "0", "--max-runs")
-        assert run_cli(*run, "2", cwd=workspace, timeout_s=100, env=named).returncode == 0
+        run = (*TASK, "--repeat-baseline", "0", "--max-runs")
+        assert run_search(*run, "2", cwd=workspace, timeout_s=100, env=named).returncode == 0
         before = snapshot(workspace)
         done = dry_run("--max-runs", "3", **named)
         assert snapshot(workspace) == before
         assert len(server.requests) == 1
-        assert run_cli(*run, "3", cwd=workspace, timeout_s=100, env=named).returncode == 0
+        assert run_search(*run, "3", cwd=workspace, timeout_s=100, env=named).returncode == 0
         system, user = (message["content"] for message in server.requests[1]["messages"])
     assert done.returncode == 0, done.stderr
     assert f"--- run_0002, system\n{system}\n--- run_0002, user\n{user}\n--- estimates" in done.stdout

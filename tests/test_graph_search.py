@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from python_server import run_python
 
 pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
@@ -127,7 +128,7 @@ def test_the_training_of_a_series_and_the_agent_load_nothing_for_graphs(tmp_path
         "import nas_system.tasks.forecasting, nas_system.training_job, nas_system.train\n"
         "print([m for m in sys.modules if m.startswith(('torch_geometric', 'nas_system.graphs'))])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = run_python(["-c", code])
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from python_server import run_python
 
 pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
@@ -20,12 +20,12 @@ from nas_system.errors import ConfigError
 from nas_system.graphs.baselines import counts_of, simple_predictions, targets_of
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.model import build_model
-from nas_system.space import GraphShape, GraphTask, RunConfig, SeriesShape, family_default
+from nas_system.space import GraphRegressionTask, GraphShape, RunConfig, SeriesShape, family_default
 from nas_system.tasks.problem import open_problem
+from nas_system.training.build import build_engine
 from nas_system.training.objectives import GraphRegression
-from nas_system.training_job import build_engine
 
-SMALL = GraphTask(train_graphs=96, val_graphs=40, test_graphs=30)
+SMALL = GraphRegressionTask(train_graphs=96, val_graphs=40, test_graphs=30)
 FILES = {
     "attention.png",
     "best_model.pth",
@@ -47,8 +47,7 @@ def config(**model: Any) -> RunConfig:
 
 
 def call(module: str, *arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return run_python(["-m", module, *map(str, arguments)], cwd=folder)
 
 
 def train(folder: Path, tag: str, config: RunConfig, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -180,10 +179,10 @@ def test_generated_graphs_are_those_of_the_search_or_refused() -> None:
 def test_the_objective_decides_by_the_absolute_error() -> None:
     output, target = torch.tensor([[1.0], [4.0]]), torch.tensor([[0.0], [1.0]])
     objective = GraphRegression("mse")
-    assert objective.names[0] == GraphTask().error == "mae"
+    assert objective.names[0] == GraphRegressionTask().error == "mae"
     assert objective.report(output, target, None).tolist() == [2.0, 5.0]
     assert objective.loss(output, target, None).item() == 5.0
-    with pytest.raises(ValueError, match="cannot be judged"):
+    with pytest.raises(ValueError, match="cannot be compared"):
         objective.report(output, target.flatten(), None)
 
 

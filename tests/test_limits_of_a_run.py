@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import write_wave
 
-from nas_agent_graph import run
+from nas_agent_graph.cli import COMMANDS
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.search_setup import limits_of
@@ -27,7 +26,7 @@ MIB = 2**20
 
 
 def limits_by(*flags: str) -> tuple[float | None, int | None]:
-    limits = limits_of(run._parser().parse_args(flags), LocalLauncher())
+    limits = limits_of(COMMANDS["run"].parser("nas run").parse_args(flags), LocalLauncher())
     return limits.silence_seconds, limits.memory_mb
 
 
@@ -36,7 +35,7 @@ def test_a_search_without_flags_has_limits_of_silence_and_of_memory() -> None:
     total_mb = total_memory_mb()
     assert total_mb is not None and total_mb > 500
     assert limits_by() == (SILENCE_LIMIT_S, int(MEMORY_SHARE * total_mb))
-    help_text = " ".join(run._parser().format_help().split())
+    help_text = " ".join(COMMANDS["run"].parser("nas run").format_help().split())
     assert f"default: {SILENCE_LIMIT_S / 60:.0f}" in help_text
     assert f"default: {MEMORY_SHARE:.0%} of the machine's" in help_text
 
@@ -47,9 +46,9 @@ def test_the_default_memory_limit_is_asked_of_the_launcher_for_it_knows_the_mach
         def memory_limit_mb(self) -> int:
             return 777
 
-    arguments = run._parser().parse_args([])
+    arguments = COMMANDS["run"].parser("nas run").parse_args([])
     assert limits_of(arguments, Elsewhere(lambda config: 0.0)).memory_mb == 777
-    given = run._parser().parse_args(["--memory-per-run", "1"])
+    given = COMMANDS["run"].parser("nas run").parse_args(["--memory-per-run", "1"])
     assert limits_of(given, Elsewhere(lambda config: 0.0)).memory_mb == 1024
 
 
@@ -100,13 +99,7 @@ def test_the_memory_there_is_that_of_the_machine_or_of_the_narrowest_group_aroun
 
 @pytest.fixture
 def series(tmp_path: Path) -> Path:
-    first = datetime(2024, 1, 1)
-    rows = [
-        f"{first + timedelta(hours=hour)},{math.sin(hour / 3.82) + 0.01 * ((hour * 7919) % 13):.3f}"
-        for hour in range(2000)
-    ]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
-    return tmp_path / "series.csv"
+    return write_wave(tmp_path / "series.csv", 2000)
 
 
 def trained(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from python_server import run_python
 from torch import nn
 
 from nas_system.errors import ConfigError
@@ -135,15 +135,7 @@ def test_what_is_no_configuration_is_refused_by_name(config: object, said: str) 
 def test_the_original_import_works_inside_the_package_folder() -> None:
     code = "from model import build_model; print(type(build_model({'model': {'d_model': 64}})).__name__)"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT / "nas_system",
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_python(["-c", code], cwd=ROOT / "nas_system", env=environment)
     assert (done.returncode, done.stdout.strip()) == (0, "Informer"), done.stderr
 
 
@@ -176,13 +168,8 @@ def test_the_checkout_may_be_named_by_the_environment_and_only_the_informer_heed
         "from nas_system.model import build_model\n"
         "print(type(build_model({}).core).__module__, type(build_model({'family': 'linear'})).__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"INFORMER2020_PATH": str(checkout), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = run_python(
+        ["-c", code], env=os.environ | {"INFORMER2020_PATH": str(checkout), "PYTHONPATH": str(ROOT)}
     )
     assert (done.returncode, done.stdout.strip()) == (0, "models.model LinearForecaster"), done.stderr
 

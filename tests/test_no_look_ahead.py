@@ -48,7 +48,7 @@ from nas_system.training_job import JobOptions, run_training
 torch.set_num_threads(1)
 
 SEQ_LEN, PRED_LEN = 24, 5
-PARTS = ("train", "val", "test", "sealed")
+PARTS = ("train", "val", "test", "hold_out")
 CPU = torch.device("cpu")
 SMALL = {
     "d_model": 8, "n_heads": 2, "d_ff": 8, "e_layers": 2, "hidden_size": 8, "channels": 4, "num_layers": 3,
@@ -352,7 +352,7 @@ def test_no_model_is_taught_with_the_truth_in_place_of_its_own_forecast(family: 
 def test_time_marks_come_from_the_dates_alone(embed: str, synthetic: Data) -> None:
     dirty = synthetic._replace(series=poisoned(synthetic.series, 500, 1e6))
     clean, other = (
-        windows_of(d, "informer", embed=embed)["sealed"].batch(torch.arange(4)).args
+        windows_of(d, "informer", embed=embed)["hold_out"].batch(torch.arange(4)).args
         for d in (synthetic, dirty)
     )
     assert not torch.equal(clean[0], other[0])

@@ -13,21 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import drive, llm_proposer, search_context
 
 from nas_agent_graph.analysis.stagnation import demanded
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Context
-from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.llm.client import ChatClient
-from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_agent_graph.progress.live import LiveProgress
 from nas_agent_graph.progress.plain import PlainProgress
-from nas_agent_graph.proposers.llm import LLMProposer
-from nas_agent_graph.proposers.random_search import RandomSearchProposer
-from nas_agent_graph.settings import LLMSettings
-from nas_agent_graph.state import initial_state
 from nas_agent_graph.text.task_labels import format_graphs
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
@@ -35,10 +28,10 @@ from nas_system.nas_agent.agent_state import AgentState, load_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
-from nas_system.space import GraphTask, RunConfig, family_default
+from nas_system.space import GraphRegressionTask, RunConfig, family_default
 
 BASE = family_default("graph_transformer")
-TASK = GraphTask()
+TASK = GraphRegressionTask()
 RUNS = 12
 FAILED = "run_0005"
 SENTINEL = 0.987654321
@@ -112,28 +105,23 @@ def answer(lr: float, **expected: float) -> str:
 def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     """The model proposes; its best run is scored on the hold-out graphs, as at a search's end."""
     workspace = tmp_path_factory.mktemp("search")
-    (workspace / "runs").mkdir()
-    write_json(workspace / "runs/task_facts.json", FACTS)
-    write_config(workspace / "runs/base_config.py", BASE)
-    ledger, _ = Ledger.open(workspace)
-    ledger.save(task=TASK, data=SOURCE, seed=BASE.seed, max_runs=RUNS)
     said = io.StringIO()
     with ScriptedServer(answers()) as server:
-        settings = LLMSettings("scripted", server.url, "no-secret", timeout_s=5, max_retries=0)
-        context = Context(
-            ledger=ledger,
-            base=BASE,
+        context = search_context(
+            workspace,
+            task=TASK,
             facts=FACTS,
-            proposer=LLMProposer(ChatClient(settings), Transcript(ledger.runs_dir)),
-            fallback=RandomSearchProposer(),
+            base=BASE,
+            proposer=llm_proposer(server, workspace),
             launcher=Trainings(),
             progress=PlainProgress(said),
             limits=Limits(max_runs=RUNS, repeat_base=1),
-            train_command=("train",),
         )
+        ledger = context.ledger
+        write_config(workspace / "runs/base_config.py", BASE)
+        ledger.save(seed=BASE.seed, max_runs=RUNS)
         context.progress.begin(ledger.state, FACTS, context.limits)
-        limit = {"recursion_limit": steps_for(context.limits)}
-        build_graph().invoke(initial_state(), config=limit, context=context)
+        drive(context)
         requests = list(server.requests)
     best_run = f"run_{RUNS - 1:04d}"
     assert ledger.state.best_run_id == best_run
@@ -338,18 +326,7 @@ def test_an_answer_has_to_predict_the_tasks_own_error(search: Search) -> None:
 
 
 def test_a_stuck_search_with_one_family_is_not_asked_for_another(search: Search) -> None:
-    ledger = Ledger(search.workspace, search.state)
-    context = Context(
-        ledger=ledger,
-        base=BASE,
-        facts=FACTS,
-        proposer=RandomSearchProposer(),
-        fallback=RandomSearchProposer(),
-        launcher=Trainings(),
-        progress=PlainProgress(io.StringIO()),
-        limits=Limits(max_runs=RUNS),
-        train_command=("train",),
-    )
+    context = search_context(search.workspace, max_runs=RUNS, facts=FACTS, base=BASE)
     wanted = demanded(context.view("run_0012"))
     assert wanted.startswith("at least one of: model.norm, model.pooling, model.laplacian, model.random_walk")
     assert "family" not in wanted and "seq_len" not in wanted

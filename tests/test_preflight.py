@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from builders import Scripted, drive, search_context, write_wave
 
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Context, Proposal
-from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.progress.plain import PlainProgress
-from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.search_view import BLAMELESS
-from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import write_config
-from nas_system.data import DataSource, locate
-from nas_system.describe import describe
+from nas_system.data import locate
 from nas_system.nas_agent.agent_state import load_agent_state
-from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
-from nas_system.space import Change, ForecastingTask, RunConfig, TaskConfig
+from nas_system.space import ForecastingTask, RunConfig, TaskConfig
+from nas_system.tasks.forecasting import describe_source
 
 SMALL = {"family": "linear"}
 # A step of a tenth of a second and more, two thousand of which are an epoch.
@@ -44,13 +38,8 @@ LARGE = {
 
 @pytest.fixture
 def task(tmp_path: Path) -> TaskConfig:
-    first = datetime(2024, 1, 1)
-    rows = [
-        f"{first + timedelta(hours=hour)},{math.sin(hour / 3.82) + 0.01 * ((hour * 7919) % 13):.3f}"
-        for hour in range(4000)
-    ]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
-    return ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=24)
+    path = write_wave(tmp_path / "series.csv", 4000)
+    return ForecastingTask(dataset=str(path), targets=("load",), pred_len=24)
 
 
 def config(task: TaskConfig, model: dict, *, seq_len: int = 96, batch_size: int = 64) -> RunConfig:
@@ -116,15 +105,14 @@ def test_a_training_that_needs_too_much_memory_is_refused_with_its_numbers(tmp_p
     assert names_in(run_dir).isdisjoint({"metrics.json", "history.json", "best_model.pth"})
 
 
-def test_an_epoch_that_cannot_end_in_time_is_refused_in_seconds(tmp_path, task):
+def test_an_epoch_that_cannot_end_in_time_is_refused_before_it_begins(tmp_path, task):
     run_dir = launched(tmp_path, config(task, LARGE, seq_len=336, batch_size=1), "--time-limit", "1")
     outcome = read_outcome(run_dir)
     assert outcome.status is Status.FAILED, (run_dir / "train.log").read_text()
     assert (outcome.cause or "").startswith("preflight:time: one epoch takes ")
     assert "the hard limit is 62 s" in (outcome.cause or "")
     assert outcome.numbers["epoch_s"] > 1.2 * 62
-    assert outcome.wall_s is not None
-    assert outcome.wall_s < 40
+    assert names_in(run_dir).isdisjoint({"metrics.json", "history.json"})
 
 
 def test_a_good_training_says_what_was_expected_of_it(tmp_path, task, run_cli):
@@ -143,49 +131,21 @@ def test_a_good_training_says_what_was_expected_of_it(tmp_path, task, run_cli):
     assert f"{metrics['n_params']:,} parameters, about " in done.stdout
 
 
-class Scripted:
-    """Proposes a large model, then a small change to the base config; remembers what it was shown."""
-
-    name = "scripted"
-
-    def __init__(self) -> None:
-        self.views = []
-
-    def propose(self, view):
-        self.views.append(view)
-        values = [LARGE, {"lr": 0.005}][len(self.views) - 1]
-        group = "model" if "family" in values else "training"
-        changes = [Change(parameter=f"{group}.{name}", value=value) for name, value in values.items()]
-        if group == "model":
-            changes += [
-                Change(parameter="data.batch_size", value=1),
-                Change(parameter="data.seq_len", value=336),
-            ]
-        return Proposal(self.name, "run_0000", tuple(changes))
-
-
 def test_a_search_counts_the_refused_run_and_goes_on(tmp_path, task, capsys):
-    (tmp_path / "runs").mkdir()
-    ledger, _ = Ledger.open(tmp_path)
-    source: DataSource = locate(task, None)
-    facts = describe(task, source)
-    (tmp_path / "runs" / "task_facts.json").write_text(json.dumps(facts))
-    ledger.save(task=task, data=source.to_json(), seed=42)
-    proposer = Scripted()
-    context = Context(
-        ledger=ledger,
+    large = {"model." + name: value for name, value in LARGE.items()}
+    proposer = Scripted(large | {"data.batch_size": 1, "data.seq_len": 336}, {"training.lr": 0.005})
+    context = search_context(
+        tmp_path,
+        task=task,
+        facts=describe_source(task, locate(task, None)).to_json(),
         base=config(task, SMALL),
-        facts=facts,
         proposer=proposer,
-        fallback=RandomSearchProposer(),
         launcher=LocalLauncher(),
         progress=PlainProgress(sys.stdout),
         limits=Limits(max_runs=3, run_seconds=1.0, repeat_base=0),
         train_command=(sys.executable, "-m", "nas_system.train", "--device", "cpu"),
     )
-    build_graph().invoke(
-        initial_state(), config={"recursion_limit": steps_for(context.limits)}, context=context
-    )
+    drive(context)
     runs = load_agent_state(tmp_path / "agent_state.json").runs
     assert [run.status for run in runs] == ["OK", "FAILED", "OK"], runs[1].cause
     cause = runs[1].cause or ""

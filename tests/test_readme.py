@@ -10,10 +10,9 @@ import sys
 
 import pytest
 
-from nas_agent_graph import doctor, replay, report, run, show, space
+from nas_agent_graph.cli import COMMANDS
 from nas_agent_graph.graph import build_graph
 from nas_agent_graph.settings import llm_settings
-from nas_system import describe, predict, score, train
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +65,21 @@ def demand_flags(project_root, words):
     assert {word for word in words if word.startswith("--")} <= set(re.findall(r"--[a-z-]+", told.stdout))
 
 
+def command_in(words):
+    """The command that a line starts, in any of its spellings, and its arguments."""
+    if words[:1] == ["nas"]:
+        return words[1], words[2:]
+    if words[:2] == ["python", "train.py"]:
+        return "train", words[2:]
+    if words[:2] == ["python", "-m"]:
+        package, _, name = words[2].rpartition(".")
+        assert COMMANDS[name].entry.startswith(f"{package}."), f"{words[2]} is no module that people start"
+        return name, words[3:]
+    return None
+
+
 @pytest.mark.parametrize("place", ["README.md", "nas_system/README.md", "nas_system/netformer/README.md"])
 def test_every_command_is_one_that_the_programs_understand(project_root, place):
-    parsers = {
-        "nas_agent_graph.run": run._parser,
-        "nas_agent_graph.show": show._parser,
-        "nas_agent_graph.space": space._parser,
-        "nas_agent_graph.doctor": doctor._parser,
-        "nas_agent_graph.replay": replay._parser,
-        "nas_agent_graph.report": report._parser,
-        "nas_system.train": train._parser,
-        "nas_system.describe": describe._parser,
-        "nas_system.score": score._parser,
-        "nas_system.predict": predict._parser,
-    }
     checked = 0
     for block in blocks((project_root / place).read_text(), "bash"):
         for line in block.splitlines():
@@ -87,12 +87,10 @@ def test_every_command_is_one_that_the_programs_understand(project_root, place):
             if words[:3] == ["python", "-m", "nas_system.netformer"]:
                 demand_flags(project_root, words[3:])
                 checked += 1
-            elif words[:2] == ["python", "-m"]:
-                words = [word for word in words[3:] if word != "--help"]
-                parsers[shlex.split(line)[2]]().parse_args(words)
-                checked += 1
-            elif words[:2] == ["python", "train.py"]:
-                train._parser().parse_args(words[2:])
+            elif (started := command_in(words)) is not None:
+                name, arguments = started
+                arguments = [word for word in arguments if word != "--help"]
+                COMMANDS[name].parser("nas").parse_args(arguments)
                 checked += 1
             elif words[:1] == ["python"] and words[1].startswith(("scripts/", "example/")):
                 assert (project_root / words[1]).is_file()

@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from builders import write_hourly
 
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.processes.run_lock import is_alive
@@ -28,7 +28,7 @@ training: {lr: 0.01, max_epochs: 2, patience: 2}
 LONG = """
 model: {family: linear}
 data: {features: S, seq_len: 24, batch_size: 4}
-training: {lr: 0.0001, scheduler: none, max_epochs: 60, patience: 60}
+training: {lr: 0.0001, scheduler: none, max_epochs: 40, patience: 40}
 """
 TASK = ("--dataset", "series.csv", "--target", "load", "--pred-len", "6", "--base-config", "base.yaml")
 LEFT_BEHIND = {
@@ -46,12 +46,11 @@ LEFT_BEHIND = {
 
 @pytest.fixture
 def workspace(tmp_path):
-    first = datetime(2024, 1, 1)
-    rows = ["date,load,heat"]
-    for hour in range(ROWS):
-        load = 10 + 3 * (8 <= hour % 24 < 20) + 0.01 * hour + 0.05 * ((hour * 7919) % 13 - 6)
-        rows.append(f"{first + timedelta(hours=hour)},{load:.3f},{20 - load / 3:.3f}")
-    (tmp_path / "series.csv").write_text("\n".join(rows) + "\n")
+    def load(hour):
+        return 10 + 3 * (8 <= hour % 24 < 20) + 0.01 * hour + 0.05 * ((hour * 7919) % 13 - 6)
+
+    columns = {"load": lambda hour: f"{load(hour):.3f}", "heat": lambda hour: f"{20 - load(hour) / 3:.3f}"}
+    write_hourly(tmp_path / "series.csv", ROWS, **columns)
     (tmp_path / "base.yaml").write_text(SHORT)
     return tmp_path
 
@@ -61,6 +60,17 @@ def search(run_cli, workspace):
     def run(*arguments, **options):
         options.setdefault("cwd", workspace)
         return run_cli("nas_agent_graph.run", *arguments, timeout_s=100, **options)
+
+    return run
+
+
+@pytest.fixture
+def quick_search(run_search, workspace):
+    """The same for what does not depend on the training: a stand-in takes its place."""
+    split = ("--split", "0.7,0.15,0.15")
+
+    def run(*arguments):
+        return run_search(*arguments, *(split if "--dataset" in arguments else ()), cwd=workspace)
 
     return run
 
@@ -135,10 +145,10 @@ def test_a_search_ends_with_a_leaderboard_a_model_and_every_file(search, workspa
     assert "val_mse" in shown.stdout
 
 
-def test_a_finished_search_goes_on_when_more_runs_are_allowed(search, workspace):
-    assert search(*TASK, "--max-runs", "1", "--repeat-baseline", "0").returncode == 0
+def test_a_finished_search_goes_on_when_more_runs_are_allowed(quick_search, workspace):
+    assert quick_search(*TASK, "--max-runs", "1", "--repeat-baseline", "0").returncode == 0
     first = load_agent_state(workspace / "agent_state.json").runs[0]
-    done = search("--max-runs", "2")
+    done = quick_search("--max-runs", "2")
     assert done.returncode == 0, done.stderr
     runs = load_agent_state(workspace / "agent_state.json").runs
     assert runs[0] == first
@@ -185,8 +195,8 @@ def test_bad_input_is_named_and_nothing_is_trained(search, workspace, arguments,
     assert not (workspace / "canary").exists()
 
 
-def test_a_search_is_never_continued_with_another_task_base_or_data(search, workspace):
-    assert search(*TASK, "--max-runs", "1", "--repeat-baseline", "0").returncode == 0
+def test_a_search_is_never_continued_with_another_task_base_or_data(quick_search, workspace):
+    assert quick_search(*TASK, "--max-runs", "1", "--repeat-baseline", "0").returncode == 0
     before = (workspace / "agent_state.json").read_bytes()
     (workspace / "other.yaml").write_text(SHORT.replace("0.01", "0.02"))
     for arguments, complaint in [
@@ -195,12 +205,12 @@ def test_a_search_is_never_continued_with_another_task_base_or_data(search, work
         (["--base-config", "other.yaml"], "another base configuration"),
         (["--seed", "7"], "began with --seed 42, not 7"),
     ]:
-        done = search("--max-runs", "2", *arguments)
+        done = quick_search("--max-runs", "2", *arguments)
         assert done.returncode == 2
         assert complaint in done.stderr
     content = (workspace / "series.csv").read_text()
     (workspace / "series.csv").write_text(content.replace("10.", "11."))
-    done = search("--max-runs", "2")
+    done = quick_search("--max-runs", "2")
     assert done.returncode == 2
     assert "never mixes two" in done.stderr
     assert (workspace / "agent_state.json").read_bytes() == before
@@ -209,7 +219,7 @@ def test_a_search_is_never_continued_with_another_task_base_or_data(search, work
 @pytest.mark.fault(29)
 def test_ctrl_c_stops_the_training_and_the_same_command_continues(search, workspace, project_root):
     (workspace / "base.yaml").write_text(LONG)
-    command = (*TASK, "--max-runs", "2", "--repeat-baseline", "0")
+    command = (*TASK, "--max-runs", "1", "--repeat-baseline", "0")
     with running(workspace, project_root, *command, until=trains("run_0000")) as process:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
@@ -224,17 +234,17 @@ def test_ctrl_c_stops_the_training_and_the_same_command_continues(search, worksp
     done = search(*command)
     assert done.returncode == 0, done.stderr
     state = load_agent_state(workspace / "agent_state.json")
-    assert [run.run_id for run in state.runs] == ["run_0000", "run_0001"]
+    assert [run.run_id for run in state.runs] == ["run_0000"]
     assert exit_record(workspace, "run_0000")["attempt"] == 2
     # It went on where it stood: the epochs of the first attempt were not trained again.
     assert f"resumed after epoch {epochs - 1}" in (run_dir / "train.log").read_text()
-    assert len(json.loads((run_dir / "history.json").read_text())["epochs"]) == 60
+    assert len(json.loads((run_dir / "history.json").read_text())["epochs"]) == 40
 
 
 @pytest.mark.fault(1, 3, 50)
 def test_kill_9_of_the_agent_leaves_a_training_that_the_next_agent_adopts(search, workspace, project_root):
     (workspace / "base.yaml").write_text(LONG)
-    command = (*TASK, "--max-runs", "2", "--repeat-baseline", "0")
+    command = (*TASK, "--max-runs", "1", "--repeat-baseline", "0")
     with running(workspace, project_root, *command, until=trains("run_0000")) as process:
         process.kill()
         process.wait()
@@ -243,35 +253,22 @@ def test_kill_9_of_the_agent_leaves_a_training_that_the_next_agent_adopts(search
     done = search(*command)
     assert done.returncode == 0, done.stderr
     state = load_agent_state(workspace / "agent_state.json")
-    assert [run.run_id for run in state.runs] == ["run_0000", "run_0001"]
+    assert [run.run_id for run in state.runs] == ["run_0000"]
     assert state.runs[0].status == "OK"
     assert "run_0000: its training outlived an earlier agent and is adopted" in done.stdout
     assert exit_record(workspace, "run_0000")["attempt"] == 1
     log = (run_dir / "train.log").read_text()
-    assert log.count("epoch 1/60 ") == 1, "one process trained it, once"
-
-
-@pytest.mark.fault(12, 29)
-def test_a_second_agent_names_the_holder_and_leaves(search, workspace, project_root):
-    (workspace / "base.yaml").write_text(LONG)
-    command = (*TASK, "--max-runs", "1", "--repeat-baseline", "0")
-    with running(workspace, project_root, *command, until=trains("run_0000")) as process:
-        second = search(*command)
-        assert second.returncode == 3
-        assert f"pid {process.pid}" in second.stderr
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=60)
-    assert process.returncode == 143
+    assert log.count("epoch 1/40 ") == 1, "one process trained it, once"
 
 
 @pytest.mark.fault(5)
-def test_a_damaged_state_is_set_aside_and_rebuilt_and_the_search_goes_on(search, workspace):
+def test_a_damaged_state_is_set_aside_and_rebuilt_and_the_search_goes_on(quick_search, workspace):
     damage = b'{"max_runs": 2, "runs": [{"run'
-    assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
+    assert quick_search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
     path = workspace / "agent_state.json"
     before = load_agent_state(path)
     path.write_bytes(damage)
-    done = search("--max-runs", "3")
+    done = quick_search("--max-runs", "3")
     assert done.returncode == 0, done.stderr
     assert len([line for line in done.stderr.splitlines() if "rebuilt from 2 runs" in line]) == 1
     after = load_agent_state(path)
@@ -282,21 +279,21 @@ def test_a_damaged_state_is_set_aside_and_rebuilt_and_the_search_goes_on(search,
 
 
 @pytest.mark.fault(15)
-def test_a_state_of_a_newer_program_is_refused_and_left_alone(search, workspace):
+def test_a_state_of_a_newer_program_is_refused_and_left_alone(quick_search, workspace):
     content = b'{"schema_version": 99, "runs": [], "something": "new"}'
     (workspace / "agent_state.json").write_bytes(content)
-    done = search(*TASK)
+    done = quick_search(*TASK)
     assert done.returncode == 2
     assert "newer version" in done.stderr
     assert (workspace / "agent_state.json").read_bytes() == content
 
 
 @pytest.mark.fault(14)
-def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(search, workspace):
-    assert search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
+def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(quick_search, workspace):
+    assert quick_search(*TASK, "--max-runs", "2", "--repeat-baseline", "0").returncode == 0
     shutil.rmtree(workspace / "runs" / "run_0000")
     shutil.rmtree(workspace / "runs" / "run_0001")
-    done = search("--max-runs", "3")
+    done = quick_search("--max-runs", "3")
     assert done.returncode == 0, done.stderr
     runs = load_agent_state(workspace / "agent_state.json").runs
     assert [run.run_id for run in runs] == ["run_0000", "run_0001", "run_0002"]
@@ -304,7 +301,7 @@ def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(search, workspa
 
 
 def test_a_run_over_its_time_budget_ends_after_an_epoch_and_its_score_counts(search, workspace):
-    (workspace / "base.yaml").write_text(LONG.replace("60", "1000"))
+    (workspace / "base.yaml").write_text(LONG.replace("40", "1000"))
     done = search(*TASK, "--max-runs", "1", "--repeat-baseline", "0", "--minutes-per-run", "0.05")
     assert done.returncode == 0, done.stderr
     metrics = json.loads((workspace / "runs" / "run_0000" / "metrics.json").read_text())

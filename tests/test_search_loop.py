@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from builders import Scripted, by_lr, drive, search_context
 
 from nas_agent_graph.acceptance import Verdict, evaluate
 from nas_agent_graph.analysis.stagnation import is_stuck
@@ -13,128 +14,34 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context, Proposal, SearchInterrupted, StopRequest
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ProposalError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import RunInfo, load_agent_state
-from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import Change, ForecastingTask, RunConfig
-
-FACTS = {
-    "task": ForecastingTask().model_dump(mode="json"),
-    "source": {
-        "name": "ETTh1",
-        "kind": "synthetic",
-        "path": None,
-        "sha256": "0" * 64,
-        "bytes": 1,
-        "notice": None,
-    },
-    "columns": ["HUFL", "OT"],
-    "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
-}
-
-
-class Silent:
-    """Progress that keeps what it was told."""
-
-    def __init__(self):
-        self.events = []
-
-    def begin(self, state, facts, limits):
-        pass
-
-    def proposed(self, run_id, proposal, config):
-        self.events.append(("proposed", run_id))
-
-    def refused(self, run_id, reason, proposer):
-        self.events.append(("refused", run_id, reason))
-
-    def training(self, run_id, label, history):
-        pass
-
-    def finished(self, run, verdict):
-        self.events.append(("finished", run.run_id, verdict["accepted"]))
-
-    def note(self, text):
-        pass
-
-    def close(self):
-        pass
-
-
-class Scripted:
-    """A proposer that says what it was told to say."""
-
-    name = "scripted"
-
-    def __init__(self, *answers):
-        self.answers = iter(answers)
-        self.views = []
-
-    def propose(self, view):
-        self.views.append(view)
-        answer = next(self.answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return Proposal(
-            "scripted", "run_0000", tuple(Change(parameter=p, value=v) for p, v in answer.items())
-        )
-
-
-def by_lr(config: RunConfig) -> float:
-    """A score with its optimum at lr 0.01."""
-    return 0.05 + 0.001 * abs(math.log10(config.training.lr) + 2)
-
-
-def context_for(workspace, proposer=None, *, launcher=None, max_runs=5, repeats=0, stop=None):
-    (workspace / "runs").mkdir(parents=True, exist_ok=True)
-    ledger, _ = Ledger.open(workspace)
-    if ledger.state.task is None:
-        ledger.save(task=ForecastingTask(), data=FACTS["source"], seed=42)
-        (workspace / "runs" / "task_facts.json").write_text(json.dumps(FACTS))
-    return Context(
-        ledger=ledger,
-        base=RunConfig(),
-        facts=FACTS,
-        proposer=proposer or RandomSearchProposer(),
-        fallback=RandomSearchProposer(),
-        launcher=launcher or ScriptedLauncher(by_lr),
-        progress=Silent(),
-        limits=Limits(max_runs=max_runs, repeat_base=repeats),
-        train_command=("train",),
-        stop=stop or StopRequest(),
-    )
-
-
-def drive(context):
-    return build_graph().invoke(
-        initial_state(), config={"recursion_limit": steps_for(context.limits)}, context=context
-    )
+from nas_system.space import RunConfig
 
 
 def test_a_search_runs_to_its_end_and_its_ids_are_consecutive(tmp_path):
-    context = context_for(tmp_path, max_runs=6)
+    context = search_context(tmp_path, max_runs=6)
     assert drive(context)["end"] == "all 6 runs are done"
     state = load_agent_state(tmp_path / "agent_state.json")
     assert [run.run_id for run in state.runs] == [f"run_{i:04d}" for i in range(6)]
     assert state.current is None
     assert state.best_run_id == min(state.runs, key=lambda run: run.val_mse).run_id
-    assert [event[1] for event in context.progress.events if event[0] == "finished"] == [
+    assert [event[1].run_id for event in context.progress.events if event[0] == "finished"] == [
         r.run_id for r in state.runs
     ]
 
 
 def test_the_first_run_is_the_base_configuration_unchanged(tmp_path):
-    context = context_for(tmp_path, max_runs=1)
+    context = search_context(tmp_path, max_runs=1)
     drive(context)
     assert context.ledger.config("run_0000") == RunConfig()
     assert read_record(context.ledger.paths("run_0000").proposal)["proposer"] == "baseline"
 
 
 def test_every_family_default_is_tried_right_after_the_base(tmp_path):
-    context = context_for(tmp_path, max_runs=3)
+    context = search_context(tmp_path, max_runs=3)
     drive(context)
     # The base config here is no family's default, so the Informer's own is tried, too.
     assert [run.family for run in context.ledger.state.runs][1:] == ["informer", "linear"]
@@ -142,7 +49,7 @@ def test_every_family_default_is_tried_right_after_the_base(tmp_path):
 
 def test_a_failed_training_is_remembered_and_the_search_goes_on(tmp_path):
     outcomes = itertools.chain([0.06, None], itertools.repeat(0.05))
-    context = context_for(tmp_path, launcher=ScriptedLauncher(lambda config: next(outcomes)), max_runs=4)
+    context = search_context(tmp_path, launcher=ScriptedLauncher(lambda config: next(outcomes)), max_runs=4)
     drive(context)
     assert [run.status for run in context.ledger.state.runs] == ["OK", "FAILED", "OK", "OK"]
     failed = context.ledger.state.runs[1]
@@ -154,7 +61,7 @@ def test_a_failed_training_is_remembered_and_the_search_goes_on(tmp_path):
 @pytest.mark.fault(31)
 def test_a_refused_proposal_goes_back_with_its_reason_and_nothing_is_trained(tmp_path):
     proposer = Scripted({"training.lr": 5.0}, ProposalError("not JSON"), {"training.lr": 0.01})
-    context = context_for(tmp_path, proposer, max_runs=2)
+    context = search_context(tmp_path, proposer=proposer, max_runs=2)
     drive(context)
     assert proposer.views[0].refused == ()
     assert "training.lr=5.0" in proposer.views[1].refused[0]
@@ -166,7 +73,7 @@ def test_a_refused_proposal_goes_back_with_its_reason_and_nothing_is_trained(tmp
 @pytest.mark.fault(30)
 def test_the_fallback_steps_in_after_two_repairs(tmp_path):
     proposer = Scripted(*[{"model.nonsense": 1}] * 3)
-    context = context_for(tmp_path, proposer, max_runs=2)
+    context = search_context(tmp_path, proposer=proposer, max_runs=2)
     drive(context)
     run = context.ledger.state.runs[1]
     assert run.proposer == "random_search"
@@ -176,7 +83,7 @@ def test_the_fallback_steps_in_after_two_repairs(tmp_path):
 @pytest.mark.fault(32)
 def test_a_configuration_is_never_trained_twice(tmp_path):
     proposer = Scripted({"training.lr": 0.01}, {"training.lr": 0.01}, {"training.lr": 0.02})
-    context = context_for(tmp_path, proposer, max_runs=3)
+    context = search_context(tmp_path, proposer=proposer, max_runs=3)
     drive(context)
     reason = next(e[2] for e in context.progress.events if e[0] == "refused")
     assert "configuration of run_0001" in reason
@@ -191,7 +98,7 @@ def test_a_search_ends_when_nothing_new_can_be_proposed(tmp_path):
         def propose(self, view):
             return Proposal("stubborn", "run_0000", ())
 
-    context = context_for(tmp_path, Stubborn(), max_runs=3)
+    context = search_context(tmp_path, proposer=Stubborn(), max_runs=3)
     context = Context(**{**vars(context), "fallback": Stubborn()})
     assert "no new configuration" in drive(context)["end"]
     assert len(context.ledger.state.runs) == 1
@@ -201,7 +108,9 @@ def test_only_gains_beyond_the_noise_are_accepted(tmp_path):
     scores = iter([0.0600, 0.0620, 0.0580, 0.0590, 0.0500])
     proposer = Scripted({"training.lr": 0.01}, {"training.lr": 0.02})
     launcher = ScriptedLauncher(lambda config: next(scores))
-    context = context_for(tmp_path, proposer, launcher=launcher, max_runs=3, repeats=2)
+    context = search_context(
+        tmp_path, proposer=proposer, launcher=launcher, limits=Limits(max_runs=3, repeat_base=2)
+    )
     drive(context)
     state = context.ledger.state
     assert launcher.submitted == [
@@ -218,7 +127,7 @@ def test_only_gains_beyond_the_noise_are_accepted(tmp_path):
 
 
 def test_an_accepted_score_is_always_finite(tmp_path):
-    context = context_for(tmp_path, launcher=ScriptedLauncher(lambda config: float("inf")), max_runs=2)
+    context = search_context(tmp_path, launcher=ScriptedLauncher(lambda config: float("inf")), max_runs=2)
     drive(context)
     assert [run.accepted for run in context.ledger.state.runs] == [False, False]
     assert context.ledger.state.best_run_id is None
@@ -237,7 +146,7 @@ def test_an_accepted_score_is_always_finite(tmp_path):
 def test_of_a_maximized_metric_the_higher_score_is_accepted(score, noise, accepted, reason):
     best_run = RunInfo(run_id="run_0003", val_mse=0.9, accepted=True)
     assert evaluate("OK", score, best_run, noise, "maximize") == Verdict(accepted, reason)
-    mirrored = evaluate("OK", 1 - score, best_run.model_copy(update={"val_mse": 0.1}), noise, "minimize")
+    mirrored = evaluate("OK", 1 - score, best_run.model_copy(update={"val_score": 0.1}), noise, "minimize")
     assert mirrored.accepted == accepted
 
 
@@ -250,12 +159,12 @@ def test_only_who_was_shown_that_the_search_is_stuck_has_to_change_the_structure
 
     flat = [{"training.lr": 0.002 + n / 1e4} for n in range(7)]
     launcher = ScriptedLauncher(lambda config: 0.05 + config.training.lr)
-    context = context_for(tmp_path / "any", Scripted(*flat), launcher=launcher, max_runs=8)
+    context = search_context(tmp_path / "any", proposer=Scripted(*flat), launcher=launcher, max_runs=8)
     drive(context)
     assert not [event for event in context.progress.events if event[0] == "refused"]
 
     proposer = Told(*flat[:6], {"model.normalization": "revin"})
-    context = context_for(tmp_path / "told", proposer, launcher=launcher, max_runs=7)
+    context = search_context(tmp_path / "told", proposer=proposer, launcher=launcher, max_runs=7)
     drive(context)
     (refused,) = [event for event in context.progress.events if event[0] == "refused"]
     assert refused[1] == "run_0006" and "the structure has to change" in refused[2]
@@ -275,15 +184,20 @@ STEPS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A search that was never cut."""
+    context = search_context(tmp_path_factory.mktemp("whole"), max_runs=5)
+    drive(context)
+    return context
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.fault(1, 2)
-def test_a_crash_at_any_node_loses_nothing_and_trains_nothing_twice(tmp_path, step, when):
+def test_a_crash_at_any_node_loses_nothing_and_trains_nothing_twice(tmp_path, whole, step, when):
     """The graph is cut at each node in run_0002; a new one over the same folder must end equal."""
-    whole = context_for(tmp_path / "whole", max_runs=5)
-    drive(whole)
-
-    cut = context_for(tmp_path / "cut", max_runs=5)
+    cut = search_context(tmp_path / "cut", max_runs=5)
     graph = build_graph()
     interrupt = {f"interrupt_{when}": [step]}
     # A checkpointer-less graph stops for good at an interrupt: the state it held is gone.
@@ -295,7 +209,7 @@ def test_a_crash_at_any_node_loses_nothing_and_trains_nothing_twice(tmp_path, st
     for _ in range(2):
         graph.invoke(None, config=config, context=cut, **interrupt)
 
-    again = context_for(tmp_path / "cut", max_runs=5)
+    again = search_context(tmp_path / "cut", max_runs=5)
     drive(again)
     assert [run.model_dump() for run in again.ledger.state.runs] == [
         run.model_dump() for run in whole.ledger.state.runs
@@ -322,7 +236,7 @@ def test_a_stop_request_while_training_cancels_it_and_leaves_the_run_open(tmp_pa
 
     stop = StopRequest()
     launcher = Endless(by_lr)
-    context = context_for(tmp_path, launcher=launcher, stop=stop)
+    context = search_context(tmp_path, launcher=launcher, stop=stop)
     with pytest.raises(SearchInterrupted) as stopped:
         drive(context)
     assert stopped.value.exit_code == 130
@@ -342,7 +256,7 @@ def test_no_test_figure_is_in_anything_a_proposer_can_see(tmp_path):
             (run_dir / "metrics.json").write_text(json.dumps(metrics | {"test_mse": sentinel}))
 
     proposer = Scripted({"training.lr": 0.01}, {"training.lr": 0.02})
-    context = context_for(tmp_path, proposer, launcher=Sentinel(by_lr), max_runs=3)
+    context = search_context(tmp_path, proposer=proposer, launcher=Sentinel(by_lr), max_runs=3)
     context.facts["references"][0]["test_mse"] = sentinel
     drive(context)
     assert context.ledger.state.runs[0].test_mse == sentinel

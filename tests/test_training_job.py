@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from datetime import datetime, timedelta
 
 import pytest
 import torch
+from builders import write_hourly
 
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
@@ -22,13 +21,9 @@ SCORES = ("val_mse", "test_mse", "train_mse", "best_epoch")
 
 @pytest.fixture
 def config(tmp_path) -> RunConfig:
-    first = datetime(2024, 1, 1)
-    rows = [
-        f"{first + timedelta(hours=hour)},{10 + hour % 24 + (hour * 37) % 11},{hour % 7}"
-        for hour in range(600)
-    ]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load,heat", *rows]) + "\n")
-    task = ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
+    load, heat = (lambda hour: 10 + hour % 24 + (hour * 37) % 11), (lambda hour: hour % 7)
+    path = write_hourly(tmp_path / "series.csv", 600, load=load, heat=heat)
+    task = ForecastingTask(dataset=str(path), targets=("load",), pred_len=4)
     base = family_default("linear")
     data = base.data.model_copy(update={"seq_len": 24, "batch_size": 32})
     training = base.training.model_copy(update={"max_epochs": 4, "patience": 4})
@@ -80,6 +75,15 @@ def test_a_completed_training_has_every_file_and_figure(config, tmp_path):
         "predictions.png",
     }
     assert all(metrics[name] is not None for name in SCORES)
+    assert (metrics["metric"], metrics["direction"]) == ("val_mse", "minimize")
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert (history["metric"], history["direction"]) == ("val_mse", "minimize")
+    best = history["epochs"][metrics["best_epoch"]]
+    for part in ("train", "val"):
+        assert (
+            metrics[f"{part}_score"] == metrics[f"{part}_mse"] == best[f"{part}_score"] == best[f"{part}_mse"]
+        )
+    assert metrics["test_score"] == metrics["test_mse"]
     timing = metrics["timing"]
     parts = sum(timing[f"{part}_sec"] for part in ("data", "forward", "backward", "optimizer", "evaluation"))
     assert 0 < parts < metrics["train_time_sec"]
@@ -174,20 +178,18 @@ def test_fp16_is_refused_where_there_is_no_cuda_device(config, tmp_path):
 
 
 @pytest.mark.gpu
-def test_twenty_epochs_of_the_large_informer_on_a_gpu_take_seconds(tmp_path, ett_dir):
+def test_the_large_informer_trains_on_a_gpu(tmp_path, ett_dir):
     from nas_system.config_io.config_file import named_config
 
     config = named_config("informer_256")
-    began = time.monotonic()
     train(config, tmp_path / "run", device="cuda:0", data_dir=ett_dir)
     assert metrics_of(tmp_path / "run")["device"] == "cuda:0"
-    assert time.monotonic() - began < 120
 
 
 def test_a_long_epoch_says_how_far_it_is(config, tmp_path, capsys):
     train(config, tmp_path / "quiet")
     assert "step" not in capsys.readouterr().out
-    train(config, tmp_path / "talking", said_every_s=0.0)
+    train(config, tmp_path / "talking", log_interval_s=0.0)
     lines = capsys.readouterr().out.splitlines()
     assert "epoch 1, step 1" in lines
     steps = metrics_of(tmp_path / "talking")["steps"] // 4

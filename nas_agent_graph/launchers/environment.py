@@ -29,7 +29,7 @@ NAMES = frozenset(
         "NAS_DATA_DIR",
         "NAS_ARCHIVE_DIR",
         "INFORMER2020_PATH",
-        sandbox.SWITCH,
+        *sandbox.SWITCHES,
     }
 )
 PROXIES = frozenset(
@@ -51,10 +51,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def training_environment(environment: Mapping[str, str], extra_names: Sequence[str] = ()) -> dict[str, str]:
     """Return the part of `environment` that a training gets.
 
-    Raises ConfigError for an extra name of a secret, and for a NAS_CONFINEMENT that is neither on nor off.
+    Raises ConfigError for an extra name of a secret, and for a NAS_SANDBOX that is neither on nor off.
     """
-    if (switch := environment.get(sandbox.SWITCH, "")) not in sandbox.SWITCH_VALUES:
-        raise ConfigError(f"{sandbox.SWITCH}={switch!r} is neither on nor off; leave it out for on")
+    for name in sandbox.SWITCHES:
+        if (switch := environment.get(name, "")) not in sandbox.SWITCH_VALUES:
+            raise ConfigError(f"{name}={switch!r} is neither on nor off; leave it out for on")
     for name in extra_names:
         if SECRET.search(name):
             raise ConfigError(f"{name} looks like a secret, and trainings get none; leave it out")

@@ -36,7 +36,7 @@ class ScriptedLauncher:
         config = read_config(paths.config)
         value = self.score(config)
         if value is not None:
-            train, val, test = (f"{part}_{config.task.error}" for part in ("train", "val", "test"))
+            train, val, test = (f"{part}_{config.task.metric_name}" for part in ("train", "val", "test"))
             epochs = [{"epoch": 0, train: 2 * value, val: value, "lr": config.training.lr}]
             _write(paths.history, {"best_epoch": 0, "epochs": epochs})
             _write(paths.metrics, {val: value, test: value, "best_epoch": 0, "reason": "completed"})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from nas_agent_graph.acceptance import VerdictRecord, evaluate
 from nas_agent_graph.context import Context
-from nas_agent_graph.state import OutcomeRecord, SearchState, StateUpdate
+from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
-from nas_system.space import canonical_key, on_part
+from nas_system.space import canonical_key
 
 
 def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
@@ -30,7 +29,9 @@ def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
     config = ledger.config(run_id)
     run = RunInfo(
         run_id=run_id,
-        **_scores(ledger.state.metric, outcome),
+        metric=ledger.state.metric,
+        val_score=outcome["val_score"],
+        test_score=outcome["test_score"],
         history_summary=state["summary"][:300],
         accepted=verdict.accepted,
         status=outcome["status"],
@@ -65,8 +66,3 @@ def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
     for warning in context.limits.warnings(before, now):
         context.progress.note(warning)
     return {"end": context.limits.reached(now)}
-
-
-def _scores(metric: str, outcome: OutcomeRecord) -> dict[str, Any]:
-    """Return validation and test score under the names that files have for them."""
-    return {metric: outcome["val_score"], on_part("test", metric): outcome["test_score"]}

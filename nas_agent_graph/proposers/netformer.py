@@ -21,12 +21,10 @@ from nas_agent_graph.proposers.sampling import known_keys
 from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError, NasError, ProposalError, RunError, StateError
-from nas_system.files import finite, read_record, write_json
-from nas_system.nas_agent.own_archive import own_archive
+from nas_system.files import ARCHIVE_FILE, archive_folder, finite, read_record, write_json
 from nas_system.nas_agent.run_manager import FACTS_FILE
 from nas_system.space import (
     Change,
-    ForecastingTask,
     RunConfig,
     apply_changes,
     canonical_key,
@@ -67,7 +65,7 @@ class RankedList:
 
 def check(setup: ProposerSetup) -> None:
     """Raise ConfigError for a task that the networks know nothing of, or if they cannot be used."""
-    if not isinstance(setup.task, ForecastingTask):
+    if not setup.task.is_series:
         raise ConfigError(
             f"--proposer {NAME} has learned from series to forecast, and the task {setup.task.name} is none; "
             "leave it out, tpe proposes then"
@@ -86,7 +84,7 @@ def prepare(setup: ProposerSetup, then: Proposer) -> ReadyProposer:
 def after_search(setup: ProposerSetup, chosen: bool) -> None:
     """Add the finished search to the user's archive, from which the next search learns."""
     # Only users who already have an archive get all their searches added.
-    if not isinstance(setup.task, ForecastingTask) or not (chosen or own_archive().exists()):
+    if not setup.task.is_series or not (chosen or (archive_folder() / ARCHIVE_FILE).exists()):
         return
     try:
         added = _call(setup.launcher, ["archive", "--add", str(setup.ledger.workspace)]).strip()

@@ -28,7 +28,7 @@ from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, 
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.space import active_values, error_of, on_part
+from nas_system.space import active_values, metric_name_of, metric_on
 
 SCHEMA_VERSION = 1
 _WIDE = 10_000
@@ -86,7 +86,7 @@ def report_record(
             {
                 "name": printable(row.get("name"), 40),
                 "val_score": finite(row.get(state.metric)),
-                "test_score": finite(row.get(on_part("test", state.metric))),
+                "test_score": finite(row.get(metric_on("test", state.metric))),
             }
             for row in baselines_in(facts)
         ],
@@ -138,7 +138,7 @@ def _search_record(
         "noise_runs": state.noise_runs,
         "seed": state.seed,
         "metric": state.metric,
-        "error": error_of(state.metric),
+        "error": metric_name_of(state.metric),
         "task": state.task.model_dump(mode="json") if state.task else None,
         "data": dict(source) if isinstance(source, Mapping) else None,
         "sealed": state.hold_out.get(best_run.run_id) if best_run else None,
@@ -230,7 +230,7 @@ def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
     entries = [entry for entry in epochs if isinstance(entry, dict)] if isinstance(epochs, list) else []
     if not entries:
         return None
-    val, train = ledger.state.metric, on_part("train", ledger.state.metric)
+    val, train = ledger.state.metric, metric_on("train", ledger.state.metric)
     rows = [(index, finite(e.get(train)), finite(e.get(val))) for index, e in enumerate(entries)]
     kept = _thinned(rows, points)
     best = min((row for row in rows if row[2] is not None), key=lambda row: row[2] or 0.0, default=None)

@@ -21,7 +21,7 @@ from nas_agent_graph.text.task_labels import (
 from nas_agent_graph.text.terminal import Column, Line, dollars, printable, table, wrapped
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
-from nas_system.space import error_of, on_part
+from nas_system.space import metric_name_of, metric_on
 
 LIMIT = 15
 """Rows of runs that are shown; baselines and the best run come on top."""
@@ -47,7 +47,7 @@ class Row:
 
 def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
     """Runs and baselines together, best first; of equals the baseline comes first."""
-    test = on_part("test", state.metric)
+    test = metric_on("test", state.metric)
     unranked = [
         Row(0, printable(baseline.get("name"), 40), score, finite(baseline.get(test)))
         for baseline in baselines_in(facts)
@@ -206,7 +206,7 @@ def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: in
             columns.append(Column("noise", cells, ">", drop=3))
     scores = [_score(row.test_score) for row in rows]
     columns += [
-        Column(error_of(state.metric), scores, ">", drop=4, over=TEST_HEADER),
+        Column(metric_name_of(state.metric), scores, ">", drop=4, over=TEST_HEADER),
         Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=6),
         Column("sec", [_seconds(run.seconds) if run else "" for run in runs], ">", drop=5),
     ]
@@ -289,11 +289,11 @@ def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
         return f"Best run on the hold-out {examples}: not scored yet (once, when the search ends)"
     current = state.best_run_id in state.hold_out
     run_id = state.best_run_id if state.best_run_id and current else list(state.hold_out)[-1]
-    score = f"{error_of(state.metric)} {_score(state.hold_out[run_id]) or 'none'}"
+    score = f"{metric_name_of(state.metric)} {_score(state.hold_out[run_id]) or 'none'}"
     text = f"Best run on the hold-out {examples}: {run_id} {score}"
     if not current:
         text += " (the best run then; today's is not scored yet)"
-    name_there = on_part("sealed", state.metric)
+    name_there = metric_on("sealed", state.metric)
     rows = [(row.get("name"), finite(row.get(name_there))) for row in baselines_in(facts)]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
     return text + (f" (there: {others})" if others else "")

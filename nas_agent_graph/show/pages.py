@@ -42,13 +42,13 @@ def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
     from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.files import read_record
     from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
-    from nas_system.space import on_part
+    from nas_system.space import metric_on
 
     facts = read_record(workspace / "runs" / FACTS_FILE) or {}
     if state.best_run_id is None or state.best_run_id not in state.hold_out:
         return facts
     hold_out = read_record(RunPaths(workspace / "runs" / state.best_run_id).hold_out) or {}
-    name = on_part("sealed", state.metric)
+    name = metric_on("sealed", state.metric)
     scores = {row.get("name"): row.get(name) for row in baselines_in(hold_out)}
     rows = [{**row, name: scores.get(row.get("name"))} for row in baselines_in(facts)]
     return {**facts, "references": rows}

@@ -26,7 +26,7 @@ from nas_system.nas_agent.history_summary import curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import is_alive, log_tail, read_outcome
-from nas_system.space import active_values, changes_between, error_of, on_part
+from nas_system.space import active_values, changes_between, metric_name_of, metric_on
 
 LOG_LINES = 20
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
@@ -65,7 +65,7 @@ def record_of_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
 
 def run_record(run: RunInfo, metric: str) -> dict[str, Any]:
     """A run's entry for programs, with the scores of its task and of no other."""
-    scores = {"run_id": run.run_id, metric: run.val_score, on_part("test", metric): run.test_score}
+    scores = {"run_id": run.run_id, metric: run.val_score, metric_on("test", metric): run.test_score}
     return scores | run.model_dump(exclude=_LEFT_OUT)
 
 
@@ -100,7 +100,7 @@ def _curve(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
     entries = [entry for entry in epochs if isinstance(entry, dict)] if isinstance(epochs, list) else []
     metric = ledger.state.metric
     values = [finite(entry.get(metric)) for entry in entries]
-    return {**asdict(curve_digest(history, error_of(metric))), metric: values} if entries else None
+    return {**asdict(curve_digest(history, metric_name_of(metric))), metric: values} if entries else None
 
 
 def _outcome(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
@@ -225,7 +225,7 @@ def _curve_lines(record: dict[str, Any], metric: str, width: int) -> list[Line]:
 
 def _result_lines(record: dict[str, Any], run: dict[str, Any], metric: str, width: int) -> list[Line]:
     lines, outcome, verdict = [], record["outcome"] or {}, record["verdict"]
-    test = on_part("test", metric)
+    test = metric_on("test", metric)
     if run.get(metric) is not None:
         lines += _field(metric, f"{run[metric]:.6f}", width, "bold")
     if run.get(test) is not None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
+import io
 import json
+import sys
 import textwrap
 from collections.abc import Collection, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from nas_agent_graph.text.terminal import Line, wrapped
+from nas_agent_graph.text.terminal import Line, width_of, wrapped, write_lines
 from nas_system.errors import ConfigError
 from nas_system.space import FAMILIES, Parameter, parameters
 from nas_system.space.fields import Unless
@@ -25,6 +28,19 @@ _LEGEND = (
     "Samplers leave parameters marked + alone. Where a family's tried default differs from what a "
     "configuration file gets that leaves the field out, the latter follows in brackets."
 )
+
+
+def print_space(arguments: argparse.Namespace) -> None:
+    """Print what the arguments of `nas space` ask for. Raises ConfigError for a family that is none."""
+    families = chosen_families(arguments.family)
+    if arguments.json:
+        print(json.dumps(record(families), indent=1))
+    elif arguments.markdown:
+        print(markdown(families))
+    else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")
+        write_lines(page(families, width_of(sys.stdout)), sys.stdout)
 
 
 def chosen_families(name: str | None) -> list[str]:

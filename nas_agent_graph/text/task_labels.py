@@ -7,7 +7,7 @@ from typing import Any
 
 from nas_agent_graph.text.terminal import printable
 from nas_system.files import finite
-from nas_system.space import ForecastingTask, GraphTask, TaskConfig
+from nas_system.space import ForecastingTask, GraphRegressionTask, TaskConfig
 
 
 def goal_label(task: TaskConfig) -> str:
@@ -24,12 +24,12 @@ def scale_label(task: TaskConfig) -> str:
 
 def baselines_label(task: TaskConfig | None) -> str:
     """What the baselines are."""
-    return "simple predictions" if isinstance(task, GraphTask) else "simple forecasts"
+    return "simple predictions" if isinstance(task, GraphRegressionTask) else "simple forecasts"
 
 
 def samples_label(task: TaskConfig | None) -> str:
     """What the parts of the data are counted in."""
-    return "graphs" if isinstance(task, GraphTask) else "rows"
+    return "graphs" if isinstance(task, GraphRegressionTask) else "rows"
 
 
 def format_graphs(facts: Mapping[str, Any]) -> str:

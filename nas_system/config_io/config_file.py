@@ -10,17 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-from nas_system.config_io.literal_python import Document, is_text, parse_assignments, refusal
-from nas_system.config_io.original_format import CLASSES, SECTIONS, config_values
+from nas_system.config_io.document import Document, refusal
+from nas_system.config_io.original_format import values_of_python
 from nas_system.config_io.rendering import text_of
 from nas_system.config_io.yaml_json import known_family, values_of_json, values_of_yaml
 from nas_system.errors import ConfigError
-from nas_system.files import write_atomic
-from nas_system.space import FAMILIES, ForecastingTask, RunConfig, canonical_key, parameters
-from nas_system.space.changes import explain, place_of
-from nas_system.space.task import NO_SUCH_TASK
+from nas_system.files import read_bounded, write_atomic
+from nas_system.space import FAMILIES, RunConfig, canonical_key, parameters
+from nas_system.space.changes import explain
 
 LARGEST_FILE = 64 * 1024
 """Bytes. A configuration has about two thousand."""
@@ -29,29 +27,26 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def read_config(path: str | Path) -> RunConfig:
-    """The configuration in a .py, .yaml, .yml or .json file. Raises ConfigError and nothing else."""
+    """Return the configuration in a .py, .yaml, .yml or .json file. Raises ConfigError and nothing else."""
     path = Path(path)
     return parse_config(read_content(path), path)
 
 
 def read_content(path: Path) -> bytes:
-    """A file's bytes, if it is a file of a sensible size. Raises ConfigError."""
+    """Return the bytes of a file of a sensible size. Raises ConfigError."""
     try:
-        if not path.is_file():
-            raise ConfigError(f"{path} is not a file; known configurations: {', '.join(available_configs())}")
-        with open(path, "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        return read_bounded(path, LARGEST_FILE)
+    except (FileNotFoundError, NotADirectoryError):
+        known = ", ".join(available_configs())
+        raise ConfigError(f"{path} is not a file; known configurations: {known}") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError:  # a NUL in the name
-        raise ConfigError(f"{str(path)!a:.80} is not a file name") from None
-    if len(content) > LARGEST_FILE:
-        raise ConfigError(f"{path} is larger than {LARGEST_FILE // 1024} KiB; this is not a configuration")
-    return content
+    except ValueError as error:  # a folder, too large, a NUL in the name
+        raise ConfigError(f"{path!s:.300} cannot be read: {error}".replace("\0", "\\0")) from None
 
 
 def parse_config(content: bytes, path: Path) -> RunConfig:
-    """The configuration in `content`, in the format that the suffix of `path` names. Raises ConfigError."""
+    """Return the configuration in `content`, in the format of the suffix of `path`. Raises ConfigError."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise ConfigError(f"{path}: unknown kind of file; a configuration ends in {', '.join(_READERS)}")
@@ -62,7 +57,7 @@ def parse_config(content: bytes, path: Path) -> RunConfig:
 
 
 def render_config(config: RunConfig, *, comments: bool = True) -> str:
-    """`config` as the text of a config.py, checked by reading it back.
+    """Return `config` as the text of a config.py, checked by reading it back.
 
     Only what has an effect is written, so the text means the same training (equal
     `canonical_key`, task and seed). Raises ConfigError if it does not.
@@ -80,7 +75,7 @@ def write_config(path: str | Path, config: RunConfig) -> None:
 
 
 def named_config(name_or_path: str | Path) -> RunConfig:
-    """A configuration by file or by name, as `--base-config` takes it.
+    """Return a configuration by file or by name, as `--base-config` takes it.
 
     Names are those of `available_configs()`; anything with a suffix or a folder is a file.
     Raises ConfigError.
@@ -95,7 +90,7 @@ def named_config(name_or_path: str | Path) -> RunConfig:
 
 
 def available_configs() -> dict[str, Path]:
-    """The configurations that come with the package, by name: `default`, complete ones, one per family."""
+    """Return the files of the package's configurations by name: `default`, complete ones, one per family."""
     known = {"default": PACKAGE / "config.py"}
     known |= {file.stem: file for file in sorted((PACKAGE / "configs").glob("*.py"))}
     for family in FAMILIES:
@@ -114,33 +109,16 @@ def _decoded(content: bytes) -> str:
 
 
 def _validated(document: Document) -> RunConfig:
+    family = known_family(document.values)
+    domains = {p.path: p.domain for p in parameters(family)} if family else None
     try:
         config = RunConfig.model_validate(document.values)
     except ValidationError as error:
-        problems = [_problem(document, error, item) for item in error.errors(include_url=False)]
-        raise ConfigError("; ".join(problems)) from None
-    texts = (config.task.dataset, *config.task.targets) if isinstance(config.task, ForecastingTask) else ()
-    for text in texts:
-        if not is_text(text):
-            raise refusal(document.line(("task",)), f"{text!a:.60} has half a character (a lone surrogate)")
+        raise ConfigError(explain(error, domains, document.locate)) from None
+    for text in (config.task.dataset, *getattr(config.task, "targets", ())):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise document.refusal(("task",), f"{text!a:.60} has half a character (a lone surrogate)")
     return config
 
 
-def _problem(document: Document, error: ValidationError, item: ErrorDetails) -> str:
-    """One of pydantic's errors, with its line and the values that are allowed."""
-    location = place_of(item["loc"])
-    family = known_family(document)
-    domains = {p.path: p.domain for p in parameters(family)} if family else None
-    kind: str | PydanticCustomError = item["type"]
-    if kind == NO_SUCH_TASK:
-        kind = PydanticCustomError(NO_SUCH_TASK, "{message}", {"message": item["msg"]})
-    alone = InitErrorDetails(type=kind, loc=item["loc"], input=item["input"], ctx=item.get("ctx", {}))
-    text = explain(ValidationError.from_exception_data(error.title, [alone]), known=domains)
-    return str(refusal(document.line(location), text))
-
-
-def _from_python(text: str) -> Document:
-    return config_values(parse_assignments(text, names=SECTIONS, classes=CLASSES))
-
-
-_READERS = {".py": _from_python, ".yaml": values_of_yaml, ".yml": values_of_yaml, ".json": values_of_json}
+_READERS = {".py": values_of_python, ".yaml": values_of_yaml, ".yml": values_of_yaml, ".json": values_of_json}

@@ -7,19 +7,18 @@
     seed = 42
 
 A parameter that the file leaves out has the default of the PyTorch class it belongs to (SGD has
-momentum 0, StepLR a gamma of .1), as it would in a program that hands `optimizer_params` over.
+momentum 0, StepLR a gamma of 0.1), as it would in a program that passes `optimizer_params` on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from nas_system.config_io.literal_python import Document, TorchName, refusal
+from nas_system.config_io.document import Document, Layout, Values, translate, unchanged
+from nas_system.config_io.literal_python import TorchName, parse_assignments
+from nas_system.errors import ConfigError
 from nas_system.space import FAMILIES, DataConfig, TrainingConfig
-from nas_system.space.task import TASK_FIELDS, fields_of
-
-SECTIONS = ("model", "training", "data", "task", "seed")
+from nas_system.space.tasks import fields_of
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,13 @@ class TorchClass:
     choice: str
     fields: dict[str, str] = field(default_factory=dict)
     """Its parameters, and the field of `TrainingConfig` each one is."""
-    defaults: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, float | None] = field(default_factory=dict)
     """PyTorch's defaults; a parameter without one must be given."""
 
     @property
     def usual(self) -> str:
         """How it is written after `import torch.optim as optim` and `import torch.nn as nn`."""
-        return self.name.removeprefix("torch.")
+        return repr(TorchName(self.name))
 
 
 @dataclass(frozen=True)
@@ -52,173 +51,110 @@ class ClassKey:
 
 
 _DECAY = {"lr": "lr", "weight_decay": "weight_decay"}
+_MOMENTUM = _DECAY | {"momentum": "momentum"}
+_COSINE = {"T_max": "t_max", "eta_min": "min_lr"}
+_PLATEAU = {"factor": "plateau_factor", "patience": "plateau_patience"}
 
-CLASS_KEYS = (
-    ClassKey(
-        "optimizer_class",
-        "optimizer_params",
-        "optimizer",
-        (
-            TorchClass("torch.optim.Adam", "adam", _DECAY, {"lr": 1e-3, "weight_decay": 0.0}),
-            TorchClass("torch.optim.AdamW", "adamw", _DECAY, {"lr": 1e-3, "weight_decay": 1e-2}),
-            TorchClass(
-                "torch.optim.SGD",
-                "sgd",
-                _DECAY | {"momentum": "momentum"},
-                {"lr": 1e-3, "weight_decay": 0.0, "momentum": 0.0},
-            ),
-        ),
-    ),
-    ClassKey(
-        "criterion_class",
-        None,
-        "loss",
-        (
-            TorchClass("torch.nn.MSELoss", "mse"),
-            TorchClass("torch.nn.L1Loss", "mae"),
-            TorchClass("torch.nn.SmoothL1Loss", "huber"),
-        ),
-    ),
-    ClassKey(
-        "scheduler_class",
-        "scheduler_params",
-        "scheduler",
-        (
-            TorchClass(
-                "torch.optim.lr_scheduler.CosineAnnealingLR",
-                "cosine",
-                {"T_max": "t_max", "eta_min": "min_lr"},
-                {"T_max": None, "eta_min": 0.0},  # T_max: ours; PyTorch has no default
-            ),
-            TorchClass(
-                "torch.optim.lr_scheduler.StepLR",
-                "step",
-                {"step_size": "step_size", "gamma": "gamma"},
-                {"gamma": 0.1},
-            ),
-            TorchClass(
-                "torch.optim.lr_scheduler.ReduceLROnPlateau",
-                "plateau",
-                {"factor": "plateau_factor", "patience": "plateau_patience"},
-                {"factor": 0.1, "patience": 10},
-            ),
-            # Its highest rate is the optimizer's lr, its length the training's.
-            TorchClass(
-                "torch.optim.lr_scheduler.OneCycleLR",
-                "onecycle",
-                {"pct_start": "warmup_share"},
-                {"pct_start": 0.3},
-            ),
-        ),
-        no_class="none",
-    ),
+_OPTIMIZERS = (
+    TorchClass("torch.optim.Adam", "adam", _DECAY, {"lr": 1e-3, "weight_decay": 0.0}),
+    TorchClass("torch.optim.AdamW", "adamw", _DECAY, {"lr": 1e-3, "weight_decay": 1e-2}),
+    TorchClass("torch.optim.SGD", "sgd", _MOMENTUM, {"lr": 1e-3, "weight_decay": 0.0, "momentum": 0.0}),
+)
+_CRITERIA = (
+    TorchClass("torch.nn.MSELoss", "mse"),
+    TorchClass("torch.nn.L1Loss", "mae"),
+    TorchClass("torch.nn.SmoothL1Loss", "huber"),
+)
+_SCHEDULE = "torch.optim.lr_scheduler."
+_SCHEDULERS = (
+    # T_max: our default; PyTorch has none.
+    TorchClass(f"{_SCHEDULE}CosineAnnealingLR", "cosine", _COSINE, {"T_max": None, "eta_min": 0.0}),
+    TorchClass(f"{_SCHEDULE}StepLR", "step", {"step_size": "step_size", "gamma": "gamma"}, {"gamma": 0.1}),
+    TorchClass(f"{_SCHEDULE}ReduceLROnPlateau", "plateau", _PLATEAU, {"factor": 0.1, "patience": 10}),
+    # Its highest rate is the optimizer's lr, its length the training's.
+    TorchClass(f"{_SCHEDULE}OneCycleLR", "onecycle", {"pct_start": "warmup_share"}, {"pct_start": 0.3}),
 )
 
-CLASSES = {known.name: known.usual for kind in CLASS_KEYS for known in kind.classes}
-"""Every class a config.py may name, and its usual spelling."""
+CLASS_KEYS = (
+    ClassKey("optimizer_class", "optimizer_params", "optimizer", _OPTIMIZERS),
+    ClassKey("criterion_class", None, "loss", _CRITERIA),
+    ClassKey("scheduler_class", "scheduler_params", "scheduler", _SCHEDULERS, no_class="none"),
+)
 
-_IN_PARAMS = {name for kind in CLASS_KEYS for known in kind.classes for name in known.fields.values()}
-_BY_CLASS = _IN_PARAMS | {kind.choice_field for kind in CLASS_KEYS}
+_BY_CLASS = {kind.choice_field for kind in CLASS_KEYS} | {
+    name for kind in CLASS_KEYS for known in kind.classes for name in known.fields.values()
+}
 PLAIN_TRAINING = tuple(name for name in TrainingConfig.model_fields if name not in _BY_CLASS)
 """The fields of `TrainingConfig` that keep their own name in `training`."""
 
-HOMES = {
-    **{name: "model" for family in FAMILIES.values() for name in family.model_fields},
-    **dict.fromkeys(TASK_FIELDS, "task"),
-    **dict.fromkeys(DataConfig.model_fields, "data"),
-    **dict.fromkeys(PLAIN_TRAINING, "training"),
-    **{
-        name: f"training.{kind.params_key}"
-        for kind in CLASS_KEYS
-        for known in kind.classes
-        for name in known.fields
-        if name not in PLAIN_TRAINING
-    },
-    "seed": "the top of the file: seed = 42",
-}
-"""Where keys live that people put in the wrong place."""
 
-
-def config_values(document: Document) -> Document:
-    """A config.py's values under the names of `RunConfig`. Raises ConfigError for keys that do not exist."""
+def values_of_python(text: str) -> Document:
+    """Return a config.py's values under the names of `RunConfig`. Raises ConfigError."""
+    document = parse_assignments(text)
+    family = document.section(("model",)).get("family", "informer")
+    if not isinstance(family, str) or family not in FAMILIES:
+        reason = f"model.family={family!a:.60} is none of: {', '.join(FAMILIES)}"
+        raise document.refusal(("model", "family"), reason)
+    known = FAMILIES[family].model_fields
+    layout = {
+        **unchanged("model", known),
+        **unchanged("training", PLAIN_TRAINING),
+        **unchanged("data", DataConfig.model_fields),
+        **unchanged("task", fields_of(document.section(("task",)))),
+        ("seed",): ("seed",),
+    }
+    if "label_len" in known:
+        # The original keeps the three lengths together; here label_len is the decoder's.
+        layout["data", "label_len"] = ("model", "label_len")
+    settled: Values = {}
+    for kind in CLASS_KEYS:
+        chosen = _chosen_class(document, kind)
+        layout |= {("training", kind.key): None, **_params_layout(document, kind, chosen)}
+        settled[kind.choice_field] = chosen.choice if chosen else kind.no_class
+        if chosen:
+            settled |= {chosen.fields[name]: default for name, default in chosen.defaults.items()}
+    plain = translate(document, layout)
     for name in ("model", "training"):
         if name not in document.values:
-            raise refusal(None, f"{name} = {{...}} is missing; is the file complete?")
-    plain = Document(lines=dict(document.lines))
-    for name, value in document.values.items():
-        if name != "seed" and not isinstance(value, dict):
-            raise refusal(document.line((name,)), f"{name} is a dictionary; write {name} = {{...}}")
-        plain.values[name] = dict(value) if name != "seed" else value
-    _read_model(plain)
-    _read_training(plain)
-    plain.refuse_unknown(("data",), DataConfig.model_fields, HOMES)
-    plain.refuse_unknown(("task",), fields_of(plain.values.get("task")), HOMES)
+            raise ConfigError(f"{name} = {{...}} is missing; is the file complete?")
+    plain.values["model"] = {"family": family} | plain.section(("model",))
+    plain.values["training"] = settled | plain.section(("training",))
     return plain
 
 
-def _read_model(plain: Document) -> None:
-    model, data = plain.values["model"], plain.values.setdefault("data", {})
-    family = model.setdefault("family", "informer")
-    if not isinstance(family, str) or family not in FAMILIES:
-        raise refusal(
-            plain.line(("model", "family")), f"model.family={family!a:.60} is none of: {', '.join(FAMILIES)}"
-        )
-    known = FAMILIES[family].model_fields
-    if "label_len" in data and "label_len" in known:
-        # The original keeps the three lengths together; here label_len is the decoder's.
-        line = plain.lines[("data", "label_len")]
-        if "label_len" in model:
-            raise refusal(line, "label_len stands in model and in data; keep the one in model")
-        model["label_len"] = data.pop("label_len")
-        plain.lines[("model", "label_len")] = line
-    plain.refuse_unknown(("model",), known, HOMES)
-
-
-def _read_training(plain: Document) -> None:
-    written = plain.values["training"]
-    keys = [key for kind in CLASS_KEYS for key in (kind.key, kind.params_key) if key]
-    plain.refuse_unknown(("training",), (*keys, *PLAIN_TRAINING), HOMES)
-    training = {name: value for name, value in written.items() if name in PLAIN_TRAINING}
-    for kind in CLASS_KEYS:
-        training |= _read_class(plain, kind)
-    plain.values["training"] = training
-
-
-def _read_class(plain: Document, kind: ClassKey) -> dict[str, Any]:
-    """The fields of `TrainingConfig` that one class and its parameters stand for."""
-    written = plain.values["training"]
-    named = written.get(kind.key, None if kind.no_class else TorchName(kind.classes[0].name))
-    line = plain.line(("training", kind.key))
-    plain.lines[("training", kind.choice_field)] = line or 0
-    params = written.get(kind.params_key, {}) if kind.params_key else {}
-    if not isinstance(params, dict | None):
-        line = plain.line(("training", kind.params_key or ""))
-        raise refusal(line, f"training.{kind.params_key} is a dictionary; write {{...}}")
+def _chosen_class(document: Document, kind: ClassKey) -> TorchClass | None:
+    """Return the class that `training` names, or that leaving it out stands for. Raises ConfigError."""
+    default = None if kind.no_class else TorchName(kind.classes[0].name)
+    named = document.section(("training",)).get(kind.key, default)
     if named is None and kind.no_class:
+        return None
+    for known in kind.classes:
+        if named == TorchName(known.name):
+            return known
+    names = ", ".join(known.usual for known in kind.classes) + (", None" if kind.no_class else "")
+    reason = f"training.{kind.key} is one of: {names} (without quotes and parentheses)"
+    raise document.refusal(("training", kind.key), reason)
+
+
+def _params_layout(document: Document, kind: ClassKey, chosen: TorchClass | None) -> Layout:
+    """Return where the parameters of the chosen class stand and belong. Raises ConfigError."""
+    if kind.params_key is None:
+        return {}
+    path = ("training", kind.params_key)
+    given = document.section(("training",)).get(kind.params_key)
+    params: Values = {} if given is None else document.section(path)
+    if chosen is None:
         if params:
-            raise refusal(line, f"{kind.params_key} without a {kind.key}; name the class or remove them")
-        return {kind.choice_field: kind.no_class}
-    known = next((c for c in kind.classes if isinstance(named, TorchName) and c.name == named.full), None)
-    if known is None:
-        choices = ", ".join(c.usual for c in kind.classes) + (", None" if kind.no_class else "")
-        raise refusal(line, f"training.{kind.key} is one of: {choices} (without quotes and parentheses)")
-    return {kind.choice_field: known.choice} | _read_params(plain, kind, known, params or {})
-
-
-def _read_params(
-    plain: Document, kind: ClassKey, known: TorchClass, params: dict[str, Any]
-) -> dict[str, Any]:
-    path = ("training", kind.params_key or "")
+            reason = f"{kind.params_key} without a {kind.key}; name the class or remove them"
+            raise document.refusal(path, reason)
+        return {path: None}
     for name in params:
-        others = [c.usual for c in kind.classes if name in c.fields and c is not known]
-        if name not in known.fields and others:
-            line = plain.line((*path, name))
-            raise refusal(line, f"{name} belongs to {' and '.join(others)}; this file uses {known.usual}")
-    plain.refuse_unknown(path, known.fields, HOMES)
-    found = {}
-    for name, target in known.fields.items():
-        if name not in params and name not in known.defaults:
-            raise refusal(plain.line(path), f"{kind.params_key} lacks {name}, which {known.usual} needs")
-        found[target] = params.get(name, known.defaults.get(name))
-        plain.lines[("training", target)] = plain.line((*path, name)) or 0
-    return found
+        owners = [known.usual for known in kind.classes if name in known.fields]
+        if owners and chosen.usual not in owners:
+            reason = f"{name} belongs to {' and '.join(owners)}; this file uses {chosen.usual}"
+            raise document.refusal((*path, name), reason)
+    for name in chosen.fields:
+        if name not in chosen.defaults and name not in params:
+            raise document.refusal(path, f"{kind.params_key} lacks {name}, which {chosen.usual} needs")
+    layout: Layout = {(*path, name): ("training", target) for name, target in chosen.fields.items()}
+    return layout if params else layout | {path: None}

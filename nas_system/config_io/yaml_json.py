@@ -1,30 +1,29 @@
 """Configurations as YAML or JSON, under the names of `RunConfig`: only plain values, no tags, no aliases.
 
-A document with `model_type` is in the shape of sequence models (see `sequence_format`).
+A document with `model_type` is in the format of sequence models (see `sequence_format`).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import yaml
 
-from nas_system.config_io.literal_python import LARGEST_INTEGER, Document, refusal
-from nas_system.config_io.sequence_format import is_sequence_format, run_config_values
+from nas_system.config_io.document import (
+    Document,
+    Layout,
+    Path,
+    Values,
+    checked_number,
+    refusal,
+    translate,
+    unchanged,
+)
+from nas_system.config_io.sequence_format import sequence_values
 from nas_system.errors import ConfigError
-from nas_system.space import FAMILIES, DataConfig, RunConfig, TrainingConfig
-from nas_system.space.task import TASK_FIELDS, fields_of
-
-SECTIONS = {"data": tuple(DataConfig.model_fields), "training": tuple(TrainingConfig.model_fields)}
-
-HOMES = {
-    **{name: "model" for family in FAMILIES.values() for name in family.model_fields},
-    **{name: section for section, fields in SECTIONS.items() for name in fields},
-    **dict.fromkeys(TASK_FIELDS, "task"),
-}
-"""Where keys live that people put in the wrong place."""
+from nas_system.space import FAMILIES, DataConfig, TrainingConfig
+from nas_system.space.tasks import fields_of
 
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 
@@ -33,9 +32,9 @@ _FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 
 
 def values_of_json(text: str) -> Document:
-    """The values of a JSON object. Raises ConfigError; there are no line numbers."""
+    """Return the values of a JSON object. Raises ConfigError; there are no line numbers."""
     try:
-        return _in_known_names(Document(json.loads(text, object_pairs_hook=_unique)))
+        return _in_known_names(json.loads(text, object_pairs_hook=_unique), Document())
     except RecursionError:
         raise ConfigError("the values are nested too deeply; a configuration is flat") from None
     except ValueError as error:
@@ -43,11 +42,11 @@ def values_of_json(text: str) -> Document:
 
 
 def values_of_yaml(text: str) -> Document:
-    """The values of a YAML mapping. Raises ConfigError."""
+    """Return the values of a YAML mapping. Raises ConfigError."""
     document = Document()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        document.values = _value(node, (), document, set()) if node else {}
+        return _in_known_names(_value(node, (), document, set()) if node else {}, document)
     except RecursionError:
         raise ConfigError("the values are nested too deeply; a configuration is flat") from None
     except yaml.MarkedYAMLError as error:
@@ -55,31 +54,34 @@ def values_of_yaml(text: str) -> Document:
         raise refusal(line, f"not valid YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise ConfigError(f"not valid YAML: {error}") from None
-    return _in_known_names(document)
 
 
-def known_family(document: Document) -> str | None:
-    """The model's family, if the document names one that there is."""
-    model = document.values.get("model")
+def known_family(values: Values) -> str | None:
+    """Return the model's family, if the values name one that there is."""
+    model = values.get("model")
     family = model.get("family") if isinstance(model, dict) else None
     return family if isinstance(family, str) and family in FAMILIES else None
 
 
-def _in_known_names(document: Document) -> Document:
-    if not isinstance(document.values, dict):
+def _in_known_names(values: object, document: Document) -> Document:
+    if not isinstance(values, dict):
         raise ConfigError("a configuration is a mapping: model, data, training, task and seed")
-    if is_sequence_format(document.values):
-        document = run_config_values(document)
-    document.refuse_unknown((), RunConfig.model_fields, HOMES)
-    for section, known in (SECTIONS | {"task": fields_of(document.values.get("task"))}).items():
-        document.refuse_unknown((section,), known, HOMES)
-    family = known_family(document)
-    if family:
-        document.refuse_unknown(("model",), FAMILIES[family].model_fields, HOMES)
-    return document
+    document.values = values
+    if "model_type" in values:
+        return sequence_values(document)
+    # Without a known family or a task's fields pydantic says what is wrong, and what there is.
+    family, task = known_family(values), values.get("task")
+    layout: Layout = {
+        **unchanged("data", DataConfig.model_fields),
+        **unchanged("training", TrainingConfig.model_fields),
+        ("seed",): ("seed",),
+    }
+    layout |= unchanged("model", FAMILIES[family].model_fields) if family else {("model",): ("model",)}
+    layout |= unchanged("task", fields_of(task)) if isinstance(task, dict) else {("task",): ("task",)}
+    return translate(document, layout)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> Values:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
@@ -88,8 +90,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _value(node: yaml.Node, path: tuple[str, ...], document: Document, seen: set[int]) -> Any:
-    """Plain values from YAML's node tree, which knows the lines and which keys stand twice."""
+def _value(node: yaml.Node, path: Path, document: Document, seen: set[int]) -> object:
+    """Return plain values from YAML's node tree, which knows the lines and which keys stand twice."""
     line = node.start_mark.line + 1
     if id(node) in seen:
         # An alias: nested, a few lines of them are gigabytes.
@@ -99,7 +101,7 @@ def _value(node: yaml.Node, path: tuple[str, ...], document: Document, seen: set
         return _scalar(node, line)
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, path, document, seen) for item in node.value]
-    values: dict[str, Any] = {}
+    values: Values = {}
     for key_node, value_node in node.value:
         key, key_line = key_node.value, key_node.start_mark.line + 1
         if not isinstance(key, str):
@@ -111,19 +113,15 @@ def _value(node: yaml.Node, path: tuple[str, ...], document: Document, seen: set
     return values
 
 
-def _scalar(node: yaml.ScalarNode, line: int) -> Any:
+def _scalar(node: yaml.ScalarNode, line: int) -> object:
     text, plain = node.value, node.style is None
     implicit = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (plain, not plain))
-    if node.tag != implicit:
-        raise refusal(line, f"the tag {node.tag!a:.60} is refused; write the plain value")
-    if node.tag not in _TAGS:
-        raise refusal(line, f"{text!a:.60} is no plain value; put text in quotes")
-    if plain and _FLOAT.fullmatch(text):
-        return float(text)
     try:
-        value = yaml.constructor.SafeConstructor().construct_object(node)
+        if node.tag != implicit or node.tag not in _TAGS:
+            raise ValueError
+        if plain and _FLOAT.fullmatch(text):
+            return float(text)
+        return checked_number(yaml.constructor.SafeConstructor().construct_object(node), line)
     except (ValueError, LookupError):
-        raise refusal(line, f"{text!a:.60} is no plain value; put text in quotes") from None
-    if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-        raise refusal(line, "an integer this large is not a setting")
-    return value
+        tag = f" with the tag {node.tag!a:.60}" if node.tag != implicit else ""
+        raise refusal(line, f"{text!a:.60}{tag} is no plain value; put text in quotes") from None

@@ -1,12 +1,12 @@
 """What a task reads: its series, split, scaling, time features, windows and baselines.
 
 Three steps: `locate` pins a source, `open_task` reads it, `build_windows` cuts it. Only the last
-needs torch, which is loaded when it is first asked for.
+needs torch, which is imported at its first use.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_system.data.loading import OpenTask, load_series, open_task
 from nas_system.data.scaling import Scaler
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from nas_system.data import windows

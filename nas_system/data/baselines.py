@@ -1,4 +1,4 @@
-"""Baselines: what simple forecasts reach on exactly the windows a model is scored on.
+"""Baselines: what simple forecasts reach on exactly the windows that a model is scored on.
 
 A result without them means little. Repeating the last value beats a careless Informer on ETTh1,
 and one linear map in closed form beats nearly everything.
@@ -6,9 +6,7 @@ and one linear map in closed form beats nearly everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from nas_system.data.loading import OpenTask
 from nas_system.data.splits import SplitName
 from nas_system.data.time_features import unit_of
+from nas_system.space.task_info import Baseline
 
 Array = NDArray[np.float64]
 Forecast = Callable[[Array], Array]
@@ -32,22 +31,14 @@ RIDGE = 10.0
 """Added to the diagonal of the normal equations, about 1e-3 per window on ETTh1; the intercept goes free."""
 
 CHUNK = 1_024
-"""Windows handled at a time: bounds the memory at about 20 MB whatever the series and the horizon."""
+"""Windows handled at a time: bounds the memory at about 20 MB for any series and horizon."""
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """One row: a forecast, and its mean squared error on scaled data by part."""
+def score_baselines(data: OpenTask, parts: Sequence[SplitName] = ("val", "test")) -> tuple[Baseline, ...]:
+    """Return the mean squared error, on scaled data, of three forecasts that need no training.
 
-    name: str
-    mse: dict[SplitName, float]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, **{f"{part}_mse": score for part, score in self.mse.items()}}
-
-
-def baseline_rows(data: OpenTask, parts: Sequence[SplitName] = ("val", "test")) -> list[Baseline]:
-    """Last value, last season, and NLinear in closed form; a row whose look-back does not fit is left out."""
+    Last value, last season, and NLinear in closed form; one whose look-back does not fit is left out.
+    """
     pred_len, train_end = data.task.pred_len, data.split.train_end
     targets = data.series.column_indices(data.task.targets)
     table = data.scaler.transform(data.series.values)[:, list(targets)]
@@ -55,9 +46,8 @@ def baseline_rows(data: OpenTask, parts: Sequence[SplitName] = ("val", "test")) 
 
     def row(name: str, look_back: int, forecast: Forecast) -> Baseline:
         starts = {part: data.split.window_starts(part, look_back, pred_len) for part in parts}
-        return Baseline(
-            name, {part: _mse(table, starts[part], look_back, pred_len, forecast) for part in parts}
-        )
+        scores = {f"{part}_mse": _mse(table, starts[part], look_back, pred_len, forecast) for part in parts}
+        return Baseline(name, scores)
 
     rows = [row("last-value", 1, lambda past: np.repeat(past[:, -1:], pred_len, axis=1))]
     season = season_of(data.series.freq)
@@ -68,18 +58,18 @@ def baseline_rows(data: OpenTask, parts: Sequence[SplitName] = ("val", "test")) 
     if look_back > 1:
         nlinear = fit_nlinear(table[:train_end], look_back, pred_len)
         rows.append(row(f"nlinear-{look_back}", look_back, nlinear))
-    return rows
+    return tuple(rows)
 
 
 def season_of(freq: str) -> int:
-    """Steps in the obvious period: 24 for `h`, 96 for `15min`; 1 when the step does not divide it."""
+    """Return steps in the obvious period: 24 for `h`, 96 for `15min`; 1 if the step does not divide it."""
     unit = unit_of(freq)
     count = int(freq.removesuffix(unit) or 1)
     return SEASON[unit] // count if SEASON[unit] % count == 0 else 1
 
 
 def fit_nlinear(train: Array, look_back: int, pred_len: int) -> Forecast:
-    """NLinear (Zeng et al. 2023, arXiv:2205.13504) by ridge regression instead of by gradient descent.
+    """Fit NLinear (Zeng et al. 2023, arXiv:2205.13504) by ridge regression instead of gradient descent.
 
     The last value is subtracted from the look-back and added to the forecast; one map with an
     intercept serves all columns of `train`, (rows, targets). Only the normal equations are kept.
@@ -103,14 +93,14 @@ def fit_nlinear(train: Array, look_back: int, pred_len: int) -> Forecast:
 
 
 def _nlinear_features(past: Array, last: Array) -> Array:
-    """(windows, look_back): differences to the last value; its own, always 0, gives way to the intercept."""
+    """Return (windows, look_back) differences to the last value, whose own 0 is replaced by the intercept."""
     features = past - last
     features[:, -1] = 1.0
     return features
 
 
 def _mse(table: Array, starts: range, look_back: int, pred_len: int, forecast: Forecast) -> float:
-    """Mean over windows, steps and targets."""
+    """Return the mean over windows, steps and targets."""
     squares = 0.0
     for windows in _chunks(table, starts, look_back + pred_len):
         errors = forecast(windows[:, :look_back]) - windows[:, look_back:]
@@ -118,8 +108,8 @@ def _mse(table: Array, starts: range, look_back: int, pred_len: int, forecast: F
     return squares / (len(starts) * pred_len * table.shape[1])
 
 
-def _chunks(table: Array, starts: range, length: int) -> Any:
-    """Copies of the windows of every column, (at most CHUNK, length) at a time."""
+def _chunks(table: Array, starts: range, length: int) -> Iterator[Array]:
+    """Yield the windows of every column, (at most CHUNK, length) at a time."""
     for column in np.ascontiguousarray(table.T):
         windows = sliding_window_view(column, length)[starts.start : starts.stop]
         for first in range(0, len(windows), CHUNK):

@@ -1,4 +1,4 @@
-"""The time stamps that follow a series: what a forecast of its future is dated with. Torch-free."""
+"""The time stamps that follow a series: the dates of a forecast of its future. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DAY = np.timedelta64(SECONDS["D"], "s")
 
 
 def dates_after(dates: Dates, freq: str, steps: int) -> Dates:
-    """The `steps` time stamps after the last of `dates`, which lie `freq` apart.
+    """Return the `steps` time stamps after the last of `dates`, which are `freq` apart.
 
-    Steps in months keep their distance from the month's start or, where only that is even, from its
-    end; a day that a month does not have becomes its last.
+    Steps in months keep their distance from the month's start or, where only that is constant, from
+    its end; a day that a month does not have becomes its last.
     """
     unit = unit_of(freq)
     count = int(freq.removesuffix(unit) or 1)

@@ -8,14 +8,14 @@ from nas_system.space import RunConfig, SeriesShape
 
 
 def input_columns(series: Series, config: RunConfig) -> tuple[int, ...]:
-    """Indices of the inputs: the targets alone (S), in their order, or all columns (MS) if they are read."""
+    """Return the inputs: the targets alone (S), in their order, or all columns (MS) if they are read."""
     if config.data.features == "S" or not config.reads_covariates:
         return series.column_indices(config.forecasting.targets)
     return tuple(range(len(series.columns)))
 
 
 def series_shape(series: Series, config: RunConfig) -> SeriesShape:
-    """What `build_model` has to know about the data."""
+    """Return what `build_model` has to know about the data."""
     inputs = input_columns(series, config)
     targets = series.column_indices(config.forecasting.targets)
     return SeriesShape(

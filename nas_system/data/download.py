@@ -31,7 +31,7 @@ class RemoteFile:
 
 
 class DownloadFailed(ConfigError):
-    """The file did not arrive, or is not the one that was asked for. The message is one clause."""
+    """The file did not arrive, or is not the expected one. The message is one clause."""
 
 
 def fetch_into(folder: Path, remote: RemoteFile, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Path:
@@ -48,8 +48,8 @@ def fetch_into(folder: Path, remote: RemoteFile, *, timeout_s: float = CONNECT_T
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_shared(path, content)
-    except OSError as problem:
-        raise DownloadFailed(f"{path} cannot be written: {problem.strerror or problem}") from problem
+    except OSError as error:
+        raise DownloadFailed(f"{path} cannot be written: {error.strerror or error}") from error
     return path
 
 
@@ -62,8 +62,8 @@ def _fetch(remote: RemoteFile, timeout_s: float) -> bytes:
                 content += chunk
                 if time.monotonic() > deadline:
                     raise DownloadFailed(f"{remote.url} took more than {TOTAL_TIMEOUT_S:g} s")
-    except (OSError, http.client.HTTPException, ValueError) as problem:
-        raise DownloadFailed(f"{remote.url} cannot be read: {problem or type(problem).__name__}") from problem
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise DownloadFailed(f"{remote.url} cannot be read: {error or type(error).__name__}") from error
     if len(content) > remote.size:
         raise DownloadFailed(f"{remote.url} sent more than the {remote.size} bytes expected")
     if len(content) < remote.size:
@@ -72,7 +72,7 @@ def _fetch(remote: RemoteFile, timeout_s: float) -> bytes:
 
 
 def _write_shared(path: Path, content: bytes) -> None:
-    """Atomic, with a temporary name of its own: two trainings may fill the same cache at once."""
+    """Write atomically, under a unique temporary name: two trainings may fill the same cache at once."""
     descriptor, temporary = tempfile.mkstemp(prefix=path.name + ".", suffix=".tmp", dir=path.parent)
     try:
         with open(descriptor, "wb") as file:

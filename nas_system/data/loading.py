@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from nas_system.data.csv_file import parse_csv
 from nas_system.data.scaling import Scaler
@@ -21,27 +22,38 @@ class OpenTask:
     """A task with everything about its data that does not depend on the model."""
 
     task: ForecastingTask
-    source: DataSource
     series: Series
     split: Split
     scaler: Scaler
+    source: DataSource | None = None
+    """Where the series was read from; None for one that was made in memory."""
+
+    @classmethod
+    def of_series(cls, task: ForecastingTask, series: Series, source: DataSource | None = None) -> Self:
+        """Split `series` as the task says and scale it by its training rows.
+
+        Raises ConfigError for a series that is too short, or whose values are too large.
+        """
+        split = split_for(task, len(series), series.dates)
+        return cls(task, series, split, Scaler.fit(series, split), source)
 
 
 def open_task(
     task: ForecastingTask, source: DataSource | None = None, *, data_dir: Path | None = None
 ) -> OpenTask:
-    """Read the task's data: from `source` where a search has fixed one, else wherever it is found.
+    """Read the task's data: from `source` where a search has fixed one, else from where it is found.
 
     Raises ConfigError for a missing, changed or unusable file. Print `source.notice` if there is one.
     """
     source = source or locate(task, data_dir)
-    series = load_series(source, task)
-    split = split_for(task, len(series), series.dates)
-    return OpenTask(task, source, series, split, Scaler.fit(series, split))
+    return OpenTask.of_series(task, load_series(source, task), source)
 
 
 def load_series(source: DataSource, task: ForecastingTask) -> Series:
-    """The series behind `source`: its checksum verified, the task's targets and step found in it."""
+    """Read the series behind `source`, its checksum verified, the task's targets and step found in it.
+
+    Raises ConfigError for a missing, changed or unusable file.
+    """
     series = _generate(source) if source.path is None else _read(source, source.path, task)
     series.column_indices(task.targets)
     if task.freq not in (None, series.freq):
@@ -57,8 +69,8 @@ def _generate(source: DataSource) -> Series:
     checksum, _ = checksum_of(series.values)
     if checksum != source.sha256:
         raise ConfigError(
-            "the generated series differs from the one this search began with; go on with the version of the "
-            "program that began it, or start a new search"
+            "the generated series differs from the one this search began with; continue with the version of "
+            "the program that began it, or start a new search"
         )
     return series
 
@@ -66,8 +78,8 @@ def _generate(source: DataSource) -> Series:
 def _read(source: DataSource, path: Path, task: ForecastingTask) -> Series:
     try:
         content = path.read_bytes()
-    except OSError as problem:
-        raise ConfigError(f"{path} cannot be read: {problem.strerror}") from problem
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != source.sha256:
         raise ConfigError(
             f"{path} has changed since the search began, so scores would not be comparable; put the old "

@@ -23,15 +23,15 @@ class Scaler:
 
     @classmethod
     def fit(cls, series: Series, split: Split) -> Self:
-        """Statistics of the training rows. Raises ConfigError when numbers are too large to square."""
+        """Return the statistics of the training rows. Raises ConfigError for numbers too large to square."""
         try:
             return cls.of_rows(series.values[: split.train_end], series.columns)
-        except ValueError as problem:
-            raise ConfigError(str(problem)) from None
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     @classmethod
-    def of_rows(cls, rows: NDArray[np.float64], columns: Sequence[Any]) -> Self:
-        """Statistics of `rows (rows, columns)`. Raises ValueError, naming a column that is too large."""
+    def of_rows(cls, rows: NDArray[np.float64], columns: Sequence[object]) -> Self:
+        """Return the statistics of `rows`, (rows, columns). Raises ValueError naming a column too large."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = rows.mean(axis=0), rows.std(axis=0)
         for column, spread in zip(columns, std, strict=True):
@@ -42,15 +42,15 @@ class Scaler:
         return cls(mean, np.where(constant, 1.0, std))
 
     def transform(self, values: NDArray[Any]) -> NDArray[Any]:
-        """`values` is (..., columns)."""
+        """Scale `values`, (..., columns)."""
         return (values - self.mean) / self.std
 
     def inverse(self, scaled: NDArray[Any]) -> NDArray[Any]:
-        """Back to the units of the data; `scaled` is (..., columns)."""
+        """Convert `scaled`, (..., columns), back to the units of the data."""
         return scaled * self.std + self.mean
 
     def of_columns(self, indices: Sequence[int]) -> Scaler:
-        """The scaler of some columns: that of the targets turns forecasts back into degrees."""
+        """Return the scaler of some columns; that of the targets converts forecasts back to their units."""
         return Scaler(self.mean[list(indices)], self.std[list(indices)])
 
     def to_json(self) -> dict[str, list[float]]:

@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.errors import ConfigError
-from nas_system.space.task import ALL
+from nas_system.space.tasks.forecasting import ALL
 from nas_system.space.time_steps import SECONDS, step_of_months, step_of_seconds
 
 SHORTEST_MONTH = 28 * SECONDS["D"]
 NAMES_SHOWN = 20
-"""Of the columns, in an error message."""
+"""Column names in an error message."""
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Regular, complete and sorted: whoever makes one has checked it."""
+    """A regular, complete and sorted series; `parse_csv` checks that."""
 
     values: NDArray[np.float64]
     """(rows, columns)"""
@@ -37,7 +37,7 @@ class Series:
         return len(self.values)
 
     def column_names(self, names: Sequence[str]) -> tuple[str, ...]:
-        """The columns that `names` means: `all` alone is every column, unless one is really called so.
+        """Return the columns that `names` means: `all` alone is every column, unless one has that name.
 
         Raises ConfigError for a column that is missing.
         """
@@ -49,7 +49,7 @@ class Series:
         return tuple(names)
 
     def column_indices(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Where the columns that `names` means stand. Raises ConfigError for one that is missing."""
+        """Return the indices of the columns that `names` means. Raises ConfigError for a missing one."""
         return tuple(self.columns.index(name) for name in self.column_names(names))
 
     def _hint(self, name: str) -> str:
@@ -70,11 +70,11 @@ class IrregularSteps(ValueError):
         self.row = row
 
 
-def frequency_of(dates: NDArray[np.datetime64], said: str | None = None) -> str:
-    """The one step between all time stamps. Raises IrregularSteps when there is none.
+def frequency_of(dates: NDArray[np.datetime64], expected: str | None = None) -> str:
+    """Return the one step between all time stamps. Raises IrregularSteps when there is none.
 
-    Where steps differ, `said`, the step that a person expects, decides which row is wrong;
-    without it the usual step does.
+    Where steps differ, `expected`, the step that the user names, decides which row is wrong;
+    without it the most usual step does.
     """
     seconds = np.diff(dates.astype("datetime64[s]").astype(np.int64))
     _refuse_backwards(dates, seconds)
@@ -84,12 +84,12 @@ def frequency_of(dates: NDArray[np.datetime64], said: str | None = None) -> str:
     found = {int(step): spelled(int(step)) for step in np.unique(steps)}
     if len(found) == 1:
         return usual
-    right = [step for step, name in found.items() if name == (said or usual)]
+    right = [step for step, name in found.items() if name == (expected or usual)]
     row = int(np.flatnonzero(~np.isin(steps, right))[0]) + 1
-    expected = f"but --freq (task.freq) says {said}" if said else f"elsewhere it is {usual}"
+    contrast = f"but --freq (task.freq) says {expected}" if expected else f"elsewhere it is {usual}"
     raise IrregularSteps(
         row,
-        f"the time stamp {dates[row]} comes {found[int(steps[row - 1])]} after the one before, {expected}; "
+        f"the time stamp {dates[row]} comes {found[int(steps[row - 1])]} after the one before, {contrast}; "
         "fill the gap or resample to one step",
     )
 
@@ -111,7 +111,7 @@ def _refuse_backwards(dates: NDArray[np.datetime64], seconds: NDArray[np.int64])
 
 
 def _steps_in_months(dates: NDArray[np.datetime64], usual_seconds: int) -> NDArray[np.int64] | None:
-    """In calendar months, which have no fixed length, if most rows stand at the same place of theirs."""
+    """Return the steps in calendar months if most rows are at the same place in theirs, else None."""
     if usual_seconds < SHORTEST_MONTH:
         return None
     months = dates.astype("datetime64[M]")
@@ -123,7 +123,7 @@ def _steps_in_months(dates: NDArray[np.datetime64], usual_seconds: int) -> NDArr
     if not place.all():
         row, other = int(np.flatnonzero(~place)[0]), dates[place][0]
         raise IrregularSteps(
-            row, f"the time stamp {dates[row]} is not at the place in its month where {other} is; mend it"
+            row, f"the time stamp {dates[row]} is not at the place in its month where {other} is; fix it"
         )
     return np.diff(months.astype(np.int64))
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
 
 from nas_system.data import synthetic
 from nas_system.data.download import DownloadFailed, RemoteFile, fetch_into
 from nas_system.errors import ConfigError
 from nas_system.files import sha256_of_file
 from nas_system.space import ForecastingTask
+from nas_system.space.task_info import DataSource as DataSource
+from nas_system.space.task_info import SourceKind
 
 ETTH1 = RemoteFile(
     file_name="ETTh1.csv",
@@ -25,35 +26,6 @@ ETTH1 = RemoteFile(
 
 DATA_DIR_VARIABLE = "NAS_DATA_DIR"
 BUILT_IN = ("etth1", "synthetic")
-
-SourceKind = Literal["file", "cache", "download", "csv", "synthetic"]
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """One series, pinned: whoever reads it later reads the same numbers or is told so."""
-
-    name: str
-    kind: SourceKind
-    path: Path | None
-    """None for the generated series."""
-    sha256: str
-    """Of the file; of the rounded values for the generated series."""
-    bytes: int
-    notice: str | None = None
-    """One line a person has to see: something else than what was asked for is used."""
-    files: tuple[str, ...] = ()
-    """Where `path` is a folder: the files in it that are the data; the checksum is over all of them."""
-
-    def to_json(self) -> dict[str, Any]:
-        plain = asdict(self) | {"path": None if self.path is None else str(self.path)}
-        files = plain.pop("files")
-        return plain | {"files": list(files)} if files else plain
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        path, files = value["path"], value.get("files", ())
-        return cls(**{**value, "path": None if path is None else Path(path), "files": tuple(files)})
 
 
 def locate(
@@ -68,8 +40,8 @@ def locate(
     """Find the data of `task`.
 
     `etth1` is looked for in `data_dir` or $NAS_DATA_DIR, then in the cache, then on the web; when
-    all that fails the generated stand-in is taken, and `notice` says so. A folder that was named
-    is never passed over: without the file, or with another file of that name, it is a ConfigError.
+    all that fails the generated series is used, and `notice` says so. A folder that is named must
+    hold the file: if it is missing, or another file has its name, that is a ConfigError.
     """
     if task.dataset == "synthetic":
         return _generated()
@@ -87,12 +59,12 @@ def locate(
         return _stand_in(remote, "no copy in the cache, downloads are off")
     try:
         return _file_source("download", fetch_into(folder, remote), remote)
-    except DownloadFailed as problem:
-        return _stand_in(remote, str(problem))
+    except DownloadFailed as error:
+        return _stand_in(remote, str(error))
 
 
 def default_cache_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """$XDG_CACHE_HOME/nas_system, or ~/.cache/nas_system."""
+    """Return $XDG_CACHE_HOME/nas_system, or ~/.cache/nas_system."""
     base = environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "nas_system"
 
@@ -121,15 +93,15 @@ def _own_csv(dataset: str) -> DataSource:
         raise ConfigError(f"there is no data set and no file {dataset!r}; {hint}")
     try:
         return DataSource(path.name, "csv", path, sha256_of_file(path), path.stat().st_size)
-    except OSError as problem:
-        raise ConfigError(f"{path} cannot be read: {problem.strerror}") from problem
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _has_checksum(path: Path, remote: RemoteFile) -> bool:
     try:
         return path.stat().st_size == remote.size and sha256_of_file(path) == remote.sha256
-    except OSError as problem:
-        raise ConfigError(f"{path} cannot be read: {problem.strerror}") from problem
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _file_source(kind: SourceKind, path: Path, remote: RemoteFile) -> DataSource:

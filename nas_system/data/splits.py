@@ -2,7 +2,7 @@
 
 The split is one of *targets*: the look-back of a validation or test window reaches into the part
 before it, as input only. So the targets, and the score, are the same whatever the look-back. What
-comes after the test part is hold-out: scored once per search, for the best run alone.
+comes after the test part is the hold-out set: scored once per search, for the best run alone.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data import synthetic
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask
-from nas_system.space.task import spelled_split
+from nas_system.space.tasks.forecasting import spelled_split
 
 Dates = NDArray[np.datetime64]
 
-SplitName = Literal["train", "val", "test", "sealed"]
+SplitName = Literal["train", "val", "test", "hold_out"]
 SPLIT_NAMES: tuple[SplitName, ...] = get_args(SplitName)
 
+ETTH1_LENGTH = 17_420
+"""Rows of ETTh1, and of the generated series that replaces it."""
 ETTH1_ROWS = (8_640, 2_880, 2_880)
 """12, 4 and 4 months of 30 days, as in Zhou et al. 2021 (arXiv:2012.07436) and all who compare with it."""
 
 SHARES = (0.60, 0.15, 0.15)
-"""Of any other series; the last tenth is hold-out."""
+"""Of any other series; the last tenth is the hold-out set."""
 
 SHORTEST_LOOK_BACK = 4
 
@@ -45,20 +46,20 @@ class Split:
     rows: int
 
     def target_rows(self, name: SplitName) -> range:
-        """The rows whose values a part forecasts."""
+        """Return the rows whose values a part forecasts."""
         borders = (0, self.train_end, self.val_end, self.test_end, self.rows)
         place = SPLIT_NAMES.index(name)
         return range(borders[place], borders[place + 1])
 
     def window_starts(self, name: SplitName, seq_len: int, pred_len: int) -> range:
-        """First input row of every window; a window is `seq_len` input rows, then `pred_len` target rows."""
+        """Return the first row of every window: `seq_len` input rows, then `pred_len` target rows."""
         part = self.target_rows(name)
         first = 0 if name == "train" else part.start - seq_len
         return range(first, max(first, part.stop - seq_len - pred_len + 1))
 
 
 def split_for(task: ForecastingTask, rows: int, dates: Dates | None = None) -> Split:
-    """The task's split of a series of `rows` rows, whose `dates` only a split by dates needs.
+    """Return the task's split of a series of `rows` rows, whose `dates` only a split by dates needs.
 
     Raises ConfigError when a part is too short for the horizon, or a date lies outside the series.
     """
@@ -74,13 +75,13 @@ def split_for(task: ForecastingTask, rows: int, dates: Dates | None = None) -> S
             raise ConfigError(
                 f"the {name} part of {task.dataset!r} has {size} of {rows} rows, but "
                 f"pred_len={task.pred_len} needs at least {least}; shorten pred_len, bring a longer series, "
-                f"or divide it otherwise{_said(task)}"
+                f"or divide it otherwise{_format_split(task)}"
             )
     train, val, test = sizes
     return Split(train, train + val, train + val + test, rows)
 
 
-def _said(task: ForecastingTask) -> str:
+def _format_split(task: ForecastingTask) -> str:
     if task.split is None:
         return " with --split (task.split)"
     return f" than --split (task.split) {spelled_split(task.split)}"
@@ -92,7 +93,7 @@ def _sizes(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, 
     if task.split is not None:
         shares = [part for part in task.split if isinstance(part, float)]
         return _rows_of_shares(shares, rows) if shares else _rows_between(task, rows, dates)
-    if task.dataset in ("etth1", "synthetic") and rows == synthetic.ROWS:
+    if task.dataset in ("etth1", "synthetic") and rows == ETTH1_LENGTH:
         return ETTH1_ROWS
     return _rows_of_shares(SHARES, rows)
 
@@ -100,8 +101,8 @@ def _sizes(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, 
 def _rows_of_shares(shares: Sequence[float], rows: int) -> tuple[int, int, int]:
     # Exact: in floating point 29% of 100 rows are 28.
     train, val, test = (int(Fraction(str(share)) * rows) for share in shares)
-    nothing_is_left = math.isclose(math.fsum(shares), 1.0)
-    return train, val, rows - train - val if nothing_is_left else test
+    no_hold_out = math.isclose(math.fsum(shares), 1.0)
+    return train, val, rows - train - val if no_hold_out else test
 
 
 def _rows_between(task: ForecastingTask, rows: int, dates: Dates | None) -> tuple[int, int, int]:
@@ -112,17 +113,19 @@ def _rows_between(task: ForecastingTask, rows: int, dates: Dates | None) -> tupl
     for part, date in zip(SPLIT_NAMES[1:], task.split, strict=False):
         start = np.datetime64(str(date), "s")
         if not dates[0] < start <= dates[-1]:
+            first, last = (str(dates[end]).replace("T", " ") for end in (0, -1))
             raise ConfigError(
-                f"--split (task.split) {spelled_split(task.split)}: {part} would begin on {date}, but "
-                f"{task.dataset!r} goes from {_shown(dates[0])} to {_shown(dates[-1])}; choose dates inside"
+                f"--split (task.split) {spelled_split(task.split)}: {label_of(part)} would begin on {date}, "
+                f"but {task.dataset!r} goes from {first} to {last}; choose dates inside"
             )
         starts.append(int(np.searchsorted(dates, start)))
     val, test, hold_out = (*starts, rows)[:3]
     return val, test - val, hold_out - test
 
 
-def _shown(date: np.datetime64) -> str:
-    return str(date).replace("T", " ")
+def label_of(part: SplitName) -> str:
+    """Return the part as messages call it: `hold-out` for `hold_out`."""
+    return part.replace("_", "-")
 
 
 def check_look_back(split: Split, seq_len: int, pred_len: int) -> None:

@@ -1,4 +1,4 @@
-"""A generated hourly series with the columns of ETTh1: what is used when the real file is not at hand.
+"""A generated hourly series with the columns of ETTh1, used when the real file is not available.
 
 Six loads with daily, weekly and yearly rhythm, a slow trend and autocorrelated noise; the oil
 temperature `OT` follows two of them with a delay. The level of every column moves at the borders
@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.data.series import Series
+from nas_system.data.splits import ETTH1_LENGTH
 
-ROWS = 17_420
+ROWS = ETTH1_LENGTH
 COLUMNS = ("HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT")
 START = np.datetime64("2020-01-01T00", "h")
 SEED = 20_200_101
@@ -42,7 +43,7 @@ LOADS = (
 
 
 def synthetic_series(rows: int = ROWS, seed: int = SEED) -> Series:
-    """The stand-in; fewer rows for fast tests (the level then moves at the same shares of them)."""
+    """Return the series; fewer rows for fast tests (the level then moves at the same shares of them)."""
     hours = np.arange(rows)
     noise = _noise(rows * len(COLUMNS), seed).reshape(len(COLUMNS), rows)
     loads = [_load(hours, noise[index], load) for index, load in enumerate(LOADS)]
@@ -52,7 +53,7 @@ def synthetic_series(rows: int = ROWS, seed: int = SEED) -> Series:
 
 
 def checksum_of(values: NDArray[np.float64]) -> tuple[str, int]:
-    """SHA-256 and number of bytes of the values as fixed-point integers: free of any platform."""
+    """Return SHA-256 and number of bytes of the values as fixed-point integers, equal on all platforms."""
     fixed_point = np.rint(values * 10**DECIMALS).astype("<i8").tobytes()
     return hashlib.sha256(fixed_point).hexdigest(), len(fixed_point)
 
@@ -73,7 +74,7 @@ def _load(hours: NDArray[np.int64], noise: NDArray[np.float64], load: tuple) -> 
 def _oil_temperature(
     high: NDArray[np.float64], middle: NDArray[np.float64], noise: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Warmed by the loads of the last half day or so, and drifting slowly by itself."""
+    """Return a temperature that follows the loads of the last half day and drifts slowly by itself."""
     hours = np.arange(len(high))
     warmed = _smoothed(0.5 * high + 0.4 * middle, memory=0.92)
     drift = 2.2 * _autoregressive(noise, memory=0.985)
@@ -82,13 +83,13 @@ def _oil_temperature(
 
 
 def _level_shift(hours: NDArray[np.int64], first: float, second: float) -> NDArray[np.float64]:
-    """Two smooth steps, each over about two weeks."""
+    """Return two smooth steps, each over about two weeks."""
     steps = [(1 + np.tanh((hours - border * len(hours)) / 168)) / 2 for border in BORDERS]
     return first * steps[0] + second * steps[1]
 
 
 def _autoregressive(noise: NDArray[np.float64], memory: float) -> NDArray[np.float64]:
-    """AR(1) of unit variance. A Python loop in exact order: a vectorised filter rounds differently."""
+    """Return AR(1) of unit variance. A Python loop in fixed order: a vectorised filter rounds differently."""
     drive = (1 - memory**2) ** 0.5
     steps = accumulate(noise.tolist(), lambda state, shock: memory * state + drive * shock)
     return np.fromiter(steps, np.float64, len(noise))
@@ -100,7 +101,7 @@ def _smoothed(values: NDArray[np.float64], memory: float) -> NDArray[np.float64]
 
 
 def _noise(count: int, seed: int) -> NDArray[np.float64]:
-    """Nearly normal, mean 0, variance 1: the sum of the four 16-bit quarters of each raw draw."""
+    """Return nearly normal noise, mean 0, variance 1: sums of the four 16-bit quarters of raw draws."""
     raw = np.random.PCG64(seed).random_raw(count)
     quarters = ((raw >> np.uint64(shift)) & np.uint64(0xFFFF) for shift in (0, 16, 32, 48))
     total = sum(quarter.astype(np.float64) for quarter in quarters)

@@ -1,4 +1,4 @@
-"""What the clock and the calendar say about each row, as numbers a model can read.
+"""Time features: clock and calendar of each row, as numbers a model can read.
 
 Two kinds: continuous features in [-0.5, 0.5], coarser than the step of the series (Alexandrov et
 al. 2020, "GluonTS", JMLR 21(116)), and whole calendar numbers for embedding tables. Both are known
@@ -96,7 +96,7 @@ SUB_HOURLY = ("s", "min")
 
 
 def unit_of(freq: str) -> str:
-    """The unit of a step: `min` of `15min`."""
+    """Return the unit of a step: `min` of `15min`."""
     unit = re.sub(r"^\d+", "", freq)
     if unit not in CONTINUOUS:
         raise ValueError(f"unknown frequency {freq!r}; the units are {', '.join(CONTINUOUS)}")
@@ -104,13 +104,13 @@ def unit_of(freq: str) -> str:
 
 
 def continuous(dates: Dates, freq: str) -> NDArray[np.float32]:
-    """(rows, features) in [-0.5, 0.5]; hourly: hour, weekday, day of month, day of year."""
+    """Return (rows, features) in [-0.5, 0.5]; hourly: hour, weekday, day of month, day of year."""
     columns = [(number(dates) - low) / span - 0.5 for number, low, span in CONTINUOUS[unit_of(freq)]]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
 def calendar(dates: Dates, freq: str) -> NDArray[np.int64]:
-    """(rows, 4 or 5): month, day, weekday, hour, and below an hour the quarter of the hour."""
+    """Return (rows, 4 or 5): month, day, weekday, hour, and below an hour the quarter of the hour."""
     columns = [month(dates), day(dates), weekday(dates), hour(dates)]
     if unit_of(freq) in SUB_HOURLY:
         columns.append(minute(dates) // QUARTER_HOUR)
@@ -118,14 +118,14 @@ def calendar(dates: Dates, freq: str) -> NDArray[np.int64]:
 
 
 def marks(dates: Dates, freq: str, kind: TimeMarks) -> NDArray[Any] | None:
-    """The features a family asks for by its `time_marks`; None for a family that reads none."""
+    """Return the features of a family's `time_marks`; None for a family that reads none."""
     if kind == "none":
         return None
     return continuous(dates, freq) if kind == "continuous" else calendar(dates, freq)
 
 
 def n_marks(freq: str, kind: TimeMarks) -> int:
-    """Width of what `marks` returns."""
+    """Return the number of columns that `marks` returns."""
     if kind == "none":
         return 0
     if kind == "continuous":

@@ -1,7 +1,7 @@
-"""Windows over a series that lies on the device once; a batch is one gather by index.
+"""Windows over a series that is on the device once; a batch is one gather by index.
 
 No worker processes, no per-item Python, no copy from the host: the whole series is smaller than
-one batch of pictures, so the only thing that has to move per epoch is a permutation.
+one batch of images, so the only thing that moves per epoch is a permutation.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from nas_system.data.columns import input_columns, series_shape
+from nas_system.data.loading import OpenTask
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
-from nas_system.data.splits import SplitName, check_look_back, split_for
+from nas_system.data.splits import SplitName, check_look_back, label_of
 from nas_system.data.time_features import marks
 from nas_system.errors import ConfigError
 from nas_system.space import RunConfig, SeriesShape
@@ -65,12 +66,12 @@ class WindowSet:
         return len(self.starts)
 
     def target_rows(self, index: int) -> range:
-        """The rows of the series that window `index` forecasts."""
+        """Return the rows of the series that window `index` forecasts."""
         first = self.starts[index] + self.seq_len
         return range(first, first + self.pred_len)
 
     def batch(self, indices: Tensor) -> WindowBatch:
-        """The windows numbered `indices`, (B,) int64 on the table's device: copies, free to be changed."""
+        """Return copies of the windows numbered `indices`, (B,) int64 on the table's device."""
         x, target = self._past.index_select(0, indices), self._future.index_select(0, indices)
         if self._past_marks is None or self._future_marks is None:
             return WindowBatch((x, None, None), target)
@@ -81,12 +82,12 @@ class WindowSet:
     def batches(
         self, batch_size: int, *, generator: torch.Generator | None = None, drop_last: bool = False
     ) -> Iterator[WindowBatch]:
-        """One pass: shuffled by `generator` (a CPU one, so that all devices see one order), else in order."""
+        """Return one pass; a `generator` (on the CPU, so that all devices see one order) shuffles it."""
         return iter(WindowLoader(self, batch_size, generator=generator, drop_last=drop_last))
 
 
 class WindowLoader:
-    """Batches of a `WindowSet`, again at every `for`; a generator shuffles each pass again."""
+    """Batches of a `WindowSet`; may be iterated several times, shuffled by `generator` each time."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class WindowLoader:
 
 @dataclass(frozen=True, eq=False)
 class TaskWindows:
-    """The windows of a run by part (`windows["train"]`), and what a checkpoint must remember of its data."""
+    """The windows of a run by part (`windows["train"]`), and what a checkpoint stores about its data."""
 
     sets: dict[SplitName, WindowSet]
     scaler: Scaler
@@ -139,16 +140,20 @@ class TaskWindows:
 
 
 def build_windows(
-    series: Series,
+    data: OpenTask | Series,
     config: RunConfig,
     device: torch.device | str = "cpu",
     splits: Sequence[SplitName] = ("train", "val", "test"),
 ) -> TaskWindows:
-    """Scale, put on the device and cut. Raises ConfigError when the series is too short for the config."""
-    split = split_for(config.forecasting, len(series), series.dates)
+    """Scale the data, put it on the device and cut it; a bare series is split as the config's task says.
+
+    Raises ConfigError when the series is too short for the config.
+    """
+    if isinstance(data, Series):
+        data = OpenTask.of_series(config.forecasting, data)
+    series, split, scaler = data.series, data.split, data.scaler
     seq_len, pred_len = config.data.seq_len, config.forecasting.pred_len
     check_look_back(split, seq_len, pred_len)
-    scaler = Scaler.fit(series, split)
     targets = series.column_indices(config.forecasting.targets)
     table = torch.from_numpy(scaler.transform(series.values).astype(np.float32)).to(device)
     stamps = marks(series.dates, series.freq, config.model.time_marks)
@@ -166,7 +171,7 @@ def _check_not_empty(sets: Mapping[SplitName, WindowSet]) -> None:
     for name, windows in sets.items():
         if not len(windows):
             raise ConfigError(
-                f"the {name} part holds no window of pred_len={windows.pred_len}; "
+                f"the {label_of(name)} part holds no window of pred_len={windows.pred_len}; "
                 "shorten pred_len or bring a longer series"
             )
 
@@ -176,7 +181,7 @@ def _select_columns(table: Tensor, columns: Sequence[int]) -> Tensor:
 
 
 def _windows(table: Tensor, starts: range, offset: int, length: int) -> Tensor:
-    """(windows, length, columns) as a view that overlaps itself: no memory, only strides."""
+    """Return (windows, length, columns) as a view that overlaps itself: no memory, only strides."""
     rows = table.contiguous()
     step, column = rows.stride()
     first = (starts.start + offset) * step if len(starts) else 0

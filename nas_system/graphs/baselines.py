@@ -1,4 +1,4 @@
-"""What simple predictions reach on the graphs that a model is scored on."""
+"""Simple predictions for graphs, to compare a model with."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Predict = Callable[[Sequence[Any]], Tensor]
 
 
 def simple_predictions(dataset: GraphDataset) -> dict[str, Predict]:
-    """By name: the mean of the training part for every graph, and a linear map of how often each type occurs.
+    """Return by name: the mean of the training part for every graph, and a linear map of the counts of types.
 
-    The second knows what a graph is made of and nothing of how: what is left is its structure.
+    The second knows what a graph is made of and not how: the rest of the error is due to structure.
     """
     y = targets_of(dataset.train)
     weights = _least_squares(_with_one(counts_of(dataset.train, dataset)), y)
@@ -37,7 +37,7 @@ def targets_of(graphs: Sequence[Any]) -> Tensor:
 
 
 def counts_of(graphs: Sequence[Any], dataset: GraphDataset) -> Tensor:
-    """How many nodes and edges of each type a graph has: (graphs, types) float64."""
+    """Count the nodes and edges of each type in every graph: (graphs, types) float64."""
     rows = [
         torch.cat(
             (
@@ -56,3 +56,51 @@ def _with_one(columns: Tensor) -> Tensor:
 
 def _least_squares(columns: Tensor, y: Tensor) -> Tensor:
     return torch.linalg.solve(columns.T @ columns + RIDGE * torch.eye(columns.shape[1]), columns.T @ y)
+
+
+def class_predictions(dataset: GraphDataset) -> dict[str, Predict]:
+    """Return predictions of classes: the most frequent one, and least squares on how often each type occurs.
+
+    The second regresses one indicator per class on the counts and takes the largest (Hastie, Tibshirani,
+    Friedman 2009, "The Elements of Statistical Learning", section 4.2).
+    """
+    y = torch.cat([graph.y for graph in dataset.train])
+    indicators = F.one_hot(y, dataset.num_classes).double()
+    weights = _least_squares(_with_one(counts_of(dataset.train, dataset)), indicators)
+    majority = indicators.sum(0).argmax()
+
+    def linear(graphs: Sequence[Any]) -> Tensor:
+        return (_with_one(counts_of(graphs, dataset)) @ weights).argmax(-1)
+
+    return {"majority": lambda graphs: majority.expand(len(graphs)), "type counts": linear}
+
+
+def link_predictions(dataset: GraphDataset) -> dict[str, Predict]:
+    """Return predictions of links, 0 or 1: never one, and one between nodes with common neighbours.
+
+    Common neighbours: Liben-Nowell, Kleinberg 2003, "The Link Prediction Problem for Social Networks". How
+    many it takes is chosen on the training part.
+    """
+    asked = torch.cat([graph.edge_label for graph in dataset.train])
+    counts = common_neighbours(dataset.train)
+    accuracy = [((counts >= least).float() == asked).float().mean() for least in range(1, 20)]
+    least = 1 + int(torch.stack(accuracy).argmax())
+
+    def never(graphs: Sequence[Any]) -> Tensor:
+        return torch.zeros(sum(len(graph.edge_label) for graph in graphs))
+
+    return {
+        "no links": never,
+        "common neighbours": lambda graphs: (common_neighbours(graphs) >= least).float(),
+    }
+
+
+def common_neighbours(graphs: Sequence[Any]) -> Tensor:
+    """Return how many neighbours the two nodes of every asked pair share: (pairs,) int64."""
+    rows = []
+    for graph in graphs:
+        linked = torch.zeros(len(graph.x), len(graph.x), dtype=torch.long)
+        linked[graph.edge_index[0], graph.edge_index[1]] = 1
+        one, other = graph.edge_label_index
+        rows.append((linked[one] * linked[other]).sum(-1))
+    return torch.cat(rows)

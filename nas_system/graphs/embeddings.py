@@ -1,6 +1,6 @@
 """What a batch of graphs brings, as vectors for the layers: node and bond types, encodings, biases.
 
-Whatever is missing or does not fit is a ConfigError that says which attribute of the graphs it is.
+Raises ConfigError, naming the attribute of the graphs, for what is missing or does not fit.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TypeEmbedding(nn.Module):
 
 
 class NodeInput(nn.Module):
-    """Types of nodes beside their encodings, projected to one width, (N, width)."""
+    """Types of nodes next to their encodings, projected to one width, (N, width)."""
 
     def __init__(self, counts: Sequence[int], width: int, sizes: Sizes, generator: torch.Generator | None):
         super().__init__()
@@ -62,8 +62,8 @@ class NodeInput(nn.Module):
         self.sizes = dict(sizes)
         self.generator = generator
         total = sum(sizes.values())
-        # Return probabilities lie close together, and what tells a ring of four from one of six is small
-        # beside their mean. As in the paper's code the numbers are brought to one scale first.
+        # Return probabilities lie close together, and the difference between a ring of four and one of six
+        # is small compared with their mean. As in the paper's code they are brought to one scale first.
         self.scale = NodeBatchNorm(total) if sizes else nn.Identity()
         self.projection = nn.Linear(width + total, width) if sizes else nn.Identity()
 
@@ -80,9 +80,9 @@ class NodeInput(nn.Module):
         return self.projection(torch.cat([types, self.scale(torch.cat(parts, dim=-1))], dim=-1))
 
     def _signs(self, layout: PaddedLayout, values: Tensor) -> Tensor:
-        """+1 or -1 for every eigenvector of every graph: an eigenvector has no sign of its own.
+        """Draw +1 or -1 for every eigenvector of every graph: an eigenvector has no sign of its own.
 
-        Dwivedi et al. 2020, arXiv:2003.00982: seen with both signs, the model learns not to mind.
+        Dwivedi et al. 2020, arXiv:2003.00982: seen with both signs, the model learns to ignore it.
         """
         shape = (layout.n_graphs, values.shape[1])
         signs = torch.randint(0, 2, shape, generator=self.generator, device=values.device) * 2 - 1
@@ -110,12 +110,12 @@ class PairBias(nn.Module):
 
 
 def encoding_sizes(names: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -> dict[str, int]:
-    """Every encoding's width, in the order of `names`. Raises ConfigError for a name that there is not."""
+    """Return every encoding's width, in the order of `names`. Raises ConfigError for an unknown name."""
     return {name: encoding_size(name, options.get(name)) for name in names}
 
 
 def encoding_of(batch: Any, name: str, size: int, rows: int) -> Tensor:
-    """An encoding of a batch's nodes or pairs, (rows, size)."""
+    """Return an encoding of a batch's nodes or pairs, (rows, size). Raises ConfigError if it does not fit."""
     attribute = attribute_of(name)
     values = getattr(batch, attribute, None)
     if values is None:

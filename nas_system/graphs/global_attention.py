@@ -31,19 +31,19 @@ class GlobalAttention(nn.Module):
         return self.output(layout.unpad(seen.transpose(1, 2).flatten(2)))
 
     def weights(self, x: Tensor, layout: PaddedLayout, bias: Tensor) -> Tensor:
-        """How much every node takes of every node, (B, heads, n, n): rows sum to one, zero in padding."""
+        """Return the attention of every node to every node, (B, heads, n, n): rows sum to 1, padding is 0."""
         q, k, _ = self._heads(x, layout)
         return _weights(q, k, bias) * layout.mask[:, None, :, None]
 
     def _heads(self, x: Tensor, layout: PaddedLayout) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values, each (B, heads, n, width of a head)."""
+        """Return queries, keys and values, each (B, heads, n, width of a head)."""
         block = layout.pad(self.projection(x)).unflatten(-1, (3, self.n_heads, -1))
         q, k, v = block.permute(2, 0, 3, 1, 4).unbind()
         return q, k, v
 
 
 def attention_bias(layout: PaddedLayout, bias: Tensor | None = None) -> Tensor:
-    """What keeps attention away from padding, (B, 1, 1, n), or that on top of `bias` (B, heads, n, n).
+    """Return the mask that keeps attention off padding, (B, 1, 1, n), or that plus `bias` (B, heads, n, n).
 
     The lowest finite number, not minus infinity: the map of a graph without a node would be NaN.
     """

@@ -16,7 +16,7 @@ from nas_system.graphs.padding import PaddedLayout
 
 
 class NodeBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the nodes of all graphs. A batch of one single node is judged by the running figures.
+    """Batch norm over the nodes of all graphs. A batch of one single node uses the running statistics.
 
     One value has no variance: torch refuses it in training, and the last batch of an epoch may be so small.
     """

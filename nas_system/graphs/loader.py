@@ -49,5 +49,5 @@ class GraphLoader:
 
 
 def joined(graphs: Sequence[Any], device: torch.device) -> Any:
-    """Graphs as one batch of PyTorch Geometric, on the device."""
+    """Join graphs into one batch of PyTorch Geometric, on the device."""
     return import_pyg("torch_geometric.data").Batch.from_data_list(list(graphs)).to(device)

@@ -36,17 +36,18 @@ def get_model(
         raise ConfigError(f"graph model {name!r}: {error}") from None
 
 
-def build_graph_regressor(config: GraphTransformerConfig, shape: GraphShape) -> GraphTransformer:
-    """The model of a configuration, as a search trains it: a batch of graphs to (B, 1)."""
+def build_graph_model(config: GraphTransformerConfig, shape: GraphShape) -> GraphTransformer:
+    """Build a configuration's model: a batch of graphs to (B, n_outputs), or to (L, n_outputs) for pairs."""
     return GraphTransformer(
         shape.n_node_types,
-        1,
+        shape.n_outputs,
         config.hidden_dim,
         config.num_layers,
         config.heads,
         config.node_encodings,
         config.pair_encodings,
         config.dropout,
+        level=shape.level,
         pooling=config.pooling,
         norm=config.norm,
         num_edge_types=shape.n_edge_types,

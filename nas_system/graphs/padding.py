@@ -29,7 +29,7 @@ class PaddedLayout:
 
     @classmethod
     def of(cls, batch: Any) -> PaddedLayout:
-        """The layout of a batch as the loader of PyTorch Geometric makes it, or of a single graph."""
+        """Return the layout of a batch of PyTorch Geometric's loader, or of a single graph."""
         device = batch.edge_index.device
         ends = getattr(batch, "ptr", None)
         if ends is None:
@@ -65,7 +65,7 @@ class PaddedLayout:
         return block.flatten(0, 1).index_select(0, self.place)
 
     def pad_pairs(self, pairs: Tensor) -> Tensor:
-        """One row for every ordered pair of nodes of a graph, graph after graph, as `(B, n, n, c)`."""
+        """Pad one row for every ordered pair of nodes of a graph, graph after graph, to `(B, n, n, c)`."""
         squares = self.sizes.square()
         ends = squares.cumsum(0)
         count = self.n_pairs
@@ -80,9 +80,9 @@ class PaddedLayout:
         return padded.unflatten(0, (self.n_graphs, self.longest, self.longest))
 
     def sum(self, nodes: Tensor) -> Tensor:
-        """The sum over the nodes of every graph, (B, d)."""
+        """Return the sum over the nodes of every graph, (B, d)."""
         return nodes.new_zeros(self.n_graphs, nodes.shape[1]).index_add(0, self.graph, nodes)
 
     def mean(self, nodes: Tensor) -> Tensor:
-        """The mean over the nodes of every graph, (B, d); zero for a graph without nodes."""
+        """Return the mean over the nodes of every graph, (B, d); zero for a graph without nodes."""
         return self.sum(nodes) / self.sizes.clamp(min=1)[:, None]

@@ -9,10 +9,10 @@ from nas_system.training.extras import import_extra
 
 
 def import_pyg(module: str = "torch_geometric.data") -> ModuleType:
-    """A module of PyTorch Geometric; a ConfigError that says how to install it if it is missing.
+    """Import a module of PyTorch Geometric. Raises ConfigError, with the way to install it, if it is missing.
 
     What it warns about while it loads (its own use of a deprecated part of torch, compiled extensions
-    that we do not need) is nothing its user can mend.
+    that we do not need) is nothing its user can fix.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

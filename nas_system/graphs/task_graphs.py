@@ -9,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas_system.data.source import DATA_DIR_VARIABLE, DataSource
+from nas_system.data.source import DATA_DIR_VARIABLE
 from nas_system.errors import ConfigError
 from nas_system.files import sha256_of_files
-from nas_system.graphs.datasets import GraphDataset
+from nas_system.graphs.datasets import DATASETS, GraphDataset
 from nas_system.graphs.datasets.zinc import find_zinc, read_zinc
-from nas_system.graphs.datasets.zinc_synth import zinc_synth
-from nas_system.space import GraphTask
+from nas_system.space.task_info import DataSource
+from nas_system.space.tasks.graphs import GraphTask
 
 HOLD_OUT_GRAPHS = 400
 """Of the generated data set, beyond its parts: scored once, for the best run."""
@@ -59,22 +59,20 @@ def load_graphs(source: DataSource, task: GraphTask, *, hold_out: bool = False) 
 
 
 def _generated(task: GraphTask, hold_out: int = 0) -> GraphDataset:
-    sizes = {"train": task.train_graphs, "val": task.val_graphs, "test": task.test_graphs}
-    given = {part: count for part, count in sizes.items() if count is not None}
-    return zinc_synth(**given, hold_out=hold_out)
+    return DATASETS[task.name](**task.sizes, hold_out=hold_out)
 
 
 def _cut(dataset: GraphDataset, task: GraphTask) -> GraphDataset:
     """The first graphs of each part, as many as the task says."""
     parts: dict[str, Sequence[Any]] = {}
-    for part, count in (("train", task.train_graphs), ("val", task.val_graphs), ("test", task.test_graphs)):
+    for part, count in task.sizes.items():
         graphs = getattr(dataset, part)
-        if count is not None and count > len(graphs):
+        if count > len(graphs):
             raise ConfigError(
                 f"task.{part}_graphs={count}, but {task.name} has {len(graphs)} there; "
                 "lower it or leave it out"
             )
-        parts[part] = graphs if count is None else graphs[:count]
+        parts[part] = graphs[:count]
     return replace(dataset, **parts)
 
 
@@ -84,5 +82,6 @@ def _bytes_of(dataset: GraphDataset) -> bytes:
         values.numpy().tobytes()
         for part in dataset.get_splits()
         for graph in part
-        for values in (graph.x, graph.edge_index, graph.edge_attr, graph.y)
+        for values in (graph.x, graph.edge_index, graph.edge_attr, graph.y, graph.get("edge_label_index"))
+        if values is not None
     )

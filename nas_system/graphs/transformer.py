@@ -50,7 +50,7 @@ class GraphTransformer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         """`encodings` and `relative` name attributes that `add_encodings` has put into the graphs, with
-        the same `encoding_options`. `level` "graph" or "edge" says what an answer is given for.
+        the same `encoding_options`. `level` "graph" or "edge": what an answer is given for.
 
         `generator` draws the signs of Laplacian eigenvectors in training; without one torch's global
         random numbers do, which a Trainer's checkpoint restores. Raises ConfigError.
@@ -86,7 +86,7 @@ class GraphTransformer(nn.Module):
 
     @torch.no_grad()
     def attention_maps(self, batch: Any) -> dict[str, Tensor]:
-        """How much every node looks at every node of its graph: per layer (B, heads, n, n).
+        """Return the attention of every node to every node of its graph: per layer (B, heads, n, n).
 
         Rows sum to one, and are zero in padding, n being the size of the largest graph. Computed as in
         evaluation; leaves the model's mode as it was.
@@ -107,7 +107,7 @@ class GraphTransformer(nn.Module):
         return maps
 
     def _surroundings(self, batch: Any, layout: PaddedLayout) -> tuple[Tensor | None, Tensor]:
-        """What is the same in all layers: vectors of the bonds (E, width), biases of the attention."""
+        """Return what all layers share: vectors of the bonds (E, width), biases of the attention."""
         bonds = None if self.bonds is None else self.bonds(batch)
         return bonds, attention_bias(layout, None if self.bias is None else self.bias(batch, layout))
 

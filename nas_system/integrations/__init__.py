@@ -1,1 +1,1 @@
-"""Optional doors out of the project; each is imported only when asked for."""
+"""Optional adapters to other projects; each is imported only when it is used."""

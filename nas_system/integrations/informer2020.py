@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from torch import nn
 
@@ -18,14 +19,14 @@ from nas_system.space.families import InformerConfig
 from nas_system.space.shape import SeriesShape
 
 FREQ_OF_MARKS = {1: "m", 2: "w", 3: "d", 4: "h", 5: "t", 6: "s"}
-"""The checkout knows the number of continuous time features by a frequency letter."""
+"""The checkout names the number of continuous time features by a frequency letter."""
 
 TOO_COMMON = ("models", "utils")
 """The checkout's top-level packages; names that any other project may use as well."""
 
 
 def load_informer2020(path: str | Path, config: InformerConfig, shape: SeriesShape) -> nn.Module:
-    """The checkout's encoder-decoder, `(x_enc, x_mark_enc, x_dec, x_mark_dec) -> (B, pred_len, targets)`.
+    """Build their model, `(x_enc, x_mark_enc, x_dec, x_mark_dec) -> (B, pred_len, targets)`.
 
     Raises ValueError when `path` is no such checkout or cannot express the problem.
     """
@@ -90,6 +91,6 @@ def _only_checkout(path: Path) -> Iterator[None]:
         sys.modules.update(others)
 
 
-def _take_out() -> dict:
+def _take_out() -> dict[str, ModuleType]:
     names = [name for name in sys.modules if name.partition(".")[0] in TOO_COMMON]
     return {name: sys.modules.pop(name) for name in names}

@@ -10,7 +10,7 @@ from nas_system.training.extras import import_extra
 
 
 class TensorBoardHook(AbstractContextManager):
-    """A log hook that writes every figure as `prefix/name`. Close it, or use it in a `with`."""
+    """A log hook that writes every metric as `prefix/name`. Close it, or use it in a `with`."""
 
     def __init__(self, log_dir: str | Path) -> None:
         """Raises ConfigError if the package tensorboard is missing."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from nas_system.training.extras import import_extra
 
 
 class WandbHook(AbstractContextManager):
-    """A log hook that writes every figure as `prefix/name` to a new run. Close it, or use it in a `with`."""
+    """A log hook that logs every metric as `prefix/name` to a new run. Close it, or use it in a `with`."""
 
     def __init__(
-        self, project: str, *, log_dir: str | Path | None = None, config: Mapping[str, Any] | None = None
+        self, project: str, *, log_dir: str | Path | None = None, config: Mapping[str, object] | None = None
     ) -> None:
         """Raises ConfigError if the package wandb is missing."""
         wandb = import_extra("wandb", "wandb")
@@ -29,7 +28,7 @@ class WandbHook(AbstractContextManager):
         self.run.log({f"{prefix}/{name}": value for name, value in metrics.items()}, step=step)
 
     def close(self) -> None:
-        """End the run: what is still in memory is written."""
+        """End the run, which writes what is still in memory."""
         self.run.finish()
 
     def __exit__(self, *error: object) -> None:

@@ -25,8 +25,7 @@ from pydantic import (
 from nas_system.errors import StateError
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
-from nas_system.space import ForecastingTask, TaskConfig
-from nas_system.space.score import Direction
+from nas_system.space import Direction, ForecastingTask, TaskConfig, loss_of, metric_on
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20
@@ -49,13 +48,12 @@ class RunInfo(_Stored):
     """One finished run, in under 600 bytes."""
 
     run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    val_mse: Score = None
-    test_mse: Score = None
-    """For people's eyes: no proposer, prompt or acceptance rule may read it."""
-    val_mae: Score = None
-    """Where the task is judged by the absolute error; then there is no val_mse."""
-    test_mae: Score = None
-    """As test_mse."""
+    metric: str = Field(default="val_mse", pattern=r"^val_[a-z0-9_]{1,40}$")
+    """The task's metric on the validation part, under which the original format knows the score."""
+    val_score: Score = None
+    """What the run is evaluated by."""
+    test_score: Score = None
+    """The same metric on the test part, for people: no proposer, prompt or acceptance rule may read it."""
     history_summary: str = Field(default="", max_length=300)
     accepted: bool = False
     status: str = "OK"
@@ -72,22 +70,44 @@ class RunInfo(_Stored):
     attempt: int = 1
 
     @property
-    def val_score(self) -> float | None:
-        """What the task is judged by; lower is better."""
-        return self.val_mae if self.val_mse is None else self.val_mse
+    def val_mse(self) -> float | None:
+        """The original format's name of `val_score`, where the task's metric is the squared error."""
+        return self.val_score if self.metric == "val_mse" else None
 
     @property
-    def test_score(self) -> float | None:
-        """The same error on the test part, for people's eyes."""
-        return self.test_mae if self.test_mse is None else self.test_mse
+    def test_mse(self) -> float | None:
+        """The original format's name of `test_score`, where the task's metric is the squared error."""
+        return self.test_score if self.metric == "val_mse" else None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_metric_names(cls, values: Any) -> Any:
+        """Accept scores under the metric's own name, which is all that older versions and scripts write."""
+        if not isinstance(values, dict):
+            return values
+        plain = {name: value for name, value in values.items() if name not in METRIC_NAMES}
+        if "val_score" in plain or "test_score" in plain:
+            return plain
+        metric = "val_mae" if values.get("val_mae") is not None else "val_mse"
+        metric = plain.get("metric", metric)
+        return plain | {
+            "metric": metric,
+            "val_score": values.get(metric),
+            "test_score": values.get(metric_on("test", metric)),
+        }
 
     @model_serializer(mode="wrap")
-    def _without_other_errors(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """With the scores of its task alone; without any score they are those of the squared error."""
+    def _write_metric_names(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the scores of the original format next to ours: the one place where both names stand."""
         values = write(self)
-        for name in ("val_mae", "test_mae") if self.val_mae is None else ("val_mse", "test_mse"):
-            values.pop(name, None)
-        return values
+        if self.metric != "val_mse":
+            return values
+        del values["metric"]  # the default
+        return {"run_id": self.run_id, "val_mse": self.val_score, "test_mse": self.test_score, **values}
+
+
+METRIC_NAMES = frozenset({"val_mse", "test_mse", "val_mae", "test_mae"})
+"""Names of scores in versions before 4."""
 
 
 class CurrentRun(_Stored):
@@ -128,7 +148,7 @@ class AgentState(_Stored):
 
     @property
     def direction(self) -> Direction:
-        """Whether a lower or a higher score is better."""
+        """Which way the metric is better."""
         return ForecastingTask.direction if self.task is None else self.task.direction
 
     def replace(self, **changes: Any) -> AgentState:
@@ -212,7 +232,7 @@ def _with_other_tasks(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_hold_out(values: dict[str, Any]) -> dict[str, Any]:
-    """Version 4 calls the hold-out set by its name."""
+    """Version 4 calls the hold-out set by its name; runs have `val_score`, see `RunInfo`."""
     return {("hold_out" if name == "sealed" else name): value for name, value in values.items()}
 
 
@@ -243,7 +263,7 @@ def save_agent_state(state: AgentState, path: str | Path = STATE_FILE) -> None:
 
 
 def add_run(state: AgentState, run: RunInfo) -> AgentState:
-    """The state with one more run; `best_run_id` is the accepted run with the lowest score.
+    """The state with one more run; `best_run_id` is the accepted run with the best score.
 
     Raises StateError if the run is already there.
     """
@@ -260,10 +280,14 @@ def get_run(state: AgentState, run_id: str) -> RunInfo | None:
 
 
 def get_best_run(state: AgentState) -> RunInfo | None:
-    """The best run: the accepted run with the lowest score, None before there is one."""
+    """Return the accepted run with the best score, None before there is one."""
     if state.best_run_id is not None:
         return get_run(state, state.best_run_id)
-    scored = [(run.val_score, run) for run in state.runs if run.accepted and run.val_score is not None]
+    scored = [
+        (loss_of(run.val_score, state.direction), run)
+        for run in state.runs
+        if run.accepted and run.val_score is not None
+    ]
     return min(scored, key=lambda pair: pair[0])[1] if scored else None
 
 

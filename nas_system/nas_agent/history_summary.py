@@ -6,15 +6,16 @@ whoever decides what to train next.
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nas_system.files import finite
+from nas_system.space.score import Direction, loss_of
+
 Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_short"]
 
-ERRORS = ("mse", "mae")
-"""What tasks are judged by. A history that has both is judged by the first."""
 SHORTEST_CURVE = 3
 """Fewer epochs than this show no tendency."""
 OVERFIT_RISE = 0.05
@@ -35,7 +36,7 @@ class CurveDigest:
     """Epochs recorded."""
     best_epoch: int | None
     first_val: float | None
-    min_val: float | None
+    best_val: float | None
     last_val: float | None
     late_slope: float | None
     """Relative change of the validation score per epoch over the last third; negative is better."""
@@ -53,40 +54,56 @@ class _Curve:
     val: tuple[float | None, ...]
     ends_broken: bool
     """Whether the last epoch has a score that is no finite number (one that is absent does not count)."""
+    direction: Direction
 
     @property
     def best(self) -> int | None:
-        """Index of the lowest validation score, the first of equals."""
-        finite = [(value, index) for index, value in enumerate(self.val) if value is not None]
-        return min(finite)[1] if finite else None
+        """Index of the best validation score, the first of equals."""
+        losses = [
+            (loss_of(value, self.direction), at) for at, value in enumerate(self.val) if value is not None
+        ]
+        return min(losses)[1] if losses else None
+
+    def losses(self, values: Sequence[float | None]) -> list[float]:
+        """Return the finite scores as something to minimise."""
+        return [loss_of(value, self.direction) for value in values if value is not None]
 
 
-def error_in(history: Mapping[str, Any]) -> str:
-    """The error whose curves `history` holds, by the names of its figures: `mse`, `mae`."""
+def metric_in(history: Mapping[str, Any]) -> str:
+    """Return the metric whose curves `history` holds, without the part: `mse`, `mae`, `accuracy`."""
+    stated = history.get("metric")
+    if isinstance(stated, str) and re.fullmatch(r"val_[a-z0-9_]{1,40}", stated):
+        return stated.removeprefix("val_")
     names = {name for entry in _entries(history) for name in entry}
-    found = (error for error in ERRORS if f"val_{error}" in names or f"train_{error}" in names)
-    return next(found, ERRORS[0])
+    known = (name for name in ("mse", "mae") if f"val_{name}" in names or f"train_{name}" in names)
+    return next(known, "mse")
+
+
+def direction_in(history: Mapping[str, Any]) -> Direction:
+    """Return which way the metric of `history` is better."""
+    return "maximize" if history.get("direction") == "maximize" else "minimize"
 
 
 def curve_digest(history: Mapping[str, Any], metric: str | None = None) -> CurveDigest:
-    """The digest of `history["epochs"]`, by `train_<metric>` and `val_<metric>` (lower is better).
+    """Return the digest of `history["epochs"]`, by `train_<metric>` and `val_<metric>`.
 
     Without `metric` it is the one that the history has.
     """
-    curve = _curve(history, metric or error_in(history))
-    finite = [value for value in curve.val if value is not None]
+    curve = _curve(history, metric or metric_in(history))
+    known = [value for value in curve.val if value is not None]
     best = curve.best
-    min_val = None if best is None else curve.val[best]
+    best_val = None if best is None else curve.val[best]
     train_at_best = None if best is None else curve.train[best]
+    losses = curve.losses(curve.val)
     return CurveDigest(
         epochs=len(curve.epochs),
         best_epoch=_best_epoch(history, curve),
-        first_val=finite[0] if finite else None,
-        min_val=min_val,
-        last_val=finite[-1] if finite else None,
-        late_slope=_late_slope(finite),
-        gap_at_best=None if min_val is None or train_at_best is None else min_val - train_at_best,
-        flag=_flag(curve, finite),
+        first_val=known[0] if known else None,
+        best_val=best_val,
+        last_val=known[-1] if known else None,
+        late_slope=_late_slope(losses),
+        gap_at_best=None if best_val is None or train_at_best is None else best_val - train_at_best,
+        flag=_flag(curve, losses),
     )
 
 
@@ -96,7 +113,7 @@ def build_history_summary(history: Mapping[str, Any], metric: str | None = None)
     "20 epochs, best_epoch=17. train_mse decreased from 1.02 to 0.24. val_mse started at 1.05,
     reached minimum of 0.32 at epoch 17, ended at 0.35. Overfit: val_mse rose 9% after its minimum."
     """
-    metric = metric or error_in(history)
+    metric = metric or metric_in(history)
     curve, digest = _curve(history, metric), curve_digest(history, metric)
     if not digest.epochs:
         return "No epochs recorded."
@@ -106,7 +123,7 @@ def build_history_summary(history: Mapping[str, Any], metric: str | None = None)
     sentences = [head + ".", _training_sentence(curve, metric), _validation_sentence(curve, metric)]
     sentences.append(_flag_sentence(digest, metric))
     broken = sum(value is None for value in curve.val)
-    if broken and digest.min_val is not None:
+    if broken and digest.best_val is not None:
         sentences.append(f"{broken} of {digest.epochs} epochs have no finite val_{metric}.")
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -118,9 +135,10 @@ def _curve(history: Mapping[str, Any], metric: str) -> _Curve:
     last = entries[-1] if entries else {}
     return _Curve(
         epochs=tuple(index if number is None else number for index, number in enumerate(numbers)),
-        train=tuple(_finite(entry.get(train)) for entry in entries),
-        val=tuple(_finite(entry.get(val)) for entry in entries),
-        ends_broken=any(name in last and _finite(last[name]) is None for name in (train, val)),
+        train=tuple(finite(entry.get(train)) for entry in entries),
+        val=tuple(finite(entry.get(val)) for entry in entries),
+        ends_broken=any(name in last and finite(last[name]) is None for name in (train, val)),
+        direction=direction_in(history),
     )
 
 
@@ -133,13 +151,6 @@ def _count(value: Any) -> int | None:
     return value if type(value) is int and 0 <= value < 10**6 else None
 
 
-def _finite(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    # Compared before it is converted: an int of 400 digits has no float.
-    return float(value) if -1e300 < value < 1e300 and math.isfinite(value) else None
-
-
 def _best_epoch(history: Mapping[str, Any], curve: _Curve) -> int | None:
     stated = _count(history.get("best_epoch"))
     if stated is not None or curve.best is None:
@@ -147,11 +158,11 @@ def _best_epoch(history: Mapping[str, Any], curve: _Curve) -> int | None:
     return curve.epochs[curve.best]
 
 
-def _late_slope(val: Sequence[float]) -> float | None:
-    """Least-squares slope of the last third, relative to its mean."""
-    if len(val) < SHORTEST_CURVE:
+def _late_slope(losses: Sequence[float]) -> float | None:
+    """Return the least-squares slope of the last third, relative to its mean."""
+    if len(losses) < SHORTEST_CURVE:
         return None
-    late = val[-max(2, len(val) // 3) :]
+    late = losses[-max(2, len(losses) // 3) :]
     middle, mean = (len(late) - 1) / 2, sum(late) / len(late)
     if mean == 0:
         return 0.0
@@ -159,25 +170,26 @@ def _late_slope(val: Sequence[float]) -> float | None:
     return covariance / sum((index - middle) ** 2 for index in range(len(late))) / abs(mean)
 
 
-def _flag(curve: _Curve, finite: Sequence[float]) -> Flag:
+def _flag(curve: _Curve, losses: Sequence[float]) -> Flag:
     """The first that applies, worst news first."""
     if _has_diverged(curve):
         return "diverged"
-    if len(finite) < SHORTEST_CURVE:
+    if len(losses) < SHORTEST_CURVE:
         return "too_short"
-    first, best, last = finite[0], min(finite), finite[-1]
+    first, best, last = losses[0], min(losses), losses[-1]
     if last - best > OVERFIT_RISE * abs(best):
         return "diverged" if _training_rose_too(curve) else "overfit"
     if first - best < FLAT_GAIN * abs(first):
         return "flat"
-    before_last_third = min(finite[: -max(1, len(finite) // 3)])
+    before_last_third = min(losses[: -max(1, len(losses) // 3)])
     if before_last_third - last > LATE_GAIN * abs(before_last_third):
         return "improving"
     return "converged"
 
 
 def _has_diverged(curve: _Curve) -> bool:
-    train = [value for value in curve.train if value is not None]
+    train = curve.losses(curve.train)
+    # A metric that is maximised, such as an accuracy, is bounded: it does not grow without limit.
     grown = len(train) > 1 and train[0] > 0 and train[-1] > DIVERGED_GROWTH * train[0]
     return curve.ends_broken or grown
 
@@ -185,36 +197,45 @@ def _has_diverged(curve: _Curve) -> bool:
 def _training_rose_too(curve: _Curve) -> bool:
     at_best = None if curve.best is None else curve.train[curve.best]
     at_end = curve.train[-1]
-    return at_best is not None and at_end is not None and at_end - at_best > OVERFIT_RISE * abs(at_best)
+    if at_best is None or at_end is None:
+        return False
+    best, end = curve.losses((at_best, at_end))
+    return end - best > OVERFIT_RISE * abs(best)
 
 
 def _training_sentence(curve: _Curve, metric: str) -> str:
-    finite = [value for value in curve.train if value is not None]
-    if not finite:
+    known = [value for value in curve.train if value is not None]
+    if not known:
         return ""
-    first, last = f"{finite[0]:.4g}", f"{finite[-1]:.4g}"
+    first, last = f"{known[0]:.4g}", f"{known[-1]:.4g}"
     if first == last:
         return f"train_{metric} stayed at {first}."
-    verb = "decreased" if finite[-1] < finite[0] else "increased"
+    verb = "decreased" if known[-1] < known[0] else "increased"
     return f"train_{metric} {verb} from {first} to {last}."
 
 
 def _validation_sentence(curve: _Curve, metric: str) -> str:
-    finite = [value for value in curve.val if value is not None]
+    known = [value for value in curve.val if value is not None]
     if curve.best is None:
         return f"No finite val_{metric} was recorded."
-    if len(finite) == 1:
-        return f"val_{metric} was {finite[0]:.4g}."
+    if len(known) == 1:
+        return f"val_{metric} was {known[0]:.4g}."
+    extreme = "minimum" if curve.direction == "minimize" else "maximum"
     return (
-        f"val_{metric} started at {finite[0]:.4g}, reached minimum of {min(finite):.4g} "
-        f"at epoch {curve.epochs[curve.best]}, ended at {finite[-1]:.4g}."
+        f"val_{metric} started at {known[0]:.4g}, reached {extreme} of {curve.val[curve.best]:.4g} "
+        f"at epoch {curve.epochs[curve.best]}, ended at {known[-1]:.4g}."
     )
 
 
 def _flag_sentence(digest: CurveDigest, metric: str) -> str:
-    if digest.flag == "overfit" and digest.min_val and digest.last_val is not None:
-        rise = (digest.last_val - digest.min_val) / abs(digest.min_val)
-        return f"Overfit: val_{metric} rose {rise:.0%} after its minimum." if rise < 100 else "Overfit."
+    if digest.flag == "overfit" and digest.best_val and digest.last_val is not None:
+        change = (digest.last_val - digest.best_val) / abs(digest.best_val)
+        verb, extreme = ("rose", "minimum") if change > 0 else ("fell", "maximum")
+        return (
+            f"Overfit: val_{metric} {verb} {abs(change):.0%} after its {extreme}."
+            if change < 100
+            else "Overfit."
+        )
     return {
         "improving": "Still improving at the end.",
         "converged": "Converged.",

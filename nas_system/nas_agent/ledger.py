@@ -17,6 +17,7 @@ from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError, StateError, WorkspaceBusy
 from nas_system.files import is_disk_full, read_record
 from nas_system.nas_agent.agent_state import (
+    METRIC_NAMES,
     STATE_FILE,
     AgentState,
     CurrentRun,
@@ -30,7 +31,7 @@ from nas_system.nas_agent.agent_state import (
     save_agent_state,
 )
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
-from nas_system.space import RunConfig, canonical_key, on_part
+from nas_system.space import RunConfig, canonical_key, metric_on
 
 
 class Ledger:
@@ -213,7 +214,9 @@ def _verdict(run_dir: Path) -> _Verdict | None:
         return None
     try:
         # A field that a newer program added must not cost the run its score.
-        run = RunInfo.model_validate({name: entry[name] for name in RunInfo.model_fields if name in entry})
+        run = RunInfo.model_validate(
+            {name: entry[name] for name in (*RunInfo.model_fields, *METRIC_NAMES) if name in entry}
+        )
     except ValidationError:
         return None
     if run.run_id != run_dir.name:
@@ -234,7 +237,8 @@ def _lost_run(run_dir: Path) -> RunInfo:
 
 
 def _hold_out_score(run_dir: Path, metric: str) -> float | None:
-    score = (read_record(RunPaths(run_dir).hold_out) or {}).get(on_part("sealed", metric))
+    record = read_record(RunPaths(run_dir).hold_out) or {}
+    score = record.get(metric_on("hold_out", metric), record.get(metric_on("sealed", metric)))
     return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
 
 

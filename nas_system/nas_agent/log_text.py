@@ -1,4 +1,4 @@
-"""The training's output as plain text that may be shown to people and language models."""
+"""The training's output as plain text, safe to show to people and language models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ESCAPE_SEQUENCE = re.compile(
 
 
 def log_tail(run_dir: Path, lines: int = 20) -> str:
-    """The end of the training's output as plain text: no control characters, no endless lines."""
+    """Return the last lines of the training's output, without control characters and with long lines cut."""
     try:
         with open_regular_file(RunPaths(run_dir).log) as file:
             size = file.seek(0, 2)
@@ -32,13 +32,13 @@ def log_tail(run_dir: Path, lines: int = 20) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Text of any origin as one printable line of at most `limit` characters."""
+    """Return text of any origin as one printable line of at most `limit` characters."""
     plain = " ".join(" ".join(_plain(line) for line in text.splitlines()).split())
     return plain if len(plain) <= limit else plain[: limit - 4] + " ..."
 
 
 def _plain(line: str) -> str:
-    """One line as a reader is to see it: of a progress bar, which returns the carriage, the last state."""
+    """Return one line as a terminal would show it: of a progress bar (carriage returns), the last state."""
     states = [state for state in _ESCAPE_SEQUENCE.sub("", line).split("\r") if state.strip()]
     state = states[-1] if states else ""
     text = "".join(c if c.isprintable() else " " if c.isspace() else "" for c in state).rstrip()

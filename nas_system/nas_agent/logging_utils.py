@@ -1,4 +1,4 @@
-"""metrics.json and history.json of a run: strict JSON, replaced whole, never half written."""
+"""metrics.json and history.json of a run: strict JSON, written atomically."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from nas_system.errors import StateError
-from nas_system.files import read_json, write_json
+from nas_system.files import read_object, write_json
 from nas_system.nas_agent.run_manager import RunPaths
 
 NON_FINITE = "non_finite"
-"""Key under which a file lists the entries that were NaN or infinite and stand there as null."""
+"""Key under which a file lists the entries that were NaN or infinite and are null in it."""
 
 
 def save_metrics(run_dir: str | Path, metrics: Mapping[str, Any]) -> None:
@@ -24,7 +24,7 @@ def save_metrics(run_dir: str | Path, metrics: Mapping[str, Any]) -> None:
 
 
 def load_metrics(run_dir: str | Path) -> dict[str, Any]:
-    """The metrics of a run. Raises StateError if the file is absent or torn."""
+    """Return the metrics of a run. Raises StateError if the file is missing or cannot be read."""
     return _load(RunPaths(Path(run_dir)).metrics)
 
 
@@ -37,7 +37,7 @@ def save_history(run_dir: str | Path, history: Mapping[str, Any]) -> None:
 
 
 def load_history(run_dir: str | Path) -> dict[str, Any]:
-    """The history of a run. Raises StateError if the file is absent or torn."""
+    """Return the history of a run. Raises StateError if the file is missing or cannot be read."""
     return _load(RunPaths(Path(run_dir)).history)
 
 
@@ -53,7 +53,7 @@ def _save(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def _plain(value: Any, name: str, found: list[str]) -> Any:
-    """`value` as JSON can say it; names of numbers that JSON cannot say are added to `found`."""
+    """Return `value` as JSON; the names of NaN and infinite numbers are added to `found`."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item, f"{name}.{key}", found) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -68,13 +68,12 @@ def _plain(value: Any, name: str, found: list[str]) -> Any:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        values = read_json(path)
+        return read_object(path)
     except FileNotFoundError:
         raise StateError(f"{path} does not exist; has this run been trained?") from None
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise StateError(f"{path} is torn or not JSON; train the run again or remove its folder") from None
-    if not isinstance(values, dict):
-        raise StateError(f"{path} holds {type(values).__name__}, not an object; train the run again")
-    return values
+    except ValueError as error:
+        raise StateError(
+            f"{path} cannot be read: it {error}; train the run again or remove its folder"
+        ) from None

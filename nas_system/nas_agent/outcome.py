@@ -18,7 +18,7 @@ from nas_system.files import read_object, read_record
 from nas_system.nas_agent.log_text import log_tail, one_line
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_supervised
-from nas_system.space import on_part
+from nas_system.space import metric_on
 
 __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
 
@@ -231,7 +231,7 @@ def _with_score(run_dir: Path, known: Outcome, metric: str) -> Outcome:
     else:
         score, problem = _number(metrics.get(metric)), _fault_of_score(metrics, metric)
         if problem is None:
-            test_score = _number(metrics.get(on_part("test", metric)))
+            test_score = _number(metrics.get(metric_on("test", metric)))
             return replace(known, status=Status.OK, val_score=score, test_score=test_score)
     return replace(known, status=Status.BAD_RESULT, cause=_sentence(f"metrics.json {problem}"))
 

@@ -11,10 +11,9 @@ from nas_system.files import write_atomic
 from nas_system.processes.run_files import RunPaths as RunPaths
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What a run may be called: it becomes a folder, an argument and a part of messages."""
+"""Allowed names of a run, which become folders, arguments and parts of messages."""
 
 _NUMBERED = re.compile(r"run_([0-9]{1,9})")
-
 
 FACTS_FILE = "task_facts.json"
 """In the folder of all runs: data source, columns, split and baselines of the search's task."""
@@ -23,7 +22,7 @@ BASE_CONFIG_FILE = "base_config.py"
 
 
 def get_run_dir(run_id: str, runs_dir: str | Path = "runs", create: bool = True) -> Path:
-    """The folder of a run, made when `create`. Raises ConfigError if the name leads anywhere else."""
+    """Return the folder of a run, made if `create`. Raises ConfigError if it is not in `runs_dir`."""
     if not isinstance(run_id, str) or not TAG.fullmatch(run_id) or ".." in run_id:
         raise ConfigError(
             f"{run_id!a:.80} cannot name a run: use 1 to 64 letters, digits, '.', '_', '-', "
@@ -41,12 +40,12 @@ def get_run_dir(run_id: str, runs_dir: str | Path = "runs", create: bool = True)
 
 
 def snapshot_config(config_path: str | Path, run_dir: str | Path) -> Path:
-    """Keep the configuration of a run as its `config_used.py`, and return that file.
+    """Copy the configuration of a run to its `config_used.py`, and return that file.
 
     A config.py is copied byte for byte, with its comments; YAML and JSON are rendered in its
     format. Raises ConfigError for a configuration that cannot be read back.
     """
-    # Here, because the supervisor imports this module and has no use for pydantic.
+    # Imported here: most users of this module need no pydantic.
     from nas_system.config_io.config_file import parse_config, read_content, render_config
 
     source, folder = Path(config_path), Path(run_dir)
@@ -61,13 +60,13 @@ def snapshot_config(config_path: str | Path, run_dir: str | Path) -> Path:
 
 
 def next_run_id(existing: Iterable[str]) -> str:
-    """The id after the highest number among `existing`: run_0000, run_0001, ..."""
+    """Return the id after the highest number among `existing`: run_0000, run_0001, ..."""
     numbers = [int(match[1]) for run_id in existing if (match := _NUMBERED.fullmatch(run_id))]
     return f"run_{max(numbers, default=-1) + 1:04d}"
 
 
 def run_ids(runs_dir: str | Path = "runs") -> list[str]:
-    """The numbered runs that have a folder in `runs_dir`, in the order of their numbers."""
+    """Return the numbered runs that have a folder in `runs_dir`, in the order of their numbers."""
     folder = Path(runs_dir)
     if not folder.is_dir():
         return []

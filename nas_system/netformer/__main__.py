@@ -1,4 +1,4 @@
-"""Learns to write networks: `python -m nas_system.netformer <command>`."""
+"""Learn to write networks: `python -m nas_system.netformer <command>`."""
 
 from __future__ import annotations
 
@@ -6,46 +6,25 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-COMMANDS = {
-    "zoo": ("nas_system.netformer.weights.zoo", "make a zoo of small trained networks"),
-    "train": ("nas_system.netformer.weights.train", "train a model to read and write the networks of a zoo"),
-    "eval": (
-        "nas_system.netformer.weights.eval",
-        "compare what a model writes with networks it has not seen",
-    ),
-    "sample": ("nas_system.netformer.weights.sample", "let a model write networks from random numbers"),
-    "archive": (
-        "nas_system.netformer.specs.archive_command",
-        "train configurations on random tasks, or take in those of a search",
-    ),
-    "fit": ("nas_system.netformer.specs.fit_command", "learn from the archive which configurations are good"),
-    "propose": ("nas_system.netformer.specs.propose_command", "propose configurations for a task"),
-}
-"""Command: the module whose `main(argv)` it is, imported when it is asked for, and what it does."""
+from nas_system.command_line import Parser, choose_command
 
-USAGE = "usage: python -m nas_system.netformer <command> [options]"
+COMMANDS = {
+    "zoo": ("weights.commands.zoo_command", "make a zoo of small trained networks"),
+    "train": ("weights.commands.train_command", "train a model to read and write the networks of a zoo"),
+    "eval": ("weights.commands.eval_command", "compare what a model writes with networks it has not seen"),
+    "sample": ("weights.commands.sample_command", "let a model write networks from random numbers"),
+    "archive": ("specs.commands.archive_command", "train configurations on random tasks, or add a search"),
+    "fit": ("specs.commands.fit_command", "learn from the archive which configurations are good"),
+    "propose": ("specs.commands.propose_command", "propose configurations for a task"),
+}
+"""Command -> module of this package whose `main(argv)` it is, imported only when used; what it does."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Hands the rest of the arguments to a command and returns its exit code; 2 for an unknown command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(_help())
-        return 0
-    if not arguments:
-        print(f"error: which command? There are: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    name, *rest = arguments
-    if name not in COMMANDS:
-        print(f"error: there is no command {name!r}; choose from: {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    return importlib.import_module(COMMANDS[name][0]).main(rest)
-
-
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join([USAGE, "", (__doc__ or "").splitlines()[0], "", "commands:", *lines])
+    """Run the command that `argv` begins with and return its exit code."""
+    parser = Parser(prog="python -m nas_system.netformer", description=(__doc__ or "").splitlines()[0])
+    name, rest = choose_command(parser, {name: what for name, (_, what) in COMMANDS.items()}, argv)
+    return importlib.import_module(f"nas_system.netformer.{COMMANDS[name][0]}").main(rest)
 
 
 if __name__ == "__main__":

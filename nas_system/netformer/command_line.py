@@ -1,31 +1,14 @@
-"""What the commands of Netformer share: their parser, and numbers that count something."""
+"""The parser that the commands of Netformer share."""
 
 from __future__ import annotations
 
-import argparse
-from typing import NoReturn
-
-from nas_system.errors import ConfigError
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, but with this project's words and exit code for a bad flag."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(ConfigError.exit_code, f"error: {message}\n")
+from nas_system.command_line import Parser
 
 
 def command_parser(command: str, module_doc: str | None) -> Parser:
-    """The parser of one command; its description is the first line of the command's module."""
+    """Return the parser of one command; its description is the first line of the command's module."""
     return Parser(
         prog=f"python -m nas_system.netformer {command}",
         description=(module_doc or "").splitlines()[0],
         allow_abbrev=False,
     )
-
-
-def count(text: str) -> int:
-    """A whole number of 1 or more, as argparse wants its types."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)

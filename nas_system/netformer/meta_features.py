@@ -10,7 +10,6 @@ pymfe, which comes with the extra `netformer` and is loaded when the first value
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,13 +211,10 @@ def _measure(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, float] | None:
-    from nas_system.files import read_json
+    from nas_system.files import read_record
 
-    try:
-        found = read_json(path)
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None  # a torn file is measured again
-    return found if isinstance(found, dict) and found.keys() <= set(NAMES) else None
+    found = read_record(path)  # None for a truncated file: its series is measured again
+    return found if found is not None and found.keys() <= set(NAMES) else None
 
 
 def _write(path: Path, found: dict[str, float]) -> None:

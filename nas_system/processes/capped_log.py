@@ -1,7 +1,7 @@
-"""A log file that keeps its beginning and its end and never outgrows its cap.
+"""A log file that keeps its beginning and its end within a size limit.
 
-The beginning says what was started, the end says how it ended; what a broken training prints in
-between, at any speed, is counted and dropped. Standard library only.
+The beginning shows what was started, the end how it ended; what a broken training prints in between,
+at any speed, is counted and dropped. Standard library only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NOTICE_BYTES = len(_NOTICE % 0)
 
 
 class CappedLog:
-    """A quarter of the cap for the head; the rest for the tail, which is thinned when it is full."""
+    """A log whose head takes a quarter of the limit; the rest is the tail, which is thinned when full."""
 
     def __init__(self, path: Path, cap_bytes: int) -> None:
         self._cap = max(cap_bytes, SMALLEST_CAP)
@@ -26,9 +26,9 @@ class CappedLog:
         self._size = 0
         self._thinned = False
         self.bytes_seen = 0
-        """All that was printed, dropped bytes included."""
+        """All bytes printed, dropped ones included."""
         self.bytes_unwritable = 0
-        """What the file system refused: the disk is full, or a quota."""
+        """Bytes the file system refused: the disk is full, or a quota."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
 
     def write(self, data: bytes) -> None:
@@ -52,7 +52,7 @@ class CappedLog:
         self.bytes_unwritable += len(data) - written
 
     def _thin_out(self, data: bytes) -> None:
-        """Head, one line that says how much is missing, and the latest bytes."""
+        """Keep the head and the latest bytes, and put a line between them that counts the dropped ones."""
         # In place: a second file, even for an instant, would be more than the cap on disk.
         if self._size < self._head:
             taken = self._head - self._size

@@ -1,4 +1,4 @@
-"""What a launcher is asked to run: a command and its limits."""
+"""What a launcher runs: a command and its limits."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 
 HARD_LIMIT_FACTOR, HARD_LIMIT_EXTRA_S = 1.5, 60.0
 SILENCE_LIMIT_S = 3600.0
-"""A training says every minute how far it is, and after each epoch what came of it. What it does in one
-piece, an optimizer step or a pass over the validation part, takes minutes at most, also for the largest
-model on one slow core. An hour without a word is no slowness."""
+"""A training prints its progress every minute, and its losses after each epoch. A single optimizer step or
+pass over the validation part takes minutes at most, even for the largest model on one slow core. An hour
+without output means that it hangs."""
 MEMORY_SHARE = 0.8
 """Of the machine's memory, or of what a control group leaves of it. The rest is for the agent, for files
-in the kernel's cache, and for whoever sits in front of the machine."""
+in the kernel's cache, and for the machine's user."""
 
 
 def hard_limit_s(soft_limit_s: float) -> float:
-    """Seconds after which a supervisor ends a training whose own limit is `soft_limit_s`, without a score."""
+    """Return the seconds after which a training whose own limit is `soft_limit_s` is killed, unscored."""
     return HARD_LIMIT_FACTOR * soft_limit_s + HARD_LIMIT_EXTRA_S
 
 
 def memory_limit_mb(total_mb: float | None) -> int | None:
-    """MiB that a training may hold on a machine of `total_mb`; None, no limit, where nobody knows that."""
+    """Return the MiB that a training may hold on a machine of `total_mb`; None (no limit) if unknown."""
     return None if total_mb is None else max(1, int(MEMORY_SHARE * total_mb))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training as a process. Limits are kept by its supervisor, also when the agent is dead."""
+    """One training as a process. Its supervisor enforces the limits, even when the agent is dead."""
 
     command: tuple[str, ...]
     """Program and arguments."""
@@ -39,9 +39,9 @@ class Job:
     memory_limit_mb: int | None = None
     """MiB of resident memory of all its processes together; GPU memory is not part of it."""
     grace_s: float = 10.0
-    """How long it may take to end by itself once it was asked to."""
+    """Seconds between asking it to end and killing it."""
     readable: tuple[Path, ...] = ()
-    """What it must be able to read wherever it lies, such as its data (see `confinement`)."""
+    """What it must be able to read wherever it lies, such as its data (see `sandbox`)."""
 
     def __post_init__(self) -> None:
         if not self.command:

@@ -1,7 +1,7 @@
-"""How much memory a process on this machine can have at most, in MiB. Standard library only.
+"""The most memory a process on this machine can have, in MiB. Standard library only.
 
-What the kernel has in all, or what a control group (a container, a batch system's job) leaves of it.
-How much of that is free at a moment is another question: a training asks it at its first batch.
+It is what the kernel has in all, or what a control group (a container, a batch system's job) leaves of it.
+How much of that is free at a moment is a different number: a training reads it at its first batch.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _GROUP_FILES = ("memory.max", "memory.limit_in_bytes")
 
 
 def total_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """MiB of the machine, or of the narrowest control group around this process; None where nobody says."""
+    """Return the MiB of the machine, or of the narrowest control group of this process; None if unknown."""
     least = min([_mem_total(proc / "meminfo"), *_group_limits(proc / "self" / "cgroup", groups)])
     return least / _MIB if math.isfinite(least) else None
 
 
 def _mem_total(meminfo: Path) -> float:
-    """Bytes."""
+    """Return the bytes of the machine."""
     for line in _lines(meminfo):
         name, _, value = line.partition(":")
         if name == "MemTotal":
@@ -32,7 +32,7 @@ def _mem_total(meminfo: Path) -> float:
 
 
 def _group_limits(membership: Path, root: Path) -> Iterator[float]:
-    """Bytes that the groups of this process, and those around them, allow."""
+    """Yield the bytes that the groups of this process, and those around them, allow."""
     for line in _lines(membership):
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers and "memory" not in controllers.split(","):
@@ -46,7 +46,7 @@ def _group_limits(membership: Path, root: Path) -> Iterator[float]:
 
 
 def _number(text: str) -> float:
-    """Infinite for `max` and for anything that is no number."""
+    """Return the number in `text`; infinity for `max` and for anything that is no number."""
     with contextlib.suppress(ValueError):
         return float(text)
     return math.inf

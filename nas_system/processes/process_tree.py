@@ -1,7 +1,7 @@
-"""Which processes belong to a run, whether they live, and how much memory they hold.
+"""The processes of a run: which they are, whether they live, how much memory they hold.
 
 Everything here is read from Linux's /proc; where there is none (macOS) trees look empty, memory
-is unknown, and a pid is believed. Standard library only: the supervisor starts with it.
+is unknown, and a pid is trusted. Standard library only: the supervisor starts with it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PROC = Path("/proc")
 COOKIE_NAME = "NAS_RUN_COOKIE"
@@ -17,7 +17,7 @@ COOKIE_NAME = "NAS_RUN_COOKIE"
 
 
 class ProcessId(NamedTuple):
-    """A process that is still the same one after its pid was reused, also after a reboot."""
+    """The identity of a process, which a reused pid does not share, nor a process after a reboot."""
 
     pid: int
     start_ticks: int | None
@@ -28,15 +28,15 @@ class ProcessId(NamedTuple):
 
     @property
     def cookie(self) -> str:
-        """What the processes started by this one carry in their environment."""
+        """Return what the processes started by this one carry in their environment."""
         return f"{self.boot_id}/{self.pid_namespace}/{self.pid}/{self.start_ticks}"
 
     def is_comparable(self) -> bool:
-        """Whether this machine and this pid namespace can say anything about the process."""
+        """Return whether the process can be seen from this machine and this pid namespace."""
         return (self.boot_id, self.pid_namespace) == (_boot_id(), _pid_namespace())
 
     def is_alive(self) -> bool:
-        """True only for the very same process, running here; a zombie is dead."""
+        """Return whether this very process is running here; a zombie is dead."""
         if not self.is_comparable():
             return False
         if not PROC.is_dir():
@@ -45,11 +45,11 @@ class ProcessId(NamedTuple):
         return stat is not None and stat.state != "Z" and stat.start_ticks == self.start_ticks
 
     def is_certainly_dead(self) -> bool:
-        """True when the process could be seen from here and is not there."""
+        """Return whether the process could be seen from here and is not there."""
         return self.is_comparable() and not self.is_alive()
 
     def send(self, number: signal.Signals) -> bool:
-        """Signal the process if it is alive; never another one that was given its pid since."""
+        """Signal the process if it is alive; never another one that has its pid now."""
         try:
             if not hasattr(os, "pidfd_open"):
                 return self.is_alive() and _kill(self.pid, number)
@@ -69,13 +69,13 @@ class ProcessId(NamedTuple):
 
 
 def identify(pid: int) -> ProcessId:
-    """The identity of a process that runs now."""
+    """Return the identity of a running process."""
     stat = _stat(pid)
     return ProcessId(pid, stat.start_ticks if stat else None, _boot_id(), _pid_namespace())
 
 
-def process_id_from_json(value: Any) -> ProcessId | None:
-    """The identity in a record from disk; None for anything that is not one."""
+def process_id_from_json(value: object) -> ProcessId | None:
+    """Return the identity in a record from disk; None for anything that is not one."""
     if not isinstance(value, dict):
         return None
     pid, ticks = value.get("pid"), value.get("start_ticks")
@@ -86,7 +86,7 @@ def process_id_from_json(value: Any) -> ProcessId | None:
 
 
 def resident_bytes_by_descendant(ancestor: int) -> dict[int, int]:
-    """pid -> resident bytes of every living process below `ancestor`, itself excluded."""
+    """Return pid -> resident bytes of every living process below `ancestor`, itself excluded."""
     stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None and stat.state != "Z"}
     children: dict[int, list[int]] = {}
     for pid, stat in stats.items():
@@ -102,7 +102,7 @@ def resident_bytes_by_descendant(ancestor: int) -> dict[int, int]:
 
 
 def proportional_bytes(pid: int) -> int | None:
-    """Resident bytes with shared pages divided by their number of users; None where unknown."""
+    """Return resident bytes with shared pages divided by their number of users; None if unknown."""
     try:
         text = (PROC / str(pid) / "smaps_rollup").read_text()
     except OSError:
@@ -114,20 +114,20 @@ def proportional_bytes(pid: int) -> int | None:
 
 
 def carriers_of(cookie: str) -> list[ProcessId]:
-    """Living processes that were started with this cookie, wherever they are in the process tree."""
+    """Return the living processes started with this cookie, wherever they are in the process tree."""
     needle = f"{COOKIE_NAME}={cookie}".encode()
     candidates = [identify(pid) for pid in _pids() if pid != os.getpid() and needle in _environment(pid)]
-    # Read again: the identity may be that of a stranger who got the pid after the first look.
+    # Read again: the identity may be that of another process that got the pid after the first look.
     return [process for process in candidates if needle in _environment(process.pid)]
 
 
 def kill_carriers(cookie: str) -> int:
-    """SIGKILL to every process with this cookie; returns how many there were."""
+    """Kill every process with this cookie and return how many there were."""
     return sum(process.send(signal.SIGKILL) for process in carriers_of(cookie))
 
 
 def kernel_oom_kills() -> int:
-    """How many processes the kernel's out-of-memory killer ended since boot; 0 where unknown."""
+    """Return how many processes the kernel's out-of-memory killer ended since boot; 0 if unknown."""
     try:
         text = (PROC / "vmstat").read_text()
     except OSError:

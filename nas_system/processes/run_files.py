@@ -9,8 +9,13 @@ SCHEMA_VERSION = 1
 """Of proc.json and exit.json."""
 
 
+def stop_file(run_id: str) -> Path:
+    """Return the file that a person makes in the working directory to end a run after its current epoch."""
+    return Path(f"stop_{run_id}")
+
+
 class RunPaths(NamedTuple):
-    """The files of one run directory. Every name is spelled here and nowhere else."""
+    """The files of one run directory. Every name is written here and nowhere else."""
 
     folder: Path
 
@@ -51,7 +56,7 @@ class RunPaths(NamedTuple):
 
     @property
     def attention(self) -> Path:
-        """Which steps of the past the forecasts looked at, as a picture; of families with attention."""
+        """Attention of the forecasts over past steps, as a picture; of families with attention."""
         return self.folder / "attention.png"
 
     @property
@@ -86,7 +91,7 @@ class RunPaths(NamedTuple):
 
     @property
     def supervisor_log(self) -> Path:
-        """Output of the supervisor: empty unless it could not do its work."""
+        """Output of the supervisor: empty unless it failed."""
         return self.folder / "supervisor.log"
 
     @property
@@ -96,7 +101,7 @@ class RunPaths(NamedTuple):
 
     @property
     def retried(self) -> Path:
-        """Why an attempt that ended through no fault of its configuration was repeated."""
+        """Why an attempt that failed for a reason outside its configuration was repeated."""
         return self.folder / "retried.json"
 
     @property

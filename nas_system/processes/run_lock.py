@@ -1,7 +1,7 @@
-"""The lock that says a run is alive, and the two records that say who runs it and how it ended.
+"""The lock of a live run, and the two records that say who runs it and how it ended.
 
 `run.lock` is held by the supervisor and inherited by its training. The kernel frees it when both
-are gone, however they went, so it cannot go stale. Standard library only.
+have ended, in any way, so it cannot go stale. Standard library only.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _TRIES = 6
 _PAUSE_S = 0.02
 _HOLDER_BYTES = 4096
 _RESERVE_BYTES = 8192
-"""Disk space that the lock file keeps, so that the end of a run can be recorded on a full disk."""
+"""Disk space that the lock file reserves, so that the end of a run can be recorded on a full disk."""
 
 
 def acquire_run_lock(run_dir: Path) -> int | None:
-    """The descriptor of the run's lock, now held by this process; None if somebody else has it.
+    """Take the run's lock and return its descriptor; None if another process holds it.
 
     Raises OSError where the file system cannot lock.
     """
     # A few tries, because `is_alive` in another process holds the lock for a microsecond, and a
-    # supervisor that has just written exit.json holds it until it is gone.
+    # supervisor that has just written exit.json holds it until it has ended.
     for _ in range(_TRIES):
         descriptor = os.open(RunPaths(run_dir).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -56,7 +56,7 @@ def acquire_run_lock(run_dir: Path) -> int | None:
 
 
 def is_own_lock(run_dir: Path, descriptor: int) -> bool:
-    """Whether the run's folder is still the one whose lock this descriptor holds."""
+    """Return whether the run's folder is still the one whose lock this descriptor holds."""
     try:
         there = os.stat(RunPaths(run_dir).lock)
     except OSError:
@@ -65,27 +65,27 @@ def is_own_lock(run_dir: Path, descriptor: int) -> bool:
 
 
 def free_reserve(descriptor: int) -> None:
-    """Give back the disk space that the lock file keeps for recording the end."""
+    """Free the disk space that the lock file reserves for recording the end."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, _HOLDER_BYTES)
 
 
 def is_alive(run_dir: Path) -> bool:
-    """Whether the run's supervisor, its training or a process that left them still runs.
+    """Return whether the run's supervisor, its training or a process that left them still runs.
 
-    Raises StateError where that cannot be told.
+    Raises StateError if that cannot be determined.
     """
     held, _ = _look(run_dir)
     return held
 
 
 def is_supervised(run_dir: Path) -> bool:
-    """Whether the run is alive and in good hands: False if only orphans of a killed supervisor are left.
+    """Return whether a live supervisor holds the lock: False if only orphans of a killed one are left.
 
-    Raises StateError where that cannot be told.
+    Raises StateError if that cannot be determined.
     """
     # Between taking the lock and signing it a supervisor looks like its dead predecessor, for
-    # microseconds; so death is believed at the second look only.
+    # microseconds; so it counts as dead at the second look only.
     for _ in range(2):
         held, holder = _look(run_dir)
         if not held:
@@ -97,25 +97,25 @@ def is_supervised(run_dir: Path) -> bool:
 
 
 def attempt_in(record: Mapping[str, object] | None) -> int:
-    """Which attempt a proc.json or exit.json is about; 0 if there is no usable record."""
+    """Return the attempt of a proc.json or exit.json; 0 if there is no usable record."""
     attempt = record.get("attempt") if record else None
     return attempt if type(attempt) is int and attempt > 0 else 0
 
 
 def is_finished(run_dir: Path) -> bool:
-    """Whether exit.json tells how the latest attempt ended."""
+    """Return whether exit.json is about the latest attempt."""
     ended = attempt_in(read_record(RunPaths(run_dir).exit))
     return ended > 0 and ended >= attempt_in(read_record(RunPaths(run_dir).process))
 
 
 def supervisor_of(run_dir: Path) -> ProcessId | None:
-    """Who supervises the run according to proc.json; it may be dead."""
+    """Return the run's supervisor according to proc.json; it may be dead."""
     record = read_record(RunPaths(run_dir).process)
     return process_id_from_json(record.get("supervisor")) if record else None
 
 
 def _look(run_dir: Path) -> tuple[bool, ProcessId | None]:
-    """Whether the lock is held, and who signed it."""
+    """Return whether the lock is held, and who signed it."""
     try:
         descriptor = os.open(RunPaths(run_dir).lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
@@ -153,7 +153,7 @@ def _read_holder(descriptor: int) -> ProcessId | None:
 
 
 def _end_orphans(descriptor: int) -> None:
-    """A killed supervisor can leave processes that hold the lock: nobody else would ever end them."""
+    """Kill the processes of a dead supervisor that still hold the lock: nobody else would."""
     holder = _read_holder(descriptor)
     if holder is not None and holder.is_certainly_dead():
         kill_carriers(holder.cookie)

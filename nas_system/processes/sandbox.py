@@ -4,7 +4,7 @@ Everything the training starts is in the same sandbox, and nothing in it can ope
 root. It may write to its run's folder, a temporary folder of its own, caches and devices; read
 everything but the places where people keep secrets; and neither look into processes outside the
 sandbox, nor signal them, nor open TCP connections. An older kernel enforces less, none at all
-stops no training: `level` says what holds. What Landlock knows nothing of stays possible: changing
+stops no training: `level` says what is enforced. What Landlock does not cover stays possible: changing
 modes and times of files, UDP. Standard library only: the supervisor starts with it.
 """
 
@@ -18,10 +18,10 @@ import stat
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-SWITCH = "NAS_CONFINEMENT"
-"""Environment variable: `off` turns the sandbox off, for machines on which it breaks something."""
+SWITCHES = ("NAS_SANDBOX", "NAS_CONFINEMENT")
+"""Environment variables, the second under its old name: if either is `off`, there is no sandbox. For
+machines on which it breaks something."""
 SWITCH_VALUES = ("", "on", "off")
 
 # The same numbers on every architecture since Linux 5.13 (include/uapi/linux/landlock.h).
@@ -91,14 +91,14 @@ class Sandbox:
         environment: Mapping[str, str] = os.environ,
         newest_version: int | None = None,
     ) -> None:
-        """`readable` are files and folders to be read wherever they lie, such as the data.
+        """Build the rules; `readable` are files and folders to be read wherever they lie, such as the data.
 
-        `newest_version` plays an older kernel. Never raises: `level` says what could be had.
+        `newest_version` simulates an older kernel. Never raises: `level` says what is enforced.
         """
         self.temporary: Path | None = None
-        """The only temporary folder that the training may write to; made afresh, ended by `close`."""
+        """The only temporary folder that the training may write to; made empty, removed by `close`."""
         self._ruleset = -1
-        if environment.get(SWITCH) == "off":
+        if any(environment.get(name) == "off" for name in SWITCHES):
             self.level = "off"
             return
         version = landlock_version()
@@ -135,7 +135,7 @@ class Sandbox:
         self.level = f"landlock {version}: " + ", ".join(_restrictions(version))
 
     def _allow(self, path: Path | str, rights: int) -> None:
-        """Best effort: what is not there, or can have no rule, stays forbidden."""
+        """Allow `rights` below `path`; what is not there, or can have no rule, stays forbidden."""
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
             try:
@@ -156,7 +156,7 @@ class Sandbox:
         _call(_RESTRICT_SELF, self._ruleset, 0)
 
     def close(self) -> None:
-        """Give back the rules and remove the temporary folder. Whoever is in the sandbox stays in it."""
+        """Release the rules and remove the temporary folder. Processes in the sandbox stay in it."""
         if self._ruleset >= 0:
             os.close(self._ruleset)
             self._ruleset = -1
@@ -166,7 +166,7 @@ class Sandbox:
 
 
 def landlock_version() -> int:
-    """The version of Landlock that the kernel offers; 0 for none."""
+    """Return the version of Landlock that the kernel offers; 0 for none."""
     if sys.platform != "linux":
         return 0
     try:
@@ -194,7 +194,7 @@ def _create_ruleset(version: int) -> int:
 
 
 def _reads_and_writes(version: int) -> int:
-    """All rights that are confined. Listing folders and running programs stay free."""
+    """Return all rights that are restricted. Listing folders and running programs stay free."""
     rights = _READ_FILE | _WRITE_FILE | _CHANGE_FOLDER
     if version >= 2:
         rights |= _RENAME_ACROSS_FOLDERS
@@ -215,7 +215,7 @@ def _home(environment: Mapping[str, str]) -> Path | None:
 
 
 def _secret_places(run_dir: Path, home: Path | None) -> list[Path]:
-    """Hidden files and folders of the home folder, and every .env from here or the run upwards."""
+    """Return hidden files and folders of the home folder, and every .env from here or the run upwards."""
     secrets = []
     if home is not None:
         with contextlib.suppress(OSError):
@@ -230,8 +230,11 @@ def _secret_places(run_dir: Path, home: Path | None) -> list[Path]:
 
 
 def _everything_but(secrets: Iterable[Path], around: Container[str]) -> Iterator[str]:
-    """The largest folders and files that hold no secret. Rules can only allow, so a folder that does
-    hold one (`around`) is allowed entry by entry; what is made in it later cannot be read."""
+    """Yield the largest folders and files that hold no secret.
+
+    Rules can only allow, so a folder that holds a secret (`around`) is allowed entry by entry; what is made
+    in it later cannot be read.
+    """
     hidden = {str(path) for path in secrets}
 
     def visit(folder: str) -> Iterator[str]:
@@ -251,7 +254,7 @@ def _everything_but(secrets: Iterable[Path], around: Container[str]) -> Iterator
 
 
 def _needed(home: Path | None, environment: Mapping[str, str]) -> Iterator[str]:
-    """What a training reads although it may lie in a hidden folder: Python, libraries, its sources, data."""
+    """Yield what a training reads even in a hidden folder: Python, libraries, its sources, data."""
     yield from {sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path)}
     yield str(Path(__file__).resolve().parents[1])
     for name in ("LD_LIBRARY_PATH", "NAS_DATA_DIR", "INFORMER2020_PATH", "CUDA_HOME", "CUDA_PATH"):
@@ -266,7 +269,7 @@ def _devices() -> Iterator[str]:
 
 
 def _caches(home: Path | None, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Caches that are there. matplotlib's is made, or each training would list the fonts again."""
+    """Yield the caches. matplotlib's is made, or each training would list the fonts again."""
     named = environment.get("XDG_CACHE_HOME")
     base = Path(named) if named else home / ".cache" if home else None
     if base is not None:
@@ -284,7 +287,7 @@ def _caches(home: Path | None, environment: Mapping[str, str]) -> Iterator[Path]
 
 
 def _own_temporary_folder(run_dir: Path, environment: Mapping[str, str]) -> Path:
-    """A fresh folder. Its name follows from the run's, so a killed supervisor's is found again."""
+    """Make an empty folder. Its name follows from the run's, so a killed supervisor's is found again."""
     owner = f"{os.path.realpath(run_dir)}\0{os.getuid()}"
     name = "nas-" + hashlib.sha256(os.fsencode(owner)).hexdigest()[:16]
     folder = Path(environment.get("TMPDIR") or "/tmp", name)
@@ -294,7 +297,7 @@ def _own_temporary_folder(run_dir: Path, environment: Mapping[str, str]) -> Path
 
 
 def _remove_folder(folder: Path) -> None:
-    """Nothing outside it, also where somebody put a link in its place."""
+    """Remove the folder, and nothing outside it, even if a link was put in its place."""
     try:
         os.rmdir(folder)
     except FileNotFoundError:
@@ -306,7 +309,7 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _driver_needs_privileges() -> bool:
-    """Right after boot, the first CUDA program of all has a setuid program make this device."""
+    """Return whether /dev/nvidia-uvm is missing: after boot, the first CUDA program makes it by setuid."""
     return os.path.exists("/dev/nvidiactl") and not os.path.exists("/dev/nvidia-uvm")
 
 
@@ -332,7 +335,7 @@ def _keep_capabilities(kept: int) -> None:
         raise OSError(ctypes.get_errno(), "cannot drop capabilities")
 
 
-def _call(number: int, *arguments: Any) -> int:
+def _call(number: int, *arguments: object) -> int:
     syscall = _libc().syscall
     syscall.restype = ctypes.c_long
     # Variadic: without its type an int would fill only half of a register.

@@ -8,11 +8,11 @@ import signal
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """The first one asks the training to end, the second one kills it."""
 REPEATABLE_STOP_SIGNAL = signal.SIGUSR1
-"""Asks like the others, but asking again does not kill."""
+"""The same request, but repeating it does not kill."""
 
 
 class StopRequests:
-    """Counts the signals that ask for an end. A byte in `wakeup` interrupts the loop's waiting."""
+    """The stop signals that came in. A byte in `wakeup` interrupts the loop's waiting."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -31,6 +31,6 @@ class StopRequests:
             self.requested = True
 
     def take_force(self) -> bool:
-        """Whether a second request came in since the last call."""
+        """Return whether a second request came in since the last call."""
         force, self._force = self._force, False
         return force

@@ -1,10 +1,10 @@
-"""Runs one training: starts it, limits it, keeps its log, and writes down how it ended.
+"""Runs one training: starts it, limits it, keeps its log, and records how it ended.
 
     python -m nas_system.processes.supervisor RUN_DIR --attempt 1 --time-limit 600 -- COMMAND...
 
-One small process per run, independent of the agent: limits hold and the end is recorded also when
+One small process per run, independent of the agent: limits hold and the end is recorded even when
 the agent is dead. Exit codes: 0 the attempt is recorded in exit.json, 1 it could not be recorded,
-2 bad arguments, 75 somebody else runs this run. Standard library and our file functions only, so
+2 bad arguments, 75 another supervisor runs this run. Standard library and our file functions only, so
 that it starts in a few dozen milliseconds.
 """
 
@@ -21,12 +21,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from nas_system.files import read_record, write_json
 from nas_system.processes.capped_log import CappedLog
 from nas_system.processes.process_tree import identify, kernel_oom_kills
-from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
+from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths, stop_file
 from nas_system.processes.run_lock import acquire_run_lock, attempt_in, free_reserve, is_own_lock
 from nas_system.processes.sandbox import Sandbox
 from nas_system.processes.stop_requests import StopRequests
@@ -52,7 +51,7 @@ class Supervisor:
         self.lock = lock
         self.stop = StopRequests()
         self.ended: str | None = None
-        """The first reason there was to end the training; None if it ended by itself."""
+        """The first reason to end the training; None if it ended by itself."""
         self.started_at = _utc_now()
         self.oom_kills_before = kernel_oom_kills()
         self.kill_at = math.inf
@@ -61,7 +60,7 @@ class Supervisor:
         self.sandbox = Sandbox(options.run_dir, options.read)
 
     def run(self) -> int:
-        """Train, tidy up, record. Returns this process's exit code."""
+        """Train, clean up, record; return this process's exit code."""
         try:
             return self._run()
         finally:
@@ -69,8 +68,8 @@ class Supervisor:
 
     def _run(self) -> int:
         self._write_process_record(None)
-        # Results of an earlier attempt must not pass for this one's; history and checkpoints stay,
-        # a resumed training goes on from them.
+        # Results of an earlier attempt must not be taken for this one's; history and checkpoints stay,
+        # because a resumed training continues from them.
         paths = RunPaths(self.run_dir)
         for record in (paths.exit, paths.metrics, paths.error):
             record.unlink(missing_ok=True)
@@ -102,7 +101,7 @@ class Supervisor:
     # -- while it runs -------------------------------------------------------------------------
 
     def _watch(self, training: TrainingProcess, log: CappedLog) -> None:
-        """Copy output and check limits until the training has ended; then end what it left behind."""
+        """Copy output and check limits until the training has ended; then kill what it left running."""
         poll = select.poll()
         poll.register(training.output, select.POLLIN)
         poll.register(self.stop.wakeup, select.POLLIN)
@@ -121,9 +120,9 @@ class Supervisor:
         self.wall_s = time.monotonic() - self.started
         training.end_leftovers()
         with contextlib.suppress(OSError):
-            # A person's wish to end the run early, which the training may see but not remove.
-            Path(f"stop_{self.run_dir.name}").unlink(missing_ok=True)
-        # Bounded, because a process that cannot be killed may still be talking.
+            # The training, in its sandbox, can see this file but not remove it.
+            stop_file(self.run_dir.name).unlink(missing_ok=True)
+        # Bounded, because a process that cannot be killed may still print.
         give_up_at = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < give_up_at and (data := training.read_output()):
             log.write(data)
@@ -146,15 +145,15 @@ class Supervisor:
             self._end(training, "silence_limit")
         if now >= self.kill_at or self.stop.take_force():
             training.kill_tree()
-            self.kill_at = now + _KILL_AGAIN_S  # a process in the middle of a system call takes its time
+            self.kill_at = now + _KILL_AGAIN_S  # a process in a system call may end later
 
     def _end(self, training: TrainingProcess, reason: str) -> None:
-        """Ask the training to end; the first reason counts, later ones add nothing."""
+        """Ask the training to end; only the first reason is recorded."""
         if self.ended is not None:
             return
         self.ended = reason
         self.kill_at = time.monotonic() + self.options.grace
-        # A hung program rarely serves SIGTERM, and where it hangs is worth knowing: on SIGABRT
+        # A hung program rarely handles SIGTERM, and where it hangs is worth knowing: on SIGABRT
         # Python's faulthandler (PYTHONFAULTHANDLER=1) prints every thread's stack to the log.
         training.signal_group(signal.SIGABRT if reason == "silence_limit" else signal.SIGTERM)
 
@@ -168,7 +167,7 @@ class Supervisor:
         if stamp != self.history_stamp:
             self.history_stamp, self.last_progress = stamp, began
         if not is_own_lock(self.run_dir, self.lock):
-            training.kill_tree()  # the folder was deleted or replaced: nobody can harvest it any more
+            training.kill_tree()  # the folder was deleted or replaced: nobody can read its results
         # On a machine with thousands of processes a look is slow: spend 5% of one core at most.
         cost_s = time.monotonic() - began
         self.look_at = began + max(_SHORTEST_LOOK_S, 20 * cost_s)
@@ -177,11 +176,11 @@ class Supervisor:
 
     def _exit_record(
         self, training: TrainingProcess | None, log: CappedLog, message: str | None
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         code = training.exit_code if training else None
         signaled = code is not None and code < 0
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # A short training can end between two looks; the kernel's figure is of the largest process.
+        # A short training can end between two looks; the kernel's number is that of the largest process.
         peak_bytes = max(
             training.peak_resident_bytes if training else 0, usage.ru_maxrss * _MAXRSS_UNIT_BYTES
         )
@@ -205,7 +204,7 @@ class Supervisor:
             "confinement": self.sandbox.level,
         }
 
-    def _record_end(self, record: dict[str, Any], log: CappedLog) -> int:
+    def _record_end(self, record: dict[str, object], log: CappedLog) -> int:
         if not is_own_lock(self.run_dir, self.lock):
             print(f"{self.run_dir} was deleted while its training ran", file=sys.stderr)
             return NOT_RECORDED
@@ -217,7 +216,7 @@ class Supervisor:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Supervise one attempt unless it is recorded already or somebody else is at it."""
+    """Supervise one attempt unless it is recorded already or another supervisor runs it."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         lock = acquire_run_lock(options.run_dir)

@@ -1,4 +1,4 @@
-"""The process tree of one training, seen from its supervisor: start it, measure it, end all of it.
+"""The process tree of one training, seen from its supervisor: start it, measure it, kill all of it.
 
 Standard library only, one thread: PR_SET_PDEATHSIG fires when the *thread* that started the child
 ends, so a training started from a thread of a busy program would die with that thread.
@@ -37,13 +37,13 @@ class TrainingProcess:
     def __init__(
         self, command: Sequence[str], *, inherited_lock: int, sandbox: Sandbox | None = None
     ) -> None:
-        """Start `command`; it dies with this process. Raises OSError if it cannot be started."""
+        """Start `command`, which dies with this process. Raises OSError if it cannot be started."""
         self.supervisor = identify(os.getpid())
         self.exit_code: int | None = None
         """As in subprocess: negative for a signal; None while the training runs."""
         self.peak_resident_bytes = 0
         self.leftovers: set[int] = set()
-        """Pids of what the training had left running when it ended."""
+        """Pids of the processes still running when the training ended."""
         self.output, writing = _output_pipe()
         try:
             self._process = self._start(command, writing, inherited_lock, sandbox)
@@ -85,7 +85,7 @@ class TrainingProcess:
         )
 
     def has_ended(self) -> bool:
-        """Collect ended children, adopted orphans too; True once the training is among them."""
+        """Collect ended children, adopted orphans too; return True once the training is among them."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -98,24 +98,24 @@ class TrainingProcess:
                 self._process.returncode = self.exit_code
 
     def read_output(self) -> bytes | None:
-        """What was printed since; empty once every writer has closed it, None if nothing is there yet."""
+        """Return new output; empty once every writer has closed it, None if there is none yet."""
         return read_now(self.output)
 
     def signal_group(self, number: signal.Signals) -> None:
         """Signal the training and those of its children that stayed in its process group."""
-        # Until its leader is collected the group's number cannot have passed to a stranger.
+        # Until its leader is collected the group's number cannot belong to other processes.
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
     def kill_tree(self) -> None:
-        """SIGKILL to the training and all its descendants, whatever group they are in."""
+        """Kill the training and all its descendants, in any process group."""
         self.signal_group(signal.SIGKILL)
         for pid in resident_bytes_by_descendant(self.supervisor.pid):
             identify(pid).send(signal.SIGKILL)
 
     def end_leftovers(self) -> None:
-        """Nothing that the training started outlives it, daemons included."""
+        """Kill everything that the training started and left running, daemons included."""
         give_up_at = time.monotonic() + _SWEEP_S
         while time.monotonic() < give_up_at:
             processes = {identify(pid) for pid in resident_bytes_by_descendant(self.supervisor.pid)}
@@ -129,7 +129,7 @@ class TrainingProcess:
             self.has_ended()
 
     def exceeds_memory(self, limit_bytes: float) -> bool:
-        """Measure the whole tree and say whether it is too large."""
+        """Measure the whole tree and return whether it is larger than `limit_bytes`."""
         resident = resident_bytes_by_descendant(self.supervisor.pid)
         total = sum(resident.values())
         self.peak_resident_bytes = max(self.peak_resident_bytes, total)
@@ -142,7 +142,7 @@ class TrainingProcess:
 
 
 def read_now(descriptor: int) -> bytes | None:
-    """What can be read without waiting; empty at the end of the file, None if nothing is there yet."""
+    """Return what can be read without waiting; empty at the end of the file, None if there is nothing yet."""
     try:
         return os.read(descriptor, _PIPE_BYTES)
     except BlockingIOError:

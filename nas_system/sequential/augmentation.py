@@ -30,7 +30,7 @@ KNOTS = 6
 """Random points of a smooth curve: both ends and four between, as Um et al. do."""
 
 SLOWEST = 0.1
-"""Time never stands still or runs backwards, however strong the warp: share of the usual speed."""
+"""Slowest time, as a share of the usual speed: it never stops or runs backwards, however strong the warp."""
 
 
 def jitter(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -86,7 +86,7 @@ def channel_dropout(
     """Set each channel of a window to zero, its mean, with probability `strength`; never those in `kept`.
 
     The others keep their values: no factor makes up for what is dropped. Without `kept` at least one
-    channel stays in every window, for a window of zeros says nothing.
+    channel stays in every window, because a window of zeros carries no information.
     """
     batch, _, channels = x.shape
     draws = torch.rand((batch, 1, channels), generator=generator, device=x.device)
@@ -164,7 +164,7 @@ class AugmentedLoader:
 def augmented(
     loader: WindowLoader, training: TrainingConfig, target_columns: Sequence[int]
 ) -> WindowLoader | AugmentedLoader:
-    """The training batches of a configuration: varied as it says, or the loader itself."""
+    """Return the training batches of a configuration: with its augmentation, or the loader itself."""
     if training.augmentation == "none":
         return loader
     return AugmentedLoader(loader, training.augmentation, training.augmentation_strength, target_columns)

@@ -42,7 +42,7 @@ class CNNLSTMForecaster(Forecaster):
 
 
 def pooled(x: Tensor, size: int) -> Tensor:
-    """The maximum of every `size` steps of a positive `(B, T, C)`; the last group ends with the last step."""
+    """Max-pool every `size` steps of a positive `(B, T, C)`; the last group ends with the last step."""
     if size == 1:
         return x
     missing = -x.shape[1] % size

@@ -21,7 +21,7 @@ from nas_system.space.shape import SeriesShape
 
 
 class Forecaster(nn.Module, ABC):
-    """Base of the families: a subclass says in `forecast` what its network makes of a normalised window.
+    """Base of the families: a subclass implements `forecast` on a normalised window.
 
     Subclasses build their network for `self.inner`, the shape that `forecast` sees: one channel when
     channels are treated one by one, else that of the problem.
@@ -52,7 +52,7 @@ class Forecaster(nn.Module, ABC):
         self.register_buffer("target_columns", torch.tensor(columns, dtype=torch.long), persistent=False)
 
     def time_map(self, config: NormalizedConfig, shape: SeriesShape) -> TimeLinear:
-        """The linear map that forecasts the moving average."""
+        """Build the linear map that forecasts the moving average."""
         return TimeLinear(shape.seq_len, shape.pred_len)
 
     @abstractmethod
@@ -79,12 +79,12 @@ class Forecaster(nn.Module, ABC):
     def network_inputs(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What `forecast` gets for this window; with channel independence `(B * targets, seq_len, 1)`."""
+        """Return the input of `forecast`; with channel independence `(B * targets, seq_len, 1)`."""
         x, _, _ = self._normalised(x)
         return self._channels_as_items(x, x_mark, y_mark) if self.one_by_one else (x, x_mark, y_mark)
 
     def _normalised(self, x: Tensor) -> tuple[Tensor, Tensor | None, WindowStatistics]:
-        """The normalised window without its trend, the trend if it is split off, and what undoes it."""
+        """Return the normalised window without its trend, the trend if split off, and the statistics."""
         if self.targets_only:
             x = x.index_select(-1, self.input_columns)
         x, statistics = self.normalization.normalise(x)
@@ -96,7 +96,7 @@ class Forecaster(nn.Module, ABC):
     def _channels_as_items(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Every channel as a batch item of its own, so that one network serves all."""
+        """Turn every channel into a batch item, so that one network serves all."""
         x_mark, y_mark = (
             None if mark is None else mark.repeat_interleave(x.shape[2], 0) for mark in (x_mark, y_mark)
         )
@@ -104,7 +104,7 @@ class Forecaster(nn.Module, ABC):
 
 
 def inner_shape(shape: SeriesShape, *, one_by_one: bool, targets_only: bool) -> SeriesShape:
-    """The shape of what the network inside the frame sees."""
+    """Return the shape that the network inside the frame sees."""
     if one_by_one:
         return replace(shape, n_inputs=1, target_columns=(0,))
     if targets_only:

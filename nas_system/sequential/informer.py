@@ -23,7 +23,7 @@ __all__ = ["Informer", "InformerCore", "core_from_config", "load_reference_state
 
 
 def core_from_config(config: InformerConfig, shape: SeriesShape) -> InformerCore:
-    """The paper's model at the sizes of a configuration and a problem."""
+    """Build the paper's model in the sizes of a configuration and a series."""
     return InformerCore(
         enc_in=shape.n_inputs,
         dec_in=shape.n_inputs,
@@ -66,7 +66,7 @@ class Informer(Forecaster):
 
     @torch.no_grad()
     def attention_weights(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> dict[str, Tensor]:
-        """How much every step of the forecast takes of the encoder's output in the last decoder layer.
+        """Return how much every forecast step attends to the encoder's output in the last decoder layer.
 
         `(B, pred_len, keys)`, mean of the heads, rows sum to 1. Every distilling halves the keys: a key
         is then a group of neighbouring steps. Empty if another implementation stands for the core.
@@ -79,7 +79,7 @@ class Informer(Forecaster):
     def _core_inputs(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Values and marks for the encoder, then for the decoder."""
+        """Return values and marks for the encoder, then for the decoder."""
         assert x_mark is not None and y_mark is not None
         known = x.shape[1] - self.label_len
         # The decoder starts from the last known steps; the steps to forecast are zeros.

@@ -28,7 +28,7 @@ TIME_FEATURES = {"a": 1, "m": 1, "w": 2, "d": 3, "b": 3, "h": 4, "t": 5, "s": 6}
 
 
 def n_marks_of(freq: str, embed: TimeEmbedding) -> int:
-    """How many mark columns the published model reads for a frequency letter."""
+    """Return how many mark columns the published model reads for a frequency letter."""
     if embed == "timeF":
         return TIME_FEATURES[freq]
     return 5 if freq == "t" else 4
@@ -120,12 +120,12 @@ class DecoderLayer(FeedForward):
         return self.norm3(x + self.feed_forward(x))
 
     def before_cross(self, x: Tensor, key_sample: Tensor | None, n_last: int) -> Tensor:
-        """The last `n_last` steps as they go into the attention over the encoder's output."""
+        """Return the last `n_last` steps as they enter the attention over the encoder's output."""
         return self.norm1(x[:, -n_last:] + self.dropout(self.self_attention(x, x, key_sample, n_last)))
 
 
 class Decoder(nn.Module):
-    """Decoder layers and a last normalisation; gives the last `n_last` steps.
+    """Decoder layers and a last normalisation; returns the last `n_last` steps.
 
     Behind its self-attention a step meets no other step of the decoder. So the last layer goes on
     with the wanted steps alone: the same forecast for a third of the work at 48 + 24 steps.
@@ -143,7 +143,7 @@ class Decoder(nn.Module):
     def attention_weights(
         self, x: Tensor, memory: Tensor, samples: Iterator[Tensor | None], n_last: int
     ) -> Tensor:
-        """What the last layer takes of the encoder's output, mean of its heads: `(B, n_last, keys)`."""
+        """Return the last layer's attention to the encoder's output, `(B, n_last, keys)`."""
         x = self._before_last(x, memory, samples)
         last: DecoderLayer = self.layers[-1]  # pyright: ignore[reportAssignmentType]
         return last.cross_attention.weights(last.before_cross(x, next(samples), n_last), memory)
@@ -226,7 +226,7 @@ class InformerCore(nn.Module):
         x_mark_dec: Tensor,
         key_samples: Sequence[Tensor] | None = None,
     ) -> Tensor:
-        """The forecast, `(B, pred_len, c_out)`.
+        """Return the forecast, `(B, pred_len, c_out)`.
 
         `x_enc` `(B, seq_len, enc_in)`, `x_dec` `(B, label_len + pred_len, dec_in)`, marks with `n_marks`
         columns. `key_samples`: the key indices of every ProbSparse attention in the order of the calls,
@@ -242,7 +242,7 @@ class InformerCore(nn.Module):
     def attention_weights(
         self, x_enc: Tensor, x_mark_enc: Tensor, x_dec: Tensor, x_mark_dec: Tensor
     ) -> Tensor:
-        """What the last decoder layer takes of the encoder's output, `(B, pred_len, keys)`; rows sum to 1."""
+        """Return the last layer's attention to the encoder's output, `(B, pred_len, keys)`, rows sum to 1."""
         samples: Iterator[Tensor | None] = repeat(None)
         memory, steps = self._encoded(x_enc, x_mark_enc, x_dec, x_mark_dec, samples)
         return self.decoder.attention_weights(steps, memory, samples, self.pred_len)
@@ -255,13 +255,13 @@ class InformerCore(nn.Module):
         x_mark_dec: Tensor,
         samples: Iterator[Tensor | None],
     ) -> tuple[Tensor, Tensor]:
-        """The encoder's output and the decoder's embedded input."""
+        """Return the encoder's output and the decoder's embedded input."""
         memory = self.encoder(self.enc_embedding(x_enc, x_mark_enc), samples)
         return memory, self.dec_embedding(x_dec, x_mark_dec)
 
 
 def _encoder_lengths(seq_len: int, e_layers: int, distil: bool) -> list[int]:
-    """The sequence length each encoder layer works on; pooling rounds up."""
+    """Return the sequence length that each encoder layer works on; pooling rounds up."""
     lengths = [seq_len]
     for _ in range(e_layers - 1):
         lengths.append((lengths[-1] + 1) // 2 if distil else lengths[-1])

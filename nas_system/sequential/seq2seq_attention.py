@@ -48,7 +48,7 @@ class Seq2SeqAttentionForecaster(Forecaster):
 
     @torch.no_grad()
     def attention_weights(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> dict[str, Tensor]:
-        """How much every step of the forecast looks at every step of the look-back.
+        """Return how much every step of the forecast attends to every step of the look-back.
 
         `(B, pred_len, seq_len)`, rows sum to 1. With channel independence `(B * targets, ...)`: the
         targets of the first window, then those of the second.
@@ -60,7 +60,7 @@ class Seq2SeqAttentionForecaster(Forecaster):
     def _decode(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None, weights: list[Tensor] | None = None
     ) -> Tensor:
-        """The forecast; `weights` collects every step's attention, `(B, seq_len)`."""
+        """Return the forecast; `weights` collects every step's attention, `(B, seq_len)`."""
         states, final = self.encoder(with_marks(x, x_mark))  # (B, L, H), (layers, B, H)
         keys = self.score.keys(states)
         hidden = list(final.unbind())
@@ -89,7 +89,7 @@ class Seq2SeqAttentionForecaster(Forecaster):
         return self.dropout(ones), self.dropout(torch.cat([ones, ones], dim=-1))
 
     def _last_value(self, x: Tensor) -> Tensor:
-        """What the first step takes for the output before it: the last observation, or zeros without one."""
+        """Return the first step's previous output: the last observation, or zeros without one."""
         if not self.inner.target_columns:
             return x.new_zeros(len(x), self.inner.n_targets)
         return x[:, -1, list(self.inner.target_columns)]

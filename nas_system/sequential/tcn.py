@@ -26,7 +26,7 @@ from nas_system.space.shape import SeriesShape
 
 
 class ChannelDropout(nn.Module):
-    """Drops whole channels of `(batch, time, channels)`: neighbouring steps would betray a single one."""
+    """Drops whole channels of `(batch, time, channels)`: neighbouring steps would reveal a single one."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class ChannelDropout(nn.Module):
 
 
 class ResidualLevel(nn.Module):
-    """Two causal convolutions beside a shortcut, every second step: `(B, T, in) -> (B, ceil(T/2), out)`."""
+    """Two causal convolutions next to a shortcut, every second step: `(B, T, in) -> (B, ceil(T/2), out)`."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dropout: float) -> None:
         super().__init__()

@@ -44,7 +44,7 @@ class TFTForecaster(Forecaster):
 
     @torch.no_grad()
     def attention_weights(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> dict[str, Tensor]:
-        """The interpretable attention, mean of its heads: `(B, pred_len, seq_len + pred_len)`, rows sum to 1.
+        """Return the attention, mean of its heads: `(B, pred_len, seq_len + pred_len)`; rows sum to 1.
 
         Keys are the steps of the look-back, then those of the horizon; a step sees only earlier ones.
         """
@@ -54,7 +54,7 @@ class TFTForecaster(Forecaster):
         return {"decoder to encoder and decoder": weights.float().mean(dim=2)}
 
     def _as_batch(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> dict[str, Any]:
-        """What pytorch-forecasting's loader would make of the window; variables in the order of `x_reals`."""
+        """Return the window as pytorch-forecasting's loader would; variables in the order of `x_reals`."""
         batch, seq_len, _ = x.shape
         # The inputs' future is unknown. Zeros fill the table; no variable of the decoder reads them.
         columns = [F.pad(x, (0, 0, 0, self.pred_len))]
@@ -119,5 +119,5 @@ def build_network(config: TFTConfig, shape: SeriesShape) -> nn.Module:
 
 
 def only_prediction(output: Mapping[str, Any]) -> Tensor:
-    """The package's place to restore a scale; `Forecaster` does that. No lambda: a model can be pickled."""
+    """Return the output: `Forecaster` restores the scale, not the package. No lambda, to allow pickling."""
     return output["prediction"]

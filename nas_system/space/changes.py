@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from nas_system.errors import ProposalError
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import ConfigModel
 from nas_system.space.run_config import RunConfig, active_values, inactive_because, parameters, value_at
-from nas_system.space.task import TASK_CLASSES, ForecastingTask
+from nas_system.space.tasks import TASK_CLASSES
 
 
 class Change(ConfigModel):
@@ -99,19 +99,27 @@ def changes_between(parent: RunConfig, config: RunConfig) -> list[Change]:
     return changes
 
 
-def explain(error: ValidationError, known: dict[str, str] | None = None) -> str:
-    """pydantic's error as one line a person or a language model can act on."""
+def explain(
+    error: ValidationError,
+    known: dict[str, str] | None = None,
+    locate: Callable[[tuple[str, ...]], str] = lambda path: "",
+) -> str:
+    """pydantic's error as one line a person or a language model can act on.
+
+    `known` holds the allowed values of a path; `locate` says where in a file a path stands (`line 3: `).
+    """
     lines = []
     for item in error.errors(include_url=False, include_context=False):
-        path = ".".join(place_of(item["loc"]))
+        location = place_of(item["loc"])
+        path, line = ".".join(location), locate(location)
         # pydantic quotes what it was given, control characters included.
         message = _printable(item["msg"].removeprefix("Value error, "))
         if item["type"] == "value_error":
-            lines.append(message)  # ours: it names the fields itself
+            lines.append(line + message)  # ours: it names the fields itself
             continue
         value = "" if isinstance(item["input"], dict) else f"={_short(item['input'])}"
         allowed = f" (allowed: {known[path]})" if known and path in known else ""
-        lines.append(f"{path}{value}: {message}{allowed}")
+        lines.append(f"{line}{path}{value}: {message}{allowed}")
     return "; ".join(lines)
 
 
@@ -159,10 +167,9 @@ def _without_effect(config: RunConfig, changes: Sequence[Change]) -> list[str]:
 def _too_long(config: RunConfig, changes: Sequence[Change], max_seq_len: int | None) -> list[str]:
     if max_seq_len is None or config.data.seq_len <= max_seq_len:
         return []
-    assert isinstance(config.task, ForecastingTask)
     changed = any(change.parameter == "data.seq_len" for change in changes)
     where = "" if changed else " (where these changes start)"
     return [
         f"data.seq_len={config.data.seq_len}{where} is longer than this series allows: {max_seq_len} at most "
-        f"with task.pred_len={config.task.pred_len}; set data.seq_len"
+        f"with task.pred_len={config.forecasting.pred_len}; set data.seq_len"
     ]

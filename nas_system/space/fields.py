@@ -29,9 +29,9 @@ class ConfigModel(BaseModel):
     )
 
 
-Where = Literal["series", "several targets", "covariates"]
-"""Kinds of task outside of which a field has no effect: a series to forecast; more than one target in it;
-other columns as inputs."""
+Where = Literal["series", "several targets", "covariates", "numbers", "whole graphs"]
+"""What a task has to have for a field to have an effect: a series to forecast; more than one target in it;
+other columns as inputs; numbers to predict; one answer for a whole graph."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from nas_system.space.changes import family_default
 from nas_system.space.families import FAMILIES
 from nas_system.space.fields import Parameter, parameters_of
 from nas_system.space.run_config import DataConfig, TrainingConfig, active_values, parameters
-from nas_system.space.task import GraphTask, TaskConfig
+from nas_system.space.tasks import TaskConfig
 
 COMMON = 4
 """An option that so many families declare alike is printed once, with their names; below that it would
@@ -84,8 +84,4 @@ def tried_values(family: str) -> dict[str, Any]:
 
 
 def _concerns(parameter: Parameter, task: TaskConfig | None) -> bool:
-    if task is None or parameter.where is None:
-        return True
-    if isinstance(task, GraphTask):
-        return False
-    return parameter.where != "several targets" or task.has_several_targets
+    return task is None or parameter.where is None or task.has(parameter.where)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union, cast
 
 from pydantic import Discriminator, Field, field_validator, model_validator
 
@@ -22,7 +21,8 @@ from nas_system.space.fields import (
     format_choices,
     parameters_of,
 )
-from nas_system.space.task import ForecastingTask, GraphTask, TaskConfig
+from nas_system.space.tasks import ForecastingTask, TaskConfig
+from nas_system.space.tasks.task import ValueOf
 
 if TYPE_CHECKING:
     ModelConfig = FamilyConfig
@@ -71,7 +71,7 @@ class TrainingConfig(ConfigModel):
     )
     """Momentum of SGD."""
 
-    loss: Annotated[Literal["mse", "mae", "huber"], Choice()] = "mse"
+    loss: Annotated[Literal["mse", "mae", "huber"], Choice(where="numbers")] = "mse"
     """Training loss; the score is the task's whatever is chosen here."""
 
     scheduler: Annotated[Literal["none", "cosine", "step", "plateau", "onecycle"], Choice()] = "cosine"
@@ -154,35 +154,20 @@ class RunConfig(ConfigModel):
                 f"family {self.model.family!r} does not serve the task {self.task.name!r}; "
                 f"choose from: {serving}"
             )
-        if isinstance(self.task, GraphTask):
-            return self
-        self.model.check_window(self.data.seq_len, self.task.pred_len)
-        if self.training.augmentation == "channel_dropout" and not self._has_covariates:
-            raise ValueError(
-                "training.augmentation=channel_dropout drops inputs that are no targets, and there are none; "
-                "choose another augmentation, or a family and data.features=MS that read them"
-            )
+        self.task.check(self)
         return self
 
     @property
     def forecasting(self) -> ForecastingTask:
         """The task, if it is a series to forecast. Raises ConfigError."""
-        if isinstance(self.task, ForecastingTask):
-            return self.task
-        raise ConfigError(f"the task {self.task.name!r} is no series to forecast")
-
-    @property
-    def _has_covariates(self) -> bool:
-        return self.reads_covariates and self.data.features == "MS"
+        if not self.task.is_series:
+            raise ConfigError(f"the task {self.task.name!r} is no series to forecast")
+        return cast("ForecastingTask", self.task)
 
     @property
     def reads_covariates(self) -> bool:
         """Whether the model can read other columns than the targets."""
-        return _no_covariates(self.task, partial(value_at, self)) is None
-
-
-ValueOf = Callable[[str], Any]
-"""path -> value"""
+        return self.task.inactive_because("covariates", type(self.model), partial(value_at, self)) is None
 
 
 def parameters(family: str) -> tuple[Parameter, ...]:
@@ -206,32 +191,14 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
     The one place that decides this. `value` gives what stands under `model.family` and under the
     paths of the family's parameters; a sampler gives what it has drawn so far.
     """
-    if isinstance(task, GraphTask):
-        if parameter.where is not None:
-            return f"the task {task.name} has no time series"
-    elif parameter.where == "several targets" and not task.has_several_targets:
-        return "only one column is forecast"
-    elif parameter.where == "covariates" and (reason := _no_covariates(task, value)):
-        return reason
+    if parameter.where is not None:
+        family = FAMILIES[value("model.family")]
+        if reason := task.inactive_because(parameter.where, family, value):
+            return reason
     if parameter.when is not None:
         found = value(f"{parameter.group}.{parameter.when.field}")
         if not parameter.when.holds(found):
             return f"it needs {parameter.group}.{parameter.when.words} (it is {format_choices([found])})"
-    return None
-
-
-def _no_covariates(task: TaskConfig, value: ValueOf) -> str | None:
-    """Why the model reads no other columns than the targets; None if it can."""
-    if isinstance(task, GraphTask):
-        return "graphs have no columns"
-    if task.forecasts_all:
-        return "every column is forecast, so no other is left to read"
-    family = FAMILIES[value("model.family")]
-    if not family.reads_covariates:
-        return f"the family {value('model.family')} reads the targets alone"
-    one_by_one = "channel_independence" in family.model_fields and value("model.channel_independence")
-    if one_by_one and task.has_several_targets:
-        return "with model.channel_independence = true every target is forecast from its own past alone"
     return None
 
 

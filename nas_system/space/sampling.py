@@ -14,7 +14,7 @@ from nas_system.space.changes import family_default
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import Parameter
 from nas_system.space.run_config import RunConfig, parameters
-from nas_system.space.task import TaskConfig
+from nas_system.space.tasks import TaskConfig
 
 LOOK_BACK = "data.seq_len"
 

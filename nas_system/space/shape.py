@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,11 @@ class SeriesShape:
 
 @dataclass(frozen=True)
 class GraphShape:
-    """What there is to embed in graphs that are mapped to one number each."""
+    """What there is to embed in graphs, and what is to be answered for each of them or for pairs of nodes."""
 
     n_node_types: int
     n_edge_types: int
+    n_outputs: int = 1
+    """Numbers per answer: one, or one for each class."""
+    level: Literal["graph", "edge"] = "graph"
+    """What is answered for: a whole graph, or a pair of nodes."""

@@ -1,36 +1,72 @@
-"""The task as command lines spell it: one reading of the flags for every program that has them."""
+"""The task as command lines spell it: flags made from the fields of the tasks, and read back into them."""
 
 from __future__ import annotations
 
 import argparse
 import csv
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from nas_system.errors import ConfigError
-from nas_system.space.task import TASK_NAMES, TaskConfig, class_of
+from nas_system.space.tasks import TASK_FIELDS, TASK_NAMES, TaskConfig, class_of
 
-FLAGS = {
-    "name": "--task",
-    "dataset": "--dataset",
-    "targets": "--target",
-    "pred_len": "--pred-len",
-    "freq": "--freq",
-    "missing": "--missing",
-    "split": "--split",
-    "train_rows": "--train-rows",
-    "val_rows": "--val-rows",
-    "test_rows": "--test-rows",
-    "train_graphs": "--train-graphs",
-    "val_graphs": "--val-graphs",
-    "test_graphs": "--test-graphs",
-}
+_OWN_FLAGS = {"name": "--task", "targets": "--target"}
+FLAGS = {field: _OWN_FLAGS.get(field, "--" + field.replace("_", "-")) for field in TASK_FIELDS}
 """The flag of each field of the task; a program may have only some of them."""
+_ALIASES = {"targets": ["--targets"]}
+_BY_HAND: dict[str, dict[str, Any]] = {
+    "name": {
+        "metavar": "NAME",
+        "choices": None,
+        "help": f"what the search is about: {', '.join(TASK_NAMES)} (default: {TASK_NAMES[0]})",
+    },
+    "dataset": {"metavar": "NAME|CSV"},
+    "targets": {"metavar": "COL[,COL]|all"},
+    "freq": {"metavar": "STEP"},
+    "split": {
+        "metavar": "SHARES|DATES",
+        "help": "train, val and test: 0.6,0.15,0.15 (what is left is hold-out), or the dates on which val, "
+        "test and hold-out begin: 2017-07-01,2017-11-01,2018-03-01 (default: the data set's own)",
+    },
+}
+"""Where a flag is more than its field says: keywords of `add_argument`."""
+
+
+def add_task_flags(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for every field of every task, in groups by the tasks that have the field."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name in TASK_FIELDS:
+        kinds = {task: kind for task in TASK_NAMES if (kind := class_of(task)) and name in kind.model_fields}
+        of_all = len(kinds) == len(TASK_NAMES)
+        title = "task (fixed for the life of a search)" if of_all else f"task {', '.join(kinds)}"
+        group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+        field = next(iter(kinds.values())).model_fields[name]
+        group.add_argument(FLAGS[name], *_ALIASES.get(name, ()), **_keywords(field) | _BY_HAND.get(name, {}))
+
+
+def _keywords(field: FieldInfo) -> dict[str, Any]:
+    """Return what `add_argument` needs to know of the field: type or choices, and help."""
+    if get_origin(field.annotation) is Literal:
+        return {"choices": get_args(field.annotation), "help": _help_of(field)}
+    types = (field.annotation, *get_args(field.annotation))
+    number = next((kind for kind in (int, float) if kind in types), None)
+    return {"help": _help_of(field)} | ({"type": number, "metavar": "N"} if number else {})
+
+
+def _help_of(field: FieldInfo) -> str:
+    """Return the docstring of the field as a help text: no capital, no full stop, with the default."""
+    text = " ".join((field.description or "").split()).replace("`", "'").removesuffix(".")
+    text = text[:1].lower() + text[1:]
+    if field.default is not None and "(default:" not in text:
+        default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        text += f" (default: {default})"
+    return text.replace("%", "%%")
 
 
 def task_fields(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The fields of the task that were given on the command line."""
+    """Return the fields of the task that were given on the command line."""
     given = {}
     for field, flag in FLAGS.items():
         value = getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
@@ -44,16 +80,16 @@ def task_fields(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def columns_of(text: str) -> tuple[str, ...]:
-    """`a,b` names two columns; one whose own name has a comma stands in double quotes."""
+    """Read `a,b` as two columns; one whose own name has a comma stands in double quotes."""
     try:
         row = next(csv.reader([text], skipinitialspace=True), [])
-    except csv.Error as problem:
-        raise ConfigError(f"{FLAGS['targets']}: {text!r:.60} names no columns ({problem})") from None
+    except csv.Error as error:
+        raise ConfigError(f"{FLAGS['targets']}: {text!r:.60} names no columns ({error})") from None
     return tuple(column.strip() for column in row) or ("",)
 
 
 def split_of(text: str) -> tuple[float, ...] | tuple[str, ...]:
-    """`0.6,0.15,0.15` as numbers; anything else as the dates that it may be."""
+    """Read `0.6,0.15,0.15` as numbers, anything else as the dates that it may be."""
     parts = tuple(part.strip() for part in text.split(","))
     try:
         return tuple(float(part) for part in parts)
@@ -62,9 +98,9 @@ def split_of(text: str) -> tuple[float, ...] | tuple[str, ...]:
 
 
 def task_with(task: TaskConfig, given: dict[str, Any]) -> TaskConfig:
-    """`task` with other fields; another `name` may make it a task of another kind.
+    """Return `task` with other fields; another `name` may make it a task of another kind.
 
-    Raises ConfigError that begins with the flag to mend.
+    Raises ConfigError that begins with the flag to fix.
     """
     kind = class_of(given.get("name", task.name))
     if kind is None:

@@ -13,13 +13,13 @@ from nas_system.data import WindowSet
 from nas_system.visualization import AttentionMap
 
 MOST_WINDOWS = 256
-"""Windows that a mean is taken over, evenly spread over the part."""
+"""Most windows in a mean, evenly spread over the part."""
 AT_ONCE = 64
 """Windows computed at a time: 64 maps of 720 x 720 are 133 MB."""
 
 
 def attention_maps(model: nn.Module, windows: WindowSet) -> list[AttentionMap]:
-    """The model's maps over these windows, none if it has no attention to show. Leaves its mode as it was.
+    """Return the model's maps over these windows, none if it has no attention. Restores its mode.
 
     With several maps per window (channel independence makes one per target) the mean runs over all,
     and the example is the first of its window.
@@ -53,5 +53,5 @@ def attention_maps(model: nn.Module, windows: WindowSet) -> list[AttentionMap]:
 
 
 def evenly_spread(count: int, most: int) -> Tensor:
-    """At most `most` indices below `count`, the first and the last among them."""
+    """Return at most `most` evenly spread indices below `count`, with the first and the last."""
     return torch.linspace(0, count - 1, min(most, count)).round().long()

@@ -1,172 +1,99 @@
-"""A series to forecast: windows on the device, and pictures of forecasts."""
+"""Forecasting a series: its info and baselines, which need no torch, and the way to its windows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
-import torch
-from torch import nn
+from nas_system.data.baselines import score_baselines
+from nas_system.data.loading import open_task
+from nas_system.data.source import locate
+from nas_system.data.splits import SPLIT_NAMES, SplitName
+from nas_system.space import DataConfig, ForecastingTask, RunConfig
+from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.tasks.kind import HoldOut, Problem, TaskKind
 
-from nas_system.data import (
-    DataSource,
-    Series,
-    TaskWindows,
-    WindowLoader,
-    build_windows,
-    load_series,
-    locate,
-    open_task,
-)
-from nas_system.data.baselines import baseline_rows
-from nas_system.data.columns import input_columns
-from nas_system.errors import ConfigError
-from nas_system.model import build_model
-from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.sequential.augmentation import augmented
-from nas_system.space import RunConfig
-from nas_system.tasks.attention_maps import attention_maps
-from nas_system.tasks.problem import Batches, HoldOut, Part
-from nas_system.training.engine import Engine
-from nas_system.training.objectives import Forecasting
-
-EXAMPLES = 6
-"""Test windows that predictions.png shows, evenly spread."""
+if TYPE_CHECKING:
+    import torch
 
 
-def open_forecasting(
-    config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None, device: torch.device
-) -> ForecastingProblem:
-    """The windows of the task's series."""
-    source = find_source(config, facts, data_dir)
-    return ForecastingProblem(config, source, load_series(source, config.forecasting), device)
+def describe(
+    task: ForecastingTask, data_dir: Path | None, *, hold_out: bool = False, download: bool = True
+) -> TaskInfo:
+    """Measure the series and its baselines."""
+    source = locate(task, data_dir, download=download)
+    if source.notice:
+        print(f"note: {source.notice}", file=sys.stderr)
+    return describe_source(task, source, hold_out=hold_out)
 
 
-def hold_out_windows(
-    config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None, device: torch.device
-) -> HoldOut:
-    """The windows of the rows that are kept back."""
-    data = open_task(config.forecasting, find_source(config, facts, data_dir))
-    windows = build_windows(data.series, config, device, splits=("sealed",))
-    return HoldOut(
-        model=build_model(config, windows.shape),
-        batches=WindowLoader(windows["sealed"], ForecastingProblem.evaluation_batch),
-        objective=Forecasting(),
-        samples="windows",
-        count=len(windows["sealed"]),
-        baselines=lambda: [row.to_json() for row in baseline_rows(data, ("sealed",))],
+def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> TaskInfo:
+    """Measure the series in `source`."""
+    data = open_task(task, source)
+    parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
+    targets = data.series.column_indices(task.targets)
+    # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
+    longest = data.split.train_end - task.pred_len
+    seq_len = min(DataConfig().seq_len, longest)
+    return TaskInfo(
+        task=task,
+        source=source,
+        baselines=score_baselines(data, parts),
+        sizes={name: len(data.split.window_starts(name, seq_len, task.pred_len)) for name in SPLIT_NAMES},
+        columns=tuple(data.series.columns),
+        max_seq_len=longest,
+        measured={
+            "targets": list(data.series.column_names(task.targets)),
+            "filled": dict(data.series.filled),
+            "rows": len(data.series),
+            "first": str(data.series.dates[0]),
+            "last": str(data.series.dates[-1]),
+            "freq": data.series.freq,
+            "seq_len": seq_len,
+            "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
+            "scaler": data.scaler.of_columns(targets).to_json(),
+        },
     )
 
 
-class ForecastingProblem:
-    """Scaled windows of one series; see `nas_system.tasks.problem`."""
-
-    evaluation_batch = 512
-    """A few large batches. The score does not depend on this number."""
-
-    def __init__(self, config: RunConfig, source: DataSource, series: Series, device: torch.device) -> None:
-        self.config, self.source, self.series, self.device = config, source, series, device
-        self.windows = build_windows(series, config, device)
-        self.objective = Forecasting(config.training.loss)
-
-    def count(self, part: Part) -> int:
-        return len(self.windows[part])
-
-    def build_model(self) -> nn.Module:
-        return build_model(self.config, self.windows.shape)
-
-    def training_batches(self, generator: torch.Generator) -> Batches:
-        loader = WindowLoader(self.windows["train"], self.config.data.batch_size, generator=generator)
-        return augmented(loader, self.config.training, self.windows.shape.target_columns)
-
-    def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
-        return WindowLoader(self.windows[part], batch_size)
-
-    def first(self, count: int) -> Any:
-        return self.windows["train"].batch(torch.arange(count, device=self.device))
-
-    def export_metadata(self) -> dict[str, Any]:
-        return _metadata(self.config, self.series, self.windows, self.source)
-
-    def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
-        self._draw_forecasts(engine, paths.predictions, title)
-        self._draw_attention(engine.model, paths.attention, title)
-
-    def _draw_forecasts(self, engine: Engine, path: Path, title: str) -> None:
-        from nas_system.visualization import forecast_examples
-
-        test, windows = self.windows["test"], self.windows
-        chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
-        batch = test.batch(chosen.to(engine.device))
-        scaler = windows.target_scaler.of_columns([0])
-        column = windows.shape.target_columns[0]
-        forecast, past, truth = (
-            scaler.inverse(values[..., None].float().cpu().numpy())[..., 0]
-            for values in (
-                engine.predict([batch])[..., 0],
-                batch.args[0][..., column],
-                batch.target[..., 0],
-            )
+def summarize(info: TaskInfo) -> list[str]:
+    """Return the series in a few lines."""
+    known = info.measured
+    pred_len = cast(ForecastingTask, info.task).pred_len
+    lines = [
+        f"series    {known['rows']} rows, {known['first']} to {known['last']}, step {known['freq']}",
+        f"columns   {', '.join(info.columns)}",
+        f"task      {pred_len} steps ahead of {', '.join(known['targets'])}",
+    ]
+    if known["filled"]:
+        counts = ", ".join(f"{count} in {column}" for column, count in known["filled"].items())
+        lines.append(
+            f"filled    {counts}: missing values, the last known one carried forward and scored as any"
         )
-        rows = [test.target_rows(int(index))[0] for index in chosen]
-        forecast_examples(
-            past,
-            truth,
-            forecast,
-            path,
-            column=self.series.column_names(self.config.forecasting.targets)[0],
-            title=title,
-            labels=[self._date(row) for row in rows],
-        )
-
-    def _draw_attention(self, model: nn.Module, path: Path, title: str) -> None:
-        test = self.windows["test"]
-        if maps := attention_maps(model, test):
-            from nas_system.visualization import attention_picture
-
-            first_row = test.target_rows(maps[0].example_window)[0]
-            attention_picture(
-                maps,
-                path,
-                seq_len=self.config.data.seq_len,
-                title=title,
-                example_label=f"forecast from {self._date(first_row)}",
-            )
-
-    def _date(self, row: int) -> str:
-        return str(self.series.dates[row])[:16].replace("T", " ")
+    for name, (first, end) in known["split"].items():
+        lines.append(f"{name:<9} rows {first} to {end}, {info.sizes[name]} windows")
+    lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
+    return lines
 
 
-def find_source(config: RunConfig, facts: dict[str, Any] | None, data_dir: Path | None) -> DataSource:
-    """The search's own data if there is a search; otherwise wherever it is found."""
-    if facts is not None:
-        try:
-            return DataSource.from_json(facts["source"])
-        except (KeyError, TypeError) as error:
-            raise ConfigError(f"the facts of the search name no data source ({error})") from None
-    source = locate(config.forecasting, data_dir)
-    if source.notice:
-        print(f"note: {source.notice}", flush=True)
-    return source
+def _borders(rows: range) -> list[int]:
+    return [rows.start, rows.stop]
 
 
-def _metadata(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
-    """What another machine needs beside the weights to forecast with them (see `saved_forecaster`)."""
-    targets = series.column_indices(config.forecasting.targets)
-    return {
-        "scaler": windows.scaler.to_json(),
-        "shape": {
-            "seq_len": windows.shape.seq_len,
-            "pred_len": windows.shape.pred_len,
-            "n_inputs": windows.shape.n_inputs,
-            "target_columns": list(windows.shape.target_columns),
-            "n_marks": windows.shape.n_marks,
-        },
-        "columns": list(series.columns),
-        "inputs": [series.columns[index] for index in input_columns(series, config)],
-        "targets": [series.columns[index] for index in targets],
-        "freq": series.freq,
-        "data_sha256": source.sha256,
-        "config": config.model_dump(mode="json"),
-    }
+def _open(config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device) -> Problem:
+    # Only now: describing a series takes no torch.
+    from nas_system.tasks.forecasting_data import open_forecasting
+
+    return open_forecasting(config, info, data_dir, device)
+
+
+def _hold_out(
+    config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
+) -> HoldOut:
+    from nas_system.tasks.forecasting_data import open_hold_out
+
+    return open_hold_out(config, info, data_dir, device)
+
+
+KIND = TaskKind(open=_open, hold_out=_hold_out, describe=describe, summary=summarize)

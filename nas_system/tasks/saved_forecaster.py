@@ -1,4 +1,4 @@
-"""A trained forecaster as its run left it: weights, scaler and columns, ready for the last rows of a series.
+"""The trained forecaster of a run: weights, scaler and columns, to apply to the last rows of a series.
 
     forecaster = load_forecaster(Path("runs/run_0003"))
     forecast = forecaster.forecast(parse_csv(Path("new.csv").read_bytes(), "new.csv"))
@@ -28,20 +28,20 @@ from nas_system.files import read_record
 from nas_system.model import build_model
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import ForecastingTask, RunConfig, SeriesShape, active_values, canonical_key
+from nas_system.space import RunConfig, SeriesShape, active_values, canonical_key
 from nas_system.space.changes import explain
 from nas_system.training.acceleration.precision import Precision
-from nas_system.training.checkpoint import load_checkpoint
+from nas_system.training.checkpoint import StateDict, load_checkpoint
 from nas_system.training.loops import predict
 from nas_system.training.objectives import Forecasting
 from nas_system.training.reproducibility import resolve_device
 
 MOST_DIFFERENCES = 3
-"""Named when config_used.py and the weights belong to two configurations."""
+"""Number named when config_used.py and the weights belong to two configurations."""
 
 
-class SavedFacts(BaseModel):
-    """What a checkpoint says beside its weights: the training's configuration, data and scaling."""
+class SavedMetadata(BaseModel):
+    """The metadata of a checkpoint: the training's configuration, data and scaling."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -70,31 +70,35 @@ class Forecast:
 
 
 class SavedForecaster:
-    """A model with the best epoch's weights, and how to feed it."""
+    """A model with the best epoch's weights, and the scaling of its inputs and outputs."""
 
-    def __init__(self, model: nn.Module, facts: SavedFacts, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, metadata: SavedMetadata, device: torch.device) -> None:
         self.model = model
-        self.facts = facts
+        self.metadata = metadata
         self.device = device
-        all_columns = Scaler.from_json(facts.scaler)
-        self._input_scaler = all_columns.of_columns([facts.columns.index(name) for name in facts.inputs])
-        self.target_scaler = all_columns.of_columns([facts.columns.index(name) for name in facts.targets])
+        all_columns = Scaler.from_json(metadata.scaler)
+        self._input_scaler = all_columns.of_columns(
+            [metadata.columns.index(name) for name in metadata.inputs]
+        )
+        self.target_scaler = all_columns.of_columns(
+            [metadata.columns.index(name) for name in metadata.targets]
+        )
 
     def forecast(self, series: Series, name: str = "the series") -> Forecast:
-        """The `pred_len` steps after the last row of `series`, of which the last `seq_len` rows are read.
+        """Forecast the `pred_len` steps after the last row of `series` from its last `seq_len` rows.
 
-        Columns are found by name; those the model does not read may be missing. Scaled as in
-        training, whatever `series` holds. Raises ConfigError, naming `name`, for a series with another
+        Columns are found by name; those the model does not read may be missing. Scaled by the
+        statistics of the training. Raises ConfigError, naming `name`, for a series with another
         step, without a column or with too few rows.
         """
         self._check(series, name)
-        facts = self.facts
-        last = slice(-facts.shape.seq_len, None)
-        rows = series.values[last, list(series.column_indices(facts.inputs))]
-        with np.errstate(over="ignore"):  # what that makes of the forecast is told below
+        metadata = self.metadata
+        last = slice(-metadata.shape.seq_len, None)
+        rows = series.values[last, list(series.column_indices(metadata.inputs))]
+        with np.errstate(over="ignore"):  # checked below, on the forecast
             scaled = self._input_scaler.transform(rows).astype(np.float32)
         x = torch.from_numpy(scaled)[None].to(self.device)
-        future = dates_after(series.dates, series.freq, facts.shape.pred_len)
+        future = dates_after(series.dates, series.freq, metadata.shape.pred_len)
         x_mark = self._marks(series.dates[last], series.freq)
         y_mark = self._marks(future, series.freq)
         precision = Precision(self._precision, self.device)
@@ -103,44 +107,44 @@ class SavedForecaster:
         values = self.target_scaler.inverse(output[0].numpy())
         if not np.isfinite(values).all():
             raise ConfigError(
-                f"{name}: the forecast is not a finite number, because the last {facts.shape.seq_len} rows "
-                "lie too far from those of the training; check their units"
+                f"{name}: the forecast is not a finite number, because the last {metadata.shape.seq_len} "
+                "rows lie too far from those of the training; check their units"
             )
-        return Forecast(facts.targets, future, values)
+        return Forecast(metadata.targets, future, values)
 
     @property
     def _precision(self) -> str:
-        """The training's, so that the numbers are its numbers; fp16 exists on CUDA devices only."""
-        precision = self.facts.config.training.precision
+        """The training's precision, for the same results; fp16 exists on CUDA devices only."""
+        precision = self.metadata.config.training.precision
         return "fp32" if precision == "fp16" and self.device.type != "cuda" else precision
 
     def _marks(self, dates: NDArray[np.datetime64], freq: str) -> Tensor | None:
-        """(1, steps, marks), if the model reads the clock."""
-        features = marks(dates, freq, self.facts.config.model.time_marks)
+        """Return the time features (1, steps, marks), if the model reads them."""
+        features = marks(dates, freq, self.metadata.config.model.time_marks)
         return None if features is None else torch.from_numpy(features)[None].to(self.device)
 
     def _check(self, series: Series, name: str) -> None:
-        facts = self.facts
-        missing = [column for column in facts.inputs if column not in series.columns]
+        metadata = self.metadata
+        missing = [column for column in metadata.inputs if column not in series.columns]
         if missing:
             raise ConfigError(
                 f"{name}: columns that this run reads are missing: {', '.join(missing)} "
                 f"(there are: {', '.join(series.columns)})"
             )
-        if series.freq != facts.freq:
+        if series.freq != metadata.freq:
             raise ConfigError(
                 f"{name}: the step between rows is {series.freq}, but this run was trained on steps of "
-                f"{facts.freq}; resample the rows"
+                f"{metadata.freq}; resample the rows"
             )
-        if len(series) < facts.shape.seq_len:
+        if len(series) < metadata.shape.seq_len:
             raise ConfigError(
                 f"{name}: {len(series)} rows are too few, because this run looks back over "
-                f"{facts.shape.seq_len}; bring at least as many"
+                f"{metadata.shape.seq_len}; bring at least as many"
             )
 
 
 def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
-    """The forecaster that a run left in its folder.
+    """Load the forecaster in a run's folder.
 
     Raises ConfigError for a folder that is no run's or whose configuration is not the one that was
     trained, StateError for a run without usable weights.
@@ -154,45 +158,45 @@ def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
     if not paths.best_model.is_file():
         raise StateError(f"{run_dir} holds no {paths.best_model.name}: {_why_no_weights(paths)}")
     used = read_config(paths.config)
-    if not isinstance(used.task, ForecastingTask):
+    if not used.task.is_series:
         raise ConfigError(
             f"{run_dir} is about {used.task.name}, which is no series to forecast; what it predicts for the "
             f"test graphs is in {paths.predictions.name}"
         )
     target = resolve_device(device)
-    # Where the folder came whole, a bit that fell on the way is noticed.
+    # In a complete folder a damaged copy is noticed.
     expected = (read_record(paths.metrics) or {}).get("checkpoint_sha256")
     checkpoint = load_checkpoint(paths.best_model, target, sha256=expected)
-    facts = _facts(checkpoint, paths.best_model)
-    _check_same(used, facts.config, paths)
-    model = build_model(facts.config, facts.shape).to(target)
+    metadata = _metadata(checkpoint, paths.best_model)
+    _check_same(used, metadata.config, paths)
+    model = build_model(metadata.config, metadata.shape).to(target)
     try:
         model.load_state_dict(checkpoint["model"])
     except (KeyError, TypeError, RuntimeError):
         raise StateError(
-            f"{paths.best_model}: the weights do not fit this program's {facts.config.model.family}; use the "
-            "version (and the INFORMER2020_PATH) of the training, or train the run again"
+            f"{paths.best_model}: the weights do not fit this program's {metadata.config.model.family}; use "
+            "the version (and the INFORMER2020_PATH) of the training, or train the run again"
         ) from None
-    return SavedForecaster(model, facts, target)
+    return SavedForecaster(model, metadata, target)
 
 
-def _facts(checkpoint: dict[str, Any], path: Path) -> SavedFacts:
-    plain = {name: checkpoint[name] for name in SavedFacts.model_fields if name in checkpoint}
+def _metadata(checkpoint: StateDict, path: Path) -> SavedMetadata:
+    plain = {name: checkpoint[name] for name in SavedMetadata.model_fields if name in checkpoint}
     try:
         # By way of JSON: there lists may stand for tuples, also where a field is strict.
-        return SavedFacts.model_validate_json(json.dumps(plain))
+        return SavedMetadata.model_validate_json(json.dumps(plain))
     except ValidationError as error:
-        problem = explain(error)
+        reason = explain(error)
     except (TypeError, ValueError) as error:
-        problem = str(error)
+        reason = str(error)
     raise StateError(
-        f"{path}: written by another version of this program, which cannot be used here ({problem}); "
+        f"{path}: written by another version of this program, which cannot be used here ({reason}); "
         "train the run again"
     )
 
 
 def _check_same(used: RunConfig, trained: RunConfig, paths: RunPaths) -> None:
-    """Refuse weights that belong to another configuration than the one beside them."""
+    """Raise StateError for weights of another configuration than the one next to them."""
     if (canonical_key(used), used.task, used.seed) == (canonical_key(trained), trained.task, trained.seed):
         return
     ours, theirs = _flat(used), _flat(trained)
@@ -214,7 +218,7 @@ def _flat(config: RunConfig) -> dict[str, Any]:
 
 
 def _why_no_weights(paths: RunPaths) -> str:
-    """What became of the run, from whatever files there are."""
+    """Explain how the run ended, from the files that there are."""
     outcome = read_outcome(paths.folder)  # raises if it is still training
     if outcome.status is not Status.MISSING:
         return f"{outcome.status}, {outcome.cause or 'but its weights are gone'}; choose another run"

@@ -1,1 +1,1 @@
-"""Trainers, losses and metrics for work by hand, on top of the engine."""
+"""Trainers, losses and metrics for interactive use, on top of the engine."""

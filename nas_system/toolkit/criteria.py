@@ -1,10 +1,10 @@
-"""Criteria: one object that gives the loss, judges it in real units, and turns outputs into answers."""
+"""Criteria: one object for the loss, for its value in real units, and for turning outputs into answers."""
 
 from __future__ import annotations
 
 from functools import partial
 from types import FunctionType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -14,16 +14,16 @@ from nas_system.toolkit.mixed_criterion import MixedCriterion
 
 
 class Criterion(Protocol):
-    """What a criterion of one's own must offer; it is built with the data set, or with None."""
+    """The interface of a custom criterion; it is built with the data set, or with None."""
 
     def __call__(
         self, output: Tensor, target: Tensor, weights: Tensor | None = None, unscaled: bool = False
     ) -> Tensor:
-        """A scalar: the loss for the gradient, or with `unscaled` the one for every decision."""
+        """Return a scalar: the loss for the gradient, or with `unscaled` the one for every decision."""
         ...
 
     def postproc(self, pred: Tensor) -> Tensor:
-        """Raw network output to the answer a person reads."""
+        """Turn raw network output into the answer a person reads."""
         ...
 
 
@@ -39,15 +39,15 @@ class CriterionObjective:
         return self.criterion(output, target, weights=weight)
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        figure = self.criterion(output, target, weights=weight, unscaled=True)
-        return torch.as_tensor(figure, device=output.device).reshape(1)
+        value = self.criterion(output, target, weights=weight, unscaled=True)
+        return torch.as_tensor(value, device=output.device).reshape(1)
 
     def postproc(self, output: Tensor) -> Tensor:
         return self.criterion.postproc(output)
 
 
 def build_criterion(criterion: Any, dataset: Any) -> Criterion:
-    """`"auto"`, a class (or function) that is called with the data set, or a finished criterion."""
+    """Build a criterion from `"auto"`, a class or function to be called with the data set, or an instance."""
     if isinstance(criterion, str):
         if criterion != "auto":
             raise ConfigError(f"criterion={criterion!r} is not known; use 'auto' or a criterion of your own")
@@ -61,14 +61,21 @@ def build_criterion(criterion: Any, dataset: Any) -> Criterion:
     return cast(Criterion, built)
 
 
-def criterion_record(criterion: Criterion) -> dict[str, Any]:
-    """What a saved network says about its criterion, as plain values."""
+class CriterionRecord(TypedDict):
+    """A criterion in a saved network, as plain values."""
+
+    name: str
+    settings: dict[str, list[Any]] | None
+    """Of a `MixedCriterion`; None for a custom one, which only its owner can build."""
+
+
+def criterion_record(criterion: Criterion) -> CriterionRecord:
     settings = criterion.settings() if type(criterion) is MixedCriterion else None
     return {"name": _name(criterion), "settings": settings}
 
 
-def restore_criterion(record: dict[str, Any], present: Criterion | None) -> Criterion | None:
-    """The criterion that `record` tells of: rebuilt if it is ours, else `present` if it is of that class."""
+def restore_criterion(record: CriterionRecord, present: Criterion | None) -> Criterion | None:
+    """Return the criterion of `record`: rebuilt if it is ours, else `present` if it is of that class."""
     if record["settings"] is not None:
         return MixedCriterion.from_settings(record["settings"])
     return present if present is not None and _name(present) == record["name"] else None

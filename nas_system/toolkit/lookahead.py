@@ -18,7 +18,7 @@ from torch.optim import RAdam
 class RAdamLookahead(RAdam):
     """RAdam whose weights are pulled back towards slow weights after every `sync_every` steps.
 
-    The slow weights lie in the optimizer's own state, beside RAdam's moments. So `state_dict`,
+    The slow weights lie in the optimizer's own state, next to RAdam's moments. So `state_dict`,
     `load_state_dict` and a restart by `state.clear()` need nothing extra.
     """
 

@@ -1,4 +1,4 @@
-"""Training losses by task. Which one is used is said, never guessed from the shape of a tensor."""
+"""Training losses by task. The loss is named by the caller, never guessed from the shape of a tensor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from nas_system.training.objectives import aligned
 
 LOSS_TYPES = {
     "regression": ("mse", "mae", "huber"),
@@ -34,7 +36,7 @@ class TaskLoss:
         """Outputs are values (regression), logits (N, num_classes) or one logit per label (bce_logits)."""
         terms = self._terms(output, target)
         if weight is not None:
-            terms = terms * _beside(weight, terms)
+            terms = terms * _broadcastable(weight, terms)
         return terms.mean()
 
     def _terms(self, output: Tensor, target: Tensor) -> Tensor:
@@ -55,7 +57,7 @@ class TaskLoss:
         if self.num_classes is not None and (output.ndim < 2 or output.shape[1] != self.num_classes):
             raise ValueError(
                 f"cross_entropy over {self.num_classes} classes needs logits (N, {self.num_classes}), but "
-                f"the model gave {tuple(output.shape)}; for one logit per sample say loss_type='bce_logits'"
+                f"the model has {tuple(output.shape)}; for one logit per sample use loss_type='bce_logits'"
             )
 
 
@@ -75,7 +77,7 @@ def get_loss_fn(
     label_smoothing: float = 0.0,
     pos_weight: float | None = None,
 ) -> TaskLoss:
-    """The loss of a task: regression mse, mae, huber; classification cross_entropy, bce_logits.
+    """Return the loss of a task: regression mse, mae, huber; classification cross_entropy, bce_logits.
 
     edge_prediction is bce_logits. That wants one logit per sample (num_classes 2, or not given) or per
     label (multi-label, num_classes of them). `delta` is for huber, `label_smoothing` for cross_entropy,
@@ -92,20 +94,8 @@ def get_loss_fn(
     return TaskLoss(loss_type, num_classes, delta, label_smoothing, pos_weight)
 
 
-def aligned(output: Tensor, target: Tensor) -> Tensor:
-    """`output` in the shape of `target` where they differ by axes of length one; otherwise ValueError.
-
-    (N, 1) against (N,) would broadcast to (N, N) without a word.
-    """
-    if output.shape == target.shape:
-        return output
-    if [size for size in output.shape if size != 1] == [size for size in target.shape if size != 1]:
-        return output.reshape(target.shape)
-    raise ValueError(f"outputs of shape {tuple(output.shape)} do not fit targets of {tuple(target.shape)}")
-
-
-def _beside(weight: Tensor, terms: Tensor) -> Tensor:
-    """(N,) or (N, C) in a shape that multiplies the terms of its sample."""
+def _broadcastable(weight: Tensor, terms: Tensor) -> Tensor:
+    """Reshape weights (N,) or (N, C) to multiply the terms of their samples."""
     missing = terms.ndim - weight.ndim
     if missing < 0:
         return torch.reshape(weight, terms.shape)

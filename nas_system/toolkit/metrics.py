@@ -1,4 +1,4 @@
-"""Figures to judge a whole pass by: errors, accuracy, F1, and areas under curves.
+"""Metrics of a whole pass: errors, accuracy, F1, and areas under curves.
 
 Every metric is a function of *all* outputs and targets of a pass. An area under a curve averaged
 over batches is another number, and the root of a mean is not the mean of roots.
@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from nas_system.toolkit.losses import aligned
+from nas_system.training.objectives import aligned
 
 Metric = Callable[[Tensor, Tensor], Tensor | float]
 """metric(outputs, targets) over all samples."""
@@ -23,7 +23,7 @@ HIGHER_IS_BETTER = ("accuracy", "f1", "roc_auc", "ap", "precision")
 def get_metrics(
     task_type: str = "regression", num_classes: int | None = None, k: int = 10
 ) -> dict[str, Metric]:
-    """The metrics of a task, by name: a dictionary to which own functions may be added.
+    """Return the metrics of a task by name: a dictionary to which custom functions may be added.
 
     Regression: mse, mae, rmse. Classification over `num_classes`: accuracy, f1, roc_auc, ap. Edge
     prediction: roc_auc, ap, precision@k. Raises ValueError for an unknown task or no `num_classes`.
@@ -49,7 +49,7 @@ def get_metrics(
 
 
 def is_higher_better(name: str) -> bool:
-    """Whether a metric of this name grows as a model gets better (`precision@10` counts as precision)."""
+    """Return whether higher values of this metric are better (`precision@10` counts as precision)."""
     return name.partition("@")[0] in HIGHER_IS_BETTER
 
 
@@ -73,27 +73,27 @@ class MetricMeter:
 
 
 def mse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean squared error."""
+    """Return the mean squared error."""
     return (aligned(outputs, targets) - targets).square().mean()
 
 
 def mae(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean absolute error."""
+    """Return the mean absolute error."""
     return (aligned(outputs, targets) - targets).abs().mean()
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Root of the mean squared error over all samples."""
+    """Return the root of the mean squared error over all samples."""
     return mse(outputs, targets).sqrt()
 
 
 def accuracy(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """Share of samples whose likeliest class is the right one."""
+    """Return the share of samples whose most likely class is the right one."""
     return (_classes(outputs, num_classes) == targets.reshape(-1)).double().mean()
 
 
 def f1(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
-    """2 TP / (2 TP + FP + FN): of class 1 if there are two, else the mean over the classes that occur."""
+    """Return 2 TP / (2 TP + FP + FN): of class 1 of two, else the mean over the classes that occur."""
     predicted, truth = _classes(outputs, num_classes), targets.reshape(-1).long()
     one_hot = torch.nn.functional.one_hot
     chosen, true = one_hot(predicted, num_classes).bool(), one_hot(truth, num_classes).bool()
@@ -106,7 +106,7 @@ def f1(outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor:
 
 
 def roc_auc(scores: Tensor, labels: Tensor) -> Tensor:
-    """Chance that a positive scores higher than a negative, ties counting half; NaN without both kinds.
+    """Return the chance that a positive scores above a negative, ties counting half; NaN without both.
 
     By ranks (Mann and Whitney 1947): one sort, no thresholds.
     """
@@ -122,7 +122,7 @@ def roc_auc(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
-    """Precision averaged over the recall it is reached at, without interpolation; NaN without a positive.
+    """Return precision averaged over recall, without interpolation; NaN without a positive.
 
     Samples of equal score enter together: their order means nothing.
     """
@@ -138,7 +138,7 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def precision_at_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
-    """Share of positives among the k best (all, if fewer); of equal scores at the border, their mean."""
+    """Return the share of positives among the k best (or all); of equal scores at the border, the mean."""
     scores, positive = _binary(scores, labels)
     k = min(k, len(scores))
     border = scores.topk(k).values[-1]
@@ -148,7 +148,7 @@ def precision_at_k(scores: Tensor, labels: Tensor, k: int) -> Tensor:
 
 
 def _over_classes(metric: Metric, outputs: Tensor, targets: Tensor, num_classes: int) -> Tensor | float:
-    """A binary metric of class 1 of two; else one class against the rest, and the mean of those defined."""
+    """Apply a binary metric to class 1 of two; else to each class against the rest, averaged if defined."""
     if num_classes == 2:
         return metric(_logit(outputs), targets)
     _check_columns(outputs, num_classes)
@@ -170,14 +170,14 @@ def _check_columns(outputs: Tensor, num_classes: int) -> None:
 
 
 def _logit(outputs: Tensor) -> Tensor:
-    """Of class 1 against class 0, from one column (bce_logits) or two (cross_entropy)."""
+    """Return the logit of class 1 against class 0, from one column (bce_logits) or two (cross_entropy)."""
     if outputs.ndim == 2 and outputs.shape[1] == 2:
         return outputs[:, 1] - outputs[:, 0]
     return outputs.reshape(-1)
 
 
 def _binary(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores (N,) in double, and where the label is positive (N,) bool."""
+    """Return scores (N,) in double, and where the label is positive (N,) bool."""
     scores, labels = scores.reshape(-1), labels.reshape(-1)
     if len(scores) != len(labels):
         raise ValueError(f"{len(scores)} scores do not fit {len(labels)} labels")

@@ -52,7 +52,7 @@ class MixedCriterion(nn.Module):
     def forward(
         self, output: Tensor, target: Tensor, weights: Tensor | None = None, unscaled: bool = False
     ) -> Tensor:
-        """The mean over all elements of weight x (squared error or cross-entropy), a scalar.
+        """Return the mean over all elements of weight x (squared error or cross-entropy), a scalar.
 
         `output` and `target` have one shape (B, ..., columns), or (B,). `weights` holds a number per
         item (B,) or per item and column (B, columns) and is not normalised. `unscaled` gives the
@@ -76,12 +76,12 @@ class MixedCriterion(nn.Module):
         return losses.mean() if weights is None else (losses * _spread(weights, losses)).mean()
 
     def postproc(self, pred: Tensor) -> Tensor:
-        """Raw network output to values in the target's units, and probabilities."""
+        """Turn raw network output into values in the target's units, and probabilities."""
         values = (pred * self.std + self.mean).to(pred.dtype)
         return torch.where(self.regression, values, torch.sigmoid(pred))
 
     def settings(self) -> dict[str, list[Any]]:
-        """What `from_settings` needs, as plain values."""
+        """Return the arguments of `from_settings`, as plain values."""
         return {
             "regression_flags": self.regression.int().tolist(),
             "mean": self.mean.tolist(),
@@ -90,7 +90,7 @@ class MixedCriterion(nn.Module):
 
     @classmethod
     def from_settings(cls, settings: dict[str, list[Any]]) -> MixedCriterion:
-        """The criterion that `settings` described, without its data set."""
+        """Rebuild a criterion from its `settings`, without its data set."""
         criterion = cls(None)
         mean, std = (torch.tensor(settings[key], dtype=torch.float64) for key in ("mean", "std"))
         criterion._set(torch.tensor(settings["regression_flags"], dtype=torch.bool), mean, std)
@@ -106,7 +106,7 @@ class MixedCriterion(nn.Module):
 
 
 def _first_targets(dataset: Any) -> Tensor:
-    """Targets of the first items as rows of columns, float64."""
+    """Return the targets of the first items as rows of columns, float64."""
     advice = "set `regression_flags` and `scale = [mean, std]` on the dataset"
     count = min(len(dataset), ITEMS_EXAMINED)
     if count == 0:
@@ -151,7 +151,7 @@ def _flags(flags: Any) -> Tensor:
 
 
 def _scale(scale: Sequence[Any] | None, targets: Tensor | None, regression: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per column; 0 and 1 where nothing is scaled."""
+    """Return mean and standard deviation per column; 0 and 1 where nothing is scaled."""
     if scale is not None:
         if len(scale) != 2:
             raise ConfigError(f"dataset.scale must be [mean, std], not {scale!r}")
@@ -175,6 +175,6 @@ def _scale(scale: Sequence[Any] | None, targets: Tensor | None, regression: Tens
 
 
 def _spread(weights: Tensor, losses: Tensor) -> Tensor:
-    """Weights (B,) or (B, columns) with axes of length 1 in between, to fit losses (B, ..., columns)."""
+    """Insert in weights (B,) or (B, columns) axes of length 1 in between, to fit losses (B, ..., columns)."""
     missing = (1,) * (losses.ndim - weights.ndim)
     return weights.to(losses.dtype).reshape(weights.shape[:1] + missing + weights.shape[1:])

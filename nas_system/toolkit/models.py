@@ -1,8 +1,8 @@
-"""The sequence models on tables by name; `BaseSequentialModel` says what they do.
+"""The sequence models on tables by name; see `BaseSequentialModel` for what they do.
 
     GRUModel(input_size=8, hidden_size=64, num_layers=2, seq_length=50, task="classification")
 
-Every field of a family's configuration may be given beside the common ones, for example
+Every field of a family's configuration may be passed with the common ones, for example
 `kernel_size` to `TCNModel`. Families without a class here: `BaseSequentialModel(..., family="tsmixer")`.
 """
 
@@ -18,7 +18,7 @@ class LSTMModel(BaseSequentialModel):
 
 
 class GRUModel(BaseSequentialModel):
-    """Gated recurrent unit; takes `bidirectional`, too."""
+    """Gated recurrent unit; also takes `bidirectional`."""
 
     family = "gru"
 

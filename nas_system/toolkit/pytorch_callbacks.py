@@ -1,44 +1,44 @@
-"""What `PytorchTrainer` does between two epochs: rate and restarts, averaging, stop file, hook, report."""
+"""The callbacks of `PytorchTrainer`: learning rate and restarts, averaging, user hook, log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from nas_system.training.checkpoint import save_checkpoint
-from nas_system.training.engine import Engine, EpochRecord
+from nas_system.training.checkpoint import StateDict, save_checkpoint
+from nas_system.training.engine import Callback, Engine, EpochRecord
 
 GOLDEN_SECTION = 0.618
 EPOCHS_BEFORE_REDUCTION = 3
-# A network further from the minimum than this share of it would spoil an average.
+# A network further from the minimum than this share of it would harm an average.
 AVERAGING_TOLERANCE = 0.1
 
 
 def early_stopping_limit(n_epochs: int) -> int:
-    """Epochs without progress after which a training ends: 15% of all, rounded up."""
+    """Return the epochs without progress after which a training ends: 15% of all, rounded up."""
     return -(-15 * n_epochs // 100)
 
 
 def restart_limit(n_epochs: int) -> int:
-    """Epochs without progress after which the optimizer restarts: 20% of the limit above, rounded up."""
+    """Return the epochs without progress until the optimizer restarts: 20% of that limit, rounded up."""
     return -(-early_stopping_limit(n_epochs) // 5)
 
 
-class GoldenSectionRate:
+class GoldenSectionRate(Callback):
     """Lowers the learning rate after every third epoch without progress; restarts the optimizer once.
 
     Once per countdown: the number of epochs without progress passes `restart_after` again only after
     progress has set it to zero. After a restart the three epochs are counted again.
     """
 
-    def __init__(self, learning_rate: float, restart_after: int | None, say: Callable[[str], None]) -> None:
+    def __init__(self, learning_rate: float, restart_after: int | None, log: Callable[[str], None]) -> None:
         self.learning_rate = learning_rate
         self.restart_after = restart_after
-        self.say = say
+        self.log = log
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         bad_epochs, optimizer = engine.progress.bad_epochs, engine.optimizer
@@ -47,7 +47,7 @@ class GoldenSectionRate:
         if bad_epochs == self.restart_after:
             optimizer.state.clear()
             rate = self.learning_rate
-            self.say(f"  no progress for {bad_epochs} epochs: optimizer restarted, lr {rate:.3g}")
+            self.log(f"  no progress for {bad_epochs} epochs: optimizer restarted, lr {rate:.3g}")
         else:
             since = bad_epochs
             if self.restart_after is not None and bad_epochs > self.restart_after:
@@ -55,12 +55,9 @@ class GoldenSectionRate:
             if since == 0 or since % EPOCHS_BEFORE_REDUCTION:
                 return
             rate = optimizer.param_groups[0]["lr"] * GOLDEN_SECTION
-            self.say(f"  no progress for {bad_epochs} epochs: lr {rate:.3g}")
+            self.log(f"  no progress for {bad_epochs} epochs: lr {rate:.3g}")
         for group in optimizer.param_groups:
             group["lr"] = rate
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
 
 class Snapshot(NamedTuple):
@@ -68,13 +65,13 @@ class Snapshot(NamedTuple):
 
     val: float
     epoch: int
-    state: dict[str, Any]
+    state: StateDict
 
 
-class BestAverage:
+class BestAverage(Callback):
     """Keeps the best networks of the whole history; at the end (any end) saves and loads their mean."""
 
-    def __init__(self, path: Path, count: int, extra: dict[str, Any]) -> None:
+    def __init__(self, path: Path, count: int, extra: StateDict) -> None:
         self.path = path
         self.count = count
         self.extra = extra
@@ -100,14 +97,14 @@ class BestAverage:
 
 
 def near_minimum(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-    """Those within 10% of the first, which is the best."""
+    """Return the snapshots within 10% of the first, which is the best."""
     best = snapshots[0].val
     # abs(): 10% of a negative minimum lies above it as well.
     return [snapshot for snapshot in snapshots if snapshot.val - best <= AVERAGING_TOLERANCE * abs(best)]
 
 
-def average_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of every floating tensor, batch-norm statistics included; counters come from the first."""
+def average_states(states: Sequence[StateDict]) -> StateDict:
+    """Average every floating tensor, batch-norm statistics included; counters come from the first."""
 
     def mean(key: str) -> Any:
         first = states[0][key]
@@ -122,33 +119,27 @@ def _on_cpu(value: Any) -> Any:
     return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
-class EpochLines:
-    """Says one line about every epoch."""
+class EpochLog(Callback):
+    """Logs one line per epoch."""
 
-    def __init__(self, n_epochs: int, say: Callable[[str], None]) -> None:
+    def __init__(self, n_epochs: int, log: Callable[[str], None]) -> None:
         self.n_epochs = n_epochs
-        self.say = say
+        self.log = log
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         name = engine.objective.names[0]
         best = "new minimum" if record.is_best else f"minimum {engine.progress.best:.6g}"
-        self.say(
+        self.log(
             f"epoch {record.epoch + 1}/{self.n_epochs}: train {record.train[name]:.6g}, "
             f"valid {record.val[name]:.6g} ({best}), lr {record.lr:.3g}, {record.seconds:.1f} s"
         )
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class EpochHook:
-    """Calls a function of the user's after every epoch."""
+class EpochHook(Callback):
+    """Calls the user's function after every epoch."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self.call = call
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self.call()
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass

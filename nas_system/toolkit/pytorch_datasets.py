@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from nas_system.errors import ConfigError
 
-# Any fixed number will do. It must never change: a network that is trained on would then meet
-# its validation items in training.
+# Any fixed number will do, but it must never change: a network whose training is continued would then
+# see its validation items in training.
 SPLIT_SEED = 618
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def split_indices(length: int, train_prop: float, shuffle: bool) -> tuple[list[int], list[int]]:
-    """Indices for training and for validation; the same for the same arguments, always.
+    """Return the indices for training and for validation, always the same for the same arguments.
 
     With `shuffle` a random choice, without it the head and the tail. Both parts have at least one
     item. Raises ConfigError for fewer than two items or a proportion outside (0, 1).
@@ -53,19 +53,19 @@ class ChosenItems(Dataset):
         return [self.dataset[self.indices[position]] for position in positions]
 
 
-class SpokenLoader:
-    """A loader that says every few seconds how far it is."""
+class LoggedLoader:
+    """A loader that logs its progress every few seconds."""
 
     def __init__(
         self,
         loader: DataLoader,
         doing: str,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         every_s: float = SECONDS_BETWEEN_LINES,
     ) -> None:
         self.loader = loader
         self.doing = doing
-        self.say = say
+        self.log = log
         self.every_s = every_s
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class SpokenLoader:
             yield batch
             if time.monotonic() - last > self.every_s:
                 last = time.monotonic()
-                self.say(f"  {self.doing}: {done} of {len(self)} batches")
+                self.log(f"  {self.doing}: {done} of {len(self)} batches")
 
 
 def build_loader(
@@ -89,7 +89,7 @@ def build_loader(
     shuffle: bool = False,
     n_workers: int = 0,
 ) -> DataLoader:
-    """A loader over the items at `indices`, with the data set's own `collate_fn` if it has one.
+    """Return a loader over the items at `indices`, with the data set's own `collate_fn` if it has one.
 
     Workers are started again in every epoch, so that they see what a hook changed in the data set.
     """

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nas_system.errors import ConfigError, Diverged, StateError
+from nas_system.toolkit.checkpoint_store import builder_record, network_path, read_network, recorded_builder
 from nas_system.toolkit.criteria import (
     Criterion,
     CriterionObjective,
@@ -31,23 +32,23 @@ from nas_system.toolkit.mixed_criterion import MixedCriterion
 from nas_system.toolkit.pytorch_callbacks import (
     BestAverage,
     EpochHook,
-    EpochLines,
+    EpochLog,
     GoldenSectionRate,
     early_stopping_limit,
     restart_limit,
 )
-from nas_system.toolkit.pytorch_datasets import SpokenLoader, build_loader, split_indices
-from nas_system.toolkit.saved_networks import builder_record, network_path, read_network, recorded_builder
+from nas_system.toolkit.pytorch_datasets import LoggedLoader, build_loader, split_indices
 from nas_system.training.acceleration.eager import skip_compiler_import
 from nas_system.training.callbacks import BestCheckpoint, StopFile
+from nas_system.training.checkpoint import StateDict
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.loops import evaluate, predict
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import resolve_device, set_seed
 
 __all__ = ["MixedCriterion", "PytorchTrainer", "set_seed"]
 
-# Half a percent below the recorded minimum is progress. `Progress` asks for more than its gain, and
+# Half a percent below the recorded minimum is progress. `EarlyStoppingState` asks for more than its gain, and
 # exactly half a percent shall do: hence a hair less.
 PROGRESS_GAIN = 0.005 * (1 - 1e-9)
 
@@ -84,9 +85,9 @@ class PytorchTrainer:
         self.device = resolve_device(str(device))
         self.net = self._build_net()
         self.criterion: Criterion | None = None
-        """Of the last training or the loaded network; set it to use a criterion of one's own after a load."""
+        """Of the last training or the loaded network; set it to use a custom criterion after a load."""
         self.history: list[EpochRecord] = []
-        """The epochs of the training that runs, or of the last one."""
+        """The epochs of the running training, or of the last one."""
 
     def train(
         self,
@@ -106,7 +107,7 @@ class PytorchTrainer:
         with_restarts: bool = True,
         shuffle: bool = True,
     ) -> str:
-        """Train on a part of `dataset`, judge by the rest; returns why it ended.
+        """Train on a part of `dataset`, evaluate on the rest; return why it ended.
 
         `name.pt` holds the network of the lowest validation loss and, with `n_best_nets` > 1,
         `name_avg.pt` the mean of the best ones, which then is the network in memory; without it the
@@ -123,12 +124,12 @@ class PytorchTrainer:
             raise ConfigError(f"learning_rate={learning_rate}: must be above 0")
         path, stop_path = network_path(name), Path.cwd() / f"stop_{Path(name).name}"
         average_path = network_path(f"{name}_avg") if n_best_nets > 1 else None
-        say = _print_now if verbose else _say_nothing
+        log = _print_now if verbose else _log_nothing
 
         training, validation = split_indices(len(dataset), train_prop, shuffle)
         load = partial(build_loader, dataset, batch_size=batch_size, device=self.device, n_workers=n_workers)
-        train_loader = SpokenLoader(load(training * repeat_train, shuffle=True), "training", say)
-        valid_loader = SpokenLoader(load(validation * repeat_valid), "validation", say)
+        train_loader = LoggedLoader(load(training * repeat_train, shuffle=True), "training", log)
+        valid_loader = LoggedLoader(load(validation * repeat_valid), "validation", log)
         self.criterion = build_criterion(criterion, dataset)
         engine = self._build_engine(learning_rate, n_epochs)
         self.history = engine.history
@@ -140,25 +141,25 @@ class PytorchTrainer:
         callbacks: list[Callback] = [
             BestCheckpoint(path, record),
             *([BestAverage(average_path, n_best_nets, record)] if average_path else []),
-            EpochLines(n_epochs, say),
-            GoldenSectionRate(learning_rate, restart_after, say),
+            EpochLog(n_epochs, log),
+            GoldenSectionRate(learning_rate, restart_after, log),
             *([EpochHook(partial(epoch_hook, self))] if epoch_hook else []),
             StopFile(stop_path),
         ]
-        say(f"training {name}: {len(training)} items, {len(validation)} for validation, on {self.device}")
+        log(f"training {name}: {len(training)} items, {len(validation)} for validation, on {self.device}")
         try:
             reason = engine.fit(train_loader, valid_loader, n_epochs, callbacks)
         except Diverged as error:
             message = self._after_divergence(engine, path, average_path, learning_rate)
             raise Diverged(message, error.numbers) from error
-        say(f"ended: {reason}; minimum {engine.progress.best:.6g} in {path}")
+        log(f"ended: {reason}; minimum {engine.progress.best:.6g} in {path}")
         if average_path and verbose:
-            figures = evaluate(self.net, valid_loader, engine.objective, self.device)
-            say(f"the averaged network has {figures['loss']:.6g}, in {average_path}")
+            metrics = evaluate(self.net, valid_loader, engine.objective, self.device)
+            log(f"the averaged network has {metrics['loss']:.6g}, in {average_path}")
         return reason
 
     def predict_dataset(self, dataset: Any, batch_size: int = 1, verbose: bool = True) -> Tensor:
-        """Answers for every item, in order: (items, ...), post-processed, on the CPU.
+        """Return the answers for every item, in order: (items, ...), post-processed, on the CPU.
 
         Items are those of training; their targets are not used.
         """
@@ -166,14 +167,14 @@ class PytorchTrainer:
         if len(dataset) == 0:
             raise ConfigError("the dataset is empty: there is nothing to predict")
         objective = CriterionObjective(self._known_criterion())
-        say = _print_now if verbose else _say_nothing
+        log = _print_now if verbose else _log_nothing
         loader = build_loader(dataset, range(len(dataset)), batch_size=batch_size, device=self.device)
-        say(f"predicting {len(dataset)} items on {self.device}")
-        return predict(self.net, SpokenLoader(loader, "predicting", say), objective, self.device)
+        log(f"predicting {len(dataset)} items on {self.device}")
+        return predict(self.net, LoggedLoader(loader, "predicting", log), objective, self.device)
 
     @torch.no_grad()
     def predict(self, *data: Any) -> Tensor:
-        """The post-processed answer, on the CPU, to tensors or arrays as the network takes them."""
+        """Return the post-processed answer, on the CPU, to tensors or arrays as the network takes them."""
         criterion = self._known_criterion()
         if len(data) == 1 and isinstance(data[0], list | tuple):
             data = tuple(data[0])
@@ -183,10 +184,10 @@ class PytorchTrainer:
 
     @classmethod
     def _load_new(cls, name: str, device: str | torch.device = "cuda") -> PytorchTrainer:
-        """A trainer with the network in `name.pt`, built by the function that the file names.
+        """Return a trainer with the network in `name.pt`, built by the function that the file names.
 
         Nothing is imported and no code is taken from the file: the function must be one of your own
-        program, in a module that is imported already (`saved_networks.find_builder`). For a lambda,
+        program, in a module that is imported already (`checkpoint_store.find_builder`). For a lambda,
         a closure, a function of an installed package, or a file that you do not trust, build the
         trainer yourself: `PytorchTrainer(net_builder, net_build_args, device).load(name)`.
         Raises StateError when that is needed, or when the file cannot be used.
@@ -202,7 +203,7 @@ class PytorchTrainer:
         return cls(builder, arguments, device)._fill(path, content)
 
     def _load_here(self, name: str, device: str | torch.device | None = None) -> PytorchTrainer:
-        """Replace the network by the one in `name.pt`, on `device` or where the trainer is; returns self.
+        """Replace the network by the one in `name.pt`, on `device` or where the trainer is; return self.
 
         The network is built by this trainer's own function. Raises StateError when it does not fit.
         """
@@ -213,7 +214,7 @@ class PytorchTrainer:
         self.net = self._build_net()
         return self._fill(path, content)
 
-    def _fill(self, path: Path, content: dict[str, Any]) -> PytorchTrainer:
+    def _fill(self, path: Path, content: StateDict) -> PytorchTrainer:
         try:
             self.net.load_state_dict(content["model"])
         except RuntimeError as error:
@@ -235,13 +236,15 @@ class PytorchTrainer:
             optimizer=RAdamLookahead(parameters, lr=learning_rate),
             objective=CriterionObjective(self._known_criterion()),
             device=self.device,
-            progress=Progress(patience=early_stopping_limit(n_epochs), min_relative_gain=PROGRESS_GAIN),
+            progress=EarlyStoppingState(
+                patience=early_stopping_limit(n_epochs), min_relative_gain=PROGRESS_GAIN
+            ),
         )
 
     def _after_divergence(
         self, engine: Engine, path: Path, average_path: Path | None, learning_rate: float
     ) -> str:
-        """Put a usable network back in memory; returns what to tell the user."""
+        """Restore a usable network in memory; return the message for the user."""
         text = (
             f"a loss became NaN or infinite in epoch {len(engine.history) + 1}; "
             f"lower learning_rate ({learning_rate:g}) or look for NaN and huge values in the dataset. "
@@ -274,5 +277,5 @@ def _print_now(line: str) -> None:
     print(line, flush=True)
 
 
-def _say_nothing(line: str) -> None:
+def _log_nothing(line: str) -> None:
     pass

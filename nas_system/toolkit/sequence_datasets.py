@@ -1,4 +1,4 @@
-"""Sliding windows over a table, as a PyTorch data set: what was seen, and what came next.
+"""Sliding windows over a table, as a PyTorch data set of past and next rows.
 
 dataset = SequenceDataset(X, y, seq_length=50)
 dataset[0]   # {"X": rows 0 to 49 of X, "y": row 50 of y}
@@ -24,11 +24,11 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
     """Window i reads `seq_length` rows of X from row `i * stride`; its y are the `pred_len` rows after them.
 
     So no window contains the row it is to predict, nor a later one. A series too short for one window
-    is padded on the left with copies of its first row, whatever the scale a step like any other, until
+    is padded on the left with copies of its first row, a plausible step on any scale, until
     its last `pred_len` rows can be predicted.
 
     Items are float32: "X" `(seq_length, features)`, "y" `(pred_len,)`, or `(pred_len, columns)` when y has
-    columns, which is the shape the model families give out. Serve them with a torch DataLoader, or with
+    columns, which is the shape of the model families' outputs. Serve them with a torch DataLoader, or with
     `WindowLoader(dataset.windows, batch_size)`, which gathers whole batches on the device: 0.01 s instead
     of 0.4 s for 8,000 windows of 96 rows.
     """
@@ -57,7 +57,7 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
             raise ValueError(f"{len(inputs)} rows are too few: one must come before the {pred_len} predicted")
         self.seq_length, self.stride, self.pred_len = seq_length, stride, pred_len
         self.padding = max(0, seq_length + pred_len - len(inputs))
-        """Rows that were put before the first one."""
+        """Rows added before the first one."""
         rows = np.concatenate([inputs.values, targets.values], axis=1).astype(np.float32)
         rows = np.concatenate([np.repeat(rows[:1], self.padding, axis=0), rows])
         starts = range(0, len(rows) - seq_length - pred_len + 1, stride)
@@ -79,6 +79,6 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         return {"X": batch.args[0][0], "y": y[:, 0] if self._is_single else y}
 
     def target_rows(self, index: int) -> range:
-        """The rows of y, counted as they were given, that window `index` is to predict."""
+        """Return the rows of the original y that window `index` is to predict."""
         rows = self.windows.target_rows(index)
         return range(rows.start - self.padding, rows.stop - self.padding)

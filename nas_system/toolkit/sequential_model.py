@@ -1,10 +1,10 @@
-"""Sequence models on tables: give `fit` a DataFrame and what is to be predicted, get predictions with dates.
+"""Sequence models on tables: pass `fit` a DataFrame and its targets, get predictions with dates.
 
     model = LSTMModel(input_size=8, hidden_size=64, num_layers=2, seq_length=50)
     model.fit(X, y)             # y[i] is predicted from rows i-50 .. i-1 of X
     model.predict(X_new)        # a Series with the labels of the rows predicted
 
-A door to the engine: it has no loop of its own.
+A facade of the engine, without a loop of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from nas_system.data import WindowLoader
 from nas_system.errors import ConfigError, StateError
 from nas_system.toolkit.sequence_datasets import SequenceDataset
-from nas_system.toolkit.table_models.classification import Classification
 from nas_system.toolkit.table_models.encoding import Encoding, Targets, read_classes, read_numbers
 from nas_system.toolkit.table_models.fitting import EVALUATION_BATCH, fit_network
 from nas_system.toolkit.table_models.networks import build_network
@@ -29,10 +28,11 @@ from nas_system.toolkit.table_models.original_yaml import read_arguments
 from nas_system.toolkit.table_models.settings import SequenceSettings, settings_from
 from nas_system.toolkit.table_models.tables import Table, read_table
 from nas_system.training.acceleration.precision import Precision
+from nas_system.training.callbacks import history_columns
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 from nas_system.training.engine import Callback
 from nas_system.training.loops import predict
-from nas_system.training.objectives import Forecasting, Objective
+from nas_system.training.objectives import Classification, Forecasting, Objective
 from nas_system.training.reproducibility import ReproducibilityContext, resolve_device
 
 if TYPE_CHECKING:
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
     from nas_system.toolkit.table_models.tables import TableLike
 
 KIND = "sequence model on tables"
-"""What a saved file says it is."""
+"""The kind that a saved file names."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """What a training leaves behind."""
+    """The results of a training."""
 
     network: nn.Module
     encoding: Encoding
@@ -79,7 +79,7 @@ class BaseSequentialModel:
     ) -> None:
         """`options` are the other fields of `SequenceSettings` and those of the family's configuration.
 
-        `device`: auto, cpu, cuda:N or gpu. `callbacks` are told about every epoch, as the engine's are.
+        `device`: auto, cpu, cuda:N or gpu. `callbacks` are called after every epoch, like the engine's.
         Raises ConfigError for all that does not fit together.
         """
         if self.family is not None and family not in (None, self.family):
@@ -93,7 +93,7 @@ class BaseSequentialModel:
 
     @classmethod
     def from_config(cls, path: str | Path, **overrides: Any) -> Self:
-        """A model as a YAML file describes it: model_type, task, architecture, training, device, ...
+        """Build the model of a YAML file: model_type, task, architecture, training, device, ...
 
         `overrides` are arguments of the constructor that replace the file's. Raises ConfigError.
         """
@@ -106,12 +106,12 @@ class BaseSequentialModel:
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """One list per figure, one value per epoch: train_mse, val_mse, ..., lr, seconds."""
+        """One list per metric, one value per epoch: train_mse, val_mse, ..., lr, seconds."""
         return self._trained().history
 
     @property
     def stop_reason(self) -> str:
-        """Why the training ended: completed, early_stopping, or what a callback said."""
+        """Why the training ended: completed, early_stopping, or a callback's reason."""
         return self._trained().stop_reason
 
     @property
@@ -120,9 +120,9 @@ class BaseSequentialModel:
         return self._trained().encoding.classes
 
     def prepare_sequences(self, X: TableLike) -> Tensor:
-        """Every window that comes before a row of X, `(N, seq_length, columns)` float32 on the CPU.
+        """Return every window that precedes a row of X, `(N, seq_length, columns)` float32 on the CPU.
 
-        N is the number of rows less `seq_length`; a table too short for one window gives one, padded on
+        N is the number of rows less `seq_length`; a table too short for one window has one, padded on
         the left (see `SequenceDataset`). Scaled once the model is trained, as they are before.
         """
         table = read_table(X, "X")
@@ -159,16 +159,16 @@ class BaseSequentialModel:
         return self
 
     def predict(self, X: TableLike) -> pd.Series | pd.DataFrame:
-        """The y of every row of X that `seq_length` rows come before, with those rows' labels.
+        """Predict the y of every row of X that has `seq_length` rows before it, with those rows' labels.
 
         Only earlier rows are read: the row predicted may hold anything finite in X. Labels of a
-        classification are the likeliest ones. A short X is padded on the left and gives its last row.
+        classification are the most likely ones. A short X is padded on the left; its last row is predicted.
         """
         outputs, index = self._outputs(X)
         return self._trained().encoding.answers(outputs, index)
 
     def predict_proba(self, X: TableLike) -> pd.DataFrame:
-        """The probability of every class, for the rows that `predict` answers for."""
+        """Return the probability of every class, for the rows that `predict` predicts."""
         if self.settings.task != "classification":
             raise ValueError("probabilities belong to classes, and this model predicts numbers; use predict")
         outputs, index = self._outputs(X)
@@ -190,7 +190,7 @@ class BaseSequentialModel:
 
     @classmethod
     def load(cls, path: str | Path, *, device: str = "auto") -> Self:
-        """What `save` wrote; no code from the file is run. Raises StateError for any other file."""
+        """Load what `save` wrote; no code from the file is run. Raises StateError for any other file."""
         content = load_checkpoint(Path(path))
         if content.get("kind") != KIND:
             raise StateError(f"{path}: a checkpoint, but of no {KIND}")
@@ -238,7 +238,7 @@ class BaseSequentialModel:
     def _split(
         self, encoding: Encoding, table: Table, targets: Targets, rows: int
     ) -> tuple[SequenceDataset, SequenceDataset | None]:
-        """Windows that predict the first `rows` rows, and windows that predict the rows after them."""
+        """Return the windows that predict the first `rows` rows, and those of the rows after them."""
         X, y = encoding.encoded_inputs(table), encoding.encoded_targets(targets)
         seq_length, stride = self.settings.seq_length, self.settings.stride
         train = SequenceDataset(X[:rows], y[:rows], seq_length, stride, device=self.device)
@@ -263,30 +263,32 @@ class BaseSequentialModel:
             with_positions=self.settings.needs_positions,
         )
 
-    def _objective(self) -> Objective:
-        return Classification() if self.settings.task == "classification" else Forecasting(self.settings.loss)
+    def _objective(self, encoding: Encoding) -> Objective:
+        if self.settings.task == "classification":
+            return Classification(encoding.n_outputs, decided_by="cross_entropy")
+        return Forecasting(self.settings.loss)
 
     def _train(self, encoding: Encoding, train: SequenceDataset, val: SequenceDataset | None) -> Fitted:
         engine, reason = fit_network(
-            self._build(encoding), self._objective(), self.settings, train, val, self.device, self.callbacks
+            self._build(encoding),
+            self._objective(encoding),
+            self.settings,
+            train,
+            val,
+            self.device,
+            self.callbacks,
         )
-        rows = [
-            {f"train_{name}": value for name, value in record.train.items()}
-            | {f"val_{name}": value for name, value in record.val.items()}
-            | {"lr": record.lr, "seconds": record.seconds}
-            for record in engine.history
-        ]
-        history = {name: [row[name] for row in rows] for name in rows[0]}
-        return Fitted(engine.model, encoding, history, reason)
+        return Fitted(engine.model, encoding, history_columns(engine.history), reason)
 
     def _outputs(self, X: TableLike) -> tuple[Tensor, pd.Index]:
-        """The network's outputs `(N, 1, channels)` and the labels of the N rows they are for."""
+        """Return the network's outputs `(N, 1, channels)` and the labels of the N rows they are for."""
         import pandas as pd
 
         fitted, table = self._trained(), read_table(X, "X")
         dataset = self._unlabelled(fitted.encoding.encoded_inputs(table), self.device)
         loader = WindowLoader(dataset.windows, EVALUATION_BATCH)
         precision = Precision(self.settings.precision(self.device), self.device)
-        outputs = predict(fitted.network, loader, self._objective(), self.device, precision=precision)
+        objective = self._objective(fitted.encoding)
+        outputs = predict(fitted.network, loader, objective, self.device, precision=precision)
         index: pd.Index = pd.RangeIndex(len(table)) if table.index is None else table.index
         return outputs, index.take(range(len(table) - len(dataset), len(table)))

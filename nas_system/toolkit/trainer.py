@@ -3,7 +3,7 @@
     trainer = Trainer(model, optimizer, scheduler, task_type="regression", checkpoint_dir="checkpoints/")
     history = trainer.fit(train_loader, val_loader, epochs=100, early_stopping=20)
 
-A door to the engine: it has no loop of its own.
+A facade of the engine, without a loop of its own.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from torch import Tensor, nn
 from nas_system.toolkit.losses import get_loss_fn
 from nas_system.toolkit.metrics import Metric, MetricMeter, get_metrics, is_higher_better
 from nas_system.training.acceleration.precision import best_half_precision
-from nas_system.training.callbacks import LogHook, LogHooks
-from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
+from nas_system.training.callbacks import LogHook, LogHooks, history_columns
+from nas_system.training.checkpoint import StateDict, load_checkpoint, save_checkpoint
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import LossObjective
 from nas_system.training.optimizer import GradientAccumulator
-from nas_system.training.progress import Progress
 from nas_system.training.reproducibility import resolve_device
 from nas_system.training.scheduler import Scheduler, advances_per_step
 
 logger = logging.getLogger(__name__)
 
 _SUMMARY = ("epoch", "global_step", "best_metric", "best_epoch", "metrics", "config")
-"""What `load_checkpoint` returns of a checkpoint."""
+"""Entries of a checkpoint that `load_checkpoint` returns."""
 
 
 class Trainer:
     """Trains one model. Batches are (input, target), (input, weight, target), {"X", "y"} or graph batches.
 
-    After `load_checkpoint`, `fit` continues at the next epoch and gives what an uninterrupted
-    training would have given, shuffling included if the loader draws from torch's random numbers or
+    After `load_checkpoint`, `fit` continues at the next epoch and produces what an uninterrupted
+    training would have produced, shuffling included if the loader draws from torch's random numbers or
     from its own `generator`.
     """
 
@@ -86,14 +86,14 @@ class Trainer:
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.config = dict(config or {})
         self.stop_reason: str | None = None
-        """Why the last `fit` ended: completed, early_stopping, or what a callback said."""
+        """Why the last `fit` ended: completed, early_stopping, or a callback's reason."""
         self._log = LogHooks([], log_every)
         self.engine = Engine(
             model=model.to(resolved),
             optimizer=optimizer,
             objective=LossObjective(loss_fn),
             device=resolved,
-            progress=Progress(),
+            progress=EarlyStoppingState(),
             scheduler=scheduler,
             grad_clip=grad_clip or 0.0,
             scheduler_per_step=scheduler_per_step,
@@ -120,25 +120,23 @@ class Trainer:
 
     @property
     def history(self) -> dict[str, list[float]]:
-        """One list per figure, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
-        rows = [_row(record) | {"lr": record.lr, "seconds": record.seconds} for record in self.engine.history]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: [row.get(name, float("nan")) for row in rows] for name in names}
+        """Return one list per metric, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
+        return history_columns(self.engine.history)
 
     def add_log_hook(self, hook: LogHook) -> None:
         """Call `hook(metrics, step, prefix)`: "train" every `log_every` steps, then "train_epoch", "val"."""
         self._log.hooks = [*self._log.hooks, hook]
 
     def train_epoch(self, train_loader: Iterable[Any]) -> dict[str, float]:
-        """One pass of training; loss and metrics over all its samples. The schedule is not advanced."""
+        """Train for one pass; return loss and metrics over all its samples. The schedule is not advanced."""
         return self.engine.train_epoch(train_loader)
 
     def eval_epoch(self, val_loader: Iterable[Any]) -> dict[str, float]:
-        """One pass without training; loss and metrics over all its samples."""
+        """Return loss and metrics of one pass without training, over all its samples."""
         return self.engine.evaluate(val_loader)
 
     def predict(self, loader: Iterable[Any]) -> Tensor:
-        """The model's outputs (values or logits) of every sample, in order, fp32 on the CPU."""
+        """Return the model's outputs (values or logits) of every sample, in order, fp32 on the CPU."""
         return self.engine.predict(loader)
 
     def fit(
@@ -152,7 +150,7 @@ class Trainer:
         *,
         callbacks: Sequence[Callback] = (),
     ) -> dict[str, list[float]]:
-        """Train up to `epochs` epochs in total and return the history; `stop_reason` says why it ended.
+        """Train up to `epochs` epochs in total and return the history; `stop_reason` is why it ended.
 
         `metric_for_best` is measured on the validation loader, or on the training one if there is no
         other; `minimize_metric` None knows the direction of our own metrics and minimises others.
@@ -161,9 +159,9 @@ class Trainer:
         """
         self._follow(metric_for_best, minimize_metric, early_stopping)
         self.engine.generator = getattr(train_loader, "generator", None)
-        told = [*callbacks, self._log, _EpochEnds(self)]
+        observers = [*callbacks, self._log, _EpochEnds(self)]
         self.stop_reason = None
-        self.stop_reason = self.engine.fit(train_loader, val_loader, epochs, told)
+        self.stop_reason = self.engine.fit(train_loader, val_loader, epochs, observers)
         return self.history
 
     def save_checkpoint(self, path: str | Path) -> Path:
@@ -176,14 +174,14 @@ class Trainer:
             "global_step": self.global_step,
             "best_metric": progress.best,
             "best_epoch": progress.best_epoch,
-            "metrics": _row(history[-1]) if history else {},
+            "metrics": history[-1].metrics() if history else {},
             "config": self.config,
         }
         save_checkpoint(path, self.engine.state_dict() | content)
         return path
 
-    def load_checkpoint(self, path: str | Path) -> dict[str, Any]:
-        """Load model, optimizer, schedule and counters; returns epoch, step, best metric and metrics.
+    def load_checkpoint(self, path: str | Path) -> StateDict:
+        """Load model, optimizer, schedule and counters; return epoch, step, best metric and metrics.
 
         No code from the file is run. Raises StateError for a file that is missing or damaged.
         """
@@ -202,31 +200,28 @@ class Trainer:
             raise ValueError(f"metric_for_best={metric!r} is not measured; choose from: {', '.join(known)}")
         if minimize is None:
             minimize = not is_higher_better(metric)
-        progress = Progress(patience=patience, mode="min" if minimize else "max")
+        progress = EarlyStoppingState(patience=patience, direction="minimize" if minimize else "maximize")
         for record in self.engine.history:
-            figures = record.val or record.train
-            if metric in figures:
-                progress.update(figures[metric], record.epoch)
+            metrics = record.val or record.train
+            if metric in metrics:
+                progress.update(metrics[metric], record.epoch)
         self.engine.monitor, self.engine.progress = metric, progress
 
 
-class _EpochEnds:
+class _EpochEnds(Callback):
     """Logs an epoch; writes best.pt if it is the best so far, and last.pt."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        figures = " ".join(f"{name}={value:.6g}" for name, value in _row(record).items())
-        logger.info("epoch %d: %s", record.epoch, figures)
+        metrics = " ".join(f"{name}={value:.6g}" for name, value in record.metrics().items())
+        logger.info("epoch %d: %s", record.epoch, metrics)
         if self.trainer.checkpoint_dir is None:
             return
         if record.is_best:
             self.trainer.save_checkpoint("best.pt")
         self.trainer.save_checkpoint("last.pt")
-
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
 
 def log_model_info(model: nn.Module) -> dict[str, float]:
@@ -245,8 +240,3 @@ def log_model_info(model: nn.Module) -> dict[str, float]:
         info["size_mb"],
     )
     return info
-
-
-def _row(record: EpochRecord) -> dict[str, float]:
-    train = {f"train_{name}": value for name, value in record.train.items()}
-    return train | {f"val_{name}": value for name, value in record.val.items()}

@@ -1,7 +1,7 @@
 """The training engine: knows batches, objectives and epochs; no model and no data set.
 
-Interactive use is one import away: `from nas_system.training import Trainer, get_optimizer, ...`.
-A name is looked up when it is first asked for, so that programs load only what they use.
+For interactive use: `from nas_system.training import Trainer, get_optimizer, ...`.
+A name is imported when it is first used, so that programs load only what they need.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from nas_system.toolkit.losses import get_loss_fn
     from nas_system.toolkit.metrics import get_metrics
     from nas_system.toolkit.trainer import Trainer, log_model_info
+    from nas_system.training.early_stopping import EarlyStopping
     from nas_system.training.optimizer import GradientAccumulator, get_optimizer
-    from nas_system.training.progress import EarlyStopping
     from nas_system.training.reproducibility import ReproducibilityContext, get_device, set_seed
     from nas_system.training.scheduler import get_scheduler
 
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EarlyStopping": "training.progress",
+    "EarlyStopping": "training.early_stopping",
     "GradientAccumulator": "training.optimizer",
     "ReproducibilityContext": "training.reproducibility",
     "Trainer": "toolkit.trainer",

@@ -1,4 +1,4 @@
-"""What a loader may hand to the engine, and how each kind is unpacked."""
+"""Kinds of batches that a loader may pass to the engine, and how each is unpacked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def unpack(batch: Any, device: torch.device) -> Batch:
 
 
 def unpack_arguments(batch: Any, device: torch.device) -> tuple[Any, ...]:
-    """What the model is called with. Needs no target: a tensor, (input,) or {"X"} will do, too."""
+    """Return the arguments for the model. Needs no target: a tensor, (input,) or {"X"} is enough."""
     if isinstance(batch, Tensor):
         return (_move(batch, device),)
     if isinstance(batch, tuple | list) and len(batch) == 1:
@@ -67,12 +67,12 @@ def unpack_arguments(batch: Any, device: torch.device) -> tuple[Any, ...]:
 def _graph_batch(batch: Any, device: torch.device) -> Batch:
     graphs = _move(batch, device)
     target = _graph_target(graphs)
-    # Where pairs of nodes are judged there are as many samples as labels, and graphs differ in them.
+    # For pairs of nodes there are as many samples as labels, and graphs differ in their number.
     return Batch((graphs,), target, None, len(target))
 
 
 def _graph_target(batch: Any) -> Any:
-    """Labels of pairs of nodes, as PyTorch Geometric names them, else what is known of the graphs."""
+    """Return the labels of pairs of nodes, as PyTorch Geometric names them, else the graphs' targets."""
     labels = getattr(batch, "edge_label", None)
     return getattr(batch, "y", None) if labels is None else labels
 
@@ -82,6 +82,8 @@ def _arguments(value: Any) -> tuple[Any, ...]:
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    if getattr(value, "device", None) == device:  # most often, and cheaper than a call that changes nothing
+    if (
+        getattr(value, "device", None) == device
+    ):  # the usual case, and cheaper than a call that changes nothing
         return value
     return value.to(device, non_blocking=True) if hasattr(value, "to") else value

@@ -7,25 +7,25 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from nas_system.files import sha256_of_file
-from nas_system.training.checkpoint import save_checkpoint
-from nas_system.training.engine import Engine, EpochRecord
+from nas_system.training.checkpoint import StateDict, save_checkpoint
+from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.objectives import direction_of
 
 
-class BestCheckpoint:
+class BestCheckpoint(Callback):
     """Saves the weights of every new best epoch, with what is needed to use them elsewhere."""
 
-    def __init__(self, path: Path, extra: dict[str, Any]) -> None:
+    def __init__(self, path: Path, extra: StateDict) -> None:
         self.path = path
         self.extra = extra
         self.sha256: str | None = None
 
     def resume(self) -> None:
-        """Take over the checkpoint that an interrupted training left."""
+        """Take over the checkpoint of an interrupted training."""
         self.sha256 = sha256_of_file(self.path) if self.path.exists() else None
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
@@ -33,15 +33,12 @@ class BestCheckpoint:
             content = {"model": engine.model.state_dict(), "epoch": record.epoch, "val": record.val}
             self.sha256 = save_checkpoint(self.path, content | self.extra)
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class BestWeights:
-    """Keeps the best epoch's weights, and gives them back to the network when the training has ended."""
+class BestWeights(Callback):
+    """Keeps the best epoch's weights, and restores them when the training has ended."""
 
     def __init__(self) -> None:
-        self._state: dict[str, Any] | None = None
+        self._state: StateDict | None = None
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         if record.is_best:
@@ -52,7 +49,7 @@ class BestWeights:
             engine.model.load_state_dict(self._state)
 
 
-class LastCheckpoint:
+class LastCheckpoint(Callback):
     """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
 
     def __init__(self, path: Path, config_key: str) -> None:
@@ -67,20 +64,17 @@ class LastCheckpoint:
             self.path.unlink(missing_ok=True)
 
 
-class HistoryFile:
+class HistoryFile(Callback):
     """Rewrites history.json after every epoch, so that others can watch the training."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, object]], None]) -> None:
         self.write = write
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self.write(history_as_json(engine))
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class TimeBudget:
+class TimeBudget(Callback):
     """Ends the training after the epoch that comes closest to the limit; its score counts."""
 
     def __init__(self, seconds: float, started: float) -> None:
@@ -92,11 +86,8 @@ class TimeBudget:
         reached = time.monotonic() - self.started + record.seconds / 2 > self.seconds
         return "time_budget" if reached else None
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
 
-
-class StopFile:
+class StopFile(Callback):
     """Ends the training normally after the epoch in which a person made this file; then removes it."""
 
     def __init__(self, path: Path) -> None:
@@ -106,20 +97,20 @@ class StopFile:
         return "stop_file" if self.path.exists() else None
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        # Also a file that came too late: it must not stop the next training of that name. Where the
-        # training may write to its own folder only, its supervisor removes it.
+        # Also a file that came too late: it must not stop the next training of that name. Where a sandbox
+        # lets the training write to its own folder only, its supervisor removes the file.
         with contextlib.suppress(PermissionError):
             self.path.unlink(missing_ok=True)
 
 
 LogHook = Callable[[Mapping[str, float], int, str], None]
-"""hook(metrics, step, prefix), as writers of TensorBoard and the like want it."""
+"""hook(metrics, step, prefix), the interface of writers for TensorBoard and the like."""
 
 
-class LogHooks:
-    """Tells every hook the loss of each `log_every`-th step ("train") and each epoch's figures.
+class LogHooks(Callback):
+    """Passes every hook the loss of each `log_every`-th step ("train") and each epoch's metrics.
 
-    Those have the prefixes "train_epoch" and "val". Only the steps it tells about wait for the device.
+    Those have the prefixes "train_epoch" and "val". Only the steps that are logged wait for the device.
     """
 
     def __init__(self, hooks: Sequence[LogHook], log_every: int) -> None:
@@ -129,37 +120,45 @@ class LogHooks:
     def step_ended(self, engine: Engine, loss: Tensor) -> None:
         if self.hooks and engine.steps % self.log_every == 0:
             lr = float(engine.optimizer.param_groups[0]["lr"])
-            self._tell({"loss": loss.item(), "lr": lr}, engine.steps, "train")
+            self._log({"loss": loss.item(), "lr": lr}, engine.steps, "train")
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        self._tell(record.train | {"epoch": record.epoch}, engine.steps, "train_epoch")
+        self._log(record.train | {"epoch": record.epoch}, engine.steps, "train_epoch")
         if record.val:
-            self._tell(record.val, engine.steps, "val")
+            self._log(record.val, engine.steps, "val")
 
-    def fit_ended(self, engine: Engine, reason: str) -> None:
-        pass
-
-    def _tell(self, metrics: dict[str, float], step: int, prefix: str) -> None:
+    def _log(self, metrics: dict[str, float], step: int, prefix: str) -> None:
         for hook in self.hooks:
             hook(metrics, step, prefix)
 
 
-def history_as_json(engine: Engine) -> dict[str, Any]:
-    """The history in its file format: best_epoch, and per epoch train_mse, val_mse, lr, seconds.
+def named_scores(metric: str, **scores: float | None) -> dict[str, float | None]:
+    """Name the deciding metric of every part as all tasks do, `val_score`, and as the seeds do, `val_mse`."""
+    general = {f"{part}_score": score for part, score in scores.items()}
+    return general | {f"{part}_{metric}": score for part, score in scores.items()}
 
-    The error is the objective's first: mse or another.
-    """
-    error = engine.objective.names[0]
+
+def history_as_json(engine: Engine) -> dict[str, object]:
+    """Return the history in its file format: the deciding metric (see `named_scores`), lr and seconds."""
+    name = engine.objective.names[0]
     return {
+        "metric": f"val_{name}",
+        "direction": direction_of(engine.objective),
         "best_epoch": engine.progress.best_epoch,
         "epochs": [
             {
                 "epoch": record.epoch,
-                f"train_{error}": record.train[error],
-                f"val_{error}": record.val[error],
+                **named_scores(name, train=record.train[name], val=record.val[name]),
                 "lr": record.lr,
                 "seconds": round(record.seconds, 3),
             }
             for record in engine.history
         ],
     }
+
+
+def history_columns(history: Sequence[EpochRecord]) -> dict[str, list[float]]:
+    """Return one list per metric, one value per epoch: train_loss, val_loss, ..., lr, seconds."""
+    rows = [record.metrics() | {"lr": record.lr, "seconds": record.seconds} for record in history]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name, float("nan")) for row in rows] for name in names}

@@ -16,9 +16,12 @@ from nas_system.files import sha256_of_file, write_atomic
 
 SCHEMA_VERSION = 1
 
+StateDict = dict[str, Any]
+"""State as torch saves it: tensors and plain values by name, nested."""
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> str:
-    """Write `content` beside `path`, then move it there; returns its SHA-256.
+
+def save_checkpoint(path: Path, content: StateDict) -> str:
+    """Write `content` next to `path`, then move it there; return its SHA-256.
 
     A full disk or a kill in the middle leaves the previous checkpoint as it was. Raises OSError.
     """
@@ -31,8 +34,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> str:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise StateError for damage, which torch would load as other weights, and for what unpacks to more
-    than it is."""
+    """Raise StateError for damage, which torch would load as other weights, and for compressed content."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
@@ -45,7 +47,7 @@ def _check_archive(path: Path) -> None:
 
 def load_checkpoint(
     path: Path, device: torch.device | str = "cpu", *, sha256: str | None = None
-) -> dict[str, Any]:
+) -> StateDict:
     """Read a checkpoint without running code from it.
 
     Raises StateError for a missing, damaged, foreign or newer file, saying which.
@@ -58,7 +60,7 @@ def load_checkpoint(
         _check_archive(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError:
-        # Without torch's own words: they tell how to run the code after all.
+        # Without torch's own message, which explains how to run the code after all.
         raise StateError(f"{path}: refused, it holds more than tensors and plain values") from None
     except (RuntimeError, EOFError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise StateError(f"{path}: not a readable checkpoint ({first_line(error)})") from None

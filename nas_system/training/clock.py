@@ -1,4 +1,4 @@
-"""Where the time of a training goes: data, forward, backward, optimizer, evaluation.
+"""Time spent in a training: data, forward, backward, optimizer, evaluation.
 
 `optimizer` holds the update and the bookkeeping of a step, hooks included; `data` is the waiting for
 the loader and the way to the device.
@@ -30,13 +30,13 @@ class Clock:
         self._last = perf_counter()
 
     def lap(self, part: str) -> None:
-        """What passed since the last call belongs to `part`."""
+        """Add the time since the last call to `part`."""
         now = perf_counter()
         self.seconds[part] += now - self._last
         self._last = now
 
     def to_json(self) -> dict[str, float]:
-        """`data_sec`, `forward_sec`, ..., and `steps_per_sec` over the training passes alone."""
+        """Return `data_sec`, `forward_sec`, ..., and `steps_per_sec` over the training passes alone."""
         training = sum(self.seconds[part] for part in PARTS if part != "evaluation")
-        figures = {f"{part}_sec": round(seconds, 4) for part, seconds in self.seconds.items()}
-        return figures | {"steps_per_sec": round(self.steps / training, 2) if training else 0.0}
+        seconds_by_part = {f"{part}_sec": round(seconds, 4) for part, seconds in self.seconds.items()}
+        return seconds_by_part | {"steps_per_sec": round(self.steps / training, 2) if training else 0.0}

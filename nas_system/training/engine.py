@@ -1,7 +1,7 @@
 """The engine: one training from its first epoch to its last file.
 
-Every door (the search's `train.py`, and the facades for interactive use) builds an `Engine`
-and calls `fit`. Whatever ends a training, a callback's reason, an error or a signal, it
+Every entry point (the search's `train.py`, and the trainers for interactive use) builds an `Engine`
+and calls `fit`. Whether a callback's reason, an error or a signal ends a training, it
 leaves through `fit`'s single exit, with the best weights on disk and the reason known.
 """
 
@@ -21,16 +21,18 @@ from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.training import loops
 from nas_system.training.acceleration.cuda_graph import CapturedStep
 from nas_system.training.acceleration.precision import Precision
+from nas_system.training.checkpoint import StateDict
 from nas_system.training.clock import Clock
-from nas_system.training.objectives import Objective
-from nas_system.training.progress import Progress
+from nas_system.training.early_stopping import EarlyStoppingState
+from nas_system.training.objectives import Objective, direction_of
 from nas_system.training.reproducibility import random_state, set_random_state
+from nas_system.training.running_mean import Meter
 from nas_system.training.scheduler import Scheduler
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one epoch gave."""
+    """Metrics, learning rate and duration of one epoch."""
 
     epoch: int
     train: dict[str, float]
@@ -39,21 +41,26 @@ class EpochRecord:
     seconds: float
     is_best: bool
 
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics of both parts: `train_...` and `val_...`."""
+        train = {f"train_{name}": value for name, value in self.train.items()}
+        return train | {f"val_{name}": value for name, value in self.val.items()}
+
 
 class Callback(Protocol):
-    """Something that watches a training.
+    """An observer of a training; derive from it to implement only one of its methods.
 
-    It may also have `step_ended(engine, loss)`, called after every optimizer step with the loss as a
-    tensor that nobody has waited for; and `state_dict` / `load_state_dict` if it must survive a resume.
+    Two more methods are optional: `step_ended(engine, loss)`, called after every optimizer step with the
+    loss as a tensor that nobody has waited for; and `state_dict` / `load_state_dict`, to survive a resume.
     """
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
-        """Look at one epoch; a returned reason ends the training."""
-        ...
+        """Handle the end of an epoch; a returned reason ends the training."""
+        return None
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        """Called once, however the training ended."""
-        ...
+        """Handle the end of the training; called once, however it ended."""
+        return None
 
 
 @dataclass
@@ -64,7 +71,7 @@ class Engine:
     optimizer: torch.optim.Optimizer
     objective: Objective
     device: torch.device
-    progress: Progress
+    progress: EarlyStoppingState
     scheduler: Scheduler | None = None
     grad_clip: float = 0.0
     generator: torch.Generator | None = None
@@ -73,29 +80,35 @@ class Engine:
     steps: int = 0
     """Optimizer steps so far."""
     scheduler_per_step: bool = False
-    """Whether the schedule advances with every step (one-cycle) or with every epoch."""
+    """True if the schedule advances with every step (one-cycle), False if with every epoch."""
     precision: str = "fp32"
     """fp32, bf16 or fp16, in training and evaluation alike."""
     accumulation_steps: int = 1
     """Batches per optimizer step."""
     compile: bool | str = False
-    """Run the model through torch.compile; a string names its backend. Do without `eager.py` then."""
+    """Run the model through torch.compile; a string names its backend. Not together with `eager.py`."""
     cuda_graph: bool = False
     """Capture the step of full batches in a CUDA graph (see `cuda_graph`); needs a capturable optimizer."""
-    meter: Callable[[], loops.Meter] | None = None
-    """Makes what computes figures over a whole pass; they stand beside the objective's."""
+    meter: Callable[[], Meter] | None = None
+    """Builds the meter of a pass, whose metrics are added to the objective's."""
     monitor: str | None = None
-    """The figure that decides; by default the objective's first. `progress.mode` says its direction."""
+    """The deciding metric, better in `progress.direction`; None takes the objective's first one."""
     callbacks: Sequence[Callback] = ()
     """Those of the last `fit`."""
 
     def __post_init__(self) -> None:
         if self.accumulation_steps < 1:
             raise ValueError(f"accumulation_steps={self.accumulation_steps}: at least one batch is needed")
+        direction = direction_of(self.objective)
+        if self.monitor is None and self.progress.direction != direction:
+            raise ValueError(
+                f"the objective's {self.objective.names[0]} is to {direction}, but early stopping is to "
+                f"{self.progress.direction}; pass EarlyStoppingState(direction={direction!r})"
+            )
         self.amp = Precision(self.precision, self.device)
         self._captured = self._capture() if self.cuda_graph else None
         self._clock = Clock()
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: StateDict | None = None
         self._network: nn.Module = self.model
         if self.compile:
             backend = self.compile if isinstance(self.compile, str) else "inductor"
@@ -104,7 +117,7 @@ class Engine:
 
     @property
     def timing(self) -> dict[str, float]:
-        """Seconds per part of the work, and steps per second, of this process (see `clock`)."""
+        """Seconds per part of the work, and steps per second, in this process (see `clock`)."""
         return self._clock.to_json()
 
     def fit(
@@ -118,17 +131,17 @@ class Engine:
     ) -> str:
         """Train to the end and return the reason: completed, early_stopping, or a callback's.
 
-        Continues after the last epoch in `history`. Without `val` the training figures decide. Errors
-        pass through, after the callbacks have been told: `diverged` for Diverged, `stopped` for
+        Continues after the last epoch in `history`. Without `val` the training metrics decide. Errors
+        pass through, after the callbacks' `fit_ended`: with `diverged` for Diverged, `stopped` for
         StoppedOnRequest and Ctrl-C, `error` for anything else.
         """
-        # Those with state first: a checkpoint written by another one then holds what they just learnt.
+        # Those with state first: a checkpoint written by another one then holds their latest state.
         self.callbacks = tuple(sorted(callbacks, key=lambda callback: not hasattr(callback, "state_dict")))
         reason = "error"
         with ExitStack() as ending:
-            # Every one is told, also when another one fails at it.
+            # Every one is called, also when another one fails.
             for callback in reversed(callbacks):
-                ending.callback(lambda told=callback: told.fit_ended(self, reason))
+                ending.callback(lambda called=callback: called.fit_ended(self, reason))
             try:
                 self._continue_exactly()
                 reason = self._epochs(train, val, max_epochs, after_step)
@@ -143,7 +156,7 @@ class Engine:
     def train_epoch(
         self, loader: Iterable[Any], *, after_step: Callable[[], None] | None = None
     ) -> dict[str, float]:
-        """One pass of training; its figures. Counts steps, but no epoch."""
+        """Train for one pass and return its metrics. Counts steps, but no epoch."""
         watchers = [c.step_ended for c in self.callbacks if hasattr(c, "step_ended")]  # pyright: ignore[reportAttributeAccessIssue]
 
         def watch(loss: Tensor) -> None:
@@ -170,17 +183,17 @@ class Engine:
         )
 
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
-        """One pass without training; its figures."""
+        """Return the metrics of one pass without training."""
         self._clock.start()
         meter = self.meter() if self.meter else None
-        figures = loops.evaluate(
+        metrics = loops.evaluate(
             self._network, loader, self.objective, self.device, precision=self.amp, meter=meter
         )
         self._clock.lap("evaluation")
-        return figures
+        return metrics
 
     def predict(self, loader: Iterable[Any]) -> Tensor:
-        """Post-processed outputs of every sample, in order, on the CPU."""
+        """Return the post-processed outputs of all samples, in order, on the CPU."""
         return loops.predict(self._network, loader, self.objective, self.device, precision=self.amp)
 
     def _capture(self) -> CapturedStep:
@@ -199,7 +212,7 @@ class Engine:
         after_step: Callable[[], None] | None,
     ) -> str:
         if self.history and self.progress.exhausted:
-            # Resumed from the checkpoint of what was already the last epoch.
+            # Resumed from a checkpoint after whose epoch the training was over.
             return "early_stopping"
         for epoch in range(len(self.history), max_epochs):
             record = self._epoch(epoch, train, val, after_step)
@@ -220,31 +233,31 @@ class Engine:
     ) -> EpochRecord:
         started = time.monotonic()
         lr = float(self.optimizer.param_groups[0]["lr"])
-        train_figures = self.train_epoch(train, after_step=after_step)
-        val_figures = {} if val is None else self.evaluate(val)
-        decisive = self._decisive(train_figures if val is None else val_figures, epoch)
+        train_metrics = self.train_epoch(train, after_step=after_step)
+        val_metrics = {} if val is None else self.evaluate(val)
+        decisive = self._decisive(train_metrics if val is None else val_metrics, epoch)
         is_best = self.progress.update(decisive, epoch)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(decisive)
         elif self.scheduler is not None and not self.scheduler_per_step:
             self.scheduler.step()
-        record = EpochRecord(epoch, train_figures, val_figures, lr, time.monotonic() - started, is_best)
+        record = EpochRecord(epoch, train_metrics, val_metrics, lr, time.monotonic() - started, is_best)
         self.history.append(record)
         return record
 
-    def _decisive(self, figures: dict[str, float], epoch: int) -> float:
+    def _decisive(self, metrics: dict[str, float], epoch: int) -> float:
         name = self.monitor or self.objective.names[0]
-        if name not in figures:
-            raise ValueError(f"there is no figure {name!r} to decide by; there are: {', '.join(figures)}")
-        if not math.isfinite(figures[name]):
+        if name not in metrics:
+            raise ValueError(f"there is no metric {name!r} to decide by; there are: {', '.join(metrics)}")
+        if not math.isfinite(metrics[name]):
             raise Diverged(
-                f"the validation score is {figures[name]} ({name}) after epoch {epoch}; lower training.lr",
+                f"the validation score is {metrics[name]} ({name}) after epoch {epoch}; lower training.lr",
                 {"epoch": epoch},
             )
-        return figures[name]
+        return metrics[name]
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that an exact resume needs, as tensors and plain values."""
+    def state_dict(self) -> StateDict:
+        """Return all that an exact resume needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -261,11 +274,11 @@ class Engine:
             "shuffle": self.generator.get_state() if self.generator else None,
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken.
+    def load_state_dict(self, state: StateDict) -> None:
+        """Restore a `state_dict`, for `fit` to continue exactly where it was taken.
 
-        Random states and the callbacks' take effect when `fit` begins, so that nothing done in
-        between (another loader built, a prediction made) changes the numbers.
+        Random states and those of callbacks take effect when `fit` begins, so that nothing done in
+        between (another loader built, a prediction made) changes the results.
         """
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -290,7 +303,7 @@ class Engine:
 
 
 def _with_state(callbacks: Sequence[Callback]) -> list[tuple[str, Callback]]:
-    """Callbacks that survive a resume, each under its class's name and its number in that class."""
+    """Return the callbacks that survive a resume, each with its class's name and its number in that class."""
     named: list[tuple[str, Callback]] = []
     counts: dict[str, int] = {}
     for callback in callbacks:

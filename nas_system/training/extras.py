@@ -1,4 +1,4 @@
-"""Optional packages: imported where they are used, with an error that says how to get them."""
+"""Optional packages: imported where they are used, with an error that names the pip extra."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nas_system.errors import ConfigError
 
 
 def import_extra(module: str, extra: str) -> ModuleType:
-    """The module, or a ConfigError that names the extra which brings it."""
+    """Import the module. Raises ConfigError, naming the pip extra that installs it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,11 +1,11 @@
-"""The two loops: one pass of training, one pass of evaluation. The only place with a backward pass."""
+"""The two loops: one pass of training, one pass of evaluation. The only module with a backward pass."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,23 +16,11 @@ from nas_system.training.acceleration.precision import Precision
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
 from nas_system.training.objectives import Objective
-from nas_system.training.running_mean import RunningMean
+from nas_system.training.running_mean import Meter, RunningMean
 
 # How often a running loss is read back: a read waits for the device, and a NaN that
 # is noticed this late has wasted little.
 STEPS_BETWEEN_CHECKS = 100
-
-
-class Meter(Protocol):
-    """Figures that need a whole pass at once and are no means over batches, such as an area under a curve."""
-
-    def add(self, output: Tensor, target: Tensor) -> None:
-        """One batch, without gradient, in fp32, on the device."""
-        ...
-
-    def compute(self) -> dict[str, float]:
-        """The figures of everything added."""
-        ...
 
 
 def train_epoch(
@@ -51,18 +39,18 @@ def train_epoch(
     watch: Callable[[Tensor], None] | None = None,
     captured: CapturedStep | None = None,
 ) -> dict[str, float]:
-    """One pass over the training data; the sample-weighted mean of every reported figure.
+    """Train for one pass and return the sample-weighted mean of every reported metric.
 
     An optimizer step follows the mean over `accumulation_steps` batches, whatever their sizes; the
     last step takes what is left. `watch` gets the loss of every step, detached and unread, before
     `after_step`, which may raise to end the training between two steps.
-    `captured` does a whole step in one launch; it stands for model, objective and optimizer.
+    `captured` runs a whole step in one launch, in place of model, objective and optimizer.
     Raises Diverged, with the step, when the loss is no longer finite.
     """
     model.train()
     precision = precision or Precision("fp32", device)
     clock = clock or Clock()
-    running_mean = RunningMean(objective, device)
+    running_mean = RunningMean(objective, device, meter)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     step = 0
     clock.start()
@@ -70,12 +58,12 @@ def train_epoch(
         batches = [unpack(raw, device) for raw in group]
         clock.lap("data")
         if captured is not None:
-            loss = _replay(captured, batches[0], running_mean, meter)
+            loss = _replay(captured, batches[0], running_mean)
         else:
             for parameter in parameters:
                 # All that `zero_grad` does, at a tenth of its cost.
                 parameter.grad = None
-            loss = _accumulate(model, batches, objective, precision, running_mean, clock, meter)
+            loss = _accumulate(model, batches, objective, precision, running_mean, clock)
             _update(optimizer, parameters, grad_clip, precision)
         step += 1
         clock.steps += 1
@@ -88,9 +76,9 @@ def train_epoch(
             after_step()
         clock.lap("optimizer")
     running_mean.check_finite(step)
-    means = running_mean.means() if meter is None else running_mean.means() | meter.compute()
+    metrics = running_mean.metrics()
     clock.lap("optimizer")
-    return means
+    return metrics
 
 
 @torch.no_grad()
@@ -103,17 +91,15 @@ def evaluate(
     precision: Precision | None = None,
     meter: Meter | None = None,
 ) -> dict[str, float]:
-    """One pass without training; the sample-weighted mean of every reported figure."""
+    """Return the sample-weighted mean of every reported metric over one pass without training."""
     model.eval()
     precision = precision or Precision("fp32", device)
-    running_mean = RunningMean(objective, device)
+    running_mean = RunningMean(objective, device, meter)
     for raw in loader:
         batch = unpack(raw, device)
         output = _forward(model, batch.args, precision)
         running_mean.add(output, batch.target, batch.weight, batch.n)
-        if meter is not None:
-            meter.add(output, batch.target)
-    return running_mean.means() if meter is None else running_mean.means() | meter.compute()
+    return running_mean.metrics()
 
 
 @torch.no_grad()
@@ -125,36 +111,15 @@ def predict(
     *,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Post-processed outputs of every sample, in order, on the CPU. Batches need no target."""
+    """Return the post-processed outputs of all samples, in order, on the CPU. Batches need no target."""
     model.eval()
     precision = precision or Precision("fp32", device)
     outputs = (_forward(model, unpack_arguments(raw, device), precision) for raw in loader)
     return torch.cat([objective.postproc(output).float().cpu() for output in outputs])
 
 
-def trial_step(
-    model: nn.Module,
-    batch: Any,
-    objective: Objective,
-    device: torch.device,
-    *,
-    precision: Precision | None = None,
-) -> Callable[[], None]:
-    """A function that runs forward and backward on a copy of the model: to be timed, without consequence."""
-    trial = copy.deepcopy(model).train()
-    unpacked = unpack(batch, device)
-    precision = precision or Precision("fp32", device)
-
-    def step() -> None:
-        trial.zero_grad(set_to_none=True)
-        output = _forward(trial, unpacked.args, precision)
-        objective.loss(output, unpacked.target, unpacked.weight).backward()
-
-    return step
-
-
-class Trial:
-    """A training step in parts, on copies of model and optimizer: to be measured, without consequence.
+class DryRunStep:
+    """A training step in parts, on copies of model and optimizer: to be measured, without effect.
 
     Draws from the global random state, as every step does. The gradient of fp16 is not scaled here.
     """
@@ -175,18 +140,23 @@ class Trial:
         self.precision.scaler = None
         self.grad_clip = grad_clip
 
+    def gradient(self, batch: Batch) -> None:
+        """Run forward and backward once, from no gradient."""
+        self.model.zero_grad(set_to_none=True)
+        self.add_gradient(self.forward(batch), batch)
+
     def forward(self, batch: Batch) -> Any:
-        """The model's output, in the mode (train, eval) that the copy is in."""
+        """Return the model's output, in the mode (train, eval) that the copy is in."""
         return _forward(self.model, batch.args, self.precision)
 
     def add_gradient(self, output: Any, batch: Batch) -> Tensor:
-        """Adds to the copy's gradient; returns the loss, detached."""
+        """Add to the copy's gradient; return the loss, detached."""
         loss = self.objective.loss(output, batch.target, batch.weight)
         loss.backward()
         return loss.detach()
 
     def update(self) -> None:
-        """An optimizer step of the copy."""
+        """Let the copied optimizer step."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         _update(self.optimizer, parameters, self.grad_clip, self.precision)
 
@@ -198,7 +168,7 @@ def whole_step(
     grad_clip: float,
     precision: Precision,
 ) -> Step:
-    """Forward, backward and update on one batch, as a function: what a CUDA graph captures."""
+    """Return forward, backward and update on one batch as a function, for a CUDA graph to capture."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
     def step(batch: Batch) -> tuple[Tensor, Tensor]:
@@ -211,12 +181,10 @@ def whole_step(
     return step
 
 
-def _replay(captured: CapturedStep, batch: Batch, running_mean: RunningMean, meter: Meter | None) -> Tensor:
-    """One captured step; returns its loss."""
+def _replay(captured: CapturedStep, batch: Batch, running_mean: RunningMean) -> Tensor:
+    """Run one captured step; return its loss."""
     output, loss = captured(batch)
     running_mean.add(output, batch.target, batch.weight, batch.n)
-    if meter is not None:
-        meter.add(output, batch.target)
     return loss
 
 
@@ -227,9 +195,8 @@ def _accumulate(
     precision: Precision,
     running_mean: RunningMean,
     clock: Clock,
-    meter: Meter | None,
 ) -> Tensor:
-    """Add up the gradient of the mean loss over `batches`; returns that loss, detached."""
+    """Add up the gradient of the mean loss over `batches`; return that loss, detached."""
     samples = sum(batch.n for batch in batches)
     losses = []
     for batch in batches:
@@ -243,8 +210,6 @@ def _accumulate(
         clock.lap("backward")
         output = output.detach()
         running_mean.add(output, batch.target, batch.weight, batch.n)
-        if meter is not None:
-            meter.add(output, batch.target)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
 
@@ -262,7 +227,7 @@ def _update(
     scaler = precision.scaler
     if grad_clip:
         if scaler is not None:
-            # The limit is meant for the gradient itself, not for its scaled image.
+            # The limit is for the gradient itself, not for the scaled one.
             scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, grad_clip)
     if scaler is None:
@@ -273,7 +238,7 @@ def _update(
 
 
 def _groups(loader: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Up to `size` consecutive batches at a time. Sizes are known before the first backward pass."""
+    """Yield up to `size` consecutive batches at a time. Sizes are known before the first backward pass."""
     batches = iter(loader)
     while group := list(islice(batches, size)):
         yield group

@@ -1,40 +1,55 @@
-"""What a training minimises, what it is judged by, and how raw outputs become answers."""
+"""Objectives: the loss that a training minimises, and the metrics that it is evaluated by."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nas_system.errors import ConfigError
+from nas_system.space.score import Direction
 
 
 class Objective(Protocol):
-    """The engine's view of a task's numbers.
+    """Loss and metrics of a task.
 
-    An objective with `pools_batches = True` promises that the report of several batches joined into
-    one is the sample-weighted mean of their reports; small batches are then judged together.
+    Three attributes are optional. `direction` says whether the deciding metric is minimised (the
+    default) or maximised; the loss is minimised in either case. `pools_batches = True` promises that the
+    report of several batches joined into one is the sample-weighted mean of their reports; small batches
+    are then evaluated together. `output_shape(target)` is the shape of outputs that fit a target, by
+    default the target's own.
     """
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the reported figures; the first one decides (lower is better)."""
+        """Names of the reported metrics; the first one decides."""
         ...
 
     def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """The scalar that the gradient follows."""
+        """Return the scalar that the gradient follows."""
         ...
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """The figures of one batch, shape (len(names),), each a mean over its samples."""
+        """Return the metrics of one batch, shape (len(names),), each a mean over its samples."""
         ...
 
     def postproc(self, output: Tensor) -> Tensor:
-        """Raw network output to the answer a person reads."""
+        """Turn raw network output into the answer a person reads."""
         ...
+
+
+def direction_of(objective: Objective) -> Direction:
+    """Return the direction of the objective's deciding metric."""
+    return getattr(objective, "direction", "minimize")
+
+
+def output_shape(objective: Objective, target: Tensor) -> tuple[int, ...]:
+    """Return the shape that a model's output needs for this target."""
+    shape_of = getattr(objective, "output_shape", None)
+    return tuple(target.shape) if shape_of is None else shape_of(target)
 
 
 LOSSES = {
@@ -67,25 +82,87 @@ class Forecasting:
         return output
 
 
-class GraphRegression:
+class GraphRegression(Forecasting):
     """A number for every graph, (B, 1): any of `LOSSES` for the gradient, mean absolute error to decide."""
 
     names = ("mae", "mse")
-    pools_batches = True
 
     def __init__(self, loss: str = "mae") -> None:
-        self._forecasting = Forecasting(loss)
-
-    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        return self._forecasting.loss(output, target, weight)
+        super().__init__(loss)
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         if output.shape != target.shape:
-            # Beside (B,) an output of (B, 1) would make B times B differences, and only warn.
-            raise ValueError(f"an output {tuple(output.shape)} cannot be judged by {tuple(target.shape)}")
-        return self._forecasting.report(output, target, weight).flip(0)
+            # With targets (B,) an output of (B, 1) would make B times B differences, and only warn.
+            raise ValueError(
+                f"an output {tuple(output.shape)} cannot be compared with targets {tuple(target.shape)}"
+            )
+        return super().report(output, target, weight).flip(0)
+
+
+class Classification:
+    """One of `n_classes` per sample: cross-entropy for the gradient, accuracy to decide.
+
+    Outputs are logits (B, n_classes), targets class numbers (B,) or (B, 1). Axes of length one, such as
+    the single step of (B, 1, n_classes), are allowed in both.
+    """
+
+    pools_batches = True
+
+    def __init__(self, n_classes: int, decided_by: Literal["accuracy", "cross_entropy"] = "accuracy") -> None:
+        if n_classes < 2:
+            raise ValueError(f"n_classes={n_classes}: a classification has at least two classes")
+        self.n_classes = n_classes
+        by_accuracy = decided_by == "accuracy"
+        self.names = ("accuracy", "cross_entropy") if by_accuracy else ("cross_entropy", "accuracy")
+        self.direction: Direction = "maximize" if by_accuracy else "minimize"
+
+    def output_shape(self, target: Tensor) -> tuple[int, ...]:
+        return (len(target), self.n_classes)
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        return F.cross_entropy(self._logits(output), target.flatten().long())
+
+    def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        output = output.float()
+        hits = self._logits(output).argmax(-1) == target.flatten()
+        metrics = {"accuracy": hits.float().mean(), "cross_entropy": self.loss(output, target, weight)}
+        return torch.stack([metrics[name] for name in self.names])
 
     def postproc(self, output: Tensor) -> Tensor:
+        """Return the logits: some callers want the classes, others their probabilities."""
+        return output
+
+    def _logits(self, output: Tensor) -> Tensor:
+        if output.shape[-1] != self.n_classes:
+            raise ValueError(
+                f"{self.n_classes} classes need logits (B, {self.n_classes}), not {tuple(output.shape)}"
+            )
+        return output.reshape(-1, self.n_classes)
+
+
+class EdgePrediction:
+    """Whether pairs of nodes are linked: binary cross-entropy for the gradient, accuracy to decide.
+
+    Outputs are one logit per pair, (L,) or (L, 1), labels 0 or 1, (L,).
+    """
+
+    names = ("accuracy", "bce")
+    direction: Direction = "maximize"
+    pools_batches = True
+
+    def output_shape(self, target: Tensor) -> tuple[int, ...]:
+        return (len(target), 1)
+
+    def loss(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        return F.binary_cross_entropy_with_logits(aligned(output, target), target.to(output.dtype))
+
+    def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        output = output.float()
+        hits = (aligned(output, target) > 0) == (target > 0.5)
+        return torch.stack((hits.float().mean(), self.loss(output, target, weight)))
+
+    def postproc(self, output: Tensor) -> Tensor:
+        """Return the logits: their order ranks the pairs, their sigmoid is the probability of a link."""
         return output
 
 
@@ -106,3 +183,15 @@ class LossObjective:
 
     def postproc(self, output: Tensor) -> Tensor:
         return output
+
+
+def aligned(output: Tensor, target: Tensor) -> Tensor:
+    """Return `output` in the shape of `target` where they differ by axes of length one.
+
+    Raises ValueError for any other difference: (N, 1) against (N,) would broadcast to (N, N) in silence.
+    """
+    if output.shape == target.shape:
+        return output
+    if [size for size in output.shape if size != 1] == [size for size in target.shape if size != 1]:
+        return output.reshape(target.shape)
+    raise ValueError(f"outputs of shape {tuple(output.shape)} do not fit targets of {tuple(target.shape)}")

@@ -13,7 +13,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 def build_optimizer(
     model: nn.Module, config: TrainingConfig, device: torch.device, *, capturable: bool = False
 ) -> torch.optim.Optimizer:
-    """The optimizer of a training configuration, in its fused form: one kernel for all parameters.
+    """Build the optimizer of a training configuration, fused: one kernel for all parameters.
 
     `capturable` (adam and adamw on CUDA) keeps step count and learning rate on the device, for
     `Engine(cuda_graph=True)`. Raises ValueError for sgd, which has no such form.
@@ -29,9 +29,8 @@ def build_optimizer(
             weight_decay=config.weight_decay,
             fused=fused,
         )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     lr = torch.tensor(config.lr, device=device) if capturable else config.lr
-    return kind(
+    return OPTIMIZERS[config.optimizer](
         model.parameters(), lr=lr, weight_decay=config.weight_decay, fused=fused, capturable=capturable
     )
 
@@ -45,7 +44,7 @@ def get_optimizer(
     momentum: float = 0.9,
     betas: tuple[float, float] = (0.9, 0.999),
 ) -> torch.optim.Optimizer:
-    """adam, adamw or sgd over what of the model is trainable, fused where the device can.
+    """Return adam, adamw or sgd over the trainable parameters, fused where the device can.
 
     Vectors and scalars (biases, gains of norms) are not decayed: pulling them to zero does not
     simplify the function. `momentum` is for sgd, `betas` are for the others.
@@ -83,7 +82,7 @@ class GradientAccumulator:
         """Backward passes since the last optimizer step."""
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Count one backward pass; with the last of a group let the optimizer step, and say so."""
+        """Count one backward pass; with the last of a group step the optimizer and return True."""
         self.pending += 1
         return self.pending >= self.accumulation_steps and self.flush(optimizer)
 

@@ -9,10 +9,11 @@ import statistics
 from collections.abc import Callable, Iterable
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nas_system.errors import ConfigError
 
@@ -34,8 +35,17 @@ def set_seed(seed: int, deterministic: bool = False) -> None:
         torch.backends.cudnn.benchmark = False
 
 
-def random_state(*, cuda: bool) -> dict[str, Any]:
-    """The global random states of Python, numpy and torch, as tensors and plain values.
+class RandomState(TypedDict):
+    """The global random states, as tensors and plain values."""
+
+    python: tuple[Any, ...]
+    numpy: tuple[Any, ...]
+    torch: Tensor
+    cuda: list[Tensor]
+
+
+def random_state(*, cuda: bool) -> RandomState:
+    """Return the global random states of Python, numpy and torch.
 
     `cuda`: those of every CUDA device too, which starts CUDA if nothing has yet.
     """
@@ -48,18 +58,18 @@ def random_state(*, cuda: bool) -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put back what `random_state` took."""
+def set_random_state(state: RandomState) -> None:
+    """Restore what `random_state` returned."""
     random.setstate(state["python"])
-    keys, *rest = state["numpy"]
-    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), *rest))
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])
 
 
 class ReproducibilityContext:
-    """What runs inside gives the same numbers every time; the random state outside goes on untouched."""
+    """Makes the code inside reproducible; the random state outside is restored afterwards."""
 
     def __init__(self, seed: int = 42, deterministic: bool = True) -> None:
         self.seed = seed
@@ -95,24 +105,24 @@ class ReproducibilityContext:
 
 
 def set_threads(threads: int) -> None:
-    """Fix torch's CPU threads. More threads than free cores make a small step 100 times slower."""
+    """Set torch's CPU threads. More threads than free cores make a small step 100 times slower."""
     if threads < 1:
         raise ConfigError(f"threads={threads}: at least one thread is needed")
     torch.set_num_threads(threads)
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 ROUNDS = 5
 MIN_GAIN = 0.9
-"""More threads must take less than this share of the time: they are taken from somebody else."""
+"""More threads must take less than this share of the time, since other processes lose them."""
 
 
 def fastest_threads(step: Callable[[], None], candidates: Iterable[int] | None = None) -> int:
-    """The thread count at which `step` (see `loops.trial_step`) is fastest; the smallest of near equals.
+    """Return the thread count at which `step` is fastest (see `DryRunStep`); the smallest of near equals.
 
     Counts alternate, so that a busy moment hits all alike, and the median of each counts. Thread
     count and random state are left as they were. `candidates` default to the powers of two up to
@@ -150,8 +160,8 @@ def _times_by_threads(step: Callable[[], None], counts: list[int]) -> dict[int, 
     return {count: statistics.median(values) for count, values in seconds.items()}
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto`, `cpu`, `cuda` or `cuda:N` as a device that exists. Raises ConfigError."""
+def resolve_device(name: str = "auto") -> torch.device:
+    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`. Raises ConfigError if it does not exist."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -169,13 +179,12 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def get_device(name: str = "auto") -> torch.device:
-    """The first CUDA device if there is one, else the CPU; or the device of that name."""
-    return resolve_device(name)
+get_device = resolve_device
+"""The name under which `nas_system.training` offers it."""
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory so far: of the device for CUDA, else of this process."""
+    """Return the peak memory in MiB so far: of the device for CUDA, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,6 +1,8 @@
-"""What a pass adds up: the figures of every batch, and whether the loss stayed finite."""
+"""Running means of a pass: the metrics of every batch, and whether the loss stayed finite."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -8,17 +10,34 @@ from torch import Tensor
 from nas_system.errors import Diverged
 from nas_system.training.objectives import Objective
 
-# A figure costs a handful of tiny kernels: on a small network as much as a quarter of the whole
-# step. Small batches are therefore kept and judged many at a time. Large ones are judged at once.
+
+class Meter(Protocol):
+    """Metrics of a whole pass that are no means over batches, such as the area under a curve."""
+
+    def add(self, output: Tensor, target: Tensor) -> None:
+        """Add one batch: without gradient, in fp32, on the device."""
+        ...
+
+    def compute(self) -> dict[str, float]:
+        """Return the metrics of all that was added."""
+        ...
+
+
+# A metric costs a handful of tiny kernels: on a small network as much as a quarter of the whole
+# step. Small batches are therefore kept and evaluated many at a time. Large ones are evaluated at once.
 BATCHES_HELD = 50
 ELEMENTS_HELD = 2**18
 
 
 class RunningMean:
-    """Sample-weighted means of an objective's figures. Nothing is read back before the end or a check."""
+    """Sample-weighted means of an objective's metrics, and those of a meter if there is one.
 
-    def __init__(self, objective: Objective, device: torch.device) -> None:
+    Nothing is read back before the end or a check.
+    """
+
+    def __init__(self, objective: Objective, device: torch.device, meter: Meter | None = None) -> None:
         self.objective = objective
+        self.meter = meter
         self.samples = 0
         self._batches_held = BATCHES_HELD if getattr(objective, "pools_batches", False) else 1
         self._outputs: list[Tensor] = []
@@ -31,7 +50,9 @@ class RunningMean:
         self._loss = torch.zeros((), device=device)
 
     def add(self, output: Tensor, target: Tensor, weight: Tensor | None, n: int) -> None:
-        """One batch of n samples; nothing here may require a gradient."""
+        """Add one batch of n samples; nothing here may require a gradient."""
+        if self.meter is not None:
+            self.meter.add(output, target)
         self._outputs.append(output)
         self._targets.append(target)
         self._weights.append(weight)
@@ -39,10 +60,10 @@ class RunningMean:
         self._held_samples += n
         self._held += output.numel()
         if len(self._outputs) >= self._batches_held or self._held > ELEMENTS_HELD:
-            self._judge()
+            self._evaluate()
 
     def add_loss(self, loss: Tensor) -> None:
-        """One training loss, detached."""
+        """Add one training loss, detached."""
         self._losses.append(loss)
         if len(self._losses) >= BATCHES_HELD:
             self._sum_losses()
@@ -57,19 +78,20 @@ class RunningMean:
                 {"step": step},
             )
 
-    def means(self) -> dict[str, float]:
-        """Every figure's mean over all samples."""
-        self._judge()
+    def metrics(self) -> dict[str, float]:
+        """Return the metrics over all samples."""
+        self._evaluate()
         if not self.samples:
-            raise ValueError("the loader gave no batch")
-        return dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
+            raise ValueError("the loader returned no batch")
+        means = dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
+        return means if self.meter is None else means | self.meter.compute()
 
     @torch.no_grad()
-    def _judge(self) -> None:
+    def _evaluate(self) -> None:
         if not self._outputs:
             return
-        figures = self.objective.report(_joined(self._outputs), _joined(self._targets), self._weight())
-        self._totals.add_(figures, alpha=self._held_samples)
+        metrics = self.objective.report(_joined(self._outputs), _joined(self._targets), self._weight())
+        self._totals.add_(metrics, alpha=self._held_samples)
         for held in (self._outputs, self._targets, self._weights):
             held.clear()
         self._held = self._held_samples = 0

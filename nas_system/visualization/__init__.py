@@ -5,6 +5,7 @@ picture that is drawn, not by this package.
 """
 
 from nas_system.visualization.attention import AttentionMap, attention_picture
+from nas_system.visualization.confusion_matrix import confusion_matrix
 from nas_system.visualization.forecasts import forecast_examples
 from nas_system.visualization.future import future_forecast
 from nas_system.visualization.learning_curves import learning_curve
@@ -16,6 +17,7 @@ __all__ = [
     "AttentionMap",
     "MoleculeDrawing",
     "attention_picture",
+    "confusion_matrix",
     "forecast_examples",
     "future_forecast",
     "learning_curve",

@@ -1,4 +1,4 @@
-"""Which steps of the past a forecast looked at: attention weights as a map of horizon over look-back."""
+"""Which steps of the past a forecast attends to: attention weights as a map of horizon over look-back."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _COLORS = "GnBu"
 """Pale for nothing, like the paper, and evenly darker; told apart by every common kind of colour vision."""
 _PALEST, _DARKEST = 0.5, 99.5
-"""Percentiles of the weights that get the first and the last colour: one outlier must not pale the rest."""
+"""Percentiles of the weights with the first and the last colour: an outlier must not make the rest pale."""
 _LEAST_SPAN = 0.02
-"""The scale reaches at least this far around an even look, so that rounding is not drawn as structure."""
+"""The scale reaches at least this far around uniform attention, so that no rounding is drawn as structure."""
 _WIDTH, _LEFT, _RIGHT = 8.0, 0.75, 1.35
 _TOP, _BOTTOM, _GAP, _PANEL = 0.85, 0.6, 0.55, 1.9
 """Inches."""
@@ -39,7 +39,7 @@ class AttentionMap:
     n_windows: int
     """How many windows the mean is taken over."""
     example: NDArray[Any]
-    """The same of a single window."""
+    """Attention in a single window, (horizon, keys)."""
     example_window: int
     """Its number in the part."""
 
@@ -52,7 +52,7 @@ def attention_picture(
     title: str = "",
     example_label: str = "",
 ) -> None:
-    """Draw every map, mean above example, into a PNG.
+    """Draw every map, mean above example, into a PNG file.
 
     `seq_len` is the look-back in steps, `example_label` names the example's window (for example by the
     first time stamp it forecasts). Raises OSError if `path` cannot be written.
@@ -68,10 +68,10 @@ def attention_picture(
     height = _TOP + _BOTTOM + len(panels) * _PANEL + (len(panels) - 1) * _GAP
 
     def paint(figure: Figure) -> None:
-        heading = "Where the forecast looks" + (f": attention of {title}" if title else "")
+        heading = "What the forecast attends to" + (f": attention of {title}" if title else "")
         left = _LEFT / _WIDTH
         figure.text(left, 1 - 0.27 / height, caption(heading, 90), fontweight="bold", fontsize=10)
-        note = "Weights as multiples of an even look, the same for every column; mind each scale."
+        note = "Weights as multiples of uniform attention; every map has its own colour scale."
         figure.text(left, 1 - 0.46 / height, note, color=GREY, fontsize=8)
         for index, panel in enumerate(panels):
             bottom = height - _TOP - (index + 1) * _PANEL - index * _GAP
@@ -111,7 +111,7 @@ def _paint_panel(axes: Axes, panel: _Panel, seq_len: int) -> None:
     span = seq_len + ahead
     past, rows = _labelled(seq_len, 10), _labelled(horizon, 6)
     future = _labelled(ahead, max(10 * ahead // span, 1))
-    future = [step for step in future if step > span / 20]  # the first ones would stand on the label -1
+    future = [step for step in future if step > span / 20]  # the first ones would overlap the label -1
     axes.set_xticks([0.5 - step for step in past] + [step - 0.5 for step in future])
     axes.set_xticklabels([f"-{step}" for step in past] + [f"+{step}" for step in future])
     axes.set_yticks([step - 0.5 for step in rows], [str(step) for step in rows])
@@ -120,16 +120,16 @@ def _paint_panel(axes: Axes, panel: _Panel, seq_len: int) -> None:
     bar = axes.inset_axes((1.02, 0.0, 0.02, 1.0))
     above, below = weights.max() > darkest, weights.min() < palest
     extend = "both" if above and below else "max" if above else "min" if below else "neither"
-    scale = axes.figure.colorbar(image, cax=bar, extend=extend, label="times an even look")
+    scale = axes.figure.colorbar(image, cax=bar, extend=extend, label="times uniform attention")
     scale.outline.set_visible(False)
     bar.axhline(1.0, color=INK, linewidth=1)
 
 
 def _scale_of(weights: NDArray[Any]) -> tuple[float, float]:
-    """Lowest and highest value of the colour scale for weights in multiples of an even look.
+    """Return the ends of the colour scale for weights in multiples of uniform attention.
 
-    Attention that is nearly even would be one flat colour on a scale from zero; its scale is narrow,
-    and the numbers beside it say how narrow.
+    Attention that is nearly uniform would be one flat colour on a scale from zero; its scale is narrow,
+    and the numbers next to it show how narrow.
     """
     palest, darkest = (float(np.percentile(weights, share)) for share in (_PALEST, _DARKEST))
     darkest = max(darkest, 1 + _LEAST_SPAN)
@@ -137,7 +137,7 @@ def _scale_of(weights: NDArray[Any]) -> tuple[float, float]:
 
 
 def _columns(keys: int, seq_len: int) -> str:
-    """What a column of the map stands for."""
+    """Describe what a column of the map is."""
     if keys > seq_len:
         return "right of the line: the forecast's own earlier steps"
     if keys == seq_len:
@@ -146,7 +146,7 @@ def _columns(keys: int, seq_len: int) -> str:
 
 
 def _labelled(steps: int, most: int) -> list[int]:
-    """The steps 1 to `steps` that carry a label: the first, and round ones, about `most` in all."""
+    """Return which of the steps 1 to `steps` get a label: the first, and round ones, about `most` in all."""
     if not steps:
         return []
     spacing = next(spacing for spacing in _spacings() if steps / spacing <= most)
@@ -154,7 +154,7 @@ def _labelled(steps: int, most: int) -> list[int]:
 
 
 def _spacings() -> Iterator[int]:
-    """Rising distances that divide days or hours evenly, as most series have a daily period."""
+    """Yield rising distances that divide days or hours evenly, as most series have a daily period."""
     yield from (1, 2, 3, 4, 6, 12)
     for power in count():
         yield 24 * 2**power

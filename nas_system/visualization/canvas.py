@@ -1,4 +1,4 @@
-"""What all pictures share: size, colours, harmless labels, labels that do not cover data, saving.
+"""What all pictures share: size, colours, escaped labels, labels that do not cover data, saving.
 
 Everything is drawn through matplotlib's object-oriented API into a buffer: no pyplot, no display,
 no global figure.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_system.nas_agent.log_text import one_line
+from nas_system.space.score import Direction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +28,8 @@ BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 INK, GREY = "#222222", "#767676"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
+
+_METRICS = {"mse": "MSE (scaled data)", "mae": "MAE"}
 
 _STYLE: dict[str, Any] = {
     "text.usetex": False,
@@ -52,14 +55,14 @@ _STYLE: dict[str, Any] = {
     "figure.facecolor": "white",
 }
 _LABEL_GAP = 0.048
-"""Smallest distance of two labels beside the axes, as a part of their height."""
+"""Smallest distance of two labels next to the axes, as a part of their height."""
 _WIDE = 5.0
 """A range of scores wider than this factor is drawn on a logarithmic scale."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """A text beside the axes, at the height of what it names."""
+    """A text right of the axes, at the height of what it names."""
 
     y: float
     text: str
@@ -67,13 +70,13 @@ class Label:
 
 
 def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None]) -> None:
-    """Have `paint` fill a figure, and replace the PNG at `path` by it. Raises OSError."""
+    """Let `paint` fill a figure and replace the PNG file at `path` by it. Raises OSError."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # A person's own matplotlibrc must not decide what a run's pictures look like. The backend is
-    # the one setting that matplotlib does not put back afterwards; the canvas below decides anyway.
+    # A user's own matplotlibrc must not decide what a run's pictures look like. The backend is the
+    # one setting that matplotlib does not restore afterwards; the canvas below decides anyway.
     style: dict[Any, Any] = {**matplotlib.rcParamsDefault, **_STYLE}
     del style["backend"]
     with matplotlib.rc_context(style):
@@ -87,19 +90,32 @@ def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None
     os.replace(temporary, path)
 
 
-def caption(text: Any, limit: int = 60) -> str:
-    """Text of any origin as a label: one printable line, and no dollar that starts a formula."""
+def caption(text: object, limit: int = 60) -> str:
+    """Return text of any origin as a label: one printable line, and no dollar that starts a formula."""
     return one_line(str(text), limit).replace("$", r"\$")
 
 
-def finite(value: Any) -> float:
-    """A number that can be drawn; NaN, which leaves a gap, for anything else."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300
-    return float(value) if usable else math.nan
+def finite(value: object) -> float:
+    """Return a number that can be drawn; NaN, which leaves a gap, for anything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and -1e300 < value < 1e300:
+        return float(value)
+    return math.nan
+
+
+def metric_label(metric: str, direction: Direction) -> str:
+    """Return the label of an axis: `MAE, lower is better` for `mae`."""
+    better = "lower" if direction == "minimize" else "higher"
+    return caption(f"{_METRICS.get(metric, metric)}, {better} is better")
+
+
+def finite_scores(rows: Iterable[Mapping[str, object]], metric: str) -> list[tuple[str, float]]:
+    """Return name and score of the baselines that have a finite `metric`."""
+    scores = [(str(row.get("name")), finite(row.get(metric))) for row in rows]
+    return [(name, score) for name, score in scores if math.isfinite(score)]
 
 
 def scale_for_scores(axes: Axes, values: Iterable[float]) -> None:
-    """Room around `values`; a logarithmic scale if they are all positive and far apart."""
+    """Leave room around `values`; use a logarithmic scale if they are all positive and far apart."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     known = [value for value in values if math.isfinite(value)]
@@ -122,7 +138,7 @@ def scale_for_scores(axes: Axes, values: Iterable[float]) -> None:
 
 
 def label_right(axes: Axes, labels: Sequence[Label]) -> None:
-    """Put labels into the right margin, each beside its height, moved apart where they would overlap."""
+    """Put labels into the right margin, each at its height, moved apart where they would overlap."""
     to_axes = axes.transData + axes.transAxes.inverted()
     wanted = sorted(
         ((float(to_axes.transform((0, label.y))[1]), label) for label in labels), key=lambda pair: pair[0]
@@ -148,9 +164,9 @@ def label_right(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def spread(heights: Sequence[float], gap: float = _LABEL_GAP) -> list[float]:
-    """Ascending heights moved as little as needed so that neighbours stand at least `gap` apart.
+    """Move ascending heights as little as needed so that neighbours are at least `gap` apart.
 
-    Neighbours that touch form a block; a block stands with its mean where its members wanted to be.
+    Neighbours that touch form a block; the mean of a block is that of the heights its members had.
     """
     blocks: list[tuple[float, int]] = []  # (sum of the wanted heights of first members, size)
     for index, height in enumerate(heights):

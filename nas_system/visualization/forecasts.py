@@ -1,4 +1,4 @@
-"""Forecasts of one run beside the truth, and beside repeating the last value."""
+"""Forecasts of one run against the truth, and against repeating the last value."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def forecast_examples(
     labels: Sequence[str] = (),
     unit: str = "",
 ) -> None:
-    """Draw windows of one column, in its original unit, into a PNG.
+    """Draw windows of one column, in its original unit, into a PNG file.
 
     `past` is (n, seq_len), `truth` and `forecast` are (n, pred_len); the first nine windows are
     drawn. `labels` name the windows (for example by their first time stamp). Raises OSError if
@@ -91,7 +91,7 @@ def _panel(axes: Axes, past: NDArray[Any], truth: NDArray[Any], forecast: NDArra
 
     shown = past[-max(_PAST_PER_HORIZON * len(truth), _SHORTEST_PAST) :]
     steps = np.arange(1, len(truth) + 1)
-    # The last known value starts every line of the future, so that none of them begins in the air.
+    # The last known value starts every line of the future, so that none of them starts unconnected.
     future = np.concatenate(([0], steps))
     axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
     axes.plot(np.arange(1 - len(shown), 1), shown, color=GREY, linewidth=1.2, label="past")
@@ -110,12 +110,12 @@ def _panel(axes: Axes, past: NDArray[Any], truth: NDArray[Any], forecast: NDArra
 
 
 def _errors(past: NDArray[Any], truth: NDArray[Any], forecast: NDArray[Any]) -> str:
-    """How far off, against repeating the last value; in the column's unit."""
+    """Describe the error against that of repeating the last value, in the column's unit."""
     own = math.sqrt(float(np.mean((forecast - truth) ** 2)))
     naive = math.sqrt(float(np.mean((past[-1] - truth) ** 2)))
     return f"RMSE {_rounded(own)}, repeating the last value {_rounded(naive)}"
 
 
 def _rounded(value: float) -> str:
-    """Three digits, also when the last ones are zeros."""
+    """Format three digits, also when the last ones are zeros."""
     return f"{value:#.3g}".removesuffix(".")

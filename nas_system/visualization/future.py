@@ -39,7 +39,7 @@ def future_forecast(
     columns: Sequence[str],
     title: str = "",
 ) -> None:
-    """Draw a panel per column, in its original unit, into a PNG; the first eight columns are drawn.
+    """Draw a panel per column, in its original unit, into a PNG file; the first eight columns are drawn.
 
     `past` is (rows, columns) with its time stamps `past_dates` (rows,), `forecast` is (pred_len,
     columns) with `dates` (pred_len,). Raises OSError if `path` cannot be written.
@@ -89,7 +89,7 @@ def _heading(columns: Sequence[str], title: str) -> str:
 def _panel(
     axes: Axes, known_at: NDArray[Any], known: NDArray[Any], future_at: NDArray[Any], future: NDArray[Any]
 ) -> None:
-    # The last known value starts every line of the future, so that none of them begins in the air.
+    # The last known value starts every line of the future, so that none of them starts unconnected.
     ahead = np.concatenate((known_at[-1:], future_at))
     axes.axvline(ahead[0], color=GREY, linewidth=0.8, linestyle=":")
     axes.plot(known_at, known, color=GREY, linewidth=1.2, label="past")

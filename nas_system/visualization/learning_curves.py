@@ -1,4 +1,4 @@
-"""The learning curve of one run: training and validation error over the epochs."""
+"""The learning curve of one run: training and validation score over the epochs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_system.nas_agent.history_summary import error_in
+from nas_system.nas_agent.history_summary import direction_in, metric_in
+from nas_system.space.score import Direction, loss_of
 from nas_system.visualization.canvas import (
     BLUE,
     GREY,
@@ -17,14 +18,16 @@ from nas_system.visualization.canvas import (
     caption,
     draw,
     finite,
+    finite_scores,
     label_right,
+    metric_label,
     scale_for_scores,
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_ERRORS = {"mse": "mean squared error (scaled data)", "mae": "mean absolute error"}
 _MARKED_EPOCHS = 40
 """Curves with more epochs than this are drawn without a dot per epoch."""
 
@@ -34,21 +37,20 @@ def learning_curve(
     path: str | Path,
     *,
     title: str,
-    baselines: Sequence[Mapping[str, Any]] = (),
+    baselines: Sequence[Mapping[str, object]] = (),
 ) -> None:
-    """Draw `history` (as in history.json) into a PNG; baselines become dashed lines.
+    """Draw `history` (as in history.json) into a PNG file; baselines become dashed lines.
 
-    Which error is drawn, the history's own names say.
+    The history says which metric is drawn, and in `direction` whether a higher one is better.
     An epoch whose score is missing or not finite is a gap. Raises OSError if `path` cannot be written.
     """
     recorded = history.get("epochs") or []
     entries = [entry for entry in recorded if isinstance(entry, Mapping)]
     epochs = [_epoch(entry, index) for index, entry in enumerate(entries)]
-    error = error_in(history)
-    train = [finite(entry.get(f"train_{error}")) for entry in entries]
-    val = [finite(entry.get(f"val_{error}")) for entry in entries]
-    rows = [(str(row.get("name")), finite(row.get(f"val_{error}"))) for row in baselines]
-    rows = [(name, score) for name, score in rows if math.isfinite(score)]
+    metric, direction = metric_in(history), direction_in(history)
+    train = [finite(entry.get(f"train_{metric}")) for entry in entries]
+    val = [finite(entry.get(f"val_{metric}")) for entry in entries]
+    rows = finite_scores(baselines, f"val_{metric}")
 
     def paint(figure: Figure) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -57,7 +59,7 @@ def learning_curve(
         axes = figure.add_axes((0.1, 0.14, 0.66 if rows else 0.76, 0.76))
         axes.set_title(caption(f"Learning curve of {title}", 80))
         axes.set_xlabel("epoch")
-        axes.set_ylabel(_ERRORS[error])
+        axes.set_ylabel(metric_label(metric, direction))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
         scores = [*train, *val, *(score for _, score in rows)]
         if not any(math.isfinite(score) for score in train + val):
@@ -76,23 +78,23 @@ def learning_curve(
             last = next((value for value in reversed(values) if math.isfinite(value)), None)
             if last is not None:
                 labels.append(Label(last, name, color))
-        _mark_best(axes, epochs, val)
+        _mark_best(axes, epochs, val, direction)
         label_right(axes, labels)
 
     draw(Path(path), (7.0, 4.0), paint)
 
 
-def _epoch(entry: Mapping[str, Any], index: int) -> int:
+def _epoch(entry: Mapping[str, object], index: int) -> int:
     number = entry.get("epoch")
     return number if type(number) is int and 0 <= number < 10**6 else index
 
 
-def _mark_best(axes: Any, epochs: Sequence[int], val: Sequence[float]) -> None:
-    """A ring around the epoch whose weights are kept, with its score above the axes."""
-    known = [(score, epoch) for score, epoch in zip(val, epochs, strict=True) if math.isfinite(score)]
+def _mark_best(axes: Axes, epochs: Sequence[int], val: Sequence[float], direction: Direction) -> None:
+    """Draw a ring around the epoch whose weights are kept, and its score above the axes."""
+    known = [(loss_of(s, direction), n, s) for n, s in zip(epochs, val, strict=True) if math.isfinite(s)]
     if not known:
         return
-    score, epoch = min(known)
+    _, epoch, score = min(known)
     ring = {"markersize": 10, "markerfacecolor": "none", "markeredgecolor": VERMILION}
     axes.plot([epoch], [score], "o", zorder=5, **ring)
     text = f"best: {score:.4f} after epoch {epoch}"

@@ -1,4 +1,4 @@
-"""Predicted numbers of one run beside the true ones, one dot each."""
+"""Predicted numbers of one run over the true ones, one dot each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 0.75, 0.2, 0.6, 0.75
 
 
 def predicted_values(truth: ArrayLike, predicted: ArrayLike, path: str | Path, *, title: str = "") -> None:
-    """Draw (n,) predictions over (n,) true values into a PNG, with the line on which they are equal.
+    """Draw (n,) predictions over (n,) true values into a PNG file, with the line on which they are equal.
 
     Raises OSError if `path` cannot be written.
     """
@@ -26,7 +26,7 @@ def predicted_values(truth: ArrayLike, predicted: ArrayLike, path: str | Path, *
     assert actual.shape == guessed.shape, (actual.shape, guessed.shape)
     assert len(actual) > 0, "there is nothing to draw"
     error = float(np.abs(guessed - actual).mean())
-    alike = float(np.abs(np.median(actual) - actual).mean())
+    median = float(np.abs(np.median(actual) - actual).mean())
     width, height = _INCHES
 
     def paint(figure: Figure) -> None:
@@ -47,7 +47,7 @@ def predicted_values(truth: ArrayLike, predicted: ArrayLike, path: str | Path, *
         heading = "Test graphs" + (f" predicted by {title}" if title else "")
         figure.text(_LEFT / width, 1 - 0.3 / height, caption(heading, 60), fontweight="bold", fontsize=10)
         note = (
-            f"{len(actual)} graphs; mean absolute error {error:.3f}; always saying their median {alike:.3f}"
+            f"{len(actual)} graphs; mean absolute error {error:.3f}; of predicting their median {median:.3f}"
         )
         figure.text(_LEFT / width, 1 - 0.52 / height, note, color=GREY, fontsize=8)
 

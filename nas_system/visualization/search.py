@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from nas_system.space.score import Direction
+from nas_system.space.tasks.task import metric_name_of
 from nas_system.visualization.canvas import (
     CYCLE,
     GREY,
@@ -14,8 +17,9 @@ from nas_system.visualization.canvas import (
     Label,
     caption,
     draw,
-    finite,
+    finite_scores,
     label_right,
+    metric_label,
     scale_for_scores,
 )
 
@@ -25,7 +29,6 @@ if TYPE_CHECKING:
 
     from nas_system.nas_agent.agent_state import RunInfo
 
-_SCORES = {"val_mse": "validation MSE (scaled data)", "val_mae": "validation MAE"}
 _MARKERS = "osD^vP*"
 _MANY_RUNS = 150
 _LEGEND_COLUMNS = 5
@@ -33,19 +36,19 @@ _LEGEND_COLUMNS = 5
 
 def search_progress(
     runs: Sequence[RunInfo],
-    baselines: Sequence[Mapping[str, Any]],
+    baselines: Sequence[Mapping[str, object]],
     path: str | Path,
     *,
     metric: str = "val_mse",
+    direction: Direction = "minimize",
     title: str = "",
 ) -> None:
-    """Draw every run's score into a PNG.
+    """Draw every run's score into a PNG file.
 
-    `references` are rows with `name` and the task's `metric`. A run without a score is a cross on the upper
-    edge. Raises OSError if `path` cannot be written.
+    `baselines` have a `name` and the task's `metric`. A run without a score is a cross on the edge where
+    the worst scores are. Raises OSError if `path` cannot be written.
     """
-    rows = [(str(row.get("name")), finite(row.get(metric))) for row in baselines]
-    rows = [(name, score) for name, score in rows if math.isfinite(score)]
+    rows = finite_scores(baselines, metric)
     scored = [
         (index, run, run.val_score)
         for index, run in enumerate(runs)
@@ -61,7 +64,7 @@ def search_progress(
         axes = figure.add_axes((0.09, bottom, 0.7, 0.91 - bottom))
         axes.set_title(caption(title or "Progress of the search", 80))
         axes.set_xlabel("run, in the order they were trained")
-        axes.set_ylabel(_SCORES.get(metric, metric))
+        axes.set_ylabel(f"validation {metric_label(metric_name_of(metric), direction)}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
         room = 0.02 * len(runs) + 0.5
         axes.set_xlim(-room, max(len(runs) - 1, 1) + room)
@@ -69,14 +72,14 @@ def search_progress(
         for _, score in rows:
             axes.axhline(score, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
         _dots(axes, scored, families, len(runs))
-        best = _best_so_far(axes, scored)
+        best = _best_so_far(axes, scored, direction)
         labels = [Label(score, f"{name} {score:.4f}", GREY) for name, score in rows]
         label_right(axes, labels if best is None else [*labels, Label(best, f"best run {best:.4f}", INK)])
         failed = [index for index, run in enumerate(runs) if run.status != "OK" or run.val_score is None]
         if failed:
             axes.plot(
                 failed,
-                [1.0] * len(failed),
+                [1.0 if direction == "minimize" else 0.0] * len(failed),
                 "x" if len(runs) <= _MANY_RUNS else "|",
                 color=INK,
                 markersize=5,
@@ -98,14 +101,14 @@ def search_progress(
 def _dots(
     axes: Axes, scored: Sequence[tuple[int, RunInfo, float]], families: Sequence[str], count: int
 ) -> None:
-    """One dot per run, colour and shape by family; a ring around the accepted ones."""
+    """Draw a dot per run, colour and shape by family, with a ring around the accepted ones."""
     size = 5.5 if count <= _MANY_RUNS else 3.0
     for number, family in enumerate(families):
         own = [(index, score) for index, run, score in scored if (run.family or "unknown") == family]
         axes.plot(
             [index for index, _ in own],
             [score for _, score in own],
-            # Colours come round after seven families; shapes then differ from the first round.
+            # Colours repeat after seven families; shapes then differ from the first round.
             _MARKERS[(number + number // len(CYCLE)) % len(_MARKERS)],
             color=CYCLE[number % len(CYCLE)],
             markersize=size,
@@ -129,15 +132,15 @@ def _dots(
         )
 
 
-def _best_so_far(axes: Axes, scored: Sequence[tuple[int, RunInfo, float]]) -> float | None:
-    """The lowest score up to each run as a step line to the right edge; returns where it ends."""
+def _best_so_far(
+    axes: Axes, scored: Sequence[tuple[int, RunInfo, float]], direction: Direction
+) -> float | None:
+    """Draw the running best as a step line to the right edge, and return where it ends."""
     if not scored:
         return None
-    steps, best = [], math.inf
-    for index, _, score in scored:
-        best = min(best, score)
-        steps.append((index, best))
-    steps.append((axes.get_xlim()[1], best))
+    best_of = min if direction == "minimize" else max
+    bests = list(accumulate((score for _, _, score in scored), best_of))
+    steps = [*zip((index for index, _, _ in scored), bests, strict=True), (axes.get_xlim()[1], bests[-1])]
     axes.plot(
         [index for index, _ in steps],
         [score for _, score in steps],
@@ -145,6 +148,6 @@ def _best_so_far(axes: Axes, scored: Sequence[tuple[int, RunInfo, float]]) -> fl
         color=INK,
         linewidth=1.5,
         zorder=3.5,
-        label="best so far",
+        label=f"best so far ({'lowest' if direction == 'minimize' else 'highest'})",
     )
-    return best
+    return bests[-1]

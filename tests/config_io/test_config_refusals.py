@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import warnings
 from contextlib import chdir, suppress
 from pathlib import Path
@@ -22,104 +21,110 @@ REST = "\nmodel = {}\ntraining = {}\n"
 SING = "open('canary', 'w')"
 """Leaves a file behind if it is ever executed."""
 
-CODE = {
-    "call in a value": ('model = {"d_model": SING}', "a call is not executed"),
-    "import by name": ('model = {"d_model": __import__("os").system("touch canary")}', "a call"),
-    "statement": (f"{SING}\nmodel = {{}}", "assigns nothing"),
-    "f-string": ('model = {"family": f"{SING}"}', "f-strings"),
-    "list comprehension": ("model = [SING for i in (1,)]", "list comp is no value"),
-    "dict comprehension": ("model = {i: SING for i in (1,)}", "dict comp"),
-    "set comprehension": ("model = {SING for i in (1,)}", "set comp"),
-    "generator": ('model = {"a": (SING for i in (1,))}', "generator exp"),
-    "lambda": ('model = {"a": lambda: SING}', "lambda"),
-    "walrus": ('model = {"a": (b := SING)}', "named expr"),
-    "conditional": ('model = {"a": 1 if SING else 2}', "if exp"),
-    "boolean operator": ('model = {"a": SING or 2}', "bool op"),
-    "comparison": ('model = {"a": SING == 2}', "compare"),
-    "subscript": ('model = {"a": [SING][0]}', "subscript"),
-    "attribute of a call": ('model = {"a": SING.name}', "the name"),
-    "call as a key": ("model = {SING: 1}", "a key is a string"),
-    "set": ('model = {"a": {SING}}', "a set is no value"),
-    "unpacked dictionary": ("model = {**SING}", r"\*\* is refused"),
-    "unpacked list": ('model = {"a": [*SING]}', r"\* is refused"),
-    "annotation": ("model: SING = {}", "annotations are refused"),
-    "augmented": ("model = {}\nmodel |= SING", "changed later"),
-    "deletion": ("model = {}\ndel model", "changed later"),
-    "key assignment": ('model = {}\nmodel["a"] = SING', "inside the braces"),
-    "attribute assignment": ("import torch.nn as nn\nnn.x = SING", "inside the braces"),
-    "two targets": ("model = data = {}", "one name is assigned at a time"),
-    "tuple target": ("model, data = SING", "one name is assigned at a time"),
-    "if": (f"if {SING}:\n    pass", "if is code"),
-    "for": (f"for i in {SING}:\n    pass", "for is code"),
-    "while": (f"while {SING}:\n    pass", "while is code"),
-    "with": (f"with {SING} as model:\n    pass", "with is code"),
-    "try": (f"try:\n    {SING}\nfinally:\n    pass", "try is code"),
-    "assert": (f"assert {SING}", "assert is code"),
-    "raise": (f"raise {SING}", "raise is code"),
-    "function": (f"def model(a={SING}):\n    pass", "function def is code"),
-    "class": (f"class model({SING}):\n    pass", "class def is code"),
-    "match": (f"match {SING}:\n    case _: pass", "match is code"),
-    "global": ("global model", "global is code"),
-    "await": ('model = {"a": await SING}', "await is no value"),
-    "second docstring": ("model = {}\n'words'", "assigns nothing"),
-    "foreign import": ("import os", "'os' is refused"),
-    "import of a relative": ("from . import canary", "relative imports"),
-    "import of everything": ("from torch import *", "is refused"),
-    "import deep in torch": ("from torch.utils import data", "is refused"),
-    "import over a section": ("import torch.nn as model", "means two things"),
-    "one alias for two": ("import torch.nn as x\nimport torch.optim as x", "means two things"),
+NOT_ACCEPTED = {
+    "call in a value": ('model = {"d_model": SING}', 1, "open"),
+    "import by name": ('model = {"d_model": __import__("os").system("touch canary")}', 1, "__import__"),
+    "statement": (f"{SING}\nmodel = {{}}", 1, "open"),
+    "f-string": ('model = {"family": f"{SING}"}', 1, "f"),
+    "list comprehension": ("model = [SING for i in (1,)]", 1, r"\[open.* for i in"),
+    "dict comprehension": ("model = {i: SING for i in (1,)}", 1, r"\{i: open.* for i in"),
+    "set comprehension": ("model = {SING for i in (1,)}", 1, r"\{open.* for i in"),
+    "generator": ('model = {"a": (SING for i in (1,))}', 1, r"\(open.* for i in"),
+    "lambda": ('model = {"a": lambda: SING}', 1, "lambda: open"),
+    "walrus": ('model = {"a": (b := SING)}', 1, "b := open"),
+    "conditional": ('model = {"a": 1 if SING else 2}', 1, "1 if open"),
+    "boolean operator": ('model = {"a": SING or 2}', 1, "open.* or 2"),
+    "comparison": ('model = {"a": SING == 2}', 1, "open.* == 2"),
+    "subscript": ('model = {"a": [SING][0]}', 1, r"\[open.*\]\[0\]"),
+    "attribute of a call": ('model = {"a": SING.name}', 1, r"open.*\.name"),
+    "call as a key": ("model = {SING: 1}", 1, "open"),
+    "set": ('model = {"a": {SING}}', 1, r"\{open.*\}"),
+    "unpacked dictionary": ("model = {**SING}", 1, "open"),
+    "unpacked list": ('model = {"a": [*SING]}', 1, r"\*open"),
+    "annotation": ("model: SING = {}", 1, "model: open"),
+    "augmented": ("model = {}\nmodel |= SING", 2, "model .= open"),
+    "deletion": ("model = {}\ndel model", 2, "del model"),
+    "key assignment": ('model = {}\nmodel["a"] = SING', 2, r"model\[.a.\] = open"),
+    "attribute assignment": ("import torch.nn as nn\nnn.x = SING", 2, r"nn\.x = open"),
+    "two targets": ("model = data = {}", 1, "model = data = {}"),
+    "tuple target": ("model, data = SING", 1, "model, data = open"),
+    "if": (f"if {SING}:\n    pass", 1, "if open"),
+    "for": (f"for i in {SING}:\n    pass", 1, "for i in open"),
+    "while": (f"while {SING}:\n    pass", 1, "while open"),
+    "with": (f"with {SING} as model:\n    pass", 1, "with open"),
+    "try": (f"try:\n    {SING}\nfinally:\n    pass", 1, "try:"),
+    "assert": (f"assert {SING}", 1, "assert open"),
+    "raise": (f"raise {SING}", 1, "raise open"),
+    "function": (f"def model(a={SING}):\n    pass", 1, "def model"),
+    "class": (f"class model({SING}):\n    pass", 1, "class model"),
+    "match": (f"match {SING}:\n    case _: pass", 1, "match open"),
+    "global": ("global model", 1, "global model"),
+    "await": ('model = {"a": await SING}', 1, "await open"),
+    "second docstring": ("model = {}\n'words'", 2, "words"),
+    "foreign import": ("import os", 1, "import os"),
+    "import of a relative": ("from . import canary", 1, r"from \. import canary"),
+    "import of everything": ("from torch import *", 1, r"from torch import \*"),
+    "import deep in torch": ("from torch.utils import data", 1, r"from torch\.utils import data"),
+    "arithmetic": ('data = {"seq_len": 24*14}', 1, r"24\*14"),
+    "power": ('training = {"optimizer_params": {"lr": 10**-3}}', 1, r"10\*\*-3"),
+    "endless power": ('data = {"seq_len": 9**9**9**9}', 1, r"9\*\*9\*\*9\*\*9"),
+    "division by zero": ('data = {"seq_len": 1/0}', 1, "1/0"),
+    "text times": ('data = {"seq_len": "a" * 10**9}', 1, r"a.* \* 10"),
+    "call of dict": ("model = dict(d_model=8)", 1, r"dict\(d_model=8\)"),
+    "called class": (HEAD + 'training = {"criterion_class": nn.MSELoss()}', 3, r"nn\.MSELoss\(\)"),
+    "other name": ('model = {"d_model": width}', 1, "width"),
+    "javascript": ('model = {"distil": true}', 1, "true"),
+    "null": ('model = {"distil": null}', 1, "null"),
+    "nan": ('training = {"grad_clip": nan}', 1, "nan"),
+    "class not imported": ('training = {"optimizer_class": optim.Adam}', 1, r"optim\.Adam"),
+    "key not text": ("data = {1: 2}", 1, "1"),
+    "bytes": ('task = {"dataset": b"etth1"}', 1, "b.etth1"),
+    "complex": ('training = {"grad_clip": 1j}', 1, "1j"),
+    "ellipsis": ('training = {"grad_clip": ...}', 1, r"\.\.\."),
+    "folded letters": ("\uff4dodel = {}", 1, ".uff4dodel = {}"),
+    "mathematical letters": ("𝐦odel = {}", 1, ".U0001d426odel = {}"),
+    "class with folded letters": (HEAD + 'training = {"optimizer_class": optim.\uff21dam}', 3, "uff21dam"),
 }
+"""Text, the line of its fault, and what the message quotes of it."""
 
 VALUES = {
-    "arithmetic": ('data = {"seq_len": 24*14}', "write 336"),
-    "power": ('training = {"optimizer_params": {"lr": 10**-3}}', r"write 0\.001"),
-    "endless power": ('data = {"seq_len": 9**9**9**9}', "write the result"),
-    "division by zero": ('data = {"seq_len": 1/0}', "write the result"),
-    "text times": ('data = {"seq_len": "a" * 10**9}', "write the result"),
-    "call of dict": ("model = dict(d_model=8)", r'write {"key": value}'),
-    "called class": (HEAD + 'training = {"criterion_class": nn.MSELoss()}', r"write nn\.MSELoss, without"),
-    "name as a value": ("width = 3", "unknown name 'width'"),
+    "import over a section": ("import torch.nn as model", "means two things"),
+    "section over an import": ("import torch.nn as seed\nseed = 3", "line 2: .*means two things"),
+    "one alias for two": ("import torch.nn as x\nimport torch.optim as x", "means two things"),
+    "name as a value": ("width = 3", "no key 'width'; there are: model"),
     "misspelt section": ("modle = {}", "did you mean model"),
-    "other name": ('model = {"d_model": width}', "the name 'width' is no value"),
-    "javascript": ('model = {"distil": true}', "write True"),
-    "null": ('model = {"distil": null}', "write None"),
-    "nan": ('training = {"grad_clip": nan}', "not a number that can be used"),
-    "class not imported": ('training = {"optimizer_class": optim.Adam}', "import torch.optim as optim"),
     "class off the list": (
         HEAD + 'training = {"optimizer_class": optim.RMSprop}',
-        r"the names there are: optim\.Adam",
+        r"line 3: .*is one of: optim\.Adam",
     ),
-    "attribute chain": (HEAD + 'training = {"optimizer_class": optim.Adam.__init__}', "the name"),
-    "class where a number goes": (HEAD + 'model = {"d_model": optim.Adam}', "takes a plain value"),
+    "attribute chain": (HEAD + 'training = {"optimizer_class": optim.Adam.__init__}', "is one of"),
+    "class where a number goes": (
+        HEAD + 'model = {"d_model": optim.Adam}',
+        r"line 3: model\.d_model=optim\.Adam: .*valid integer",
+    ),
     "class of the wrong kind": (
         HEAD + 'training = {"optimizer_class": nn.MSELoss}',
         r"is one of: optim\.Adam",
     ),
     "class in quotes": ('training = {"optimizer_class": "Adam"}', "without quotes"),
     "no optimizer": ('training = {"optimizer_class": None}', "is one of"),
-    "second assignment": ("seed = 1\nseed = 2", "a second time .first in line 1"),
+    "second assignment": ("seed = 1\nseed = 2", "line 2: .*twice .first in line 1"),
     "key twice": ('data = {"seq_len": 96,\n"seq_len": 96}', "stands twice .first in line 1"),
-    "key not text": ("data = {1: 2}", "a key is a string"),
-    "bytes": ('task = {"dataset": b"etth1"}', "bytes is no value"),
-    "complex": ('training = {"grad_clip": 1j}', "complex is no value"),
-    "ellipsis": ('training = {"grad_clip": ...}', r"\.\.\. is no value"),
-    "infinite": ('training = {"grad_clip": 1e400}', "too large for a float"),
-    "minus infinite": ('training = {"grad_clip": -1e400}', "too large for a float"),
+    "infinite": ('training = {"grad_clip": 1e400}', "finite"),
+    "minus infinite": ('training = {"grad_clip": -1e400}', "finite"),
     "long integer": (f"seed = {'9' * 30}", "this large"),
     "very long integer": (f"seed = {'9' * 5000}", "not valid syntax"),
     "very long hexadecimal": (f"seed = 0x{'f' * 9000}", "this large"),
     "lone surrogate": (r'task = {"dataset": "\ud800"}', "lone surrogate"),
-    "folded letters": ("\uff4dodel = {}", "letters outside a-z"),
-    "mathematical letters": ("𝐦odel = {}", "letters outside a-z"),
-    "deep": (f"model = {'[' * 150}{']' * 150}", "model is a dictionary"),
+    "deep": (f"model = {'[' * 150}{']' * 150}", "model is a mapping"),
     "deeper": (f"model = {'[' * 3000}{']' * 3000}", "nested|not valid syntax"),
     "many minus": (f"seed = {'-' * 20000}1", "nested|not valid syntax"),
-    "long chain": (f"seed = a{'.a' * 20000}", "nested|no value"),
-    "long sum": (f"seed = 1{'+1' * 20000}", "nested|arithmetic"),
+    "long chain": (f"seed = a{'.a' * 20000}", "nested|not accepted"),
+    "long sum": (f"seed = 1{'+1' * 20000}", "nested|not accepted"),
     "unfinished": ('model = {"d_model": 8,', "not valid syntax"),
     "tabs and spaces": ("if 1:\n\t1\n        1", "not valid syntax"),
     "unclosed string": ('model = {"д: 1}', "not valid syntax"),
-    "list for a section": ("model = []", "model is a dictionary"),
+    "list for a section": ("model = []", "model is a mapping"),
     "out of range": ('data = {"seq_len": 3}', r"data\.seq_len=3: .*allowed: 4 \.\. 2048"),
     "bool for a number": ('data = {"seq_len": True}', r"data\.seq_len=True: .*valid integer"),
     "text for a number": ('data = {"seq_len": "96"}', r"data\.seq_len='96': .*valid integer"),
@@ -148,8 +153,11 @@ VALUES = {
         'training = {"scheduler_params": {"T_max": 3}}',
         "without a scheduler",
     ),
-    "parameters as a list": ('training = {"optimizer_params": [1]}', r"optimizer_params is a dictionary"),
-    "label twice": ('model = {"label_len": 8}\ndata = {"label_len": 8}', "keep the one in model"),
+    "parameters as a list": ('training = {"optimizer_params": [1]}', r"optimizer_params is a mapping"),
+    "label twice": (
+        'model = {"label_len": 8}\ndata = {"label_len": 8}',
+        r"line 2: model\.label_len is given twice",
+    ),
     "misspelt task": ('task = {"horizon": 8}', "task has no key 'horizon'"),
     "target as text": ('task = {"targets": "OT"}', r"task\.targets='OT'"),
 }
@@ -163,7 +171,16 @@ def _complete(text: str) -> str:
     return text.replace("SING", SING) + "".join(f"\n{name} = {{}}" for name in missing) + "\n"
 
 
-@pytest.mark.parametrize(("text", "reason"), [*CODE.values(), *VALUES.values()], ids=[*CODE, *VALUES])
+REFUSED = {
+    **{
+        name: (text, rf"line {line}: .*{found}.* is not accepted; this file is data and never executed")
+        for name, (text, line, found) in NOT_ACCEPTED.items()
+    },
+    **VALUES,
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), REFUSED.values(), ids=REFUSED)
 @pytest.mark.fault(33)
 def test_it_is_refused_with_its_reason_and_never_run(text: str, reason: str, tmp_path: Path) -> None:
     path = tmp_path / "config.py"
@@ -178,7 +195,7 @@ def test_it_is_refused_with_its_reason_and_never_run(text: str, reason: str, tmp
 
 @pytest.mark.fault(33)
 def test_the_canary_sings_when_such_a_file_is_run_by_python(tmp_path: Path) -> None:
-    (tmp_path / "config.py").write_text(_complete(CODE["call in a value"][0]))
+    (tmp_path / "config.py").write_text(_complete(NOT_ACCEPTED["call in a value"][0]))
     subprocess.run([sys.executable, "config.py"], cwd=tmp_path, check=True)
     assert (tmp_path / "canary").exists()
 
@@ -201,7 +218,7 @@ def test_a_message_names_the_line_of_the_fault(tmp_path: Path) -> None:
     ):
         read_config(path)
     path.write_text(text.replace('"lr": 0.001', '"lr": 1e-3 * 2'))
-    with pytest.raises(ConfigError, match=rf"config\.py: line {line}: .*write 0\.002"):
+    with pytest.raises(ConfigError, match=rf"config\.py: line {line}: '1e-3 \* 2' is not accepted"):
         read_config(path)
 
 
@@ -222,7 +239,7 @@ def test_every_problem_of_a_file_is_named_at_once(tmp_path: Path) -> None:
         (b"model = {}\ntraining = {}\0", "line 2: a NUL byte"),
         (b"model = {}\n# \xff\xfe", "line 2: not UTF-8"),
         (b"# coding: latin-1\n# \xe9", "line 2: not UTF-8"),
-        (b"#" * (LARGEST_FILE + 1), "larger than 64 KiB"),
+        (b"#" * (LARGEST_FILE + 1), "has 65,537 bytes"),
         (bytes(range(256)), "line 2: not UTF-8"),
     ],
 )
@@ -278,7 +295,7 @@ PLAIN = {
     "yaml: other family": ("a.yaml", "model: {family: resnet}", "resnet"),
     "yaml: infinite": ("a.yaml", "training: {grad_clip: .inf}", r"training\.grad_clip=inf"),
     "yaml: null model": ("a.yaml", "model:", "line 1: model"),
-    "yaml: number for a model": ("a.yaml", "model: 3", "line 1: model=3"),
+    "yaml: number for a model": ("a.yaml", "model: 3", "line 1: model"),
     "yaml: family of a strange type": ("a.yaml", "model: {family: [1]}", "line 1: model"),
     "yaml: null section": ("a.yaml", "training:", "training"),
     "json: key twice": ("a.json", '{"seed": 1, "seed": 2}', "the key 'seed' stands twice"),
@@ -309,8 +326,8 @@ def test_half_a_character_cannot_be_rendered_either() -> None:
         render_config(config.model_copy(update={"task": task}))
 
 
-def test_no_text_of_this_size_takes_long(tmp_path: Path) -> None:
-    began = time.process_time()
+@pytest.mark.timeout(60)
+def test_no_text_of_this_size_hangs_the_reader(tmp_path: Path) -> None:
     for name, text in (
         *(("a.yaml", unit * 60_000) for unit in ("[", "9", "1:", "- ", "? ", "a: &a\n", "!")),
         *(("a.py", unit * 60_000) for unit in ("(", "9", "-", "a.", "1+", "f'{", "not ", "lambda:", "[[],")),
@@ -318,7 +335,6 @@ def test_no_text_of_this_size_takes_long(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text[: LARGEST_FILE - 1])
         with pytest.raises(ConfigError):
             read_config(tmp_path / name)
-    assert time.process_time() - began < 5
 
 
 def test_a_name_that_is_no_file_is_refused(tmp_path: Path) -> None:

@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nas_system.data import OpenTask, Scaler, Series, locate, open_task, split_for, synthetic_series
-from nas_system.data.baselines import LOOK_BACK, RIDGE, baseline_rows, season_of
+from nas_system.data import OpenTask, Series, open_task, synthetic_series
+from nas_system.data.baselines import LOOK_BACK, RIDGE, score_baselines, season_of
 from nas_system.data.splits import SplitName
 from nas_system.space import ForecastingTask
 
-PARTS: tuple[SplitName, ...] = ("val", "test", "sealed")
+PARTS: tuple[SplitName, ...] = ("val", "test", "hold_out")
 
 
 def opened(series: Series, **task: object) -> OpenTask:
     config = ForecastingTask.model_validate({"dataset": "synthetic", **task})
-    split = split_for(config, len(series))
-    return OpenTask(config, locate(config), series, split, Scaler.fit(series, split))
+    return OpenTask.of_series(config, series)
 
 
 def scores(data: OpenTask, kind: str, parts: tuple[SplitName, ...] = PARTS) -> dict[SplitName, float]:
-    return next(row.mse for row in baseline_rows(data, parts) if row.name.startswith(kind))
+    row = next(row for row in score_baselines(data, parts) if row.name.startswith(kind))
+    return {part: row.scores[f"{part}_mse"] for part in parts}
 
 
 def slow_score(data: OpenTask, part: SplitName, forecast) -> float:
@@ -84,20 +84,22 @@ def test_rows_after_a_part_do_not_change_its_scores() -> None:
     data = opened(series, pred_len=24)
     poisoned = replace(series, values=series.values.copy())
     poisoned.values[data.split.val_end :] = 1e3
-    for clean, dirty in zip(baseline_rows(data), baseline_rows(opened(poisoned, pred_len=24)), strict=True):
-        assert clean.mse["val"] == dirty.mse["val"]
-        assert clean.mse["test"] != dirty.mse["test"]
+    for clean, dirty in zip(
+        score_baselines(data), score_baselines(opened(poisoned, pred_len=24)), strict=True
+    ):
+        assert clean.scores["val_mse"] == dirty.scores["val_mse"]
+        assert clean.scores["test_mse"] != dirty.scores["test_mse"]
 
 
 def test_the_hold_out_part_is_scored_only_when_asked() -> None:
     data = opened(synthetic_series(700))
-    assert all(set(row.mse) == {"val", "test"} for row in baseline_rows(data))
-    assert set(baseline_rows(data, ("sealed",))[0].mse) == {"sealed"}
+    assert all(set(row.scores) == {"val_mse", "test_mse"} for row in score_baselines(data))
+    assert set(score_baselines(data, ("hold_out",))[0].scores) == {"hold_out_mse"}
 
 
 def test_a_hold_out_part_too_short_for_a_window_is_left_out() -> None:
     data = opened(synthetic_series(160), pred_len=24)
-    assert set(baseline_rows(data, PARTS)[0].mse) == {"val", "test"}
+    assert set(score_baselines(data, PARTS)[0].scores) == {"val_mse", "test_mse"}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_the_season_follows_from_the_step(freq: str, season: int) -> None:
 
 def test_a_season_longer_than_the_training_part_is_left_out() -> None:
     data = opened(replace(synthetic_series(300), freq="min"))
-    assert [row.name for row in baseline_rows(data)] == ["last-value", "nlinear-78"]
+    assert [row.name for row in score_baselines(data)] == ["last-value", "nlinear-78"]
 
 
 KNOWN = {
@@ -125,9 +127,9 @@ KNOWN = {
 
 @pytest.mark.parametrize("pred_len", KNOWN)
 def test_the_figures_on_etth1_are_the_known_ones(pred_len: int, ett_dir: Path) -> None:
-    rows = baseline_rows(open_task(ForecastingTask(pred_len=pred_len), data_dir=ett_dir))
+    rows = score_baselines(open_task(ForecastingTask(pred_len=pred_len), data_dir=ett_dir))
     assert [row.name for row in rows] == ["last-value", "seasonal-24", f"nlinear-{LOOK_BACK}"]
     for row, known in zip(rows, KNOWN[pred_len], strict=True):
         val, test = map(float, known.split("/"))
-        assert row.mse["val"] == pytest.approx(val, abs=6e-5)
-        assert row.mse["test"] == pytest.approx(test, abs=6e-5)
+        assert row.scores["val_mse"] == pytest.approx(val, abs=6e-5)
+        assert row.scores["test_mse"] == pytest.approx(test, abs=6e-5)

@@ -98,6 +98,7 @@ def test_the_step_is_found(stamps: list[str], freq: str) -> None:
         (csv_of("t,a", "2020-01-01T00:00Z,1", "2020-01-01T01:00 CET,2", "2020-01-01,3"), r"line 3.*not a"),
         (csv_of("t,a", "2020-01-01T00:00Z,1", "2020-02-31T01:00Z,2", "2020-01-01T02:00Z,3"), r"line 3.*no"),
         (csv_of("date,a", "2020-01-01,1", "2020-01-02,2", "2020-02-30,3"), r"line 4.*no such time"),
+        (csv_of("t,a", "0001-01-01T00:00+05:00,1", "2020-01-01T01:00Z,2", "2020-02-01T02:00Z,3"), r"2.*no"),
         (csv_of("date,a", "2020-01-01,1", "2020-01-01,2", "2020-01-02,3"), r"line 3.*repeats the one before"),
         (csv_of("date,a", "2020-01-02,1", "2020-01-03,2", "2020-01-01,3"), r"line 4.*is earlier.*; sort"),
         (
@@ -147,13 +148,13 @@ def test_steps_of_four_weeks_are_no_months() -> None:
     assert parse_csv(monthly("2020-01-01", "2020-01-29", "2020-02-26", "2020-03-25"), "own.csv").freq == "4W"
 
 
-@pytest.mark.parametrize(("said", "line"), [(None, 6), ("h", 6), ("30min", 3)])
-def test_the_step_that_is_said_decides_which_row_is_wrong(said: str | None, line: int) -> None:
+@pytest.mark.parametrize(("freq", "line"), [(None, 6), ("h", 6), ("30min", 3)])
+def test_the_expected_step_decides_which_row_is_wrong(freq: str | None, line: int) -> None:
     hours = ("00:00", "01:00", "02:00", "03:00", "03:30")
     content = csv_of("date,a", *(f"2020-01-01 {hour},1" for hour in hours))
-    expected = "elsewhere it is h" if said is None else rf"but --freq \(task.freq\) says {said}"
+    expected = "elsewhere it is h" if freq is None else rf"but --freq \(task.freq\) says {freq}"
     with pytest.raises(ConfigError, match=rf"own.csv, line {line}, column 'date': .* comes .*, {expected}"):
-        parse_csv(content, "own.csv", freq=said)
+        parse_csv(content, "own.csv", freq=freq)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The protocol: which rows are targets of which part, whatever the look-back."""
+"""The protocol: which rows are targets of which part, for any look-back."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_window_counts_follow_the_published_formulas(seq_len: int, pred_len: int
         "train": 8640 - seq_len - pred_len + 1,
         "val": 2880 - pred_len + 1,
         "test": 2880 - pred_len + 1,
-        "sealed": 3020 - pred_len + 1,
+        "hold_out": 3020 - pred_len + 1,
     }
 
 
-@pytest.mark.parametrize("part", ["val", "test", "sealed"])
+@pytest.mark.parametrize("part", ["val", "test", "hold_out"])
 def test_targets_are_the_same_whatever_the_look_back(part: SplitName) -> None:
     split = split_for(ForecastingTask(), ETTH1_ROWS)
     first_targets = [
@@ -71,7 +71,7 @@ def test_a_series_too_short_for_the_horizon_is_refused(rows: int, part: str, siz
 
 def test_a_series_just_long_enough_has_one_window_in_validation_and_test() -> None:
     split = split_for(ForecastingTask(dataset="own.csv"), 160)
-    assert [len(split.window_starts(part, 4, 24)) for part in ("val", "test", "sealed")] == [1, 1, 0]
+    assert [len(split.window_starts(part, 4, 24)) for part in ("val", "test", "hold_out")] == [1, 1, 0]
 
 
 def test_a_look_back_without_a_training_window_is_refused_and_the_longest_is_named() -> None:
@@ -118,9 +118,9 @@ def test_a_split_that_is_given_wins_over_the_published_one(dataset: str) -> None
 
 
 def test_the_usual_shares_said_aloud_are_the_usual_split() -> None:
-    said = ForecastingTask(dataset="own.csv", split=(0.6, 0.15, 0.15))
+    stated = ForecastingTask(dataset="own.csv", split=(0.6, 0.15, 0.15))
     for rows in range(300, 420):
-        assert split_for(said, rows) == split_for(ForecastingTask(dataset="own.csv"), rows)
+        assert split_for(stated, rows) == split_for(ForecastingTask(dataset="own.csv"), rows)
 
 
 def test_dates_are_the_first_rows_of_the_parts() -> None:

@@ -24,7 +24,7 @@ from nas_system.space import ForecastingTask, RunConfig
 from nas_system.space.families import InformerConfig, LinearConfig
 
 ROWS = 600
-PARTS = ("train", "val", "test", "sealed")
+PARTS = ("train", "val", "test", "hold_out")
 
 
 def config_of(
@@ -222,7 +222,7 @@ def test_forecasts_come_back_in_the_units_of_the_data() -> None:
 
 def test_a_part_without_a_window_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match="the hold-out part holds no window of pred_len=24"):
-        build_windows(synthetic_series(160), config_of(pred_len=24, seq_len=4), splits=("train", "sealed"))
+        build_windows(synthetic_series(160), config_of(pred_len=24, seq_len=4), splits=("train", "hold_out"))
 
 
 def test_a_look_back_longer_than_the_training_part_is_refused() -> None:

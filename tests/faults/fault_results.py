@@ -1,7 +1,7 @@
 """pytest plugin that writes down what was proved: `-p fault_results --fault-results FILE`.
 
 Per row of the fault table: how many tests ran, how they ended, and what they measured
-(`record_property("measured", ...)`). `make faults` uses it; the README's table is made from the file.
+(`record_property("measured", ...)`). `make faults` uses it; docs/fault-tolerance.md is made from the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The README's fault table, made from the results: `python tests/faults/fault_table.py [--check]`."""
+"""The fault table of the documentation, from the results: `python tests/faults/fault_table.py [--check]`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 FOLDER = Path(__file__).resolve().parent
 RESULTS = FOLDER / "results.json"
-README = FOLDER.parents[1] / "README.md"
+PAGE = FOLDER.parents[1] / "docs" / "fault-tolerance.md"
 BEGIN = "<!-- made by tests/faults/fault_table.py: begin -->"
 END = "<!-- made by tests/faults/fault_table.py: end -->"
 
@@ -50,21 +50,21 @@ def tried(row: dict[str, Any]) -> str:
     return "; ".join([", ".join(parts), *row["measured"]])
 
 
-def with_table(readme: str, text: str) -> str:
-    """The README with `text` between the markers."""
-    before, begin, rest = readme.partition(BEGIN)
+def with_table(page: str, text: str) -> str:
+    """Return the page with `text` between the markers."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"README.md has no place for the table: a line {BEGIN!r} and a line {END!r}")
+        raise SystemExit(f"{PAGE} has no place for the table: a line {BEGIN!r} and a line {END!r}")
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
 
 
 def main() -> int:
-    readme = README.read_text()
-    wanted = with_table(readme, table(json.loads(RESULTS.read_text())))
+    page = PAGE.read_text()
+    wanted = with_table(page, table(json.loads(RESULTS.read_text())))
     if "--check" in sys.argv[1:]:
-        return int(readme != wanted)
-    README.write_text(wanted)
+        return int(page != wanted)
+    PAGE.write_text(wanted)
     return 0
 
 

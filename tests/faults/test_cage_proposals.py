@@ -9,20 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import builders
 import pytest
+from builders import SHORT_SERIES, llm_proposer, search_context
 
 from nas_agent_graph.context import Context, Limits
-from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.llm.client import ChatClient
-from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.llm.scripted_server import ScriptedServer
-from nas_agent_graph.proposers.llm import LLMProposer
-from nas_agent_graph.proposers.random_search import RandomSearchProposer
-from nas_agent_graph.settings import LLMSettings
-from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import read_config
-from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, canonical_key
 
@@ -102,33 +96,16 @@ def drive(
     **limits: int,
 ) -> Context:
     """A whole search whose proposer asks `script` over loopback; only the trainings are played."""
-    (workspace / "runs").mkdir()
-    ledger, _ = Ledger.open(workspace)
-    source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
-    ledger.save(task=ForecastingTask(), data=source, seed=42)
     with ScriptedServer(script) as server:
-        settings = LLMSettings("scripted", server.url, "a-key-of-no-worth", timeout_s=10, max_retries=0)
-        context = Context(
-            ledger=ledger,
-            base=RunConfig(),
-            facts={"columns": ["HUFL", "OT"], "references": [], "windows": {"max_seq_len": 1000}},
-            proposer=LLMProposer(ChatClient(settings), Transcript(ledger.runs_dir)),
-            fallback=RandomSearchProposer(),
+        context = search_context(
+            workspace,
+            facts=SHORT_SERIES,
+            proposer=llm_proposer(server, workspace),
             launcher=launcher or ScriptedLauncher(lambda config: 0.05 + config.training.lr),
-            progress=Quiet(),
             limits=Limits(repeat_base=0, **limits),
-            train_command=("train",),
         )
-        steps = {"recursion_limit": steps_for(context.limits)}
-        build_graph().invoke(initial_state(), config=steps, context=context)
+        builders.drive(context)
     return context
-
-
-class Quiet:
-    """Progress that nobody watches."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
 
 
 def good(number: int, **other: Any) -> dict[str, Any]:

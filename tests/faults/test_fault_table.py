@@ -1,4 +1,4 @@
-"""The README's fault table is what was measured, and every promise in it has a test."""
+"""The fault table of the documentation is what was measured, and every promise in it has a test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fault_matrix import ROWS
-from fault_table import README, RESULTS, table, tried, with_table
+from fault_table import PAGE, RESULTS, table, tried, with_table
 
 PASSED = {"tests": 2, "passed": 2, "failed": [], "skipped": [], "measured": ["7 kills"], "seed": []}
 
@@ -20,9 +20,9 @@ def marked_rows(project_root: Path) -> set[int]:
     return {int(number) for mark in marks for number in mark.split(",") if number.strip()}
 
 
-def test_the_readme_has_the_table_that_the_results_give() -> None:
-    readme = README.read_text()
-    assert readme == with_table(readme, table(json.loads(RESULTS.read_text()))), (
+def test_the_page_has_the_table_that_the_results_give() -> None:
+    page = PAGE.read_text()
+    assert page == with_table(page, table(json.loads(RESULTS.read_text()))), (
         "make it again: python tests/faults/fault_table.py"
     )
 

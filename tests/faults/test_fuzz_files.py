@@ -18,11 +18,11 @@ from nas_agent_graph.context import run_views
 from nas_agent_graph.llm.recording import read_events
 from nas_agent_graph.replay.cassette import exchanges_in
 from nas_agent_graph.report.data import report_record
-from nas_agent_graph.show.__main__ import search_record
 from nas_agent_graph.show.leaderboard import leaderboard
 from nas_agent_graph.show.pages import print_leaderboard, read_facts, read_state
 from nas_agent_graph.show.run import page, record_of_run
 from nas_agent_graph.show.transcript import record_of_transcript, transcript_lines
+from nas_agent_graph.show.views import search_record
 from nas_system.config_io.config_file import render_config
 from nas_system.errors import NasError, StateError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, load_agent_state, save_agent_state

@@ -15,19 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import drive, search_context
 
-from nas_agent_graph.context import Context, Limits, Proposal, SearchView, StopRequest
-from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.context import Context, Limits, Proposal, SearchView
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
-from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.agent_state import RunInfo
-from nas_system.nas_agent.ledger import Ledger
 from nas_system.processes.job import Job
 from nas_system.processes.run_lock import is_alive, supervisor_of
-from nas_system.space import ForecastingTask, RunConfig, canonical_key, changes_between
+from nas_system.space import canonical_key, changes_between
 
 STAND_IN = """\
 import errno, json, os, pathlib, signal, sys, time
@@ -165,13 +163,6 @@ class Hurried(LocalLauncher):
             supervisor.send(signal.SIGKILL)
 
 
-class Quiet:
-    """Progress that nobody watches."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
-
-
 @dataclass(frozen=True)
 class Search:
     workspace: Path
@@ -187,34 +178,18 @@ class Search:
 def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
     """One search in which run n ends as the n-th row of the table."""
     workspace = tmp_path_factory.mktemp("search")
-    (workspace / "runs").mkdir()
     (workspace / "stand_in.py").write_text(STAND_IN)
     ends = {RUN_OF[name]: end.code for name, end in ENDS.items()}
     (workspace / "ends.json").write_text(json.dumps(ends))
-    task = ForecastingTask()
-    source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
-    baselines = [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}]
-    facts = {"task": task.model_dump(mode="json"), "source": source, "columns": ["HUFL", "OT"]}
-    facts["references"] = baselines
-    (workspace / "runs" / "task_facts.json").write_text(json.dumps(facts))
-    ledger, _ = Ledger.open(workspace)
-    ledger.save(task=task, data=source, seed=42)
     proposer, launcher = Insistent(), Hurried()
-    limits = Limits(len(ENDS), repeat_base=0, silence_seconds=600.0, memory_mb=4096)
-    context = Context(
-        ledger=ledger,
-        base=RunConfig(),
-        facts=facts,
+    context = search_context(
+        workspace,
         proposer=proposer,
-        fallback=RandomSearchProposer(),
         launcher=launcher,
-        progress=Quiet(),
-        limits=limits,
+        limits=Limits(len(ENDS), repeat_base=0, silence_seconds=600.0, memory_mb=4096),
         train_command=(sys.executable, str(workspace / "stand_in.py")),
-        stop=StopRequest(),
     )
-    config = {"recursion_limit": steps_for(limits)}
-    final = build_graph().invoke(initial_state(), config=config, context=context)
+    final = drive(context)
     assert final["end"] == f"all {len(ENDS)} runs are done"
     return Search(workspace, context, proposer, launcher)
 

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,11 +106,8 @@ def test_a_second_agent_names_the_holder_and_a_dead_holder_holds_nothing(
     assert (search.workspace / "agent_state.json").read_bytes() == state
     holder.kill()
     holder.wait()
-    began = time.monotonic()
     process = search.start()
     wait_for(lambda: "is adopted" in search.text(), "the next agent")
-    took_s = time.monotonic() - began
-    record_property("measured", f"working {took_s:.1f} s after its start, imports included")
     assert process.wait(60) == 0
     finish(search)
 
@@ -121,7 +117,7 @@ def test_a_lock_file_without_a_holder_delays_nobody(tmp_path: Path) -> None:
     from nas_system.nas_agent.ledger import WorkspaceLock
 
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / ".agent.lock").write_text(f"pid {os.getpid()} on here\n")
-    began = time.monotonic()
+    told = f"pid {os.getpid()} on here\n"
+    (tmp_path / "runs" / ".agent.lock").write_text(told)
     with WorkspaceLock(tmp_path):
-        assert time.monotonic() - began < 1
+        assert (tmp_path / "runs" / ".agent.lock").read_text() != told

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,9 +77,7 @@ def test_a_damaged_state_is_set_aside_and_all_that_is_known_is_carried_over(
 ) -> None:
     before = state_of(workspace)
     DAMAGE[kind](workspace / "agent_state.json")
-    began = time.monotonic()
     ledger, note = Ledger.open(workspace)
-    assert time.monotonic() - began < 2, "also a huge file is refused at a glance"
     assert note is not None
     assert "set aside as agent_state.json.damaged and rebuilt from 3 runs" in note
     assert ledger.state == before.replace(max_runs=100), "the flag --max-runs gives it again at every start"

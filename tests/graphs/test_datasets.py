@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
-import sys
 from collections import Counter
 
 import networkx as nx
 import pytest
 import torch
+from python_server import run_python
 
 from nas_system.errors import ConfigError
 from nas_system.graphs import get_dataset
@@ -308,25 +306,12 @@ except ConfigError as error:
 """
 
 
-def run_python(code: str, folder) -> subprocess.CompletedProcess[str]:
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": root},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
 def test_pyg_is_loaded_when_a_graph_is_made_and_its_warnings_are_not_shown(tmp_path) -> None:
-    done = run_python(PROBE, tmp_path)
+    done = run_python(["-c", PROBE], cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "False\nTrue\n", "")
 
 
 def test_without_pyg_one_is_told_how_to_install_it(tmp_path) -> None:
-    done = run_python(HIDDEN, tmp_path)
+    done = run_python(["-c", HIDDEN], cwd=tmp_path)
     assert "nas-agent[graphs]" in done.stdout, done.stderr
     assert "pip install" in done.stdout

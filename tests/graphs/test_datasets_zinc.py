@@ -17,7 +17,7 @@ from nas_system.graphs import get_dataset
 from nas_system.graphs.datasets.safe_pickle import StoredArray, StoredTensor, load_plain_pickle
 from nas_system.graphs.pyg import import_pyg
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
-from nas_system.space import GraphTask
+from nas_system.space import GraphRegressionTask
 
 PARTS = {"train": [2, 0], "val": [1, 2], "test": [0, 1, 2]}
 TRIANGLE = ([0, 5, 27], [(0, 1, 1), (1, 2, 2), (0, 2, 3)], -0.25)
@@ -239,13 +239,13 @@ def test_arrays_of_objects_are_refused(tmp_path: Path) -> None:
 
 def test_zinc_with_its_files_is_a_task_and_is_missed_when_they_change(tmp_path: Path) -> None:
     write_raw(tmp_path / "ZINC" / "raw")
-    task = GraphTask(name="zinc", test_graphs=2)
+    task = GraphRegressionTask(name="zinc", test_graphs=2)
     source = locate_graphs(task, tmp_path)
     assert (source.kind, source.path) == ("file", tmp_path / "ZINC" / "raw")
     graphs = load_graphs(source, task)
     assert [len(part) for part in graphs.get_splits()] == [2, 2, 2]
     with pytest.raises(ConfigError, match="train_graphs=9, but zinc has 2"):
-        load_graphs(source, GraphTask(name="zinc", train_graphs=9))
+        load_graphs(source, GraphRegressionTask(name="zinc", train_graphs=9))
     (tmp_path / "ZINC" / "raw" / "train.index").write_text("0,1\n")
     with pytest.raises(ConfigError, match="have changed"):
         load_graphs(source, task)

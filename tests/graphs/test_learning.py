@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from python_server import run_python
 
 pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
@@ -77,11 +76,5 @@ def test_the_example_of_the_readme_runs(project_root: Path, tmp_path: Path) -> N
     example = example.replace(
         'get_dataset("zinc_synth")', 'get_dataset("zinc_synth", train=64, val=16, test=2)'
     )
-    done = subprocess.run(
-        [sys.executable, "-c", f"{example}print(len(history['val_loss']))"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python(["-c", f"{example}print(len(history['val_loss']))"], cwd=tmp_path)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["2"]), done.stderr

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from python_server import run_python
 
 from nas_system.errors import StateError
 from nas_system.graphs import get_dataset, get_model
@@ -109,9 +108,7 @@ def figures(history: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def test_the_quick_start_runs_as_written_without_a_warning_of_ours(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", QUICK_START], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = run_python(["-c", QUICK_START], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(maxsplit=1) == ["2", "torch.Size([10, 1])\n"]
     assert (tmp_path / "checkpoints" / "best.pt").is_file()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 import torch
+from python_server import run_python
 from torch import Tensor, nn
 
 from nas_system.errors import ConfigError
@@ -268,5 +267,5 @@ def test_building_a_model_loads_no_pytorch_geometric() -> None:
         "get_model(num_features=9, hidden_dim=8, encodings=['role'], relative=['resistance'])\n"
         "print([name for name in sys.modules if name.startswith('torch_geometric')])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(["-c", code])
     assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from importlib.util import find_spec
 
 import pytest
@@ -137,12 +136,10 @@ def test_ctrl_c_does_not_wait_for_the_answer_and_nothing_is_asked_again():
     before = signal.signal(signal.SIGALRM, stop)
     try:
         with ScriptedServer(lambda _: FAULTS["hang"]) as server:
-            chat = client(server, timeout_s=30.0, max_retries=2)
+            chat = client(server, timeout_s=3600.0, max_retries=2)
             signal.setitimer(signal.ITIMER_REAL, 0.5)
-            started = time.monotonic()
             with pytest.raises(SearchInterrupted):
                 chat.ask(QUESTION)
-            assert time.monotonic() - started < 3
             assert len(server.requests) == 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import SHORT_SERIES, drive, search_context
 
-from nas_agent_graph.context import Context, Limits, Proposal, SearchView
-from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.context import Context, Proposal, SearchView
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.parsing import parse_answer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
-from nas_agent_graph.state import initial_state
 from nas_system.errors import ProposalError
-from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import ForecastingTask, RunConfig
 
 CANARY = "canary"
 CODE = f"__import__('pathlib').Path('{CANARY}').touch()"
@@ -136,34 +133,11 @@ class Answering:
         return Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_score)
 
 
-class Quiet:
-    """Progress that nobody watches."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: None
-
-
 def searched(workspace: Path, proposer: Answering) -> tuple[Context, ScriptedLauncher]:
     """A search of a base config and one proposal, with a short series."""
-    (workspace / "runs").mkdir()
-    ledger, _ = Ledger.open(workspace)
-    source = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None}
-    ledger.save(task=ForecastingTask(), data=source, seed=42)
     launcher = ScriptedLauncher(lambda config: 0.05)
-    context = Context(
-        ledger=ledger,
-        base=RunConfig(),
-        facts={"columns": ["HUFL", "OT"], "references": [], "windows": {"max_seq_len": 1000}},
-        proposer=proposer,
-        fallback=RandomSearchProposer(),
-        launcher=launcher,
-        progress=Quiet(),
-        limits=Limits(max_runs=2, repeat_base=0),
-        train_command=("train",),
-    )
-    build_graph().invoke(
-        initial_state(), config={"recursion_limit": steps_for(context.limits)}, context=context
-    )
+    context = search_context(workspace, max_runs=2, facts=SHORT_SERIES, proposer=proposer, launcher=launcher)
+    drive(context)
     return context, launcher
 
 

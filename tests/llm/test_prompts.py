@@ -11,21 +11,13 @@ from typing import Any
 
 import jinja2
 import pytest
+from builders import FACTS, drive, llm_proposer, search_context
 
-from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Context, RunView, SearchView, without_test_metrics
-from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.context import RunView, SearchView, without_test_metrics
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.briefing import opening_messages, prompt_values
-from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.prompts import render
-from nas_agent_graph.llm.recording import Transcript
 from nas_agent_graph.llm.scripted_server import ScriptedServer
-from nas_agent_graph.progress.plain import build_progress
-from nas_agent_graph.proposers.llm import LLMProposer
-from nas_agent_graph.proposers.random_search import RandomSearchProposer
-from nas_agent_graph.settings import LLMSettings
-from nas_agent_graph.state import initial_state
 from nas_agent_graph.text.untrusted import quoted
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
@@ -317,27 +309,18 @@ class Leaky(ScriptedLauncher):
 
 def search(workspace: Path, server: ScriptedServer, launcher: ScriptedLauncher, max_runs: int) -> Ledger:
     """A search by the model on `server`, driven to its end."""
-    (workspace / "runs").mkdir()
     baseline = {"name": "last-value", "val_mse": 0.0696, "test_mse": SENTINEL, "sealed_mse": SENTINEL}
-    facts: dict[str, Any] = {"columns": ["HUFL", "OT"], "references": [baseline], "source": {}}
-    ledger, _ = Ledger.open(workspace)
-    ledger.save(task=ForecastingTask(), data={}, hold_out={"run_0000": SENTINEL})
-    (workspace / "runs" / "task_facts.json").write_text(json.dumps(facts))
-    settings = LLMSettings("scripted", server.url, "no-secret", timeout_s=5, max_retries=0)
-    context = Context(
-        ledger=ledger,
+    context = search_context(
+        workspace,
+        max_runs=max_runs,
         base=BASE,
-        facts=facts,
-        proposer=LLMProposer(ChatClient(settings), Transcript(ledger.runs_dir)),
-        fallback=RandomSearchProposer(),
+        facts=FACTS | {"references": [baseline]},
+        proposer=llm_proposer(server, workspace),
         launcher=launcher,
-        progress=build_progress(),
-        limits=Limits(max_runs=max_runs, repeat_base=0),
-        train_command=("train",),
     )
-    limit = {"recursion_limit": steps_for(context.limits)}
-    build_graph().invoke(initial_state(), config=limit, context=context)
-    return ledger
+    context.ledger.save(hold_out={"run_0000": SENTINEL})
+    drive(context)
+    return context.ledger
 
 
 def answer(*changes: tuple[str, Any], parent: str = "run_0000", hypothesis: str = "why not") -> str:

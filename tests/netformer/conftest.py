@@ -6,9 +6,9 @@ import pytest
 from hypothesis import strategies as st
 
 from nas_system.netformer.weights.network import ACTIVATIONS, BIAS, Network, Neuron
-from nas_system.netformer.weights.zoo_building import build_zoo
-from nas_system.netformer.weights.zoo_config import ZooConfig
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_building import build_zoo
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 # Minus zero, subnormal numbers and the largest ones included: all of them have to survive.
 WEIGHTS = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -20,14 +20,14 @@ from nas_system.netformer.weights.functions import (
     outputs_of,
     sensitivity,
 )
-from nas_system.netformer.weights.generator import draw_layers
 from nas_system.netformer.weights.network import Network, Neuron
-from nas_system.netformer.weights.tasks import draw_inputs, draw_tasks
-from nas_system.netformer.weights.tiny_trainer import answers
 from nas_system.netformer.weights.tokens import FIRST_ACTIVATION, Tokens
-from nas_system.netformer.weights.zoo_building import build_zoo
-from nas_system.netformer.weights.zoo_config import ZooConfig
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.generator import draw_layers
+from nas_system.netformer.weights.zoo.regression_tasks import draw_inputs, draw_tasks
+from nas_system.netformer.weights.zoo.tiny_trainer import answers
+from nas_system.netformer.weights.zoo.zoo_building import build_zoo
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 BY_HAND = {
     "linear": lambda p: p,

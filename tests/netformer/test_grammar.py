@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_system.errors import ConfigError
-from nas_system.netformer.weights.fitting import untrained_writer
-from nas_system.netformer.weights.grammar import Grammar, Prefix, Token
-from nas_system.netformer.weights.model_config import ArchitectureConfig
+from nas_system.netformer.weights.model.model_config import ArchitectureConfig
+from nas_system.netformer.weights.model.network_grammar import Grammar, Prefix, Token
+from nas_system.netformer.weights.model.writer_fitting import untrained_writer
 from nas_system.netformer.weights.network import InvalidNetwork, Network, Neuron
 from nas_system.netformer.weights.tokens import (
     END,
@@ -23,7 +23,7 @@ from nas_system.netformer.weights.tokens import (
     network_from_tokens,
     tokens_from_network,
 )
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 LINEAR, TANH = TOKEN_TYPES.index("linear"), TOKEN_TYPES.index("tanh")
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from nas_system.netformer.weights.fitting import evaluate, fit, untrained_writer
-from nas_system.netformer.weights.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.model_config import ArchitectureConfig, FitConfig, LossConfig
+from nas_system.netformer.weights.model.writer import Writer
+from nas_system.netformer.weights.model.writer_fitting import evaluate, fit, untrained_writer
 from nas_system.netformer.weights.network import Network
-from nas_system.netformer.weights.writer import Writer
-from nas_system.netformer.weights.zoo_building import build_zoo
-from nas_system.netformer.weights.zoo_config import ZooConfig
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_building import build_zoo
+from nas_system.netformer.weights.zoo.zoo_config import ZooConfig
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 from nas_system.training.engine import EpochRecord
 
 

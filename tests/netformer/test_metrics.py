@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas_system.netformer.weights.metrics import (
+from nas_system.netformer.weights.model.reconstruction import (
     compare,
     cosine_distance,
     edge_accuracy,
@@ -17,7 +17,7 @@ from nas_system.netformer.weights.metrics import (
     weight_r2,
 )
 from nas_system.netformer.weights.network import Network, Neuron
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 X = torch.linspace(-2, 2, 9)[:, None]
 BASE = Network(

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nas_system.netformer.weights.functions import graphs_from_tokens, loss_weights, outputs_of
-from nas_system.netformer.weights.model_config import LossConfig
-from nas_system.netformer.weights.objective import LEAST_VARIANCE, MixedObjective
+from nas_system.netformer.weights.model.model_config import LossConfig
+from nas_system.netformer.weights.model.objective import LEAST_VARIANCE, MixedObjective
 from nas_system.netformer.weights.tokens import TOKEN_TYPES, Tokens
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 SCALE = 2.0
 CHOSEN = torch.tensor([3, 50, 120])

@@ -19,7 +19,7 @@ from nas_system.netformer.weights.tokens import (
     stack_tokens,
     tokens_from_network,
 )
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 LINEAR, TANH = TOKEN_TYPES.index("linear"), TOKEN_TYPES.index("tanh")
 

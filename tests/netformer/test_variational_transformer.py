@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from nas_system.netformer.weights.batches import MetaScaling, NetworkBatches
-from nas_system.netformer.weights.model import ModelConfig, WeightsTransformer, Written
+from nas_system.netformer.weights.model.network_batches import MetaScaling, NetworkBatches
+from nas_system.netformer.weights.model.weights_transformer import ModelConfig, WeightsTransformer, Written
 from nas_system.netformer.weights.tokens import TOKEN_TYPES, Tokens
-from nas_system.netformer.weights.zoo_files import Zoo
+from nas_system.netformer.weights.zoo.zoo_files import Zoo
 
 META = 6
 

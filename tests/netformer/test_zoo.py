@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from nas_system.errors import ConfigError, StateError
-from nas_system.netformer.weights.generator import draw_layers, networks_from_layers
-from nas_system.netformer.weights.tasks import draw_tasks
-from nas_system.netformer.weights.tiny_trainer import answers, train_layers
-from nas_system.netformer.weights.zoo_building import build_zoo
-from nas_system.netformer.weights.zoo_config import PARTS, ZooConfig
-from nas_system.netformer.weights.zoo_files import Zoo, load_zoo, save_zoo
+from nas_system.netformer.weights.zoo.generator import draw_layers, networks_from_layers
+from nas_system.netformer.weights.zoo.regression_tasks import draw_tasks
+from nas_system.netformer.weights.zoo.tiny_trainer import answers, train_layers
+from nas_system.netformer.weights.zoo.zoo_building import build_zoo
+from nas_system.netformer.weights.zoo.zoo_config import PARTS, ZooConfig
+from nas_system.netformer.weights.zoo.zoo_files import Zoo, load_zoo, save_zoo
 
 UNTRAINED = ZooConfig(networks=300, tasks=10, steps=0, rows=30, meta_features=False)
 
@@ -140,9 +140,9 @@ def test_a_damaged_zoo_is_refused(small_zoo: Zoo, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
     good = index.read_text()
     for bad, complaint in (
-        (good[:50], "not readable as JSON"),
+        (good[:50], "is not JSON"),
         ('{"schema_version": 99}', "schema 99"),
-        ("[]", "schema None"),
+        ("[]", "holds a list"),
         (good.replace('"inputs": 2', '"inputs": 200'), "inputs=200: must be from 1 to 8"),
         (good.replace('"inputs": 2', '"outputs": 2'), "settings do not fit"),
     ):

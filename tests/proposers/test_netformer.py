@@ -30,7 +30,7 @@ from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_system.errors import ConfigError, StateError
 from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.netformer.specs.synthetic_tasks import csv_of, draw_recipe
+from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import RunConfig, apply_changes, canonical_key, family_default
 
 BASE = RunConfig()
@@ -123,7 +123,10 @@ def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
     assert task_fingerprint(FACTS) == task_fingerprint(json.loads(json.dumps(FACTS)))
 
 
-SEARCH = ("--dataset", "series.csv", "--target", "y", "--pred-len", "6", "--base-config", "base.yaml")
+SEARCH = (
+    *("--dataset", "series.csv", "--target", "y", "--pred-len", "6", "--base-config", "base.yaml"),
+    *("--split", "0.7,0.15,0.15"),
+)
 FLAGS = ("--proposer", "netformer", "--max-runs", "3", "--repeat-baseline", "0", "--minutes-per-run", "0.05")
 
 
@@ -136,7 +139,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 def test_a_search_is_killed_goes_on_with_its_list_and_is_remembered(
-    project_root: Path, workspace: Path, run_cli: Any
+    project_root: Path, workspace: Path, run_cli: Any, run_search: Any
 ) -> None:
     own = {"NAS_ARCHIVE_DIR": str(workspace / "own")}
     environment = {**os.environ, "PYTHONPATH": str(project_root), **own}
@@ -154,7 +157,7 @@ def test_a_search_is_killed_goes_on_with_its_list_and_is_remembered(
     # The networks are not asked again: without them the search still goes on.
     (workspace / "own").mkdir()
     (workspace / "own" / "proposer.weights").write_bytes(b"no network")
-    done = run_cli("nas_agent_graph.run", *SEARCH, *FLAGS, cwd=workspace, env=own, timeout_s=110)
+    done = run_search(*SEARCH, *FLAGS, cwd=workspace, env=own)
     assert done.returncode == 0, done.stderr
     assert first_proposal.read_bytes() == config
     assert (workspace / "runs" / LIST_FILE).read_bytes() == listed
@@ -172,11 +175,11 @@ def test_a_search_is_killed_goes_on_with_its_list_and_is_remembered(
     assert again.stdout.startswith("0 of the search's 3 trainings are new"), again.stderr
     # With an archive of one's own every search is added to it, whoever proposed.
     plain = (*SEARCH, "--proposer", "random_search", *FLAGS[2:3], "2", *FLAGS[4:], "--workspace", "plain")
-    other = run_cli("nas_agent_graph.run", *plain, cwd=workspace, env=own, timeout_s=110)
+    other = run_search(*plain, cwd=workspace, env=own)
     assert "of the search's 2 trainings are new" in other.stderr, other.stderr
     nobody = {"NAS_ARCHIVE_DIR": str(workspace / "nobody")}
     more = (*plain[:-1], "plain", "--max-runs", "3")
-    assert run_cli("nas_agent_graph.run", *more, cwd=workspace, env=nobody, timeout_s=110).returncode == 0
+    assert run_search(*more, cwd=workspace, env=nobody).returncode == 0
     assert not (workspace / "nobody").exists(), "who has none gets none"
     # And the whole search is driven again from its files.
     replayed = run_cli("nas_agent_graph.replay", workspace, cwd=workspace)

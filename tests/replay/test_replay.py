@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
@@ -12,35 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import Silent, by_lr, chat_client, drive, search_context
 
-from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Context, Proposer, SearchInterrupted, SearchPaused
-from nas_agent_graph.graph import build_graph, steps_for
+from nas_agent_graph.context import Proposer, SearchInterrupted, SearchPaused
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
-from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.prompts import prompts_dir
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, read_events
 from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer
-from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
-from nas_agent_graph.settings import LLMSettings
-from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import write_config
-from nas_system.files import read_json, write_json
-from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import ForecastingTask, RunConfig
+from nas_system.files import read_object, write_json
+from nas_system.space import RunConfig
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 NAMES = sorted(folder.name for folder in RECORDINGS.iterdir() if (folder / "agent_state.json").exists())
-FACTS = {
-    "task": ForecastingTask().model_dump(mode="json"),
-    "source": {"name": "x", "kind": "synthetic", "path": None, "sha256": "0", "bytes": 1, "notice": None},
-    "columns": ["HUFL", "OT"],
-    "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
-}
 Replay = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -65,21 +51,11 @@ def answer(**changes: Any) -> str:
     return json.dumps(proposal)
 
 
-class Interrupting(PlainProgress):
+class Interrupting(Silent):
     """Ctrl-C at the moment when an answer has been refused."""
 
     def refused(self, run_id: str, reason: str, proposer: str) -> None:
         raise SearchInterrupted(2)
-
-
-class Sink:
-    """A stream nobody reads."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        pass
 
 
 def record(
@@ -89,43 +65,27 @@ def record(
     max_runs: int,
     score: Callable[[RunConfig], float | None],
     proposer: str = "llm",
-    progress: type[PlainProgress] = PlainProgress,
+    progress: type[Silent] = Silent,
 ) -> None:
     """A search through the real graph and a real client over HTTP; only the trainings are scripted."""
-    runs_dir = workspace / "runs"
-    runs_dir.mkdir(parents=True, exist_ok=True)
-    ledger, _ = Ledger.open(workspace)
-    if ledger.state.task is None:
-        ledger.save(task=ForecastingTask(), data=FACTS["source"], seed=42)
-        write_json(runs_dir / "task_facts.json", FACTS)
-        write_config(runs_dir / "base_config.py", RunConfig())
-    ledger.save(max_runs=max_runs)
     with ScriptedServer(iter(script or ())) as server:
         fallback: Proposer = RandomSearchProposer() if proposer == "random_search" else TPEProposer()
         chosen = fallback
         if proposer == "llm":
-            client = ChatClient(
-                LLMSettings("scripted", server.url, "sk-canary-1", timeout_s=5, max_retries=0)
-            )
-            transcript = Transcript(runs_dir)
-            chosen, fallback = LLMProposer(client, transcript), RecordedFallback(fallback, transcript)
-        context = Context(
-            ledger=ledger,
-            base=RunConfig(),
-            facts=FACTS,
+            transcript = Transcript(workspace / "runs")
+            chosen = LLMProposer(chat_client(server, timeout_s=5), transcript)
+            fallback = RecordedFallback(fallback, transcript)
+        context = search_context(
+            workspace,
+            max_runs=max_runs,
             proposer=chosen,
             fallback=fallback,
             launcher=ScriptedLauncher(score),
-            progress=progress(Sink()),  # pyright: ignore[reportArgumentType]
-            limits=Limits(max_runs=max_runs, repeat_base=0),
-            train_command=("train",),
+            progress=progress(),
         )
-        config = {"recursion_limit": steps_for(context.limits)}
-        build_graph().invoke(initial_state(), config=config, context=context)
-
-
-def by_lr(config: RunConfig) -> float:
-    return 0.05 + 0.001 * abs(math.log10(config.training.lr) + 2)
+        write_config(workspace / "runs" / "base_config.py", RunConfig())
+        context.ledger.save(max_runs=max_runs)
+        drive(context)
 
 
 def replayed(workspace: Path, into: Path) -> list[str]:
@@ -216,7 +176,7 @@ def test_another_answer_than_the_one_that_was_trained_is_drift_of_the_proposal(
 
 def test_another_score_than_the_recorded_one_is_named_with_its_run(call: Replay, copy: Path) -> None:
     path = copy / "runs/run_0005/metrics.json"
-    write_json(path, read_json(path) | {"val_mse": 0.5})
+    write_json(path, read_object(path) | {"val_mse": 0.5})
     done = call(copy)
     assert done.returncode == 1
     assert "drift at run_0005: val_mse is 0.5" in done.stderr
@@ -303,17 +263,16 @@ def test_a_search_without_a_model_is_replayed_with_its_failed_trainings(
     assert replayed(tmp_path / "recorded", tmp_path / "again") == []
 
 
-def test_a_hundred_runs_are_replayed_in_five_seconds(call: Replay, tmp_path: Path) -> None:
+def test_a_long_search_is_replayed_without_loading_torch(run_cli: Any, tmp_path: Path) -> None:
     # Every run is better than all before, so that nothing else is demanded of the model; one answer in five
     # has to be mended.
     script: list[Reply | str] = []
-    for number in range(1, 100):
+    for number in range(1, 40):
         script += ["let me think"] * (number % 5 == 0) + [answer(training__lr=round(1e-3 * 1.02**number, 6))]
-    record(tmp_path / "recorded", script, max_runs=100, score=by_lr)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = call(tmp_path / "recorded")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    record(tmp_path / "recorded", script, max_runs=40, score=by_lr)
+    env = {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = run_cli("nas_agent_graph.replay", tmp_path / "recorded", cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "equal: 100 runs" in done.stdout
-    # Processor time: what other programs do at the same moment does not count.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 5.0
+    assert "equal: 40 runs" in done.stdout
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "nas_agent_graph.replay.search" in loaded and "torch" not in loaded

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from nas_agent_graph.report.__main__ import embedded_json, render
 from nas_agent_graph.report.conversation import conversation_of, fair_cap, shortened
 from nas_agent_graph.report.data import Limits, printable_json, report_record
+from nas_agent_graph.report.html import embedded_json, render
 from nas_agent_graph.report.pictures import embed_pictures
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json

@@ -21,7 +21,14 @@ from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, save_agent_state
 from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.space import Change, ForecastingTask, GraphTask, RunConfig, apply_changes, family_default
+from nas_system.space import (
+    Change,
+    ForecastingTask,
+    GraphRegressionTask,
+    RunConfig,
+    apply_changes,
+    family_default,
+)
 
 EVIL = (
     "</script><script>window.evil=1</script><img src=x onerror='window.evil=1'>"
@@ -299,7 +306,7 @@ def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
     browser: Browser, tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     base, source = family_default("graph_transformer"), {"name": "zinc_synth", "kind": "synthetic"}
-    state = AgentState(max_runs=2, task=GraphTask(), data=source, noise=0.01, noise_runs=2)
+    state = AgentState(max_runs=2, task=GraphRegressionTask(), data=source, noise=0.01, noise_runs=2)
     for number, score in enumerate((0.6, 0.5)):
         paths = RunPaths(tmp_path / "runs" / f"run_{number:04d}")
         paths.folder.mkdir(parents=True)

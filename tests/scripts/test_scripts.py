@@ -1,11 +1,10 @@
 """`scripts/train.py` and `scripts/evaluate.py` from another folder, as people call them."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
+from python_server import run_python
 
 pytest.importorskip("hydra", reason="needs the extra hydra")
 
@@ -16,8 +15,7 @@ SHORT = ("dataset.rows=600", "device=cpu", "training.scheduler.type=step")
 @pytest.fixture(scope="module")
 def run(project_root):
     def run(script, *overrides, cwd, code=0):
-        command = [sys.executable, str(project_root / "scripts" / script), *overrides]
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=100, check=False)
+        done = run_python([str(project_root / "scripts" / script), *overrides], cwd=cwd)
         assert done.returncode == code, done.stdout + done.stderr
         return done
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from builders import write_hourly
 from torch import Tensor, nn
 
 from nas_system.data import WindowSet
@@ -162,13 +162,11 @@ def test_a_model_without_attention_has_no_maps() -> None:
 
 
 def test_a_training_of_a_family_with_attention_leaves_its_picture(tmp_path: Path) -> None:
-    first = datetime(2024, 1, 1)
-    rows = [f"{first + timedelta(hours=hour)},{hour % 24 + hour % 7}" for hour in range(400)]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load", *rows]) + "\n")
+    path = write_hourly(tmp_path / "series.csv", 400, load=lambda hour: hour % 24 + hour % 7)
     base = family_default("informer")
     config = base.model_copy(
         update={
-            "task": ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4),
+            "task": ForecastingTask(dataset=str(path), targets=("load",), pred_len=4),
             "model": SMALL,
             "data": base.data.model_copy(update={"features": "S", "seq_len": 24}),
             "training": base.training.model_copy(update={"max_epochs": 1}),

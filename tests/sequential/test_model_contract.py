@@ -192,6 +192,8 @@ def test_one_batch_can_be_learned_by_heart(family: str) -> None:
     for _ in range(200):
         optimizer.zero_grad()
         loss = (model(*inputs) - target).square().mean()
+        if loss < 0.01:
+            break
         loss.backward()
         optimizer.step()
     assert loss < 0.01

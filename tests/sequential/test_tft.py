@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
+from python_server import run_python
 from torch import Tensor
 
 from nas_system.sequential.tft import TFTForecaster
@@ -40,15 +39,8 @@ def random_windows(shape: SeriesShape = SHAPE, batch: int = 3) -> tuple[Tensor, 
     )
 
 
-def run_python(code: str, project_root: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=project_root,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+def output_of(code: str, project_root: Path) -> str:
+    done = run_python(["-c", code], cwd=project_root)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -57,7 +49,7 @@ def run_python(code: str, project_root: Path) -> str:
 
 
 def test_the_package_is_loaded_by_the_first_model_and_its_absence_explained(project_root: Path) -> None:
-    said = run_python(
+    said = output_of(
         "import sys\n"
         "from nas_system.errors import ConfigError\n"
         "from nas_system.model import build_model\n"
@@ -74,7 +66,7 @@ def test_the_package_is_loaded_by_the_first_model_and_its_absence_explained(proj
 
 @needs_package
 def test_nothing_is_printed_when_a_model_is_built_and_used(project_root: Path) -> None:
-    said = run_python(
+    said = output_of(
         "import torch\n"
         "from nas_system.model import build_model\n"
         "model = build_model({'model': {'family': 'tft'}, 'data': {'features': 'S', 'seq_len': 48}})\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from builders import run_info
 
 from nas_agent_graph.show.leaderboard import leaderboard, leaderboard_lines, rows_of
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
@@ -21,11 +22,7 @@ FACTS: dict[str, Any] = {
 
 
 def run(number: int, val_mse: float | None = None, **fields: Any) -> RunInfo:
-    return RunInfo(
-        run_id=f"run_{number:04d}",
-        val_mse=val_mse,
-        **{"family": "informer", "proposer": "tpe", "seconds": 12.0, **fields},
-    )
+    return run_info(number, val_mse, **{"proposer": "tpe", **fields})
 
 
 def search(*runs: RunInfo, **fields: Any) -> AgentState:

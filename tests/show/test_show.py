@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import run_info
 
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
@@ -54,8 +55,17 @@ def workspace(tmp_path: Path) -> Path:
     """A base config, an accepted run, a failed one and one under way; the best run has its hold-out score."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
-    good = add(tmp_path, run_info(0, 0.06, accepted=True, proposer="baseline"), base)
-    better = run_info(1, 0.05, accepted=True, parent="run_0000", proposer="llm", tokens=812, cost_usd=0.00311)
+    good = add(tmp_path, run_info(0, 0.06, test_mse=0.03, accepted=True, proposer="baseline"), base)
+    better = run_info(
+        1,
+        0.05,
+        test_mse=0.025,
+        accepted=True,
+        parent="run_0000",
+        proposer="llm",
+        tokens=812,
+        cost_usd=0.00311,
+    )
     better = add(tmp_path, better, apply_changes(base, CHANGES), hypothesis=HYPOTHESIS, expected=0.048)
     bad = run_info(2, None, status="DIVERGED", cause="the loss became NaN", parent="run_0000", proposer="tpe")
     bad = add(tmp_path, bad, base)
@@ -72,16 +82,6 @@ def workspace(tmp_path: Path) -> Path:
     write_json(tmp_path / "runs/task_facts.json", FACTS)
     save_agent_state(state, tmp_path / "agent_state.json")
     return tmp_path
-
-
-def run_info(number: int, val_mse: float | None, **fields: Any) -> RunInfo:
-    test_mse = None if val_mse is None else val_mse / 2
-    return RunInfo(
-        run_id=f"run_{number:04d}",
-        val_mse=val_mse,
-        test_mse=test_mse,
-        **{"family": "informer", "seconds": 12.0, **fields},
-    )
 
 
 def add(
@@ -365,9 +365,9 @@ def test_a_thousand_runs_take_less_than_a_second(show: Show, tmp_path: Path) -> 
 def test_help_and_leaderboard_load_nothing_heavy(workspace: Path, run_cli: Any) -> None:
     code = """
 import contextlib, json, sys
-from nas_agent_graph.show.__main__ import main
+from nas_agent_graph.cli import main
 with contextlib.suppress(SystemExit):
-    main(json.loads(sys.argv[1]))
+    main(["show", *json.loads(sys.argv[1])])
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
     (workspace / "loaded.py").write_text(code)

@@ -10,7 +10,7 @@ from nas_system.space import (
     FAMILIES,
     Change,
     ForecastingTask,
-    GraphTask,
+    GraphRegressionTask,
     RunConfig,
     active_values,
     apply_changes,
@@ -148,7 +148,7 @@ def test_spellings_of_one_training_share_a_key_and_different_trainings_do_not():
     assert canonical_key(config) != canonical_key(config.model_copy(update={"training": faster}))
 
 
-TASKS = (ForecastingTask(), ForecastingTask(targets=("OT", "HUFL"), pred_len=5), GraphTask())
+TASKS = (ForecastingTask(), ForecastingTask(targets=("OT", "HUFL"), pred_len=5), GraphRegressionTask())
 TASK_IDS = ("one target", "two targets", "graphs")
 CROSS_FIELD_RULES = ("not divisible", "longer than", "must be odd", "fewer than", "and there are none")
 
@@ -294,7 +294,7 @@ def test_an_overview_for_one_target_leaves_out_what_needs_several():
 
 
 def test_an_overview_for_graphs_leaves_out_what_needs_a_series():
-    space = overview(["graph_transformer"], GraphTask())
+    space = overview(["graph_transformer"], GraphRegressionTask())
     named = {p.path for p in (*space.data, *space.training)}
     assert not {"data.seq_len", "data.features", "training.augmentation"} & named
     assert {"data.batch_size", "training.lr"} <= named
@@ -302,7 +302,10 @@ def test_an_overview_for_graphs_leaves_out_what_needs_a_series():
 
 @pytest.mark.parametrize(
     ("task", "family", "served"),
-    [(GraphTask(), "gru", "graph_transformer"), (ForecastingTask(), "graph_transformer", "informer, linear")],
+    [
+        (GraphRegressionTask(), "gru", "graph_transformer"),
+        (ForecastingTask(), "graph_transformer", "informer, linear"),
+    ],
 )
 def test_a_family_of_another_kind_of_task_is_refused_with_those_that_serve_this_one(task, family, served):
     parent = default_for(task, families_of(task.kind)[0])

@@ -113,12 +113,12 @@ def test_a_misspelt_family_is_answered_with_the_one_that_was_meant(run_cli, tmp_
 
 def test_help_loads_nothing_of_the_space(run_cli, tmp_path: Path) -> None:
     (tmp_path / "ask.py").write_text(
-        "import sys\nfrom nas_agent_graph.space.__main__ import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "import sys\nfrom nas_agent_graph.cli import main\n"
+        "try:\n    main(['space', '--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'pydantic', 'yaml', 'optuna', 'torch', 'langgraph'} & set(sys.modules)))\n"
     )
     done = run_cli("ask", cwd=tmp_path)
-    assert done.stdout.startswith("usage: python -m nas_agent_graph.space")
+    assert done.stdout.startswith("usage: nas space")
     assert done.stdout.endswith("[]\n"), done.stderr
 
 

@@ -19,7 +19,7 @@ from nas_system.toolkit.pytorch_callbacks import (
 )
 from nas_system.toolkit.pytorch_trainer import PytorchTrainer
 from nas_system.training.checkpoint import load_checkpoint
-from nas_system.training.progress import Progress
+from nas_system.training.early_stopping import EarlyStoppingState
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_progress_allows_the_next_restart(capsys):
 
 def test_a_restart_forgets_moments_and_slow_weights():
     p = nn.Parameter(torch.ones(1))
-    engine = SimpleNamespace(optimizer=RAdamLookahead([p], lr=0.2), progress=Progress(patience=9))
+    engine = SimpleNamespace(optimizer=RAdamLookahead([p], lr=0.2), progress=EarlyStoppingState(patience=9))
     p.grad = torch.ones(1)
     engine.optimizer.step()
     engine.optimizer.param_groups[0]["lr"] = 0.05

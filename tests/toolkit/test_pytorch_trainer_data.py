@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from nas_system.errors import ConfigError
-from nas_system.toolkit.pytorch_datasets import SpokenLoader, build_loader, split_indices
+from nas_system.toolkit.pytorch_datasets import LoggedLoader, build_loader, split_indices
 from nas_system.toolkit.pytorch_trainer import PytorchTrainer, set_seed
 
 
@@ -119,9 +119,9 @@ def test_a_long_epoch_says_how_far_it_is():
     dataset = Pairs(torch.zeros(5, 1), torch.zeros(5, 1))
     loader = build_loader(dataset, range(5), batch_size=2, device=torch.device("cpu"))
     lines = []
-    assert len(list(SpokenLoader(loader, "training", lines.append, every_s=0.0))) == 3
+    assert len(list(LoggedLoader(loader, "training", lines.append, every_s=0.0))) == 3
     assert lines == [f"  training: {done} of 3 batches" for done in (1, 2, 3)]
-    list(SpokenLoader(loader, "training", lines.append))
+    list(LoggedLoader(loader, "training", lines.append))
     assert len(lines) == 3
 
 

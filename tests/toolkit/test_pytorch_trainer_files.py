@@ -2,18 +2,18 @@
 
 import contextlib
 import importlib.util
-import subprocess
 import sys
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from python_server import run_python
 from torch import nn
 
 from nas_system.errors import ConfigError, StateError
+from nas_system.toolkit.checkpoint_store import find_builder
 from nas_system.toolkit.pytorch_trainer import MixedCriterion, PytorchTrainer
-from nas_system.toolkit.saved_networks import find_builder
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
@@ -123,9 +123,7 @@ def test_another_process_loads_by_the_name_once_the_module_is_imported(folder):
         "print('torch._dynamo' in sys.modules)\n"
     )
     environment = {"PYTHONPATH": f"{PROJECT_ROOT}:{folder}", "PATH": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_python(["-c", code], cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["True", "False", str(expected.tolist()), "False"]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from python_server import run_python
 
 from nas_system.errors import ConfigError, StateError
 from nas_system.model import MODELS
@@ -472,7 +470,5 @@ def test_nothing_loads_pandas_before_it_is_used():
         "    importlib.import_module(module.name)\n"
         "print('pandas' in sys.modules)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    done = run_python(["-c", code])
     assert done.stdout.strip() == "False"

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from python_server import run_python
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,8 +27,9 @@ from nas_system.training import (
     log_model_info,
     set_seed,
 )
+from nas_system.training.batches import unpack
 from nas_system.training.extras import import_extra
-from nas_system.training.loops import trial_step
+from nas_system.training.loops import DryRunStep
 from nas_system.training.reproducibility import fastest_threads
 
 
@@ -341,7 +343,8 @@ def test_measuring_threads_changes_nothing():
     batch = next(iter(train))
     before, state, threads = weights(trainer).clone(), torch.get_rng_state(), torch.get_num_threads()
     engine = trainer.engine
-    assert fastest_threads(trial_step(engine.model, batch, engine.objective, engine.device), (1, 2)) in (1, 2)
+    step = DryRunStep(engine.model, engine.objective, engine.optimizer, engine.amp)
+    assert fastest_threads(lambda: step.gradient(unpack(batch, engine.device)), (1, 2)) in (1, 2)
     assert torch.equal(before, weights(trainer))
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
     assert torch.equal(state, torch.get_rng_state())
@@ -380,7 +383,7 @@ def test_a_training_loads_no_package_for_graphs():
         "trainer.fit([(torch.ones(3, 2), torch.ones(3, 1))], epochs=1)\n"
         "print(trainer.stop_reason, any(name.startswith('torch_geometric') for name in sys.modules))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = run_python(["-c", code])
     assert done.stdout.split() == ["completed", "False"]
 
 
@@ -415,8 +418,7 @@ def test_wandb_writes_a_run_without_a_network(tmp_path):
         "    hook({'loss': 0.25}, 4, 'val')\n"
     )
     environment = os.environ | {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = run_python(["-c", code, str(tmp_path)], env=environment)
     assert done.returncode == 0, done.stderr
     (record,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     # A log of protocol buffers that hold names and values as text.

@@ -66,10 +66,10 @@ def losses_of(family: str) -> list[float]:
     from nas_system.model import build_model
     from nas_system.space import RunConfig
     from nas_system.training import set_seed
+    from nas_system.training.early_stopping import EarlyStoppingState
     from nas_system.training.engine import Engine
     from nas_system.training.objectives import Forecasting
     from nas_system.training.optimizer import build_optimizer
-    from nas_system.training.progress import Progress
 
     torch.set_num_threads(1)
     config = RunConfig.model_validate(CONFIGS[family] | {"task": {"dataset": "synthetic"}})
@@ -79,7 +79,9 @@ def losses_of(family: str) -> list[float]:
     cpu = torch.device("cpu")
     optimizer = build_optimizer(model, config.training, cpu)
     objective = Forecasting(config.training.loss)
-    engine = Engine(model, optimizer, objective, cpu, Progress(), grad_clip=config.training.grad_clip)
+    engine = Engine(
+        model, optimizer, objective, cpu, EarlyStoppingState(), grad_clip=config.training.grad_clip
+    )
     generator = torch.Generator().manual_seed(0)
     loader = WindowLoader(windows["train"], config.data.batch_size, generator=generator)
     losses = Losses()

@@ -9,10 +9,10 @@ from torch import nn
 from nas_system.errors import ConfigError
 from nas_system.space import TrainingConfig
 from nas_system.training.acceleration.cuda_graph import CapturedStep
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
 from nas_system.training.optimizer import build_optimizer
-from nas_system.training.progress import Progress
 from nas_system.training.scheduler import build_scheduler
 
 CPU = torch.device("cpu")
@@ -24,7 +24,9 @@ def engine_on(device, *, cuda_graph, optimizer=None):
     model = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1)).to(device)
     optimizer = optimizer or build_optimizer(model, config, device, capturable=cuda_graph)
     schedule = build_scheduler(optimizer, config)
-    return Engine(model, optimizer, Forecasting(), device, Progress(), schedule, cuda_graph=cuda_graph)
+    return Engine(
+        model, optimizer, Forecasting(), device, EarlyStoppingState(), schedule, cuda_graph=cuda_graph
+    )
 
 
 def test_a_cpu_captures_nothing_and_says_so():

@@ -6,9 +6,9 @@ from torch import nn
 
 from nas_system.errors import ConfigError
 from nas_system.training.acceleration.precision import Precision, best_half_precision
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
-from nas_system.training.progress import Progress
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,13 @@ def trained(precision, device=CPU, epochs=20):
     batches = [(x[i : i + 16], x[i : i + 16].sum(1, keepdim=True)) for i in range(0, 64, 16)]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
     engine = Engine(
-        model, optimizer, FullPrecisionOnly(), device, Progress(), precision=precision, grad_clip=10.0
+        model,
+        optimizer,
+        FullPrecisionOnly(),
+        device,
+        EarlyStoppingState(),
+        precision=precision,
+        grad_clip=10.0,
     )
     engine.fit(batches, batches, epochs)
     return engine, batches

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta
 
 import pytest
 import torch
+from builders import write_hourly
 from torch import nn
 from torch.optim import lr_scheduler
 
@@ -17,7 +17,7 @@ from nas_system.space import ForecastingTask, RunConfig, TrainingConfig, family_
 from nas_system.training.acceleration.eager import step_eagerly
 from nas_system.training.optimizer import build_optimizer
 from nas_system.training.scheduler import advances_per_step, build_scheduler, get_scheduler, optimizer_steps
-from nas_system.training_job import JobOptions, TrainingRun, run_training
+from nas_system.training_job import JobOptions, prepare, run_training
 
 CPU = torch.device("cpu")
 
@@ -124,13 +124,9 @@ def test_the_last_step_of_an_epoch_takes_the_batches_that_are_left():
 
 @pytest.fixture
 def config(tmp_path) -> RunConfig:
-    first = datetime(2024, 1, 1)
-    rows = [
-        f"{first + timedelta(hours=hour)},{10 + hour % 24 + (hour * 37) % 11},{hour % 7}"
-        for hour in range(600)
-    ]
-    (tmp_path / "series.csv").write_text("\n".join(["date,load,heat", *rows]) + "\n")
-    task = ForecastingTask(dataset=str(tmp_path / "series.csv"), targets=("load",), pred_len=4)
+    load, heat = (lambda hour: 10 + hour % 24 + (hour * 37) % 11), (lambda hour: hour % 7)
+    path = write_hourly(tmp_path / "series.csv", 600, load=load, heat=heat)
+    task = ForecastingTask(dataset=str(path), targets=("load",), pred_len=4)
     base = family_default("linear")
     update = {"max_epochs": 4, "patience": 4, "scheduler": "onecycle", "accumulation_steps": 4}
     return base.model_copy(
@@ -168,7 +164,7 @@ class StopAfter:
 
 def test_a_training_run_ends_its_cycle_with_its_last_step(config, tmp_path):
     (tmp_path / "run").mkdir()
-    run = TrainingRun(config, RunPaths(tmp_path / "run"), options())
+    run = prepare(config, RunPaths(tmp_path / "run"), options())
     assert run.engine.generator is not None
     batches = len(run.problem.training_batches(run.engine.generator))
     assert batches % 4, "the case of an incomplete group is wanted"

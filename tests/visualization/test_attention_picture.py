@@ -90,7 +90,7 @@ def test_steps_are_counted_downwards_and_backwards(tmp_path: Path) -> None:
     picture = pixels(path)
 
     def ticks(strip: NDArray[np.uint8], cells: int) -> list[int]:
-        """The cells of the map beside which a strip of pixels along its edge has a tick."""
+        """The cells of the map at which a strip of pixels along its edge has a tick."""
         grey = np.flatnonzero((strip < 160).all(axis=-1))
         return sorted({int(place * cells / len(strip)) for place in grey})
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import run_info
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,16 +23,12 @@ from nas_system.visualization.canvas import BLUE, GREY, INK, ORANGE, VERMILION, 
 Pixels = NDArray[np.uint8]
 
 HOSTILE = "$\\frac{$ \x1b[31m<b>\x00 \u202e"
-REFERENCES = [{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}]
+BASELINES = [{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}]
 
 
 def curve(*scores: float | None) -> dict[str, Any]:
     epochs = [{"epoch": n, "train_mse": 0.1 - n / 1000, "val_mse": score} for n, score in enumerate(scores)]
     return {"best_epoch": None, "epochs": epochs}
-
-
-def run(number: int, val_mse: float | None, **fields: Any) -> RunInfo:
-    return RunInfo(run_id=f"run_{number:04d}", val_mse=val_mse, **{"family": "informer", **fields})
 
 
 def pixels(path: Path) -> Pixels:
@@ -43,12 +40,17 @@ def pixels(path: Path) -> Pixels:
 
 def count(picture: Pixels, color: str) -> int:
     """Pixels of exactly this colour; smoothed edges have others."""
+    return len(rows_of(picture, color))
+
+
+def rows_of(picture: Pixels, color: str) -> NDArray[np.intp]:
+    """The rows, from the top, of all pixels of exactly this colour."""
     wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((picture == wanted).all(axis=-1).sum())
+    return np.nonzero((picture == wanted).all(axis=-1))[0]
 
 
-def differences_beside_the_left_edge(one: Path, other: Path) -> int:
-    """Where two pictures differ though the axis is called otherwise, which it must be."""
+def differences_right_of_the_label(one: Path, other: Path) -> int:
+    """How many pixels differ in two pictures whose axes have different labels, as they must have."""
     differ = (pixels(one) != pixels(other)).any(axis=-1)
     left = differ.shape[1] // 25
     assert differ[:, :left].any()
@@ -83,16 +85,16 @@ def test_curves_of_the_absolute_error_are_drawn_alike_below_their_own_name(tmp_p
     squared, absolute = tmp_path / "squared.png", tmp_path / "absolute.png"
     scores = curve(0.08, 0.06, 0.07)
     epochs = [{name.replace("mse", "mae"): value for name, value in e.items()} for e in scores["epochs"]]
-    baselines = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
-    learning_curve(scores, squared, title="x", baselines=REFERENCES)
+    baselines = [{"name": row["name"], "val_mae": row["val_mse"]} for row in BASELINES]
+    learning_curve(scores, squared, title="x", baselines=BASELINES)
     learning_curve({**scores, "epochs": epochs}, absolute, title="x", baselines=baselines)
-    assert differences_beside_the_left_edge(squared, absolute) == 0
+    assert differences_right_of_the_label(squared, absolute) == 0
 
 
 def test_baseline_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> None:
     bare, compared = tmp_path / "bare.png", tmp_path / "compared.png"
     learning_curve(curve(0.08, 0.06, 0.07), bare, title="run_0001")
-    learning_curve(curve(0.08, 0.06, 0.07), compared, title="run_0001", baselines=REFERENCES)
+    learning_curve(curve(0.08, 0.06, 0.07), compared, title="run_0001", baselines=BASELINES)
     # Two dashed lines over two thirds of 1,050 pixels.
     assert count(pixels(compared), GREY) > count(pixels(bare), GREY) + 600
 
@@ -110,12 +112,28 @@ def test_baseline_rows_are_lines_across_the_learning_curve(tmp_path: Path) -> No
         {"epochs": [3, {"val_mse": "x", "epoch": -1}, {"val_mse": float("nan")}, {"val_mse": 10**400}]},
         curve(*np.geomspace(5, 0.01, 300).tolist()),
     ],
-    ids=["empty", "no epochs", "no scores", "one", "gap", "zero", "wide", "spoiled", "long"],
+    ids=["empty", "no epochs", "no scores", "one", "gap", "zero", "wide", "invalid", "long"],
 )
 def test_every_history_has_a_learning_curve(history: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "curve.png"
-    learning_curve(history, path, title="run_0001", baselines=[{"name": "x", "val_mse": None}, *REFERENCES])
+    learning_curve(history, path, title="run_0001", baselines=[{"name": "x", "val_mse": None}, *BASELINES])
     assert pixels(path).std() > 1
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", 0.2), ("maximize", 0.8)])
+def test_the_best_epoch_is_the_lowest_or_the_highest_by_the_direction_of_the_history(
+    direction: str, best: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "curve.png"
+    epochs = [{"epoch": n, "val_accuracy": score} for n, score in enumerate((0.5, 0.2, 0.8, 0.6))]
+    history = {"metric": "val_accuracy", "direction": direction, "epochs": epochs}
+    learning_curve(history, path, title="run_0001")
+    # The ring: below the title, whose text has its colour, too.
+    ring = rows_of(pixels(path)[70:], VERMILION) + 70
+    top, bottom = 600 * 0.10, 600 * 0.86
+    margin = 0.08 / 1.16
+    height = margin + (1 - 2 * margin) * (best - 0.2) / 0.6
+    assert ring.mean() == pytest.approx(bottom - height * (bottom - top), abs=8)
 
 
 # --- forecasts --------------------------------------------------------------------------------
@@ -155,13 +173,13 @@ def test_forecasts_must_have_the_shape_of_the_truth(tmp_path: Path) -> None:
 
 def test_the_progress_shows_runs_failures_acceptance_and_baselines(tmp_path: Path) -> None:
     runs = [
-        run(0, 0.08, accepted=True),
-        run(1, None, status="OOM_GPU"),
-        run(2, 0.055, accepted=True, family="linear"),
-        run(3, 0.06),
+        run_info(0, 0.08, accepted=True),
+        run_info(1, None, status="OOM_GPU"),
+        run_info(2, 0.055, accepted=True, family="linear"),
+        run_info(3, 0.06),
     ]
     full, bare, calm = (tmp_path / f"{name}.png" for name in ("full", "bare", "calm"))
-    search_progress(runs, REFERENCES, full)
+    search_progress(runs, BASELINES, full)
     search_progress(runs, [], bare)
     search_progress([one for one in runs if one.status == "OK"], [], calm)
     picture = pixels(full)
@@ -173,16 +191,36 @@ def test_the_progress_shows_runs_failures_acceptance_and_baselines(tmp_path: Pat
     assert not content_touches_the_border(picture)
 
 
+@pytest.mark.parametrize(("direction", "best"), [("minimize", 0.5), ("maximize", 0.9)])
+def test_the_best_so_far_is_a_running_minimum_or_maximum(direction: Any, best: float, tmp_path: Path) -> None:
+    path, failed = tmp_path / "progress.png", tmp_path / "failed.png"
+    runs = [run_info(0, 0.7), run_info(1, 0.5), run_info(2, 0.9), run_info(3, 0.6)]
+    baselines = [{"name": "x", "val_accuracy": 0.55}, {"name": "y", "val_mse": 0.1}]
+    options: Any = {"metric": "val_accuracy", "direction": direction}
+    search_progress(runs, baselines, path, **options)
+    picture = pixels(path)
+    left, right, bottom, top = (round(edge) for edge in (1200 * 0.09, 1200 * 0.79, 675 * 0.835, 675 * 0.09))
+    axes = picture[top + 4 : bottom - 4, left + 4 : right - 4]
+    # Behind the last run nothing of this colour is drawn but the line.
+    end = rows_of(axes[:, -20:], INK).mean() / len(axes)
+    assert (end > 0.8) if best == 0.5 else (end < 0.2)
+    search_progress([*runs, run_info(4, None, status="FAILED")], baselines, failed, **options)
+    with_cross = pixels(failed)
+    edges = {"minimize": slice(top - 8, top + 8), "maximize": slice(bottom - 8, bottom + 8)}
+    added = {name: count(with_cross[rows], INK) - count(picture[rows], INK) for name, rows in edges.items()}
+    assert added[direction] > 5 and max(added, key=lambda name: added[name]) == direction
+
+
 def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_path: Path) -> None:
     squared, absolute = tmp_path / "squared.png", tmp_path / "absolute.png"
     scores = (0.07, 0.06, None, 0.05)
-    baselines = [{"name": row["name"], "val_mae": row["val_mse"]} for row in REFERENCES]
+    baselines = [{"name": row["name"], "val_mae": row["val_mse"]} for row in BASELINES]
     kinds: list[dict[str, Any]] = [
         {"status": "FAILED"} if score is None else {"accepted": True} for score in scores
     ]
     search_progress(
-        [run(n, s, **kind) for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))],
-        REFERENCES,
+        [run_info(n, s, **kind) for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))],
+        BASELINES,
         squared,
     )
     on_graphs = [
@@ -190,22 +228,24 @@ def test_a_search_by_the_absolute_error_is_drawn_alike_below_its_own_name(tmp_pa
         for n, (s, kind) in enumerate(zip(scores, kinds, strict=True))
     ]
     search_progress(on_graphs, baselines, absolute, metric="val_mae")
-    assert differences_beside_the_left_edge(squared, absolute) == 0
+    assert differences_right_of_the_label(squared, absolute) == 0
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 1000])
 def test_every_number_of_runs_can_be_drawn(number: int, tmp_path: Path) -> None:
     families = [f"family_with_a_long_name_{n}" for n in range(12)]
     runs = [
-        run(n, None, status="FAILED") if n % 9 == 4 else run(n, 0.05 + n % 13, family=families[n % 12])
+        run_info(n, None, status="FAILED")
+        if n % 9 == 4
+        else run_info(n, 0.05 + n % 13, family=families[n % 12])
         for n in range(number)
     ]
-    search_progress(runs, REFERENCES, tmp_path / "progress.png")
+    search_progress(runs, BASELINES, tmp_path / "progress.png")
     assert pixels(tmp_path / "progress.png").std() > 1
 
 
 def test_a_search_of_failures_only_can_be_drawn(tmp_path: Path) -> None:
-    search_progress([run(0, None, status="FAILED")], [], tmp_path / "progress.png")
+    search_progress([run_info(0, None, status="FAILED")], [], tmp_path / "progress.png")
     assert count(pixels(tmp_path / "progress.png"), INK) > 20
 
 
@@ -219,7 +259,7 @@ DRAWINGS: dict[str, Callable[[Path], None]] = {
         *windows(2, 8, 4), path, column=HOSTILE, title=HOSTILE, labels=[HOSTILE, HOSTILE], unit=HOSTILE
     ),
     "search_progress": lambda path: search_progress(
-        [run(0, 0.05, family=HOSTILE)], [{"name": HOSTILE, "val_mse": 0.06}], path, title=HOSTILE
+        [run_info(0, 0.05, family=HOSTILE)], [{"name": HOSTILE, "val_mse": 0.06}], path, title=HOSTILE
     ),
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from nas_system.errors import ConfigError
 from nas_system.graphs.datasets.dataset import GraphDataset
@@ -24,8 +23,8 @@ DATASETS: dict[str, Callable[..., GraphDataset]] = {
 }
 
 
-def get_dataset(name: str = "zinc", root: str | Path = "data/", **options: Any) -> GraphDataset:
-    """The data set called `name`; files, where it has any, are looked for in `root`.
+def get_dataset(name: str = "zinc", root: str | Path = "data/", **options: int) -> GraphDataset:
+    """Return the data set called `name`; its files, if it has any, are looked for in `root`.
 
     Options of generated data: their sizes (`train`, `val`, `test`, or `graphs`) and `seed`. Raises
     ConfigError for an unknown name or option, and for files that are missing or hold something else.

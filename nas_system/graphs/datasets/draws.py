@@ -23,13 +23,13 @@ class Draws:
         self._block: list[int] = []
 
     def below(self, end: int) -> int:
-        """One of 0, ..., end - 1, all equally likely (up to 2^-64 * end)."""
+        """Draw one of 0, ..., end - 1, all equally likely (up to 2^-64 * end)."""
         if not self._block:
             self._block = self._bits.random_raw(_BLOCK).tolist()[::-1]
         return self._block.pop() * end >> 64
 
     def weighted(self, weights: Sequence[int]) -> int:
-        """A position in `weights`, likely in proportion to its weight."""
+        """Draw a position in `weights` with a probability in proportion to its weight."""
         sums = list(accumulate(weights))
         draw = self.below(sums[-1])
         return next(place for place, total in enumerate(sums) if draw < total)

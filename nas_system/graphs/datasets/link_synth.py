@@ -1,17 +1,17 @@
 """Edge prediction without a download: which links are missing in small networks of communities?
 
 Every network is a stochastic block model (Holland, Laskey, Leinhardt 1983): nodes of one community
-are linked often, others seldom. All nodes look alike; only the links tell who belongs together.
+are linked often, others seldom. All nodes look alike; only the links reveal which belong together.
 
-The links of a network are dealt out once. Some are its known structure, some are asked for in training, some
-in validation, some in the test. A part sees what the parts before it were asked for, and never
-what it is asked for itself, in neither direction:
+The links of a network are divided once. Some are its known structure, some are to be predicted in training,
+some in validation, some in the test. A part sees what the parts before it predict, and never what it
+predicts itself, in neither direction:
 
-    train  sees structure                       is asked for train
-    val    sees structure + train               is asked for val
-    test   sees structure + train + val         is asked for test
+    train  sees structure                       predicts train
+    val    sees structure + train               predicts val
+    test   sees structure + train + val         predicts test
 
-Pairs that are not linked, as many as there are links, are asked for beside them; no pair is asked for twice.
+As many pairs that are not linked are to be told apart from the links; no pair is used twice.
 Encodings are computed from what a part sees, so they cannot leak either.
 """
 
@@ -30,14 +30,17 @@ COMMUNITIES = 4
 LINKED_INSIDE, LINKED_OUTSIDE = 60, 4
 """Chance of a link, in percent, inside a community and between two."""
 ASKED = 8
-"""Links asked for per network and part. Always as many, so that a mean over networks is one over links."""
+"""Links to predict per network and part. Always as many, so that a mean over networks is one over links."""
 SEED = 20_210_603
 
 Pair = tuple[int, int]
 
 
-def link_synth(graphs: int = 200, seed: int = SEED) -> GraphDataset:
-    """The data set: `graphs` networks, each of them in all three parts with other links asked for."""
+def link_synth(graphs: int = 200, seed: int = SEED, hold_out: int = 0) -> GraphDataset:
+    """Generate `graphs` networks, each of them in all three parts with other links to predict.
+
+    `hold_out` further networks have their test links predicted.
+    """
     draws = Draws(seed)
     parts = ([], [], [])
     for _ in range(graphs):
@@ -47,13 +50,24 @@ def link_synth(graphs: int = 200, seed: int = SEED) -> GraphDataset:
             span = slice(number * ASKED, (number + 1) * ASKED)
             part.append(_graph(known, links[span], others[span]))
             known = known + links[span]
+    kept_back = []
+    for _ in range(hold_out):
+        links, others = _network(draws)
+        span = slice(2 * ASKED, 3 * ASKED)
+        kept_back.append(_graph(links[3 * ASKED :] + links[: 2 * ASKED], links[span], others[span]))
     return GraphDataset(
-        "link_synth", "edge_prediction", *parts, num_features=1, num_classes=1, num_edge_types=1
+        "link_synth",
+        "edge_prediction",
+        *parts,
+        num_features=1,
+        num_classes=1,
+        num_edge_types=1,
+        hold_out=kept_back,
     )
 
 
 def _network(draws: Draws) -> tuple[list[Pair], list[Pair]]:
-    """The pairs that are linked and the pairs that are not, each in random order."""
+    """Return the pairs that are linked and the pairs that are not, each in random order."""
     community = [node % COMMUNITIES for node in range(NODES)]
     draws.shuffle(community)
     links, others = [], []

@@ -1,6 +1,6 @@
 """Molecule-like graphs: rings joined by chains, atoms and bonds of a few types.
 
-Only the shape tells where the rings are and how large: types of atoms and bonds are drawn independently of
+Only the shape reveals where the rings are and how large: types of atoms and bonds are drawn independently of
 it, and every ring is a plain cycle, so that from a node one sees the same few neighbours in any of
 them. In real molecules the types give a hint (six aromatic bonds are a ring of six).
 """
@@ -40,7 +40,7 @@ class Molecule:
 
 
 def draw_molecule(draws: Draws, ring_weights: Sequence[int], ring_sizes: Sequence[int] = ()) -> Molecule:
-    """A molecule whose rings are `ring_sizes`, and as many more as are drawn by `ring_weights`."""
+    """Draw a molecule whose rings are `ring_sizes`, and as many more as are drawn by `ring_weights`."""
     count = draws.weighted(RING_COUNT_WEIGHTS)
     rings = list(ring_sizes)
     while len(rings) < count:
@@ -72,7 +72,7 @@ class _Skeleton:
             self._bond(anchor, first)
 
     def add_branches(self) -> None:
-        """The number of atoms is drawn and then filled up, so that it tells little about the rings."""
+        """Add side chains up to a drawn number of atoms, so that it reveals little about the rings."""
         fewest, most = ATOM_RANGE
         wanted = fewest + self.draws.below(most - fewest + 1)
         while len(self.neighbours) < wanted:
@@ -80,7 +80,7 @@ class _Skeleton:
             self._chain_from_anywhere(min(length, wanted - len(self.neighbours)))
 
     def finish(self, rings: tuple[int, ...]) -> Molecule:
-        """Types for atoms and bonds, and numbers that tell nothing about the order of growth."""
+        """Draw types for atoms and bonds, and numbers that reveal nothing about the order of growth."""
         draws = self.draws
         numbers = list(range(len(self.neighbours)))
         draws.shuffle(numbers)
@@ -90,7 +90,7 @@ class _Skeleton:
         return Molecule(atoms, bonds, rings)
 
     def _chain_from_anywhere(self, length: int) -> int:
-        """The last atom of a new chain that starts at an atom with room for one more bond."""
+        """Grow a chain from an atom with room for one more bond, and return its last atom."""
         free = [atom for atom, count in enumerate(self.neighbours) if count < MAX_NEIGHBOURS]
         end = free[self.draws.below(len(free))]
         for _ in range(length):

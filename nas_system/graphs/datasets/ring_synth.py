@@ -1,7 +1,7 @@
 """Graph classification without a download: does the molecule contain a ring of six?
 
 Half of the molecules of every part do. The others have rings of other sizes, smaller and larger, so that
-the size of the molecule does not give the answer away.
+the size of the molecule does not reveal the answer.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ OTHER_WEIGHTS = (1, 1, 2, 0, 2, 1)
 SEED = 20_210_602
 
 
-def ring_synth(train: int = 800, val: int = 200, test: int = 200, seed: int = SEED) -> GraphDataset:
-    """The data set: y = 1 with a ring of six atoms, 0 without; classes balanced to one graph."""
+def ring_synth(
+    train: int = 800, val: int = 200, test: int = 200, seed: int = SEED, hold_out: int = 0
+) -> GraphDataset:
+    """Generate the data set: y = 1 with a ring of six atoms, 0 without; classes balanced to one graph."""
     parts = []
-    for number, count in enumerate((train, val, test)):
+    for number, count in enumerate((train, val, test, hold_out)):
         draws = Draws(seed, number)
         labels = [place % 2 for place in range(count)]
         draws.shuffle(labels)
@@ -29,12 +31,13 @@ def ring_synth(train: int = 800, val: int = 200, test: int = 200, seed: int = SE
     return GraphDataset(
         "ring_synth",
         "classification",
-        *parts,
+        *parts[:3],
         num_features=len(ATOMS),
         num_classes=2,
         num_edge_types=len(BONDS),
         node_types=ATOMS,
         edge_types=BONDS,
+        hold_out=parts[3],
     )
 
 

@@ -1,9 +1,8 @@
 """Reads pickles of plain values, arrays and tensors without running anything that is in them.
 
-A pickle is a program: whoever unpickles a file does what it says. Here it can name nothing but the
-few functions that numpy and torch write numbers with, and what is called for each of them is ours: it notes
-shapes and bytes. `load` makes a tensor of them when it is wanted, which also makes it cheap to take a few
-items out of many.
+A pickle is a program: unpickling a file runs it. Here it can name nothing but the few functions
+that numpy and torch write numbers with, and each of them is replaced by one of ours that records shapes and
+bytes. `load` makes a tensor of them when it is needed, so that a few items out of many are cheap.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from torch import Tensor
 from nas_system.errors import ConfigError
 
 DAMAGED = (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError)
-"""What reading a torn or foreign file ends in."""
+"""What reading a truncated or foreign file raises."""
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as it stands in the file: the bytes of its storage and its place in it."""
+    """A tensor as it is stored in the file: the bytes of its storage and its place in it."""
 
     storage: bytes
     offset: int
@@ -36,7 +35,7 @@ class StoredTensor:
     stride: tuple[int, ...]
 
     def load(self) -> Tensor:
-        """The tensor. Raises UnpicklingError, RuntimeError or ValueError for bytes that hold none."""
+        """Return the tensor. Raises UnpicklingError, RuntimeError or ValueError for bytes that hold none."""
         storage = torch.load(io.BytesIO(self.storage), map_location="cpu", weights_only=True)
         if not isinstance(storage, torch.storage.TypedStorage):
             raise ValueError(f"a tensor's storage is a {type(storage).__name__}")
@@ -46,7 +45,7 @@ class StoredTensor:
 
 
 def load_plain_pickle(path: Path) -> Any:
-    """The value in `path`, with `StoredTensor` for tensors. Raises ConfigError, naming the file."""
+    """Return the value in `path`, with `StoredTensor` for tensors. Raises ConfigError, naming the file."""
     try:
         with open(path, "rb") as file:
             return _PlainUnpickler(file).load()
@@ -61,17 +60,17 @@ def _rebuild_tensor(storage: bytes, offset: int, shape: Sequence[int], stride: S
 
 
 def _storage_bytes(content: bytes) -> bytes:
-    """In place of the function of torch that would unpickle them without any limit."""
+    """Replace the function of torch that would unpickle `content` without any limit."""
     return content
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """How protocol 2 writes bytes."""
+    """Replace the function with which protocol 2 writes bytes."""
     return text.encode(encoding)
 
 
 class _NumberType:
-    """In place of numpy.dtype: plain numbers only, so that no bytes are ever taken for objects."""
+    """Replaces numpy.dtype: plain numbers only, so that no bytes are ever read as objects."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code = code
@@ -87,7 +86,7 @@ class _NumberType:
 
 
 class StoredArray:
-    """An array of numpy as it stands in the file."""
+    """A numpy array as it is stored in the file."""
 
     def __init__(self, *_: Any) -> None:
         self.state: Sequence[Any] = ()
@@ -96,7 +95,7 @@ class StoredArray:
         self.state = state
 
     def load(self) -> Tensor:
-        """The array as a tensor. Raises UnpicklingError or ValueError for bytes that hold none."""
+        """Return the array as a tensor. Raises UnpicklingError or ValueError for bytes that hold none."""
         _, shape, kind, is_fortran, content = self.state
         numbers = kind.numbers(content).reshape(shape, order="F" if is_fortran else "C")
         # Torch knows only the byte order of this machine.
@@ -113,7 +112,7 @@ _ADMITTED = {
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): OrderedDict,
     ("numpy", "dtype"): _NumberType,
-    # What numpy writes is the class itself; it is only ever handed to `_reconstruct`.
+    # numpy writes the class itself, which is only ever passed to `_reconstruct`.
     ("numpy", "ndarray"): StoredArray,
     # The package was renamed with numpy 2.
     ("numpy.core.multiarray", "scalar"): _scalar,

@@ -1,9 +1,9 @@
 """ZINC: 12,000 molecules and their penalised logP, if its files are there. Nothing is downloaded.
 
 Irwin et al. 2012, "ZINC: a free tool to discover chemistry for biology"; the subset and its split are those
-of Dwivedi et al. 2020, "Benchmarking Graph Neural Networks", arXiv:2003.00982. Read are the files that
+of Dwivedi et al. 2020, "Benchmarking Graph Neural Networks", arXiv:2003.00982. Reads the files that
 `torch_geometric.datasets.ZINC(root, subset=True)` reads or writes: the authors' pickles with the list
-of the subset, or the tensors made of them. Both without running code from a file.
+of the subset, or the tensors made of them. Neither runs code from a file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nas_system.graphs.pyg import import_pyg
 PARTS = ("train", "val", "test")
 RAW_FILES = tuple(f"{part}.{kind}" for part in PARTS for kind in ("pickle", "index"))
 PROCESSED_FILES = tuple(f"{part}.pt" for part in PARTS)
-HOUSES = (".", "ZINC", "zinc")
+ROOTS = (".", "ZINC", "zinc")
 """Where in the root: it may be that of ZINC alone, or of many data sets."""
 PROCESSED_FOLDER = "subset/processed"
 RAW_FOLDERS = ("raw", "molecules")
@@ -34,21 +34,21 @@ BOND_TYPES = 4
 
 
 def zinc(root: str | Path = "data/") -> GraphDataset:
-    """The subset. Raises ConfigError for files that are missing, damaged or hold something else."""
+    """Return the subset. Raises ConfigError for files that are missing, damaged or hold something else."""
     return read_zinc(*find_zinc(Path(root)))
 
 
 def read_zinc(folder: Path, files: Sequence[str]) -> GraphDataset:
-    """The subset from these files. Raises ConfigError for files that are damaged or hold something else."""
+    """Read the subset from these files. Raises ConfigError for files that are damaged or foreign."""
     read = _read_processed if tuple(files) == PROCESSED_FILES else _read_raw
     train, val, test = (read(folder, part) for part in PARTS)
     return GraphDataset("zinc", "regression", train, val, test, ATOM_TYPES, 1, BOND_TYPES)
 
 
 def find_zinc(root: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder under `root` with ZINC's files, and their names. Raises ConfigError."""
-    processed = [(root / house / PROCESSED_FOLDER, PROCESSED_FILES) for house in HOUSES]
-    raw = [(root / house / name, RAW_FILES) for house in HOUSES for name in RAW_FOLDERS]
+    """Return the folder under `root` with ZINC's files, and their names. Raises ConfigError."""
+    processed = [(root / place / PROCESSED_FOLDER, PROCESSED_FILES) for place in ROOTS]
+    raw = [(root / place / name, RAW_FILES) for place in ROOTS for name in RAW_FOLDERS]
     for folder, files in processed + raw:
         if all((folder / name).is_file() for name in files):
             return folder, files
@@ -84,7 +84,7 @@ def _read_index(path: Path) -> list[int]:
 
 
 def _from_record(record: Mapping[str, Any]) -> Any:
-    """A molecule as its authors wrote it: types of atoms (n,), types of bonds (n, n), and the target."""
+    """Read a molecule as its authors wrote it: types of atoms (n,), of bonds (n, n), and the target."""
     atoms, bonds = _tensor(record["atom_type"]).long(), _tensor(record["bond_type"]).long()
     edge_index = bonds.nonzero().t().contiguous()
     edge_attr = bonds[edge_index[0], edge_index[1]]
@@ -106,14 +106,14 @@ def _read_processed(folder: Path, part: str) -> list[Any]:
             for number in range(len(slices["y"]) - 1)
         ]
     except (*DAMAGED, RuntimeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); make it again, or remove it") from None
+        raise ConfigError(f"{path} cannot be read ({error}); create it again, or remove it") from None
 
 
 _FIELDS = ("x", "edge_index", "edge_attr", "y")
 
 
 def _slice(values: Tensor, borders: Sequence[int], number: int, name: str) -> Tensor:
-    """The part of one graph in tensors joined end to end; edges along their second axis."""
+    """Return the part of one graph in concatenated tensors; edges along their second axis."""
     start, end = int(borders[number]), int(borders[number + 1])
     return values.narrow(1 if name == "edge_index" else 0, start, end - start).clone()
 

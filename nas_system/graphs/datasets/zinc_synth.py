@@ -1,4 +1,4 @@
-"""A stand-in for ZINC that needs no download: molecule-like graphs whose score depends on their rings.
+"""A generated replacement for ZINC: molecule-like graphs whose score depends on their rings.
 
 ZINC's target is the penalised logP: contributions of atoms, less a penalty for rings of more than six
 atoms (Jin, Barzilay, Jaakkola 2018, "Junction Tree Variational Autoencoder", arXiv:1802.04364). Ours has
@@ -9,9 +9,9 @@ the same two parts:
 Long rings cost, and the rest follows Hückel's rule for carbon rings: six pi electrons are stable, four or
 eight are not. Most of the variance is in the rings, and three things make them hard to see without an
 encoding. A ring looks the same from inside as the path it unrolls to until messages have gone all the
-way round. The number of rings, which is bonds - atoms + 1 and which any network can count, says nothing,
+way round. The number of rings, which is bonds - atoms + 1 and which any network can count, reveals nothing,
 because good and bad rings balance (RING_WEIGHTS). And the score is not monotone in the size, so that the
-number of ring atoms says little. The return probability of a random walk has it at once: after t steps it
+number of ring atoms reveals little. The return probability of a random walk has it at once: after t steps it
 is higher in a ring of t atoms than in a path.
 
 What the default steps 1, 2, 4, ..., 32 cannot do is part of the design, too. Walks of even length return
@@ -38,7 +38,7 @@ SEED = 20_210_601
 def zinc_synth(
     train: int = 2_000, val: int = 400, test: int = 400, seed: int = SEED, hold_out: int = 0
 ) -> GraphDataset:
-    """The data set. A seed gives the same graphs everywhere; a longer part begins like a shorter one."""
+    """Generate the data set, the same for a seed everywhere; longer parts begin like shorter ones."""
     parts = []
     for number, count in enumerate((train, val, test, hold_out)):
         draws = Draws(seed, number)
@@ -60,6 +60,6 @@ def zinc_synth(
 
 
 def score(molecule: Molecule) -> float:
-    """The target of a molecule."""
+    """Return the target of a molecule."""
     atoms = sum(ATOM_SCORES[atom] for atom in molecule.atoms)
     return atoms - sum(RING_PENALTIES[ring] for ring in molecule.rings)

@@ -17,7 +17,7 @@ Options = Mapping[str, Mapping[str, Any]]
 
 
 def build_encoding(name: str, options: Mapping[str, Any] | None = None) -> Encoding:
-    """The encoding called `name`. Raises ConfigError for a name or an option that there is not."""
+    """Return the encoding called `name`. Raises ConfigError for a name or an option that there is not."""
     known = NODE_ENCODINGS | PAIR_ENCODINGS
     if name not in known:
         raise ConfigError(f"there is no encoding {name!r}; choose from: {', '.join(known)}")
@@ -28,7 +28,7 @@ def build_encoding(name: str, options: Mapping[str, Any] | None = None) -> Encod
 
 
 def encoding_size(name: str, options: Mapping[str, Any] | None = None) -> int:
-    """How many numbers per node, or per pair, an encoding has."""
+    """Return how many numbers per node, or per pair, an encoding has."""
     return build_encoding(name, options).size
 
 
@@ -40,7 +40,7 @@ def add_encodings(
     batch_size: int = 256,
     device: torch.device | str = "cpu",
 ) -> list[Any]:
-    """Copies of `graphs`, in their order, with one more attribute for each name; the tensors are shared.
+    """Copy `graphs`, in their order, with one more attribute for each name; the tensors are shared.
 
     Encodings of nodes become `pe_<name>` (N, size), those of pairs `pair_<name>` (N * N, size), row by row
     of the matrix, so that both can be joined end to end in a batch. float32. Raises ConfigError.

@@ -93,5 +93,5 @@ def dense_graphs(graphs: Sequence[Any], device: torch.device | str = "cpu") -> D
 
 
 def graph_size(graph: Any) -> int:
-    """Number of nodes: rows of `x`, so that isolated nodes at the end count."""
+    """Return the number of nodes: rows of `x`, so that isolated nodes at the end count."""
     return int(graph.num_nodes)

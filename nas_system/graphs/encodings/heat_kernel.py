@@ -31,7 +31,7 @@ def check_times(name: str, times: Sequence[float]) -> None:
 
 @dataclass(frozen=True)
 class HeatKernel:
-    """The diagonal of exp(-t L) for every t in `times`, (B, n, len(times))."""
+    """Return the diagonal of exp(-t L) for every t in `times`, (B, n, len(times))."""
 
     times: tuple[float, ...] = log_times(8)
 

@@ -30,7 +30,7 @@ SAME_WEIGHT = 1e-7
 
 @dataclass(frozen=True)
 class Laplacian:
-    """The `k` smoothest non-trivial eigenvectors, (B, n, k); zero where a graph has fewer.
+    """Return the `k` smoothest non-trivial eigenvectors, (B, n, k); zero where a graph has fewer.
 
     Trivial are all of eigenvalue 0: they are constant on a component, up to the root of the degree,
     and there is one for each component. An isolated node is a component, so it is zero everywhere.
@@ -63,13 +63,13 @@ class Laplacian:
 
 
 def _eigenspaces(values: Tensor) -> Tensor:
-    """Number of the eigenspace that each of the ascending eigenvalues belongs to, (B, n)."""
+    """Return the number of the eigenspace that each of the ascending eigenvalues belongs to, (B, n)."""
     gaps = values.diff(dim=-1) > SAME_EIGENVALUE
     return torch.nn.functional.pad(gaps.cumsum(-1), (1, 0))
 
 
 def _next_vector(vectors: Tensor, chosen: Tensor, same: Tensor) -> Tensor:
-    """The next step of the factorisation, (B, n), in the eigenspace whose columns are marked in `same`."""
+    """Return the next step of the factorisation, (B, n), in the eigenspace marked by `same`."""
     basis, before = vectors * same.unsqueeze(1), chosen * same.unsqueeze(1)
     weight = basis.square().sum(-1) - before.square().sum(-1)
     heaviest = weight >= weight.amax(-1, keepdim=True) - SAME_WEIGHT

@@ -18,7 +18,7 @@ from nas_system.graphs.encodings.dense import DenseGraphs
 
 @dataclass(frozen=True)
 class RandomWalk:
-    """The diagonal of (D^-1 A)^t for every t in `steps`, (B, n, len(steps)).
+    """Return the diagonal of (D^-1 A)^t for every t in `steps`, (B, n, len(steps)).
 
     A walk cannot begin at an isolated node: zero.
     """

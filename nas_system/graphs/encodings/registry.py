@@ -44,5 +44,5 @@ PAIR_ENCODINGS: dict[str, Callable[..., Encoding]] = {
 
 
 def attribute_of(name: str) -> str:
-    """The attribute of a graph that holds an encoding: pe_laplacian (N, k), pair_resistance (n * n, 2)."""
+    """Return a graph's attribute with an encoding: pe_laplacian (N, k), pair_resistance (n * n, 2)."""
     return f"pe_{name}" if name in NODE_ENCODINGS else f"pair_{name}"

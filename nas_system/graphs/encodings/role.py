@@ -1,4 +1,4 @@
-"""Structural role: what a node looks like from nearby, whatever place in the graph it has.
+"""Structural role: what a node looks like from nearby, wherever in the graph it is.
 
 Degree; clustering coefficient (Watts and Strogatz 1998, "Collective dynamics of 'small-world'
 networks", Nature 393); core number (Seidman 1983, "Network structure and minimum degree", Social
@@ -17,7 +17,7 @@ from nas_system.graphs.encodings.dense import DenseGraphs
 
 @dataclass(frozen=True)
 class Role:
-    """Degree, clustering coefficient and core number of every node, (B, n, 3)."""
+    """Return degree, clustering coefficient and core number of every node, (B, n, 3)."""
 
     @property
     def size(self) -> int:
@@ -28,7 +28,7 @@ class Role:
 
 
 def _clustering(graphs: DenseGraphs) -> Tensor:
-    """Share of a node's pairs of neighbours that are neighbours of each other; 0 with less than two."""
+    """Return the share of a node's pairs of neighbours that are neighbours; 0 with less than two."""
     closed = ((graphs.adjacency @ graphs.adjacency) * graphs.adjacency).sum(-1)
     return closed / (graphs.degree * (graphs.degree - 1)).clamp(min=1)
 

@@ -17,7 +17,7 @@ from nas_system.graphs.encodings.dense import DenseGraphs
 
 @dataclass(frozen=True)
 class ShortestPath:
-    """One-hot (B, n, n, max_distance + 2): distance 0, 1, ..., `max_distance` or more, unreachable.
+    """Return one-hot (B, n, n, max_distance + 2): distance 0, 1, ..., `max_distance` or more, unreachable.
 
     The channel `unreachable` stands for pairs in different components. Padding is zero everywhere.
     """

@@ -22,7 +22,7 @@ CALENDAR_SIZES = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}
 
 
 def sinusoids(length: int, width: int) -> Tensor:
-    """Sines in the even columns, cosines in the odd ones, `(length, width)`.
+    """Return sines in the even columns, cosines in the odd ones, `(length, width)`.
 
     Vaswani et al. 2017, "Attention Is All You Need", arXiv:1706.03762, section 3.5.
     """

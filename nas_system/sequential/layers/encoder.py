@@ -1,4 +1,4 @@
-"""A Transformer encoder over tokens, whatever a token stands for: a patch, a column.
+"""A Transformer encoder over tokens of any kind: patches, columns.
 
 Vaswani et al. 2017, "Attention Is All You Need", arXiv:1706.03762, section 3.1. With `norm_first`
 the normalisation stands before each block (Xiong et al. 2020, arXiv:2002.04745), else after it, as

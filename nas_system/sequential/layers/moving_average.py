@@ -7,6 +7,6 @@ from torch import Tensor
 
 
 def moving_average(x: Tensor, kernel: int) -> Tensor:
-    """Centred average of `kernel` (odd) steps of `(B, L, C)`; the ends are continued by their own values."""
+    """Average `kernel` (odd) steps, centred, of `(B, L, C)`; the ends are continued by their own values."""
     padded = F.pad(x.mT, (kernel // 2, kernel // 2), mode="replicate")
     return F.avg_pool1d(padded, kernel, stride=1).mT

@@ -53,7 +53,7 @@ class InstanceNormalization(nn.Module):
     def restore(self, y: Tensor, statistics: WindowStatistics, columns: Tensor | None = None) -> Tensor:
         """`(batch, pred_len, targets)` back to the scale of the window.
 
-        `columns` says which of the normalised channels the targets are; None means all, in order.
+        `columns` are the normalised channels that are targets; None means all, in order.
         """
         center, scale = statistics
         if center is None:

@@ -50,7 +50,7 @@ class LastState(nn.Module):
 
 
 def segments(x: Tensor, length: int) -> Tensor:
-    """Every `length` steps side by side as one: `(B, T, C) -> (B, ceil(T / length), length * C)`.
+    """Concatenate every `length` steps into one: `(B, T, C) -> (B, ceil(T / length), length * C)`.
 
     The last segment ends with the last step; zeros fill up the first.
     """

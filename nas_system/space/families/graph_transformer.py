@@ -11,7 +11,7 @@ from nas_system.space.fields import Choice, Range, When
 class GraphTransformerConfig(FamilyConfig):
     """Message passing beside global attention (GPS, Rampasek et al. 2022, arXiv:2205.12454)."""
 
-    tasks: ClassVar[tuple[str, ...]] = ("graph regression",)
+    tasks: ClassVar[tuple[str, ...]] = ("graph_regression", "graph_classification", "link_prediction")
     reads_covariates: ClassVar[bool] = False
     needs_package: ClassVar[str | None] = "torch_geometric"
     extra: ClassVar[str | None] = "graphs"
@@ -33,7 +33,7 @@ class GraphTransformerConfig(FamilyConfig):
     norm: Annotated[Literal["batch", "layer"], Choice()] = "batch"
     """Normalisation in the layers: over the nodes of a batch, or over each node's own vector."""
 
-    pooling: Annotated[Literal["mean", "sum"], Choice()] = "mean"
+    pooling: Annotated[Literal["mean", "sum"], Choice(where="whole graphs")] = "mean"
     """How the vectors of a graph's nodes become one."""
 
     laplacian: Annotated[bool, Choice()] = False

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas_system.data.scaling import Scaler
 from nas_system.toolkit.table_models.tables import Table, labels_of, read_table
+from nas_system.training.checkpoint import StateDict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """y as it was given: its numbers, or the numbers of its classes."""
+    """The original y: its numbers, or the numbers of its classes."""
 
     values: NDArray[np.float64]
     """(rows, columns)"""
@@ -34,7 +35,7 @@ class Targets:
 
 
 def read_numbers(y: TableLike, name: str) -> Targets:
-    """The y of a regression. Raises ValueError for what is no finite number, naming the row."""
+    """Read the y of a regression. Raises ValueError for what is no finite number, naming the row."""
     table = read_table(y, name)
     names = table.columns
     if names is None:
@@ -43,7 +44,7 @@ def read_numbers(y: TableLike, name: str) -> Targets:
 
 
 def read_classes(y: TableLike, name: str, classes: tuple[Any, ...] | None = None) -> Targets:
-    """The y of a classification: text, whole numbers or truth values; `classes` are those already known.
+    """Read the y of a classification: text, whole numbers or truth values; `classes` are those already known.
 
     Raises ValueError for other kinds, for a single class and for an unknown one.
     """
@@ -75,7 +76,7 @@ def read_classes(y: TableLike, name: str, classes: tuple[Any, ...] | None = None
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """What a model remembers of the tables it was trained on."""
+    """Scaling, columns and classes of the tables that a model was trained on."""
 
     inputs: Scaler
     columns: tuple[Any, ...] | None
@@ -91,7 +92,7 @@ class Encoding:
 
     @classmethod
     def fit(cls, X: Table, y: Targets, rows: int) -> Self:
-        """From the first `rows` rows, which are the training part."""
+        """Fit on the first `rows` rows, which are the training part."""
         scaler = None if y.classes else _scaler(y.values[:rows])
         return cls(_scaler(X.values[:rows]), X.columns, scaler, y.classes, y.names, y.is_single)
 
@@ -105,7 +106,7 @@ class Encoding:
         return len(self.classes or self.names)
 
     def encoded_inputs(self, X: Table) -> NDArray[np.float64]:
-        """Scaled as the training rows were; named columns are found by name, in whatever order they come."""
+        """Scale X as the training rows were; named columns are found by name, in any order."""
         values = X.values
         if self.columns is not None and X.columns is not None and X.columns != self.columns:
             missing = [name for name in self.columns if name not in X.columns]
@@ -117,18 +118,18 @@ class Encoding:
         return self.inputs.transform(values)
 
     def encoded_targets(self, y: Targets) -> NDArray[np.float64]:
-        """What the network is compared with."""
+        """Return the targets that the network's outputs are compared with."""
         if y.values.shape[1] != len(self.names):
             raise ValueError(f"y has {y.values.shape[1]} columns; the model was trained on {len(self.names)}")
         return y.values if self.targets is None else self.targets.transform(y.values)
 
     def answers(self, outputs: Tensor, index: pd.Index) -> pd.Series | pd.DataFrame:
-        """The network's outputs `(N, 1, channels)` in units of y, or as its likeliest labels."""
+        """Convert the network's outputs `(N, 1, channels)` into units of y, or the most likely labels."""
         import pandas as pd
 
         if self.classes is not None:
-            likeliest = outputs[:, 0].argmax(-1).tolist()
-            return pd.Series([self.classes[number] for number in likeliest], index=index, name=self.names[0])
+            numbers = outputs[:, 0].argmax(-1).tolist()
+            return pd.Series([self.classes[number] for number in numbers], index=index, name=self.names[0])
         assert self.targets is not None
         values = self.targets.inverse(outputs[:, 0].double().numpy())
         if self.is_single:
@@ -136,15 +137,15 @@ class Encoding:
         return pd.DataFrame(values, index=index, columns=pd.Index(self.names))
 
     def probabilities(self, outputs: Tensor, index: pd.Index) -> pd.DataFrame:
-        """Of every class, in columns named after them."""
+        """Return the probability of every class, in columns named after them."""
         import pandas as pd
 
         assert self.classes is not None
         shares = outputs[:, 0].double().softmax(-1).numpy()
         return pd.DataFrame(shares, index=index, columns=pd.Index(self.classes))
 
-    def to_plain(self) -> dict[str, Any]:
-        """Plain values for a checkpoint. Raises ValueError for column names that are none."""
+    def to_plain(self) -> StateDict:
+        """Return plain values for a checkpoint. Raises ValueError for column names that are none."""
         for name in (*(self.columns or ()), *self.names):
             if not isinstance(name, str | int | None):
                 raise ValueError(f"the column name {name!r} cannot be saved; rename it to text")
@@ -167,5 +168,5 @@ class Encoding:
 
 
 def _scaler(values: NDArray[np.float64]) -> Scaler:
-    """Columns are named by their place: an array has no other names."""
+    """Fit a scaler whose columns are named by their place: an array has no other names."""
     return Scaler.of_rows(values, range(values.shape[1]))

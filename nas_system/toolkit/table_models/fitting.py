@@ -13,10 +13,10 @@ from nas_system.toolkit.sequence_datasets import SequenceDataset
 from nas_system.toolkit.table_models.settings import SequenceSettings
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.callbacks import BestWeights
+from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Callback, Engine
-from nas_system.training.objectives import Objective
+from nas_system.training.objectives import Objective, direction_of
 from nas_system.training.optimizer import build_optimizer
-from nas_system.training.progress import Progress
 from nas_system.training.scheduler import advances_per_step, build_scheduler
 
 EVALUATION_BATCH = 512
@@ -31,20 +31,21 @@ def fit_network(
     device: torch.device,
     callbacks: Sequence[Callback],
 ) -> tuple[Engine, str]:
-    """Train to the end; the engine, its network with the best epoch's weights, and the reason it ended."""
+    """Train to the end; return the engine, its network with the best epoch's weights, and the reason."""
     training = settings.training_config(device)
     generator = torch.Generator().manual_seed(settings.seed)
     loader = WindowLoader(train.windows, settings.batch_size, generator=generator)
     network = network.to(device)
     skip_compiler_import()
     optimizer = step_eagerly(build_optimizer(network, training, device))
-    scheduler = build_scheduler(optimizer, training, steps_per_epoch=len(loader))
+    direction = direction_of(objective)
+    scheduler = build_scheduler(optimizer, training, steps_per_epoch=len(loader), direction=direction)
     engine = Engine(
         model=network,
         optimizer=optimizer,
         objective=objective,
         device=device,
-        progress=Progress(patience=settings.early_stopping),
+        progress=EarlyStoppingState(settings.early_stopping, direction=direction),
         scheduler=scheduler,
         scheduler_per_step=advances_per_step(scheduler),
         grad_clip=training.grad_clip,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from nas_system.sequential.tft import TFTForecaster
 from nas_system.sequential.tsmixer import TSMixerForecaster
 from nas_system.space import FamilyConfig, SeriesShape
 
-NETWORKS: dict[str, Any] = {
+NETWORKS: dict[str, Callable[[Any, SeriesShape], nn.Module]] = {
     "lstm": LSTMForecaster,
     "gru": GRUForecaster,
     "seq2seq_attention": Seq2SeqAttentionForecaster,
@@ -31,9 +32,9 @@ NETWORKS: dict[str, Any] = {
 
 
 class WithPositions(nn.Module):
-    """Gives a network that wants time marks the place in the window: -1 is its first step, 0 what follows.
+    """Passes the place in the window to a network that reads time marks: -1 is the first step, 0 the next.
 
-    A table has no clock, and marks of zeros would say that all steps are one and the same moment.
+    A table has no clock, and marks of zeros would make all steps the same moment.
     """
 
     past: Tensor
@@ -53,7 +54,7 @@ class WithPositions(nn.Module):
 def build_network(
     config: FamilyConfig, seq_len: int, n_inputs: int, n_outputs: int, *, with_positions: bool
 ) -> nn.Module:
-    """An untrained network for windows of a table; it answers for the row that follows the window."""
+    """Build an untrained network for windows of a table; it predicts the row that follows the window."""
     shape = SeriesShape(
         seq_len=seq_len,
         pred_len=1,

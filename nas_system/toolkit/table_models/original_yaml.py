@@ -1,4 +1,4 @@
-"""The YAML file of a sequence model: what it says, as arguments of `BaseSequentialModel`.
+"""The YAML file of a sequence model, read as arguments of `BaseSequentialModel`.
 
 model_type: lstm
 task: classification
@@ -52,7 +52,7 @@ _Loader.add_implicit_resolver(
 
 
 def read_arguments(path: Path) -> dict[str, Any]:
-    """What the file says, flat, under the constructor's names. Raises ConfigError, naming the file."""
+    """Return the file's values, flat, under the constructor's names. Raises ConfigError, naming the file."""
     try:
         document = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:

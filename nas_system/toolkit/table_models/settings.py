@@ -1,4 +1,4 @@
-"""Everything that may be said about a sequence model on tables, checked before anything is trained."""
+"""Settings of a sequence model on tables, checked before anything is trained."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from nas_system.space.fields import ConfigModel
 from nas_system.space.size_names import SIZE_NAMES, size_field
 from nas_system.toolkit.table_models.networks import NETWORKS
 from nas_system.training.acceleration.precision import best_half_precision
+from nas_system.training.checkpoint import StateDict
 
 Config = TypeVar("Config", bound=BaseModel)
 
-NO_FRAME: dict[str, Any] = {
+NO_FRAME: Mapping[str, object] = {
     "normalization": "none",
     "linear_path": False,
     "decomposition": False,
     "channel_independence": False,
     "time_features": False,
 }
-"""What forecasters of a series add around a network. It needs the target's own past, or a clock."""
+"""Off: what forecasters of a series add around a network, which needs the target's own past or a clock."""
 
 
 class SequenceSettings(ConfigModel):
@@ -69,7 +70,7 @@ class SequenceSettings(ConfigModel):
     warmup_share: float = 0.3
     """One-cycle: share of all steps in which the rate rises."""
     early_stopping: int | None = Field(default=10, ge=1)
-    """Epochs without a better validation figure before the training ends; None never does."""
+    """Epochs without a better validation metric before the training ends; None never stops early."""
     grad_clip: float = 0.0
     """Largest norm of the gradient; 0 does not clip."""
     mixed_precision: bool = False
@@ -95,7 +96,7 @@ class SequenceSettings(ConfigModel):
         return self.family == "informer"
 
     def network_config(self) -> FamilyConfig:
-        """The family's own configuration. Raises ConfigError, naming what does not fit."""
+        """Return the family's configuration. Raises ConfigError, naming what does not fit."""
         known = FAMILIES[self.family].model_fields
         values = {name: value for name, value in NO_FRAME.items() if name in known}
         for word in SIZE_NAMES:
@@ -118,7 +119,7 @@ class SequenceSettings(ConfigModel):
         return config
 
     def training_config(self, device: torch.device) -> TrainingConfig:
-        """The same training as the search's configurations say it."""
+        """Return the training in the form of the search's configurations."""
         values = {
             "optimizer": self.optimizer,
             "lr": self.learning_rate,
@@ -136,16 +137,16 @@ class SequenceSettings(ConfigModel):
         return validated(TrainingConfig, values)
 
     def precision(self, device: torch.device) -> str:
-        """Number format of the network's matrix products on `device`."""
+        """Return the number format of the network's matrix products on `device`."""
         return best_half_precision(device) if self.mixed_precision else "fp32"
 
-    def as_arguments(self) -> dict[str, Any]:
-        """What a model's constructor takes, as plain values."""
+    def as_arguments(self) -> StateDict:
+        """Return the arguments of a model's constructor, as plain values."""
         return self.model_dump(exclude={"architecture"}) | self.architecture
 
 
 def settings_from(arguments: Mapping[str, Any]) -> SequenceSettings:
-    """Settings and the family's own fields, told apart by name. Raises ConfigError for what is neither."""
+    """Separate settings from the family's fields by name. Raises ConfigError for what is neither."""
     family = arguments.get("family")
     if family not in NETWORKS:
         why = "forecasts a series from its own past" if family in FAMILIES else "is not known"
@@ -167,7 +168,7 @@ def settings_from(arguments: Mapping[str, Any]) -> SequenceSettings:
 
 
 def validated(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """`values` as a configuration. Raises ConfigError, naming every field that is wrong."""
+    """Validate `values` as a configuration. Raises ConfigError, naming every field that is wrong."""
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:

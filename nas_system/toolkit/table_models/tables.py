@@ -1,4 +1,4 @@
-"""Tables as people hold them (DataFrame, Series, array), as numbers that a network can read."""
+"""Tables (DataFrame, Series, array) as numbers that a network can read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Finite numbers by row and column, and what their owner calls the rows and columns."""
+    """Finite numbers by row and column, with the labels of both."""
 
     values: NDArray[np.float64]
     """(rows, columns)"""
@@ -25,16 +25,16 @@ class Table:
     index: pd.Index | None
     """Labels of the rows; None for an array."""
     is_single: bool
-    """Whether it came as one column without a second dimension."""
+    """True for a single column without a second dimension."""
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 def read_table(source: TableLike, name: str) -> Table:
-    """`source` as numbers. Raises ValueError, naming the row and column, for what is none.
+    """Read `source` as numbers. Raises ValueError, naming row and column, for anything else.
 
-    `name` is what the caller calls it.
+    `name` is its name in error messages.
     """
     index, columns = labels_of(source)
     try:
@@ -58,7 +58,7 @@ def read_table(source: TableLike, name: str) -> Table:
 
 
 def labels_of(source: TableLike) -> tuple[pd.Index | None, tuple[Any, ...] | None]:
-    """Row labels and column names of a DataFrame or Series; None twice for an array."""
+    """Return row labels and column names of a DataFrame or Series; None twice for an array."""
     index = getattr(source, "index", None)
     if index is None or callable(index):  # a list has a method of that name
         return None, None

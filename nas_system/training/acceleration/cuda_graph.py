@@ -22,7 +22,7 @@ WARM_UP_STEPS = 3
 """Steps that run kernel by kernel first: libraries choose their kernels and allocate their workspaces."""
 
 Step = Callable[[Batch], tuple[Tensor, Tensor]]
-"""Forward, backward and update on one batch; gives output and loss, detached."""
+"""Forward, backward and update on one batch; returns output and loss, detached."""
 
 
 class CapturedStep:
@@ -43,7 +43,7 @@ class CapturedStep:
         self._outputs: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Output and loss of this step; copies, which the next step does not overwrite."""
+        """Return output and loss of this step: copies, which the next step does not overwrite."""
         shapes = [tensor.shape for tensor in _tensors(batch)]
         if self._shapes is None:
             self._shapes = shapes
@@ -88,7 +88,7 @@ class CapturedStep:
 
 
 def check_capturable(optimizer: torch.optim.Optimizer) -> None:
-    """Raises ConfigError for an optimizer that waits for the host or keeps its rate there."""
+    """Raise ConfigError for an optimizer that waits for the host or keeps its rate there."""
     for group in optimizer.param_groups:
         if not group.get("capturable") or not isinstance(group["lr"], Tensor):
             raise ConfigError(

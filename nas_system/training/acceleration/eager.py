@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 
 def skip_compiler_import() -> None:
-    """Tell `torch.optim` that its bookkeeping methods need no compiler. Call before building one."""
+    """Mark the bookkeeping methods of `torch.optim` as free of the compiler. Call before building one."""
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict"):
         plain = getattr(getattr(Optimizer, name), "__wrapped__", None)
         if inspect.isfunction(plain):
@@ -25,7 +25,7 @@ def skip_compiler_import() -> None:
 
 
 def step_eagerly(optimizer: Optimizer) -> Optimizer:
-    """Give this optimizer a `step` that is torch's own update under no_grad, and nothing else."""
+    """Reduce the optimizer's `step` to torch's own update under no_grad."""
     plain = inspect.unwrap(type(optimizer).step)
 
     @functools.wraps(plain)

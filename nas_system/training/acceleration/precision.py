@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from nas_system.errors import ConfigError
+from nas_system.training.checkpoint import StateDict
 
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 PRECISIONS = ("fp32", *HALF_TYPES)
 
 
 class Precision:
-    """What the loops ask for: a context for the forward pass, and a gradient scaler if one is needed."""
+    """Context of the forward pass, and a gradient scaler if one is needed."""
 
     def __init__(self, name: str, device: torch.device) -> None:
         """Raises ConfigError for an unknown name, and for fp16 on a CPU."""
@@ -33,27 +34,27 @@ class Precision:
         self.scaler = torch.amp.GradScaler(device.type) if name == "fp16" else None
 
     def forward(self) -> AbstractContextManager[Any]:
-        """The context in which the model runs; the loss is computed outside."""
+        """Return the context in which the model runs; the loss is computed outside."""
         if self.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, HALF_TYPES[self.name])
 
     def full(self, output: Any) -> Any:
-        """A half-precision output as fp32, for losses and metrics; anything else as it is."""
+        """Return a half-precision output as fp32, for losses and metrics; anything else as it is."""
         is_half = self.name != "fp32" and getattr(output, "dtype", None) in HALF_TYPES.values()
         return output.float() if is_half else output
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         return self.scaler.state_dict() if self.scaler else {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         # Empty: the checkpoint comes from a training without a scaler.
         if self.scaler and state:
             self.scaler.load_state_dict(state)
 
 
 def best_half_precision(device: torch.device) -> str:
-    """The half precision to use where a person only said "mixed": bf16 unless the GPU has none."""
+    """Return the half precision for a request of "mixed": bf16 unless the GPU has none."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return "fp16"
     return "bf16"

@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes, and how much there is."""
+"""Memory that is needed, and memory that is available."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class LiveBytes(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Asked by torch: True imports its compiler, for seconds, only to keep it away from what follows.
+        # Called by torch: True imports its compiler, for seconds, only to keep it away from what follows.
         return False
 
     def __torch_dispatch__(
@@ -66,18 +66,18 @@ class LiveBytes(TorchDispatchMode):
 
 
 def bytes_of(tensors: Iterable[Tensor]) -> int:
-    """What the tensors hold together."""
+    """Return the total size of the tensors."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def resident_mb() -> float:
-    """MiB of this process that are in memory now."""
+    """Return the resident memory of this process in MiB."""
     pages = _number(Path("/proc/self/statm"), field=1)
     return pages * os.sysconf("SC_PAGE_SIZE") / MIB if math.isfinite(pages) else 0.0
 
 
 def available_mb(device: torch.device, limit_mb: float | None = None) -> float:
-    """MiB that this process can still get: of the card for CUDA, else of the machine within its limits.
+    """Return the MiB still available: of the card for CUDA, else of the machine within this process's limits.
 
     The least of: what the kernel calls available, what control groups (v2 and v1) leave, what
     RLIMIT_AS and RLIMIT_DATA leave, and what this process may still hold under `limit_mb` of resident
@@ -97,7 +97,7 @@ def available_mb(device: torch.device, limit_mb: float | None = None) -> float:
 
 
 def groups_leave(membership: Path, root: Path) -> float:
-    """MiB that the control groups named in `membership`, and those around them, leave to this process."""
+    """Return the MiB that the control groups named in `membership`, and those around them, leave free."""
     return min(map(_group_leaves, _groups(membership, root)), default=math.inf)
 
 
@@ -110,7 +110,7 @@ def _limit(kind: int, used: str) -> float:
 
 
 def _groups(membership: Path, root: Path) -> list[Path]:
-    """The folders of the memory groups and of all groups around them."""
+    """Return the folders of the memory groups and of all groups around them."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -127,7 +127,7 @@ def _groups(membership: Path, root: Path) -> list[Path]:
 
 
 def _group_leaves(folder: Path) -> float:
-    """MiB that the group may still take; cached files count as free, since the kernel drops them first."""
+    """Return the MiB that a group leaves free, cached files included: the kernel drops them first."""
     for limit, used, cached in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -140,12 +140,12 @@ def _group_leaves(folder: Path) -> float:
 
 
 def _number(path: Path, field: int = 0) -> float:
-    """A number of a one-line file; infinite if there is none (`max`) or no such file."""
+    """Read a number of a one-line file; infinite if there is none (`max`) or no such file."""
     return _read(path, lambda text: text.split()[field])
 
 
 def _field(path: Path, name: str) -> float:
-    """The number after `name` in a file of `name: value` or `name value` lines; infinite without it."""
+    """Read the number after `name` in a file of `name: value` or `name value` lines; infinite without it."""
     return _read(path, lambda text: text.partition(f"\n{name}")[2].lstrip(":").split()[0])
 
 

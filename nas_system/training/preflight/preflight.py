@@ -1,9 +1,9 @@
-"""A look at the first batch before a training is paid for: does it run, does it fit, can it end in time?
+"""A dry run on the first batch before a training: does it run, does it fit, can it end in time?
 
-The batch grows fourfold, from two samples to its real size. What the smaller ones took says what the
-next will need, so the look itself cannot exhaust the memory. And a step on a part of a batch is never
-slower than one on the whole, so a training without hope is noticed before its first whole step.
-Everything happens on copies and the random state is put back: no number of the training changes.
+The batch grows fourfold, from two samples to its real size. The needs of the smaller ones predict those of
+the next, so the dry run itself cannot exhaust the memory. And a step on a part of a batch is never
+slower than one on the whole, so a hopeless training is noticed before its first whole step.
+Everything happens on copies and the random state is restored: no result of the training changes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from nas_system.training.preflight.memory import MIB, available_mb, bytes_of, re
 from nas_system.training.preflight.probe import COUNTED_UP_TO, LESS_MEMORY, Measured, Probe
 from nas_system.training.reproducibility import peak_memory_mb, random_state, set_random_state
 
-FIRST, GROWTH = 2, 4
-"""Windows of the first batch; how many times larger the next one is."""
+FIRST_BATCH, GROWTH = 2, 4
+"""Samples of the first batch; how many times larger the next one is."""
 
 ROUNDS = 5
 UPDATES = 3
 TIMING_S = 0.1
 """No further step is timed after this long."""
-CONFIRMED_BY = 3
+STEPS_TO_CONFIRM = 3
 """Steps that all have to be too slow before a training is refused."""
-CLEARLY = 1.25
+REFUSAL_FACTOR = 1.25
 """How many times the limit an epoch must take at its fastest: a busy moment is no reason to refuse."""
 
 LESS_TIME = "lower the width, the depth or, for a series, data.seq_len; or raise data.batch_size"
@@ -42,21 +42,21 @@ LESS_TIME = "lower the width, the depth or, for a series, data.seq_len; or raise
 
 @dataclass(frozen=True)
 class Workload:
-    """What a training asks of the machine, in samples: windows or graphs."""
+    """Size of a training in samples: windows or graphs."""
 
     batch: Callable[[int], Any]
-    """The first n of the training part as one batch."""
+    """Returns the first n samples of the training part as one batch."""
     batch_size: int
     n_train: int
     n_val: int
     n_test: int
     evaluation_batch: int
-    """Of the evaluation, if there is memory for it."""
+    """Samples at a time in evaluations, if there is memory for it."""
 
 
 @dataclass(frozen=True)
 class TimeLimit:
-    """When a training is ended without a score."""
+    """The hard limit, after which a training is ended without a score."""
 
     seconds: float
     since: float
@@ -65,7 +65,7 @@ class TimeLimit:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training will cost, as far as one batch can tell."""
+    """Cost of a training, estimated from one batch."""
 
     n_params: int
     memory_mb: float
@@ -76,7 +76,7 @@ class Estimate:
     epoch_s: float | None
     """One pass of training and one of validation."""
     seconds: float
-    """What the estimate itself cost."""
+    """Duration of the preflight itself."""
 
 
 class Preflight:
@@ -99,7 +99,7 @@ class Preflight:
         self.size = min(work.batch_size, work.n_train)
         """Windows of a full batch."""
         self.evaluation_batch = min(work.evaluation_batch, max(work.n_val, work.n_test))
-        """What there is room for, after `check_batch`."""
+        """Samples at a time that fit, after `check_batch`."""
         self.accumulation_steps = engine.accumulation_steps
         # A compiled or captured step is not the one that is timed here.
         self.tells_time = not engine.compile and not engine.cuda_graph
@@ -107,7 +107,7 @@ class Preflight:
         self._parameters = _Parameters.of(engine)
         held_mb = self._parameters.held_mb
         self._there_mb = held_mb + (available_mb(self.device) if free_mb is None else free_mb)
-        self._beside_mb = 0.0 if self.device.type == "cuda" else resident_mb() - held_mb
+        self._other_mb = 0.0 if self.device.type == "cuda" else resident_mb() - held_mb
         self._peaks: list[tuple[int, float]] = [(0, 0.0)]
         """(samples, MiB of activations) of the measured batches."""
         self._peak_mb = 0.0
@@ -126,7 +126,7 @@ class Preflight:
                 self._check_memory(size)
                 measured = self._measure_step(size)
                 if self._is_hopeless(measured.seconds):
-                    # The first call of a kernel may load a library: nobody is judged by that.
+                    # The first call of a kernel may load a library, which must not count.
                     again = self._measure_step(size)
                     self._refuse_if_too_slow("at least", min(measured.seconds, again.seconds))
                 if size <= COUNTED_UP_TO:
@@ -150,7 +150,7 @@ class Preflight:
             while len(self._timed) < ROUNDS:
                 self._timed.append(self._probe.time_step(self.size))
                 if self._is_hopeless(*self._fastest()):
-                    if len(self._timed) >= CONFIRMED_BY:
+                    if len(self._timed) >= STEPS_TO_CONFIRM:
                         break
                 elif time.perf_counter() - began > TIMING_S:
                     break
@@ -159,7 +159,7 @@ class Preflight:
         self._refuse_if_too_slow("about", *self._fastest())
 
     def estimate(self) -> Estimate:
-        """What has been learnt; call it last."""
+        """Return what was measured; call it last."""
         step_ms = epoch_s = None
         if self._timed:
             step_s = statistics.median(step.seconds for step in self._timed)
@@ -176,9 +176,9 @@ class Preflight:
         )
 
     def _sizes(self) -> list[int]:
-        """2, 8, 32, ... and the real size; first 1 if the last batch of an epoch has a single window."""
+        """Return 2, 8, 32, ... and the real size; first 1 if an epoch's last batch has a single sample."""
         sizes = [1] if self.work.n_train % self.size == 1 else []
-        size = FIRST
+        size = FIRST_BATCH
         while size < self.size:
             sizes.append(size)
             size *= GROWTH
@@ -193,7 +193,7 @@ class Preflight:
     # -- memory --------------------------------------------------------------------------------
 
     def _activations_mb(self, size: int) -> float:
-        """By the line through the last two batches that were measured; the first is none at all."""
+        """Extrapolate the line through the last two measured batches; the first of them is the empty one."""
         if len(self._peaks) < 2:
             return 0.0
         (near, low), (far, high) = self._peaks[-2:]
@@ -203,16 +203,16 @@ class Preflight:
         return self._parameters.trained_mb + self._evaluated_mb * self.evaluation_batch
 
     def _memory_mb(self) -> float:
-        """The training's peak. On the CPU the real batch has shown it: only the copies differ."""
+        """Return the training's peak. On the CPU the real batch has shown it: only the copies differ."""
         trained_mb = self._parameters.trained_mb
         estimate_mb = max(trained_mb + self._activations_mb(self.size), self._evaluation_mb())
         if self.device.type == "cuda":
             return estimate_mb
         tried_mb = self._parameters.held_mb + self._parameters.copied_mb
-        return max(self._beside_mb + estimate_mb, self._peak_mb + trained_mb - tried_mb)
+        return max(self._other_mb + estimate_mb, self._peak_mb + trained_mb - tried_mb)
 
     def _check_memory(self, next_size: int) -> None:
-        """Whether there is room for the next batch and, once two were measured, for the real one."""
+        """Raise PreflightFailed unless the next batch fits and, once two were measured, the real one."""
         certain = self.size if len(self._peaks) > 2 else next_size
         if self._parameters.trained_mb + self._activations_mb(certain) <= self._there_mb:
             return
@@ -236,20 +236,20 @@ class Preflight:
     # -- time ----------------------------------------------------------------------------------
 
     def _fastest(self) -> tuple[float, float]:
-        """Seconds of a step, and of its forward pass."""
+        """Return the seconds of the fastest step, and of the fastest forward pass."""
         return min(step.seconds for step in self._timed), min(step.forward_s for step in self._timed)
 
     def _epoch_s(self, step_s: float, forward_s: float) -> float:
-        """Steps on all samples of training, then forward passes on those of validation."""
+        """Return the seconds of steps on all training samples and forward passes on all of validation."""
         return (self.work.n_train * step_s + self.work.n_val * forward_s) / self.size
 
     def _is_hopeless(self, step_s: float, forward_s: float = 0.0) -> bool:
-        """Whether first epoch and test cannot end in time at this pace."""
+        """Return whether first epoch and test cannot end in time at this pace."""
         if self.limit is None or not self.tells_time:
             return False
         test_s = self.work.n_test / self.size * forward_s
         ends_after = time.monotonic() - self.limit.since + self._epoch_s(step_s, forward_s) + test_s
-        return ends_after > CLEARLY * self.limit.seconds
+        return ends_after > REFUSAL_FACTOR * self.limit.seconds
 
     def _refuse_if_too_slow(self, about: str, step_s: float, forward_s: float = 0.0) -> None:
         if not self._is_hopeless(step_s, forward_s):
@@ -272,12 +272,12 @@ class Preflight:
 
 @dataclass(frozen=True)
 class _Parameters:
-    """MiB of weights and all that has their shape."""
+    """MiB of weights and of all tensors in their shape."""
 
     held_mb: float
-    """There already: weights, and the optimizer's state in a resumed training."""
+    """Allocated already: weights, and the optimizer's state in a resumed training."""
     copied_mb: float
-    """What a trial adds: weights and gradients."""
+    """Added by a dry run: weights and gradients."""
     trained_mb: float
     """In a training: weights, gradients and running means, two for Adam, one for momentum."""
 

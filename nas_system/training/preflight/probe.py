@@ -1,4 +1,4 @@
-"""Single passes over single batches, on a copy of the model: what each takes, and whether it works."""
+"""Single passes over single batches, on a copy of the model: whether they work, time and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from nas_system.errors import PreflightFailed, first_line, memory_that_ran_out
 from nas_system.training.batches import Batch, unpack
 from nas_system.training.engine import Engine
-from nas_system.training.loops import Trial
+from nas_system.training.loops import DryRunStep
+from nas_system.training.objectives import output_shape
 from nas_system.training.preflight.memory import LiveBytes
 
 COUNTED_UP_TO = 8
@@ -25,78 +26,81 @@ COUNTING_S = 1e-4
 LESS_MEMORY = "lower data.batch_size, the width or, for a series, data.seq_len"
 SCALE = "look at the scale of its inputs and weights"
 
-# What a model's code raises when its parts do not fit together. Anything else is no verdict on it.
+# Raised by a model whose parts do not fit together. Anything else is not the model's fault.
 FORESEEN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 
 
 @dataclass
 class Measured:
-    """What a pass took."""
+    """Time and memory of a pass."""
 
     seconds: float = 0.0
-    """At least; exact if nothing was counted."""
+    """Lower bound; exact if nothing was counted."""
     forward_s: float = 0.0
-    """The part of the forward pass."""
+    """Of the forward pass alone."""
     peak_bytes: int | None = None
-    """Of tensors that were not there before, gradients of weights aside; None if nobody counted."""
+    """Of new tensors, gradients of weights aside; None if not counted."""
 
 
 class Probe:
     """Raises PreflightFailed where a pass fails: forward, backward, memory, shape or nonfinite."""
 
     def __init__(self, engine: Engine, batch: Callable[[int], Any]) -> None:
-        """`batch` gives the first n samples as one batch."""
+        """`batch` returns the first n samples as one batch."""
         self.device = engine.device
         self._batch_of = batch
-        self._trial = Trial(engine.model, engine.objective, engine.optimizer, engine.amp, engine.grad_clip)
+        self._objective = engine.objective
+        self._step = DryRunStep(
+            engine.model, engine.objective, engine.optimizer, engine.amp, engine.grad_clip
+        )
 
     def batch(self, size: int) -> Batch:
         return unpack(self._batch_of(size), self.device)
 
     def measure_step(self, size: int) -> Measured:
-        """Forward and backward on a batch of this size, with its memory and a look at the gradient."""
+        """Run forward and backward on a batch of this size; measure its memory, check the gradient."""
         batch = self.batch(size)
-        for parameter in self._trial.model.parameters():
-            # There already, so that what is counted is the activations.
+        for parameter in self._step.model.parameters():
+            # Allocated before, so that only activations are counted.
             parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
         with self._measured(batch) as measured:
             measured.forward_s = self._pass(batch)
-        check_gradients(self._trial.model)
+        check_gradients(self._step.model)
         return measured
 
     def measure_evaluation(self, size: int) -> Measured:
-        """A forward pass without gradients."""
+        """Measure a forward pass without gradients."""
         batch = self.batch(size)
-        self._trial.model.eval()
-        with torch.no_grad(), self._measured(batch) as measured, _blamed_on("forward", size):
-            self._trial.forward(batch)
-        self._trial.model.train()
+        self._step.model.eval()
+        with torch.no_grad(), self._measured(batch) as measured, _failing_as("forward", size):
+            self._step.forward(batch)
+        self._step.model.train()
         return measured
 
     def time_step(self, size: int) -> Measured:
-        """A batch, forward and backward as a training does them."""
-        self._trial.model.zero_grad(set_to_none=True)
+        """Time a batch, forward and backward, as a training does them."""
+        self._step.model.zero_grad(set_to_none=True)
         started = time.perf_counter()
         forward_s = self._pass(self.batch(size))
         return Measured(time.perf_counter() - started, forward_s)
 
     def time_update(self) -> float:
-        """Seconds of an optimizer step with the gradient that is there."""
+        """Return the seconds of an optimizer step with the present gradient."""
         started = time.perf_counter()
-        self._trial.update()
+        self._step.update()
         self._wait()
         return time.perf_counter() - started
 
     def _pass(self, batch: Batch) -> float:
-        """Forward and backward; seconds of the forward pass."""
+        """Run forward and backward; return the seconds of the forward pass."""
         started = time.perf_counter()
-        with _blamed_on("forward", batch.n):
-            output = self._trial.forward(batch)
+        with _failing_as("forward", batch.n):
+            output = self._step.forward(batch)
             self._wait()
         forward_s = time.perf_counter() - started
-        check_output(output, batch.target)
-        with _blamed_on("backward", batch.n):
-            loss = self._trial.add_gradient(output, batch)
+        check_output(output, output_shape(self._objective, batch.target))
+        with _failing_as("backward", batch.n):
+            loss = self._step.add_gradient(output, batch)
             self._wait()
         if not bool(torch.isfinite(loss)):
             raise PreflightFailed("nonfinite", f"the loss is {loss.item()} before any training; {SCALE}")
@@ -104,7 +108,7 @@ class Probe:
 
     @contextmanager
     def _measured(self, batch: Batch) -> Iterator[Measured]:
-        """Time and memory of what runs inside; on the CPU memory only for small batches."""
+        """Measure time and memory of the code inside; on the CPU memory only for small batches."""
         measured, started, operators = Measured(), time.perf_counter(), 0
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -114,7 +118,7 @@ class Probe:
             # The training's own peak counts from here on.
             torch.cuda.reset_peak_memory_stats(self.device)
         elif batch.n <= COUNTED_UP_TO:
-            with LiveBytes(_present(self._trial.model, batch)) as live:
+            with LiveBytes(_present(self._step.model, batch)) as live:
                 yield measured
             measured.peak_bytes, operators = live.peak, live.operators
         else:
@@ -127,25 +131,24 @@ class Probe:
 
 
 @contextmanager
-def _blamed_on(kind: str, size: int) -> Iterator[None]:
-    """An error of the model becomes a failure of this kind; an allocation that failed, one of memory."""
+def _failing_as(kind: str, size: int) -> Iterator[None]:
+    """Turn an error of the model into a failure of this kind; a failed allocation into one of memory."""
     try:
         yield
     except (*FORESEEN, MemoryError) as error:
-        said = f"{type(error).__name__}: {first_line(error)}"
+        described = f"{type(error).__name__}: {first_line(error)}"
         numbers = {"batch_size": size}
         if memory_that_ran_out(error):
-            message = f"the {kind} pass on {size} samples ran out of memory; {LESS_MEMORY} ({said})"
+            message = f"the {kind} pass on {size} samples ran out of memory; {LESS_MEMORY} ({described})"
             raise PreflightFailed("memory", message, numbers) from error
-        raise PreflightFailed(kind, f"{said} (on a batch of {size})", numbers) from error
+        raise PreflightFailed(kind, f"{described} (on a batch of {size})", numbers) from error
 
 
-def check_output(output: Any, target: Tensor) -> None:
-    """Raise PreflightFailed unless the output has the target's shape and finite numbers."""
-    if not isinstance(output, Tensor) or output.shape != target.shape:
+def check_output(output: Any, expected: tuple[int, ...]) -> None:
+    """Raise PreflightFailed unless the output has the expected shape and finite numbers."""
+    if not isinstance(output, Tensor) or output.shape != expected:
         found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        wanted = tuple(target.shape)
-        raise PreflightFailed("shape", f"the model's output is {found}, the target {wanted}: mend its head")
+        raise PreflightFailed("shape", f"the model's output is {found}, expected {expected}: fix its head")
     wrong = int((~torch.isfinite(output)).sum())
     if wrong:
         message = f"{wrong:,} of {output.numel():,} outputs are not finite before any training; {SCALE}"
@@ -165,7 +168,7 @@ def check_gradients(model: nn.Module) -> None:
 
 
 def _present(model: nn.Module, batch: Batch) -> list[Tensor]:
-    """All that is there before a pass."""
+    """Return the tensors that exist before a pass."""
     weights = [*model.parameters(), *model.buffers()]
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     data = [x for x in (*batch.args, batch.target, batch.weight) if isinstance(x, Tensor)]

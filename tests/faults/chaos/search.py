@@ -111,23 +111,24 @@ class Search:
 
     def kill_part(self, part: str) -> str | None:
         """`kill -9` a "supervisor" or a "training" of this search; the name of its run if that struck."""
-        for run_dir, process in self.supervisors() if part == "supervisor" else self.trainings():
+        for run_dir, process in self.running(SUPERVISOR) if part == "supervisor" else self.trainings():
             if process.send(signal.SIGKILL):
                 self.hits[self.name_of(run_dir)] += 1
                 return self.name_of(run_dir)
         return None
 
-    def supervisors(self) -> Iterator[tuple[Path, ProcessId]]:
-        """Also those that have just been started and have written nothing yet: found by their command."""
+    def running(self, module: str) -> Iterator[tuple[Path, ProcessId]]:
+        """Processes of `python -m module`, found by their command, each with its folder in the workspace."""
         for folder in Path("/proc").glob("[0-9]*"):
             try:
                 words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
             except OSError:
                 continue
-            if SUPERVISOR in words:
-                run_dir = Path(words[words.index(SUPERVISOR) + 1])
-                if run_dir.is_relative_to(self.workspace):
-                    yield run_dir, identify(int(folder.name))
+            if module in words:
+                for word in words[words.index(module) + 1 :]:
+                    if Path(word).is_relative_to(self.workspace / "runs"):
+                        yield Path(word), identify(int(folder.name))
+                        break
 
     def trainings(self) -> Iterator[tuple[Path, ProcessId]]:
         """Those that the runs' records name; a record may tell of a dead one."""

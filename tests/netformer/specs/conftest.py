@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from nas_system.netformer.specs.archive import HELD_OUT, TRAIN, Archive, ArchivedTask, Row, write_archive
-from nas_system.netformer.specs.drawing import draw_config
+from nas_system.netformer.specs.archive.archive_file import (
+    HELD_OUT,
+    TRAIN,
+    Archive,
+    ArchivedTask,
+    Row,
+    write_archive,
+)
+from nas_system.netformer.specs.archive.config_drawing import draw_config
+from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import ForecastingTask, active_values, canonical_key
 
 FEATURES = 30
-"""As many as `meta_features` gives; a test compares."""
+"""As many as `task_features` gives; a test compares."""
 
 
 def score_of(values: dict, likes: str) -> float:
@@ -41,3 +50,13 @@ def tiny_archive_file(tiny_archive: Archive, tmp_path_factory: pytest.TempPathFa
     path = tmp_path_factory.mktemp("archive") / "archive.jsonl.gz"
     write_archive(path, tiny_archive)
     return path
+
+
+@pytest.fixture(scope="session")
+def facts(run_cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("facts")
+    (folder / "series.csv").write_bytes(csv_of(draw_recipe("series", 11)))
+    flags = ("--dataset", folder / "series.csv", "--target", "y", "--pred-len", "6", "--out", "facts.json")
+    done = run_cli("nas_system.describe", *flags, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "facts.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nas_system.errors import ConfigError, StateError
-from nas_system.netformer.specs.archive import (
+from nas_system.netformer.specs.archive.archive_file import (
     HELD_OUT,
     TRAIN,
     Archive,
@@ -19,9 +19,9 @@ from nas_system.netformer.specs.archive import (
     read_archive,
     write_archive,
 )
-from nas_system.netformer.specs.examples import WORST, examples_of, scale_of
-from nas_system.netformer.specs.library import SHIPPED
-from nas_system.netformer.specs.vocabulary import build_vocabulary
+from nas_system.netformer.specs.archive.library import SHIPPED
+from nas_system.netformer.specs.model.examples import WORST, examples_of, scale_of
+from nas_system.netformer.specs.model.vocabulary import build_vocabulary
 from nas_system.space import active_values
 
 

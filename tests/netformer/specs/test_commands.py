@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from nas_system.files import write_json
-from nas_system.netformer.specs.archive import read_archive
-from nas_system.netformer.specs.synthetic_tasks import csv_of, draw_recipe
+from nas_system.netformer.specs.archive.archive_file import read_archive
 from nas_system.space import RunConfig
 
 MODULE = "nas_system.netformer"
@@ -31,16 +30,6 @@ def model(tiny_archive_file: Path, run_cli: Any, tmp_path_factory: pytest.TempPa
     assert done.returncode == 0, done.stderr
     assert "learned from 51 trainings on 3 tasks" in done.stdout
     return folder / "m.weights"
-
-
-@pytest.fixture(scope="module")
-def facts(run_cli: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("facts")
-    (folder / "series.csv").write_bytes(csv_of(draw_recipe("series", 11)))
-    flags = ("--dataset", folder / "series.csv", "--target", "y", "--pred-len", "6", "--out", "facts.json")
-    done = run_cli("nas_system.describe", *flags, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "facts.json"
 
 
 def propose(run_cli: Any, folder: Path, *flags: Any) -> dict:
@@ -68,11 +57,17 @@ def test_proposals_are_valid_ranked_and_the_same_in_another_process(
     assert [entry["config"] for entry in other] != [entry["config"] for entry in first["proposals"][:5]]
 
 
-def test_a_model_of_another_space_or_no_model_is_refused(model: Path, run_cli: Any, tmp_path: Path) -> None:
+def test_what_is_no_model_is_refused(model: Path, run_cli: Any, tmp_path: Path) -> None:
     content = torch.load(model, weights_only=True)
-    torch.save(content | {"space": "0123456789abcdef"}, tmp_path / "old.weights")
-    (tmp_path / "torn.weights").write_bytes(model.read_bytes()[:-100])
-    for name, word in (("old", "fit"), ("torn", "checkpoint"), ("missing", "no checkpoint")):
+    torch.save({"schema_version": content["schema_version"]}, tmp_path / "foreign.weights")
+    torch.save(content | {"vocabulary": {"tokens": [1]}}, tmp_path / "wrong.weights")
+    (tmp_path / "truncated.weights").write_bytes(model.read_bytes()[:-100])
+    for name, word in (
+        ("foreign", "not a model"),
+        ("wrong", "not a model"),
+        ("truncated", "checkpoint"),
+        ("missing", "no checkpoint"),
+    ):
         done = run_cli(MODULE, "propose", "--check", "--model", f"{name}.weights", cwd=tmp_path)
         assert done.returncode == 2 and word in done.stderr and done.stderr.startswith("error: ")
 

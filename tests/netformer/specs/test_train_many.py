@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nas_system.netformer.specs.synthetic_tasks import csv_of, draw_recipe, task_of
+from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe, task_of
 
 FAST = {
     "model": {"family": "linear"},

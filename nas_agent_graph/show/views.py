@@ -1,0 +1,133 @@
+"""What `nas show` prints: a search, one of its runs, a conversation, the lessons; for people or as JSON.
+
+Reads only, and takes no lock on the workspace: it may be called at any time while a search runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_agent_graph.show.pages import (
+    calibration_lines,
+    calibration_record,
+    print_leaderboard,
+    read_facts,
+    read_state,
+    write_page,
+)
+from nas_system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nas_system.nas_agent.agent_state import AgentState
+
+
+def show(arguments: argparse.Namespace) -> None:
+    """Print or draw what the arguments of `nas show` ask for. Raises ConfigError."""
+    if arguments.run_id is not None and arguments.plot is not None:
+        raise ConfigError("--plot draws the whole search; leave out the run id")
+    if arguments.run_id is not None and arguments.lessons:
+        raise ConfigError("--lessons is about the whole search; leave out the run id")
+    if arguments.run_id is None and arguments.transcript:
+        raise ConfigError("--transcript is the conversation about one run; name it, for example run_0007")
+    from nas_system.nas_agent.log_text import one_line
+
+    workspace = arguments.workspace.absolute()
+    state = read_state(workspace)
+    facts = read_facts(workspace, state)
+    if arguments.run_id is not None:
+        _show_run(workspace, state, arguments)
+    elif arguments.plot is not None:
+        _plot(state, facts, arguments.plot)
+        print(f"wrote {one_line(str(arguments.plot), 300)}")
+    elif arguments.lessons:
+        _show_lessons(workspace, state)
+    elif arguments.json:
+        record = search_record(state, facts, arguments.limit)
+        print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
+    else:
+        print_leaderboard(workspace, state, facts, limit=arguments.limit)
+
+
+def _show_lessons(workspace: Path, state: AgentState) -> None:
+    """The note that the language model reads, word for word, and how good its predictions were."""
+    from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
+    from nas_agent_graph.context import run_views
+    from nas_agent_graph.text.terminal import width_of, wrapped
+    from nas_system.config_io.config_file import read_config
+    from nas_system.nas_agent.ledger import Ledger
+    from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE
+    from nas_system.space.sampling import usable_families
+
+    note = None
+    if len(state.runs) >= REBUILT_EVERY:
+        runs = run_views(Ledger(workspace, state))
+        base = read_config(workspace / "runs" / BASE_CONFIG_FILE)
+        note = lessons_note(runs, base, state.noise, usable_families(base.task))
+    text = note or f"No lessons yet: the first note comes after {REBUILT_EVERY} runs."
+    width = width_of(sys.stdout)
+    page = [line for entry in text.splitlines() for line in wrapped(entry, width, indent=2)]
+    write_page([*page, *calibration_lines(workspace, state)])
+
+
+def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
+    """The leaderboard for programs: `rows` best first, baselines have no `run`; then what failed."""
+    from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
+    from nas_agent_graph.show.run import run_record
+    from nas_system.space import metric_on
+
+    rows = rows_of(state, facts)
+    if limit is not None:
+        rows = shown_rows(state, rows, limit)
+    return {
+        **state.model_dump(mode="json", exclude={"runs"}),
+        "finished": len(state.runs),
+        "rows": [
+            {
+                "rank": row.rank,
+                "name": row.name,
+                state.metric: row.val_score,
+                metric_on("test", state.metric): row.test_score,
+                "run": run_record(row.run, state.metric) if row.run else None,
+            }
+            for row in rows
+        ],
+        "failed": [run_record(run, state.metric) for run in failures_of(state)],
+    }
+
+
+def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace) -> None:
+    from nas_agent_graph.show.run import page, record_of_run
+    from nas_agent_graph.text.terminal import width_of
+    from nas_system.nas_agent.ledger import Ledger
+
+    known = [run.run_id for run in state.runs] + ([state.current.run_id] if state.current else [])
+    if arguments.run_id not in known:
+        names = ", ".join(known) if len(known) <= 12 else f"{known[0]} to {known[-1]} ({len(known)} runs)"
+        raise ConfigError(f"no run {arguments.run_id!a:.80} in {workspace}; there are: {names or 'none yet'}")
+    if arguments.transcript:
+        from nas_agent_graph.show.transcript import record_of_transcript, transcript_lines
+
+        record = record_of_transcript(workspace / "runs", arguments.run_id)
+        lines = transcript_lines
+    else:
+        record = record_of_run(Ledger(workspace, state), arguments.run_id)
+        lines = partial(page, metric=state.metric)
+    if arguments.json:
+        print(json.dumps(record, indent=1))
+    else:
+        write_page(lines(record, width_of(sys.stdout)))
+
+
+def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
+    from nas_agent_graph.show.leaderboard import baselines_in
+    from nas_system.visualization import search_progress
+
+    try:
+        search_progress(state.runs, baselines_in(facts), path, metric=state.metric, direction=state.direction)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -1,0 +1,100 @@
+"""A finished search as rows of an archive: what was trained there teaches the next search."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from nas_system.config_io.config_file import read_config
+from nas_system.data.loading import open_task
+from nas_system.data.source import DataSource
+from nas_system.errors import ConfigError, NasError, StateError
+from nas_system.files import read_record
+from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
+from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
+from nas_system.netformer.specs.archive.archive_file import TRAIN, Archive, ArchivedTask, Row, write_archive
+from nas_system.netformer.specs.archive.library import Library, read_own
+from nas_system.netformer.specs.task_features import task_features
+from nas_system.space import ForecastingTask, active_values
+
+FAILURES = {"DIVERGED": "DIVERGED", "TIMEOUT": "TIMEOUT", "FAILED": "FAILED"}
+"""Ends that say something about a configuration. Others (killed, out of memory, ...) say as much about
+the machine."""
+
+
+def add_search(workspace: Path, library: Library) -> tuple[int, int]:
+    """Add a search to one's own archive; returns how many rows it gave, and how many of them were new."""
+    searched = archive_of_search(workspace)
+    library.make_own()
+    with _alone(library.own):
+        before = read_own(library)
+        after = before.with_rows_of(searched)
+        if after.rows != before.rows or after.tasks != before.tasks:
+            write_archive(library.own_archive, after)
+    return len(searched.rows), len(after.rows) - len(before.rows)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two searches that end together add their rows one after the other."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def archive_of_search(workspace: Path) -> Archive:
+    """Its task and its finished runs. Raises ConfigError or StateError for a folder without a search."""
+    if not (workspace / STATE_FILE).is_file():
+        raise ConfigError(f"{workspace} holds no {STATE_FILE}; name the folder of a search")
+    state = load_agent_state(workspace / STATE_FILE)
+    facts = read_record(workspace / "runs" / FACTS_FILE)
+    if facts is None:
+        raise StateError(f"{workspace / 'runs' / FACTS_FILE} is missing, so nothing is known of the data")
+    task = _archived(facts, workspace)
+    rows = [row for run in state.runs if (row := _row(run, task.name, workspace)) is not None]
+    return Archive({task.name: task}, tuple(rows))
+
+
+def _archived(facts: dict[str, Any], workspace: Path) -> ArchivedTask:
+    try:
+        task = ForecastingTask.model_validate(facts["task"])
+        source = DataSource.from_json(facts["source"])
+        baselines = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
+    except (ValidationError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{workspace}: only searches on forecasting tasks can be added to the archive ({error!r:.200})"
+        ) from None
+    data = open_task(task, source)
+    identity = json.dumps([facts["task"] | {"dataset": ""}, source.sha256], sort_keys=True)
+    return ArchivedTask(
+        name="own_" + hashlib.sha256(identity.encode()).hexdigest()[:12],
+        part=TRAIN,
+        # Without the path: it is nobody's business, and the checksum in the name says it better.
+        task=task.model_copy(update={"dataset": Path(task.dataset).name}),
+        max_seq_len=data.split.train_end - task.pred_len,
+        features=tuple(task_features(data).values()),
+        baselines=baselines,
+    )
+
+
+def _row(run: RunInfo, task: str, workspace: Path) -> Row | None:
+    if run.status != "OK" and run.status not in FAILURES:
+        return None
+    try:
+        config = read_config(RunPaths(workspace / "runs" / run.run_id).config)
+    except NasError:
+        return None  # its folder is gone; the score alone teaches nothing
+    score = run.val_mse if run.status == "OK" else None
+    status = FAILURES.get(run.status, "OK")
+    return Row(task, active_values(config), score, status, run.seconds or 0.0)

@@ -1,0 +1,1 @@
+"""The commands of spec mode: archive, fit and propose."""

@@ -1,0 +1,1 @@
+"""The networks that write and rank configurations: vocabulary, grammar, training, the saved model."""

@@ -1,0 +1,1 @@
+"""The commands of weights mode: zoo, train, eval and sample."""

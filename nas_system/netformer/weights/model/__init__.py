@@ -1,0 +1,1 @@
+"""The variational transformer that reads and writes networks: architecture, loss, training, metrics."""

@@ -1,0 +1,169 @@
+"""A series to forecast: windows on the device, and pictures of forecasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas_system.data import (
+    DataSource,
+    Series,
+    TaskWindows,
+    WindowLoader,
+    build_windows,
+    load_series,
+    locate,
+    open_task,
+)
+from nas_system.data.baselines import score_baselines
+from nas_system.data.columns import input_columns
+from nas_system.model import build_model
+from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.sequential.augmentation import augmented
+from nas_system.space import RunConfig
+from nas_system.space.task_info import TaskInfo
+from nas_system.tasks.attention_maps import attention_maps
+from nas_system.tasks.kind import Batches, HoldOut, Part
+from nas_system.training.engine import Engine
+from nas_system.training.objectives import Forecasting
+
+EXAMPLES = 6
+"""Test windows that predictions.png shows, evenly spread."""
+
+
+def open_forecasting(
+    config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
+) -> ForecastingProblem:
+    """The windows of the task's series."""
+    source = find_source(config, info, data_dir)
+    return ForecastingProblem(config, source, load_series(source, config.forecasting), device)
+
+
+def open_hold_out(
+    config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
+) -> HoldOut:
+    """The windows of the rows that are kept back."""
+    data = open_task(config.forecasting, find_source(config, info, data_dir))
+    windows = build_windows(data, config, device, splits=("hold_out",))
+    return HoldOut(
+        model=build_model(config, windows.shape),
+        batches=WindowLoader(windows["hold_out"], ForecastingProblem.evaluation_batch),
+        objective=Forecasting(),
+        samples="windows",
+        count=len(windows["hold_out"]),
+        baselines=lambda: score_baselines(data, ("hold_out",)),
+    )
+
+
+class ForecastingProblem:
+    """Scaled windows of one series; see `nas_system.tasks.kind`."""
+
+    evaluation_batch = 512
+    """A few large batches. The score does not depend on this number."""
+
+    def __init__(self, config: RunConfig, source: DataSource, series: Series, device: torch.device) -> None:
+        self.config, self.source, self.series, self.device = config, source, series, device
+        self.windows = build_windows(series, config, device)
+        self.objective = Forecasting(config.training.loss)
+
+    def count(self, part: Part) -> int:
+        return len(self.windows[part])
+
+    def build_model(self) -> nn.Module:
+        return build_model(self.config, self.windows.shape)
+
+    def training_batches(self, generator: torch.Generator) -> Batches:
+        loader = WindowLoader(self.windows["train"], self.config.data.batch_size, generator=generator)
+        return augmented(loader, self.config.training, self.windows.shape.target_columns)
+
+    def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
+        return WindowLoader(self.windows[part], batch_size)
+
+    def sample_batch(self, n: int) -> Any:
+        return self.windows["train"].batch(torch.arange(n, device=self.device))
+
+    def export_metadata(self) -> dict[str, Any]:
+        return _metadata(self.config, self.series, self.windows, self.source)
+
+    def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
+        self._draw_forecasts(engine, paths.predictions, title)
+        self._draw_attention(engine.model, paths.attention, title)
+
+    def _draw_forecasts(self, engine: Engine, path: Path, title: str) -> None:
+        from nas_system.visualization import forecast_examples
+
+        test, windows = self.windows["test"], self.windows
+        chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
+        batch = test.batch(chosen.to(engine.device))
+        scaler = windows.target_scaler.of_columns([0])
+        column = windows.shape.target_columns[0]
+        forecast, past, truth = (
+            scaler.inverse(values[..., None].float().cpu().numpy())[..., 0]
+            for values in (
+                engine.predict([batch])[..., 0],
+                batch.args[0][..., column],
+                batch.target[..., 0],
+            )
+        )
+        rows = [test.target_rows(int(index))[0] for index in chosen]
+        forecast_examples(
+            past,
+            truth,
+            forecast,
+            path,
+            column=self.series.column_names(self.config.forecasting.targets)[0],
+            title=title,
+            labels=[self._date(row) for row in rows],
+        )
+
+    def _draw_attention(self, model: nn.Module, path: Path, title: str) -> None:
+        test = self.windows["test"]
+        if maps := attention_maps(model, test):
+            from nas_system.visualization import attention_picture
+
+            first_row = test.target_rows(maps[0].example_window)[0]
+            attention_picture(
+                maps,
+                path,
+                seq_len=self.config.data.seq_len,
+                title=title,
+                example_label=f"forecast from {self._date(first_row)}",
+            )
+
+    def _date(self, row: int) -> str:
+        return str(self.series.dates[row])[:16].replace("T", " ")
+
+
+def find_source(config: RunConfig, info: TaskInfo | None, data_dir: Path | None) -> DataSource:
+    """The search's own data if there is a search; otherwise wherever it is found."""
+    if info is not None:
+        return info.source
+    source = locate(config.forecasting, data_dir)
+    if source.notice:
+        print(f"note: {source.notice}", flush=True)
+    return source
+
+
+def _metadata(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
+    """What another machine needs beside the weights to forecast with them (see `saved_forecaster`)."""
+    targets = series.column_indices(config.forecasting.targets)
+    return {
+        "scaler": windows.scaler.to_json(),
+        "shape": {
+            "seq_len": windows.shape.seq_len,
+            "pred_len": windows.shape.pred_len,
+            "n_inputs": windows.shape.n_inputs,
+            "target_columns": list(windows.shape.target_columns),
+            "n_marks": windows.shape.n_marks,
+        },
+        "columns": list(series.columns),
+        "inputs": [series.columns[index] for index in input_columns(series, config)],
+        "targets": [series.columns[index] for index in targets],
+        "freq": series.freq,
+        "data_sha256": source.sha256,
+        "config": config.model_dump(mode="json"),
+    }

@@ -1,0 +1,112 @@
+"""What a kind of task consists of, and what a training has to know of its task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from nas_system.processes.run_files import RunPaths
+from nas_system.space import RunConfig
+from nas_system.space.task_info import Baseline, DataSource, TaskInfo
+
+if TYPE_CHECKING:
+    # Describing a series needs no torch.
+    import torch
+    from torch import nn
+
+    from nas_system.training.engine import Engine
+    from nas_system.training.objectives import Objective
+
+Part = Literal["train", "val", "test"]
+
+
+class Batches(Protocol):
+    """One pass over a part at every `for`."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Any: ...
+
+
+class Problem(Protocol):
+    """A task's data on a device, in the shape that one configuration reads, with model and objective."""
+
+    @property
+    def source(self) -> DataSource:
+        """Where the data come from."""
+        ...
+
+    @property
+    def objective(self) -> Objective:
+        """Its first metric is the task's."""
+        ...
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Samples at a time where no gradients are needed, if there is memory for them."""
+        ...
+
+    def count(self, part: Part) -> int:
+        """Return the number of samples in a part."""
+        ...
+
+    def build_model(self) -> nn.Module:
+        """Build the untrained model on the CPU, drawn from torch's random numbers."""
+        ...
+
+    def training_batches(self, generator: torch.Generator) -> Batches:
+        """Return the training part, shuffled at every pass, augmented as the configuration says."""
+        ...
+
+    def batches(self, part: Part, batch_size: int) -> Iterable[Any]:
+        """Return a part in its order, unchanged."""
+        ...
+
+    def sample_batch(self, n: int) -> Any:
+        """Return the first `n` samples of the training part as one batch."""
+        ...
+
+    def export_metadata(self) -> dict[str, Any]:
+        """Return what another machine needs next to the weights."""
+        ...
+
+    def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
+        """Draw what the trained model does with test samples."""
+        ...
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """The part that no training and no selection has looked at, ready to be scored."""
+
+    model: nn.Module
+    """Untrained: the run's weights are loaded into it."""
+    batches: Iterable[Any]
+    objective: Objective
+    samples: str
+    """What is counted: windows or graphs."""
+    count: int
+    baselines: Callable[[], tuple[Baseline, ...]]
+    """Scores the baselines on it."""
+
+
+class Describe(Protocol):
+    """Measures a task's data and its baselines."""
+
+    def __call__(self, task: Any, data_dir: Path | None, *, hold_out: bool, download: bool) -> TaskInfo:
+        """Return the task's info; `hold_out` scores the baselines on that part, too. Raises ConfigError."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskKind:
+    """A kind of task. `info` is the search's, or None outside of a search: then the data are looked for."""
+
+    open: Callable[[RunConfig, TaskInfo | None, Path | None, torch.device], Problem]
+    """Loads the data for a training. Raises ConfigError."""
+    hold_out: Callable[[RunConfig, TaskInfo | None, Path | None, torch.device], HoldOut]
+    """Loads the hold-out set. Raises ConfigError if the task has none."""
+    describe: Describe
+    summary: Callable[[TaskInfo], list[str]]
+    """The data in a few lines for people."""

@@ -1,0 +1,40 @@
+"""Which pairs of nodes are linked; the accuracy over as many linked as unlinked pairs counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas_system.graphs.baselines import link_predictions
+from nas_system.tasks.graphs import Answers, graph_kind
+from nas_system.training.objectives import EdgePrediction
+
+
+def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
+    """Return the share of (pairs,) predictions, 0 or 1, that are right."""
+    return float((predicted == torch.cat([graph.edge_label for graph in graphs])).double().mean())
+
+
+def draw_links(truth: Tensor, logits: Tensor, path: Path, title: str) -> None:
+    """Draw how often linked and unlinked pairs are told apart."""
+    from nas_system.visualization import confusion_matrix
+
+    linked = (logits.reshape(-1) > 0).long().numpy()
+    confusion_matrix(truth.long().numpy(), linked, path, title=title, names=("no link", "link"))
+
+
+KIND = graph_kind(
+    Answers(
+        summary="missing links in every graph",
+        objective=lambda config, dataset: EdgePrediction(),
+        n_outputs=lambda dataset: 1,
+        baselines=link_predictions,
+        score=accuracy,
+        picture=draw_links,
+        level="edge",
+    )
+)

@@ -1,0 +1,58 @@
+"""The engine of a configuration: model, optimizer, schedule and objective, all from its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sized
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from nas_system.space import RunConfig
+from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
+from nas_system.training.early_stopping import EarlyStoppingState
+from nas_system.training.engine import Engine
+from nas_system.training.objectives import Objective, direction_of
+from nas_system.training.optimizer import build_optimizer
+from nas_system.training.reproducibility import set_seed
+from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
+
+
+class Trainable(Protocol):
+    """The part of a task's problem that an engine is built from."""
+
+    @property
+    def objective(self) -> Objective: ...
+
+    def build_model(self) -> nn.Module: ...
+
+    def training_batches(self, generator: torch.Generator) -> Sized: ...
+
+
+def build_engine(config: RunConfig, problem: Trainable, device: torch.device) -> Engine:
+    """Build model, optimizer, schedule and objective of a configuration, from its seed."""
+    set_seed(config.seed)
+    training, direction = config.training, direction_of(problem.objective)
+    model = problem.build_model().to(device)
+    if training.compile:
+        optimizer = build_optimizer(model, training, device)
+    else:
+        skip_compiler_import()
+        optimizer = step_eagerly(build_optimizer(model, training, device))
+    generator = torch.Generator().manual_seed(config.seed)
+    steps_per_epoch = optimizer_steps(len(problem.training_batches(generator)), training.accumulation_steps)
+    scheduler = build_scheduler(optimizer, training, steps_per_epoch=steps_per_epoch, direction=direction)
+    return Engine(
+        model=model,
+        optimizer=optimizer,
+        objective=problem.objective,
+        device=device,
+        progress=EarlyStoppingState(training.patience, direction=direction),
+        scheduler=scheduler,
+        scheduler_per_step=advances_per_step(scheduler),
+        grad_clip=training.grad_clip,
+        generator=generator,
+        precision=training.precision,
+        accumulation_steps=training.accumulation_steps,
+        compile=training.compile,
+    )
