@@ -11,7 +11,7 @@ from nas_system.files import finite
 from nas_system.nas_agent.agent_state import RunInfo
 
 WARNED_AT = (0.5, 0.8)
-"""Shares of a budget at which a person is told."""
+"""Shares of a budget at which a note is printed."""
 
 
 class BudgetSpent(ProposalError):
@@ -31,14 +31,14 @@ class Spent:
 
     @classmethod
     def by(cls, runs: Sequence[RunInfo], seconds: float = 0.0) -> Spent:
-        """What these runs have used up."""
+        """Sum up what these runs have used."""
         tokens, cost = sum(run.tokens for run in runs), sum(run.cost_usd or 0.0 for run in runs)
         return cls(len(runs), seconds, tokens, cost)
 
 
 @dataclass(frozen=True)
 class Left:
-    """What is left beside the runs; None where nobody set a limit."""
+    """What is left besides the runs; None where there is no limit."""
 
     seconds: float | None = None
     tokens: int | None = None
@@ -46,7 +46,7 @@ class Left:
 
     @classmethod
     def from_record(cls, record: Any) -> Left:
-        """Back from a transcript, which anybody may have edited."""
+        """Read it back from a transcript, which anybody may have edited."""
         known = record if isinstance(record, dict) else {}
         tokens = finite(known.get("tokens"))
         return cls(
@@ -55,12 +55,12 @@ class Left:
             cost_usd=finite(known.get("cost_usd")),
         )
 
-    def to_record(self) -> dict[str, Any]:
-        """What is limited."""
+    def to_record(self) -> dict[str, float]:
+        """Return what is limited, as JSON."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def refuse_if_spent(self, tokens: int, cost_usd: float) -> None:
-        """Raises BudgetSpent if a run under way has taken up all that was left before it."""
+        """Raise BudgetSpent if the current run has used up all that was left before it."""
         if self.tokens is not None and tokens >= self.tokens:
             raise BudgetSpent("the budget of tokens is spent, so the language model is not asked again")
         if self.cost_usd is not None and cost_usd >= self.cost_usd:
@@ -88,12 +88,12 @@ class Limits:
     """How long to wait for space on a full disk; None: as long as it takes."""
     repeat_base: int = 2
     repairs: int = 2
-    """How often a proposer may mend a refused proposal before the fallback sampler steps in."""
+    """How often a proposer may repair a refused proposal before the fallback sampler steps in."""
     attempts: int = 12
-    """Refusals for one run after which the proposers evidently have nothing left to offer."""
+    """Refusals for one run after which the search ends: nothing new can be proposed."""
 
     def reached(self, spent: Spent) -> str | None:
-        """Which limit ends the search, in words; None while there is something left of each."""
+        """Return which limit ends the search, as a sentence; None while something is left of each."""
         if spent.runs >= self.max_runs:
             return f"all {spent.runs} runs are done"
         if self.max_seconds is not None and spent.seconds >= self.max_seconds:
@@ -105,7 +105,7 @@ class Limits:
         return None
 
     def warnings(self, before: Spent, now: Spent) -> list[str]:
-        """What a person should hear of: shares of a budget that were passed in between."""
+        """Return notes for people: shares of a budget that were passed in between."""
         found = []
         for name, limit, old, new in (
             ("the time", self.max_seconds, before.seconds, now.seconds),
@@ -118,7 +118,7 @@ class Limits:
         return found
 
     def left(self, spent: Spent) -> Left:
-        """Never below zero."""
+        """Return what is left, never below zero."""
         return Left(
             seconds=None if self.max_seconds is None else max(self.max_seconds - spent.seconds, 0.0),
             tokens=None if self.max_tokens is None else max(self.max_tokens - spent.tokens, 0),

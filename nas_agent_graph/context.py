@@ -1,4 +1,4 @@
-"""What the nodes work with: the search's memory, its partners and its limits.
+"""What the nodes work with: the search's memory, proposer, launcher and limits.
 
 Everything that must be swapped (proposer, launcher, clock, progress) is a parameter here,
 described by a Protocol.
@@ -74,13 +74,13 @@ class Launcher(Protocol):
 
 
 class Progress(Protocol):
-    """Tells a person what is going on."""
+    """Shows people what is going on."""
 
     def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None: ...
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None: ...
     def refused(self, run_id: str, reason: str, proposer: str) -> None: ...
     def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
-        """Called again and again while a training runs; `label` is its name for people."""
+        """Show a training; called again and again while it runs. `label` is its name for people."""
         ...
 
     def finished(self, run: RunInfo, verdict: VerdictRecord) -> None: ...

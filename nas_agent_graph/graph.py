@@ -18,10 +18,10 @@ from nas_agent_graph.nodes.propose_config import propose_config
 from nas_agent_graph.nodes.read_context import read_context
 from nas_agent_graph.nodes.summarize_history import summarize_history
 from nas_agent_graph.nodes.validate_config import validate_config
-from nas_agent_graph.state import SearchState
+from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ConfigError
 
-Node = Callable[[SearchState, Context], dict[str, Any]]
+Node = Callable[[SearchState, Context], StateUpdate]
 
 
 def build_graph(checkpointer: Any = None, *, context_schema: type | None = Context) -> Any:
@@ -61,10 +61,10 @@ def steps_for(limits: Limits) -> int:
     return limits.max_runs * (7 + 2 * limits.attempts) + 50
 
 
-def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], dict[str, Any]]:
+def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], StateUpdate]:
     """Check what the node returns, and record on disk that it is done; on a full disk wait, do it again."""
 
-    def run(state: SearchState, runtime: Runtime[Context]) -> dict[str, Any]:
+    def run(state: SearchState, runtime: Runtime[Context]) -> StateUpdate:
         if runtime.context is None:
             raise ConfigError("a search needs its context; start it with: python -m nas_agent_graph.run")
         runtime.context.stop.check()

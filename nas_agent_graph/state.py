@@ -46,6 +46,10 @@ class OutcomeRecord(TypedDict):
     noise_runs: int
 
 
+StateUpdate = dict[str, object]
+"""The keys of a `SearchState` that a node has changed."""
+
+
 class SearchState(TypedDict):
     """One round: which run, what was proposed, how it went."""
 

@@ -45,7 +45,7 @@ class Effect:
 
     @property
     def middle(self) -> float:
-        """The median: one diverging run must not speak for all."""
+        """Return the median: one diverging run must not decide."""
         return median(self.gains)
 
 

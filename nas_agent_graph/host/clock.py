@@ -1,4 +1,4 @@
-"""Time as a parameter: whoever waits is given a clock, so that a test need not wait."""
+"""Time as a parameter: code that waits is passed a clock, so that a test need not wait."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a search does when the disk is full: it waits where it stands, and goes on when there is space.
+"""Waits for free disk space, so that a search on a full disk pauses and goes on by itself.
 
-Nothing is lost meanwhile: every file on disk is the last whole one, and what could not be written is in
-memory still. Waiting stands here and nowhere else; whoever writes just raises OSError.
+Nothing is lost meanwhile: every file on disk is the last complete one, and what could not be written is
+still in memory. All waiting is done here; code that writes just raises OSError.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class DiskSpace:
-    """The patience of a search with the disk of its workspace."""
+    """Waits for free disk space in the workspace of a search."""
 
     workspace: Path
     clock: Clock
     stop: StopRequest
     say: Callable[[str], None]
-    """Tells a person, in one line."""
+    """Prints a note for people, in one line."""
     least_free_mb: float = 0.0
     """No training begins with fewer MiB free."""
     longest_wait_s: float | None = None
     """None: as long as it takes."""
 
     def retry_until_space(self, write: Callable[[], T]) -> T:
-        """What `write` returns; on a full disk it is called again and again until there is space.
+        """Return what `write` returns; on a full disk call it again and again until there is space.
 
-        Raises SearchPaused once that has taken too long, and whatever else `write` raises.
+        Raises SearchPaused once that has taken too long, and anything else that `write` raises.
         """
         began, pause_s, text = None, FIRST_PAUSE_S, ""
         while True:
@@ -75,13 +75,13 @@ class DiskSpace:
             return result
 
     def require(self, folder: Path) -> None:
-        """Raises OSError (ENOSPC) if fewer than `least_free_mb` are free where `folder` is."""
+        """Raise OSError (ENOSPC) if fewer than `least_free_mb` are free where `folder` is."""
         if _free_mb(folder) < self.least_free_mb:
             text = f"fewer than the {self.least_free_mb:,.0f} MiB that a training may need are free"
             raise OSError(errno.ENOSPC, text, str(folder))
 
     def prove(self, folder: Path) -> None:
-        """Like `require`, but asks the kernel for the space: also a quota or a limit is found out.
+        """Check like `require`, and ask the kernel for the space: that finds quotas and limits, too.
 
         Raises OSError.
         """
@@ -97,7 +97,7 @@ class DiskSpace:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            # A descriptor has no name that could be told to a person.
+            # The error of a descriptor has no file name to print.
             raise OSError(error.errno, error.strerror, str(folder)) from None
         finally:
             with contextlib.suppress(OSError):
@@ -117,7 +117,7 @@ class DiskSpace:
 
 
 def _free_mb(path: Path) -> float:
-    """MiB that a user may still write where `path` is or would be."""
+    """Return the MiB that a user may still write where `path` is or would be."""
     while not path.exists():
         path = path.parent
     disk = os.statvfs(path)

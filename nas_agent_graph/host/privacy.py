@@ -9,7 +9,7 @@ _PR_SET_DUMPABLE = 4
 
 
 def refuse_inspection() -> None:
-    """No /proc/<pid>/environ or mem, no debugger, no core dump of this process for anyone but root.
+    """Deny /proc/<pid>/environ and mem, debuggers and core dumps of this process to all but root.
 
     Lasts until the next exec: programs started by this one can be inspected again, so they get no
     key. Nor does it cover the shell that exported the key.

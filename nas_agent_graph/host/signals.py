@@ -1,8 +1,8 @@
 """Ctrl-C and its relatives: what a signal may do to a search, and where it has to wait.
 
-The first SIGINT, SIGTERM or SIGHUP is raised as SearchInterrupted wherever the search stands, unless
-it stands in a block that must not be torn; there it is noted and raised at the block's end. Later
-signals never raise, so that the tidying up is never torn either: they only say "faster". Standard
+The first SIGINT, SIGTERM or SIGHUP is raised as SearchInterrupted wherever the search is, unless it is in
+a block that must not be interrupted; there it is noted and raised at the block's end. Later signals never
+raise, so that the clean-up is not interrupted either: they only ask it to hurry. Standard
 library only, because it has to be there before everything else is imported.
 """
 
@@ -19,7 +19,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class SearchInterrupted(BaseException):
     """The search was asked to stop by a signal; everything needed to continue is on disk.
 
-    Not an Exception, like KeyboardInterrupt: whatever forgives errors on its way must not forgive it.
+    Not an Exception, like KeyboardInterrupt: code that catches errors must not catch it.
     """
 
     def __init__(self, signal: int) -> None:
@@ -40,7 +40,7 @@ class StopRequest:
     """Whether there was a second one."""
 
     def note(self, number: int) -> None:
-        """One signal has come. Raises SearchInterrupted for the first one, unless it has to wait."""
+        """Note a signal. Raises SearchInterrupted for the first one, unless it has to wait."""
         if self.signal is not None:
             self.force = True
             return
@@ -49,7 +49,7 @@ class StopRequest:
             raise SearchInterrupted(number)
 
     def check(self) -> None:
-        """Raises SearchInterrupted if a signal was noted, or if its exception went astray.
+        """Raise SearchInterrupted if a signal was noted, or if its exception was lost.
 
         What is raised inside a finalizer or a weak reference's callback is printed and dropped by Python.
         """
@@ -58,7 +58,7 @@ class StopRequest:
 
     @contextlib.contextmanager
     def held_back(self) -> Iterator[None]:
-        """The first signal inside the block is raised at its end."""
+        """Raise the first signal inside the block at its end."""
         before, self.waiting = self.waiting, True
         try:
             yield
@@ -68,7 +68,7 @@ class StopRequest:
 
 
 def handle_signals(stop: StopRequest) -> None:
-    """Let `stop` know of every signal that asks for an end."""
+    """Note every signal that asks for an end in `stop`."""
     for number in STOP_SIGNALS:
         # A command started under nohup stays deaf to SIGHUP.
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -76,6 +76,6 @@ def handle_signals(stop: StopRequest) -> None:
 
 
 def ignore_signals() -> None:
-    """All is done and on disk; what comes while the interpreter leaves changes no exit code."""
+    """Ignore signals from now on: all is on disk, and none may change the exit code any more."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

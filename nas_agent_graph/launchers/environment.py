@@ -49,8 +49,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def training_environment(environment: Mapping[str, str], extra_names: Sequence[str] = ()) -> dict[str, str]:
-    """The part of `environment` that a training gets. Raises ConfigError for an extra name of a secret,
-    and for a NAS_SANDBOX that is neither on nor off."""
+    """Return the part of `environment` that a training gets.
+
+    Raises ConfigError for an extra name of a secret, and for a NAS_SANDBOX that is neither on nor off.
+    """
     for name in sandbox.SWITCHES:
         if (switch := environment.get(name, "")) not in sandbox.SWITCH_VALUES:
             raise ConfigError(f"{name}={switch!r} is neither on nor off; leave it out for on")
@@ -69,12 +71,12 @@ def training_environment(environment: Mapping[str, str], extra_names: Sequence[s
 
 
 def proxy_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """How to reach the web from here: for our own programs, passwords of proxies included."""
+    """Return how to reach the web from here: for our own programs, passwords of proxies included."""
     return {name: value for name, value in environment.items() if name in PROXIES}
 
 
 def _source_tree(python_path: str | None) -> dict[str, str]:
-    """Lets `python -m nas_system.train` work from any folder when we run from a checkout."""
+    """Let `python -m nas_system.train` work from any folder when we run from a checkout."""
     # An installed package is found without help, and its folder in PYTHONPATH would come before
     # the standard library.
     if str(ROOT) in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):

@@ -122,7 +122,7 @@ class LocalLauncher:
                 raise RunError(f"{module} did not end within {timeout_s:g} s and was ended") from None
         if process.returncode == 0:
             return output
-        complaint = complaint.strip()[-_ERROR_CHARACTERS:] or "it said nothing"
+        complaint = complaint.strip()[-_ERROR_CHARACTERS:] or "it printed nothing"
         if process.returncode == ConfigError.exit_code:
             raise ConfigError(complaint.removeprefix("error: "))
         raise RunError(f"{module} ended with exit code {process.returncode}: {complaint}")
@@ -189,7 +189,7 @@ def _state_of(run_dir: Path) -> RunState:
 
 @contextlib.contextmanager
 def _own_process_group(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A process whose whole group is gone when the block is left, also by Ctrl-C."""
+    """Start a process whose whole group is gone when the block is left, also by Ctrl-C."""
     try:
         process = subprocess.Popen(
             command,
@@ -217,7 +217,7 @@ def _own_process_group(command: list[str], environment: dict[str, str]) -> Itera
 
 
 def _has_begun(run_dir: Path, attempt: int, pid: int) -> bool:
-    """Whether the attempt, or a later one, is on record: ended, running, or begun by our supervisor `pid`."""
+    """Return whether the attempt, or a later one, has ended, is running, or was begun by supervisor `pid`."""
     if attempt_in(read_record(RunPaths(run_dir).exit)) >= attempt:
         return True
     if attempt_in(read_record(RunPaths(run_dir).process)) < attempt:
@@ -232,4 +232,4 @@ def _supervisor_log(run_dir: Path) -> str:
         text = (RunPaths(run_dir).supervisor_log).read_text(errors="replace")
     except OSError:
         text = ""
-    return one_line(text[-_ERROR_CHARACTERS:], _ERROR_CHARACTERS) or "its supervisor said nothing"
+    return one_line(text[-_ERROR_CHARACTERS:], _ERROR_CHARACTERS) or "its supervisor printed nothing"

@@ -52,7 +52,7 @@ class ScriptedLauncher:
         return False
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
-        """Nothing ever runs here."""
+        """Do nothing: nothing ever runs here."""
 
     def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
         """Return what the script has for this module, as JSON. Raises RunError if it has nothing."""

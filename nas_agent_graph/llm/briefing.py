@@ -24,6 +24,7 @@ from nas_agent_graph.text.task_labels import format_graphs
 from nas_agent_graph.text.terminal import duration
 from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.overview import overview, sentence_of, tried_values
+from nas_system.space.score import loss_of
 
 BEST, RECENT, FAILED = 6, 6, 4
 """How many runs of each kind are shown, beside the best of each family."""
@@ -60,7 +61,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "graphs": format_graphs(view.graphs),
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
-        "baselines": sorted(view.baselines, key=lambda row: -row[1]),
+        "baselines": sorted(view.baselines, key=lambda row: -loss_of(row[1], view.task.direction)),
         "noise": view.noise,
         "best_run": view.best_run,
         "runs": [_row(run, view) for run in shown],
@@ -93,7 +94,11 @@ def format_remaining(left: Left) -> list[str]:
 
 def shown_runs(view: SearchView) -> list[RunView]:
     """A bounded choice of runs, worst first: those without a score, then by score down to the best."""
-    scored = sorted((run for run in view.runs if run.val_score is not None), key=_score)
+
+    def loss(run: RunView) -> float:
+        return math.inf if run.val_score is None else loss_of(run.val_score, view.task.direction)
+
+    scored = sorted((run for run in view.runs if run.val_score is not None), key=loss)
     failed = [run for run in view.runs if run.val_score is None]
     chosen = {run.run_id: run for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:])}
     for family in view.families:
@@ -101,7 +106,7 @@ def shown_runs(view: SearchView) -> list[RunView]:
         if best is not None:
             chosen[best.run_id] = best
     place = {run.run_id: index for index, run in enumerate(view.runs)}
-    return sorted(chosen.values(), key=lambda run: (-_score(run), place[run.run_id]))
+    return sorted(chosen.values(), key=lambda run: (-loss(run), place[run.run_id]))
 
 
 def near_best(view: SearchView) -> list[dict[str, Any]]:
@@ -118,10 +123,6 @@ def near_best(view: SearchView) -> list[dict[str, Any]]:
             found.append((len(changes), -index, run, changes))
     found.sort(key=lambda entry: entry[:2])
     return [{**_judged(run, view), "changes": _changes(changes)} for _, _, run, changes in found[:NEAR]]
-
-
-def _score(run: RunView) -> float:
-    return math.inf if run.val_score is None else run.val_score
 
 
 def _row(run: RunView, view: SearchView) -> dict[str, Any]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from nas_agent_graph.acceptance import VerdictRecord, evaluate
 from nas_agent_graph.context import Context
-from nas_agent_graph.state import SearchState
+from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
 from nas_system.space import canonical_key
 
 
-def decide_acceptance(state: SearchState, context: Context) -> dict[str, Any]:
+def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
     """Write the verdict first, then the state: a crash between the two is made good by doing it again."""
     ledger, run_id = context.ledger, state["run_id"]
     outcome, proposal = state["outcome"], state["proposal"]

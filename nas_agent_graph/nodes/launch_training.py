@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_agent_graph.context import Context, RunState
-from nas_agent_graph.state import SearchState
+from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, StateError
 from nas_system.files import read_record, write_json
@@ -21,7 +21,7 @@ FORCE_AFTER_S = 30.0
 DEFAULT_RUN_SECONDS = 24 * 3600.0
 
 
-def launch_training(state: SearchState, context: Context) -> dict[str, Any]:
+def launch_training(state: SearchState, context: Context) -> StateUpdate:
     """Return when the run, and for the base config its repeats with other seeds, have ended."""
     run_id = state["run_id"]
     paths = context.ledger.paths(run_id)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 
 from nas_agent_graph.context import Context
-from nas_agent_graph.state import OutcomeRecord, SearchState
+from nas_agent_graph.state import OutcomeRecord, SearchState, StateUpdate
 from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import RunPaths
 
 
-def parse_results(state: SearchState, context: Context) -> dict[str, Any]:
+def parse_results(state: SearchState, context: Context) -> StateUpdate:
     """Read the outcome of the run; a failed run takes the same road as a good one."""
     paths = context.ledger.paths(state["run_id"])
     outcome = context.outcome(paths.folder)

@@ -8,12 +8,12 @@ from typing import Any
 
 from nas_agent_graph.budget import BudgetSpent
 from nas_agent_graph.context import Context, Proposal, SearchView
-from nas_agent_graph.state import SearchState
+from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError
 from nas_system.files import read_record, write_json
 
 
-def propose_config(state: SearchState, context: Context) -> dict[str, Any]:
+def propose_config(state: SearchState, context: Context) -> StateUpdate:
     """Take the base config for the first run; else ask the proposer, or after two repairs its fallback."""
     run_id, attempt, metric = state["run_id"], state["attempt"], context.ledger.state.metric
     path = context.ledger.paths(run_id).proposal

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nas_agent_graph.context import Context
-from nas_agent_graph.state import SearchState, initial_state
+from nas_agent_graph.state import SearchState, StateUpdate, initial_state
 from nas_system.nas_agent.run_manager import next_run_id
 
 
-def read_context(state: SearchState, context: Context) -> dict[str, Any]:
+def read_context(state: SearchState, context: Context) -> StateUpdate:
     """Begin a round on the current run; its id is reserved on disk before anything else happens."""
     ledger = context.ledger
     current = ledger.state.current

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nas_agent_graph.analysis.stagnation import require_new_structure
 from nas_agent_graph.context import Context, Proposal
-from nas_agent_graph.state import SearchState
+from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import ProposalError
 from nas_system.space import RunConfig, apply_changes, canonical_key
 
 
-def validate_config(state: SearchState, context: Context) -> dict[str, Any]:
+def validate_config(state: SearchState, context: Context) -> StateUpdate:
     """Write config_used.py and go on, or send the reason back to the proposer."""
     run_id, record = state["run_id"], state["proposal"]
     try:

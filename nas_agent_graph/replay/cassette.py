@@ -1,7 +1,7 @@
 """Recorded answers in the place of a model: the transcripts of a search, played back.
 
-A question is looked up by (run, node, attempt), and its hash is compared: a prompt that reads
-otherwise than when it was answered is drift, and is named with a diff.
+A question is looked up by (run, node, attempt), and its hash is compared: a prompt that differs from the
+recorded one is drift, and is reported with a diff.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Cassette:
     """The exchanges of every run in the order in which they took place, each played once."""
 
     def __init__(self, exchanges: Mapping[str, list[Exchange]], *, ends_in: str | None = None) -> None:
-        """`ends_in` is the run that was under way when the recording was copied."""
+        """`ends_in` is the run that had not ended when the recording was copied."""
         self._exchanges = exchanges
         self._position = dict.fromkeys(exchanges, 0)
         self._restarted_at: tuple[str, int] | None = None
@@ -63,22 +63,22 @@ class Cassette:
         return cls(found, ends_in=ends_in)
 
     def next_of(self, run_id: str) -> Exchange | None:
-        """The next exchange of a run that has not been played."""
+        """Return the next exchange of a run that has not been played."""
         exchanges, position = self._exchanges.get(run_id, []), self._position.get(run_id, 0)
         return exchanges[position] if position < len(exchanges) else None
 
     def last_of(self, run_id: str) -> Exchange | None:
-        """The latest exchange of a run that has been played."""
+        """Return the latest exchange of a run that has been played."""
         position = self._position.get(run_id, 0)
         return self._exchanges[run_id][position - 1] if position else None
 
     @property
     def holds_answers(self) -> bool:
-        """Whether a model was ever asked."""
+        """Return whether a model was ever asked."""
         return any(self._exchanges.values())
 
     def unplayed(self) -> list[Exchange]:
-        """What was recorded and never asked for."""
+        """Return what was recorded and never asked for."""
         return [
             exchange
             for run_id, exchanges in self._exchanges.items()
@@ -86,7 +86,7 @@ class Cassette:
         ]
 
     def play(self, key: tuple[str, str, int]) -> Exchange:
-        """The exchange of this key, which has an answer.
+        """Return the exchange of this key, which has an answer.
 
         Raises AnswerMissing if there is none, SearchRestarted where the recorded search was started
         again, RecordingEnds where it stood when it was copied.
@@ -111,7 +111,7 @@ class Cassette:
         return exchange
 
     def restart(self, run_id: str) -> None:
-        """Raises SearchRestarted, or what says that starting again leads nowhere."""
+        """Raise SearchRestarted, or an error if starting again leads nowhere."""
         position = self._position[run_id]
         following = self.next_of(run_id)
         if following is None and run_id == self.ends_in:
@@ -138,7 +138,7 @@ class CassetteClient:
 
     @property
     def settings(self) -> LLMSettings:
-        """As the recorded requests tell them; there is no address and no key."""
+        """Return the settings of the recorded requests; there is no address and no key."""
         return LLMSettings(model=self._model, base_url=None, api_key="")
 
     def turn_to(self, exchange: Exchange) -> None:
@@ -146,7 +146,7 @@ class CassetteClient:
         self._model = str(exchange.request.get("model"))
 
     def ask(self, messages: Sequence[Message], *_: Any, **__: Any) -> Answer:
-        """The recorded answer. Raises Drift if the question reads otherwise than the recorded one."""
+        """Return the recorded answer. Raises Drift if the question differs from the recorded one."""
         asked = self.transcript.last_request
         assert asked is not None, "a question is written down before it is asked"
         key = (asked["run"], asked["node"], asked["attempt"])
@@ -165,7 +165,7 @@ class CassetteClient:
 
 
 def exchanges_in(path: Path, run_id: str) -> list[Exchange]:
-    """Requests and their responses. Raises StateError for events that are not of this run or lack a key."""
+    """Return requests and their responses. Raises StateError for events of another run or without a key."""
     exchanges: list[Exchange] = []
     for event in read_events(path):
         if event["kind"] == "request":
@@ -176,7 +176,7 @@ def exchanges_in(path: Path, run_id: str) -> list[Exchange]:
     return exchanges
 
 
-def _exchange(event: dict[str, Any], path: Path, run_id: str) -> Exchange:
+def _exchange(event: Mapping[str, Any], path: Path, run_id: str) -> Exchange:
     node, attempt, messages = event.get("node"), event.get("attempt"), event.get("messages")
     where = f"{path}, event {event.get('seq')}"
     if event.get("run") != run_id:
@@ -189,7 +189,7 @@ def _exchange(event: dict[str, Any], path: Path, run_id: str) -> Exchange:
 
 
 def _answer(response: Mapping[str, Any], where: str) -> Answer:
-    """Every field of an answer under its own name, tokens from `usage`."""
+    """Build the answer: every field under its own name, tokens from `usage`."""
     usage = response.get("usage")
     known = {**(usage if isinstance(usage, dict) else {}), **response}
     values = {field.name: known[field.name] for field in fields(Answer) if field.name in known}

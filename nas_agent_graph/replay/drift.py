@@ -11,7 +11,7 @@ from nas_system.errors import NasError
 
 
 class Drift(NasError):
-    """The search does something else than was recorded; `diff` shows what."""
+    """The search differs from the recording; `diff` shows how."""
 
     exit_code = 1
 
@@ -35,21 +35,21 @@ class SearchRestarted(NasError):
 
 
 class RecordingEnds(NasError):
-    """Here the recorded search stood when its folder was copied."""
+    """Here the recorded search was when its folder was copied."""
 
 
 def place(run_id: str, node: str, attempt: int) -> str:
-    """The key of an answer, for people."""
+    """Return the key of an answer, for people."""
     return f"{run_id}, node {node}, attempt {attempt}"
 
 
 def diff_of_messages(recorded: Sequence[Mapping[str, Any]], asked: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Unified diff of two conversations, one line of text a line."""
+    """Return a unified diff of two conversations, one line of text a line."""
     return _diff(_lines_of(recorded), _lines_of(asked))
 
 
 def diff_of_values(recorded: Any, replayed: Any) -> list[str]:
-    """Unified diff of two JSON values."""
+    """Return a unified diff of two JSON values."""
     before, after = (json.dumps(value, indent=1, sort_keys=True) for value in (recorded, replayed))
     return _diff(before.split("\n"), after.split("\n"))
 

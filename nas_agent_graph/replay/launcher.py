@@ -58,7 +58,7 @@ class RecordedLauncher:
         return False
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
-        """Nothing ever runs here."""
+        """Do nothing: nothing ever runs here."""
 
     def call(self, module: str, arguments: Sequence[str], *, timeout_s: float) -> str:
         """Raise AnswerMissing: what a search asked for besides its trainings should be in its files."""
@@ -74,7 +74,7 @@ class RecordedLauncher:
         """Accept any device: none is used."""
 
     def _check_config(self, target: RunPaths, relative: Path) -> None:
-        """A score belongs to the configuration that earned it."""
+        """Raise Drift for another configuration than the recorded one, whose score this is."""
         run = get_run(self.state, relative.as_posix())
         if run is None or run.key is None or canonical_key(read_config(target.config)) == run.key:
             return

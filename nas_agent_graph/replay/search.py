@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ FALLBACK = "tpe"
 
 @dataclass(frozen=True)
 class RecordedSearch:
-    """What a workspace tells of its search."""
+    """A search as its workspace records it."""
 
     workspace: Path
     state: AgentState
@@ -81,25 +82,25 @@ class RecordedSearch:
 
     @property
     def run_ids(self) -> list[str]:
-        """Finished runs, and the one that was under way."""
+        """Return the finished runs, and the one that was running."""
         current = [self.state.current.run_id] if self.state.current else []
         return [run.run_id for run in self.state.runs] + current
 
     @property
     def repeats(self) -> int:
-        """How often the base config was trained again with another seed."""
+        """Count how often the base config was trained again with another seed."""
         folders = (RunPaths(self.runs_dir / "run_0000").folder / "repeats").glob("seed_*")
         return sum(RunPaths(folder).exit.exists() or RunPaths(folder).process.exists() for folder in folders)
 
-    def proposal(self, run_id: str) -> dict[str, Any]:
-        """proposal.json of a run; of a finished one at least who proposed it."""
+    def proposal(self, run_id: str) -> Mapping[str, Any]:
+        """Read proposal.json of a run; of a finished one at least who proposed it."""
         run = get_run(self.state, run_id)
         known = {"proposer": run.proposer} if run else {}
         return known | (read_record(RunPaths(self.runs_dir / run_id).proposal) or {})
 
 
 class ReplayedProposer:
-    """Whoever proposed a run then proposes it again."""
+    """Asks the proposer that proposed a run to propose it again."""
 
     name = "llm"
 
@@ -184,7 +185,7 @@ def replay(
 
 
 def differences(recorded: AgentState, replayed: AgentState) -> list[str]:
-    """What is not the same in two states, times aside, in words; the first run that differs comes first."""
+    """List what differs between two states, times aside; the first run that differs comes first."""
     found: list[str] = []
     before, after = _comparable(recorded), _comparable(replayed)
     runs_before, runs_after = before.pop("runs"), after.pop("runs")
@@ -262,7 +263,7 @@ def _drive(recorded: RecordedSearch, context: Context, cassette: Cassette) -> No
 
 
 def _is_at_its_end(recorded: RecordedSearch, state: AgentState, cassette: Cassette) -> bool:
-    """Whether the replay stands where the recording stood: its runs are done, or the last one is as far."""
+    """Return whether the replay is where the recording was: its runs are done, or the last one is as far."""
     wanted = recorded.state
     if len(state.runs) != len(wanted.runs) or (wanted.current is None) != (state.current is None):
         return False

@@ -7,8 +7,9 @@ import fcntl
 import math
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -41,11 +42,11 @@ class Ledger:
         self.runs_dir = workspace / "runs"
         self.state = state
         self._configs: dict[str, RunConfig | None] = {}
-        self._proposals: dict[str, dict[str, Any]] = {}
+        self._proposals: dict[str, Mapping[str, Any]] = {}
 
     @classmethod
     def open(cls, workspace: Path) -> tuple[Ledger, str | None]:
-        """Load the workspace; the second value says in one line if the state had to be rebuilt.
+        """Load the workspace; the second value is a note, in one line, if the state had to be rebuilt.
 
         A state that cannot be read is set aside (never deleted) and rebuilt from `runs/`.
         Raises StateError when neither tells what the search was, or the state is newer than
@@ -69,7 +70,7 @@ class Ledger:
                 os.replace(aside, path)
                 raise StateError(
                     f"{error}; and {runs_dir} holds no run to rebuild it from, or no {FACTS_FILE} and "
-                    f"{BASE_CONFIG_FILE} beside its runs. Move {path} and {runs_dir} away to start again"
+                    f"{BASE_CONFIG_FILE} next to its runs. Move {path} and {runs_dir} away to start again"
                 ) from None
             save_agent_state(state, path)
             note = f"{error}; set aside as {aside.name} and rebuilt from {len(state.runs)} runs on disk"
@@ -89,7 +90,7 @@ class Ledger:
         return cls(workspace, state), None
 
     def paths(self, run_id: str) -> RunPaths:
-        """The files of one run."""
+        """Return the files of one run."""
         return RunPaths(self.runs_dir / run_id)
 
     def save(self, **changes: Any) -> None:
@@ -99,16 +100,16 @@ class Ledger:
         self.state = state
 
     def begin(self, run_id: str, step: str) -> None:
-        """Record which run is under way and which node acts on it next."""
+        """Record which run is the current one and which node acts on it next."""
         self.save(current=CurrentRun(run_id=run_id, step=step))
 
     def finish(self, run: RunInfo, **changes: Any) -> None:
-        """Add a finished run; nothing is under way after it."""
+        """Add a finished run; there is no current run after it."""
         state = add_run(self.state, run)
         self.save(runs=state.runs, best_run_id=state.best_run_id, current=None, **changes)
 
     def config(self, run_id: str) -> RunConfig | None:
-        """The configuration a run was trained with; None when its folder is gone, spoiled or edited."""
+        """Return what a run was trained with; None when its folder is gone, damaged or edited."""
         if run_id not in self._configs:
             try:
                 self._configs[run_id] = self._read_config(run_id)
@@ -117,7 +118,7 @@ class Ledger:
         return self._configs[run_id]
 
     def config_problem(self, run_id: str) -> str | None:
-        """Why the configuration in a run's folder cannot be used; None if it can."""
+        """Return why the configuration in a run's folder cannot be used; None if it can."""
         try:
             self._read_config(run_id)
         except ConfigError as error:
@@ -125,7 +126,7 @@ class Ledger:
         return None
 
     def _read_config(self, run_id: str) -> RunConfig:
-        """From its file. Raises ConfigError if that is not what was trained."""
+        """Read it from its file. Raises ConfigError if that is not what was trained."""
         path, run = self.paths(run_id).config, get_run(self.state, run_id)
         config = read_config(path)
         if run is not None and run.key is not None and canonical_key(config) != run.key:
@@ -133,17 +134,17 @@ class Ledger:
         return config
 
     def remember(self, run_id: str, config: RunConfig) -> None:
-        """Keep the configuration of a run that is under way, so that it is not read back."""
+        """Keep the configuration of the current run, so that it is not read back."""
         self._configs[run_id] = config
 
-    def proposal(self, run_id: str) -> dict[str, Any]:
-        """proposal.json of a finished run; empty when it is gone or spoiled."""
+    def proposal(self, run_id: str) -> Mapping[str, Any]:
+        """Read proposal.json of a finished run; empty when it is gone or damaged."""
         if run_id not in self._proposals:
             self._proposals[run_id] = read_record(self.paths(run_id).proposal) or {}
         return self._proposals[run_id]
 
     def run_with_key(self, key: str) -> RunInfo | None:
-        """The finished run that already trained this configuration."""
+        """Return the finished run that already trained this configuration."""
         return next((run for run in self.state.runs if run.key == key), None)
 
 
@@ -153,29 +154,31 @@ def _set_aside(path: Path) -> Path:
         if not aside.exists():
             os.replace(path, aside)
             return aside
-    raise StateError(f"{path}: a thousand damaged copies lie beside it; look into the disk")
+    raise StateError(f"{path}: a thousand damaged copies lie next to it; check the disk")
 
 
 def rebuild_state(runs_dir: Path) -> AgentState | None:
-    """The state as the run directories tell it; None if they tell nothing.
+    """Rebuild the state from the run directories; None if that is impossible.
 
-    Every finished run left its entry in verdict.json; the task and the data stand in
-    task_facts.json, the seed in base_config.py. A last run without a verdict is the one that was under way.
+    Every finished run left its entry in verdict.json; the task and the data stand in task_facts.json, the
+    seed in base_config.py. A last run without a verdict is the one that was running.
     """
     ids = run_ids(runs_dir)
     facts = read_record(runs_dir / FACTS_FILE)
     if not ids or facts is None:
         return None
     verdicts = {run_id: _verdict(runs_dir / run_id) for run_id in ids}
-    under_way = None if verdicts[ids[-1]] else ids.pop()
-    runs = tuple(_run_in(verdicts[run_id]) or _lost_run(runs_dir / run_id) for run_id in ids)
-    measured = [verdict for run_id in ids if (verdict := verdicts[run_id]) and verdict.get("noise_runs")]
+    current = None if verdicts[ids[-1]] else ids.pop()
+    runs = tuple(
+        verdict.run if (verdict := verdicts[run_id]) else _lost_run(runs_dir / run_id) for run_id in ids
+    )
+    measured = [verdict for run_id in ids if (verdict := verdicts[run_id]) and verdict.noise_runs]
     values = {
         "task": facts.get("task"),
         "data": facts.get("source"),
-        "noise": measured[-1].get("noise") if measured else None,
-        "noise_runs": measured[-1]["noise_runs"] if measured else 0,
-        "current": under_way and CurrentRun(run_id=under_way, step="read_context"),
+        "noise": measured[-1].noise if measured else None,
+        "noise_runs": measured[-1].noise_runs if measured else 0,
+        "current": current and CurrentRun(run_id=current, step="read_context"),
         "max_runs": max(AgentState().max_runs, len(runs)),
     }
     try:
@@ -192,8 +195,17 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     return state if state.task and state.data else None
 
 
-def _verdict(run_dir: Path) -> dict[str, Any] | None:
-    """verdict.json with its entry as a RunInfo; None for one that is damaged or another run's copy."""
+class _Verdict(NamedTuple):
+    """Of verdict.json what the state is rebuilt from."""
+
+    run: RunInfo
+    noise: Any
+    """Validated with the whole state, like `noise_runs`."""
+    noise_runs: Any
+
+
+def _verdict(run_dir: Path) -> _Verdict | None:
+    """Read verdict.json; None for one that is damaged or another run's copy."""
     verdict = read_record(RunPaths(run_dir).verdict)
     if verdict is None:
         return None
@@ -207,15 +219,13 @@ def _verdict(run_dir: Path) -> dict[str, Any] | None:
         )
     except ValidationError:
         return None
-    return verdict | {"run": run} if run.run_id == run_dir.name else None
-
-
-def _run_in(verdict: dict[str, Any] | None) -> RunInfo | None:
-    return None if verdict is None else verdict["run"]
+    if run.run_id != run_dir.name:
+        return None
+    return _Verdict(run, verdict.get("noise"), verdict.get("noise_runs"))
 
 
 def _lost_run(run_dir: Path) -> RunInfo:
-    """What is left of a run without its verdict: that it was there, and what it had cost."""
+    """Return what is known of a run without its verdict: that it existed, and what it cost."""
     proposal = read_record(RunPaths(run_dir).proposal) or {}
     tokens = proposal.get("tokens")
     return RunInfo(
@@ -250,7 +260,7 @@ class WorkspaceLock:
                 raise
             raise ConfigError(
                 f"{error.filename}: cannot be written ({error.strerror}); choose another --workspace, "
-                "or mend its permissions"
+                "or fix its permissions"
             ) from None
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -274,7 +284,7 @@ class WorkspaceLock:
 
 
 def _probe(workspace: Path) -> None:
-    """Raises OSError if no file can be made here: better told at the start than after the first training."""
+    """Raise OSError if no file can be made here: better now than after the first training."""
     probe = workspace / f".{STATE_FILE}.probe"
     os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
     probe.unlink(missing_ok=True)
