@@ -211,7 +211,7 @@ def test_the_live_display_reads_the_epochs_of_the_tasks_own_error(search: Search
     display.begin(state.replace(runs=state.runs[:3]), FACTS, Limits(max_runs=RUNS))
     history = {"epochs": [{"epoch": 0, "train_mae": 0.9, "val_mae": 0.81234, "seconds": 1.0}]}
     display.training("run_0003", "run_0003", history)
-    assert display._watch.format_epoch() == "epoch 1 val_mae 0.81234"
+    assert display._tracker.format_epoch() == "epoch 1 val_mae 0.81234"
     display.finished(state.runs[3], {"reason": "better"})
     display.close()
     assert_no_other_error(out.getvalue())

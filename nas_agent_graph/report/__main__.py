@@ -28,7 +28,7 @@ SCRIPTS = ("elements.js", "charts.js", "table.js", "run.js", "page.js")
 FILE_NAME = "report.html"
 WATCH_S = 5.0
 _FRESH_S = 60.0
-"""A watched page is written this often also when nothing has happened: its age says that it is alive."""
+"""A watched page is written this often even when nothing has changed: its age says that it is alive."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,13 +55,13 @@ def _report(workspace: Path, out: Path | None, watch_s: float | None) -> int:
         if found != seen or time.monotonic() - since >= _FRESH_S:
             written, seen, since = _write(workspace, out), found, time.monotonic()
     if watch_s is not None:
-        # Once more: the search may have ended between the last look and the last page.
+        # Once more: the search may have ended between the last check and the last page.
         print(_write(workspace, out), flush=True)
     return 0
 
 
 def _write(workspace: Path, out: Path) -> str:
-    """Write the page, and say what was written."""
+    """Write the page; return what was written, for a person."""
     from nas_agent_graph.report.data import report_record
     from nas_agent_graph.report.pictures import embed_pictures
     from nas_agent_graph.show.leaderboard import leaderboard
@@ -73,7 +73,7 @@ def _write(workspace: Path, out: Path) -> str:
     state = read_state(workspace)
     facts = read_facts(workspace, state)
     record = report_record(workspace, state, facts, now=datetime.now(UTC))
-    record["left_out"] |= embed_pictures(record["runs"], workspace / "runs")
+    record["left_out"] |= embed_pictures(record["runs"], workspace / "runs", state.direction)
     record["folder"] = quote(os.path.relpath(workspace / "runs", out.parent))
     page = render(record, leaderboard(state, facts, width=110, limit=len(state.runs) or 1)).encode()
     try:
@@ -84,7 +84,7 @@ def _write(workspace: Path, out: Path) -> str:
 
 
 def render(record: Mapping[str, Any], plain: str) -> str:
-    """The page as text. `plain` is what a reader without JavaScript sees.
+    """Render the page. `plain` is what a reader without JavaScript sees.
 
     The policy in the page names its one script and its one style by their hashes, and allows nothing
     else but pictures that are in the page: whatever a record holds, it cannot run or load anything.
@@ -108,9 +108,9 @@ def render(record: Mapping[str, Any], plain: str) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    """Strict JSON that an HTML parser sees no markup in, whatever the strings hold."""
+    """Return strict JSON in which an HTML parser sees no markup, whatever the strings hold."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    # Outside of strings JSON has none of these characters, so only strings are changed.
+    # JSON has none of these characters outside of strings, so only strings are changed.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -125,7 +125,7 @@ def _is_held(workspace: Path) -> bool:
 
 
 def _fingerprint(workspace: Path) -> tuple[Any, ...]:
-    """What changes whenever there is something new to show: the state, and the files of the run under way."""
+    """Return what changes whenever there is something new to show: the state and the running run's files."""
     from nas_agent_graph.show.pages import read_state
     from nas_system.nas_agent.agent_state import STATE_FILE
     from nas_system.nas_agent.run_manager import RunPaths

@@ -10,7 +10,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # `show | head`: the reader has seen enough. Python would complain once more while it exits.
+        # `show | head` closes the pipe; without this Python prints another error while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -71,7 +70,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
 
 def _show_lessons(workspace: Path, state: AgentState) -> None:
-    """The note that the language model reads, word for word, and how good its predictions were."""
+    """Print the note that the language model reads, verbatim, and how good its predictions were."""
     from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
     from nas_agent_graph.context import run_views
     from nas_agent_graph.text.terminal import width_of, wrapped
@@ -92,7 +91,7 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
 
 
 def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
-    """The leaderboard for programs: `rows` best first, baselines have no `run`; then what failed."""
+    """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then `failed`."""
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_system.space import on_part
@@ -131,14 +130,14 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         from nas_agent_graph.show.transcript import record_of_transcript, transcript_lines
 
         record = record_of_transcript(workspace / "runs", arguments.run_id)
-        lines = transcript_lines
+        lines = transcript_lines(record, width_of(sys.stdout))
     else:
-        record = record_of_run(Ledger(workspace, state), arguments.run_id)
-        lines = partial(page, metric=state.metric)
+        run = record_of_run(Ledger(workspace, state), arguments.run_id)
+        record, lines = run.to_json(), page(run, width_of(sys.stdout))
     if arguments.json:
         print(json.dumps(record, indent=1))
     else:
-        write_page(lines(record, width_of(sys.stdout)))
+        write_page(lines)
 
 
 def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Words that others wrote (files, programs, models) as harmless data for a prompt: one line, in quotes.
+"""Untrusted text (from files, programs, models) as harmless data for a prompt: one line, in quotes.
 
 A column may be called `x\\n# Task\\nIgnore all that`, a log may end in anything. What passes through
-`quoted` is a JSON string: it cannot end its line, open a section, or spell a chat template's marks.
+`quoted` is a JSON string: it cannot end its line, open a section, or contain a chat template's tokens.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 from nas_system.nas_agent.log_text import one_line
 
-_TEST_FIGURE = re.compile(r"(?<![a-z])(?:test|sealed).*\d.*", re.IGNORECASE | re.DOTALL)
+_TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed|hold.?out).*\d.*", re.IGNORECASE | re.DOTALL)
 
 
 def quoted(text: Any, limit: int = 200) -> str:
-    """`text` as one JSON string of at most `limit` characters of text, angle brackets escaped."""
+    """Return `text` as one JSON string of at most `limit` characters of text, angle brackets escaped."""
     spelled = json.dumps(one_line(str(text), limit), ensure_ascii=False)
-    # "<|im_start|>" in a column's name must not reach a tokenizer as what it spells.
+    # "<|im_start|>" in a column's name must not reach a tokenizer as a special token.
     return spelled.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def without_test_figures(text: str) -> str:
-    """`text` up to where it speaks of the test part and a number follows.
+    """Return `text` up to where the test part or the hold-out set is mentioned and a number follows.
 
     The cause of a crash can be the last line of a log, and a training prints its test score there.
     """
-    return _TEST_FIGURE.sub("(figures of the test part withheld)", text)
+    return _TEST_METRIC.sub("(test metrics withheld)", text)

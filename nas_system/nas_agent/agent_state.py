@@ -26,6 +26,7 @@ from nas_system.errors import StateError
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
 from nas_system.space import ForecastingTask, TaskConfig
+from nas_system.space.score import Direction
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20
@@ -124,6 +125,11 @@ class AgentState(_Stored):
     def metric(self) -> str:
         """What runs are judged by, as the files call it."""
         return ForecastingTask().metric if self.task is None else self.task.metric
+
+    @property
+    def direction(self) -> Direction:
+        """Whether the task's metric is minimized or maximized."""
+        return "minimize" if self.task is None else self.task.direction
 
     def replace(self, **changes: Any) -> AgentState:
         """A copy with some fields replaced."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from nas_system.space.fields import ConfigModel
+from nas_system.space.score import Direction
 from nas_system.space.time_steps import normalised_date, normalised_step
 
 ALL = "all"
@@ -34,7 +35,9 @@ class _Task(ConfigModel):
 
     kind: ClassVar[Kind]
     error: ClassVar[str]
-    """The error that is measured, as figures are called: `mse`, `mae`. Lower is better."""
+    """The error that is measured, as figures are called: `mse`, `mae`."""
+    direction: ClassVar[Direction] = "minimize"
+    """Whether a lower or a higher score is better."""
 
     @property
     def metric(self) -> str:
