@@ -71,15 +71,14 @@ class ShownRun:
 
 def opening_messages(view: SearchView, folder: Path | None = None) -> list[Message]:
     """Return the first question about a run, before any answer; `folder` holds custom templates."""
-    values = prompt_values(view)
     return [
-        {"role": "system", "content": render("system", folder, **values)},
-        {"role": "user", "content": render("propose", folder, **values)},
+        {"role": "system", "content": render("system", folder, task=view.task, metric=view.task.metric)},
+        {"role": "user", "content": render("propose", folder, **prompt_values(view))},
     ]
 
 
 def prompt_values(view: SearchView) -> dict[str, Any]:
-    """Return the values for `system.j2` and `propose.j2`. The view holds no test metric to begin with."""
+    """Return the values for `propose.j2`. The view holds no test metric to begin with."""
     shown = shown_runs(view)
     families = families_for(view)
     return {
@@ -90,7 +89,6 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
         "metric": view.task.metric,
-        "direction": view.task.direction,
         "graphs": view.graphs,
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),

@@ -29,7 +29,7 @@ SIGN_OF_LIFE_EVERY_S = 60.0
 
 
 def build_progress(stream: TextIO | None = None) -> Progress:
-    """Build a live display if `stream` (default: stdout) is a terminal that can show one, else plain lines."""
+    """Build a live display if `stream` (default: stdout) is a terminal, else plain lines."""
     out: TextIO = sys.stdout if stream is None else stream
     if isinstance(out, io.TextIOWrapper):
         # What a stream cannot encode becomes a question mark; it must not end a search.

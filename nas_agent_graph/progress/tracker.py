@@ -15,7 +15,7 @@ from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import RunConfig
-from nas_system.space.score import loss_of
+from nas_system.space.score import Direction, loss_of
 
 _RECENT = 10
 """Finished runs from which the search's remaining time is estimated."""
@@ -28,7 +28,8 @@ class ProgressTracker:
         self.clock = clock
         self.began = self.changed = clock()
         self.limits: Limits | None = None
-        self.metric, self.direction = AgentState().metric, AgentState().direction
+        self.metric = AgentState().metric
+        self.direction: Direction = "minimize"
         self.noise: float | None = None
         self.baselines: list[tuple[str, float]] = []
         self.done = 0
@@ -130,7 +131,7 @@ class ProgressTracker:
         return max(min(estimates), 0.0) if estimates else None
 
     def search_seconds_left(self) -> float | None:
-        """Estimate from the median of the latest runs: the base config with its repeats would distort a mean."""
+        """Estimate from the median of the latest runs, so that the base config's repeats do not distort it."""
         if self.limits is None or not self.pace:
             return None
         now = self.clock()

@@ -76,9 +76,9 @@ def view_of(runs: Sequence[RunView], **fields: Any) -> SearchView:
         "task": ForecastingTask(),
         "base": BASE,
         "columns": ("HUFL", "OT"),
-        "references": (("last-value", 0.0696), ("nlinear-336", 0.0491)),
+        "baselines": (("last-value", 0.0696), ("nlinear-336", 0.0491)),
         "runs": tuple(runs),
-        "champion": min(accepted, key=lambda run: run.val_score or 0.0) if accepted else None,
+        "best_run": min(accepted, key=lambda run: run.val_score or 0.0) if accepted else None,
         "noise": NOISE,
         "seed": 1,
         "max_runs": 2000,
@@ -282,6 +282,8 @@ def test_quoted_words_are_one_line_of_json(text: str) -> None:
         'exit code 1: {"test": {"mse": 0.98765}}',
         "exit code 1: best_test_mse=0.98765",
         "sealed_mse 0.98765",
+        "hold-out mse: 0.98765",
+        "hold_out_mse=0.98765",
     ],
 )
 def test_a_cause_never_carries_a_figure_of_the_test_part(text: str) -> None:
@@ -396,7 +398,7 @@ def test_after_five_flat_runs_a_structural_change_is_demanded_and_nothing_else_i
     with ScriptedServer([*flat, *stuck, answer(("training.lr", 0.005))]) as server:
         ledger = search(tmp_path, server, ScriptedLauncher(lambda config: 0.05 + config.training.lr), 8)
         prompts = asked(server)
-    demand = "A STRUCTURAL CHANGE IS DEMANDED"
+    demand = "A STRUCTURAL CHANGE IS REQUIRED"
     assert [demand in prompt for prompt in prompts] == [False] * 5 + [True, True, False]
     assert "change model.family, data.seq_len" in prompts[5].replace("at least one of: ", "")
     assert "(training.lr, training.optimizer) keeps that of run_0000" in prompts[6]

@@ -60,7 +60,7 @@ def proposal(hypothesis: str = "wider is better") -> Proposal:
 def drive(progress: Progress, clock: HandClock) -> None:
     """A base config with one repeat, a good run, a refused proposal and a failure."""
     progress.begin(AgentState(max_runs=5), FACTS, Limits(max_runs=5))
-    progress.proposed("run_0000", Proposal("baseline", None, (), "the base configuration"), CONFIG)
+    progress.proposed("run_0000", Proposal("base config", None, (), "the base configuration"), CONFIG)
     progress.training("run_0000", "run_0000", None)
     clock.now += 2
     progress.training("run_0000", "run_0000", history(0.08))

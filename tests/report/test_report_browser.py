@@ -274,7 +274,7 @@ def test_the_page_shows_the_search_without_trouble_and_without_the_network(
     assert "Best: run_0005" in browser.text(".lead")
     assert "6 of 6" in browser.text(".overview dl")
     assert len(browser.rows()) == 6
-    assert browser.js("document.querySelectorAll('.chart .mark.champion, .chart .mark.accepted').length") >= 4
+    assert browser.js("document.querySelectorAll('.chart .mark.best-run, .chart .mark.accepted').length") >= 4
     assert "not used by the search" in browser.text("table.runs th.test")
     assert_calm(browser)
 
@@ -427,7 +427,7 @@ def test_the_keyboard_goes_through_the_runs_and_back(browser: Browser, page: str
 def test_pointing_at_a_mark_names_its_run(browser: Browser, page: str) -> None:
     browser.open(page)
     x, y = browser.js(
-        "(() => { const mark = document.querySelector('.chart .mark.champion');"
+        "(() => { const mark = document.querySelector('.chart .mark.best-run');"
         " mark.scrollIntoView({ block: 'center' });"
         " const b = mark.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] })()"
     )
