@@ -188,7 +188,7 @@ def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: in
     families = [printable(run.family or "?", 40) if run else "baseline" for run in runs]
     names = [f"{row.rank:>{rank_width}} {_mark(row.run, best_run)} {row.name}" for row in rows]
     columns = [
-        Column(f"{'#':>{rank_width}}   run", names),
+        Column(f"{'#':>{rank_width}}   run", names, least=rank_width + 11),
         Column("family", families, least=8, drop=1),
         Column(state.metric, [_score(row.val_score) for row in rows], "right"),
     ]

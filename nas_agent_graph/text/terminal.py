@@ -44,7 +44,9 @@ class Column:
 
     @property
     def natural(self) -> int:
-        return max(map(len, (self.header, *self.cells)))
+        from rich.cells import cell_len
+
+        return max(map(cell_len, (self.header, *self.cells)))
 
     @property
     def narrowest(self) -> int:
@@ -52,7 +54,10 @@ class Column:
 
 
 def table(columns: Sequence[Column], styles: Sequence[str], width: int) -> list[Line]:
-    """Return aligned lines, header first, none wider than `width`; `styles` has one entry per row."""
+    """Return aligned lines, header first, none wider than `width`; `styles` has one entry per row.
+
+    Columns are dropped first, then cut, the rightmost first.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -60,12 +65,15 @@ def table(columns: Sequence[Column], styles: Sequence[str], width: int) -> list[
     kept = list(columns)
     while any(c.drop for c in kept) and sum(c.narrowest + COLUMN_GAP for c in kept) - COLUMN_GAP > width:
         kept.remove(max(kept, key=lambda column: column.drop))
+    widths = [column.natural for column in kept]
+    for index, column in reversed(list(enumerate(kept))):
+        excess = sum(widths) + COLUMN_GAP * (len(kept) - 1) - width
+        widths[index] -= min(max(excess, 0), column.natural - column.narrowest)
     grid = Table(box=None, padding=(0, COLUMN_GAP, 0, 0), pad_edge=False)
-    for column in kept:
-        grid.add_column(Text(column.header), justify=column.justify, no_wrap=column.least is None)
+    for column, room in zip(kept, widths, strict=True):
+        grid.add_column(Text(column.header), justify=column.justify, no_wrap=True, width=room)
     for cells in zip(*(column.cells for column in kept), strict=True):
-        # A Text is never read as markup; one line each, although rich may narrow its column.
-        grid.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
+        grid.add_row(*map(Text, cells))  # a Text is never read as markup
     console = Console(file=io.StringIO(), width=width, color_system=None)
     with console.capture() as capture:
         console.print(grid)
