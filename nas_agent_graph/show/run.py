@@ -28,7 +28,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, is_alive, log_tail, read_outcome
 from nas_system.space import active_values, changes_between, error_of, on_part
-from nas_system.space.score import Direction, gain_of
+from nas_system.space.score import Direction, gain_of, loss_of
 
 LOG_LINES = 20
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
@@ -285,9 +285,11 @@ def _curve_lines(record: RunRecord, width: int) -> list[Line]:
     if digest is None:
         return _field("curve", "no epoch yet" if record.running else "no epoch was completed", width)
     text = f"{digest.epochs} epoch" + "s" * (digest.epochs != 1)
-    if digest.min_val is not None:
+    known = [score for score in record.scores if score is not None]
+    if known:
+        best = min(known, key=lambda score: loss_of(score, record.direction))
         text += (
-            f", {record.metric} from {digest.first_val:.5f} to {digest.min_val:.5f}"
+            f", {record.metric} from {digest.first_val:.5f} to {best:.5f}"
             f" at epoch {digest.best_epoch} (counted from 0), at the end {digest.last_val:.5f}"
         )
     lines = _field("curve", f"{text}; {digest.flag.replace('_', ' ')}", width)
