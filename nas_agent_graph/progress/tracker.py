@@ -131,7 +131,7 @@ class ProgressTracker:
         return max(min(estimates), 0.0) if estimates else None
 
     def search_seconds_left(self) -> float | None:
-        """Estimate from the median of the latest runs, so that the base config's repeats do not distort it."""
+        """Estimate from the median of the latest runs: the base config with its repeats takes longer."""
         if self.limits is None or not self.pace:
             return None
         now = self.clock()

@@ -133,6 +133,30 @@ def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise(
     assert f'curve: "{CURVE}"' in text
 
 
+class R2(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+def test_where_the_metric_is_maximized_the_highest_score_is_wanted_and_stands_last() -> None:
+    runs = [
+        run_view(0, -12.5, accepted=True),
+        run_view(1, 91.5, ("training.lr", 0.002), accepted=True),
+        run_view(2, 91.75, ("training.lr", 0.003)),
+        run_view(3, None, ("training.lr", 0.09), status="DIVERGED"),
+    ]
+    baselines = (("majority", 92.0), ("mean", -3.0))
+    view = view_of(runs, task=R2(), noise=0.5, baselines=baselines, best_run=runs[1])
+    system, asked = (message["content"] for message in opening_messages(view))
+    assert "Your goal is the highest\nval_r2" in system
+    text = section(asked, "# Runs, worst first: 4 of 4")
+    assert re.findall(r"^- (run_\d+)", text, re.MULTILINE) == ["run_0003", "run_0000", "run_0001", "run_0002"]
+    assert "OK val_r2 91.75 (+0.25 to the best run, +0.5 x noise)" in text
+    assert asked.index('- "mean": val_r2 -3.0') < asked.index('- "majority": val_r2 92.0')
+
+
 def test_the_best_the_latest_the_failures_and_the_best_of_each_family_are_never_left_out() -> None:
     runs = [BASELINE, run_view(1, 0.9, ("model.family", "gru")), run_view(2, 0.95, ("model.family", "gru"))]
     runs += [run_view(3, None, ("training.lr", 0.07), status="OOM_HOST")]

@@ -264,6 +264,35 @@ def test_a_shortened_text_says_how_much_is_missing() -> None:
     assert shortened("short", 300) == ("short", 0)
 
 
+class R2(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+def test_a_maximized_metric_turns_best_epochs_and_pictures_around(tmp_path: Path) -> None:
+    state = AgentState(max_runs=10, task=R2(), data=SOURCE, noise=0.5, noise_runs=3)
+    for number, score in enumerate((70.0, 91.5, 80.0)):
+        state = add(tmp_path, state, number, score, accepted=number == 1)
+        paths = RunPaths(tmp_path / f"runs/run_{number:04d}")
+        paths.predictions.write_bytes(PNG)
+        epochs = [{"train_r2": 99.0, "val_r2": score - abs(n - 500) / 10} for n in range(1000)]
+        write_json(paths.history, {"best_epoch": 500, "epochs": epochs}, indent=None)
+    state = state.replace(best_run_id="run_0001")
+    facts = {"references": [{"name": "majority", "val_r2": 92.0}]}
+    record = report_record(tmp_path, state, facts, now=NOW)
+    assert (record["search"]["direction"], record["search"]["best"]) == ("maximize", 91.5)
+    assert "the highest val_r2 on scaled data wins" in record["search"]["goal"]
+    assert "is WORSE than simple forecasts: majority by 0.50000" in str(record["search"]["remarks"])
+    runs = record["runs"]
+    assert [run["delta"] for run in runs] == [-21.5, 0.0, -11.5]
+    curve = runs[0]["curve"]
+    assert (curve["best"], max(curve["val"]), len(curve["val"])) == (500, 70.0, 400)
+    assert embed_pictures(runs, tmp_path / "runs", "maximize", total_bytes=2 * len(PNG))["pictures"] == 1
+    assert ["data" in run["pictures"][0] for run in runs] == [False, True, True]
+
+
 # --- pictures -------------------------------------------------------------------------------
 
 
