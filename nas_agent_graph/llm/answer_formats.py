@@ -7,8 +7,6 @@ search space checks it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from nas_system.space import ForecastingTask
 
 FORMATS = ("json_schema", "json_object", "prompt")
@@ -16,7 +14,7 @@ DEFAULT_METRIC = ForecastingTask().metric
 """What is predicted in a call that belongs to no search."""
 
 
-def proposal_schema(metric: str) -> dict[str, Any]:
+def proposal_schema(metric: str) -> dict[str, object]:
     """Return the JSON schema of an answer, which predicts the task's metric."""
     expected = f"expected_{metric}"
     return {
@@ -57,7 +55,7 @@ _FORMAT_TERMS = (
 )
 
 
-def request_fields(answer_format: str, metric: str) -> dict[str, Any]:
+def request_fields(answer_format: str, metric: str) -> dict[str, object]:
     """Return what a request carries in addition to its messages."""
     if answer_format == "json_schema":
         schema = {"name": "proposal", "strict": True, "schema": proposal_schema(metric)}

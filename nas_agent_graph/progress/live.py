@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Self, TextIO
+from collections.abc import Callable, Mapping
+from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -36,7 +36,7 @@ class LiveProgress:
         self._activity = "starting"
         self._live: Live | None = None
 
-    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
+    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
         self._tracker.begin(state, facts, limits)
         for line in data_lines(state.data or facts.get("source"), self._console.width):
             self._above(line.text, line.style)
@@ -54,11 +54,11 @@ class LiveProgress:
         self._above(f"{run_id} proposal by {who} refused: {printable(reason, 600)}", "yellow")
         self._activity = "asking for another proposal"
 
-    def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
+    def training(self, run_id: str, label: str, history: Mapping[str, object] | None) -> None:
         self._tracker.training(label, history)
         self._activity = "training"
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+    def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
         first = self._tracker.done == 0
         self._tracker.finished(run, verdict)
         self._activity = "asking for a proposal"

@@ -10,8 +10,8 @@ import io
 import math
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Self, TextIO
+from collections.abc import Callable, Mapping
+from typing import Self, TextIO
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
@@ -51,7 +51,7 @@ class PlainProgress:
         self._unprinted = False
         """Whether there is an epoch that no line has reported."""
 
-    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
+    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
         tracker = self._tracker
         tracker.begin(state, facts, limits)
         for line in data_lines(state.data or facts.get("source"), 10_000):
@@ -72,7 +72,7 @@ class PlainProgress:
     def refused(self, run_id: str, reason: str, proposer: str) -> None:
         self._print(f"{run_id} proposal by {printable(proposer, 40)} refused: {printable(reason, 600)}")
 
-    def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
+    def training(self, run_id: str, label: str, history: Mapping[str, object] | None) -> None:
         tracker = self._tracker
         started = label != tracker.label
         self._unprinted |= tracker.training(label, history)
@@ -86,7 +86,7 @@ class PlainProgress:
         text = f"{printable(label, 80)} {tracker.format_epoch()}" + (f" ({best})" if best else "")
         self._print(text + (f" up to {duration(left)} left" if left is not None else ""))
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+    def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
         first = self._tracker.done == 0
         self._tracker.finished(run, verdict)
         line = format_verdict(run, verdict, self._tracker.metric)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
@@ -48,7 +47,7 @@ class ProgressTracker:
         self.training_began = self.epoch_seen = self.began
         self.epoch_s: float | None = None
 
-    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
+    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
         self.began = self.changed = self.clock()
         self.limits = limits
         self.noise, self.metric, self.direction = state.noise, state.metric, state.direction
@@ -72,7 +71,7 @@ class ProgressTracker:
         self.config = config
         self.label, self.scores = "", []
 
-    def training(self, label: str, history: dict[str, Any] | None) -> bool:
+    def training(self, label: str, history: Mapping[str, object] | None) -> bool:
         """Read what a training has written; return True if there is a new epoch."""
         now = self.clock()
         if label != self.label:
@@ -88,7 +87,7 @@ class ProgressTracker:
         self.epoch_seen = now
         return bool(entries)
 
-    def finished(self, run: RunInfo, verdict: dict[str, Any]) -> None:
+    def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
         now = self.clock()
         self.pace.append(now - self.changed)
         self.changed = now
@@ -164,7 +163,7 @@ class ProgressTracker:
         return ", ".join(f"{name} {score:.5f}" for name, score in self.baselines)
 
 
-def format_verdict(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
+def format_verdict(run: RunInfo, verdict: Mapping[str, object], metric: str) -> str:
     """Format a finished run in one line; `metric` is the task's."""
     took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
     if run.status != "OK" or run.val_score is None:
@@ -174,6 +173,6 @@ def format_verdict(run: RunInfo, verdict: dict[str, Any], metric: str) -> str:
     return f"{run.run_id} {score} {accepted}: {printable(verdict.get('reason', ''))}{took}"
 
 
-def format_noise(verdict: dict[str, Any]) -> str | None:
+def format_noise(verdict: Mapping[str, object]) -> str | None:
     noise = finite(verdict.get("noise"))
     return None if noise is None else f"noise {noise:.5f} over {verdict.get('noise_runs')} seeds"

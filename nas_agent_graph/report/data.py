@@ -11,16 +11,16 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
-from nas_agent_graph.report.conversation import Conversation, conversation_of, fair_cap, shortened
+from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.show.leaderboard import baselines_in, failures_of, headline, remarks, rows_of
-from nas_agent_graph.show.run import record_of_run
+from nas_agent_graph.show.run import FileSize, record_of_run
 from nas_agent_graph.text.task_labels import goal_label, winning_label
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
@@ -35,7 +35,6 @@ from nas_system.space.score import Direction, loss_of
 SCHEMA_VERSION = 2
 _WIDE = 10_000
 """Columns for sentences that the page itself breaks into lines."""
-_RUN_FIELDS = ("family", "status", "cause", "accepted", "attempt", "seconds", "val_score", "test_score")
 _TONES = {"bold red": "alarm", "bold yellow": "warning", "yellow": "warning"}
 
 
@@ -52,10 +51,67 @@ class Limits:
     log_lines: int = 40
 
 
+class CurveColumns(TypedDict):
+    """A learning curve, thinned."""
+
+    epoch: list[int]
+    train: list[float | None]
+    val: list[float | None]
+    best: int | None
+    """The best epoch."""
+    epochs: int
+    lr: list[float | None]
+    """Learning rate of the first and the last epoch."""
+
+
+class ShownChange(TypedDict):
+    parameter: object
+    old: str | None
+    new: str
+
+
+class ReportRun(TypedDict):
+    """One run as the page's scripts read it."""
+
+    run_id: str
+    running: bool
+    step: str | None
+    is_best_run: bool
+    family: str | None
+    status: str | None
+    cause: str | None
+    accepted: bool | None
+    attempt: int | None
+    seconds: float | None
+    val_score: float | None
+    test_score: float | None
+    parent: str | None
+    proposer: str | None
+    delta: float | None
+    """Score minus the best run's."""
+    delta_noise: float | None
+    """The same in units of the noise."""
+    tokens: int
+    cost: float | None
+    refused: int
+    hypothesis: str | None
+    expected: float | None
+    change_summary: str
+    changes: list[ShownChange]
+    config: dict[str, str]
+    summary: str
+    curve: CurveColumns | None
+    verdict: str | None
+    outcome: dict[str, object]
+    files: list[FileSize]
+    conversation: list[ShownMessage]
+    log: str
+
+
 def report_record(
     workspace: Path,
     state: AgentState,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     now: datetime,
     limits: Limits | None = None,
@@ -109,8 +165,8 @@ def is_held(workspace: Path) -> bool:
 
 
 def _search_record(
-    state: AgentState, facts: Mapping[str, Any], runs: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
+    state: AgentState, facts: Mapping[str, object], runs: Sequence[ReportRun]
+) -> dict[str, object]:
     best_run = get_best_run(state)
     groups = headline(state, facts, _WIDE), remarks(state, facts, rows_of(state, facts), _WIDE)
     lines = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in groups]
@@ -152,22 +208,31 @@ def _calibration(ledger: Ledger) -> list[str]:
 
 def _run_record(
     ledger: Ledger, run_id: str, points: int, prompts: dict[str, str], limits: Limits
-) -> dict[str, Any]:
+) -> ReportRun:
     known, state = record_of_run(ledger, run_id), ledger.state
     run, proposal, outcome = known.run, known.proposal, known.outcome
-    conversation = conversation_of(ledger.runs_dir, run_id, prompts)
+    delta, attempt = _delta(run, state), proposal.get("attempt")
+    talk = conversation_of(ledger.runs_dir, run_id, prompts)
     return {
         "run_id": run_id,
         "running": known.running,
         "step": known.step,
         "is_best_run": known.is_best_run,
-        **{name: getattr(run, name, None) for name in _RUN_FIELDS},
+        "family": run.family if run else None,
+        "status": run.status if run else None,
+        "cause": run.cause if run else None,
+        "accepted": run.accepted if run else None,
+        "attempt": run.attempt if run else None,
+        "seconds": run.seconds if run else None,
+        "val_score": run.val_score if run else None,
+        "test_score": run.test_score if run else None,
         "parent": _text((run and run.parent) or proposal.get("parent"), 64),
         "proposer": _text((run and run.proposer) or proposal.get("proposer"), 100),
-        **_differences(run, state),
-        "tokens": conversation.tokens or (run.tokens if run else 0),
-        "cost": conversation.cost,
-        "refused": proposal.get("attempt") if isinstance(proposal.get("attempt"), int) else 0,
+        "delta": delta,
+        "delta_noise": delta / state.noise if delta is not None and state.noise else None,
+        "tokens": talk.tokens or (run.tokens if run else 0),
+        "cost": talk.cost,
+        "refused": attempt if isinstance(attempt, int) else 0,
         "hypothesis": _text(proposal.get("hypothesis"), limits.text_characters),
         "expected": known.expected,
         "change_summary": format_changes(proposal.get("changes"), 160),
@@ -183,26 +248,23 @@ def _run_record(
         "summary": run.history_summary if run else "",
         "curve": _curve(ledger, run_id, points),
         "verdict": _text(known.verdict.get("reason"), 400),
-        "against": _text(known.verdict.get("against"), 64),
         # Where it ended and what it took; the rest of the outcome is in the run itself.
         "outcome": {
             name: value
             for name in ("peak_memory_mb", "epoch", "step", "returncode", "signal")
             if (value := getattr(outcome, name, None)) is not None
         },
-        "files": [asdict(file) for file in known.files[:60]],
-        "conversation": conversation,
+        "files": known.files[:60],
+        "conversation": talk.messages,
         "log": log_tail(ledger.runs_dir / run_id, limits.log_lines),
     }
 
 
-def _differences(run: RunInfo | None, state: AgentState) -> dict[str, float | None]:
-    """Subtract the best run's score, plain and in units of the noise."""
+def _delta(run: RunInfo | None, state: AgentState) -> float | None:
     best_run, score = get_best_run(state), run.val_score if run else None
     if best_run is None or best_run.val_score is None or score is None:
-        return {"delta": None, "delta_noise": None}
-    delta = score - best_run.val_score
-    return {"delta": delta, "delta_noise": delta / state.noise if state.noise else None}
+        return None
+    return score - best_run.val_score
 
 
 def _config(ledger: Ledger, run_id: str) -> dict[str, str]:
@@ -210,7 +272,7 @@ def _config(ledger: Ledger, run_id: str) -> dict[str, str]:
     return {name: format_value(value) for name, value in active_values(config).items()} if config else {}
 
 
-def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
+def _curve(ledger: Ledger, run_id: str, points: int) -> CurveColumns | None:
     """Return epochs and their scores in columns; of more epochs than `points` the best of every group."""
     try:
         history = load_history(ledger.runs_dir / run_id)
@@ -261,10 +323,9 @@ def _text(value: Any, limit: int) -> str | None:
     return shortened(value, limit)[0]
 
 
-def _bound(runs: Sequence[dict[str, Any]], limits: Limits) -> dict[str, int]:
+def _bound(runs: Sequence[ReportRun], limits: Limits) -> dict[str, int]:
     """Cut conversations and logs to what the page may hold; return how many characters that cost."""
-    talks: list[Conversation] = [run["conversation"] for run in runs]
-    messages = [message for talk in talks for message in talk.messages]
+    messages = [message for run in runs for message in run["conversation"]]
     cap = fair_cap([len(message["text"]) for message in messages], limits.conversation_characters)
     left_out = 0
     for message in messages:
@@ -273,8 +334,7 @@ def _bound(runs: Sequence[dict[str, Any]], limits: Limits) -> dict[str, int]:
             message["left_out"] = cut
             left_out += cut
     cap = fair_cap([len(run["log"]) for run in runs], limits.log_characters)
-    for run, talk in zip(runs, talks, strict=True):
-        run["conversation"] = talk.messages
+    for run in runs:
         # The end of a log says why it ended.
         run["log"] = run["log"][-cap:] if cap else ""
     return {"characters": left_out}

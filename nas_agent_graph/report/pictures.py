@@ -8,7 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from nas_system.files import open_regular_file
 from nas_system.nas_agent.run_manager import RunPaths
@@ -20,6 +20,18 @@ LARGEST_BYTES = 1_000_000
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEADER_BYTES = 24
 """Up to and with width and height, which always come first."""
+
+
+class Picture(TypedDict):
+    """A picture in the page, or why it is left out."""
+
+    name: str
+    data: NotRequired[str]
+    """The PNG in base64."""
+    bytes: NotRequired[int]
+    width: NotRequired[int]
+    height: NotRequired[int]
+    left_out: NotRequired[str]
 
 
 def embed_pictures(
@@ -36,7 +48,7 @@ def embed_pictures(
     for run in sorted(runs, key=lambda run: _rank(run, direction)):
         paths = RunPaths(runs_dir / run["run_id"])
         for path in (paths.predictions, paths.attention):
-            picture: dict[str, Any] = {"name": path.name}
+            picture = Picture(name=path.name)
             try:
                 content, size = _read(path, min(left, LARGEST_BYTES))
             except OSError:

@@ -9,9 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_agent_graph.show.pages import (
     calibration_lines,
@@ -90,7 +90,7 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     write_page([*page, *calibration_lines(workspace, state)])
 
 
-def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
+def search_record(state: AgentState, facts: Mapping[str, object], limit: int | None) -> dict[str, object]:
     """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then `failed`."""
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
@@ -140,7 +140,7 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         write_page(lines)
 
 
-def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
+def _plot(state: AgentState, facts: Mapping[str, object], path: Path) -> None:
     from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.errors import ConfigError
     from nas_system.visualization import search_progress

@@ -42,7 +42,7 @@ class Row:
     run: RunInfo | None = None
 
 
-def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
+def rows_of(state: AgentState, facts: Mapping[str, object]) -> list[Row]:
     """Return runs and baselines together, best first; of equals the baseline comes first."""
     test = on_part("test", state.metric)
     unranked = [
@@ -64,7 +64,7 @@ def failures_of(state: AgentState) -> list[RunInfo]:
     return [run for run in state.runs if run.status != "OK" or run.val_score is None]
 
 
-def baselines_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def baselines_in(facts: Mapping[str, object]) -> list[dict[str, object]]:
     """Return the named baselines of task_facts.json; none if the file is missing or not ours."""
     baselines = facts.get("references")
     rows = baselines if isinstance(baselines, list) else []
@@ -73,7 +73,7 @@ def baselines_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def leaderboard_lines(
     state: AgentState,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     width: int = 80,
     limit: int = LIMIT,
@@ -93,7 +93,7 @@ def leaderboard_lines(
 
 def leaderboard(
     state: AgentState,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     width: int = 80,
     limit: int = LIMIT,
@@ -104,7 +104,7 @@ def leaderboard(
     return "\n".join(line.text for line in lines)
 
 
-def headline(state: AgentState, facts: Mapping[str, Any], width: int) -> list[Line]:
+def headline(state: AgentState, facts: Mapping[str, object], width: int) -> list[Line]:
     """State how far the search is, its task, and its data."""
     progress = f"{len(state.runs)} of {state.max_runs} runs finished"
     if state.current is not None:
@@ -243,7 +243,7 @@ def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], width: int) -> list[Line]:
+def remarks(state: AgentState, facts: Mapping[str, object], rows: Sequence[Row], width: int) -> list[Line]:
     """State what a person has to know to read the table honestly."""
     lines = wrapped(noise_remark(state), width, indent=2)
     best_run = get_best_run(state)
@@ -279,7 +279,7 @@ def noise_remark(state: AgentState) -> str:
     return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the base config's {state.metric})"
 
 
-def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
+def hold_out_remark(state: AgentState, facts: Mapping[str, object]) -> str:
     """State the best run's score on the hold-out set, which the search never reads."""
     windows = facts.get("windows")
     if isinstance(windows, Mapping) and windows.get("sealed") == 0:

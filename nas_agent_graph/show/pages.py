@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nas_agent_graph.analysis.calibration import Calibration
@@ -37,7 +37,7 @@ def read_state(workspace: Path) -> AgentState:
         raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
 
 
-def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
+def read_facts(workspace: Path, state: AgentState) -> dict[str, object]:
     """Read task_facts.json, empty if it is missing or invalid; baselines get their hold-out scores once
     the best run has one."""
     from nas_agent_graph.show.leaderboard import baselines_in
@@ -56,7 +56,7 @@ def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
 
 
 def print_leaderboard(
-    workspace: Path, state: AgentState, facts: dict[str, Any], *, limit: int | None = None
+    workspace: Path, state: AgentState, facts: Mapping[str, object], *, limit: int | None = None
 ) -> None:
     """Print the leaderboard as wide as the terminal; opens only the folders of the rows that are shown."""
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
@@ -74,7 +74,7 @@ def print_leaderboard(
     write_page([*page, *calibration_lines(workspace, state)])
 
 
-def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, Any]]:
+def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, object]]:
     """Return how good each proposer's predictions were."""
     from dataclasses import asdict
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from nas_agent_graph.text.terminal import (
     Column,
@@ -54,8 +54,7 @@ class Repeat:
     val_score: float | None = None
 
 
-@dataclass(frozen=True)
-class FileSize:
+class FileSize(TypedDict):
     name: str
     bytes: int
 
@@ -90,7 +89,7 @@ class RunRecord:
         """The score that the proposer predicted."""
         return finite(self.proposal.get(f"expected_{self.metric}"))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """Return the record for programs, scores under the metric's name."""
         record = asdict(self)
         digest, scores = record.pop("digest"), record.pop("scores")
@@ -133,7 +132,7 @@ def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
     )
 
 
-def run_record(run: RunInfo, metric: str) -> dict[str, Any]:
+def run_record(run: RunInfo, metric: str) -> dict[str, object]:
     """Return a run's entry for programs, with the scores of its task and of no other."""
     scores = {"run_id": run.run_id, metric: run.val_score, on_part("test", metric): run.test_score}
     return scores | run.model_dump(exclude=_LEFT_OUT)
@@ -199,7 +198,7 @@ def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
     if not folder.is_dir():
         return []
     return [
-        FileSize(path.name, path.stat().st_size)
+        {"name": path.name, "bytes": path.stat().st_size}
         for path in sorted(folder.iterdir())
         if path.is_file() and not path.name.endswith((".lock", ".tmp"))
     ]
@@ -358,7 +357,7 @@ def _without_numbers(cause: str, outcome: Outcome | None) -> str:
 def _file_lines(files: list[FileSize], width: int) -> list[Line]:
     if not files:
         return _field("files", "none", width)
-    names = ", ".join(f"{printable(file.name, 60)} ({_size(file.bytes)})" for file in files)
+    names = ", ".join(f"{printable(file['name'], 60)} ({_size(file['bytes'])})" for file in files)
     return _field("files", names, width)
 
 
