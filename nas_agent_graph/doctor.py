@@ -1,6 +1,6 @@
 """Checks the language model's settings with real calls: `nas doctor`.
 
-Three small calls try the answer formats, a fourth one whether a long prompt is read whole.
+Three small calls try the answer formats; a fourth checks that a long prompt is read whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nas_agent_graph.settings import LLMSettings, Setting
 
 LONG_PROMPT_TOKENS = 8_000
-"""About twice the window to which local servers cut by default, and more than a search's prompt."""
+"""About twice the window to which local servers truncate by default, and more than a search's prompt."""
 
 _TASK = (
     "This tests a connection. Propose one change to the run run_0000: the parameter training.lr becomes "
@@ -51,7 +51,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def examine(environment: Mapping[str, str], flags: Mapping[str, str], folders: Sequence[Path]) -> int:
-    """Print what is set and what the service does; return the exit code. Raises ConfigError."""
+    """Print the settings and how the service responds. Returns the exit code; raises ConfigError."""
     _print_settings(resolve(environment, flags, folders))
     settings = llm_settings(environment, demanded=False, flags=flags, folders=folders)
     if settings is None:
@@ -67,7 +67,7 @@ def _examine_service(settings: LLMSettings) -> int:
     from nas_agent_graph.llm.client import ChatClient, ServiceRefused
     from nas_agent_graph.llm.prices import how_to_know
 
-    # No second try: what is wrong is to be seen, at once.
+    # No retries: a failure is to be seen at once.
     client = ChatClient(replace(settings, max_retries=0), warn=lambda _text: None)
     print(f"\nPrice\n  {client.price or how_to_know(settings)}")
     try:
@@ -87,7 +87,7 @@ def _examine_service(settings: LLMSettings) -> int:
 
 
 def _try_formats(client: ChatClient) -> str | None:
-    """Print a line per answer format; returns the one that a search will use, None if no answer is good."""
+    """Print a line per answer format; return the one that a search will use, None if no answer is valid."""
     from nas_agent_graph.llm.answer_formats import FORMATS
     from nas_agent_graph.llm.client import FormatRefused
 
@@ -107,13 +107,13 @@ def _try_formats(client: ChatClient) -> str | None:
         accepted.append((name, problem is None))
         verdict = "understood" if problem is None else f"accepted, but not followed: {problem}"
         print(f"  {name:<12} {verdict} ({_cost(answer)})")
-    # A search takes the first format that is not refused, and repairs what comes.
+    # A search takes the first format that is not refused, and repairs the answers.
     name, good = accepted[0]
     return name if good or any(fine for _, fine in accepted) else None
 
 
 def _small_prompt(answer_format: str) -> list[Message]:
-    """Where the server enforces the schema, the prompt does not give it away."""
+    """Build a small prompt; where the server enforces the schema, the prompt does not reveal it."""
     return [{"role": "user", "content": _TASK if answer_format == "json_schema" else _TASK + _FORMAT}]
 
 
@@ -129,7 +129,7 @@ def _problem(answer: Answer) -> str | None:
 
 
 def _try_long_prompt(client: ChatClient) -> bool:
-    """Print whether a prompt longer than a search's is read whole."""
+    """Print and return whether a prompt longer than a search's is read whole."""
     from nas_agent_graph.llm.prompt_size import prompt_tokens
 
     line = "- run_0042 [tcn] OK val_mse 0.0532 ; changes: training.lr 0.0031, model.dropout 0.15\n"
@@ -178,7 +178,7 @@ def _print_settings(found: Mapping[str, Setting]) -> None:
 
 
 def _shown(setting: Setting) -> str:
-    """In one line of plain characters; an address without what may be a password."""
+    """Format in one line of printable characters; a URL that may hold a password is hidden."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(setting))
     return text if setting.name != "base_url" or "@" not in text else "(holds a user or password)"
 

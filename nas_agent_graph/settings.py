@@ -1,7 +1,7 @@
 """Where settings come from: flags win over the environment, the environment over `.env`, that over defaults.
 
 An LLM is used if and only if a model is named; a key alone never spends money. `.env` is read
-from the workspace and the current folder, and nothing in it reaches the environment of this
+from the workspace and the current folder, and nothing in it is added to the environment of this
 process or of a training.
 
 `NAS_LLM_*` is looked up everywhere before `OPENAI_*` is looked up anywhere: a key that the shell
@@ -25,15 +25,15 @@ DEFAULT_RETRIES = 4
 
 @dataclass(frozen=True)
 class Provider:
-    """A service that is reached by name."""
+    """A service with a name of its own."""
 
     fallbacks: Mapping[str, tuple[str, ...]]
-    """Names that stand in for NAS_LLM_*. One provider's key is never sent to another."""
+    """Variables read where NAS_LLM_* is not set. One provider's key is never sent to another."""
     base_url: str
-    """Where it is. Always given: a provider's package would look into the environment for another."""
+    """Its address. Always given: a provider's package would read another from the environment."""
     needs_key: bool = True
     extra: str | None = None
-    """The optional part of this project that brings its package; None: nothing is missing."""
+    """The optional extra of this project that installs its package; None: nothing is missing."""
 
 
 PROVIDERS = {
@@ -46,9 +46,9 @@ PROVIDERS = {
     ),
     "ollama": Provider({}, base_url="http://localhost:11434/v1", needs_key=False),
 }
-"""What may stand before the colon in `provider:name`. Every other colon belongs to the model's name."""
+"""What may precede the colon in `provider:name`. Every other colon belongs to the model's name."""
 ELSEWHERE = ("google_genai", "google_vertexai", "mistralai", "groq", "bedrock", "azure_openai", "cohere")
-"""Providers whose name is no model's beginning; they have OpenAI-compatible addresses of their own."""
+"""Providers that are no prefix of a model's name; they have OpenAI-compatible addresses of their own."""
 
 _VARIABLES = {
     "model": "NAS_LLM_MODEL",
@@ -63,7 +63,7 @@ _FLAGS = {"model": "--model", "base_url": "--base-url"}
 
 @dataclass(frozen=True)
 class Setting:
-    """One resolved value and where it came from. The text is not in the repr: it may be a key."""
+    """One resolved value and its source. The text is not in the repr: it may be a key."""
 
     name: str
     text: str | None = field(repr=False)
@@ -97,24 +97,24 @@ class LLMSettings:
         return self.base_url or "the provider's own address"
 
     def source(self, name: str) -> str:
-        """Where a value came from, as a remark for a message; nothing if nobody set it."""
+        """Return a value's source as a remark for a message; empty for a default."""
         source = self.sources.get(name, "default")
         return "" if source == "default" else f" (it comes from {source})"
 
 
 def masked(key: str) -> str:
-    """Enough of a key to recognise it; nothing of a short one."""
+    """Return enough of a key to recognise it; nothing of a short one."""
     return f"...{key[-4:]} ({len(key)} characters)" if len(key) >= 20 else f"({len(key)} characters)"
 
 
 def add_llm_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    """The settings that may be given as flags. A key may not: other users see command lines."""
+    """Add the settings that may be flags. A key may not: other users see command lines."""
     parser.add_argument("--model", metavar="NAME", help="language model: NAME or PROVIDER:NAME")
     parser.add_argument("--base-url", metavar="URL", help="its OpenAI-compatible server, ends in /v1")
 
 
 def llm_flags(arguments: argparse.Namespace) -> dict[str, str]:
-    """The flags of `add_llm_flags` that were given."""
+    """Return the flags of `add_llm_flags` that were set."""
     return {name: value for name in _FLAGS if (value := getattr(arguments, name, None))}
 
 
@@ -125,10 +125,10 @@ def llm_settings(
     flags: Mapping[str, str] | None = None,
     folders: Sequence[Path] = (),
 ) -> LLMSettings | None:
-    """The LLM's settings, or None if no model is named. `folders` are those whose `.env` is read.
+    """Return the LLM's settings, or None if no model is named. `folders` are those whose `.env` is read.
 
-    Raises ConfigError if the LLM was asked for by name (`demanded`) or by a model, and something
-    needed is missing or cannot be meant.
+    Raises ConfigError if the LLM was requested by name (`demanded`) or by a model, and a needed
+    setting is missing or invalid.
     """
     found = resolve(environment, flags or {}, folders)
     name = found["model"].text
@@ -146,7 +146,7 @@ def llm_settings(
                 f"the model {name!r} is named but no key: set NAS_LLM_API_KEY (or {names}), "
                 "or NAS_LLM_BASE_URL for a server that needs none"
             )
-        # The client refuses to start without a key, even for a local server that wants none.
+        # The client refuses to start without a key, even for a local server that needs none.
         key = "none"
     return LLMSettings(
         model=model,
@@ -163,7 +163,7 @@ def llm_settings(
 def resolve(
     environment: Mapping[str, str], flags: Mapping[str, str], folders: Sequence[Path]
 ) -> dict[str, Setting]:
-    """Every setting by name, with its source: unchecked, so that it can be shown before it is judged."""
+    """Return every setting by name, with its source: unchecked, so that it can be shown before errors."""
     layers: list[tuple[str, Mapping[str, str]]] = [("environment", environment)]
     files = dict.fromkeys((folder / ".env").absolute() for folder in folders)
     layers += [(str(file), _dotenv(file)) for file in files]
@@ -179,7 +179,7 @@ def resolve(
 
 
 def split_model(name: str) -> tuple[str, str]:
-    """Provider and model of `provider:name`. Models have colons too: `qwen3:14b` is a name."""
+    """Split `provider:name`. Models have colons too: `qwen3:14b` is a name."""
     provider, colon, model = name.partition(":")
     if colon and provider in PROVIDERS:
         if not model:
@@ -187,7 +187,7 @@ def split_model(name: str) -> tuple[str, str]:
         return provider, model
     if colon and provider in ELSEWHERE:
         raise ConfigError(
-            f"{name!r}: there is no door to {provider} here ({', '.join(PROVIDERS)} have one). Use its "
+            f"{name!r}: {provider} is not supported by name ({', '.join(PROVIDERS)} are). Use its "
             "OpenAI-compatible address: NAS_LLM_BASE_URL, and the bare name in NAS_LLM_MODEL"
         )
     return "openai", name
@@ -218,7 +218,7 @@ def _dotenv(file: Path) -> dict[str, str]:
         # Taken as written: a `$` in a key is a `$`.
         values = dotenv.dotenv_values(file, interpolate=False, encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        # The text of a decoding error holds the bytes of the file.
+        # The text of a decoding error contains bytes of the file.
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"{file} cannot be read: {reason}") from None
     return {name: value for name, value in values.items() if value is not None}
@@ -246,7 +246,7 @@ def _checked_url(setting: Setting) -> str | None:
 
 
 def _checked_key(setting: Setting) -> str | None:
-    """The key, if an HTTP header can carry it. Its text is in no message."""
+    """Return the key if an HTTP header can carry it. Its text is in no message."""
     key = setting.text
     if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigError(

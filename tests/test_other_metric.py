@@ -149,10 +149,10 @@ def test_the_leaderboard_is_about_the_tasks_own_error(search: Search, run_cli: C
     assert "scaled" not in done.stdout and "forecast" not in done.stdout
     for told in (
         "Task: zinc_synth, one number for every graph; lowest val_mae wins\n",
-        "delta: val_mae to the best run",
+        "delta: val_mae minus the best run's",
         "(standard deviation of the base config's val_mae)",
         "(0.49000) is WORSE than simple predictions: linear-counts by 0.19000\n",
-        "Best run on the hold-out graphs: run_0011 mae 0.45600 (there: mean 1.51000)\n",
+        "Best run on the hold-out set: run_0011 mae 0.45600 (there: mean 1.51000)\n",
         "Predictions by llm:scripted: 10 scored, off by ",
     ):
         assert told in done.stdout
@@ -168,7 +168,7 @@ def test_without_hold_out_graphs_none_are_spoken_of_as_rows(
     shutil.copytree(search.workspace, tmp_path / "copy")
     write_json(tmp_path / "copy/runs/task_facts.json", FACTS | {"windows": {"sealed": 0}})
     done = run_cli("nas_agent_graph.show", cwd=tmp_path / "copy", env={"COLUMNS": "200"})
-    assert "No graphs are hold-out in this split" in done.stdout
+    assert "This split has no hold-out graphs" in done.stdout
 
 
 def test_the_page_of_a_run_is_about_the_tasks_own_error(search: Search, run_cli: Cli) -> None:
@@ -199,7 +199,7 @@ def test_the_live_display_reads_the_epochs_of_the_tasks_own_error(search: Search
     display.begin(state.replace(runs=state.runs[:3]), FACTS, Limits(max_runs=RUNS))
     history = {"epochs": [{"epoch": 0, "train_mae": 0.9, "val_mae": 0.81234, "seconds": 1.0}]}
     display.training("run_0003", "run_0003", history)
-    assert display._watch.format_epoch() == "epoch 1 val_mae 0.81234"
+    assert display._tracker.format_epoch() == "epoch 1 val_mae 0.81234"
     display.finished(state.runs[3], {"reason": "better"})
     display.close()
     assert_no_other_error(out.getvalue())
@@ -213,7 +213,7 @@ def test_the_report_is_about_the_tasks_own_error(search: Search, tmp_path: Path,
     (data,) = re.findall(r'<script[^>]*id="data"[^>]*>(.*?)</script>', out.read_text(), re.DOTALL)
     record = json.loads(data)
     assert (record["search"]["metric"], record["search"]["error"]) == ("val_mae", "mae")
-    assert record["references"][0] == {"name": "mean", "val_score": 1.5, "test_score": SENTINEL}
+    assert record["baselines"][0] == {"name": "mean", "val_score": 1.5, "test_score": SENTINEL}
     run = record["runs"][11]
     assert (run["val_score"], run["test_score"], run["expected"]) == (0.49, SENTINEL, 0.58)
     assert run["curve"]["val"] == [0.49] and run["curve"]["train"] == [0.98]

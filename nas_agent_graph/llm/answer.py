@@ -1,4 +1,4 @@
-"""One question and what came back, raw, with what it cost."""
+"""One request's messages and the model's raw answer with its cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Message(TypedDict):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said, raw, and what it cost. Plain JSON values only: transcripts keep it."""
+    """The model's raw answer and its cost. Plain JSON values only: transcripts keep it."""
 
     text: str
     finish_reason: str | None
@@ -24,30 +24,30 @@ class Answer:
     output_tokens: int
     latency_s: float
     reasoning_tokens: int = 0
-    """Of the output tokens, those spent on thoughts."""
+    """Of the output tokens, those spent on reasoning."""
     tokens_estimated: bool = False
-    """The service reports no counts: the figures are rough, and rather too low."""
+    """The service reports no counts: these are lower estimates."""
     cost_usd: float | None = None
     """None if no price is known."""
     refusal: str | None = None
-    """What the model said instead of an answer."""
+    """The model's refusal in the place of an answer."""
     answer_format: str = "prompt"
     """How the format was asked for: json_schema, json_object or prompt."""
     garbled: str | None = None
     """What is wrong with the service's reply, where it is no chat completion at all."""
     warning: str | None = None
-    """What a person should know about this exchange."""
+    """What the user should know about this exchange."""
 
     def to_event(self) -> dict[str, Any]:
-        """As a transcript keeps it."""
-        usage: dict[str, Any] = {
+        """Return the answer as a transcript keeps it."""
+        usage: dict[str, object] = {
             "input_tokens": self.input_tokens,
             "output_tokens": self.output_tokens,
             "reasoning_tokens": self.reasoning_tokens,
         }
         if self.tokens_estimated:
             usage["tokens_estimated"] = True
-        event: dict[str, Any] = {
+        event: dict[str, object] = {
             "text": self.text,
             "finish_reason": self.finish_reason,
             "model": self.model,

@@ -1,4 +1,4 @@
-"""Three ways to ask for JSON, the strictest first; a server is asked in the first that it understands.
+"""Three ways to ask for JSON, the strictest first; a server is asked in the first that it supports.
 
 A strict schema demands that every field is required and that nothing is left open: no unions but
 null, no free objects, no defaults, no bounds. What a value may be stands in the prompt, and the
@@ -7,8 +7,6 @@ search space checks it.
 
 from __future__ import annotations
 
-from typing import Any
-
 from nas_system.space import ForecastingTask
 
 FORMATS = ("json_schema", "json_object", "prompt")
@@ -16,8 +14,8 @@ DEFAULT_METRIC = ForecastingTask().metric
 """What is predicted in a call that belongs to no search."""
 
 
-def proposal_schema(metric: str) -> dict[str, Any]:
-    """What an answer has to be; it predicts the task's metric."""
+def proposal_schema(metric: str) -> dict[str, object]:
+    """Return the JSON schema of an answer, which predicts the task's metric."""
     expected = f"expected_{metric}"
     return {
         "type": "object",
@@ -35,7 +33,7 @@ def proposal_schema(metric: str) -> dict[str, Any]:
                     "additionalProperties": False,
                 },
             },
-            "hypothesis": {"type": "string", "description": f"why this should lower {metric}"},
+            "hypothesis": {"type": "string", "description": f"why this should improve {metric}"},
             expected: {"anyOf": [{"type": "number"}, {"type": "null"}]},
         },
         "required": ["parent", "changes", "hypothesis", expected],
@@ -43,7 +41,7 @@ def proposal_schema(metric: str) -> dict[str, Any]:
     }
 
 
-_WORDS = (
+_FORMAT_TERMS = (
     "response_format",
     "response format",
     "json_schema",
@@ -57,8 +55,8 @@ _WORDS = (
 )
 
 
-def request_fields(answer_format: str, metric: str) -> dict[str, Any]:
-    """What a request carries beside its messages."""
+def request_fields(answer_format: str, metric: str) -> dict[str, object]:
+    """Return what a request carries in addition to its messages."""
     if answer_format == "json_schema":
         schema = {"name": "proposal", "strict": True, "schema": proposal_schema(metric)}
         return {"response_format": {"type": "json_schema", "json_schema": schema}}
@@ -68,11 +66,11 @@ def request_fields(answer_format: str, metric: str) -> dict[str, Any]:
 
 
 def concerns_format(status: int | None, param: str | None, message: str) -> bool:
-    """Whether a refused request may pass with a simpler format.
+    """Return whether a refused request may pass with a simpler format.
 
     A bad request that does not say what is bad counts: asking once more costs no tokens.
     """
-    named = any(word in message.lower() or word in (param or "").lower() for word in _WORDS)
+    named = any(term in message.lower() or term in (param or "").lower() for term in _FORMAT_TERMS)
     if status in (400, 422):
         return named or not param
     return named and status in (500, 501)

@@ -1,15 +1,16 @@
-"""What the model is told: everything a prompt shows, chosen and bounded. Pure functions of the view.
+"""The content of a prompt, chosen and bounded. Pure functions of the view.
 
 The prompt must not grow with the search, and evidence says what to keep: the best, the latest, the
 best of every family, and failures with their cause (hidden ones are repeated). The templates in
-`prompts/` only put it into words.
+`prompts/` only format it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,38 @@ SHOWN_PROPOSERS = 3
 _STATUS = re.compile(r"[A-Z_]{2,20}")
 
 
+@dataclass(frozen=True)
+class ShownChanges:
+    """Parameters and their new values, and how many more there are."""
+
+    listed: Mapping[str, object]
+    more: int
+
+
+@dataclass(frozen=True)
+class ShownRun:
+    """A run as the templates show it."""
+
+    run_id: str
+    status: str
+    cause: str | None
+    val_score: float | None
+    delta: float | None
+    """Score minus the best run's."""
+    in_noise: float | None
+    """The same in units of the noise."""
+    accepted: bool
+    is_best_run: bool
+    family: str | None
+    """None for a family that this program does not know."""
+    parent: str | None
+    changes: ShownChanges | None
+    """None when the configuration is gone."""
+    summary: str
+
+
 def opening_messages(view: SearchView, folder: Path | None = None) -> list[Message]:
-    """The first question about a run, before any answer; `folder` holds other templates than our own."""
+    """Return the first question about a run, before any answer; `folder` holds custom templates."""
     return [
         {"role": "system", "content": render("system", folder, task=view.task, metric=view.task.metric)},
         {"role": "user", "content": render("propose", folder, **prompt_values(view))},
@@ -47,7 +78,7 @@ def opening_messages(view: SearchView, folder: Path | None = None) -> list[Messa
 
 
 def prompt_values(view: SearchView) -> dict[str, Any]:
-    """The values of `propose.j2`. The view holds no test figure to begin with."""
+    """Return the values for `propose.j2`. The view holds no test metric to begin with."""
     shown = shown_runs(view)
     families = view.families
     return {
@@ -64,7 +95,10 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "baselines": sorted(view.baselines, key=lambda row: -loss_of(row[1], view.task.direction)),
         "noise": view.noise,
         "best_run": view.best_run,
-        "runs": [_row(run, view) for run in shown],
+        "runs": [
+            _shown(run, view, None if run.config is None else changes_between(view.base, run.config))
+            for run in shown
+        ],
         "near": near_best(view),
         "lessons": lessons_note(view.runs, view.base, view.noise, families),
         "lessons_every": REBUILT_EVERY,
@@ -86,14 +120,14 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
 
 
 def format_remaining(left: Left) -> list[str]:
-    """What is left beside the runs."""
-    words = [] if left.seconds is None else [f"{duration(left.seconds)} of time"]
-    words += [] if left.tokens is None else [f"{left.tokens:,} tokens of prompts and answers"]
-    return words + ([] if left.cost_usd is None else [f"${left.cost_usd:.2f} for them"])
+    """Describe what is left of the budget besides the runs."""
+    parts = [] if left.seconds is None else [f"{duration(left.seconds)} of time"]
+    parts += [] if left.tokens is None else [f"{left.tokens:,} tokens of prompts and answers"]
+    return parts + ([] if left.cost_usd is None else [f"${left.cost_usd:.2f} for them"])
 
 
 def shown_runs(view: SearchView) -> list[RunView]:
-    """A bounded choice of runs, worst first: those without a score, then by score down to the best."""
+    """Choose a bounded number of runs, worst first: those without a score, then by score up to the best."""
 
     def loss(run: RunView) -> float:
         return math.inf if run.val_score is None else loss_of(run.val_score, view.task.direction)
@@ -109,8 +143,11 @@ def shown_runs(view: SearchView) -> list[RunView]:
     return sorted(chosen.values(), key=lambda run: (-loss(run), place[run.run_id]))
 
 
-def near_best(view: SearchView) -> list[dict[str, Any]]:
-    """Configurations that differ from the best run's in a few parameters: nearest first, then latest."""
+def near_best(view: SearchView) -> list[ShownRun]:
+    """Return runs whose configuration differs from the best run's in a few parameters, nearest first.
+
+    Of equally near ones the latest comes first.
+    """
     best_run = view.best_run
     if best_run is None or best_run.config is None:
         return []
@@ -122,44 +159,36 @@ def near_best(view: SearchView) -> list[dict[str, Any]]:
         if 0 < len(changes) <= NEAR_CHANGES:
             found.append((len(changes), -index, run, changes))
     found.sort(key=lambda entry: entry[:2])
-    return [{**_judged(run, view), "changes": _changes(changes)} for _, _, run, changes in found[:NEAR]]
+    return [_shown(run, view, changes) for _, _, run, changes in found[:NEAR]]
 
 
-def _row(run: RunView, view: SearchView) -> dict[str, Any]:
-    known = {other.run_id for other in view.runs}
-    return {
-        **_judged(run, view),
-        "family": run.family if run.family in FAMILIES else None,
-        "parent": run.parent if run.parent in known else None,
-        "changes": None if run.config is None else _changes(changes_between(view.base, run.config)),
-        "summary": run.summary,
-    }
-
-
-def _judged(run: RunView, view: SearchView) -> dict[str, Any]:
-    """How a run ended, and how far from the best run: as it is, and in units of the noise."""
-    best_run = view.best_run.val_score if view.best_run else None
-    delta = run.val_score - best_run if run.val_score is not None and best_run is not None else None
-    return {
-        "run_id": run.run_id,
+def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> ShownRun:
+    best_score = view.best_run.val_score if view.best_run else None
+    delta = run.val_score - best_score if run.val_score is not None and best_score is not None else None
+    return ShownRun(
+        run_id=run.run_id,
         # agent_state.json may have been edited by anybody; a status is one word.
-        "status": run.status if _STATUS.fullmatch(run.status) else "FAILED",
-        "cause": run.cause,
-        "val_score": run.val_score,
-        "delta": delta,
-        "in_noise": delta / view.noise if delta is not None and view.noise else None,
-        "accepted": run.accepted,
-        "is_best_run": view.best_run is not None and run.run_id == view.best_run.run_id,
-    }
+        status=run.status if _STATUS.fullmatch(run.status) else "FAILED",
+        cause=run.cause,
+        val_score=run.val_score,
+        delta=delta,
+        in_noise=delta / view.noise if delta is not None and view.noise else None,
+        accepted=run.accepted,
+        is_best_run=view.best_run is not None and run.run_id == view.best_run.run_id,
+        family=run.family if run.family in FAMILIES else None,
+        parent=run.parent if any(run.parent == other.run_id for other in view.runs) else None,
+        changes=None if changes is None else _first(changes),
+        summary=run.summary,
+    )
 
 
-def _changes(changes: Sequence[Change]) -> dict[str, Any]:
+def _first(changes: Sequence[Change]) -> ShownChanges:
     listed = {change.parameter: change.value for change in changes[:SHOWN_CHANGES]}
-    return {"listed": listed, "more": max(len(changes) - SHOWN_CHANGES, 0)}
+    return ShownChanges(listed, max(len(changes) - SHOWN_CHANGES, 0))
 
 
 def _calibration(view: SearchView) -> list[tuple[str, str]]:
-    """Proposer and how good its predictions were."""
+    """Return each proposer with how good its predictions were."""
     predictions = [
         Prediction(run.proposer, run.expected_score, run.val_score)
         for run in view.runs

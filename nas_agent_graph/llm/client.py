@@ -1,4 +1,4 @@
-"""One question, one answer: a thin client over a chat model that keeps all that came back."""
+"""A thin client over a chat model: one request, one answer, with everything the service returned."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from nas_system.errors import ConfigError, NasError
 
 __all__ = ["Answer", "ChatClient", "FormatRefused", "Message", "ServiceRefused"]
 
-# What the library raises, after a good status, over a body that is no chat completion.
+# What the library raises when a reply with a good status is no chat completion.
 _MISREADINGS = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 _LONGEST_WAIT_S = 120.0
-"""The SDK waits as long between two tries if the service asks for it."""
+"""The SDK waits up to this long between two tries if the service asks for it."""
 
 
 class FormatRefused(NasError):
-    """The server does not understand the answer format."""
+    """The server does not support the answer format."""
 
 
 class ServiceRefused(SearchPaused):
-    """No answer came; `failure` says which kind of failure it is."""
+    """No answer came; `failure` says why."""
 
     def __init__(self, failure: ServiceFailure, settings: LLMSettings) -> None:
         super().__init__(pause_message(failure, settings))
@@ -48,7 +48,7 @@ class ChatClient:
     """Sends chat messages to any OpenAI-compatible server, or to a provider by name.
 
     The first answer format that the server accepts is remembered for the life of the client, so a
-    server that has learnt a better one is noticed at the next start.
+    server that supports a better one after an update is noticed at the next start.
     """
 
     def __init__(self, settings: LLMSettings, *, warn: Callable[[str], None] = _print_note) -> None:
@@ -56,24 +56,24 @@ class ChatClient:
         self.settings = settings
         self._warn = warn
         self._warned = False
-        # Only the OpenAI-compatible door takes a format; elsewhere the prompt asks for it.
+        # Only OpenAI-compatible APIs take a format; elsewhere the prompt asks for it.
         self._formats = list(FORMATS) if settings.provider in ("openai", "ollama") else ["prompt"]
         self._chat, self._sdk_error = _chat_model(settings)
         self.price = price_of(settings)
-        """None if nobody knows it."""
+        """None if it is not known."""
 
     @property
     def answer_format(self) -> str:
-        """How the next question asks for its format."""
+        """The format of the next request."""
         return self._formats[0]
 
     def ask(
         self, messages: Sequence[Message], *, structured: bool = True, metric: str = DEFAULT_METRIC
     ) -> Answer:
-        """The model's answer, in the strictest format that the server understands.
+        """Return the model's answer, in the strictest format that the server supports.
 
-        The format demands a prediction of `metric`, the task's; without `structured` the answer is free
-        text. Raises SearchPaused, saying what to do, if no answer comes.
+        The format requires a prediction of `metric`, the task's; without `structured` the answer is free
+        text. Raises SearchPaused, which says what to do, if no answer comes.
         """
         if not structured:
             return self.ask_in(messages, "prompt", metric)
@@ -90,7 +90,7 @@ class ChatClient:
         return answer
 
     def ask_in(self, messages: Sequence[Message], answer_format: str, metric: str = DEFAULT_METRIC) -> Answer:
-        """The answer in this format and no other. Raises FormatRefused or SearchPaused."""
+        """Return the answer in this format and no other. Raises FormatRefused or SearchPaused."""
         fields = request_fields(answer_format, metric)
         # In `extra_body` the format does not touch the library's own parsing, which loses the raw text.
         chat = self._chat.bind(extra_body=fields) if fields else self._chat
@@ -108,8 +108,8 @@ class ChatClient:
         return answer
 
     def _invoke(self, chat: Any, messages: list[dict[str, Any]]) -> Any:
-        """Ask on a thread, with a deadline for the whole answer: the SDK's timeout begins again with every
-        byte, and some services send blank lines for as long as a request waits in their queue."""
+        """Call on a thread, with a deadline for the whole answer: the SDK's timeout restarts with every
+        byte, and some services send blank lines while a request waits in their queue."""
         replies: list[Any] = []
         errors: list[BaseException] = []
         done = threading.Event()
@@ -117,7 +117,7 @@ class ChatClient:
         def work() -> None:
             try:
                 with warnings.catch_warnings():
-                    # The library advises programmers about formats; we step down by ourselves.
+                    # The library warns programmers about formats; we fall back by ourselves.
                     warnings.simplefilter("ignore", UserWarning)
                     replies.append(chat.invoke(messages))
             except (*self._sdk_error, *_MISREADINGS) as error:
@@ -127,7 +127,7 @@ class ChatClient:
 
         threading.Thread(target=work, name="ask the language model", daemon=True).start()
         tries = self.settings.max_retries + 1
-        # The SDK's own timeouts come first; this is for what they do not see.
+        # The SDK's own timeouts come first; this one is for what they miss.
         if not done.wait(2 * tries * self.settings.timeout_s + (tries - 1) * _LONGEST_WAIT_S):
             raise TimeoutError("the answer does not end")
         if errors:
@@ -156,19 +156,19 @@ class ChatClient:
     def _answer(
         self, messages: Sequence[Message], reply: Any, answer_format: str, latency_s: float
     ) -> Answer:
-        """The reply without the key, which nothing that is kept or shown may hold."""
+        """Convert the reply, without the key, which must not be stored or shown."""
         key, text = self.settings.api_key, str(reply.text)
-        usage, told = reply.usage_metadata or {}, reply.response_metadata
+        usage, metadata = reply.usage_metadata or {}, reply.response_metadata
         counted = usage.get("input_tokens") or 0
         estimate = prompt_tokens(messages)
-        # A budget has to hold also where nobody counts.
+        # A budget must hold even where the service reports no counts.
         asked = counted or estimate
         answered = usage.get("output_tokens") or 0 if counted else estimate_tokens(text)
         refusal = reply.additional_kwargs.get("refusal")
         return Answer(
             text=redacted(text, key),
-            finish_reason=told.get("finish_reason") or told.get("stop_reason"),
-            model=redacted(str(told["model_name"]), key) if told.get("model_name") else None,
+            finish_reason=metadata.get("finish_reason") or metadata.get("stop_reason"),
+            model=redacted(str(metadata["model_name"]), key) if metadata.get("model_name") else None,
             input_tokens=asked,
             output_tokens=answered,
             latency_s=latency_s,
@@ -182,8 +182,8 @@ class ChatClient:
 
 
 def _chat_model(settings: LLMSettings) -> tuple[Any, tuple[type[BaseException], ...]]:
-    """The library's chat model, and the base of what its SDK raises."""
-    # Every option is given: the libraries would otherwise look into the environment for their own.
+    """Build the library's chat model; return it with the base classes of what its SDK raises."""
+    # Every option is given: the libraries would otherwise read their own environment variables.
     options: dict[str, Any] = {
         "api_key": settings.api_key,
         "base_url": settings.base_url or PROVIDERS[settings.provider].base_url,
@@ -200,7 +200,7 @@ def _chat_model(settings: LLMSettings) -> tuple[Any, tuple[type[BaseException], 
         options["use_responses_api"] = False
         return ChatOpenAI(model=settings.model, **options), (openai.APIError,)
     try:
-        # An optional part; its packages are looked for when a model of that provider is named.
+        # An optional extra; its packages are imported when a model of that provider is named.
         sdk = importlib.import_module(settings.provider)
         models = importlib.import_module("langchain.chat_models")
         chat = models.init_chat_model(settings.model, model_provider=settings.provider, **options)

@@ -1,4 +1,4 @@
-"""What a failing service means: one defined behaviour for each way in which no answer comes.
+"""What a service's failure means: one defined behaviour for each way in which no answer comes.
 
 | what happened | what the search does |
 |---|---|
@@ -23,14 +23,14 @@ from typing import Any
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.settings import LLMSettings
 
-_SAID_CHARACTERS = 200
+_MESSAGE_CHARACTERS = 200
 _WEB_PAGE = re.compile(r"<!doctype html|<html|<head|<body", re.IGNORECASE)
 _QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
 
 
 @dataclass(frozen=True)
 class ServiceFailure:
-    """An error of any provider's SDK, brought to what decides."""
+    """An error of any provider's SDK, reduced to what matters."""
 
     kind: str
     """key, forbidden, not_found, quota, rate_limit, context, content_filter, timeout, unreachable,
@@ -40,13 +40,13 @@ class ServiceFailure:
 
 
 def failure_of(error: BaseException, settings: LLMSettings) -> ServiceFailure:
-    """What an SDK's exception means. SDKs made by the same generator share these attributes."""
+    """Classify an SDK's exception. SDKs made by the same generator share these attributes."""
     status = getattr(error, "status_code", None)
     if status is None:
         return _no_reply(error, settings)
-    said = _said(error, settings)
-    quoted = f"; it says: {said}" if said else ""
-    kind, advice = _by_status(status, error, said, settings)
+    message = _message(error, settings)
+    quoted = f"; it says: {message}" if message else ""
+    kind, advice = _by_status(status, error, message, settings)
     return ServiceFailure(kind, advice + quoted, status)
 
 
@@ -94,17 +94,17 @@ def _no_reply(error: BaseException, settings: LLMSettings) -> ServiceFailure:
         return ServiceFailure(
             "unreachable", "the server cannot be reached: check NAS_LLM_BASE_URL and that it runs"
         )
-    return ServiceFailure("server", f"the service answered with an error: {_said(error, settings)}")
+    return ServiceFailure("server", f"the service answered with an error: {_message(error, settings)}")
 
 
 def misread(error: BaseException, settings: LLMSettings) -> ServiceFailure | str:
-    """A reply with a good status that is no chat completion: a pause, or garbage that is worth a repair."""
+    """Classify a reply with a good status that is no chat completion: a failure, or text to be repaired."""
     text = str(error)
     if _WEB_PAGE.search(text):
         return ServiceFailure(
             "web_page", "the address answers with a web page: check that NAS_LLM_BASE_URL ends in /v1"
         )
-    # The library passes the body's own `error` on as the exception's argument.
+    # The library passes the body's own `error` as the exception's argument.
     inside = error.args[0] if error.args else None
     if isinstance(inside, Mapping):
         said = _one_line(str(inside.get("message") or inside), settings)
@@ -113,7 +113,7 @@ def misread(error: BaseException, settings: LLMSettings) -> ServiceFailure | str
 
 
 def pause_message(failure: ServiceFailure, settings: LLMSettings) -> str:
-    """What a person reads when the search is paused."""
+    """Return the message to the user when the search is paused."""
     return (
         f"{settings.model} at {settings.endpoint}: {failure.advice}. The search is paused with its state "
         "kept; run the same command to continue, or add --proposer tpe to go on without the model"
@@ -121,8 +121,8 @@ def pause_message(failure: ServiceFailure, settings: LLMSettings) -> str:
 
 
 def _is_context(code: str, said: str) -> bool:
-    words = ("context length", "context window", "context size", "prompt is too long", "maximum context")
-    return "context_length" in code or any(word in said.lower() for word in words)
+    terms = ("context length", "context window", "context size", "prompt is too long", "maximum context")
+    return "context_length" in code or any(term in said.lower() for term in terms)
 
 
 def _retry_after(error: BaseException) -> str | None:
@@ -133,8 +133,8 @@ def _retry_after(error: BaseException) -> str | None:
     return f"{value} s" if re.fullmatch(r"\d+(\.\d+)?", value) else _printable(value)[:60]
 
 
-def _said(error: BaseException, settings: LLMSettings) -> str:
-    """The service's own words, one short line, without the key."""
+def _message(error: BaseException, settings: LLMSettings) -> str:
+    """Return the service's own message, one short line, without the key."""
     body = getattr(error, "body", None)
     if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
         body = body["error"]
@@ -145,10 +145,10 @@ def _said(error: BaseException, settings: LLMSettings) -> str:
 
 
 def _one_line(text: str, settings: LLMSettings) -> str:
-    """A server may quote the key that it refuses."""
-    return " ".join(_printable(redacted(text, settings.api_key)).split())[:_SAID_CHARACTERS]
+    """Shorten to one line, without the key: a server may quote the key that it refuses."""
+    return " ".join(_printable(redacted(text, settings.api_key)).split())[:_MESSAGE_CHARACTERS]
 
 
 def _printable(text: str) -> str:
-    """Without control characters: they would steer the terminal."""
+    """Replace control characters: they would control the terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)

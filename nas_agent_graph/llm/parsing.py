@@ -1,4 +1,4 @@
-"""From a model's text to changes. What cannot be read is refused with a sentence it can act on."""
+"""Parses a model's text into changes. What is invalid is refused with a sentence the model can act on."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _WireChange(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Refuse what no parameter can be, before it is written down: our files are strict JSON."""
+        """Refuse values that no parameter can have before they are stored: our files are strict JSON."""
         value = _literal(self.value)
         if isinstance(value, list | dict):
             raise ValueError(f"the value of {self.parameter!a} is a {type(value).__name__}; give one value")
@@ -51,13 +51,13 @@ class _WireProposal(BaseModel):
 
 @cache
 def _wire_proposal(expected: str) -> type[_WireProposal]:
-    """What an answer looks like whose prediction is called `expected`."""
+    """Return the model of an answer whose prediction is called `expected`."""
     prediction: Any = (float | None, Field(default=None, allow_inf_nan=False))
     return create_model("_WireProposal", __base__=_WireProposal, **{expected: prediction})
 
 
 class ParsedAnswer(BaseModel):
-    """A proposal as the model meant it."""
+    """A proposal as the language model meant it."""
 
     parent: str
     changes: tuple[Change, ...]
@@ -66,9 +66,9 @@ class ParsedAnswer(BaseModel):
 
 
 def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
-    """The proposal in an answer about a task of this metric.
+    """Return the proposal in an answer about a task of this metric.
 
-    Raises ProposalError saying what is wrong with it, or with how it came.
+    Raises ProposalError that says what is wrong with the answer or its transport.
     """
     if answer.garbled is not None:
         raise ProposalError(f"the service's reply was no chat completion ({_quoted(answer.garbled)})")
@@ -95,7 +95,7 @@ def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
 
 
 def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
-    """The one JSON object in `text`. Raises ProposalError saying what is wrong with it."""
+    """Parse the one JSON object in `text`. Raises ProposalError that says what is wrong with it."""
     expected = f"expected_{metric}"
     try:
         wire = _wire_proposal(expected).model_validate(_json_object(text))
@@ -127,7 +127,7 @@ def _json_object(text: str) -> dict[str, Any]:
             continue
         if not any(_same(value, other) for other in found):
             found.append(value)
-    # Beside a proposal, an object that is none is part of the prose around it.
+    # Next to a proposal, any other object is part of the prose around it.
     proposals = [value for value in found if "changes" in value] or found[:1]
     if len(proposals) > 1:
         raise ProposalError(
@@ -141,8 +141,8 @@ def _json_object(text: str) -> dict[str, Any]:
 
 
 def _without_thoughts(text: str) -> str:
-    """What a reasoning model says after it has thought aloud. Its template may have opened the thought,
-    and a cut-off answer never closes it."""
+    """Strip a reasoning model's thoughts. Its template may have opened the tag already, and an answer
+    that is cut off never closes it."""
     text = re.sub(r"<think(?:ing)?>.*?</think(?:ing)?>", "", text, flags=re.DOTALL)
     text = re.split(r"</think(?:ing)?>", text)[-1]
     return re.split(r"<think(?:ing)?>", text)[0]
@@ -153,19 +153,22 @@ def _quoted(text: str) -> str:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object, unless a name stands in it twice: nobody knows which of the two is meant."""
+    """Return the object, unless a name occurs twice: which of the two is meant is unknown."""
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ProposalError(
-            f"the name {one_line(twice, 100)!a} stands twice in one JSON object; give it once"
+            f"the name {one_line(twice, 100)!a} occurs twice in one JSON object; give it once"
         )
     return value
 
 
 def _integer(text: str) -> int | float:
-    """Beyond what any float holds: infinite, and refused as that. Python reads no number of 5,000 digits."""
+    """Parse an integer; one beyond any float becomes infinite and is refused as that.
+
+    Python itself parses no number of 5,000 digits.
+    """
     return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
 
 
@@ -177,12 +180,12 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _spelled(value: Any) -> str:
-    """As the model wrote it: `1e999` reads as infinity."""
+    """Return a value as the model wrote it: `1e999` parses as infinity."""
     return one_line(value, 40) if isinstance(value, str) else json.dumps(value)
 
 
 def _literal(value: Any) -> Any:
-    """A string holding a JSON literal is that literal: "128" is 128; any other string is itself."""
+    """Parse a string that holds a JSON literal ("128" is 128); any other string is itself."""
     if not isinstance(value, str):
         return value
     try:

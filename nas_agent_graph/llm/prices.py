@@ -1,7 +1,7 @@
-"""What a model's answer costs: as NAS_LLM_PRICE says, else as the genai-prices package knows it.
+"""What a model's answer costs: from NAS_LLM_PRICE, else from the genai-prices package.
 
-A price belongs to a model *at a service*: a server of one's own may call its model like a paid one, so
-a name alone is never looked up. Discounts for cached prompts are left out; a figure is rather too high.
+A price belongs to a model *at a service*: a local server may serve a model under a paid one's name, so
+a name alone is never looked up. Discounts for cached prompts are ignored: costs are upper estimates.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
 
 PER = 1_000_000
-"""Tokens that prices are told for."""
+"""Tokens that prices are quoted for."""
 _TYPICAL = (6_000, 200)
-"""Tokens of a search's prompt and answer: some prices depend on the length."""
+"""Tokens of a typical prompt and answer: some prices depend on the length."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for tokens of the prompt and of the answer, thoughts included."""
+    """US dollars for tokens of the prompt and of the answer, reasoning included."""
 
     of: Callable[[int, int], float]
     source: str
@@ -31,7 +31,7 @@ class Price:
 
 
 def price_of(settings: LLMSettings) -> Price | None:
-    """The price of the model at its service; None if nobody knows it."""
+    """Return the price of the model at its service; None if it is not known."""
     if settings.price is not None:
         per_input, per_output = settings.price
         source = settings.sources.get("price", "default")
@@ -41,7 +41,7 @@ def price_of(settings: LLMSettings) -> Price | None:
 
 def _listed(settings: LLMSettings) -> Price | None:
     try:
-        # An optional part with a list of prices inside; it asks nobody.
+        # An optional extra that contains a list of prices; it needs no network.
         import genai_prices
     except ImportError:
         return None
@@ -61,7 +61,7 @@ def _listed(settings: LLMSettings) -> Price | None:
 
 
 def how_to_know(settings: LLMSettings) -> str:
-    """What a person can do about a price that is not known."""
+    """Say what to do about a price that is not known."""
     return (
         f"the price of {settings.model} at {settings.endpoint} is not known; set NAS_LLM_PRICE=IN,OUT "
         "(US dollars per million tokens of prompt and answer; 0,0 for a model of your own), or install "

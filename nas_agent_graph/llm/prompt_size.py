@@ -1,7 +1,7 @@
-"""How many tokens a prompt has, roughly, and whether the server read all of it.
+"""Estimates a prompt's tokens, and detects whether the server read all of them.
 
-Some servers cut a prompt that is longer than their context window and say nothing; what gives
-them away is the number of prompt tokens they report.
+Some servers silently truncate a prompt that is longer than their context window; the number of
+prompt tokens that they report reveals it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NEARLY = 0.85
 
 
 def estimate_tokens(text: str) -> int:
-    """A count that is rather too low: every tokenizer we know of needs about as many or more."""
+    """Return a lower estimate: every known tokenizer needs about as many tokens or more."""
     tokens = 0
     for piece in _PIECES.finditer(text):
         length = _LENGTHS[piece.lastgroup or "word"]
@@ -29,20 +29,20 @@ def estimate_tokens(text: str) -> int:
 
 
 def prompt_tokens(messages: Sequence[Message]) -> int:
-    """The estimate for a whole prompt."""
+    """Return the estimate for a whole prompt."""
     return sum(estimate_tokens(message["content"]) for message in messages)
 
 
 def cut_short(estimate: int, reported: int) -> str | None:
-    """A warning if the server has evidently read less than it was sent. 0 reported means not known."""
+    """Return a warning if the server evidently read less than it was sent. 0 reported means not known."""
     if reported <= 0:
         return None
-    # A count that is exactly a window, where about as many or more were sent, is no accident.
-    at_the_wall = reported in _USUAL_WINDOWS and estimate > _NEARLY * reported
-    if reported >= _MUCH_LESS * estimate and not at_the_wall:
+    # A count of exactly a usual window, where about as many or more were sent, is no coincidence.
+    fills_window = reported in _USUAL_WINDOWS and estimate > _NEARLY * reported
+    if reported >= _MUCH_LESS * estimate and not fills_window:
         return None
     return (
         f"the server read {reported} prompt tokens of about {estimate} or more: it cuts prompts to its "
-        "context window without a word, so the model does not see all of the search. Enlarge the window "
+        "context window silently, so the model does not see all of the search. Enlarge the window "
         "(Ollama: OLLAMA_CONTEXT_LENGTH=16384, or num_ctx in the Modelfile)"
     )

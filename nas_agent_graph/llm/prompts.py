@@ -1,4 +1,4 @@
-"""Prompts are jinja2 files that people can read and edit; a name that is missing is an error."""
+"""Renders the prompts: jinja2 files that people can read and edit; a missing name is an error."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from nas_system.nas_agent.log_text import one_line
 
 
 def prompts_dir() -> Path:
-    """The tree's `prompts/` in a source tree, else the copy inside the installed package."""
+    """Return `prompts/` of the source tree, else the copy inside the installed package."""
     package = Path(__file__).resolve().parents[1]
     in_tree = package.parent / "prompts"
     return in_tree if (in_tree / "system.j2").is_file() else package / "prompts"
 
 
 def render(name: str, folder: Path | None = None, **values: Any) -> str:
-    """The text of `<name>.j2` in `folder` (default: the program's own prompts) with the values filled in."""
+    """Render `<name>.j2` of `folder` (default: the program's own prompts) with the values."""
     return _environment(folder or prompts_dir()).get_template(f"{name}.j2").render(**values).strip()
 
 
 @cache
 def _environment(folder: Path) -> jinja2.Environment:
-    """Compiles a template once (13 ms each), and again when its file changes."""
+    """Build the environment; it compiles a template once (13 ms each), and again when its file changes."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,

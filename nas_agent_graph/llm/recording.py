@@ -5,7 +5,7 @@ Every event has `v, seq, ts, run, node, attempt, kind`. The kinds:
 - `request`: `messages` in the OpenAI chat format, `model`, `settings` (what changes the answer),
   `circumstances` (what the search knew from its command line and machine), `request_hash` over the
   first three
-- `response`: `text`, `finish_reason`, `model`, `usage`, `latency_s` and whatever else came back
+- `response`: `text`, `finish_reason`, `model`, `usage`, `latency_s` and anything else the answer has
 - `refused`: `reason`, why the answer could not be trained
 - `fallback`: `proposer`, the classical sampler that stepped in
 - `failed`: `reason`, why no answer came and what to do; the search has paused
@@ -36,7 +36,7 @@ COUNTED = ("input_tokens", "output_tokens")
 
 
 class Paid(NamedTuple):
-    """What a run's answers took."""
+    """What a run's answers cost."""
 
     tokens: int
     cost_usd: float | None
@@ -55,16 +55,16 @@ class Transcript:
         retry_until_space: Callable[[Callable[[], None]], None] = lambda write: write(),
         warn: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`secret` is masked in whatever is written: a server may quote the key that it refuses. `insist`
-        does a write, again and again where a full disk refuses it: an answer has been paid for. `warn`
-        hears of damage."""
+        """`secret` is masked in everything that is written: a server may quote the key that it refuses.
+        `retry_until_space` repeats a write while the disk is full: an answer has been paid for. `warn`
+        is called about damage."""
         self.runs_dir = runs_dir
         self.last_request: dict[str, Any] | None = None
-        """The question that is waiting for its answer."""
+        """The request that is waiting for its answer."""
         self._secret = secret
         self._now = now
         self._retry_until_space, self._warn = retry_until_space, warn
-        # Where each file stands, so that an append reads nothing: a file is read once, at its first append.
+        # Where each file ends, so that an append reads nothing: a file is read once, at its first append.
         self._next_seq: dict[str, int] = {}
         self._attempt: dict[str, int] = {}
 
@@ -105,28 +105,28 @@ class Transcript:
         return event
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
-        """The readable events of a run, in order; damaged lines are skipped."""
+        """Read the events of a run, in order; damaged lines are skipped."""
         return read_events(self._path(run_id))
 
     def last_answer(self, run_id: str) -> str | None:
-        """What the model said last about this run."""
+        """Return the text of the model's last answer about this run."""
         answers = [event for event in self.events(run_id) if event.get("kind") == "response"]
         return answers[-1].get("text") if answers else None
 
     def paid(self, run_id: str) -> Paid:
-        """What all answers about a run took, refused ones included: they are paid for, too."""
+        """Return what all answers about a run cost, refused ones included."""
         return paid_in(self.events(run_id))
 
     def refused(self, view: SearchView) -> None:
-        """Write down why the previous proposal for this run was refused; nothing if none was."""
+        """Record why the previous proposal for this run was refused; nothing if none was."""
         if view.refused:
             self.append(view.run_id, "refused", attempt=max(view.attempt - 1, 0), reason=view.refused[-1])
 
     def _take_up(self, run_id: str) -> None:
-        """Learn where the file stands, and mend its end."""
+        """Find where the file ends, and repair a truncated last line."""
         path = self._path(run_id)
         if _cut_torn_end(path):
-            self._warn(f"{path}: its last line was torn; what is left of it is kept in {path.name}.torn")
+            self._warn(f"{path}: its last line was truncated; the rest of it is kept in {path.name}.torn")
         if damaged := damaged_lines(path):
             self._warn(f"{path}: {damaged} of its lines cannot be read and are skipped")
         events = self.events(run_id)
@@ -144,7 +144,7 @@ class Transcript:
 
 
 class RecordedFallback:
-    """A classical sampler that steps in for the model, and says so in the run's transcript."""
+    """A classical sampler that steps in for the model, and records it in the run's transcript."""
 
     def __init__(self, proposer: Proposer, transcript: Transcript) -> None:
         self.proposer = proposer
@@ -160,17 +160,17 @@ class RecordedFallback:
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The readable events of a transcript, in order; damaged lines are skipped, no file has none."""
+    """Read the events of a transcript, in order; damaged lines are skipped, a missing file has none."""
     return [event for line in _lines(path) if (event := _event_in(line)) is not None]
 
 
 def damaged_lines(path: Path) -> int:
-    """How many lines of a transcript `read_events` skips."""
+    """Count the lines of a transcript that `read_events` skips."""
     return sum(_event_in(line) is None for line in _lines(path))
 
 
 def _lines(path: Path) -> list[bytes]:
-    """The lines that hold anything. Raises ConfigError for what is there and cannot be read."""
+    """Read the lines that are not blank. Raises ConfigError for a file that cannot be read."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -189,10 +189,10 @@ def _event_in(line: bytes) -> dict[str, Any] | None:
 
 
 def _cut_torn_end(path: Path) -> bool:
-    """Close the last line if it is whole but for its line break; else move it to `transcript.jsonl.torn`,
+    """Complete the last line if only its line break is missing; else move it to `transcript.jsonl.torn`,
     and return True.
 
-    A process that is killed while it writes leaves such a line, and the next event would be glued to it.
+    A process that is killed while it writes leaves such a line, and the next event would be appended to it.
     """
     try:
         content = path.read_bytes()
@@ -211,7 +211,7 @@ def _cut_torn_end(path: Path) -> bool:
 
 
 def paid_in(events: Sequence[Mapping[str, Any]]) -> Paid:
-    """The sums over the answers among these events."""
+    """Sum over the answers among these events."""
     responses = [event for event in events if event.get("kind") == "response"]
     usages = [event.get("usage") for event in responses]
     counts = [usage.get(name) for usage in usages if isinstance(usage, dict) for name in COUNTED]
@@ -225,14 +225,14 @@ def paid_in(events: Sequence[Mapping[str, Any]]) -> Paid:
 def request_hash(
     messages: Sequence[Mapping[str, Any]], model: str | None, settings: Mapping[str, Any] | None
 ) -> str:
-    """SHA-256 over what decides about an answer. Two equal requests have equal hashes, on any machine."""
+    """Return the SHA-256 of what determines an answer: equal requests have equal hashes on any machine."""
     asked = {"messages": [dict(m) for m in messages], "model": model, "settings": dict(settings or {})}
     text = json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any]:
-    """What a prompt shows and neither the state nor the run folders tell: flags, packages, the clock."""
+    """Return what a prompt shows that is not in the state or the run folders: flags, packages, the clock."""
     left = view.left.to_record()
     return {
         "max_runs": view.max_runs,
@@ -243,7 +243,7 @@ def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any
 
 
 def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
-    """The view as it was under these circumstances; what they do not tell stays."""
+    """Return the view as it was under these circumstances; what they do not contain is kept."""
     max_runs, families = circumstances.get("max_runs"), circumstances.get("families")
     return replace(
         view,

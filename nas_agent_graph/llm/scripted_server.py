@@ -1,8 +1,8 @@
-"""A chat-completions server that says what a script tells it.
+"""A mock LLM server: chat completions that answer from a script.
 
 `python -m nas_agent_graph.llm.scripted_server FILE` starts one by hand. For demonstrations and
 tests: no model, no network beyond this machine, the standard library only. It plays a good
-service, a bad one, and one that cannot be used at all (`FAULTS`).
+service, a bad one, and an unusable one (`FAULTS`).
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ class Reply:
     text: str = ""
     status: int = 200
     body: str | None = None
-    """Sent as it is, in the place of a chat completion."""
+    """Sent unchanged, in the place of a chat completion."""
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
     finish_reason: str = "stop"
     refusal: str | None = None
     prompt_tokens: int | None = None
-    """None counts the prompt roughly."""
+    """None estimates them."""
     completion_tokens: int | None = None
     reasoning_tokens: int = 0
     hangs: bool = False
     """The connection stays open and nothing comes, until the server is closed."""
     drips: bool = False
-    """The same, but a blank comes every tenth of a second, as from services with a queue."""
+    """The same, but a blank is sent every tenth of a second, as from services with a queue."""
 
 
 def error(status: int, message: str, *, code: str | None = None, **headers: str) -> Reply:
-    """An error as OpenAI-compatible services spell it; `retry_after="3"` becomes a header."""
+    """Build an error as OpenAI-compatible services send it; `retry_after="3"` becomes a header."""
     body = json.dumps({"error": {"message": message, "type": "error", "param": None, "code": code}})
     named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
     return Reply(status=status, body=body, headers=named)
@@ -92,11 +92,11 @@ class ScriptedServer:
     script: Script
     model: str = "scripted-1"
     formats: Sequence[str] = ("json_schema", "json_object")
-    """The answer formats it understands; others get status 400."""
+    """The answer formats it supports; others get status 400."""
     window: int | None = None
-    """It reads so many prompt tokens and cuts the rest off without a word."""
+    """It reads so many prompt tokens and silently cuts the rest off."""
     key: str | None = None
-    """None takes any key."""
+    """None accepts any key."""
     port: int = 0
     requests: list[dict[str, Any]] = field(default_factory=list, init=False)
     """Bodies, in the order in which they came."""
@@ -113,11 +113,11 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        """What NAS_LLM_BASE_URL has to be."""
+        """The value for NAS_LLM_BASE_URL."""
         return f"http://127.0.0.1:{self._http.server_port}/v1"
 
     def close(self) -> None:
-        """Let hanging requests go and free the port."""
+        """Release hanging requests and free the port."""
         self._closed.set()
         self._http.shutdown()
         self._http.server_close()
@@ -131,7 +131,7 @@ class ScriptedServer:
         self.close()
 
     def reply_to(self, path: str, key: str | None, body: dict[str, Any]) -> Reply:
-        """The reply to one request; requests that a real service would refuse use nothing of the script."""
+        """Return the reply to a request; one that a real service would refuse uses no script entry."""
         if path != _PATH:
             return FAULTS["not_found"]
         with self._lock:
@@ -146,13 +146,14 @@ class ScriptedServer:
         return Reply(reply) if isinstance(reply, str) else reply
 
     def completion(self, reply: Reply, body: dict[str, Any]) -> dict[str, Any]:
-        """A chat completion as the protocol spells it."""
+        """Return a chat completion in the protocol's format."""
         prompt = reply.prompt_tokens
         if prompt is None:
             prompt = sum(estimate_tokens(str(m.get("content"))) for m in body.get("messages", ()))
             prompt = min(prompt, self.window or prompt)
-        told = reply.completion_tokens
-        told = estimate_tokens(reply.text) + reply.reasoning_tokens if told is None else told
+        answered = reply.completion_tokens
+        if answered is None:
+            answered = estimate_tokens(reply.text) + reply.reasoning_tokens
         message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
         return {
             "id": f"chatcmpl-{len(self.requests)}",
@@ -162,14 +163,14 @@ class ScriptedServer:
             "choices": [{"index": 0, "finish_reason": reply.finish_reason, "message": message}],
             "usage": {
                 "prompt_tokens": prompt,
-                "completion_tokens": told,
-                "total_tokens": prompt + told,
+                "completion_tokens": answered,
+                "total_tokens": prompt + answered,
                 "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
             },
         }
 
     def wait_until_closed(self, timeout_s: float | None = None) -> bool:
-        """For a reply that hangs; whether the server has been closed."""
+        """Block for a reply that hangs; return whether the server has been closed."""
         return self._closed.wait(timeout_s)
 
 
@@ -212,7 +213,7 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 self.wfile.write(content)
             except ConnectionError:
-                # The client has gone, as one does that is killed or out of patience.
+                # The client has closed the connection, as one does that is killed or times out.
                 self.close_connection = True
 
         def _drip(self) -> None:
@@ -233,7 +234,7 @@ def _handler(server: ScriptedServer) -> type[BaseHTTPRequestHandler]:
 
 
 def read_script(file: Path) -> list[Reply | str]:
-    """One reply per line: a JSON string or object is the model's answer, `{"fault": NAME}` one of FAULTS."""
+    """Read one reply per line: a JSON string or object is an answer, `{"fault": NAME}` one of FAULTS."""
     replies: list[Reply | str] = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():

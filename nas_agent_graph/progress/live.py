@@ -1,10 +1,10 @@
-"""The live display of a search: the training under way, what it has to beat, and how far the search is."""
+"""The live display of a search: the running training, what it has to beat, and how far the search is."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Self, TextIO
+from collections.abc import Callable, Mapping
+from typing import Self, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,12 +13,11 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
 from nas_agent_graph.show.leaderboard import data_lines
-from nas_agent_graph.text.terminal import Column, cut, duration, printable, sparkline, table
+from nas_agent_graph.text.terminal import duration, printable, sparkline
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space import RunConfig
 
@@ -33,12 +32,12 @@ class LiveProgress:
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
-        self._watch = ProgressTracker(clock)
+        self._tracker = ProgressTracker(clock)
         self._activity = "starting"
         self._live: Live | None = None
 
-    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
-        self._watch.begin(state, facts, limits)
+    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
+        self._tracker.begin(state, facts, limits)
         for line in data_lines(state.data or facts.get("source"), self._console.width):
             self._above(line.text, line.style)
         self._live = Live(
@@ -47,7 +46,7 @@ class LiveProgress:
         self._live.start()
 
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None:
-        self._watch.proposed(run_id, proposal, config)
+        self._tracker.proposed(run_id, proposal, config)
         self._activity = "starting the training"
 
     def refused(self, run_id: str, reason: str, proposer: str) -> None:
@@ -55,17 +54,17 @@ class LiveProgress:
         self._above(f"{run_id} proposal by {who} refused: {printable(reason, 600)}", "yellow")
         self._activity = "asking for another proposal"
 
-    def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
-        self._watch.training(label, history)
+    def training(self, run_id: str, label: str, history: Mapping[str, object] | None) -> None:
+        self._tracker.training(label, history)
         self._activity = "training"
 
-    def finished(self, run: RunInfo, verdict: VerdictRecord) -> None:
-        first = self._watch.done == 0
-        self._watch.finished(run, verdict)
+    def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
+        first = self._tracker.done == 0
+        self._tracker.finished(run, verdict)
         self._activity = "asking for a proposal"
         if run.accepted or run.status != "OK":
-            said = format_verdict(run, verdict, self._watch.metric)
-            self._above(said, "green" if run.accepted else "red")
+            line = format_verdict(run, verdict, self._tracker.metric)
+            self._above(line, "green" if run.accepted else "red")
         noise = format_noise(verdict)
         if first and noise:
             self._above(noise)
@@ -74,7 +73,7 @@ class LiveProgress:
         self._above(f"note: {printable(text, 1000)}", "yellow")
 
     def close(self) -> None:
-        """Leave the last frame standing and give the terminal back; may be called twice."""
+        """Keep the last frame and restore the terminal; may be called twice."""
         if self._live is not None:
             self._activity = "ended"
             self._live.stop()
@@ -90,80 +89,84 @@ class LiveProgress:
         self._console.print(Text(text, style=style))
 
     def frame(self) -> RenderableType:
-        """What stands on the screen now. Every text is a `Text`: nothing in it is read as markup."""
-        watch = self._watch
-        title = Text(f" {watch.format_totals()} ", style="bold")
+        """Return what the screen shows now. Markup is off on this console: nothing is read as such."""
+        tracker = self._tracker
+        title = Text(f" {tracker.format_totals()} ", style="bold")
         parts: list[RenderableType] = [Rule(title, style="dim", align="left"), *self._run_lines()]
-        parts.append(self._yardsticks())
+        parts.append(self._comparison())
         if self._console.height >= _SHORT_TERMINAL:
             parts += self._last_runs()
         return Group(*parts)
 
     def _run_lines(self) -> list[RenderableType]:
-        watch = self._watch
-        if not watch.run_id:
+        tracker = self._tracker
+        if not tracker.run_id:
             return [Text(f"{self._activity} ...", style="dim")]
-        width = self._console.width
-        family = watch.config.model.family if watch.config else ""
-        head = Text.assemble((watch.run_id, "bold"), f"  {family}  ", (f"by {watch.proposer}", "dim"))
-        lines: list[RenderableType] = [head, Text(cut(f"  {watch.changes}", width))]
-        if watch.hypothesis:
-            lines.append(Text(cut(f"  {watch.hypothesis}", width), style="dim italic"))
+        family = tracker.config.model.family if tracker.config else ""
+        head = Text.assemble((tracker.run_id, "bold"), f"  {family}  ", (f"by {tracker.proposer}", "dim"))
+        lines: list[RenderableType] = [head, _cut(f"  {tracker.changes}")]
+        if tracker.hypothesis:
+            lines.append(_cut(f"  {tracker.hypothesis}", "dim italic"))
         lines.append(self._bar())
         return lines
 
     def _bar(self) -> RenderableType:
-        watch = self._watch
-        if not watch.label:
+        tracker = self._tracker
+        if not tracker.label:
             return Text(f"  {self._activity} ...", style="dim")
         row = Table.grid(padding=(0, 1))
-        left = watch.run_seconds_left()
-        words = watch.format_epoch() + (f"  up to {duration(left)} left" if left is not None else "")
-        if watch.label != watch.run_id:
-            words += f"  ({printable(watch.label, 60).removeprefix(watch.run_id).lstrip(', ')})"
-        bar = ProgressBar(total=watch.max_epochs or 1, completed=len(watch.scores), width=20)
-        row.add_row(Text(" "), bar, Text(words, overflow="ellipsis", no_wrap=True))
+        left = tracker.run_seconds_left()
+        text = tracker.format_epoch() + (f"  up to {duration(left)} left" if left is not None else "")
+        if tracker.label != tracker.run_id:
+            text += f"  ({printable(tracker.label, 60).removeprefix(tracker.run_id).lstrip(', ')})"
+        bar = ProgressBar(total=tracker.max_epochs or 1, completed=len(tracker.scores), width=20)
+        row.add_row(Text(" "), bar, Text(text, overflow="ellipsis", no_wrap=True))
         return row
 
-    def _yardsticks(self) -> RenderableType:
+    def _comparison(self) -> RenderableType:
         """The scores that count: this run's, the best run's, and the baselines'."""
-        watch, width = self._watch, max(self._console.width - 52, 8)
+        tracker, width = self._tracker, max(self._console.width - 52, 8)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis")
-        known = [score for score in watch.scores if score is not None]
+        known = [score for score in tracker.scores if score is not None]
         if known:
-            best = watch.best_run.val_score if watch.best_run else None
-            against = "" if best is None else f"  {min(known) - best:+.5f} to the best"
-            curve = Text(sparkline(watch.scores, width) + against, style="cyan")
-            grid.add_row("  this run", f"{min(known):.5f}", curve)
-        if watch.best_run is not None and watch.best_run.val_score is not None:
-            name = f"  best, {watch.best_run.run_id}"
-            curve = Text(sparkline(watch.curve, width), style="green")
-            grid.add_row(Text(name, style="green"), f"{watch.best_run.val_score:.5f}", curve)
-        for name, score in watch.baselines:
+            best, own = tracker.best_run.val_score if tracker.best_run else None, tracker.best_of(known)
+            against = "" if best is None else f"  {own - best:+.5f} to the best"
+            curve = Text(sparkline(tracker.scores, width, tracker.direction) + against, style="cyan")
+            grid.add_row("  this run", f"{own:.5f}", curve)
+        if tracker.best_run is not None and tracker.best_run.val_score is not None:
+            name = f"  best, {tracker.best_run.run_id}"
+            curve = Text(sparkline(tracker.curve, width, tracker.direction), style="green")
+            grid.add_row(Text(name, style="green"), f"{tracker.best_run.val_score:.5f}", curve)
+        for name, score in tracker.baselines:
             grid.add_row(Text(f"  {name}", style="dim"), Text(f"{score:.5f}", style="dim"), "")
         return grid
 
     def _last_runs(self) -> list[RenderableType]:
-        runs = list(self._watch.recent)[-LAST_RUNS:]
+        runs = list(self._tracker.recent)[-LAST_RUNS:]
         if not runs:
             return []
-        rows = [_format_run(run) for run in runs]
-        columns = [
-            Column("last runs", [f"  {run.run_id}" for run in runs]),
-            Column(self._watch.metric, [score for score, _, _ in rows]),
-            Column("family", [printable(run.family or "?", 20) for run in runs]),
-            Column("", [words for _, words, _ in rows], least=12),
-        ]
-        lines = table(columns, [style for _, _, style in rows], self._console.width)
-        return [Text(line.text, style=line.style) for line in lines]
+        table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+        for header in ("last runs", self._tracker.metric, "family"):
+            table.add_column(Text(header), no_wrap=True)
+        table.add_column()
+        for run in runs:
+            score, verdict, style = _format_run(run)
+            family = printable(run.family or "?", 20)
+            table.add_row(f"  {run.run_id}", score, family, _cut(verdict), style=style)
+        return [table]
+
+
+def _cut(text: str, style: str = "") -> Text:
+    """Return text that stays on one line: too much of it is cut."""
+    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _format_run(run: RunInfo) -> tuple[str, str, str]:
-    """Score, verdict and style of a finished run."""
+    """Return score, verdict and style of a finished run."""
     if run.status != "OK" or run.val_score is None:
         return printable(run.status, 20), printable(run.cause or ""), "red"
-    words, style = ("accepted", "green") if run.accepted else ("not accepted", "")
-    return f"{run.val_score:.5f}", words, style
+    verdict, style = ("accepted", "green") if run.accepted else ("not accepted", "")
+    return f"{run.val_score:.5f}", verdict, style

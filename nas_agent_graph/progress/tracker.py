@@ -1,15 +1,12 @@
-"""What is known of a search while it runs, and how it is put into words; every display shows this."""
+"""What is known of a search while it runs, and how it is formatted; both displays show this."""
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
-from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
 from nas_agent_graph.show.leaderboard import baselines_in
@@ -17,25 +14,27 @@ from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import RunConfig
+from nas_system.space.score import Direction, loss_of
 
 _RECENT = 10
 """Finished runs from which the search's remaining time is estimated."""
 
 
 class ProgressTracker:
-    """What is known of the search while it runs; both displays show what stands here."""
+    """The state of a running search as the displays show it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.began = self.changed = clock()
         self.limits: Limits | None = None
         self.metric = AgentState().metric
+        self.direction: Direction = "minimize"
         self.noise: float | None = None
         self.baselines: list[tuple[str, float]] = []
         self.done = 0
         self.best_run: RunInfo | None = None
         self.curve: list[float] = []
-        """Lowest score so far, one entry per finished run with a score."""
+        """Best score so far, one entry per finished run with a score."""
         self.recent: deque[RunInfo] = deque(maxlen=_RECENT)
         self.pace: deque[float] = deque(maxlen=_RECENT)
         """Seconds from one finished run to the next, latest last."""
@@ -44,18 +43,19 @@ class ProgressTracker:
         self.config: RunConfig | None = None
         self.label = ""
         self.scores: list[float | None] = []
-        """Validation scores of the epochs of the training under way."""
+        """Validation scores of the running training's epochs."""
         self.training_began = self.epoch_seen = self.began
         self.epoch_s: float | None = None
 
-    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None:
+    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
         self.began = self.changed = self.clock()
         self.limits = limits
-        self.noise, self.metric = state.noise, state.metric
+        self.noise, self.metric, self.direction = state.noise, state.metric, state.direction
         rows = [
             (printable(row.get("name"), 40), finite(row.get(state.metric))) for row in baselines_in(facts)
         ]
-        self.baselines = sorted([(name, v) for name, v in rows if v is not None], key=lambda row: row[1])
+        known = [(name, score) for name, score in rows if score is not None]
+        self.baselines = sorted(known, key=lambda row: loss_of(row[1], self.direction))
         for run in state.runs:
             self._count(run)
             if run.seconds is not None:
@@ -71,8 +71,8 @@ class ProgressTracker:
         self.config = config
         self.label, self.scores = "", []
 
-    def training(self, label: str, history: dict[str, Any] | None) -> bool:
-        """Take in what a training has written; True if there is a new epoch."""
+    def training(self, label: str, history: Mapping[str, object] | None) -> bool:
+        """Read what a training has written; return True if there is a new epoch."""
         now = self.clock()
         if label != self.label:
             self.label, self.scores, self.epoch_s = label, [], None
@@ -87,7 +87,7 @@ class ProgressTracker:
         self.epoch_seen = now
         return bool(entries)
 
-    def finished(self, run: RunInfo, verdict: VerdictRecord) -> None:
+    def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
         now = self.clock()
         self.pace.append(now - self.changed)
         self.changed = now
@@ -102,7 +102,11 @@ class ProgressTracker:
         self.done += 1
         self.recent.append(run)
         if run.status == "OK" and run.val_score is not None:
-            self.curve.append(min(run.val_score, self.curve[-1] if self.curve else math.inf))
+            self.curve.append(self.best_of([run.val_score, *self.curve[-1:]]))
+
+    def best_of(self, scores: Iterable[float]) -> float:
+        """Return the best of the scores, of which there is at least one."""
+        return min(scores, key=lambda score: loss_of(score, self.direction))
 
     @property
     def max_runs(self) -> int:
@@ -113,20 +117,20 @@ class ProgressTracker:
         return self.config.training.max_epochs if self.config else None
 
     def run_seconds_left(self) -> float | None:
-        """At most, for early stopping may end a training at any epoch; None after the last one."""
+        """Return an upper bound, for early stopping may end a training at any epoch; None after the last."""
         now = self.clock()
         estimates = []
         if self.max_epochs is not None and len(self.scores) >= self.max_epochs:
             return None
         if self.epoch_s is not None and self.max_epochs is not None:
-            todo = self.max_epochs - len(self.scores)
-            estimates.append(todo * self.epoch_s - (now - self.epoch_seen))
+            epochs = self.max_epochs - len(self.scores)
+            estimates.append(epochs * self.epoch_s - (now - self.epoch_seen))
         if self.limits is not None and self.limits.run_seconds is not None:
             estimates.append(self.limits.run_seconds - (now - self.training_began))
         return max(min(estimates), 0.0) if estimates else None
 
     def search_seconds_left(self) -> float | None:
-        """From the median of the latest runs, so that the base config with its repeats does not spoil it."""
+        """Estimate from the median of the latest runs: the base config with its repeats takes longer."""
         if self.limits is None or not self.pace:
             return None
         now = self.clock()
@@ -136,7 +140,7 @@ class ProgressTracker:
         return max(left, 0.0)
 
     def format_epoch(self) -> str:
-        """`epoch 4/10 val_mse 0.05310`; epochs that are over, of the most there can be."""
+        """Format finished epochs of the most there can be: `epoch 4/10 val_mse 0.05310`."""
         of = f"/{self.max_epochs}" if self.max_epochs is not None else ""
         if not self.scores:
             return f"no epoch finished yet{f' (of {self.max_epochs})' if of else ''}"
@@ -150,7 +154,7 @@ class ProgressTracker:
         return f"best {self.best_run.val_score:.5f} {self.best_run.run_id}"
 
     def format_totals(self) -> str:
-        """`4/100 runs done, about 12 min left`."""
+        """Format `4/100 runs done, about 12 min left`."""
         left = self.search_seconds_left() if self.done < self.max_runs else None
         about = f", about {duration(left)} left" if left is not None else ""
         return f"{self.done}/{self.max_runs} runs done{about}"
@@ -159,16 +163,16 @@ class ProgressTracker:
         return ", ".join(f"{name} {score:.5f}" for name, score in self.baselines)
 
 
-def format_verdict(run: RunInfo, verdict: VerdictRecord, metric: str) -> str:
-    """One finished run in a line; `metric` is the task's."""
+def format_verdict(run: RunInfo, verdict: Mapping[str, object], metric: str) -> str:
+    """Format a finished run in one line; `metric` is the task's."""
     took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
     if run.status != "OK" or run.val_score is None:
         return f"{run.run_id} {printable(run.status, 20)}: {printable(run.cause or 'no finite score')}{took}"
-    word = "ACCEPTED" if run.accepted else "not accepted"
+    accepted = "ACCEPTED" if run.accepted else "not accepted"
     score = f"{metric} {run.val_score:.5f}"
-    return f"{run.run_id} {score} {word}: {printable(verdict.get('reason', ''))}{took}"
+    return f"{run.run_id} {score} {accepted}: {printable(verdict.get('reason', ''))}{took}"
 
 
-def format_noise(verdict: VerdictRecord) -> str | None:
+def format_noise(verdict: Mapping[str, object]) -> str | None:
     noise = finite(verdict.get("noise"))
     return None if noise is None else f"noise {noise:.5f} over {verdict.get('noise_runs')} seeds"

@@ -1,7 +1,7 @@
-"""A run's conversation with the language model, as a report shows it: who said what, each word once.
+"""A run's conversation with the language model, as a report shows it: each message once.
 
-A request repeats everything said before it, and every run begins with the same system prompt; both
-are shown where they were said first.
+A request repeats everything before it, and every run begins with the same system prompt; both are
+shown where they occurred first.
 """
 
 from __future__ import annotations
@@ -10,32 +10,55 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from nas_agent_graph.llm.recording import Transcript
 from nas_system.errors import ConfigError
 from nas_system.files import finite
 
 _HEAD = ("v", "seq", "ts", "run", "node", "kind", "attempt", "request_hash")
-"""Fields of an event that are not what was said."""
+"""Fields of an event that are not its content."""
 _REASONS = ("reason", "refusal", "error", "message", "text")
 _BAD = ("refus", "error", "invalid", "fail")
 """Parts of the kinds of events that tell of something that went wrong."""
 
 
+class ShownMessage(TypedDict):
+    """One message, with what is known of the call that it belongs to."""
+
+    role: str
+    """system, user, assistant, reasoning, refusal (by this program), declined (by the model) or event."""
+    text: str
+    ts: Any
+    """When it was written, as the transcript has it."""
+    kind: NotRequired[str]
+    """Of an event or a refusal."""
+    same_as: NotRequired[str]
+    """The run that shows this system prompt in full."""
+    left_out: NotRequired[int]
+    """Characters that were cut."""
+    model: NotRequired[Any]
+    finish: NotRequired[Any]
+    tokens_in: NotRequired[int]
+    tokens_out: NotRequired[int]
+    latency_s: NotRequired[float | None]
+    format: NotRequired[Any]
+    cost: NotRequired[float | None]
+
+
 @dataclass
 class Conversation:
-    """Messages in order, each with `role`, `text` and what is known of the call; what it took in all."""
+    """Messages in order, and their total cost."""
 
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[ShownMessage] = field(default_factory=list)
     tokens: int = 0
     cost: float | None = None
 
 
 def conversation_of(runs_dir: Path, run_id: str, prompts: dict[str, str]) -> Conversation:
-    """What the transcript holds. `prompts` remembers between calls which run had a system prompt first."""
+    """Read a transcript. `prompts` remembers between calls which run had a system prompt first."""
     talk = Conversation()
-    heard: list[tuple[str, str]] = []
+    seen: list[tuple[str, str]] = []
     try:
         events = Transcript(runs_dir).events(run_id)
     except ConfigError:
@@ -43,7 +66,7 @@ def conversation_of(runs_dir: Path, run_id: str, prompts: dict[str, str]) -> Con
     for event in events:
         kind = str(event.get("kind"))
         if kind == "request":
-            heard = _request(talk, event, heard, run_id, prompts)
+            seen = _request(talk, event, seen, run_id, prompts)
         elif kind == "response":
             _response(talk, event)
         else:
@@ -54,11 +77,11 @@ def conversation_of(runs_dir: Path, run_id: str, prompts: dict[str, str]) -> Con
 def _request(
     talk: Conversation,
     event: Mapping[str, Any],
-    heard: Sequence[tuple[str, str]],
+    seen: Sequence[tuple[str, str]],
     run_id: str,
     prompts: dict[str, str],
 ) -> list[tuple[str, str]]:
-    """Add what is said for the first time; returns everything the request held."""
+    """Add the messages that are new; return all messages of the request."""
     stated = event.get("messages")
     messages = [
         (str(message.get("role")), _plain(message.get("content")))
@@ -66,21 +89,21 @@ def _request(
         if isinstance(message, dict)
     ]
     answered = False
-    told = bool(talk.messages) and talk.messages[-1]["role"] == "refusal"
+    shown_already = bool(talk.messages) and talk.messages[-1]["role"] == "refusal"
     for role, text in messages:
         if role == "assistant":
             answered = True
-        elif answered and told:
-            # The transcript has its reason as an event of its own.
+        elif answered and shown_already:
+            # The transcript has the reason as an event of its own.
             continue
-        elif (role, text) not in heard:
+        elif (role, text) not in seen:
             # What follows an answer inside a request is why that answer could not be used.
             shown = "refusal" if answered and role == "user" else role
-            message = {"role": shown, "text": text, "ts": event.get("ts")}
+            message = ShownMessage(role=shown, text=text, ts=event.get("ts"))
             if role == "system":
                 first = prompts.setdefault(text, run_id)
                 if first != run_id:
-                    message |= {"text": "", "same_as": first}
+                    message["text"], message["same_as"] = "", first
             talk.messages.append(message)
     return messages
 
@@ -88,40 +111,42 @@ def _request(
 def _response(talk: Conversation, event: Mapping[str, Any]) -> None:
     usage = event.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    spent = [_count(usage.get(name)) for name in ("input_tokens", "output_tokens")]
-    cost = finite(event.get("cost_usd"))
-    talk.tokens += sum(spent)
+    tokens_in, tokens_out = (_count(usage.get(name)) for name in ("input_tokens", "output_tokens"))
+    cost, ts = finite(event.get("cost_usd")), event.get("ts")
+    talk.tokens += tokens_in + tokens_out
     if cost is not None:
         talk.cost = (talk.cost or 0.0) + cost
-    facts = {
-        "ts": event.get("ts"),
-        "model": event.get("model"),
-        "finish": event.get("finish_reason"),
-        "tokens_in": spent[0],
-        "tokens_out": spent[1],
-        "latency_s": finite(event.get("latency_s")),
-        "format": event.get("answer_format"),
-        "cost": cost,
-    }
     if event.get("reasoning"):
-        talk.messages.append({"role": "reasoning", "text": _plain(event["reasoning"]), "ts": event.get("ts")})
-    talk.messages.append({"role": "assistant", "text": _plain(event.get("text")), **facts})
+        talk.messages.append({"role": "reasoning", "text": _plain(event["reasoning"]), "ts": ts})
+    talk.messages.append(
+        {
+            "role": "assistant",
+            "text": _plain(event.get("text")),
+            "ts": ts,
+            "model": event.get("model"),
+            "finish": event.get("finish_reason"),
+            "tokens_in": tokens_in,
+            "tokens_out": tokens_out,
+            "latency_s": finite(event.get("latency_s")),
+            "format": event.get("answer_format"),
+            "cost": cost,
+        }
+    )
     if event.get("refusal"):
-        talk.messages.append({"role": "declined", "text": _plain(event["refusal"]), "ts": event.get("ts")})
+        talk.messages.append({"role": "declined", "text": _plain(event["refusal"]), "ts": ts})
     for name in ("garbled", "warning"):
         if event.get(name):
-            text = _plain(event[name])
-            talk.messages.append({"role": "event", "kind": name, "text": text, "ts": event.get("ts")})
+            talk.messages.append({"role": "event", "kind": name, "text": _plain(event[name]), "ts": ts})
 
 
 def _other(talk: Conversation, kind: str, event: Mapping[str, Any]) -> None:
-    """An event of a kind that is neither question nor answer: its reason if it has one, else all of it."""
+    """Add an event that is neither request nor response: its reason if it has one, else all of it."""
     if kind == "fallback" and isinstance(event.get("proposer"), str):
         text = f"{event['proposer']} stepped in for the model"
         talk.messages.append({"role": "event", "kind": kind, "text": text, "ts": event.get("ts")})
         return
-    said = next((event[name] for name in _REASONS if isinstance(event.get(name), str)), None)
-    text = said if said is not None else _plain({k: v for k, v in event.items() if k not in _HEAD})
+    reason = next((event[name] for name in _REASONS if isinstance(event.get(name), str)), None)
+    text = reason if reason is not None else _plain({k: v for k, v in event.items() if k not in _HEAD})
     role = "refusal" if any(part in kind for part in _BAD) else "event"
     talk.messages.append({"role": role, "kind": kind, "text": text, "ts": event.get("ts")})
 
@@ -137,9 +162,9 @@ def _count(value: Any) -> int:
 
 
 def fair_cap(lengths: Sequence[int], budget: int) -> int:
-    """The largest cap at which the lengths, each cut to it, fit into the budget: short texts stay whole.
+    """Return the largest cap at which the lengths, each cut to it, fit into the budget.
 
-    At most the longest length; 0 if nothing may be shown.
+    Short texts stay whole. At most the longest length; 0 if nothing may be shown.
     """
     left, waiting = budget, len(lengths)
     for length in sorted(lengths):
@@ -151,7 +176,7 @@ def fair_cap(lengths: Sequence[int], budget: int) -> int:
 
 
 def shortened(text: str, limit: int) -> tuple[str, int]:
-    """Beginning and end of the text in at most about `limit` characters, and how many were left out."""
+    """Return beginning and end of the text in about `limit` characters, and how many were left out."""
     if len(text) <= limit:
         return text, 0
     head, tail = limit - limit // 3, limit // 3

@@ -1,6 +1,6 @@
 """Everything a report of a search shows, gathered from its workspace into one JSON-able structure.
 
-Reads only, takes nothing on trust (any file may be torn, missing or written by a language model), and
+Reads only, trusts nothing (any file may be truncated, missing or written by a language model), and
 is bounded: a search of 1,000 runs gives a page that a browser still opens at once.
 """
 
@@ -15,39 +15,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
-from nas_agent_graph.report.conversation import Conversation, conversation_of, fair_cap, shortened
+from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.show.leaderboard import baselines_in, failures_of, headline, remarks, rows_of
-from nas_agent_graph.show.run import record_of_run
+from nas_agent_graph.show.run import FileSize, record_of_run
+from nas_agent_graph.text.task_labels import goal_label, winning_label
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
 from nas_system.files import finite
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.space import active_values, metric_name_of, metric_on
+from nas_system.space.score import Direction, loss_of
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _WIDE = 10_000
 """Columns for sentences that the page itself breaks into lines."""
 _TONES = {"bold red": "alarm", "bold yellow": "warning", "yellow": "warning"}
-_RUN_FIELDS = (
-    "family",
-    "status",
-    "cause",
-    "accepted",
-    "parent",
-    "proposer",
-    "attempt",
-)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of what may grow without bound is shown; what is left out is counted and said."""
+    """How much of what may grow without bound is shown; what is left out is counted."""
 
     conversation_characters: int = 6_000_000
     log_characters: int = 1_500_000
@@ -58,15 +51,72 @@ class Limits:
     log_lines: int = 40
 
 
+class CurveColumns(TypedDict):
+    """A learning curve, thinned."""
+
+    epoch: list[int]
+    train: list[float | None]
+    val: list[float | None]
+    best: int | None
+    """The best epoch."""
+    epochs: int
+    lr: list[float | None]
+    """Learning rate of the first and the last epoch."""
+
+
+class ShownChange(TypedDict):
+    parameter: object
+    old: str | None
+    new: str
+
+
+class ReportRun(TypedDict):
+    """One run as the page's scripts read it."""
+
+    run_id: str
+    running: bool
+    step: str | None
+    is_best_run: bool
+    family: str | None
+    status: str | None
+    cause: str | None
+    accepted: bool | None
+    attempt: int | None
+    seconds: float | None
+    val_score: float | None
+    test_score: float | None
+    parent: str | None
+    proposer: str | None
+    delta: float | None
+    """Score minus the best run's."""
+    delta_noise: float | None
+    """The same in units of the noise."""
+    tokens: int
+    cost: float | None
+    refused: int
+    hypothesis: str | None
+    expected: float | None
+    change_summary: str
+    changes: list[ShownChange]
+    config: dict[str, str]
+    summary: str
+    curve: CurveColumns | None
+    verdict: str | None
+    outcome: dict[str, object]
+    files: list[FileSize]
+    conversation: list[ShownMessage]
+    log: str
+
+
 def report_record(
     workspace: Path,
     state: AgentState,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     now: datetime,
     limits: Limits | None = None,
 ) -> dict[str, Any]:
-    """The whole report but its pictures: about the search, its baselines, and every run in order."""
+    """Build the whole report but its pictures: about the search, its baselines, and every run in order."""
     limits = limits or Limits()
     ledger = Ledger(workspace, state)
     known = [run.run_id for run in state.runs]
@@ -82,7 +132,7 @@ def report_record(
         "name": workspace.resolve().name,
         "live": is_held(workspace),
         "search": {**_search_record(state, facts, runs), "calibration": _calibration(ledger)},
-        "references": [
+        "baselines": [
             {
                 "name": printable(row.get("name"), 40),
                 "val_score": finite(row.get(state.metric)),
@@ -97,7 +147,7 @@ def report_record(
 
 
 def is_held(workspace: Path) -> bool:
-    """Whether an agent works in this workspace at this moment; nothing is created to find out."""
+    """Return whether an agent works in this workspace now; nothing is created to find out."""
     try:
         descriptor = os.open(WorkspaceLock(workspace).path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -115,16 +165,16 @@ def is_held(workspace: Path) -> bool:
 
 
 def _search_record(
-    state: AgentState, facts: Mapping[str, Any], runs: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
+    state: AgentState, facts: Mapping[str, object], runs: Sequence[ReportRun]
+) -> dict[str, object]:
     best_run = get_best_run(state)
-    lines = headline(state, facts, _WIDE), remarks(state, facts, rows_of(state, facts), _WIDE)
-    said = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in lines]
+    groups = headline(state, facts, _WIDE), remarks(state, facts, rows_of(state, facts), _WIDE)
+    lines = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in groups]
     source = state.data or facts.get("source")
     costs = [cost for run in runs if (cost := run["cost"]) is not None]
     return {
-        "headline": said[0],
-        "remarks": said[1],
+        "headline": lines[0],
+        "remarks": lines[1],
         "max_runs": state.max_runs,
         "finished": len(state.runs),
         "failed": len(failures_of(state)),
@@ -132,21 +182,23 @@ def _search_record(
         "seconds": sum(run.seconds or 0.0 for run in state.runs),
         "tokens": sum(run["tokens"] for run in runs),
         "cost": sum(costs) if costs else None,
-        "champion": best_run.run_id if best_run else None,
+        "best_run": best_run.run_id if best_run else None,
         "best": best_run.val_score if best_run else None,
         "noise": state.noise,
         "noise_runs": state.noise_runs,
         "seed": state.seed,
         "metric": state.metric,
+        "direction": state.direction,
         "error": metric_name_of(state.metric),
+        "goal": f"{goal_label(state.task)}; the {winning_label(state.task)} wins" if state.task else None,
         "task": state.task.model_dump(mode="json") if state.task else None,
         "data": dict(source) if isinstance(source, Mapping) else None,
-        "sealed": state.hold_out.get(best_run.run_id) if best_run else None,
+        "hold_out": state.hold_out.get(best_run.run_id) if best_run else None,
     }
 
 
 def _calibration(ledger: Ledger) -> list[str]:
-    """How good the predictions of every proposer were that made any, a sentence each."""
+    """Describe how good each proposer's predictions were, a sentence each."""
     noise = ledger.state.noise
     rows = calibrate(predictions_of(ledger), noise, ledger.state.direction)
     return [
@@ -156,56 +208,63 @@ def _calibration(ledger: Ledger) -> list[str]:
 
 def _run_record(
     ledger: Ledger, run_id: str, points: int, prompts: dict[str, str], limits: Limits
-) -> dict[str, Any]:
-    known = record_of_run(ledger, run_id)
-    info, proposal, found = known["run"] or {}, known["proposal"], get_run(ledger.state, run_id)
-    conversation = conversation_of(ledger.runs_dir, run_id, prompts)
+) -> ReportRun:
+    known, state = record_of_run(ledger, run_id), ledger.state
+    run, proposal, outcome = known.run, known.proposal, known.outcome
+    delta, attempt = _delta(run, state), proposal.get("attempt")
+    talk = conversation_of(ledger.runs_dir, run_id, prompts)
     return {
         "run_id": run_id,
-        "under_way": known["under_way"],
-        "step": known["step"],
-        "champion": known["champion"],
-        **{name: info.get(name) for name in _RUN_FIELDS},
-        "val_score": found.val_score if found else None,
-        "test_score": found.test_score if found else None,
-        "parent": _text(info.get("parent") or proposal.get("parent"), 64),
-        "proposer": _text(info.get("proposer") or proposal.get("proposer"), 100),
-        "seconds": info.get("seconds"),
-        **_differences(found, ledger.state),
-        "tokens": conversation.tokens or info.get("tokens") or 0,
-        "cost": conversation.cost,
-        "refused": proposal.get("attempt") if isinstance(proposal.get("attempt"), int) else 0,
+        "running": known.running,
+        "step": known.step,
+        "is_best_run": known.is_best_run,
+        "family": run.family if run else None,
+        "status": run.status if run else None,
+        "cause": run.cause if run else None,
+        "accepted": run.accepted if run else None,
+        "attempt": run.attempt if run else None,
+        "seconds": run.seconds if run else None,
+        "val_score": run.val_score if run else None,
+        "test_score": run.test_score if run else None,
+        "parent": _text((run and run.parent) or proposal.get("parent"), 64),
+        "proposer": _text((run and run.proposer) or proposal.get("proposer"), 100),
+        "delta": delta,
+        "delta_noise": delta / state.noise if delta is not None and state.noise else None,
+        "tokens": talk.tokens or (run.tokens if run else 0),
+        "cost": talk.cost,
+        "refused": attempt if isinstance(attempt, int) else 0,
         "hypothesis": _text(proposal.get("hypothesis"), limits.text_characters),
-        "expected": finite(proposal.get(f"expected_{ledger.state.metric}")),
-        "in_words": format_changes(proposal.get("changes"), 160),
+        "expected": known.expected,
+        "change_summary": format_changes(proposal.get("changes"), 160),
         "changes": [
             {
-                "parameter": change["parameter"],
-                "old": None if change["old"] is None else format_value(change["old"]),
-                "new": format_value(change["new"]),
+                "parameter": change.parameter,
+                "old": None if change.old is None else format_value(change.old),
+                "new": format_value(change.new),
             }
-            for change in known["changes"][:100]
+            for change in known.changes[:100]
         ],
         "config": _config(ledger, run_id),
-        "summary": found.history_summary if found else "",
+        "summary": run.history_summary if run else "",
         "curve": _curve(ledger, run_id, points),
-        "verdict": _text(known["verdict"].get("reason"), 400),
-        "against": _text(known["verdict"].get("against"), 64),
-        "outcome": _outcome(known["outcome"]),
-        "repeats": known["repeats"][:50],
-        "files": known["files"][:60],
-        "conversation": conversation,
+        "verdict": _text(known.verdict.get("reason"), 400),
+        # Where it ended and what it took; the rest of the outcome is in the run itself.
+        "outcome": {
+            name: value
+            for name in ("peak_memory_mb", "epoch", "step", "returncode", "signal")
+            if (value := getattr(outcome, name, None)) is not None
+        },
+        "files": known.files[:60],
+        "conversation": talk.messages,
         "log": log_tail(ledger.runs_dir / run_id, limits.log_lines),
     }
 
 
-def _differences(run: RunInfo | None, state: AgentState) -> dict[str, float | None]:
-    """The score against the best run's, plain and in units of the noise."""
+def _delta(run: RunInfo | None, state: AgentState) -> float | None:
     best_run, score = get_best_run(state), run.val_score if run else None
     if best_run is None or best_run.val_score is None or score is None:
-        return {"delta": None, "delta_noise": None}
-    delta = score - best_run.val_score
-    return {"delta": delta, "delta_noise": delta / state.noise if state.noise else None}
+        return None
+    return score - best_run.val_score
 
 
 def _config(ledger: Ledger, run_id: str) -> dict[str, str]:
@@ -213,15 +272,8 @@ def _config(ledger: Ledger, run_id: str) -> dict[str, str]:
     return {name: format_value(value) for name, value in active_values(config).items()} if config else {}
 
 
-def _outcome(outcome: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Where it ended and what it took; the rest of the outcome stands in the run itself."""
-    outcome = outcome or {}
-    known = {name: outcome.get(name) for name in ("peak_memory_mb", "epoch", "step", "returncode", "signal")}
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
-    """Epochs and their errors in columns; of more epochs than `points` the lowest of every group."""
+def _curve(ledger: Ledger, run_id: str, points: int) -> CurveColumns | None:
+    """Return epochs and their scores in columns; of more epochs than `points` the best of every group."""
     try:
         history = load_history(ledger.runs_dir / run_id)
     except StateError:
@@ -232,27 +284,33 @@ def _curve(ledger: Ledger, run_id: str, points: int) -> dict[str, Any] | None:
         return None
     val, train = ledger.state.metric, metric_on("train", ledger.state.metric)
     rows = [(index, finite(e.get(train)), finite(e.get(val))) for index, e in enumerate(entries)]
-    kept = _thinned(rows, points)
-    best = min((row for row in rows if row[2] is not None), key=lambda row: row[2] or 0.0, default=None)
+    direction = ledger.state.direction
+    kept = _thinned(rows, points, direction)
+    best = min(rows, key=lambda row: _loss(row, direction))
     return {
         "epoch": [row[0] for row in kept],
         "train": [_rounded(row[1]) for row in kept],
         "val": [_rounded(row[2]) for row in kept],
-        "best": best[0] if best else None,
+        "best": best[0] if best[2] is not None else None,
         "epochs": len(rows),
         "lr": [_rounded(finite(entries[0].get("lr"))), _rounded(finite(entries[-1].get("lr")))],
     }
 
 
 _Row = tuple[int, float | None, float | None]
+"""Epoch, training and validation score."""
 
 
-def _thinned(rows: Sequence[_Row], points: int) -> list[_Row]:
+def _loss(row: _Row, direction: Direction) -> float:
+    return math.inf if row[2] is None else loss_of(row[2], direction)
+
+
+def _thinned(rows: Sequence[_Row], points: int, direction: Direction) -> list[_Row]:
     if len(rows) <= points:
         return list(rows)
     borders = [index * len(rows) // points for index in range(points + 1)]
     groups = [rows[start:end] for start, end in pairwise(borders)]
-    return [min(group, key=lambda row: math.inf if row[2] is None else row[2]) for group in groups]
+    return [min(group, key=lambda row: _loss(row, direction)) for group in groups]
 
 
 def _rounded(value: float | None) -> float | None:
@@ -265,20 +323,18 @@ def _text(value: Any, limit: int) -> str | None:
     return shortened(value, limit)[0]
 
 
-def _bound(runs: Sequence[dict[str, Any]], limits: Limits) -> dict[str, int]:
-    """Cut conversations and logs to what the page may hold; how many characters that cost."""
-    talks: list[Conversation] = [run["conversation"] for run in runs]
-    said = [message for talk in talks for message in talk.messages]
-    cap = fair_cap([len(message["text"]) for message in said], limits.conversation_characters)
+def _bound(runs: Sequence[ReportRun], limits: Limits) -> dict[str, int]:
+    """Cut conversations and logs to what the page may hold; return how many characters that cost."""
+    messages = [message for run in runs for message in run["conversation"]]
+    cap = fair_cap([len(message["text"]) for message in messages], limits.conversation_characters)
     left_out = 0
-    for message in said:
+    for message in messages:
         message["text"], cut = shortened(message["text"], cap)
         if cut:
             message["left_out"] = cut
             left_out += cut
     cap = fair_cap([len(run["log"]) for run in runs], limits.log_characters)
-    for run, talk in zip(runs, talks, strict=True):
-        run["conversation"] = talk.messages
+    for run in runs:
         # The end of a log says why it ended.
         run["log"] = run["log"][-cap:] if cap else ""
     return {"characters": left_out}
@@ -288,7 +344,7 @@ _CONTROL = re.compile(r"[^\n\t -~]")
 
 
 def printable_json(value: Any) -> Any:
-    """The value with nothing in it that JSON or a reader's eye could stumble over.
+    """Return the value without anything that is invalid JSON or invisible to a reader.
 
     Control characters, direction overrides and halves of surrogate pairs become U+FFFD, numbers that
     are not finite become null.

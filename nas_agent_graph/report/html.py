@@ -35,7 +35,7 @@ SCRIPTS = ("elements.js", "charts.js", "table.js", "run.js", "page.js")
 """Joined into one script, in this order."""
 FILE_NAME = "report.html"
 _FRESH_S = 60.0
-"""A watched page is written this often also when nothing has happened: its age says that it is alive."""
+"""A watched page is written this often even when nothing has changed: its age says that it is alive."""
 
 
 def report(arguments: argparse.Namespace) -> None:
@@ -60,7 +60,7 @@ def _write(workspace: Path, out: Path) -> str:
     state = read_state(workspace)
     facts = read_facts(workspace, state)
     record = report_record(workspace, state, facts, now=datetime.now(UTC))
-    record["left_out"] |= embed_pictures(record["runs"], workspace / "runs")
+    record["left_out"] |= embed_pictures(record["runs"], workspace / "runs", state.direction)
     record["folder"] = quote(os.path.relpath(workspace / "runs", out.parent))
     page = render(record, leaderboard(state, facts, width=110, limit=len(state.runs) or 1)).encode()
     try:

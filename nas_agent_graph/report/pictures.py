@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from nas_system.files import open_regular_file
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.space.score import Direction, loss_of
 
 TOTAL_BYTES = 3_000_000
 """Of all pictures in a page; base64 makes a third more of it."""
@@ -20,10 +22,22 @@ _HEADER_BYTES = 24
 """Up to and with width and height, which always come first."""
 
 
+class Picture(TypedDict):
+    """A picture in the page, or why it is left out."""
+
+    name: str
+    data: NotRequired[str]
+    """The PNG in base64."""
+    bytes: NotRequired[int]
+    width: NotRequired[int]
+    height: NotRequired[int]
+    left_out: NotRequired[str]
+
+
 def embed_pictures(
-    runs: Sequence[dict[str, Any]], runs_dir: Path, total_bytes: int = TOTAL_BYTES
+    runs: Sequence[dict[str, Any]], runs_dir: Path, direction: Direction, total_bytes: int = TOTAL_BYTES
 ) -> dict[str, int]:
-    """Give every run its `pictures`, each with `data`, or with `left_out` that says why not.
+    """Add `pictures` to every run, each with `data`, or with `left_out` that says why not.
 
     Learning curves are drawn by the page itself. Returns how many pictures, of how many bytes, were
     left out.
@@ -31,10 +45,10 @@ def embed_pictures(
     left, missed = total_bytes, {"pictures": 0, "picture_bytes": 0}
     for run in runs:
         run["pictures"] = []
-    for run in sorted(runs, key=_worth):
+    for run in sorted(runs, key=lambda run: _rank(run, direction)):
         paths = RunPaths(runs_dir / run["run_id"])
         for path in (paths.predictions, paths.attention):
-            picture: dict[str, Any] = {"name": path.name}
+            picture = Picture(name=path.name)
             try:
                 content, size = _read(path, min(left, LARGEST_BYTES))
             except OSError:
@@ -57,13 +71,13 @@ def embed_pictures(
     return missed
 
 
-def _worth(run: dict[str, Any]) -> tuple[bool, bool, float]:
+def _rank(run: Mapping[str, Any], direction: Direction) -> tuple[bool, bool, float]:
     score = run["val_score"]
-    return not run["champion"], not run["accepted"], float("inf") if score is None else score
+    return not run["is_best_run"], not run["accepted"], inf if score is None else loss_of(score, direction)
 
 
 def _read(path: Path, limit: int) -> tuple[bytes | None, int]:
-    """Content and size; no content if it is larger than `limit`. Raises ValueError if it is no PNG."""
+    """Return content and size; no content if it is larger than `limit`. Raises ValueError if it is no PNG."""
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit:

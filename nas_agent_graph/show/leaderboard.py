@@ -1,27 +1,24 @@
 """The leaderboard: every run and every baseline in one list, best validation score first.
 
 Pure functions of the search's state and of task_facts.json; no run folder is opened here. Test
-figures are shown for people, under a header that says so.
+scores are shown for people, under a header that says so.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nas_agent_graph.budget import Spent
-from nas_agent_graph.text.task_labels import (
-    baselines_label,
-    goal_label,
-    samples_label,
-    scale_label,
-)
-from nas_agent_graph.text.terminal import Column, Line, dollars, printable, table, wrapped
+from nas_agent_graph.text.task_labels import baselines_label, goal_label, samples_label, winning_label
+from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, dollars, printable, table, wrapped
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import metric_name_of, metric_on
+from nas_system.space.score import gain_of, is_better, loss_of
 
 LIMIT = 15
 """Rows of runs that are shown; baselines and the best run come on top."""
@@ -31,7 +28,7 @@ _FEWEST_FAILURES = 3
 TEST_HEADER = "test (not used by the search)"
 
 Changes = Callable[[str], str]
-"""run id -> its changes against its parent in a few words; asked only for the rows that are shown."""
+"""run id -> its changes relative to its parent, in short; called only for the rows that are shown."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,8 @@ class Row:
     run: RunInfo | None = None
 
 
-def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
-    """Runs and baselines together, best first; of equals the baseline comes first."""
+def rows_of(state: AgentState, facts: Mapping[str, object]) -> list[Row]:
+    """Return runs and baselines together, best first; of equals the baseline comes first."""
     test = metric_on("test", state.metric)
     unranked = [
         Row(0, printable(baseline.get("name"), 40), score, finite(baseline.get(test)))
@@ -58,20 +55,17 @@ def rows_of(state: AgentState, facts: Mapping[str, Any]) -> list[Row]:
         for run in state.runs
         if run.status == "OK" and run.val_score is not None
     ]
-    unranked.sort(key=lambda row: (row.val_score, row.run is not None, row.name))
-    return [
-        Row(rank, row.name, row.val_score, row.test_score, row.run)
-        for rank, row in enumerate(unranked, start=1)
-    ]
+    unranked.sort(key=lambda row: (loss_of(row.val_score, state.direction), row.run is not None, row.name))
+    return [replace(row, rank=rank) for rank, row in enumerate(unranked, start=1)]
 
 
 def failures_of(state: AgentState) -> list[RunInfo]:
-    """The runs without a score, in the order they were tried."""
+    """Return the runs without a score, in the order they were tried."""
     return [run for run in state.runs if run.status != "OK" or run.val_score is None]
 
 
-def baselines_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The named baselines of task_facts.json; none if the file is not there or is not ours."""
+def baselines_in(facts: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return the named baselines of task_facts.json; none if the file is missing or not ours."""
     baselines = facts.get("references")
     rows = baselines if isinstance(baselines, list) else []
     return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
@@ -79,13 +73,13 @@ def baselines_in(facts: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def leaderboard_lines(
     state: AgentState,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     width: int = 80,
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
 ) -> list[Line]:
-    """The whole page with its styles, no line wider than `width`."""
+    """Return the whole page with its styles, no line wider than `width`."""
     rows, failures = rows_of(state, facts), failures_of(state)
     lines = [*headline(state, facts, width), Line("")]
     if not state.runs:
@@ -99,53 +93,52 @@ def leaderboard_lines(
 
 def leaderboard(
     state: AgentState,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, object],
     *,
     width: int = 80,
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
 ) -> str:
-    """The whole page as plain text."""
+    """Return the whole page as plain text."""
     lines = leaderboard_lines(state, facts, width=width, limit=limit, changes=changes)
     return "\n".join(line.text for line in lines)
 
 
-def headline(state: AgentState, facts: Mapping[str, Any], width: int) -> list[Line]:
-    """How far the search is, what it is about, and on which data."""
+def headline(state: AgentState, facts: Mapping[str, object], width: int) -> list[Line]:
+    """State how far the search is, its task, and its data."""
     progress = f"{len(state.runs)} of {state.max_runs} runs finished"
     if state.current is not None:
         progress += f", {state.current.run_id} begun (at {printable(state.current.step, 40)})"
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
-        wins = f"lowest {state.metric}{scale_label(state.task)} wins"
-        lines += wrapped(f"Task: {goal_label(state.task)}; {wins}", width, indent=2)
+        text = f"Task: {goal_label(state.task)}; {winning_label(state.task)} wins"
+        lines += wrapped(text, width, indent=2)
     return lines + data_lines(state.data or facts.get("source"), width)
 
 
 def data_lines(source: Any, width: int) -> list[Line]:
-    """Where the numbers come from; a generated series in place of a real one is shouted."""
+    """Name the data; a generated series in place of a real one is shouted."""
     if not isinstance(source, dict):
         return [Line("Data: unknown", "bold red")]
     name, kind = printable(source.get("name"), 60), printable(source.get("kind"), 20)
     checksum = printable(source.get("sha256", "?"), 64)[:12]
     lines = wrapped(f"Data: {name} ({kind}, sha256 {checksum}...)", width, indent=2)
     if source.get("notice"):
-        shout = f"!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!! {printable(source['notice'], 600)}"
+        shouted = f"!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!! {printable(source['notice'], 600)}"
         if kind != "synthetic":
-            shout = f"!!! {printable(source['notice'], 600)}"
-        lines += wrapped(shout, width, style="bold red", indent=4)
+            shouted = f"!!! {printable(source['notice'], 600)}"
+        lines += wrapped(shouted, width, style="bold red", indent=4)
     return lines
 
 
 def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, changes: Changes) -> list[Line]:
-    """The table; rows that are left out are counted where they would stand."""
+    """Return the table; rows that are left out are counted where they would be."""
     best_run = get_best_run(state)
     shown = shown_rows(state, rows, limit)
-    lines = table(_columns(state, shown, changes, width), _styles(shown, best_run), width)
-    head = len(lines) - len(shown)
-    result = lines[:head]
+    header, *lines = table(_columns(state, shown, changes, width), _styles(shown, best_run), width)
+    result = [*_test_header(header.text, state.metric), header]
     previous = 0
-    for row, line in zip(shown, lines[head:], strict=True):
+    for row, line in zip(shown, lines, strict=True):
         result += _gap(row.rank - previous - 1)
         result.append(line)
         previous = row.rank
@@ -154,14 +147,20 @@ def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, chan
     if len(shown) < len(rows):
         runs = sum(row.run is not None for row in rows)
         result.append(Line(f"    --limit {runs} shows all", "dim"))
-    legend = f"* best run   + accepted when it was judged   delta: {state.metric} to the best run"
+    legend = f"* best run   + accepted when it was evaluated   delta: {state.metric} minus the best run's"
     if state.noise:
-        legend += ", noise: the same in units of noise"
+        legend += "   noise: delta / noise"
     return result + wrapped(legend, width, style="dim", indent=4)
 
 
+def _test_header(header: str, metric: str) -> list[Line]:
+    """Return the second header, which ends above the test scores; none where their column is left out."""
+    column = re.search(rf" {re.escape(metric_name_of(metric))}(?= |$)", header)
+    return [Line(TEST_HEADER.rjust(column.end()), "dim")] if column else []
+
+
 def shown_rows(state: AgentState, rows: Sequence[Row], limit: int) -> list[Row]:
-    """The best `limit` runs, the best run and all baselines, in order."""
+    """Return the best `limit` runs, the best run and all baselines, in order."""
     shown, runs = [], 0
     for row in rows:
         runs += row.run is not None
@@ -185,36 +184,32 @@ def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: in
     best_run, noise = get_best_run(state), state.noise
     best = best_run.val_score if best_run else None
     runs = [row.run for row in rows]
+    rank_width = len(str(rows[-1].rank))
+    families = [printable(run.family or "?", 40) if run else "baseline" for run in runs]
+    names = [f"{row.rank:>{rank_width}} {_mark(row.run, best_run)} {row.name}" for row in rows]
     columns = [
-        Column("#", [str(row.rank) for row in rows], ">"),
-        Column("  run", [f"{_mark(row.run, best_run)} {row.name}" for row in rows], gap=1, least=10),
-        Column(
-            "family",
-            [printable(run.family or "?", 40) if run else "reference" for run in runs],
-            least=9,
-            drop=1,
-        ),
-        Column(state.metric, [_score(row.val_score) for row in rows], ">"),
+        Column(f"{'#':>{rank_width}}   run", names, least=rank_width + 11),
+        Column("family", families, least=8, drop=1),
+        Column(state.metric, [_score(row.val_score) for row in rows], "right"),
     ]
     if best is not None:
-        deltas = [row.val_score - best for row in rows]
-        own = [row.run is not None and row.run is best_run for row in rows]
-        cells = ["" if o else _score(delta, "+") for o, delta in zip(own, deltas, strict=True)]
-        columns.append(Column("delta", cells, ">", drop=2))
+        # A plain difference, whatever the direction: `gain_of` is for sentences.
+        deltas = [None if row.run and row.run is best_run else row.val_score - best for row in rows]
+        columns.append(Column("delta", [_score(delta, "+") for delta in deltas], "right", drop=2))
         if noise:
-            cells = ["" if o else _in_noise(delta / noise) for o, delta in zip(own, deltas, strict=True)]
-            columns.append(Column("noise", cells, ">", drop=3))
+            cells = ["" if delta is None else _in_noise(delta / noise) for delta in deltas]
+            columns.append(Column("noise", cells, "right", drop=3))
     scores = [_score(row.test_score) for row in rows]
     columns += [
-        Column(metric_name_of(state.metric), scores, ">", drop=4, over=TEST_HEADER),
+        Column(metric_name_of(state.metric), scores, "right", drop=4),
         Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=6),
-        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], ">", drop=5),
+        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], "right", drop=5),
     ]
-    taken = sum(column.natural + column.gap for column in columns)
+    taken = sum(column.natural + COLUMN_GAP for column in columns)
     if width - taken >= _ROOM_FOR_CHANGES:
-        words = [changes(run.run_id) if run else "" for run in runs]
-        if any(words):
-            columns.append(Column("changes to its parent", words, least=_ROOM_FOR_CHANGES - 2))
+        cells = [changes(run.run_id) if run else "" for run in runs]
+        if any(cells):
+            columns.append(Column("changes to its parent", cells, least=_ROOM_FOR_CHANGES - COLUMN_GAP))
     return columns
 
 
@@ -225,7 +220,7 @@ def _mark(run: RunInfo | None, best_run: RunInfo | None) -> str:
 
 
 def _failed(failures: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
-    """How many failed of what, and the latest of them."""
+    """Count the failures by status, and list the latest of them."""
     latest = failures[-max(_FEWEST_FAILURES, limit // 3) :]
     counts = ", ".join(f"{printable(name, 20)} {count}" for name, count in _statuses(failures))
     head = f"{len(failures)} without a score: {counts}"
@@ -248,17 +243,21 @@ def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], width: int) -> list[Line]:
-    """What a person has to know to read the table honestly."""
+def remarks(state: AgentState, facts: Mapping[str, object], rows: Sequence[Row], width: int) -> list[Line]:
+    """State what a person has to know to read the table honestly."""
     lines = wrapped(noise_remark(state), width, indent=2)
     best_run = get_best_run(state)
     if best_run is not None and best_run.val_score is not None:
         best = best_run.val_score
-        better = [row for row in rows if row.run is None and row.val_score < best]
+        better = [
+            (row.name, gain_of(row.val_score, best, state.direction))
+            for row in rows
+            if row.run is None and is_better(row.val_score, best, state.direction)
+        ]
         if better:
-            names = ", ".join(f"{row.name} by {_score(best - row.val_score)}" for row in better)
+            names = ", ".join(f"{name} by {_score(gain)}" for name, gain in better)
             verb = "is WORSE than"
-            if state.noise is not None and all(best - row.val_score < state.noise for row in better):
+            if state.noise is not None and all(gain < state.noise for _, gain in better):
                 verb = "does not beat"
                 names += " (less than the noise)"
             text = (
@@ -273,26 +272,28 @@ def remarks(state: AgentState, facts: Mapping[str, Any], rows: Sequence[Row], wi
 
 
 def noise_remark(state: AgentState) -> str:
-    """How far two scores have to differ to mean something."""
+    """State how far two scores have to differ to mean something."""
     if state.noise is None:
         return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-baseline 2"
     seeds = f"{state.noise_runs} seeds"
     return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the base config's {state.metric})"
 
 
-def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
-    """The score on what nobody looked at during the search."""
-    windows, examples = facts.get("windows"), samples_label(state.task)
+def hold_out_remark(state: AgentState, facts: Mapping[str, object]) -> str:
+    """State the best run's score on the hold-out set, which the search never reads."""
+    windows = facts.get("windows")
     if isinstance(windows, Mapping) and windows.get("sealed") == 0:
-        return f"No {examples} are hold-out in this split: nothing here was kept from the search"
+        return (
+            f"This split has no hold-out {samples_label(state.task)}: nothing here was kept from the search"
+        )
     if not state.hold_out:
-        return f"Best run on the hold-out {examples}: not scored yet (once, when the search ends)"
+        return "Best run on the hold-out set: not scored yet (once, when the search ends)"
     current = state.best_run_id in state.hold_out
     run_id = state.best_run_id if state.best_run_id and current else list(state.hold_out)[-1]
     score = f"{metric_name_of(state.metric)} {_score(state.hold_out[run_id]) or 'none'}"
-    text = f"Best run on the hold-out {examples}: {run_id} {score}"
+    text = f"Best run on the hold-out set: {run_id} {score}"
     if not current:
-        text += " (the best run then; today's is not scored yet)"
+        text += " (the best run then; the best run now is not scored yet)"
     name_there = metric_on("sealed", state.metric)
     rows = [(row.get("name"), finite(row.get(name_there))) for row in baselines_in(facts)]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
@@ -300,7 +301,7 @@ def hold_out_remark(state: AgentState, facts: Mapping[str, Any]) -> str:
 
 
 def spent_remark(state: AgentState) -> str:
-    """What the language model took; nothing if none was asked."""
+    """State what the language model's answers cost; empty if there were none."""
     spent, asked = Spent.by(state.runs), [run for run in state.runs if run.tokens]
     if not asked:
         return ""

@@ -1,11 +1,12 @@
-"""What every page about a search begins with: its state, its task, the leaderboard on stdout."""
+"""Shared by every page about a search: its state, its task info, and the leaderboard on stdout."""
 
 from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nas_agent_graph.analysis.calibration import Calibration
@@ -16,7 +17,7 @@ _CHANGES_CHARACTERS = 160
 
 
 def read_state(workspace: Path) -> AgentState:
-    """The search in `workspace`. Raises StateError or ConfigError that say what to type next."""
+    """Read the search in `workspace`. Raises StateError or ConfigError that say what to type next."""
     from nas_system.errors import ConfigError, StateError
     from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
     from nas_system.nas_agent.run_manager import run_ids
@@ -36,9 +37,9 @@ def read_state(workspace: Path) -> AgentState:
         raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
 
 
-def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
-    """task_facts.json, empty if it is not there or cannot be used; the baselines with their
-    hold-out scores once the best run has one."""
+def read_facts(workspace: Path, state: AgentState) -> dict[str, object]:
+    """Read task_facts.json, empty if it is missing or invalid; baselines get their hold-out scores once
+    the best run has one."""
     from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.files import read_record
     from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
@@ -55,9 +56,9 @@ def read_facts(workspace: Path, state: AgentState) -> dict[str, Any]:
 
 
 def print_leaderboard(
-    workspace: Path, state: AgentState, facts: dict[str, Any], *, limit: int | None = None
+    workspace: Path, state: AgentState, facts: Mapping[str, object], *, limit: int | None = None
 ) -> None:
-    """The leaderboard on stdout, as wide as the terminal; opens the folders of the rows it shows only."""
+    """Print the leaderboard as wide as the terminal; opens only the folders of the rows that are shown."""
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
     from nas_agent_graph.text.terminal import format_changes, width_of
     from nas_system.files import read_record
@@ -73,8 +74,8 @@ def print_leaderboard(
     write_page([*page, *calibration_lines(workspace, state)])
 
 
-def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, Any]]:
-    """How good the predictions of every proposer were that made any."""
+def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, object]]:
+    """Return how good each proposer's predictions were."""
     from dataclasses import asdict
 
     return [asdict(row) for row in _calibration(workspace, state)]
@@ -98,7 +99,7 @@ def calibration_lines(workspace: Path, state: AgentState) -> list[Line]:
     return lines
 
 
-def write_page(page: Any) -> None:
+def write_page(page: Iterable[Line]) -> None:
     from nas_agent_graph.text.terminal import write_lines
 
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,12 +1,13 @@
-"""One run on one page: who proposed it and why, what changed, how it went, how it was judged.
+"""One run on one page: who proposed it and why, what changed, how it went, and the verdict.
 
-`record_of_run` reads the run's folder, whatever state it is in; `page` puts the record into lines.
+`record_of_run` reads the run's folder, whatever state it is in; `page` formats the record as lines.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypedDict
 
 from nas_agent_graph.text.terminal import (
     Column,
@@ -22,11 +23,12 @@ from nas_agent_graph.text.terminal import (
 from nas_system.errors import StateError
 from nas_system.files import finite, read_record
 from nas_system.nas_agent.agent_state import RunInfo, get_run
-from nas_system.nas_agent.history_summary import curve_digest
+from nas_system.nas_agent.history_summary import CurveDigest, curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.nas_agent.outcome import is_alive, log_tail, read_outcome
+from nas_system.nas_agent.outcome import Outcome, is_alive, log_tail, read_outcome
 from nas_system.space import active_values, changes_between, metric_name_of, metric_on
+from nas_system.space.score import Direction, gain_of, loss_of
 
 LOG_LINES = 20
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
@@ -34,45 +36,112 @@ _LABEL = 12
 """Columns of the labels on the left."""
 
 
-def record_of_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """All that is known of a run, as plain JSON. Nothing is written, no missing file is an error."""
-    paths, run = ledger.paths(run_id), get_run(ledger.state, run_id)
-    folder = ledger.runs_dir / run_id
-    current = ledger.state.current
-    under_way = run is None and current is not None and current.run_id == run_id
+@dataclass(frozen=True)
+class ChangedParameter:
+    """A parameter's value in the parent (None: not known, or it had no effect there) and in the run."""
+
+    parameter: Any
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """The run's configuration with another seed: how the noise was measured."""
+
+    name: str
+    status: str
+    val_score: float | None = None
+
+
+class FileSize(TypedDict):
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """All that is known of a run; proposal and verdict as they are on disk, valid or not."""
+
+    run_id: str
+    metric: str
+    direction: Direction
+    running: bool
+    step: str | None
+    training_now: bool
+    run: RunInfo | None
+    """None before the run has finished."""
+    is_best_run: bool
+    proposal: Mapping[str, Any]
+    config_problem: str | None
+    changes: list[ChangedParameter]
+    digest: CurveDigest | None
+    scores: list[float | None]
+    """Validation score per epoch."""
+    verdict: Mapping[str, Any]
+    outcome: Outcome | None
+    repeats: list[Repeat]
+    files: list[FileSize]
+    log_tail: str
+
+    @property
+    def expected(self) -> float | None:
+        """The score that the proposer predicted."""
+        return finite(self.proposal.get(f"expected_{self.metric}"))
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record for programs, scores under the metric's name."""
+        record = asdict(self)
+        digest, scores = record.pop("digest"), record.pop("scores")
+        return record | {
+            "run": None if self.run is None else run_record(self.run, self.metric),
+            "curve": None if digest is None else digest | {self.metric: scores},
+            "repeats": [
+                {"name": repeat.name, "status": repeat.status, self.metric: repeat.val_score}
+                for repeat in self.repeats
+            ],
+        }
+
+
+def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
+    """Gather all that is known of a run. Nothing is written, no missing file is an error."""
+    state, paths, folder = ledger.state, ledger.paths(run_id), ledger.runs_dir / run_id
+    run, current = get_run(state, run_id), state.current
+    running = run is None and current is not None and current.run_id == run_id
     proposal = read_record(paths.proposal) or {}
-    record: dict[str, Any] = {
-        "run_id": run_id,
-        "under_way": under_way,
-        "step": current.step if under_way and current else None,
-        "training_now": is_alive(folder) if under_way else False,
-        "run": run_record(run, ledger.state.metric) if run else None,
-        "champion": run_id == ledger.state.best_run_id,
-        "proposal": proposal,
-        "config_problem": None if run is None else ledger.config_problem(run_id),
-        "changes": _changes(ledger, run_id, proposal),
-        "curve": _curve(ledger, run_id),
-        "verdict": {key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
-        "outcome": None if under_way else _outcome(ledger, run_id),
-        "repeats": _repeats(ledger, run_id),
-        "files": _files(ledger, run_id),
-        "log_tail": "",
-    }
-    if run is not None and run.status != "OK":
-        record["log_tail"] = log_tail(folder, LOG_LINES)
-    return record
+    digest, scores = _curve(ledger, run_id)
+    return RunRecord(
+        run_id=run_id,
+        metric=state.metric,
+        direction=state.direction,
+        running=running,
+        step=current.step if running and current else None,
+        training_now=is_alive(folder) if running else False,
+        run=run,
+        is_best_run=run_id == state.best_run_id,
+        proposal=proposal,
+        config_problem=None if run is None else ledger.config_problem(run_id),
+        changes=_changes(ledger, run_id, proposal),
+        digest=digest,
+        scores=scores,
+        verdict={key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
+        outcome=None if running else _outcome(ledger, run_id),
+        repeats=_repeats(ledger, run_id),
+        files=_files(ledger, run_id),
+        log_tail=log_tail(folder, LOG_LINES) if run is not None and run.status != "OK" else "",
+    )
 
 
-def run_record(run: RunInfo, metric: str) -> dict[str, Any]:
-    """A run's entry for programs, with the scores of its task and of no other."""
+def run_record(run: RunInfo, metric: str) -> dict[str, object]:
+    """Return a run's entry for programs, with the scores of its task and of no other."""
     scores = {"run_id": run.run_id, metric: run.val_score, metric_on("test", metric): run.test_score}
     return scores | run.model_dump(exclude=_LEFT_OUT)
 
 
-def _changes(ledger: Ledger, run_id: str, proposal: dict[str, Any]) -> list[dict[str, Any]]:
-    """Parameter, old and new value. From the two configurations if both are there, else as proposed."""
+def _changes(ledger: Ledger, run_id: str, proposal: Mapping[str, Any]) -> list[ChangedParameter]:
+    """Compare the run's configuration with its parent's; where one is missing, list what was proposed."""
     parent_id = proposal.get("parent")
-    # A name that stands in a file must be a run of this search, not a path to somewhere else.
+    # A name in a file must be a run of this search, not a path to somewhere else.
     parent = None
     if isinstance(parent_id, str) and get_run(ledger.state, parent_id) is not None:
         parent = ledger.config(parent_id)
@@ -80,50 +149,51 @@ def _changes(ledger: Ledger, run_id: str, proposal: dict[str, Any]) -> list[dict
     if parent is None or config is None:
         stated = proposal.get("changes")
         return [
-            {"parameter": change.get("parameter"), "old": None, "new": change.get("value")}
+            ChangedParameter(change.get("parameter"), None, change.get("value"))
             for change in (stated if isinstance(stated, list) else [])
             if isinstance(change, dict)
         ]
     before = active_values(parent)
     return [
-        {"parameter": change.parameter, "old": before.get(change.parameter), "new": change.value}
+        ChangedParameter(change.parameter, before.get(change.parameter), change.value)
         for change in changes_between(parent, config)
     ]
 
 
-def _curve(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
+def _curve(ledger: Ledger, run_id: str) -> tuple[CurveDigest | None, list[float | None]]:
+    """Return the learning curve's digest and its validation scores; None and nothing without an epoch."""
     try:
         history = load_history(ledger.runs_dir / run_id)
     except StateError:
-        return None
+        return None, []
     epochs = history.get("epochs")
     entries = [entry for entry in epochs if isinstance(entry, dict)] if isinstance(epochs, list) else []
+    if not entries:
+        return None, []
     metric = ledger.state.metric
-    values = [finite(entry.get(metric)) for entry in entries]
-    return {**asdict(curve_digest(history, metric_name_of(metric))), metric: values} if entries else None
+    return curve_digest(history, metric_name_of(metric)), [finite(entry.get(metric)) for entry in entries]
 
 
-def _outcome(ledger: Ledger, run_id: str) -> dict[str, Any] | None:
+def _outcome(ledger: Ledger, run_id: str) -> Outcome | None:
     try:
-        return asdict(read_outcome(ledger.runs_dir / run_id, ledger.state.metric))
+        return read_outcome(ledger.runs_dir / run_id, ledger.state.metric)
     except StateError:  # trained again by hand at this moment, or newer than this program
         return None
 
 
-def _repeats(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
-    """The same configuration with other seeds: how the noise was measured."""
-    found, metric = [], ledger.state.metric
+def _repeats(ledger: Ledger, run_id: str) -> list[Repeat]:
+    found = []
     for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*")):
         try:
-            outcome = read_outcome(folder, metric)
+            outcome = read_outcome(folder, ledger.state.metric)
         except StateError:
-            found.append({"name": folder.name, "status": "training", metric: None})
+            found.append(Repeat(folder.name, "training"))
         else:
-            found.append({"name": folder.name, "status": str(outcome.status), metric: outcome.val_score})
+            found.append(Repeat(folder.name, str(outcome.status), outcome.val_score))
     return found
 
 
-def _files(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
+def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
     folder = ledger.runs_dir / run_id
     if not folder.is_dir():
         return []
@@ -134,147 +204,157 @@ def _files(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def page(record: dict[str, Any], width: int, metric: str) -> list[Line]:
-    """The record for people; `metric` is the task's, under whose name the record holds the scores."""
-    run, proposal = record["run"] or {}, record["proposal"]
+def page(record: RunRecord, width: int) -> list[Line]:
+    """Format the record for people."""
+    run, proposal = record.run, record.proposal
     lines = [_title(record)]
-    parent = printable(proposal.get("parent") or run.get("parent") or "none", 64)
+    parent = printable(proposal.get("parent") or (run and run.parent) or "none", 64)
     lines += _field("proposed by", _format_proposer(record, parent), width)
     if proposal.get("hypothesis"):
         lines += _field("hypothesis", printable(proposal["hypothesis"], 1000), width)
-    lines += _expectation(proposal.get(f"expected_{metric}"), run.get(metric), metric, width)
-    if record["config_problem"]:
-        lines += _field("", printable(record["config_problem"], 400), width, "yellow")
-    lines += _changes_table(record["changes"], parent, record["run_id"], width)
-    lines += _curve_lines(record, metric, width)
-    lines += _result_lines(record, run, metric, width)
-    lines += _file_lines(record["files"], width)
-    if record["log_tail"]:
+    lines += _expectation(record, width)
+    if record.config_problem:
+        lines += _field("", printable(record.config_problem, 400), width, "yellow")
+    lines += _changes_table(record.changes, parent, record.run_id, width)
+    lines += _curve_lines(record, width)
+    lines += _result_lines(record, width)
+    lines += _file_lines(record.files, width)
+    if record.log_tail:
         lines += [Line(""), Line(f"the last lines of train.log (at most {LOG_LINES}):", "bold")]
-        lines += [Line(f"  {printable(text, 400)}", "dim") for text in record["log_tail"].splitlines()]
+        lines += [Line(f"  {printable(text, 400)}", "dim") for text in record.log_tail.splitlines()]
     return lines
 
 
-def _title(record: dict[str, Any]) -> Line:
-    run = record["run"]
-    if record["under_way"]:
-        now = "training now" if record["training_now"] else "not training at this moment"
-        step = printable(record["step"], 40)
-        return Line(f"{record['run_id']}: under way ({now}; at {step})", "bold yellow")
+def _title(record: RunRecord) -> Line:
+    run = record.run
+    if record.running:
+        now = "training now" if record.training_now else "not training at this moment"
+        return Line(f"{record.run_id}: running ({now}; at {printable(record.step, 40)})", "bold yellow")
     if run is None:
-        return Line(f"{record['run_id']}: not in the search's state, only its folder is there", "bold yellow")
-    if run["status"] != "OK":
-        return Line(f"{record['run_id']}: {printable(run['status'], 20)}, no score", "bold red")
-    word = "the best run" if record["champion"] else "accepted" if run["accepted"] else "not accepted"
-    return Line(f"{record['run_id']}: OK, {word}", "bold green" if run["accepted"] else "bold")
+        return Line(f"{record.run_id}: not in the search's state, only its folder is there", "bold yellow")
+    if run.status != "OK":
+        return Line(f"{record.run_id}: {printable(run.status, 20)}, no score", "bold red")
+    verdict = "the best run" if record.is_best_run else "accepted" if run.accepted else "not accepted"
+    return Line(f"{record.run_id}: OK, {verdict}", "bold green" if run.accepted else "bold")
 
 
-def _format_proposer(record: dict[str, Any], parent: str) -> str:
-    run, proposal = record["run"] or {}, record["proposal"]
-    who = proposal.get("proposer") or run.get("proposer")
+def _format_proposer(record: RunRecord, parent: str) -> str:
+    run = record.run
+    who = record.proposal.get("proposer") or (run and run.proposer)
     if not who:
-        return "nobody yet" if record["under_way"] else "unknown: proposal.json is missing or unreadable"
-    tokens = f", {run['tokens']} tokens" if run.get("tokens") else ""
-    cost = finite(run.get("cost_usd"))
-    tokens += f" ({dollars(cost)})" if cost is not None else ""
-    return f"{printable(who, 64)}{tokens}" + (f"; parent: {parent}" if parent != "none" else "; no parent")
+        return "nobody yet" if record.running else "unknown: proposal.json is missing or unreadable"
+    text = printable(who, 64)
+    if run is not None and run.tokens:
+        text += f", {run.tokens} tokens"
+    if run is not None and run.cost_usd is not None:
+        text += f" ({dollars(run.cost_usd)})"
+    return text + (f"; parent: {parent}" if parent != "none" else "; no parent")
 
 
 def _field(label: str, text: str, width: int, style: str = "") -> list[Line]:
     return wrapped(f"{label:<{_LABEL}} {text}", width, style=style, indent=_LABEL + 1)
 
 
-def _expectation(stated: Any, actual: float | None, metric: str, width: int) -> list[Line]:
-    expected = finite(stated)
+def _expectation(record: RunRecord, width: int) -> list[Line]:
+    expected, actual = record.expected, record.run.val_score if record.run else None
     if expected is None:
         return []
-    text = f"{metric} {expected:.5f}"
+    text = f"{record.metric} {expected:.5f}"
     if actual is not None:
-        verb = "better" if actual < expected else "worse"
-        text += f"; it became {actual:.5f}, {abs(actual - expected):.5f} {verb} than expected"
+        gain = gain_of(actual, expected, record.direction)
+        text += f"; it became {actual:.5f}, {abs(gain):.5f} {'better' if gain > 0 else 'worse'} than expected"
     return _field("expected", text, width)
 
 
-def _changes_table(changes: list[dict[str, Any]], parent: str, run_id: str, width: int) -> list[Line]:
+def _changes_table(changes: list[ChangedParameter], parent: str, run_id: str, width: int) -> list[Line]:
     if not changes:
         return []
-    old = ["-" if change["old"] is None else format_value(change["old"]) for change in changes]
+    old = ["-" if change.old is None else format_value(change.old) for change in changes]
     columns = [
-        Column("  parameter", [f"  {printable(change['parameter'], 60)}" for change in changes], least=20),
-        Column(parent, old, ">", least=8),
+        Column("  parameter", [f"  {printable(change.parameter, 60)}" for change in changes], least=20),
+        Column(parent, old, "right", least=8),
         Column("", ["->"] * len(changes)),
-        Column(run_id, [format_value(change["new"]) for change in changes], least=8),
+        Column(run_id, [format_value(change.new) for change in changes], least=8),
     ]
     return [Line(""), *table(columns, [""] * len(changes), width), Line("")]
 
 
-def _curve_lines(record: dict[str, Any], metric: str, width: int) -> list[Line]:
-    curve = record["curve"]
-    if curve is None:
-        return _field("curve", "no epoch yet" if record["under_way"] else "no epoch was completed", width)
-    text = f"{curve['epochs']} epoch" + "s" * (curve["epochs"] != 1)
-    if curve["min_val"] is not None:
+def _curve_lines(record: RunRecord, width: int) -> list[Line]:
+    digest = record.digest
+    if digest is None:
+        return _field("curve", "no epoch yet" if record.running else "no epoch was completed", width)
+    text = f"{digest.epochs} epoch" + "s" * (digest.epochs != 1)
+    known = [score for score in record.scores if score is not None]
+    if known:
+        best = min(known, key=lambda score: loss_of(score, record.direction))
         text += (
-            f", {metric} from {curve['first_val']:.5f} to {curve['min_val']:.5f}"
-            f" at epoch {curve['best_epoch']} (counted from 0), at the end {curve['last_val']:.5f}"
+            f", {record.metric} from {digest.first_val:.5f} to {best:.5f}"
+            f" at epoch {digest.best_epoch} (counted from 0), at the end {digest.last_val:.5f}"
         )
-    lines = _field("curve", f"{text}; {curve['flag'].replace('_', ' ')}", width)
-    drawn = sparkline(curve[metric], width - _LABEL - 1)
+    lines = _field("curve", f"{text}; {digest.flag.replace('_', ' ')}", width)
+    drawn = sparkline(record.scores, width - _LABEL - 1, record.direction)
     return lines + ([Line(" " * (_LABEL + 1) + drawn, "cyan")] if drawn.strip() else [])
 
 
-def _result_lines(record: dict[str, Any], run: dict[str, Any], metric: str, width: int) -> list[Line]:
-    lines, outcome, verdict = [], record["outcome"] or {}, record["verdict"]
-    test = metric_on("test", metric)
-    if run.get(metric) is not None:
-        lines += _field(metric, f"{run[metric]:.6f}", width, "bold")
-    if run.get(test) is not None:
-        lines += _field(test, f"{run[test]:.6f} (for people; not used by the search)", width)
-    for repeat in record["repeats"]:
-        score = repeat["status"] if repeat[metric] is None else f"{metric} {repeat[metric]:.6f}"
-        lines += _field("repeat", f"{repeat['name']}: {score}", width)
+def _result_lines(record: RunRecord, width: int) -> list[Line]:
+    lines, run, metric, verdict = [], record.run, record.metric, record.verdict
+    if run is not None and run.val_score is not None:
+        lines += _field(metric, f"{run.val_score:.6f}", width, "bold")
+    if run is not None and run.test_score is not None:
+        text = f"{run.test_score:.6f} (for people; not used by the search)"
+        lines += _field(metric_on("test", metric), text, width)
+    for repeat in record.repeats:
+        score = repeat.status if repeat.val_score is None else f"{metric} {repeat.val_score:.6f}"
+        lines += _field("repeat", f"{repeat.name}: {score}", width)
     if verdict:
-        word = "accepted" if verdict.get("accepted") else "not accepted"
-        lines += _field("verdict", f"{word}: {printable(verdict.get('reason', ''))}", width)
-    if run:
-        lines += _field("end", _format_end(run, outcome), width, "" if run["status"] == "OK" else "red")
-        if outcome.get("confinement"):
-            lines += _field("cage", printable(outcome["confinement"], 120), width)
-    found = outcome.get("status")
-    if run and found is not None and found != run["status"]:
-        text = f"today its folder says {found}: {printable(outcome.get('cause') or 'no cause')}"
+        accepted = "accepted" if verdict.get("accepted") else "not accepted"
+        lines += _field("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
+    if run is None:
+        return lines
+    lines += _field("end", _format_end(run, record.outcome), width, "" if run.status == "OK" else "red")
+    return lines + (_outcome_lines(run, record.outcome, metric, width) if record.outcome else [])
+
+
+def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> list[Line]:
+    """Format what the folder says now: the sandbox, and where it differs from what the search read."""
+    lines, score = [], outcome.val_score
+    if outcome.sandbox:
+        lines += _field("sandbox", printable(outcome.sandbox, 120), width)
+    if outcome.status != run.status:
+        text = f"today its folder says {outcome.status}: {printable(outcome.cause or 'no cause')}"
         lines += _field("", text, width, "yellow")
-    elif run and (score := finite(outcome.get("val_score"))) is not None and score != run.get(metric):
+    elif score is not None and score != run.val_score:
         text = f"today its metrics.json says {metric} {score:.6f}; the search keeps what it read"
         lines += _field("", text, width, "yellow")
     return lines
 
 
-def _format_end(run: dict[str, Any], outcome: dict[str, Any]) -> str:
-    text = printable(run["status"], 20)
-    if run.get("cause"):
-        text += f": {printable(_without_numbers(run['cause'], outcome))}"
-    if run.get("seconds") is not None:
-        text += f"; {duration(run['seconds'])}"
-    if run.get("attempt", 1) > 1:
-        text += f", attempt {run['attempt']}"
-    if outcome.get("peak_memory_mb"):
-        text += f", peak memory {outcome['peak_memory_mb']:.0f} MiB"
-    if run["status"] != "OK":
-        where = {name: outcome.get(name) for name in ("epoch", "step")}
-        known = {**(outcome.get("numbers") or {}), **where}
+def _format_end(run: RunInfo, outcome: Outcome | None) -> str:
+    text = printable(run.status, 20)
+    if run.cause:
+        text += f": {printable(_without_numbers(run.cause, outcome))}"
+    if run.seconds is not None:
+        text += f"; {duration(run.seconds)}"
+    if run.attempt > 1:
+        text += f", attempt {run.attempt}"
+    if outcome is None:
+        return text
+    if outcome.peak_memory_mb:
+        text += f", peak memory {outcome.peak_memory_mb:.0f} MiB"
+    if run.status != "OK":
+        known = {**outcome.numbers, "epoch": outcome.epoch, "step": outcome.step}
         numbers = [f"{printable(name, 40)} {value:.6g}" for name, value in known.items() if value is not None]
         text += f" ({', '.join(numbers)})" if numbers else ""
     return text
 
 
-def _without_numbers(cause: str, outcome: dict[str, Any]) -> str:
-    """The state keeps a cause with its numbers in brackets; this page tells them in full behind it."""
-    plain = outcome.get("cause")
+def _without_numbers(cause: str, outcome: Outcome | None) -> str:
+    """Strip the numbers that the state keeps in brackets: this page prints them in full behind the cause."""
+    plain = outcome.cause if outcome else None
     return plain if plain and cause.startswith(f"{plain} (") else cause
 
 
-def _file_lines(files: list[dict[str, Any]], width: int) -> list[Line]:
+def _file_lines(files: list[FileSize], width: int) -> list[Line]:
     if not files:
         return _field("files", "none", width)
     names = ", ".join(f"{printable(file['name'], 60)} ({_size(file['bytes'])})" for file in files)

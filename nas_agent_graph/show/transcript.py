@@ -1,6 +1,6 @@
-"""A run's conversation with the language model on one page: every word once, and what every answer cost.
+"""A run's conversation with the language model on one page: every message once, and what every answer cost.
 
-`record_of_transcript` reads the transcript, whatever is in it; `transcript_lines` puts the record into lines.
+`record_of_transcript` reads the transcript, whatever is in it; `transcript_lines` formats the record.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green"}
 
 
 def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
-    """All events of the run as they stand in its transcript, and their sums, as plain JSON."""
+    """Return all events of the run as its transcript has them, and their sums, as plain JSON."""
     events = Transcript(runs_dir).events(run_id)
     responses = [event for event in events if event["kind"] == "response"]
     return {
@@ -39,26 +39,26 @@ def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
 
 
 def transcript_lines(record: Mapping[str, Any], width: int) -> list[Line]:
-    """The conversation for people. What a request repeats of the one before it is not shown again."""
+    """Format the conversation for people; what a request repeats of the one before is not shown again."""
     run_id, events = record["run_id"], record["events"]
     damaged = []
     if record["damaged_lines"]:
         text = f"{_count(record['damaged_lines'], 'line')} of transcript.jsonl cannot be read"
         damaged = wrapped(text, width, style="bold yellow", indent=_INDENT)
     if not events:
-        return [Line(f"{run_id}: no word was exchanged with a language model", "bold"), *damaged]
+        return [Line(f"{run_id}: nothing was exchanged with a language model", "bold"), *damaged]
     lines = wrapped(f"{run_id}: {_format_totals(record)}", width, style="bold", indent=_INDENT) + damaged
-    heard: list[Any] = []
+    seen: list[Any] = []
     for event in events:
         kind = event["kind"]
         lines.append(Line(""))
         if kind == "request":
-            lines += _request_lines(event, heard, width)
-            heard = _messages(event)
+            lines += _request_lines(event, seen, width)
+            seen = _messages(event)
         elif kind == "response":
             lines += _response_lines(event, width)
             # The next request repeats it as the assistant's message.
-            heard = [*heard, {"role": "assistant", "content": event.get("text")}]
+            seen = [*seen, {"role": "assistant", "content": event.get("text")}]
         else:
             lines += _other_lines(event, width)
     return lines
@@ -75,10 +75,10 @@ def _format_totals(record: Mapping[str, Any]) -> str:
     return f"{text}, {duration(record['latency_s'])}"
 
 
-def _request_lines(event: Mapping[str, Any], heard: Sequence[Any], width: int) -> list[Line]:
+def _request_lines(event: Mapping[str, Any], seen: Sequence[Any], width: int) -> list[Line]:
     messages = _messages(event)
     known = 0
-    while known < min(len(heard), len(messages)) and _same(heard[known], messages[known]):
+    while known < min(len(seen), len(messages)) and _same(seen[known], messages[known]):
         known += 1
     model = printable(event.get("model") or "a model", 80)
     lines = _head(event, f"asked {model}", width)
@@ -114,15 +114,15 @@ def _response_lines(event: Mapping[str, Any], width: int) -> list[Line]:
 
 
 def _other_lines(event: Mapping[str, Any], width: int) -> list[Line]:
-    """Refusals, fallbacks, and whatever else was written down, under its own name."""
+    """Format refusals, fallbacks, and any other event under its own name."""
     kind = printable(event["kind"], 40)
-    words = {
+    titles = {
         "refused": "the answer was refused",
         "fallback": "a classical sampler stepped in",
         "failed": "no answer came, and the search paused",
     }
-    style = "bold yellow" if kind in words else "bold"
-    lines = _head(event, words.get(kind, kind), width, style)
+    style = "bold yellow" if kind in titles else "bold"
+    lines = _head(event, titles.get(kind, kind), width, style)
     for name, value in event.items():
         if name not in _HEAD and value not in (None, "", {}, []):
             lines += _text_lines(value if name == "reason" else f"{name}: {value}", width)
@@ -142,7 +142,7 @@ def _head(event: Mapping[str, Any], what: str, width: int, style: str = "bold") 
 
 
 def _text_lines(text: Any, width: int) -> list[Line]:
-    """Text of any origin, its own line breaks and indentation kept."""
+    """Wrap untrusted text, its own line breaks and indentation kept."""
     lines = []
     # Only real line breaks: str.splitlines would break at exotic separators, which are no line of a prompt.
     for line in str("" if text is None else text).split("\n"):
@@ -163,7 +163,7 @@ def _messages(event: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two messages say the same; an answer that was cut before it went back does."""
+    """Return whether two messages are the same; an answer that was cut before it went back counts."""
     if one.get("role") != other.get("role"):
         return False
     before, after = str(one.get("content")), str(other.get("content"))
@@ -172,10 +172,10 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _usage(event: Mapping[str, Any]) -> list[tuple[str, int]]:
     found = []
-    for name, words in (("input_tokens", "tokens in"), ("output_tokens", "out")):
+    for name, label in (("input_tokens", "tokens in"), ("output_tokens", "out")):
         count = _tokens(event, name)
         if count is not None:
-            found.append((words, count))
+            found.append((label, count))
     return found
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_agent_graph.show.pages import (
     calibration_lines,
@@ -54,7 +54,7 @@ def show(arguments: argparse.Namespace) -> None:
 
 
 def _show_lessons(workspace: Path, state: AgentState) -> None:
-    """The note that the language model reads, word for word, and how good its predictions were."""
+    """Print the note that the language model reads, verbatim, and how good its predictions were."""
     from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
     from nas_agent_graph.context import run_views
     from nas_agent_graph.text.terminal import width_of, wrapped
@@ -74,8 +74,8 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     write_page([*page, *calibration_lines(workspace, state)])
 
 
-def search_record(state: AgentState, facts: dict[str, Any], limit: int | None) -> dict[str, Any]:
-    """The leaderboard for programs: `rows` best first, baselines have no `run`; then what failed."""
+def search_record(state: AgentState, facts: Mapping[str, object], limit: int | None) -> dict[str, object]:
+    """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then `failed`."""
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_system.space import metric_on
@@ -113,17 +113,17 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         from nas_agent_graph.show.transcript import record_of_transcript, transcript_lines
 
         record = record_of_transcript(workspace / "runs", arguments.run_id)
-        lines = transcript_lines
+        lines = transcript_lines(record, width_of(sys.stdout))
     else:
-        record = record_of_run(Ledger(workspace, state), arguments.run_id)
-        lines = partial(page, metric=state.metric)
+        run = record_of_run(Ledger(workspace, state), arguments.run_id)
+        record, lines = run.to_json(), page(run, width_of(sys.stdout))
     if arguments.json:
         print(json.dumps(record, indent=1))
     else:
-        write_page(lines(record, width_of(sys.stdout)))
+        write_page(lines)
 
 
-def _plot(state: AgentState, facts: dict[str, Any], path: Path) -> None:
+def _plot(state: AgentState, facts: Mapping[str, object], path: Path) -> None:
     from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.visualization import search_progress
 

@@ -8,9 +8,8 @@ import io
 import json
 import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
 
 from nas_agent_graph.text.terminal import Line, width_of, wrapped, write_lines
 from nas_system.errors import ConfigError
@@ -20,7 +19,7 @@ from nas_system.space.overview import Overview, Table, overview, sentence_of, tr
 from nas_system.space.sampling import is_installed
 
 _WIDEST_DOMAIN = 24
-"""Most columns of the allowed values; longer lists go on in the next line."""
+"""Columns for the allowed values; longer lists continue on the next line."""
 _LEGEND = (
     "A proposal may change any of these; the task, the split and the metric are fixed. Below a number's "
     "bounds stand its usual values, the ones that samplers try; people and language models may take any "
@@ -44,7 +43,7 @@ def print_space(arguments: argparse.Namespace) -> None:
 
 
 def chosen_families(name: str | None) -> list[str]:
-    """All families, or the one that is named. Raises ConfigError for a name that is none."""
+    """Return all families, or the one that is named. Raises ConfigError for an unknown name."""
     if name is None:
         return list(FAMILIES)
     if name not in FAMILIES:
@@ -58,7 +57,7 @@ def chosen_families(name: str | None) -> list[str]:
 
 
 def page(families: Sequence[str], width: int) -> list[Line]:
-    """The whole space, or one family with everything it has; made for 80 columns and more."""
+    """Format the whole space, or one family; made for 80 columns and more."""
     if len(families) == 1:
         return _family_page(families[0], width)
     lines = [Line(f"The search space: {len(families)} families", "bold"), Line("")]
@@ -75,7 +74,7 @@ def page(families: Sequence[str], width: int) -> list[Line]:
         for table in space.own:
             tried = tried_values(table.families[0])
             lines += _section(" and ".join(table.families), table.parameters, tried, width)
-            lines += _beside(table, space, tried, width)
+            lines += _shared_options(table, space, tried, width)
         for table in space.common:
             lines += _section(f"Options of {_in_families(table, own, kind)}", table.parameters, {}, width)
     space = overview(families)
@@ -84,7 +83,7 @@ def page(families: Sequence[str], width: int) -> list[Line]:
 
 
 def _by_kind(families: Sequence[str]) -> dict[str, list[str]]:
-    """The families by the kind of task they are made for."""
+    """Group the families by the kind of task they are made for."""
     found: dict[str, list[str]] = {}
     for family in families:
         for kind in FAMILIES[family].tasks:
@@ -112,13 +111,13 @@ def _can_matter(parameter: Parameter, family: str) -> bool:
 def _section(
     title: str,
     rows: Sequence[Parameter],
-    tried: dict[str, Any],
+    tried: Mapping[str, object],
     width: int,
     kinds: Collection[str] = (),
 ) -> list[Line]:
-    """A title and its table; the column of names is headed by the part of the configuration they are in.
+    """Format a title and its table; its first header is the part of the configuration, such as `model.`.
 
-    `kinds` are the kinds of task for which it is read.
+    `kinds` are the kinds of task on the page.
     """
     lines = [Line(""), Line(title, "bold cyan")]
     if not rows:
@@ -147,8 +146,8 @@ def _side_by_side(cells: Sequence[Sequence[str]], places: Sequence[int]) -> list
     return lines
 
 
-def _beside(table: Table, space: Overview, tried: dict[str, Any], width: int) -> list[Line]:
-    """What a family has beside its own table, and where its tried default leaves the common tables."""
+def _shared_options(table: Table, space: Overview, tried: Mapping[str, object], width: int) -> list[Line]:
+    """Format what a family has besides its own table, and where its tried default differs from the others."""
     own = {parameter.path for parameter in table.parameters}
     common = [p for other in space.common if table.families[0] in other.families for p in other.parameters]
     settings = {
@@ -164,7 +163,7 @@ def _beside(table: Table, space: Overview, tried: dict[str, Any], width: int) ->
 
 
 def _domain_lines(parameter: Parameter, width: int) -> list[str]:
-    """The bounds, and below them what samplers try; or the choices."""
+    """Return the bounds, and below them what samplers try; or the choices."""
     parts = [_usual(parameter)] if parameter.kind == "choice" else [_bounds(parameter), _usual(parameter)]
     return [line for part in parts for line in textwrap.wrap(part, width)]
 
@@ -180,7 +179,7 @@ def _usual(parameter: Parameter) -> str:
     return ", ".join(_short(choice) for choice in parameter.choices or ())
 
 
-def _default(parameter: Parameter, tried: dict[str, Any]) -> str:
+def _default(parameter: Parameter, tried: Mapping[str, object]) -> str:
     own = _short(parameter.default)
     return f"{_short(tried[parameter.path])} ({own})" if parameter.path in tried else own
 
@@ -191,13 +190,13 @@ def _meaning(parameter: Parameter, kinds: Collection[str]) -> str:
 
 
 def _condition(parameter: Parameter, kinds: Collection[str]) -> str:
-    """When it has an effect; that it takes a series has to be said among several kinds of task."""
+    """Describe when a parameter has an effect; among several kinds of task also that it takes a series."""
     series = "for a series" if parameter.where == "series" and len(kinds) > 1 else ""
     return " and ".join(part for part in (series, parameter.condition) if part)
 
 
-def _short(value: Any) -> str:
-    """A value as people write it: `none`, `true`, `0.001`."""
+def _short(value: object) -> str:
+    """Format a value as people write it: `-`, `true`, `0.001`."""
     if value is None:
         return "-"
     if isinstance(value, bool | str):
@@ -206,7 +205,7 @@ def _short(value: Any) -> str:
 
 
 def _in_families(table: Table, families: Sequence[str], kind: str) -> str:
-    """`families` are all of this kind."""
+    """Describe which families have these options; `families` are all of this kind."""
     missing = [family for family in families if family not in table.families]
     if len(missing) > 2:
         return ", ".join(table.families)
@@ -225,7 +224,7 @@ def _package_note(family: str) -> str:
 
 
 def markdown(families: Sequence[str]) -> str:
-    """The same tables for a documentation page."""
+    """Format the same tables for a documentation page."""
     alone, kinds = families[0] if len(families) == 1 else None, _by_kind(families)
     parts = ["# The search space"]
     for kind, own in kinds.items():
@@ -245,7 +244,7 @@ def markdown(families: Sequence[str]) -> str:
 
 
 def _markdown_table(
-    title: str, rows: Sequence[Parameter], tried: dict[str, Any], kinds: Collection[str] = ()
+    title: str, rows: Sequence[Parameter], tried: Mapping[str, object], kinds: Collection[str] = ()
 ) -> list[str]:
     if not rows:
         return []
@@ -259,8 +258,8 @@ def _markdown_table(
     return lines
 
 
-def record(families: Sequence[str]) -> dict[str, Any]:
-    """Every family with all its parameters."""
+def record(families: Sequence[str]) -> dict[str, object]:
+    """Return every family with all its parameters, for programs."""
     return {
         family: {
             "meaning": sentence_of(family),
@@ -272,7 +271,7 @@ def record(families: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _parameter_record(parameter: Parameter, tried: dict[str, Any]) -> dict[str, Any]:
+def _parameter_record(parameter: Parameter, tried: Mapping[str, object]) -> dict[str, object]:
     number = parameter.kind != "choice"
     when = None
     if parameter.when is not None:

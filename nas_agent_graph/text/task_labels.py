@@ -1,4 +1,4 @@
-"""A search's task in words: what is predicted, what wins, and what the data are made of."""
+"""Labels of a search's task: what is predicted, which score wins, and what the data consist of."""
 
 from __future__ import annotations
 
@@ -10,33 +10,39 @@ from nas_system.files import finite
 from nas_system.space import ForecastingTask, GraphRegressionTask, TaskConfig
 
 
+def winning_label(task: TaskConfig) -> str:
+    """Return which score wins: `lowest val_mse on scaled data`."""
+    extreme = "lowest" if task.direction == "minimize" else "highest"
+    return f"{extreme} {task.metric}{scale_label(task)}"
+
+
 def goal_label(task: TaskConfig) -> str:
-    """`forecast OT, 24 steps ahead`, or `zinc_synth, one number for every graph`."""
+    """Return `forecast OT, 24 steps ahead`, or `zinc_synth, one number for every graph`."""
     if isinstance(task, ForecastingTask):
         return f"forecast {printable(', '.join(task.targets), 60)}, {task.pred_len} steps ahead"
     return f"{task.name}, one number for every graph"
 
 
 def scale_label(task: TaskConfig) -> str:
-    """What has to be added to the metric's name: errors of forecasts are measured on scaled data."""
+    """Return what follows the metric's name: errors of forecasts are measured on scaled data."""
     return " on scaled data" if isinstance(task, ForecastingTask) else ""
 
 
 def baselines_label(task: TaskConfig | None) -> str:
-    """What the baselines are."""
+    """Return what kind of predictions the baselines are."""
     return "simple predictions" if isinstance(task, GraphRegressionTask) else "simple forecasts"
 
 
 def samples_label(task: TaskConfig | None) -> str:
-    """What the parts of the data are counted in."""
+    """Return what the parts of the data are counted in."""
     return "graphs" if isinstance(task, GraphRegressionTask) else "rows"
 
 
 def format_graphs(facts: Mapping[str, Any]) -> str:
-    """How many graphs there are to learn from, and of what size; empty for a series.
+    """Describe how many graphs there are to learn from, and their size; empty for a series.
 
-    From task_facts.json, which anybody may have edited: what is no number is left out. Nothing is
-    said of the test part.
+    Reads task_facts.json, which may have been edited by hand: what is no number is left out. The test
+    part is never mentioned.
     """
     counts = facts.get("graphs")
     known = counts if isinstance(counts, Mapping) else {}

@@ -242,8 +242,8 @@ def test_a_damaged_workspace_is_shown_or_refused_in_our_own_words(examples: int,
             ledger = Ledger(tmp_path, state)
             for run in state.runs:
                 record = record_of_run(ledger, run.run_id)
-                json.dumps(record)
-                assert all(line.text.isprintable() for line in page(record, 80, state.metric))
+                json.dumps(record.to_json())
+                assert all(line.text.isprintable() for line in page(record, 80))
             run_views(ledger)
             json.dumps(report_record(tmp_path, state, known, now=NOW), allow_nan=False, default=vars)
 

@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[str, str]] = {
         answer(("training.lr", "0.01"), ("training.lr", "0.02")),
         "training.lr' is changed twice",
     ),
-    "a key twice": (raw('"0.01", "value": "0.02"'), "'value' stands twice"),
+    "a key twice": (raw('"0.01", "value": "0.02"'), "'value' occurs twice"),
     "an inactive parameter": (answer(("training.momentum", "0.5")), "training.momentum has no effect"),
     "code as a value": (answer(("training.optimizer", CODE)), "training.optimizer="),
     "code as a name": (answer((CODE, "1")), "is not a parameter"),

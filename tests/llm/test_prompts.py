@@ -68,9 +68,9 @@ def view_of(runs: Sequence[RunView], **fields: Any) -> SearchView:
         "task": ForecastingTask(),
         "base": BASE,
         "columns": ("HUFL", "OT"),
-        "references": (("last-value", 0.0696), ("nlinear-336", 0.0491)),
+        "baselines": (("last-value", 0.0696), ("nlinear-336", 0.0491)),
         "runs": tuple(runs),
-        "champion": min(accepted, key=lambda run: run.val_score or 0.0) if accepted else None,
+        "best_run": min(accepted, key=lambda run: run.val_score or 0.0) if accepted else None,
         "noise": NOISE,
         "seed": 1,
         "max_runs": 2000,
@@ -123,6 +123,30 @@ def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise(
     assert 'DIVERGED; cause: "NaN at step 3"' in text
     assert "against run_0000: training.lr 0.09\n" in text
     assert f'curve: "{CURVE}"' in text
+
+
+class R2(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+def test_where_the_metric_is_maximized_the_highest_score_is_wanted_and_stands_last() -> None:
+    runs = [
+        run_view(0, -12.5, accepted=True),
+        run_view(1, 91.5, ("training.lr", 0.002), accepted=True),
+        run_view(2, 91.75, ("training.lr", 0.003)),
+        run_view(3, None, ("training.lr", 0.09), status="DIVERGED"),
+    ]
+    baselines = (("majority", 92.0), ("mean", -3.0))
+    view = view_of(runs, task=R2(), noise=0.5, baselines=baselines, best_run=runs[1])
+    system, asked = (message["content"] for message in opening_messages(view))
+    assert "Your goal is the highest\nval_r2" in system
+    text = section(asked, "# Runs, worst first: 4 of 4")
+    assert re.findall(r"^- (run_\d+)", text, re.MULTILINE) == ["run_0003", "run_0000", "run_0001", "run_0002"]
+    assert "OK val_r2 91.75 (+0.25 to the best run, +0.5 x noise)" in text
+    assert asked.index('- "mean": val_r2 -3.0') < asked.index('- "majority": val_r2 92.0')
 
 
 def test_the_best_the_latest_the_failures_and_the_best_of_each_family_are_never_left_out() -> None:
@@ -274,6 +298,8 @@ def test_quoted_words_are_one_line_of_json(text: str) -> None:
         'exit code 1: {"test": {"mse": 0.98765}}',
         "exit code 1: best_test_mse=0.98765",
         "sealed_mse 0.98765",
+        "hold-out mse: 0.98765",
+        "hold_out_mse=0.98765",
     ],
 )
 def test_a_cause_never_carries_a_figure_of_the_test_part(text: str) -> None:
@@ -379,7 +405,7 @@ def test_after_five_flat_runs_a_structural_change_is_demanded_and_nothing_else_i
     with ScriptedServer([*flat, *stuck, answer(("training.lr", 0.005))]) as server:
         ledger = search(tmp_path, server, ScriptedLauncher(lambda config: 0.05 + config.training.lr), 8)
         prompts = asked(server)
-    demand = "A STRUCTURAL CHANGE IS DEMANDED"
+    demand = "A STRUCTURAL CHANGE IS REQUIRED"
     assert [demand in prompt for prompt in prompts] == [False] * 5 + [True, True, False]
     assert "change model.family, data.seq_len" in prompts[5].replace("at least one of: ", "")
     assert "(training.lr, training.optimizer) keeps that of run_0000" in prompts[6]

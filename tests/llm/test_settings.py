@@ -114,7 +114,7 @@ def test_one_providers_key_and_address_are_never_used_for_another():
         ({"NAS_LLM_TIMEOUT": "0"}, "above 0"),
         ({"NAS_LLM_TIMEOUT": "soon"}, "NAS_LLM_TIMEOUT='soon' is not a number"),
         ({"NAS_LLM_MODEL": "anthropic:"}, "names a provider but no model"),
-        ({"NAS_LLM_MODEL": "groq:llama"}, "no door to groq"),
+        ({"NAS_LLM_MODEL": "groq:llama"}, "groq is not supported by name"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name_and_no_key_is_shown(changed, message):

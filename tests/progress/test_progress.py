@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.progress.live import LiveProgress
 from nas_agent_graph.progress.plain import PlainProgress, build_progress
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
-from nas_system.space import Change, RunConfig
+from nas_system.space import Change, ForecastingTask, RunConfig
 
 FACTS: dict[str, Any] = {
     "references": [{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}],
@@ -59,7 +60,7 @@ def proposal(hypothesis: str = "wider is better") -> Proposal:
 def drive(progress: Progress, clock: HandClock) -> None:
     """A base config with one repeat, a good run, a refused proposal and a failure."""
     progress.begin(AgentState(max_runs=5), FACTS, Limits(max_runs=5))
-    progress.proposed("run_0000", Proposal("baseline", None, (), "the base configuration"), CONFIG)
+    progress.proposed("run_0000", Proposal("base config", None, (), "the base configuration"), CONFIG)
     progress.training("run_0000", "run_0000", None)
     clock.now += 2
     progress.training("run_0000", "run_0000", history(0.08))
@@ -239,8 +240,6 @@ def test_epochs_that_were_seen_are_not_read_again() -> None:
 
 
 def test_the_live_display_shows_the_run_and_what_it_has_to_beat() -> None:
-    from rich.console import Console
-
     progress = LiveProgress(io.StringIO(), HandClock())
     progress.begin(add_run(AgentState(), finished(0, 0.06, accepted=True)), FACTS, Limits(max_runs=5))
     progress.proposed("run_0001", proposal(), CONFIG)
@@ -308,3 +307,30 @@ def test_a_dumb_terminal_gets_plain_lines_and_no_color_means_none(tmp_path: Path
     assert "PlainProgress" in in_terminal(LIVE_CRASH, tmp_path, TERM="dumb")
     assert "\x1b[33m" in in_terminal(LIVE_CRASH, tmp_path)
     assert "\x1b[33m" not in in_terminal(LIVE_CRASH, tmp_path, NO_COLOR="1")
+
+
+class R2(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+def test_the_best_of_a_maximized_metric_is_the_highest() -> None:
+    facts = {"references": [{"name": "mean", "val_r2": -3.0}, {"name": "majority", "val_r2": 92.1}]}
+    stream, clock = io.StringIO(), HandClock()
+    plain = PlainProgress(stream, clock)
+    plain.begin(AgentState(max_runs=5, task=R2()), facts, Limits(max_runs=5))
+    assert "val_r2 of simple forecasts: majority 92.10000, mean -3.00000\n" in stream.getvalue()
+    live = LiveProgress(io.StringIO(), clock)
+    live.begin(AgentState(max_runs=5, task=R2()), facts, Limits(max_runs=5))
+    live.finished(finished(0, 91.5, accepted=True), verdict())
+    live.finished(finished(1, 70.0), verdict())
+    live.proposed("run_0002", proposal(), CONFIG)
+    scores = [{"val_r2": score} for score in (60.0, 90.0, 75.0)]
+    live.training("run_0002", "run_0002", {"epochs": scores})
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(live.frame())
+    live.close()
+    assert re.search(r"this run +90\.00000 +▁█▅ +-1\.50000 to the best", shown.getvalue())
+    assert re.search(r"best, run_0000 +91\.50000 +▁▁", shown.getvalue())

@@ -67,7 +67,7 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None, **
 
 @pytest.fixture
 def state(tmp_path: Path) -> AgentState:
-    """A base config, the best run, a failed run, and one under way."""
+    """A base config, the best run, a failed run, and one running."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.002, noise_runs=3)
     state = add(tmp_path, state, 0, 0.06, accepted=True, proposer="baseline")
     state = add(tmp_path, state, 1, 0.05, accepted=True, parent="run_0000", proposer="llm:m", test_mse=0.025)
@@ -96,11 +96,11 @@ def test_the_record_tells_of_every_run_and_what_it_changed(tmp_path: Path, state
     record = record_of(tmp_path, state)
     base, best_run, failed, current = record["runs"]
     assert [run["run_id"] for run in record["runs"]] == ["run_0000", "run_0001", "run_0002", "run_0003"]
-    assert best_run["champion"] and not base["champion"]
+    assert best_run["is_best_run"] and not base["is_best_run"]
     assert best_run["changes"] == [{"parameter": "model.d_model", "old": "32", "new": "64"}]
     assert (base["delta"], base["delta_noise"]) == (pytest.approx(0.01), pytest.approx(5.0))
     assert (failed["status"], failed["delta"]) == ("OOM_GPU", None)
-    assert current["under_way"] and current["step"] == "launch_training"
+    assert current["running"] and current["step"] == "launch_training"
     assert (best_run["expected"], best_run["verdict"]) == (0.05, "0.01 below run_0000")
     assert failed["log"].splitlines()[-1] == "the end"
 
@@ -109,7 +109,7 @@ def test_the_record_warns_when_simple_forecasts_are_better(tmp_path: Path, state
     search = record_of(tmp_path, state)["search"]
     (warning,) = [line["text"] for line in search["remarks"] if line["tone"]]
     assert "run_0001 (0.05000) does not beat simple forecasts: nlinear-336 by 0.00100" in warning
-    assert (search["best"], search["sealed"], search["failed"]) == (0.05, 0.0312, 1)
+    assert (search["best"], search["hold_out"], search["failed"]) == (0.05, 0.0312, 1)
     assert [text.partition(":")[0] for text in search["calibration"]] == ["Predictions by llm"]
 
 
@@ -127,7 +127,7 @@ def test_spoiled_files_cost_what_they_held_and_no_more(tmp_path: Path, state: Ag
         path.write_bytes(b'{"torn": \xff\x00')
     paths.predictions.mkdir()
     record = record_of(tmp_path, state)
-    embed_pictures(record["runs"], tmp_path / "runs")
+    embed_pictures(record["runs"], tmp_path / "runs", "minimize")
     run = record["runs"][1]
     assert (run["val_score"], run["curve"], run["config"], run["conversation"]) == (0.05, None, {}, [])
     assert run["pictures"] == [{"name": "predictions.png", "left_out": "is not a file"}]
@@ -264,14 +264,43 @@ def test_a_shortened_text_says_how_much_is_missing() -> None:
     assert shortened("short", 300) == ("short", 0)
 
 
+class R2(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+def test_a_maximized_metric_turns_best_epochs_and_pictures_around(tmp_path: Path) -> None:
+    state = AgentState(max_runs=10, task=R2(), data=SOURCE, noise=0.5, noise_runs=3)
+    for number, score in enumerate((70.0, 91.5, 80.0)):
+        state = add(tmp_path, state, number, score, accepted=number == 1)
+        paths = RunPaths(tmp_path / f"runs/run_{number:04d}")
+        paths.predictions.write_bytes(PNG)
+        epochs = [{"train_r2": 99.0, "val_r2": score - abs(n - 500) / 10} for n in range(1000)]
+        write_json(paths.history, {"best_epoch": 500, "epochs": epochs}, indent=None)
+    state = state.replace(best_run_id="run_0001")
+    facts = {"references": [{"name": "majority", "val_r2": 92.0}]}
+    record = report_record(tmp_path, state, facts, now=NOW)
+    assert (record["search"]["direction"], record["search"]["best"]) == ("maximize", 91.5)
+    assert "the highest val_r2 on scaled data wins" in record["search"]["goal"]
+    assert "is WORSE than simple forecasts: majority by 0.50000" in str(record["search"]["remarks"])
+    runs = record["runs"]
+    assert [run["delta"] for run in runs] == [-21.5, 0.0, -11.5]
+    curve = runs[0]["curve"]
+    assert (curve["best"], max(curve["val"]), len(curve["val"])) == (500, 70.0, 400)
+    assert embed_pictures(runs, tmp_path / "runs", "maximize", total_bytes=2 * len(PNG))["pictures"] == 1
+    assert ["data" in run["pictures"][0] for run in runs] == [False, True, True]
+
+
 # --- pictures -------------------------------------------------------------------------------
 
 
-def test_the_champions_pictures_come_first_and_the_rest_is_counted(tmp_path: Path, state: AgentState) -> None:
+def test_the_best_runs_pictures_come_first_and_the_rest_is_counted(tmp_path: Path, state: AgentState) -> None:
     for number in (0, 1, 2):
         RunPaths(tmp_path / f"runs/run_{number:04d}").predictions.write_bytes(PNG)
     runs = record_of(tmp_path, state)["runs"]
-    missed = embed_pictures(runs, tmp_path / "runs", total_bytes=len(PNG) + 5)
+    missed = embed_pictures(runs, tmp_path / "runs", "minimize", total_bytes=len(PNG) + 5)
     assert missed == {"pictures": 2, "picture_bytes": 2 * len(PNG)}
     assert base64.b64decode(runs[1]["pictures"][0]["data"]) == PNG
     assert (runs[1]["pictures"][0]["width"], runs[1]["pictures"][0]["height"]) == (640, 480)
@@ -281,7 +310,7 @@ def test_the_champions_pictures_come_first_and_the_rest_is_counted(tmp_path: Pat
 def test_only_a_png_is_embedded(tmp_path: Path, state: AgentState) -> None:
     RunPaths(tmp_path / "runs/run_0001").predictions.write_text("<svg onload='alert(1)'>")
     runs = record_of(tmp_path, state)["runs"]
-    embed_pictures(runs, tmp_path / "runs")
+    embed_pictures(runs, tmp_path / "runs", "minimize")
     assert runs[1]["pictures"] == [{"name": "predictions.png", "left_out": "is not a PNG"}]
 
 

@@ -11,11 +11,16 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nas_agent_graph.report.__main__ import render
+from nas_agent_graph.report.data import report_record
+from nas_agent_graph.report.pictures import embed_pictures
+from nas_agent_graph.show.leaderboard import leaderboard
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, save_agent_state
@@ -281,7 +286,7 @@ def test_the_page_shows_the_search_without_trouble_and_without_the_network(
     assert "Best: run_0005" in browser.text(".lead")
     assert "6 of 6" in browser.text(".overview dl")
     assert len(browser.rows()) == 6
-    assert browser.js("document.querySelectorAll('.chart .mark.champion, .chart .mark.accepted').length") >= 4
+    assert browser.js("document.querySelectorAll('.chart .mark.best-run, .chart .mark.accepted').length") >= 4
     assert "not used by the search" in browser.text("table.runs th.test")
     assert_calm(browser)
 
@@ -340,6 +345,43 @@ def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
     assert "mae" in browser.js(labels)
     configuration = browser.text("#configuration")
     assert "mse" not in page.replace(configuration, "").lower()
+    assert_calm(browser)
+
+
+class R2(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+def test_a_maximized_metric_has_its_best_runs_on_top(browser: Browser, tmp_path: Path) -> None:
+    scores = (80.0, 91.5, -3000.0, 91.8, 70.0)
+    runs = tuple(
+        RunInfo(run_id=f"run_{number:04d}", val_mse=score, accepted=score in (80.0, 91.5))
+        for number, score in enumerate(scores)
+    )
+    source = {"name": "ETTh1", "kind": "file", "sha256": "f18de3ad269cef59"}
+    state = AgentState(max_runs=5, task=R2(), data=source, noise=0.5, runs=runs, best_run_id="run_0001")
+    baselines = [{"name": "majority", "val_r2": 92.1}, {"name": "mean", "val_r2": 60.0}]
+    facts = {"source": source, "references": baselines}
+    record = report_record(tmp_path, state, facts, now=datetime.now(UTC))
+    record["left_out"] |= embed_pictures(record["runs"], tmp_path / "runs", state.direction)
+    (tmp_path / "report.html").write_text(render({**record, "folder": "runs"}, leaderboard(state, facts)))
+    browser.open((tmp_path / "report.html").as_uri())
+    rows = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText)"
+    ranked = ["majority", "run_0003", "run_0001", "run_0000", "run_0004", "mean", "run_0002"]
+    assert browser.js(rows) == ranked
+    sorting = "document.querySelector('th[data-key=val_score]').getAttribute('aria-sort')"
+    assert browser.js(sorting) == "descending"
+    browser.click("th[data-key=val_score] button")
+    assert (browser.js(rows), browser.js(sorting)) == (ranked[::-1], "ascending")
+    assert "the highest val_r2 on scaled data wins." in browser.text("body")
+    assert "val_r2: higher is better" in browser.text(".legend")
+    labels = "[...document.querySelectorAll('.chart text')].map(text => text.textContent)"
+    assert "best run 91.80000" in browser.js(labels)
+    height = "+document.querySelector('.chart .mark.%s').getAttribute('cy')"
+    assert browser.js(height % "best-run") < browser.js(height % "accepted")
     assert_calm(browser)
 
 
@@ -434,7 +476,7 @@ def test_the_keyboard_goes_through_the_runs_and_back(browser: Browser, page: str
 def test_pointing_at_a_mark_names_its_run(browser: Browser, page: str) -> None:
     browser.open(page)
     x, y = browser.js(
-        "(() => { const mark = document.querySelector('.chart .mark.champion');"
+        "(() => { const mark = document.querySelector('.chart .mark.best-run');"
         " mark.scrollIntoView({ block: 'center' });"
         " const b = mark.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] })()"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -33,7 +34,7 @@ def search(*runs: RunInfo, **fields: Any) -> AgentState:
 
 
 SMALL = search(
-    run(0, 0.08, accepted=True, proposer="baseline", test_mse=0.04),
+    run(0, 0.08, accepted=True, proposer="base config", test_mse=0.04),
     run(1, 0.055, accepted=True, test_mse=0.03, family="linear", seconds=0.9),
     run(2, 0.054, test_mse=0.031, seconds=130.0),
     run(3, status="OOM_GPU", cause="CUDA out of memory: reduce batch_size"),
@@ -47,15 +48,15 @@ PAGE = """\
 Task: forecast OT, 24 steps ahead; lowest val_mse on scaled data wins
 Data: ETTh1 (file, sha256 f18de3ad269c...)
 
-                                test (not used by the search)
-#   run          family     val_mse     delta  noise      mse  by         sec
-1   nlinear-336  reference  0.04900  -0.00600   -3.0  0.02600
-2   run_0002     informer   0.05400  -0.00100   -0.5  0.03100  tpe        130
-3 * run_0001     linear     0.05500                   0.03000  tpe        0.9
-4   last-value   reference  0.06960  +0.01460   +7.3  0.03430
-5 + run_0000     informer   0.08000  +0.02500  +12.5  0.04000  base config  12.0
-* best run   + accepted when it was judged   delta: val_mse to the best run,
-    noise: the same in units of noise
+                               test (not used by the search)
+#   run          family    val_mse     delta  noise      mse  by            sec
+1   nlinear-336  baseline  0.04900  -0.00600   -3.0  0.02600
+2   run_0002     informer  0.05400  -0.00100   -0.5  0.03100  tpe           130
+3 * run_0001     linear    0.05500                   0.03000  tpe           0.9
+4   last-value   baseline  0.06960  +0.01460   +7.3  0.03430
+5 + run_0000     informer  0.08000  +0.02500  +12.5  0.04000  base config  12.0
+* best run   + accepted when it was evaluated   delta: val_mse minus the best
+    run's   noise: delta / noise
 
 1 without a score: OOM_GPU 1
   run       end      family    cause
@@ -64,7 +65,7 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
 Noise 0.00200 over 3 seeds (standard deviation of the base config's val_mse)
 The best run run_0001 (0.05500) is WORSE than simple forecasts: nlinear-336 by
   0.00600
-Best run on the hold-out rows: run_0001 mse 0.03120"""
+Best run on the hold-out set: run_0001 mse 0.03120"""
 
 
 def test_a_small_search_fills_one_page() -> None:
@@ -93,7 +94,7 @@ def test_without_noise_the_page_says_that_gains_may_be_luck() -> None:
     page = leaderboard(SMALL.replace(noise=None, noise_runs=0), FACTS, width=100)
     assert "Noise unknown, counted as 0" in page
     assert "--repeat-baseline 2" in page
-    assert "units of noise" not in page
+    assert "delta / noise" not in page
     assert "delta      mse" in page
 
 
@@ -125,7 +126,7 @@ def test_without_facts_the_page_says_that_nothing_can_be_compared() -> None:
 def test_an_empty_search_shows_what_has_to_be_beaten() -> None:
     page = leaderboard(search(), FACTS)
     assert "No run has finished yet." in page
-    assert "last-value   reference  0.06960" in page
+    assert "last-value   baseline  0.06960" in page
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
@@ -192,4 +193,55 @@ def test_the_best_run_and_failures_carry_a_style() -> None:
     lines = leaderboard_lines(SMALL, FACTS)
     assert [line.style for line in lines if "run_0001  " in line.text] == ["bold green"]
     assert [line.style for line in lines if "run_0003" in line.text] == ["red"]
-    assert {line.style for line in lines if "reference  0" in line.text} == {"cyan"}
+    assert {line.style for line in lines if "baseline  0" in line.text} == {"cyan"}
+
+
+class Accuracy(ForecastingTask):
+    """A task whose metric is maximized."""
+
+    error = "r2"
+    direction = "maximize"
+
+
+MAXIMIZED = AgentState(
+    max_runs=10,
+    task=Accuracy(),
+    data=SOURCE,
+    best_run_id="run_0001",
+    noise=0.5,
+    noise_runs=3,
+    runs=(run(0, -12.0, accepted=True), run(1, 91.5, accepted=True), run(2, 91.8), run(3, 80.25)),
+)
+BASELINES = {"references": [{"name": "majority", "val_r2": 92.1}, {"name": "mean", "val_r2": -3.0}]}
+
+
+def test_a_maximized_metric_ranks_the_highest_first() -> None:
+    assert [(row.rank, row.name) for row in rows_of(MAXIMIZED, BASELINES)] == [
+        (1, "majority"),
+        (2, "run_0002"),
+        (3, "run_0001"),
+        (4, "run_0003"),
+        (5, "mean"),
+        (6, "run_0000"),
+    ]
+    page = leaderboard(MAXIMIZED, BASELINES, width=120)
+    assert "highest val_r2 on scaled data wins" in page
+    assert re.search(r"2   run_0002 +informer +91\.80000 +\+0\.30000 +\+0\.6", page)
+    assert re.search(r"6 \+ run_0000 +informer +-12\.00000 +-103\.50000 +-207\.0", page)
+
+
+def test_the_best_run_is_worse_than_baselines_above_it_where_the_metric_is_maximized() -> None:
+    page = leaderboard(MAXIMIZED, BASELINES, width=120)
+    assert "is WORSE than simple forecasts: majority by 0.60000" in page
+    within = leaderboard(MAXIMIZED.replace(noise=1.0), BASELINES, width=120)
+    assert "does not beat simple forecasts: majority by 0.60000 (less than the noise)" in within
+    beaten = {"references": [{"name": "mean", "val_r2": -3.0}]}
+    assert "WORSE" not in leaderboard(MAXIMIZED, beaten, width=120)
+
+
+def test_a_wide_character_takes_two_columns_of_the_terminal() -> None:
+    facts = {"references": [{"name": "移動平均", "val_mse": 0.05}, {"name": "mean", "val_mse": 0.06}]}
+    lines = leaderboard(search(), facts).splitlines()
+    wide = next(line for line in lines if "移動平均" in line)
+    narrow = next(line for line in lines if "mean" in line)
+    assert wide.index("0.05000") == narrow.index("0.06000") - 4

@@ -52,7 +52,7 @@ def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A base config, an accepted run, a failed one and one under way; the best run has its hold-out score."""
+    """A base config, an accepted run, a failed one and one running; the best run has its hold-out score."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, test_mse=0.03, accepted=True, proposer="baseline"), base)
@@ -135,13 +135,13 @@ LEADERBOARD = """\
 Task: forecast OT, 24 steps ahead; lowest val_mse on scaled data wins
 Data: ETTh1 (file, sha256 f18de3ad269c...)
 
-                                test (not used by the search)
-#   run          family     val_mse     delta  noise      mse  by         sec
-1   nlinear-336  reference  0.04900  -0.00100   -1.0  0.02600
-2 * run_0001     informer   0.05000                   0.02500  llm       12.0
-3 + run_0000     informer   0.06000  +0.01000  +10.0  0.03000  base config  12.0
-* best run   + accepted when it was judged   delta: val_mse to the best run,
-    noise: the same in units of noise
+                               test (not used by the search)
+#   run          family    val_mse     delta  noise      mse  by            sec
+1   nlinear-336  baseline  0.04900  -0.00100   -1.0  0.02600
+2 * run_0001     informer  0.05000                   0.02500  llm          12.0
+3 + run_0000     informer  0.06000  +0.01000  +10.0  0.03000  base config  12.0
+* best run   + accepted when it was evaluated   delta: val_mse minus the best
+    run's   noise: delta / noise
 
 1 without a score: DIVERGED 1
   run       end       family    cause
@@ -150,7 +150,7 @@ Data: ETTh1 (file, sha256 f18de3ad269c...)
 Noise 0.00100 over 3 seeds (standard deviation of the base config's val_mse)
 The best run run_0001 (0.05000) is WORSE than simple forecasts: nlinear-336 by
   0.00100
-Best run on the hold-out rows: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
+Best run on the hold-out set: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
 Language model: 812 tokens for 1 run, $0.0031
 Predictions by llm: 1 scored, off by 0.002 on average (2 x noise), too
   optimistic by 0.002; 0% within the noise
@@ -214,18 +214,18 @@ def test_a_failed_run_shows_its_cause_its_numbers_and_its_log(show: Show, worksp
     assert done.stdout.endswith("of train.log (at most 20):\n  epoch 0\n  ValueError: loss is NaN\n")
 
 
-def test_the_baseline_shows_the_repeats_that_measured_the_noise(show: Show, workspace: Path) -> None:
+def test_the_base_config_shows_the_repeats_that_measured_the_noise(show: Show, workspace: Path) -> None:
     done = show(workspace, "run_0000")
     assert "repeat       seed_43: val_mse 0.061000\n" in done.stdout
     assert "repeat       seed_44: val_mse 0.059500\n" in done.stdout
 
 
-def test_a_run_under_way_says_whether_it_is_training(show: Show, workspace: Path) -> None:
+def test_a_running_run_says_whether_it_is_training(show: Show, workspace: Path) -> None:
     lock = workspace / "runs/run_0003/run.lock"
     resting = show(workspace, "run_0003").stdout
-    assert "run_0003: under way (not training at this moment; at launch_training)" in resting
+    assert "run_0003: running (not training at this moment; at launch_training)" in resting
     with held(lock):
-        assert "run_0003: under way (training now; at launch_training)" in show(workspace, "run_0003").stdout
+        assert "run_0003: running (training now; at launch_training)" in show(workspace, "run_0003").stdout
 
 
 def test_a_run_whose_folder_is_gone_says_so(show: Show, workspace: Path) -> None:
@@ -322,7 +322,7 @@ def test_the_progress_of_the_search_can_be_drawn(show: Show, workspace: Path) ->
 
 
 @pytest.mark.parametrize("arguments", [["--limit", "0"], ["--limit", "x"], ["run_0001", "--plot", "x.png"]])
-def test_nonsense_is_refused_in_words(show: Show, workspace: Path, arguments: list[str]) -> None:
+def test_nonsense_is_refused_with_a_sentence(show: Show, workspace: Path, arguments: list[str]) -> None:
     done = show(workspace, *arguments)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -114,7 +114,7 @@ def test_json_is_one_object_with_every_event(run_cli: Any) -> None:
 
 
 def test_a_run_without_a_conversation_and_a_missing_run_id_say_so(run_cli: Any) -> None:
-    assert "no word was exchanged" in show(run_cli, "run_0000", "--transcript").stdout
+    assert "nothing was exchanged" in show(run_cli, "run_0000", "--transcript").stdout
     done = show(run_cli, "--transcript")
     assert done.returncode == 2
     assert "name it" in done.stderr

@@ -11,17 +11,18 @@ function ticks(low, high, wanted) {
   return { values: found, decimals: Math.max(0, -Math.floor(Math.log10(step) + 1e-9)) };
 }
 
-/** Where the axis ends: far outliers would flatten all that matters, so they stand at the edge. */
+/** Where the axis ends: far worse outliers would flatten all that matters, so they are drawn at the edge. */
 function axisRange(values) {
-  const sorted = [...values].sort((a, b) => a - b);
+  const sorted = values.map(loss).sort((a, b) => a - b);
   const low = sorted[0];
   const middle = sorted[Math.floor((sorted.length - 1) / 2)];
   let farthest = low + 10 * (middle - low || Math.abs(low) * 0.01 || 1);
   if (sorted.length > 40) farthest = Math.min(farthest, low + 1.6 * (sorted[Math.floor(sorted.length * 0.9)] - low) || farthest);
   const high = sorted.filter((value) => value <= farthest).pop();
   const room = (high - low || Math.abs(low) * 0.02 || 1) * 0.07;
-  return { low: low - room, high: high + room };
+  return maximized ? { low: -high - room, high: room - low } : { low: low - room, high: high + room };
 }
+const isBeyond = (value, range) => (maximized ? value < range.low : value > range.high);
 
 function frame(width, height, margin, range, xs, label) {
   const x = (value) => margin.left + ((value - xs.low) / (xs.high - xs.low || 1)) * (width - margin.left - margin.right);
@@ -58,8 +59,8 @@ function labelsRight(labels, x, top, bottom) {
 
 function searchChart(width) {
   const scored = runs.map((run, index) => ({ run, index })).filter(({ run }) => isScored(run));
-  const references = report.references.filter((row) => known(row.val_score));
-  const values = [...scored.map(({ run }) => run.val_score), ...references.map((row) => row.val_score)];
+  const baselines = report.baselines.filter((row) => known(row.val_score));
+  const values = [...scored.map(({ run }) => run.val_score), ...baselines.map((row) => row.val_score)];
   if (!values.length) return html("p", { class: "quiet" }, "No run has a score yet.");
   const narrow = width < 620;
   const height = narrow ? 260 : 330;
@@ -67,45 +68,45 @@ function searchChart(width) {
   const range = axisRange(values);
   const last = Math.max(runs.length - 1, 1);
   const xs = { low: -0.5 - last * 0.01, high: last + 0.5 + last * 0.01, first: 0, last };
-  const best = known(search.best) ? `, best ${score(search.best)} by ${search.champion}` : "";
-  const { picture, x, y } = frame(width, height, margin, range, xs, `${search.metric} of ${plural(scored.length, "run")}${best}`);
+  const summary = known(search.best) ? `, best ${score(search.best)} by ${search.best_run}` : "";
+  const { picture, x, y } = frame(width, height, margin, range, xs, `${search.metric} of ${plural(scored.length, "run")}${summary}`);
   const edge = width - margin.right;
+  const inside = (value) => Math.min(Math.max(y(value), margin.top), height - margin.bottom);
   const labels = [];
 
   if (search.noise && known(search.best)) {
-    const [top, low] = [Math.max(y(search.best + search.noise), margin.top), Math.min(y(search.best - search.noise), height - margin.bottom)];
+    const [top, low] = [inside(search.best + search.noise), inside(search.best - search.noise)];
     picture.append(svg("rect", { class: "noise", x: margin.left, width: edge - margin.left, y: top, height: Math.max(low - top, 1) }));
   }
   const beyond = [];
-  for (const row of references) {
-    if (row.val_score > range.high) {
+  for (const row of baselines) {
+    if (isBeyond(row.val_score, range)) {
       beyond.push(`${short(row.name, 30)} ${score(row.val_score)}`);
       continue;
     }
-    picture.append(svg("line", { class: "reference", x1: margin.left, x2: edge, y1: y(row.val_score), y2: y(row.val_score) }));
+    picture.append(svg("line", { class: "baseline", x1: margin.left, x2: edge, y1: y(row.val_score), y2: y(row.val_score) }));
     labels.push({ y: y(row.val_score), text: `${short(row.name, 16)} ${score(row.val_score)}`, tone: "quiet" });
   }
-  let lowest = Infinity;
+  let best = null;
   let path = "";
   for (const { run, index } of scored) {
-    const next = Math.min(lowest, run.val_score);
-    path += path ? `H${x(index)}V${y(next)}` : `M${x(index)},${y(next)}`;
-    lowest = next;
+    if (best === null || loss(run.val_score) < loss(best)) best = run.val_score;
+    path += path ? `H${x(index)}V${y(best)}` : `M${x(index)},${y(best)}`;
   }
   if (path) {
     picture.append(svg("path", { class: "best", d: path + `H${edge}`, "clip-path": "url(#inside)" }));
-    labels.push({ y: y(lowest), text: `best run ${score(lowest)}`, tone: "strong" });
+    labels.push({ y: y(best), text: `best run ${score(best)}`, tone: "strong" });
   }
   const small = runs.length > 150;
-  const marks = scored.map(({ run, index }) => mark(run, x(index), Math.max(y(run.val_score), margin.top), run.val_score > range.high, small));
+  const marks = scored.map(({ run, index }) => mark(run, x(index), inside(run.val_score), isBeyond(run.val_score, range), small));
   runs.forEach((run, index) => {
-    if (isScored(run) || run.under_way) return;
+    if (isScored(run) || run.running) return;
     const [cx, cy, r] = [x(index), margin.top - 8, small ? 2 : 3.5];
     const cross = `M${cx - r},${cy - r}L${cx + r},${cy + r}M${cx - r},${cy + r}L${cx + r},${cy - r}`;
     marks.push(svg("path", { class: "mark failed", d: cross }));
   });
   // The important ones last, so that they lie on top.
-  const weight = (node) => ["rejected", "failed", "accepted", "champion"].findIndex((name) => node.classList.contains(name));
+  const weight = (node) => ["rejected", "failed", "accepted", "best-run"].findIndex((name) => node.classList.contains(name));
   picture.append(...marks.sort((a, b) => weight(a) - weight(b)));
   picture.append(svg("text", { class: "tick", x: margin.left - 9, y: 11, "text-anchor": "end" }, search.metric));
   picture.append(svg("text", { class: "tick", x: (margin.left + edge) / 2, y: height - 6, "text-anchor": "middle" }, "run"));
@@ -115,8 +116,8 @@ function searchChart(width) {
   const tip = html("div", { class: "tip", hidden: true });
   picture.append(focus);
   const places = runs
-    .map((run, index) => ({ run, x: x(index), y: isScored(run) ? Math.max(y(run.val_score), margin.top) : margin.top - 8 }))
-    .filter(({ run }) => !run.under_way);
+    .map((run, index) => ({ run, x: x(index), y: isScored(run) ? inside(run.val_score) : margin.top - 8 }))
+    .filter(({ run }) => !run.running);
   let pointed = null;
   picture.addEventListener("pointermove", (event) => {
     const box = picture.getBoundingClientRect();
@@ -145,20 +146,23 @@ function searchChart(width) {
 
   const key = [
     ["accepted", "accepted"], ["rejected", "not accepted"], ["failed", "no score"],
-  ].filter(([tone]) => runs.some((run) => (statusOf(run).tone === "champion" ? "accepted" : statusOf(run).tone) === tone));
+  ].filter(([tone]) => runs.some((run) => statusOf(run).tone === tone || (tone === "accepted" && run.is_best_run)));
   const legend = html("p", { class: "legend" },
-    key.map(([tone, words]) => html("span", {}, keyMark(tone), words)),
+    html("span", {}, `${search.metric}: ${maximized ? "higher" : "lower"} is better`),
+    key.map(([tone, label]) => html("span", {}, keyMark(tone), label)),
     search.noise ? html("span", {}, keyMark("noise"), `± noise ${score(search.noise)} around the best`) : null,
-    beyond.length ? html("span", {}, `above the picture: ${beyond.join(", ")}`) : null,
+    beyond.length ? html("span", {}, `${maximized ? "below" : "above"} the picture: ${beyond.join(", ")}`) : null,
     narrow ? labels.map((label) => html("span", {}, label.text)) : null,
   );
   return html("div", { class: "chart" }, picture, tip, legend);
 }
 
-function mark(run, cx, cy, isBeyond, small) {
+function mark(run, cx, cy, beyond, small) {
   const tone = statusOf(run).tone;
-  if (isBeyond) return svg("path", { class: "mark " + tone, d: `M${cx - 4},${cy + 5}L${cx},${cy - 2}L${cx + 4},${cy + 5}Z` });
-  const radius = (tone === "champion" ? 6 : tone === "accepted" ? 4.5 : 3.5) * (small ? 0.7 : 1);
+  // An arrow towards where it would be.
+  const up = maximized ? -1 : 1;
+  if (beyond) return svg("path", { class: "mark " + tone, d: `M${cx - 4},${cy + 5 * up}L${cx},${cy - 2 * up}L${cx + 4},${cy + 5 * up}Z` });
+  const radius = (tone === "best-run" ? 6 : tone === "accepted" ? 4.5 : 3.5) * (small ? 0.7 : 1);
   return svg("circle", { class: "mark " + tone, cx, cy, r: radius });
 }
 
@@ -174,9 +178,9 @@ function tipFor(run) {
   const line = (text, tone) => text && html("div", { class: tone }, text);
   return [
     html("div", {}, html("b", {}, run.run_id), " ", html("span", { class: "quiet" }, run.family || "")),
-    line(isScored(run) ? `${score(run.val_score)}  ${run.champion ? "" : score(run.delta, true)}` : run.cause, "figures"),
+    line(isScored(run) ? `${score(run.val_score)}  ${run.is_best_run ? "" : score(run.delta, true)}` : run.cause, "figures"),
     line(status.word, "status " + status.tone),
-    line(run.in_words, "quiet"),
+    line(run.change_summary, "quiet"),
   ].filter(Boolean);
 }
 
@@ -216,7 +220,7 @@ function learningChart(run, width) {
     if (curve.values.filter(known).length === 1) {
       picture.append(svg("circle", { class: "dot " + curve.tone, cx: end.x, cy: y(end.value), r: 3.5 }));
     }
-    labels.push({ y: Math.max(y(end.value), margin.top), text: curve.name, tone: curve.tone });
+    labels.push({ y: Math.min(Math.max(y(end.value), margin.top), height - margin.bottom), text: curve.name, tone: curve.tone });
   }
   if (known(own.best)) {
     const at = own.epoch.indexOf(own.best);

@@ -1,4 +1,4 @@
-// What everything else is made of: elements, numbers in words, and the search's data.
+// What everything else is made of: elements, formatted numbers, and the search's data.
 // Text reaches the page through text nodes and attributes only; nothing is ever parsed as markup.
 
 const report = JSON.parse(document.getElementById("data").textContent);
@@ -23,8 +23,11 @@ const svg = (tag, attributes, ...children) =>
 
 const short = (text, limit) => (text.length > limit ? text.slice(0, limit - 1) + "…" : text);
 const known = (value) => value !== null && value !== undefined;
+const maximized = search.direction === "maximize";
+/** Lower for a better score, whether the metric is minimized or maximized. */
+const loss = (value) => (maximized ? -value : value);
 
-/** Figures line up: five decimals, as on the leaderboard. The minus sign is as wide as the plus sign. */
+/** Scores line up: five decimals, as on the leaderboard. The minus sign is as wide as the plus sign. */
 function score(value, signed = false) {
   if (!known(value)) return "";
   const size = Math.abs(value);
@@ -55,12 +58,12 @@ const moment = (stamp) => {
   return `${day} ${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}`;
 };
 
-/** How a run ended, in a word, and the class that colours it. */
+/** How a run ended, and the class that colours it. */
 function statusOf(run) {
-  if (run.under_way) return { word: "under way", tone: "running", rank: 2 };
+  if (run.running) return { word: "running", tone: "running", rank: 2 };
   if (run.status !== "OK") return { word: run.status || "unknown", tone: "failed", rank: 4 };
   if (!known(run.val_score)) return { word: "no score", tone: "failed", rank: 4 };
-  if (run.champion) return { word: "champion", tone: "champion", rank: 0 };
+  if (run.is_best_run) return { word: "best run", tone: "best-run", rank: 0 };
   if (run.accepted) return { word: "accepted", tone: "accepted", rank: 1 };
   return { word: "not accepted", tone: "rejected", rank: 3 };
 }

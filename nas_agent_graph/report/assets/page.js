@@ -17,20 +17,19 @@ function overview(width) {
   ].filter(Boolean);
   const say = (line) => html("p", { class: line.tone || null }, line.text);
   const warnings = [...search.headline, ...search.remarks].filter((line) => line.tone);
-  const champion = runById.get(search.champion);
+  const best = runById.get(search.best_run);
   const data = search.data || {};
-  const task = search.task;
   const cut = report.left_out;
   return html("div", { class: "overview" },
     html("header", {},
       html("p", { class: "eyebrow" }, "architecture search", html("span", { class: "stamp" }, `as of ${moment(report.generated)}`), liveness()),
       html("h1", { tabindex: "-1" }, report.name),
-      champion ? html("p", { class: "lead" }, "Best: ", html("a", { href: "#" + champion.run_id }, champion.run_id),
-        ` (${champion.family || "unknown family"}) with ${search.metric} `, html("b", {}, score(champion.val_score)), ".") : null,
+      best ? html("p", { class: "lead" }, "Best: ", html("a", { href: "#" + best.run_id }, best.run_id),
+        ` (${best.family || "unknown family"}) with ${search.metric} `, html("b", {}, score(best.val_score)), ".") : null,
       warnings.length ? html("div", { class: "warnings", role: "note" }, warnings.map(say)) : null,
       html("dl", { class: "figures" }, facts.map(([value, label]) => html("div", {}, html("dt", {}, label), html("dd", {}, value)))),
       html("div", { class: "judgement" },
-        task ? html("p", {}, `Task: ${goalOf(task)} wins. `) : null,
+        search.goal ? html("p", {}, `Task: ${search.goal}.`) : null,
         data.name ? html("p", {}, `Data: ${data.name}${data.kind && data.kind !== data.name ? ` (${data.kind})` : ""}, sha256 `,
           html("code", { title: data.sha256 }, String(data.sha256 || "unknown").slice(0, 12)), ".") : null,
         search.remarks.filter((line) => !line.tone).map(say), search.calibration.map((text) => html("p", {}, text)))),
@@ -45,14 +44,9 @@ function overview(width) {
         html("span", {}, html("kbd", {}, key), " ", words)))));
 }
 
-/** What is predicted, and which score counts. */
-const goalOf = (task) => task.targets
-  ? `forecast ${task.targets.join(", ")}, ${plural(task.pred_len, "step")} ahead; the lowest ${search.metric} on scaled data`
-  : `${task.name}, one number for every graph; the lowest ${search.metric}`;
-
 function liveness() {
   if (!report.live) return search.finished < search.max_runs ? html("span", { class: "live off" }, "not running") : null;
-  const at = runs.find((run) => run.under_way);
+  const at = runs.find((run) => run.running);
   return html("span", { class: "live" }, isStale() ? "was running then" : `running${at ? ": " + at.run_id : ""}`);
 }
 const isStale = () => Date.now() - Date.parse(report.generated) > STALE_MS;
@@ -89,7 +83,7 @@ function draw() {
   } else if (!run && path === "runs") document.getElementById("runs").scrollIntoView();
 }
 
-/** Show the words that were searched for, without touching the text. */
+/** Highlight the text that was searched for, without changing it. */
 function highlight() {
   if (!window.CSS || !CSS.highlights) return;
   CSS.highlights.delete("found");
@@ -156,7 +150,7 @@ function onKey(event) {
   else select(next);
 }
 
-/** Load the file anew while a search runs, unless somebody types or marks text. */
+/** Load the file again while a search runs, unless somebody types or marks text. */
 function reloadLater() {
   if (!report.live || isStale()) return;
   setTimeout(function again() {

@@ -1,4 +1,4 @@
-// One run: why it was tried, what changed, how it went, how it was judged, and every word about it.
+// One run: why it was tried, what changed, how it went, its verdict, and its whole conversation.
 
 function runPage(run, width) {
   const sections = [
@@ -17,8 +17,8 @@ function runPage(run, width) {
     html("h1", { id: "title", tabindex: "-1" }, run.run_id, " ",
       html("span", { class: "family" }, run.family || ""), " ", html("span", { class: "status " + status.tone }, status.word)),
     run.hypothesis ? html("blockquote", {}, run.hypothesis) : null,
-    figures(run),
-    judgement(run),
+    metrics(run),
+    verdict(run),
     html("nav", { class: "inside", "aria-label": "Sections of this run" },
       sections.map(([id, title]) => html("a", { href: `#${run.run_id}/${id}` }, title))),
     sections.map(([id, title, content]) => html("section", { id }, html("h2", {}, title), content)),
@@ -38,14 +38,14 @@ function header(run) {
       step(at >= 0 ? order[at + 1] : order[0], "next", "j")));
 }
 
-function figures(run) {
+function metrics(run) {
   const entry = (label, value, more, tone) => value
     ? html("div", { class: tone }, html("dt", {}, label), html("dd", {}, value, more ? html("small", {}, more) : null)) : null;
-  const against = run.champion || !known(run.delta) ? ""
+  const against = run.is_best_run || !known(run.delta) ? ""
     : known(run.delta_noise) ? `${inNoise(run.delta_noise)} times the noise` : "noise unknown";
   return html("dl", { class: "figures" },
-    entry(search.metric, score(run.val_score), run.champion ? "the lowest accepted" : ""),
-    entry("to the best", run.champion ? "" : score(run.delta, true), against),
+    entry(search.metric, score(run.val_score), run.is_best_run ? `the ${maximized ? "highest" : "lowest"} accepted` : ""),
+    entry("to the best", run.is_best_run ? "" : score(run.delta, true), against),
     known(run.expected) ? entry("expected", score(run.expected), surprise(run)) : null,
     entry(`test ${search.error}`, score(run.test_score), "not used by the search", "test"),
     entry("time", duration(run.seconds), known(run.outcome.peak_memory_mb) ? `${count(run.outcome.peak_memory_mb)} MiB` : ""),
@@ -55,18 +55,18 @@ function figures(run) {
 
 function surprise(run) {
   if (!known(run.val_score)) return "it has no score";
-  const off = run.val_score - run.expected;
+  const off = loss(run.val_score) - loss(run.expected);
   const noise = search.noise ? `, ${Math.abs(off / search.noise).toFixed(1)} times the noise` : "";
   return `${score(Math.abs(off))} ${off <= 0 ? "better" : "worse"} than that${noise}`;
 }
 
-function judgement(run) {
+function verdict(run) {
   const lines = [];
-  const by = [run.proposer ? `Proposed by ${run.proposer}` : "Nobody has proposed it yet"];
+  const by = [run.proposer ? `Proposed by ${run.proposer}` : "Not proposed yet"];
   if (run.parent) by.push(", from ", runLink(run.parent));
   if (run.refused) by.push(`, after ${plural(run.refused, "refused answer")}`);
   lines.push(html("p", {}, by, "."));
-  if (run.under_way) lines.push(html("p", {}, `Under way, at ${run.step || "its beginning"}.`));
+  if (run.running) lines.push(html("p", {}, `Running, at ${run.step || "its beginning"}.`));
   if (run.verdict) lines.push(html("p", {}, `${run.accepted ? "Accepted" : "Not accepted"}: ${run.verdict}.`));
   if (run.cause) {
     const where = ["epoch", "step"].filter((name) => known(run.outcome[name])).map((name) => `${name} ${run.outcome[name]}`);
@@ -88,9 +88,9 @@ function changesSection(run) {
 }
 
 function curveSection(run, width) {
-  if (!run.curve) return html("p", { class: "quiet" }, run.under_way ? "No epoch yet." : "No epoch was completed.");
+  if (!run.curve) return html("p", { class: "quiet" }, run.running ? "No epoch yet." : "No epoch was completed.");
   const thinned = run.curve.epoch.length < run.curve.epochs
-    ? ` Drawn are ${run.curve.epoch.length} of its ${run.curve.epochs} epochs, the lowest validation of each group.` : "";
+    ? ` Drawn are ${run.curve.epoch.length} of its ${run.curve.epochs} epochs, the best validation score of each group.` : "";
   return [learningChart(run, width), html("p", { class: "quiet" }, run.summary || plural(run.curve.epochs, "epoch") + ".", thinned)];
 }
 
@@ -142,7 +142,7 @@ function configurationSection(run) {
       html("div", { class: changed.has(name) ? "new" : null }, html("dt", {}, name), html("dd", {}, value))))) : null;
 }
 
-/** Works where the page lies on the machine of the search; elsewhere it leads nowhere. */
+/** Works where the page is on the machine of the search; elsewhere it leads nowhere. */
 const fileLink = (run, name) => html("a", { href: `${report.folder}/${encodeURIComponent(run.run_id)}/${encodeURIComponent(name)}` }, name);
 
 function filesSection(run) {

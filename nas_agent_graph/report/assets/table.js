@@ -1,17 +1,17 @@
-// The table of runs: sorting, filters, and finding words in everything that is known of a run.
+// The table of runs: sorting, filters, and text search in everything that is known of a run.
 
 const columns = [
   { key: "run", label: "run", value: (run) => run.run_id },
   { key: "family", label: "family", value: (run) => run.family },
   { key: "status", label: "status", value: (run) => statusOf(run).rank + statusOf(run).word },
-  { key: "val_score", label: search.metric, value: (run) => run.val_score, figures: true },
-  { key: "delta", label: "to best", value: (run) => run.delta, figures: true, hint: `${search.metric} minus the champion's` },
-  { key: "delta_noise", label: "in noise", value: (run) => run.delta_noise, figures: true, drop: 3, hint: "the difference to the champion in units of the noise" },
-  { key: "test_score", label: "test", value: (run) => run.test_score, figures: true, drop: 2, test: true, hint: "for people; the search never reads it" },
+  { key: "val_score", label: search.metric, value: (run) => run.val_score, isScore: true, figures: true },
+  { key: "delta", label: "to best", value: (run) => run.delta, isScore: true, figures: true, hint: `${search.metric} minus the best run's` },
+  { key: "delta_noise", label: "in noise", value: (run) => run.delta_noise, isScore: true, figures: true, drop: 3, hint: "the difference to the best run in units of the noise" },
+  { key: "test_score", label: "test", value: (run) => run.test_score, isScore: true, figures: true, drop: 2, test: true, hint: "for people; the search never reads it" },
   { key: "proposer", label: "proposed by", value: (run) => run.proposer, drop: 2 },
   { key: "seconds", label: "time", value: (run) => run.seconds, figures: true, drop: 1 },
   { key: "tokens", label: "tokens", value: (run) => run.tokens || null, figures: true, drop: 3 },
-  { key: "words", label: "what changed", value: (run) => run.in_words || run.cause, drop: 1 },
+  { key: "words", label: "what changed", value: (run) => run.change_summary || run.cause, drop: 1 },
 ].filter((column) => column.key !== "delta_noise" || search.noise)
   .filter((column) => column.key !== "tokens" || search.tokens);
 
@@ -55,18 +55,21 @@ function finding(run, query) {
   return null;
 }
 
+/** Whether higher values come first. The first click on a column of scores puts the best ones on top. */
+const isDescending = (column) => view.down !== Boolean(column.isScore && maximized);
+
 function compare(column, a, b) {
   const [left, right] = [column.value(a), column.value(b)];
-  // What is not known stands last, whichever way the table is sorted.
+  // What is not known comes last, whichever way the table is sorted.
   if (!known(left) || !known(right)) return known(left) ? -1 : known(right) ? 1 : 0;
   const result = typeof left === "number" ? left - right : left < right ? -1 : left > right ? 1 : 0;
-  return view.down ? -result : result;
+  return isDescending(column) ? -result : result;
 }
 
 const statusFilters = {
   accepted: (run) => run.accepted,
   "not accepted": (run) => isScored(run) && !run.accepted,
-  "no score": (run) => !isScored(run) && !run.under_way,
+  "no score": (run) => !isScored(run) && !run.running,
 };
 const usedByModel = (run) => run.conversation.length > 0;
 if (runs.some(usedByModel)) statusFilters["with a conversation"] = usedByModel;
@@ -128,13 +131,14 @@ function tableSection() {
   }
   function fill() {
     arrange();
+    const sorted = columns.find(({ key }) => key === view.sort);
     for (const head of heads) {
       const own = head.dataset.key === view.sort;
-      head.setAttribute("aria-sort", own ? (view.down ? "descending" : "ascending") : "none");
+      head.setAttribute("aria-sort", own ? (isDescending(sorted) ? "descending" : "ascending") : "none");
     }
     const rows = order.map(rowOf);
-    // Reference rows stand among the runs where the table compares them by score.
-    if (!isFiltered() && ["val_score", "delta", "delta_noise", "test_score"].includes(view.sort)) placeReferences(rows);
+    // Baselines are placed among the runs where the table is sorted by a score.
+    if (!isFiltered() && sorted && sorted.isScore) placeBaselines(rows);
     body.replaceChildren(...rows);
     found.textContent = isFiltered() ? `${order.length} of ${plural(runs.length, "run")}` : "";
     select(order.find((run) => run === selected) || null, false);
@@ -156,15 +160,15 @@ function rowOf(run) {
     family: run.family || "",
     status: html("span", { class: "status " + status.tone }, status.word),
     val_score: score(run.val_score),
-    delta: run.champion ? "" : score(run.delta, true),
-    delta_noise: run.champion ? "" : inNoise(run.delta_noise),
+    delta: run.is_best_run ? "" : score(run.delta, true),
+    delta_noise: run.is_best_run ? "" : inNoise(run.delta_noise),
     test_score: score(run.test_score),
     proposer: run.proposer || "",
     seconds: duration(run.seconds),
     tokens: run.tokens ? count(run.tokens) : "",
     words: hit && hit.where
       ? [html("span", { class: "quiet" }, hit.where + ": "), hit.before, html("mark", {}, hit.found), hit.after]
-      : isScored(run) || run.under_way ? run.in_words : run.cause || run.in_words,
+      : isScored(run) || run.running ? run.change_summary : run.cause || run.change_summary,
   };
   const cells = columns.map((column) =>
     html("td", { class: classesOf(column), title: column.key === "words" && !hit ? content.words : null }, content[column.key]));
@@ -174,22 +178,22 @@ function rowOf(run) {
   }, cells);
 }
 
-function placeReferences(rows) {
+function placeBaselines(rows) {
   const test = view.sort === "test_score";
   const valueOf = (row) => (test ? row.test_score : row.val_score);
   const runValue = (run) => (test ? run.test_score : run.val_score);
-  for (const reference of report.references.filter((row) => known(valueOf(row)))) {
-    const cells = { run: reference.name, family: "reference", val_score: score(reference.val_score), test_score: score(reference.test_score) };
-    if (known(search.best) && known(reference.val_score)) {
-      cells.delta = score(reference.val_score - search.best, true);
-      if (search.noise) cells.delta_noise = inNoise((reference.val_score - search.best) / search.noise);
+  for (const baseline of report.baselines.filter((row) => known(valueOf(row)))) {
+    const cells = { run: baseline.name, family: "baseline", val_score: score(baseline.val_score), test_score: score(baseline.test_score) };
+    if (known(search.best) && known(baseline.val_score)) {
+      cells.delta = score(baseline.val_score - search.best, true);
+      if (search.noise) cells.delta_noise = inNoise((baseline.val_score - search.best) / search.noise);
     }
-    const row = html("tr", { class: "reference" }, columns.map((column) => html("td", { class: classesOf(column) }, cells[column.key] || "")));
-    const own = valueOf(reference);
+    const row = html("tr", { class: "baseline" }, columns.map((column) => html("td", { class: classesOf(column) }, cells[column.key] || "")));
+    const own = valueOf(baseline);
     row.dataset.value = own;
     const at = rows.findIndex((other) => {
       const value = other.dataset.run ? runValue(runById.get(other.dataset.run)) : Number(other.dataset.value);
-      return !known(value) || (view.down ? value < own : value >= own);
+      return !known(value) || (view.down ? loss(value) < loss(own) : loss(value) >= loss(own));
     });
     rows.splice(at < 0 ? rows.length : at, 0, row);
   }
