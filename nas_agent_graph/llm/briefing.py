@@ -58,6 +58,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
         "metric": view.task.metric,
+        "better": "lower" if view.task.direction == "minimize" else "higher",
         "graphs": format_graphs(view.graphs),
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
