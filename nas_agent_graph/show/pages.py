@@ -20,7 +20,7 @@ def read_state(workspace: Path) -> AgentState:
     """Read the search in `workspace`. Raises StateError or ConfigError that say what to type next."""
     from nas_system.errors import ConfigError, StateError
     from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
-    from nas_system.nas_agent.run_manager import run_ids
+    from nas_system.processes.run_files import run_ids
 
     path = workspace / STATE_FILE
     command = "python -m nas_agent_graph.run"
@@ -42,7 +42,7 @@ def read_facts(workspace: Path, state: AgentState) -> dict[str, object]:
     the best run has one."""
     from nas_agent_graph.show.leaderboard import baselines_in
     from nas_system.files import read_record
-    from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
+    from nas_system.processes.run_files import FACTS_FILE, RunPaths
     from nas_system.space import metric_on
 
     facts = read_record(workspace / "runs" / FACTS_FILE) or {}
@@ -62,7 +62,7 @@ def print_leaderboard(
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
     from nas_agent_graph.text.terminal import format_changes, width_of
     from nas_system.files import read_record
-    from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.processes.run_files import RunPaths
 
     def changes(run_id: str) -> str:
         proposal = read_record(RunPaths(workspace / "runs" / run_id).proposal) or {}

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
+from nas_system.processes.run_files import BASE_CONFIG_FILE as BASE_CONFIG_FILE
+from nas_system.processes.run_files import FACTS_FILE as FACTS_FILE
 from nas_system.processes.run_files import RunPaths as RunPaths
+from nas_system.processes.run_files import next_run_id as next_run_id
+from nas_system.processes.run_files import run_ids as run_ids
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Allowed names of a run, which become folders, arguments and parts of messages."""
-
-_NUMBERED = re.compile(r"run_([0-9]{1,9})")
-
-FACTS_FILE = "task_facts.json"
-"""In the folder of all runs: data source, columns, split and baselines of the search's task."""
-BASE_CONFIG_FILE = "base_config.py"
-"""In the folder of all runs: the configuration that run_0000 trains."""
 
 
 def get_run_dir(run_id: str, runs_dir: str | Path = "runs", create: bool = True) -> Path:
@@ -57,22 +53,3 @@ def snapshot_config(config_path: str | Path, run_dir: str | Path) -> Path:
     snapshot = RunPaths(folder).config
     write_atomic(snapshot, content)
     return snapshot
-
-
-def next_run_id(existing: Iterable[str]) -> str:
-    """Return the id after the highest number among `existing`: run_0000, run_0001, ..."""
-    numbers = [int(match[1]) for run_id in existing if (match := _NUMBERED.fullmatch(run_id))]
-    return f"run_{max(numbers, default=-1) + 1:04d}"
-
-
-def run_ids(runs_dir: str | Path = "runs") -> list[str]:
-    """Return the numbered runs that have a folder in `runs_dir`, in the order of their numbers."""
-    folder = Path(runs_dir)
-    if not folder.is_dir():
-        return []
-    found = [
-        (int(match[1]), entry.name)
-        for entry in folder.iterdir()
-        if (match := _NUMBERED.fullmatch(entry.name)) and entry.is_dir()
-    ]
-    return [run_id for _, run_id in sorted(found)]
