@@ -27,7 +27,7 @@ from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.tasks import ForecastingTask, TaskConfig
-from nas_system.space.tasks.task import metric_on
+from nas_system.space.tasks.task import TaskLabels, metric_on
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20
@@ -147,6 +147,11 @@ class AgentState(_Stored):
     def metric(self) -> str:
         """What runs are judged by, as the files call it."""
         return ForecastingTask().metric if self.task is None else self.task.metric
+
+    @property
+    def labels(self) -> TaskLabels:
+        """The task in words."""
+        return (self.task or ForecastingTask()).labels
 
     @property
     def direction(self) -> Direction:

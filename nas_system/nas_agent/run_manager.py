@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas_system.errors import ConfigError
-from nas_system.files import write_atomic
+from nas_system.files import read_record, write_atomic
 from nas_system.processes.run_files import BASE_CONFIG_FILE as BASE_CONFIG_FILE
 from nas_system.processes.run_files import FACTS_FILE as FACTS_FILE
 from nas_system.processes.run_files import RunPaths as RunPaths
 from nas_system.processes.run_files import next_run_id as next_run_id
 from nas_system.processes.run_files import run_ids as run_ids
+
+if TYPE_CHECKING:
+    from nas_system.space.task_info import TaskInfo
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Allowed names of a run, which become folders, arguments and parts of messages."""
@@ -53,3 +57,15 @@ def snapshot_config(config_path: str | Path, run_dir: str | Path) -> Path:
     snapshot = RunPaths(folder).config
     write_atomic(snapshot, content)
     return snapshot
+
+
+def load_task_info(runs_dir: str | Path) -> TaskInfo | None:
+    """Return what is known of the search's task; None if the file is missing or cannot be used."""
+    # Imported here: most users of this module need no pydantic.
+    from nas_system.space.task_info import TaskInfo
+
+    record = read_record(Path(runs_dir) / FACTS_FILE)
+    try:
+        return None if record is None else TaskInfo.from_json(record)
+    except ConfigError:
+        return None
