@@ -26,7 +26,7 @@ from nas_system.errors import NasError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_manager import FACTS_FILE, next_run_id
+from nas_system.processes.run_files import FACTS_FILE, next_run_id
 from nas_system.space.task_info import TaskInfo
 
 HISTORY_TOKENS = 6_400

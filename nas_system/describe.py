@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from nas_system.command_line import Parser, add_data_dir, exit_code_of
 from nas_system.errors import ConfigError
 from nas_system.files import write_json
-from nas_system.space import ForecastingTask, TaskConfig, task_adapter
 from nas_system.space.task_flags import FLAGS, add_task_flags, task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.space.tasks import ForecastingTask, TaskConfig, task_adapter
 from nas_system.tasks import kind_of
 
 

@@ -102,7 +102,7 @@ def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> D
     """Return the run's own data: as in `--facts` or the facts next to the run, else where it is found."""
     from nas_system.data import locate
     from nas_system.files import read_record
-    from nas_system.nas_agent.run_manager import FACTS_FILE
+    from nas_system.processes.run_files import FACTS_FILE
     from nas_system.space.task_info import TaskInfo
 
     config, neighbour = forecaster.metadata.config, arguments.run.resolve().parent / FACTS_FILE

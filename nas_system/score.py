@@ -34,7 +34,7 @@ def score_hold_out(
     from nas_system.config_io.config_file import read_config
     from nas_system.files import read_object, write_json
     from nas_system.nas_agent.logging_utils import load_metrics
-    from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.processes.run_files import RunPaths
     from nas_system.space.task_info import TaskInfo
     from nas_system.tasks import kind_of
     from nas_system.training.checkpoint import load_checkpoint

@@ -17,9 +17,8 @@ from torch import Tensor
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
-from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import hard_limit_s
-from nas_system.processes.run_files import stop_file
+from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of

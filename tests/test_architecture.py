@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,9 @@ import pytest
 PACKAGES = ("nas_agent_graph", "nas_system")
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+# The counting that `python benchmarks/structure.py` prints.
+STRUCTURE = runpy.run_path(str(ROOT / "benchmarks" / "structure.py"))
 
 # Who may import whom: a row for every package, with everything of ours that it may name.
 PROGRAMS = ("model", "train", "describe", "predict", "score", "training_job")
@@ -198,6 +202,46 @@ def imports_of(path: Path) -> Iterator[str]:
             yield node.module
 
 
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert STRUCTURE["circles"](STRUCTURE["import_graph"](STRUCTURE["modules"](ROOT))) == []
+
+
+def test_no_chain_of_imports_is_too_long_to_follow() -> None:
+    chain = STRUCTURE["longest_chain"](STRUCTURE["import_graph"](STRUCTURE["modules"](ROOT)))
+    assert len(chain) <= 14, " > ".join(chain)
+
+
+def write_modules(root: Path, texts: dict[str, str]) -> None:
+    """Write one file of `nas_system` for every entry: its name and its text."""
+    for package in PACKAGES:
+        (root / package).mkdir(parents=True)
+        (root / package / "__init__.py").write_text("")
+    for name, text in texts.items():
+        (root / "nas_system" / f"{name}.py").write_text(text)
+
+
+def test_chains_and_circles_are_found_in_any_kind_of_import(tmp_path: Path) -> None:
+    write_modules(
+        tmp_path,
+        {
+            "top": "def late():\n    from nas_system import left\n",
+            "left": "import nas_system.right\n",
+            "right": "from nas_system.left import name\nfrom nas_system.ground import name\n",
+            "ground": "if TYPE_CHECKING:\n    from nas_system.top import late\n",
+        },
+    )
+    graph = STRUCTURE["import_graph"](STRUCTURE["modules"](tmp_path))
+    assert STRUCTURE["circles"](graph) == [{"nas_system.left", "nas_system.right"}]
+    assert STRUCTURE["longest_chain"](graph) == ["nas_system.top", "nas_system.left", "nas_system.ground"]
+
+
+def test_an_import_on_first_use_counts(tmp_path: Path) -> None:
+    lazy = "if TYPE_CHECKING:\n    from nas_system.ground import name\ndef __getattr__(name): ...\n"
+    write_modules(tmp_path, {"lazy": lazy, "ground": ""})
+    graph = STRUCTURE["import_graph"](STRUCTURE["modules"](tmp_path))
+    assert STRUCTURE["longest_chain"](graph) == ["nas_system.lazy", "nas_system.ground"]
+
+
 # --- what an import does --------------------------------------------------------------------
 
 # Runs in a folder of its own. Prints what was loaded as the last line, so that anything an
@@ -347,6 +391,18 @@ def test_only_the_borders_of_the_two_programs_catch_everything() -> None:
 def test_no_module_is_too_long_to_read() -> None:
     lengths = {module_name(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
     assert {name: length for name, length in lengths.items() if length > 450} == {}
+
+
+def test_no_folder_has_too_many_files_to_see_at_once() -> None:
+    folder, files = STRUCTURE["fullest_folder"](ROOT)
+    assert files <= 16, folder
+
+
+def test_only_the_tasks_themselves_ask_which_task_it_is(tmp_path: Path) -> None:
+    assert STRUCTURE["task_checks"](STRUCTURE["modules"](ROOT)) == [], "let the task class say what differs"
+    check = "if isinstance(config.task, (int, GraphRegressionTask)):\n    pass\n"
+    write_modules(tmp_path, {"branching": check})
+    assert STRUCTURE["task_checks"](STRUCTURE["modules"](tmp_path)) == ["nas_system.branching:1"]
 
 
 def test_every_module_is_named_after_what_it_is() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 from nas_agent_graph.context import RunState
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import RunError
-from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig
 
 Score = Callable[[RunConfig], float | None]

@@ -29,7 +29,7 @@ from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError
 from nas_system.files import append_durably, finite
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 
 SCHEMA_VERSION = 1
 COUNTED = ("input_tokens", "output_tokens")

@@ -12,8 +12,8 @@ from nas_system.errors import RunError, StateError
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, Status
-from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
 from nas_system.processes.job import Job, hard_limit_s
+from nas_system.processes.run_files import FACTS_FILE, RunPaths
 
 POLL_S = 0.1
 FORCE_AFTER_S = 30.0

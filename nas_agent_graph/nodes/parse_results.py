@@ -7,7 +7,7 @@ import statistics
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import OutcomeRecord, SearchState, StateUpdate
 from nas_system.nas_agent.outcome import Status
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 
 
 def parse_results(state: SearchState, context: Context) -> StateUpdate:

@@ -22,7 +22,8 @@ from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError, NasError, ProposalError, RunError, StateError
 from nas_system.files import ARCHIVE_FILE, archive_folder, finite, read_record, write_json
-from nas_system.nas_agent.run_manager import FACTS_FILE, load_task_info
+from nas_system.nas_agent.run_manager import load_task_info
+from nas_system.processes.run_files import FACTS_FILE
 from nas_system.space import (
     Change,
     RunConfig,

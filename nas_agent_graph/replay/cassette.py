@@ -23,7 +23,7 @@ from nas_agent_graph.replay.drift import (
 )
 from nas_agent_graph.settings import LLMSettings
 from nas_system.errors import StateError
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 
 
 @dataclass(frozen=True)

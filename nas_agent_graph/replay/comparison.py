@@ -27,7 +27,7 @@ def compare(arguments: argparse.Namespace) -> int:
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
     from nas_agent_graph.llm.recording import damaged_lines
     from nas_agent_graph.replay.search import RecordedSearch, differences, replay
-    from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.processes.run_files import RunPaths
 
     prompts = arguments.prompts
     if prompts is not None and not prompts.is_dir():

@@ -13,8 +13,8 @@ from nas_system.errors import StateError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import AgentState, get_run
 from nas_system.nas_agent.outcome import Status, read_outcome
-from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import canonical_key
 
 

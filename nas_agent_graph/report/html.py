@@ -28,7 +28,7 @@ from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.agent_state import STATE_FILE
 from nas_system.nas_agent.log_text import one_line
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 
 PAGE = Path(__file__).with_name("assets")
 SCRIPTS = ("elements.js", "charts.js", "table.js", "run.js", "page.js")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from nas_system.files import open_regular_file
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 from nas_system.space.score import Direction, loss_of
 
 TOTAL_BYTES = 3_000_000

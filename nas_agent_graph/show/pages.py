@@ -21,7 +21,7 @@ def read_state(workspace: Path) -> AgentState:
     """Read the search in `workspace`. Raises StateError or ConfigError that say what to type next."""
     from nas_system.errors import ConfigError, StateError
     from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
-    from nas_system.nas_agent.run_manager import run_ids
+    from nas_system.processes.run_files import run_ids
 
     path = workspace / STATE_FILE
     command = "python -m nas_agent_graph.run"
@@ -44,7 +44,8 @@ def read_info(workspace: Path, state: AgentState) -> TaskInfo | None:
     from dataclasses import replace
 
     from nas_system.files import read_record
-    from nas_system.nas_agent.run_manager import RunPaths, load_task_info
+    from nas_system.nas_agent.run_manager import load_task_info
+    from nas_system.processes.run_files import RunPaths
     from nas_system.space.task_info import baselines_from
 
     info = load_task_info(workspace / "runs")
@@ -63,7 +64,7 @@ def print_leaderboard(
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
     from nas_agent_graph.text.terminal import format_changes, width_of
     from nas_system.files import read_record
-    from nas_system.nas_agent.run_manager import RunPaths
+    from nas_system.processes.run_files import RunPaths
 
     def changes(run_id: str) -> str:
         proposal = read_record(RunPaths(workspace / "runs" / run_id).proposal) or {}

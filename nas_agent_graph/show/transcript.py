@@ -13,7 +13,7 @@ from typing import Any
 from nas_agent_graph.llm.recording import Transcript, damaged_lines, paid_in
 from nas_agent_graph.text.terminal import Line, dollars, duration, printable, wrapped
 from nas_system.files import finite
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 
 _INDENT = 2
 _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green"}

@@ -60,7 +60,7 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     from nas_agent_graph.text.terminal import width_of, wrapped
     from nas_system.config_io.config_file import read_config
     from nas_system.nas_agent.ledger import Ledger
-    from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE
+    from nas_system.processes.run_files import BASE_CONFIG_FILE
     from nas_system.space.sampling import usable_families
 
     note = None

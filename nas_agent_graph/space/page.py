@@ -87,7 +87,7 @@ def _by_kind(families: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for family in families:
         for kind in FAMILIES[family].tasks:
-            found.setdefault(kind, []).append(family)
+            found.setdefault(kind.replace("_", " "), []).append(family)
     return found
 
 

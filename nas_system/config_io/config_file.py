@@ -1,8 +1,9 @@
 """Configuration files: read, write, find by name.
 
 `config.py` is data in the original format (`original_format.py` shows it); YAML and JSON use the
-names of `RunConfig`. Whatever a file holds, it is read or it is a ConfigError with the file, the
-line and what to do; nothing in it is ever executed or imported.
+names of `RunConfig`, or those of sequence models (`sequence_format.py`). Whatever a file holds, it
+is read or it is a ConfigError with the file, the line and what to do; nothing in it is ever executed
+or imported.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from nas_system.config_io.document import Document, refusal
+from nas_system.config_io.document import Document, Layout, Values, refusal, translate, unchanged
 from nas_system.config_io.original_format import values_of_python
 from nas_system.config_io.rendering import text_of
-from nas_system.config_io.yaml_json import known_family, values_of_json, values_of_yaml
+from nas_system.config_io.sequence_format import sequence_values
+from nas_system.config_io.yaml_json import values_of_json, values_of_yaml
 from nas_system.errors import ConfigError
 from nas_system.files import read_bounded, write_atomic
-from nas_system.space import FAMILIES, RunConfig, canonical_key, parameters
 from nas_system.space.changes import explain
+from nas_system.space.families import FAMILIES
+from nas_system.space.run_config import DataConfig, RunConfig, TrainingConfig, canonical_key, parameters
+from nas_system.space.tasks import fields_of
 
 LARGEST_FILE = 64 * 1024
 """Bytes. A configuration has about two thousand."""
@@ -108,8 +112,38 @@ def _decoded(content: bytes) -> str:
         raise refusal(line, "not UTF-8; save the file in that encoding") from None
 
 
+def _yaml_values(text: str) -> Document:
+    return _in_known_names(values_of_yaml(text))
+
+
+def _json_values(text: str) -> Document:
+    return _in_known_names(values_of_json(text))
+
+
+def _in_known_names(document: Document) -> Document:
+    if "model_type" in document.values:
+        return sequence_values(document)
+    # Without a known family or a task's fields pydantic says what is wrong, and what there is.
+    family, task = _known_family(document.values), document.values.get("task")
+    layout: Layout = {
+        **unchanged("data", DataConfig.model_fields),
+        **unchanged("training", TrainingConfig.model_fields),
+        ("seed",): ("seed",),
+    }
+    layout |= unchanged("model", FAMILIES[family].model_fields) if family else {("model",): ("model",)}
+    layout |= unchanged("task", fields_of(task)) if isinstance(task, dict) else {("task",): ("task",)}
+    return translate(document, layout)
+
+
+def _known_family(values: Values) -> str | None:
+    """Return the model's family, if the values name one that there is."""
+    model = values.get("model")
+    family = model.get("family") if isinstance(model, dict) else None
+    return family if isinstance(family, str) and family in FAMILIES else None
+
+
 def _validated(document: Document) -> RunConfig:
-    family = known_family(document.values)
+    family = _known_family(document.values)
     domains = {p.path: p.domain for p in parameters(family)} if family else None
     try:
         config = RunConfig.model_validate(document.values)
@@ -121,4 +155,4 @@ def _validated(document: Document) -> RunConfig:
     return config
 
 
-_READERS = {".py": values_of_python, ".yaml": values_of_yaml, ".yml": values_of_yaml, ".json": values_of_json}
+_READERS = {".py": values_of_python, ".yaml": _yaml_values, ".yml": _yaml_values, ".json": _json_values}

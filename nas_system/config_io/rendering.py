@@ -6,8 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from nas_system.config_io.literal_python import TorchName
-from nas_system.config_io.original_format import CLASS_KEYS, PLAIN_TRAINING, ClassKey
-from nas_system.space import RunConfig, is_active, parameters, value_at
+from nas_system.config_io.torch_classes import CLASS_KEYS, ClassKey, plain_fields
+from nas_system.space.run_config import RunConfig, is_active, parameters, value_at
 
 _HEADER = '''\
 """Configuration of one training. It looks like Python, but it is data: read, never executed.
@@ -41,7 +41,7 @@ def text_of(config: RunConfig, *, comments: bool) -> str:
         "data": list(_active_rows(config, "data")),
         "task": task,
     }
-    sections["training"] += _active_rows(config, "training", PLAIN_TRAINING)
+    sections["training"] += _active_rows(config, "training", plain_fields(type(config.training).model_fields))
     blocks = [_IMPORTS]
     blocks += [f"{name} = {{\n{_aligned(rows, comments)}}}\n" for name, rows in sections.items()]
     blocks.append(f"seed = {config.seed}\n")

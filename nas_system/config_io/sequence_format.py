@@ -22,9 +22,10 @@ says what is forecast. `BaseSequentialModel.from_config` trains a classification
 from __future__ import annotations
 
 from nas_system.config_io.document import Document, Layout, translate, unchanged
-from nas_system.space import FAMILIES, ForecastingTask, TrainingConfig
+from nas_system.space.families import FAMILIES
+from nas_system.space.run_config import TrainingConfig
 from nas_system.space.size_names import SIZE_NAMES, size_field
-from nas_system.space.tasks import fields_of
+from nas_system.space.tasks import ForecastingTask, fields_of
 
 _TRAINING: Layout = {
     ("training", "epochs"): ("training", "max_epochs"),

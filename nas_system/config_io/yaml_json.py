@@ -1,7 +1,4 @@
-"""Configurations as YAML or JSON, under the names of `RunConfig`: only plain values, no tags, no aliases.
-
-A document with `model_type` is in the format of sequence models (see `sequence_format`).
-"""
+"""YAML and JSON as plain values: no tags, no aliases, no key twice."""
 
 from __future__ import annotations
 
@@ -10,20 +7,8 @@ import re
 
 import yaml
 
-from nas_system.config_io.document import (
-    Document,
-    Layout,
-    Path,
-    Values,
-    checked_number,
-    refusal,
-    translate,
-    unchanged,
-)
-from nas_system.config_io.sequence_format import sequence_values
+from nas_system.config_io.document import Document, Path, Values, checked_number, refusal
 from nas_system.errors import ConfigError
-from nas_system.space import FAMILIES, DataConfig, TrainingConfig
-from nas_system.space.tasks import fields_of
 
 _TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str")}
 
@@ -34,7 +19,7 @@ _FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+")
 def values_of_json(text: str) -> Document:
     """Return the values of a JSON object. Raises ConfigError; there are no line numbers."""
     try:
-        return _in_known_names(json.loads(text, object_pairs_hook=_unique), Document())
+        return _mapping(json.loads(text, object_pairs_hook=_unique), Document())
     except RecursionError:
         raise ConfigError("the values are nested too deeply; a configuration is flat") from None
     except ValueError as error:
@@ -46,7 +31,7 @@ def values_of_yaml(text: str) -> Document:
     document = Document()
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return _in_known_names(_value(node, (), document, set()) if node else {}, document)
+        return _mapping(_value(node, (), document, set()) if node else {}, document)
     except RecursionError:
         raise ConfigError("the values are nested too deeply; a configuration is flat") from None
     except yaml.MarkedYAMLError as error:
@@ -56,29 +41,11 @@ def values_of_yaml(text: str) -> Document:
         raise ConfigError(f"not valid YAML: {error}") from None
 
 
-def known_family(values: Values) -> str | None:
-    """Return the model's family, if the values name one that there is."""
-    model = values.get("model")
-    family = model.get("family") if isinstance(model, dict) else None
-    return family if isinstance(family, str) and family in FAMILIES else None
-
-
-def _in_known_names(values: object, document: Document) -> Document:
+def _mapping(values: object, document: Document) -> Document:
     if not isinstance(values, dict):
         raise ConfigError("a configuration is a mapping: model, data, training, task and seed")
     document.values = values
-    if "model_type" in values:
-        return sequence_values(document)
-    # Without a known family or a task's fields pydantic says what is wrong, and what there is.
-    family, task = known_family(values), values.get("task")
-    layout: Layout = {
-        **unchanged("data", DataConfig.model_fields),
-        **unchanged("training", TrainingConfig.model_fields),
-        ("seed",): ("seed",),
-    }
-    layout |= unchanged("model", FAMILIES[family].model_fields) if family else {("model",): ("model",)}
-    layout |= unchanged("task", fields_of(task)) if isinstance(task, dict) else {("task",): ("task",)}
-    return translate(document, layout)
+    return document
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Values:

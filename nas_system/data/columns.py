@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from nas_system.data.series import Series
 from nas_system.data.time_features import n_marks
-from nas_system.space import RunConfig, SeriesShape
+from nas_system.space.run_config import RunConfig
+from nas_system.space.shape import SeriesShape
 
 
 def input_columns(series: Series, config: RunConfig) -> tuple[int, ...]:

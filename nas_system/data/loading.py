@@ -14,7 +14,7 @@ from nas_system.data.source import DataSource, locate
 from nas_system.data.splits import Split, split_for
 from nas_system.data.synthetic import checksum_of, synthetic_series
 from nas_system.errors import ConfigError
-from nas_system.space import ForecastingTask
+from nas_system.space.tasks import ForecastingTask
 
 
 @dataclass(frozen=True, eq=False)

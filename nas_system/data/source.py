@@ -12,9 +12,9 @@ from nas_system.data import synthetic
 from nas_system.data.download import DownloadFailed, RemoteFile, fetch_into
 from nas_system.errors import ConfigError
 from nas_system.files import sha256_of_file
-from nas_system.space import ForecastingTask
 from nas_system.space.task_info import DataSource as DataSource
 from nas_system.space.task_info import SourceKind
+from nas_system.space.tasks import ForecastingTask
 
 ETTH1 = RemoteFile(
     file_name="ETTh1.csv",

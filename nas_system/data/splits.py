@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.errors import ConfigError
-from nas_system.space import ForecastingTask
+from nas_system.space.tasks import ForecastingTask
 from nas_system.space.tasks.forecasting import spelled_split
 
 Dates = NDArray[np.datetime64]

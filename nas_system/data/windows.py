@@ -21,7 +21,8 @@ from nas_system.data.series import Series
 from nas_system.data.splits import SplitName, check_look_back, label_of
 from nas_system.data.time_features import marks
 from nas_system.errors import ConfigError
-from nas_system.space import RunConfig, SeriesShape
+from nas_system.space.run_config import RunConfig
+from nas_system.space.shape import SeriesShape
 
 
 class WindowBatch(NamedTuple):

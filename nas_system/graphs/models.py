@@ -9,8 +9,8 @@ from torch import nn
 
 from nas_system.errors import ConfigError
 from nas_system.graphs.transformer import GraphTransformer
-from nas_system.space import GraphShape
 from nas_system.space.families import GraphTransformerConfig
+from nas_system.space.shape import GraphShape
 
 GRAPH_MODELS: dict[str, Callable[..., nn.Module]] = {"graph_transformer": GraphTransformer}
 

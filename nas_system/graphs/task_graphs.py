@@ -15,7 +15,7 @@ from nas_system.files import sha256_of_files
 from nas_system.graphs.datasets import DATASETS, GraphDataset
 from nas_system.graphs.datasets.zinc import find_zinc, read_zinc
 from nas_system.space.task_info import DataSource
-from nas_system.space.tasks.graphs import GraphTask
+from nas_system.space.tasks.task import GraphTask
 
 HOLD_OUT_GRAPHS = 400
 """Of the generated data set, beyond its parts: scored once, for the best run."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from nas_system.space import TrainingConfig
+from nas_system.space.run_config import TrainingConfig
 from nas_system.training.batches import unpack
 from nas_system.training.extras import import_extra
 from nas_system.training.objectives import Forecasting, Objective, direction_of

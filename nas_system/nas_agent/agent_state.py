@@ -25,7 +25,9 @@ from pydantic import (
 from nas_system.errors import StateError
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
-from nas_system.space import Direction, ForecastingTask, TaskConfig, TaskLabels, loss_of, metric_on
+from nas_system.space.score import Direction, loss_of
+from nas_system.space.tasks import ForecastingTask, TaskConfig
+from nas_system.space.tasks.task import TaskLabels, metric_on
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20

@@ -30,8 +30,9 @@ from nas_system.nas_agent.agent_state import (
     load_agent_state,
     save_agent_state,
 )
-from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
-from nas_system.space import RunConfig, canonical_key, metric_on
+from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
+from nas_system.space.run_config import RunConfig, canonical_key
+from nas_system.space.tasks.task import metric_on
 
 
 class Ledger:

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_system.errors import StateError
 from nas_system.files import read_object, write_json
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 
 NON_FINITE = "non_finite"
 """Key under which a file lists the entries that were NaN or infinite and are null in it."""

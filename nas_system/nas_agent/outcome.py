@@ -18,7 +18,7 @@ from nas_system.files import read_object, read_record
 from nas_system.nas_agent.log_text import log_tail, one_line
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_supervised
-from nas_system.space import metric_on
+from nas_system.space.tasks.task import metric_on
 
 __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
 

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas_system.errors import ConfigError
 from nas_system.files import read_record, write_atomic
+from nas_system.processes.run_files import BASE_CONFIG_FILE as BASE_CONFIG_FILE
+from nas_system.processes.run_files import FACTS_FILE as FACTS_FILE
 from nas_system.processes.run_files import RunPaths as RunPaths
+from nas_system.processes.run_files import next_run_id as next_run_id
+from nas_system.processes.run_files import run_ids as run_ids
 
 if TYPE_CHECKING:
     from nas_system.space.task_info import TaskInfo
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Allowed names of a run, which become folders, arguments and parts of messages."""
-
-_NUMBERED = re.compile(r"run_([0-9]{1,9})")
-
-
-def load_task_info(runs_dir: str | Path) -> TaskInfo | None:
-    """Return what is known of the search's task; None if the file is missing or cannot be used."""
-    # Here, because the supervisor imports this module and has no use for pydantic.
-    from nas_system.space.task_info import TaskInfo
-
-    record = read_record(Path(runs_dir) / FACTS_FILE)
-    try:
-        return None if record is None else TaskInfo.from_json(record)
-    except ConfigError:
-        return None
-
-
-FACTS_FILE = "task_facts.json"
-"""In the folder of all runs: data source, columns, split and baselines of the search's task."""
-BASE_CONFIG_FILE = "base_config.py"
-"""In the folder of all runs: the configuration that run_0000 trains."""
 
 
 def get_run_dir(run_id: str, runs_dir: str | Path = "runs", create: bool = True) -> Path:
@@ -76,20 +59,13 @@ def snapshot_config(config_path: str | Path, run_dir: str | Path) -> Path:
     return snapshot
 
 
-def next_run_id(existing: Iterable[str]) -> str:
-    """Return the id after the highest number among `existing`: run_0000, run_0001, ..."""
-    numbers = [int(match[1]) for run_id in existing if (match := _NUMBERED.fullmatch(run_id))]
-    return f"run_{max(numbers, default=-1) + 1:04d}"
+def load_task_info(runs_dir: str | Path) -> TaskInfo | None:
+    """Return what is known of the search's task; None if the file is missing or cannot be used."""
+    # Imported here: most users of this module need no pydantic.
+    from nas_system.space.task_info import TaskInfo
 
-
-def run_ids(runs_dir: str | Path = "runs") -> list[str]:
-    """Return the numbered runs that have a folder in `runs_dir`, in the order of their numbers."""
-    folder = Path(runs_dir)
-    if not folder.is_dir():
-        return []
-    found = [
-        (int(match[1]), entry.name)
-        for entry in folder.iterdir()
-        if (match := _NUMBERED.fullmatch(entry.name)) and entry.is_dir()
-    ]
-    return [run_id for _, run_id in sorted(found)]
+    record = read_record(Path(runs_dir) / FACTS_FILE)
+    try:
+        return None if record is None else TaskInfo.from_json(record)
+    except ConfigError:
+        return None

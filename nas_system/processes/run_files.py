@@ -1,12 +1,21 @@
-"""The name of every file in a run directory. Standard library only."""
+"""The names of runs and of every file in their folders. Standard library only."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 SCHEMA_VERSION = 1
 """Of proc.json and exit.json."""
+
+FACTS_FILE = "task_facts.json"
+"""In the folder of all runs: data source, columns, split and baselines of the search's task."""
+BASE_CONFIG_FILE = "base_config.py"
+"""In the folder of all runs: the configuration that run_0000 trains."""
+
+_NUMBERED = re.compile(r"run_([0-9]{1,9})")
 
 
 def stop_file(run_id: str) -> Path:
@@ -113,3 +122,22 @@ class RunPaths(NamedTuple):
     def hold_out(self) -> Path:
         """The best run's score on the hold-out rows."""
         return self.folder / "sealed.json"
+
+
+def next_run_id(existing: Iterable[str]) -> str:
+    """Return the id after the highest number among `existing`: run_0000, run_0001, ..."""
+    numbers = [int(match[1]) for run_id in existing if (match := _NUMBERED.fullmatch(run_id))]
+    return f"run_{max(numbers, default=-1) + 1:04d}"
+
+
+def run_ids(runs_dir: str | Path = "runs") -> list[str]:
+    """Return the numbered runs that have a folder in `runs_dir`, in the order of their numbers."""
+    folder = Path(runs_dir)
+    if not folder.is_dir():
+        return []
+    found = [
+        (int(match[1]), entry.name)
+        for entry in folder.iterdir()
+        if (match := _NUMBERED.fullmatch(entry.name)) and entry.is_dir()
+    ]
+    return [run_id for _, run_id in sorted(found)]

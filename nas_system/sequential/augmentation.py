@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nas_system.data import WindowBatch, WindowLoader
-from nas_system.space import TrainingConfig
+from nas_system.space.run_config import TrainingConfig
 
 Variation = Callable[[Tensor, float, torch.Generator], Tensor]
 """variation(x, strength, generator): `(B, steps, channels)` to the same shape."""

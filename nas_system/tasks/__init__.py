@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from nas_system.space import Task
+from nas_system.space.tasks import Task
 
 if TYPE_CHECKING:
     from nas_system.tasks.kind import TaskKind

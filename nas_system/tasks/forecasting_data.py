@@ -22,7 +22,7 @@ from nas_system.data import (
 from nas_system.data.baselines import score_baselines
 from nas_system.data.columns import input_columns
 from nas_system.model import build_model
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 from nas_system.sequential.augmentation import augmented
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo

@@ -21,11 +21,11 @@ from nas_system.graphs.loader import GraphLoader, joined
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.graphs.transformer import GraphTransformer
 from nas_system.model import build_model
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import GraphShape, RunConfig, Task, family_default
 from nas_system.space.families import GraphTransformerConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
-from nas_system.space.tasks.graphs import GraphTask
+from nas_system.space.tasks.task import GraphTask
 from nas_system.tasks.kind import Batches, HoldOut, Part, Problem, TaskKind
 from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights

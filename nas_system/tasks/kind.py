@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nas_system.processes.run_files import RunPaths
-from nas_system.space import RunConfig
+from nas_system.space.run_config import RunConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from nas_system.errors import ConfigError, StateError
 from nas_system.files import read_record
 from nas_system.model import build_model
 from nas_system.nas_agent.outcome import Status, read_outcome
-from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig, SeriesShape, active_values, canonical_key
 from nas_system.space.changes import explain
 from nas_system.training.acceleration.precision import Precision

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from nas_system.space import RunConfig
+from nas_system.space.run_config import RunConfig
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine

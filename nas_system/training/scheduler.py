@@ -9,7 +9,7 @@ from typing import Literal
 from torch.optim import Optimizer, lr_scheduler
 
 from nas_system.errors import ConfigError
-from nas_system.space import TrainingConfig
+from nas_system.space.run_config import TrainingConfig
 from nas_system.space.score import Direction
 
 Scheduler = lr_scheduler.LRScheduler | lr_scheduler.ReduceLROnPlateau

@@ -22,7 +22,7 @@ from nas_system.config_io.config_file import (
     render_config,
     write_config,
 )
-from nas_system.config_io.original_format import CLASS_KEYS
+from nas_system.config_io.torch_classes import CLASS_KEYS
 from nas_system.errors import ConfigError
 from nas_system.space import FAMILIES, RunConfig, TrainingConfig, canonical_key, family_default, parameters
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from nas_system.errors import ProposalError
 from nas_system.space import (
     FAMILIES,
+    TASKS,
     Change,
     ForecastingTask,
     GraphRegressionTask,
@@ -24,7 +25,7 @@ from nas_system.space import (
 )
 from nas_system.space.overview import overview, tried_values
 
-KINDS = ("forecasting", "graph regression")
+KINDS = tuple(task.kind for task in TASKS)
 
 
 def change(parameter, value):

@@ -63,5 +63,5 @@ else:
     ]
     """What a search is about, told apart by `name`."""
 
-task_adapter: TypeAdapter[Task] = TypeAdapter(TaskConfig)
+task_adapter: TypeAdapter[Task] = TypeAdapter(TaskConfig, config={"defer_build": True})
 """Reads a task from plain values or JSON."""

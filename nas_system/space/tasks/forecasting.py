@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from nas_system.space.families.family import FamilyConfig
 from nas_system.space.tasks.task import Task, TaskLabels, ValueOf
 from nas_system.space.time_steps import normalised_date, normalised_step
+
+if TYPE_CHECKING:
+    from nas_system.space.families.family import FamilyConfig
 
 ALL = "all"
 """As the only target: every column. Which columns these are is known where the data is read."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from nas_system.space.tasks.graphs import NO_SERIES, SizedGraphTask
-from nas_system.space.tasks.task import TaskLabels
+from nas_system.space.tasks.task import NO_SERIES, SizedGraphTask, TaskLabels
 
 
 class GraphClassificationTask(SizedGraphTask):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from nas_system.space.tasks.graphs import SizedGraphTask
-from nas_system.space.tasks.task import TaskLabels
+from nas_system.space.tasks.task import SizedGraphTask, TaskLabels
 
 
 class GraphRegressionTask(SizedGraphTask):

@@ -6,8 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from nas_system.space.tasks.graphs import NO_SERIES, GraphTask
-from nas_system.space.tasks.task import TaskLabels
+from nas_system.space.tasks.task import NO_SERIES, GraphTask, TaskLabels
 
 
 class LinkPredictionTask(GraphTask):

@@ -1,4 +1,7 @@
-"""What every kind of task has: its metric, the words people read, and what of the search space it uses."""
+"""What every kind of task has: its metric, the words people read, and what of the search space it uses.
+
+At the end, what tasks on graphs share: their data sets bring their own parts.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nas_system.space.families.family import FamilyConfig
+from pydantic import Field
+
 from nas_system.space.fields import ConfigModel
 from nas_system.space.score import Direction
+
+if TYPE_CHECKING:
+    from nas_system.space.families.family import FamilyConfig
 
 ValueOf = Callable[[str], Any]
 """Parameter path -> value."""
@@ -100,3 +107,47 @@ class Task(ConfigModel, ABC):
 
     def check(self, config: Any) -> None:
         """Raise ValueError, naming the fields, if `config` (a RunConfig) cannot be trained on this task."""
+
+
+NO_SERIES = {
+    "series": "has no time series",
+    "several targets": "has no time series",
+    "covariates": "has no time series",
+}
+
+
+class GraphTask(Task):
+    """A task on a data set of graphs."""
+
+    default_config = "graph_transformer"
+    # One of the baselines is a training.
+    describe_timeout_s = 3600.0
+    absent: ClassVar[dict[str, str]] = NO_SERIES
+
+    @property
+    def dataset(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The data set, which gives the task its name."""
+        return self.name
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Sizes that were given, by the data set's own option names; the others are the data set's."""
+        return {}
+
+
+class SizedGraphTask(GraphTask):
+    """A task whose parts may be cut to their first graphs."""
+
+    train_graphs: int | None = Field(default=None, ge=2)
+    """Use the first N graphs of the training part (default: all)."""
+
+    val_graphs: int | None = Field(default=None, ge=1)
+    """Use the first N graphs of the validation part (default: all)."""
+
+    test_graphs: int | None = Field(default=None, ge=1)
+    """Use the first N graphs of the test part (default: all)."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        sizes = {"train": self.train_graphs, "val": self.val_graphs, "test": self.test_graphs}
+        return {part: size for part, size in sizes.items() if size is not None}

@@ -19,10 +19,10 @@ from nas_system.data.source import DataSource
 from nas_system.errors import ConfigError, NasError, StateError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
-from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
 from nas_system.netformer.specs.archive.archive_file import TRAIN, Archive, ArchivedTask, Row, write_archive
 from nas_system.netformer.specs.archive.library import Library, read_own
 from nas_system.netformer.specs.task_features import task_features
+from nas_system.processes.run_files import FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask, active_values
 
 FAILURES = {"DIVERGED": "DIVERGED", "TIMEOUT": "TIMEOUT", "FAILED": "FAILED"}

@@ -19,8 +19,8 @@ from typing import Any, TypedDict
 
 from nas_system.errors import RunError
 from nas_system.files import append_durably, read_record, write_json
-from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.netformer.specs.archive.archive_file import Row
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig, active_values, canonical_key
 
 RESULTS_FILE = "results.jsonl"
