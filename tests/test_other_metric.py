@@ -21,7 +21,6 @@ from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_agent_graph.progress.live import LiveProgress
 from nas_agent_graph.progress.plain import PlainProgress
-from nas_agent_graph.text.task_labels import format_graphs
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, load_agent_state
@@ -29,6 +28,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
 from nas_system.space import GraphRegressionTask, RunConfig, family_default
+from nas_system.space.task_info import TaskInfo
 
 BASE = family_default("graph_transformer")
 TASK = GraphRegressionTask()
@@ -36,7 +36,7 @@ RUNS = 12
 FAILED = "run_0005"
 SENTINEL = 0.987654321
 """Every figure of the test part: none may reach the model."""
-SOURCE = {"name": "zinc_synth", "kind": "synthetic", "path": None, "sha256": "0f1e2d3c4b5a", "notice": None}
+SOURCE = {"name": "zinc_synth", "kind": "synthetic", "path": None, "sha256": "0f1e2d3c4b5a", "bytes": 1, "notice": None}
 FACTS = {
     "schema": 1,
     "task": TASK.model_dump(mode="json"),
@@ -120,7 +120,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
         ledger = context.ledger
         write_config(workspace / "runs/base_config.py", BASE)
         ledger.save(seed=BASE.seed, max_runs=RUNS)
-        context.progress.begin(ledger.state, FACTS, context.limits)
+        context.progress.begin(ledger.state, TaskInfo.from_json(FACTS), context.limits)
         drive(context)
         requests = list(server.requests)
     best_run = f"run_{RUNS - 1:04d}"
@@ -166,7 +166,7 @@ def test_without_hold_out_graphs_none_are_spoken_of_as_rows(
     search: Search, tmp_path: Path, run_cli: Cli
 ) -> None:
     shutil.copytree(search.workspace, tmp_path / "copy")
-    write_json(tmp_path / "copy/runs/task_facts.json", FACTS | {"windows": {"sealed": 0}})
+    write_json(tmp_path / "copy/runs/task_facts.json", FACTS | {"graphs": {"train": 2000, "sealed": 0}})
     done = run_cli("nas_agent_graph.show", cwd=tmp_path / "copy", env={"COLUMNS": "200"})
     assert "This split has no hold-out graphs" in done.stdout
 

@@ -30,8 +30,16 @@ from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
 Show = Callable[..., subprocess.CompletedProcess[str]]
 
-SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
+SOURCE = {
+    "name": "ETTh1",
+    "kind": "file",
+    "path": None,
+    "sha256": "f18de3ad269cef59",
+    "bytes": 1,
+    "notice": None,
+}
 FACTS = {
+    "task": ForecastingTask().model_dump(mode="json"),
     "references": [{"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026}],
     "source": SOURCE,
 }
