@@ -18,6 +18,7 @@ from builders import drive, llm_proposer, search_context
 from nas_agent_graph.analysis.stagnation import demanded
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
+from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_agent_graph.progress.live import LiveProgress
 from nas_agent_graph.progress.plain import PlainProgress
@@ -36,7 +37,14 @@ RUNS = 12
 FAILED = "run_0005"
 SENTINEL = 0.987654321
 """Every figure of the test part: none may reach the model."""
-SOURCE = {"name": "zinc_synth", "kind": "synthetic", "path": None, "sha256": "0f1e2d3c4b5a", "bytes": 1, "notice": None}
+SOURCE = {
+    "name": "zinc_synth",
+    "kind": "synthetic",
+    "path": None,
+    "sha256": "0f1e2d3c4b5a",
+    "bytes": 1,
+    "notice": None,
+}
 FACTS = {
     "schema": 1,
     "task": TASK.model_dump(mode="json"),
@@ -338,7 +346,14 @@ def test_the_lessons_that_people_see_are_the_models(search: Search, run_cli: Cli
     assert "(val_mae 0.51, expected 0.58)" in done.stdout
 
 
-def test_what_is_no_number_in_the_facts_is_left_out_of_their_words() -> None:
-    assert format_graphs({"columns": ["OT"], "references": []}) == ""
-    spoiled = {"graphs": {"train": "many", "val": 400}, "nodes": None, "edges": 49.8, "node_types": [9]}
-    assert format_graphs(spoiled) == "400 graphs to validate on; on average 49.8 directed edges"
+def test_what_is_no_number_in_the_facts_is_left_out_of_the_prompt(tmp_path: Path) -> None:
+    def question(folder: str, **invalid: object) -> str:
+        context = search_context(tmp_path / folder, task=TASK, facts=FACTS | invalid, base=BASE)
+        return opening_messages(context.view("run_0000"))[1]["content"]
+
+    assert "400 to validate on, on average with 23.1 nodes and 49.8 directed edges; 9 types" in question(
+        "valid"
+    )
+    partly = question("partly", nodes=None, node_types=[9], edge_types="many")
+    assert "There are 2,000 graphs to train on and 400 to validate on.\n" in partly
+    assert "graphs to train on" not in question("uncounted", graphs={"train": "many", "val": 400})
