@@ -23,6 +23,7 @@ from nas_agent_graph.progress.plain import PlainProgress, build_progress
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
 from nas_system.space import Change, ForecastingTask, RunConfig
 
+SOURCE = {"name": "ETTh1", "kind": "file", "sha256": "f18de3ad269cef59", "notice": None}
 INFO = task_info([{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}])
 CONFIG = RunConfig()
 HOSTILE = "\x1b[2J\x07[red]wipe[/red]\r\n\u202eevil\x9b31m"
@@ -57,7 +58,7 @@ def proposal(hypothesis: str = "wider is better") -> Proposal:
 
 def drive(progress: Progress, clock: HandClock) -> None:
     """A base config with one repeat, a good run, a refused proposal and a failure."""
-    progress.begin(AgentState(max_runs=5), INFO, Limits(max_runs=5))
+    progress.begin(AgentState(max_runs=5, data=SOURCE), INFO, Limits(max_runs=5))
     progress.proposed("run_0000", Proposal("base config", None, (), "the base configuration"), CONFIG)
     progress.training("run_0000", "run_0000", None)
     clock.now += 2
