@@ -68,6 +68,11 @@ def run_info(number: int, val_mse: float | None = None, **fields: Any) -> RunInf
     )
 
 
+def task_info(baselines: Any) -> TaskInfo:
+    """Return what is known of a series, with baselines as a file holds them: a name and scores each."""
+    return TaskInfo.from_json({"task": FACTS["task"], "source": SOURCE, "baselines": baselines})
+
+
 class Silent:
     """Progress that prints nothing and keeps every call as (method, *arguments)."""
 

@@ -18,10 +18,10 @@ from builders import drive, llm_proposer, search_context
 from nas_agent_graph.analysis.stagnation import demanded
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
+from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_agent_graph.progress.live import LiveProgress
 from nas_agent_graph.progress.plain import PlainProgress
-from nas_agent_graph.text.task_labels import format_graphs
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, load_agent_state
@@ -29,6 +29,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
 from nas_system.space import GraphRegressionTask, RunConfig, family_default
+from nas_system.space.task_info import TaskInfo
 
 BASE = family_default("graph_transformer")
 TASK = GraphRegressionTask()
@@ -36,7 +37,14 @@ RUNS = 12
 FAILED = "run_0005"
 SENTINEL = 0.987654321
 """Every figure of the test part: none may reach the model."""
-SOURCE = {"name": "zinc_synth", "kind": "synthetic", "path": None, "sha256": "0f1e2d3c4b5a", "notice": None}
+SOURCE = {
+    "name": "zinc_synth",
+    "kind": "synthetic",
+    "path": None,
+    "sha256": "0f1e2d3c4b5a",
+    "bytes": 1,
+    "notice": None,
+}
 FACTS = {
     "schema": 1,
     "task": TASK.model_dump(mode="json"),
@@ -120,7 +128,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
         ledger = context.ledger
         write_config(workspace / "runs/base_config.py", BASE)
         ledger.save(seed=BASE.seed, max_runs=RUNS)
-        context.progress.begin(ledger.state, FACTS, context.limits)
+        context.progress.begin(ledger.state, TaskInfo.from_json(FACTS), context.limits)
         drive(context)
         requests = list(server.requests)
     best_run = f"run_{RUNS - 1:04d}"
@@ -166,7 +174,7 @@ def test_without_hold_out_graphs_none_are_spoken_of_as_rows(
     search: Search, tmp_path: Path, run_cli: Cli
 ) -> None:
     shutil.copytree(search.workspace, tmp_path / "copy")
-    write_json(tmp_path / "copy/runs/task_facts.json", FACTS | {"windows": {"sealed": 0}})
+    write_json(tmp_path / "copy/runs/task_facts.json", FACTS | {"graphs": {"train": 2000, "sealed": 0}})
     done = run_cli("nas_agent_graph.show", cwd=tmp_path / "copy", env={"COLUMNS": "200"})
     assert "This split has no hold-out graphs" in done.stdout
 
@@ -338,7 +346,14 @@ def test_the_lessons_that_people_see_are_the_models(search: Search, run_cli: Cli
     assert "(val_mae 0.51, expected 0.58)" in done.stdout
 
 
-def test_what_is_no_number_in_the_facts_is_left_out_of_their_words() -> None:
-    assert format_graphs({"columns": ["OT"], "references": []}) == ""
-    spoiled = {"graphs": {"train": "many", "val": 400}, "nodes": None, "edges": 49.8, "node_types": [9]}
-    assert format_graphs(spoiled) == "400 graphs to validate on; on average 49.8 directed edges"
+def test_what_is_no_number_in_the_facts_is_left_out_of_the_prompt(tmp_path: Path) -> None:
+    def question(folder: str, **invalid: object) -> str:
+        context = search_context(tmp_path / folder, task=TASK, facts=FACTS | invalid, base=BASE)
+        return opening_messages(context.view("run_0000"))[1]["content"]
+
+    assert "400 to validate on, on average with 23.1 nodes and 49.8 directed edges; 9 types" in question(
+        "valid"
+    )
+    partly = question("partly", nodes=None, node_types=[9], edge_types="many")
+    assert "There are 2,000 graphs to train on and 400 to validate on.\n" in partly
+    assert "graphs to train on" not in question("uncounted", graphs={"train": "many", "val": 400})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import task_info
 from rich.console import Console
 
 from nas_agent_graph.budget import Limits
@@ -22,10 +23,8 @@ from nas_agent_graph.progress.plain import PlainProgress, build_progress
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
 from nas_system.space import Change, ForecastingTask, RunConfig
 
-FACTS: dict[str, Any] = {
-    "references": [{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}],
-    "source": {"name": "ETTh1", "kind": "file", "sha256": "f18de3ad269cef59", "notice": None},
-}
+SOURCE = {"name": "ETTh1", "kind": "file", "sha256": "f18de3ad269cef59", "notice": None}
+INFO = task_info([{"name": "last-value", "val_mse": 0.0696}, {"name": "nlinear-336", "val_mse": 0.049}])
 CONFIG = RunConfig()
 HOSTILE = "\x1b[2J\x07[red]wipe[/red]\r\n\u202eevil\x9b31m"
 
@@ -59,7 +58,7 @@ def proposal(hypothesis: str = "wider is better") -> Proposal:
 
 def drive(progress: Progress, clock: HandClock) -> None:
     """A base config with one repeat, a good run, a refused proposal and a failure."""
-    progress.begin(AgentState(max_runs=5), FACTS, Limits(max_runs=5))
+    progress.begin(AgentState(max_runs=5, data=SOURCE), INFO, Limits(max_runs=5))
     progress.proposed("run_0000", Proposal("base config", None, (), "the base configuration"), CONFIG)
     progress.training("run_0000", "run_0000", None)
     clock.now += 2
@@ -142,7 +141,7 @@ def test_a_long_silence_is_broken_once_a_minute() -> None:
 def test_the_time_that_is_left_respects_the_limit_of_a_run() -> None:
     stream, clock = io.StringIO(), HandClock()
     progress = PlainProgress(stream, clock)
-    progress.begin(AgentState(), FACTS, Limits(max_runs=5, run_seconds=10.0))
+    progress.begin(AgentState(), INFO, Limits(max_runs=5, run_seconds=10.0))
     progress.proposed("run_0000", proposal(), CONFIG)
     progress.training("run_0000", "run_0000", None)
     clock.now += 4
@@ -165,21 +164,21 @@ def test_a_search_that_goes_on_starts_from_its_best_run() -> None:
     state = AgentState(max_runs=100)
     for number in range(3):
         state = add_run(state, finished(number, 0.06 - number / 100, accepted=number < 2))
-    PlainProgress(stream, HandClock()).begin(state, FACTS, Limits(max_runs=100))
+    PlainProgress(stream, HandClock()).begin(state, INFO, Limits(max_runs=100))
     assert "3/100 runs done, about 32.3 min left; best 0.05000 run_0001" in stream.getvalue()
 
 
 def test_a_stand_in_for_the_data_is_shouted_at_the_start() -> None:
     stream = io.StringIO()
     source = {"name": "synthetic", "kind": "synthetic", "sha256": "ab", "notice": "a GENERATED series"}
-    PlainProgress(stream).begin(AgentState(data=source), FACTS, Limits(max_runs=1))
+    PlainProgress(stream).begin(AgentState(data=source), INFO, Limits(max_runs=1))
     assert "!!! SYNTHETIC STAND-IN" in stream.getvalue()
 
 
 def drive_hostile(progress: Progress) -> None:
     source = {"name": HOSTILE, "kind": HOSTILE, "sha256": HOSTILE, "notice": HOSTILE}
-    facts = {"references": [{"name": HOSTILE, "val_mse": 0.05}], "source": source}
-    progress.begin(AgentState(), facts, Limits(max_runs=5))
+    info = task_info([{"name": HOSTILE, "val_mse": 0.05}])
+    progress.begin(AgentState(data=source), info, Limits(max_runs=5))
     progress.note(HOSTILE)
     progress.refused("run_0000", HOSTILE, HOSTILE)
     change = Change(parameter=HOSTILE, value=HOSTILE)
@@ -241,7 +240,7 @@ def test_epochs_that_were_seen_are_not_read_again() -> None:
 
 def test_the_live_display_shows_the_run_and_what_it_has_to_beat() -> None:
     progress = LiveProgress(io.StringIO(), HandClock())
-    progress.begin(add_run(AgentState(), finished(0, 0.06, accepted=True)), FACTS, Limits(max_runs=5))
+    progress.begin(add_run(AgentState(), finished(0, 0.06, accepted=True)), INFO, Limits(max_runs=5))
     progress.proposed("run_0001", proposal(), CONFIG)
     progress.training("run_0001", "run_0001", history(0.09, 0.08, 0.07))
     shown = io.StringIO()
@@ -317,13 +316,13 @@ class R2(ForecastingTask):
 
 
 def test_the_best_of_a_maximized_metric_is_the_highest() -> None:
-    facts = {"references": [{"name": "mean", "val_r2": -3.0}, {"name": "majority", "val_r2": 92.1}]}
+    info = task_info([{"name": "mean", "val_r2": -3.0}, {"name": "majority", "val_r2": 92.1}])
     stream, clock = io.StringIO(), HandClock()
     plain = PlainProgress(stream, clock)
-    plain.begin(AgentState(max_runs=5, task=R2()), facts, Limits(max_runs=5))
+    plain.begin(AgentState(max_runs=5, task=R2()), info, Limits(max_runs=5))
     assert "val_r2 of simple forecasts: majority 92.10000, mean -3.00000\n" in stream.getvalue()
     live = LiveProgress(io.StringIO(), clock)
-    live.begin(AgentState(max_runs=5, task=R2()), facts, Limits(max_runs=5))
+    live.begin(AgentState(max_runs=5, task=R2()), info, Limits(max_runs=5))
     live.finished(finished(0, 91.5, accepted=True), verdict())
     live.finished(finished(1, 70.0), verdict())
     live.proposed("run_0002", proposal(), CONFIG)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import task_info
 
 from nas_agent_graph.report.conversation import conversation_of, fair_cap, shortened
 from nas_agent_graph.report.data import Limits, printable_json, report_record
@@ -30,7 +31,7 @@ from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
-FACTS = {"references": [{"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026}], "source": SOURCE}
+INFO = task_info([{"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026}])
 CHANGE = Change(parameter="model.d_model", value=64)
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">II", 640, 480) + bytes(1000)
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -75,13 +76,13 @@ def state(tmp_path: Path) -> AgentState:
     state = state.replace(
         current=CurrentRun(run_id="run_0003", step="launch_training"), hold_out={"run_0001": 0.0312}
     )
-    write_json(tmp_path / "runs/task_facts.json", FACTS)
+    write_json(tmp_path / "runs/task_facts.json", INFO.to_json())
     save_agent_state(state, tmp_path / "agent_state.json")
     return state
 
 
 def record_of(workspace: Path, state: AgentState, limits: Limits | None = None) -> dict[str, Any]:
-    return report_record(workspace, state, FACTS, now=NOW, limits=limits)
+    return report_record(workspace, state, INFO, now=NOW, limits=limits)
 
 
 def say(workspace: Path, run_id: str, *events: dict[str, Any]) -> None:
@@ -280,8 +281,8 @@ def test_a_maximized_metric_turns_best_epochs_and_pictures_around(tmp_path: Path
         epochs = [{"train_r2": 99.0, "val_r2": score - abs(n - 500) / 10} for n in range(1000)]
         write_json(paths.history, {"best_epoch": 500, "epochs": epochs}, indent=None)
     state = state.replace(best_run_id="run_0001")
-    facts = {"references": [{"name": "majority", "val_r2": 92.0}]}
-    record = report_record(tmp_path, state, facts, now=NOW)
+    info = task_info([{"name": "majority", "val_r2": 92.0}])
+    record = report_record(tmp_path, state, info, now=NOW)
     assert (record["search"]["direction"], record["search"]["best"]) == ("maximize", 91.5)
     assert "the highest val_r2 on scaled data wins" in record["search"]["goal"]
     assert "is WORSE than simple forecasts: majority by 0.50000" in str(record["search"]["remarks"])

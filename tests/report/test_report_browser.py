@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import task_info
 
 from nas_agent_graph.report.__main__ import render
 from nas_agent_graph.report.data import report_record
@@ -236,7 +237,14 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None) ->
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search")
-    source = {"name": EVIL, "kind": "file", "sha256": "f18de3ad269cef59", "notice": EVIL}
+    source = {
+        "name": EVIL,
+        "kind": "file",
+        "path": None,
+        "sha256": "f18de3ad269cef59",
+        "bytes": 1,
+        "notice": EVIL,
+    }
     state = AgentState(max_runs=6, task=ForecastingTask(), data=source, noise=0.001, noise_runs=3)
     for number, score in enumerate(SCORES):
         state = add(folder, state, number, score)
@@ -244,7 +252,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
         {"name": EVIL, "val_mse": 0.07},
     ]
-    write_json(folder / "runs/task_facts.json", {"source": source, "references": baselines})
+    task = ForecastingTask().model_dump(mode="json")
+    write_json(folder / "runs/task_facts.json", {"task": task, "source": source, "references": baselines})
     save_agent_state(state, folder / "agent_state.json")
     return folder
 
@@ -324,7 +333,7 @@ def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
         ]
         write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
     baselines = [{"name": "mean", "val_mae": 0.7, "test_mae": 0.71}]
-    write_json(tmp_path / "runs/task_facts.json", {"source": source, "references": baselines})
+    write_json(tmp_path / "runs/task_facts.json", task_info(baselines).to_json())
     save_agent_state(state, tmp_path / "agent_state.json")
     written = run_cli("nas_agent_graph.report", "--workspace", tmp_path, cwd=tmp_path)
     assert written.returncode == 0, written.stderr
@@ -364,10 +373,10 @@ def test_a_maximized_metric_has_its_best_runs_on_top(browser: Browser, tmp_path:
     source = {"name": "ETTh1", "kind": "file", "sha256": "f18de3ad269cef59"}
     state = AgentState(max_runs=5, task=R2(), data=source, noise=0.5, runs=runs, best_run_id="run_0001")
     baselines = [{"name": "majority", "val_r2": 92.1}, {"name": "mean", "val_r2": 60.0}]
-    facts = {"source": source, "references": baselines}
-    record = report_record(tmp_path, state, facts, now=datetime.now(UTC))
+    info = task_info(baselines)
+    record = report_record(tmp_path, state, info, now=datetime.now(UTC))
     record["left_out"] |= embed_pictures(record["runs"], tmp_path / "runs", state.direction)
-    (tmp_path / "report.html").write_text(render({**record, "folder": "runs"}, leaderboard(state, facts)))
+    (tmp_path / "report.html").write_text(render({**record, "folder": "runs"}, leaderboard(state, info)))
     browser.open((tmp_path / "report.html").as_uri())
     rows = "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText)"
     ranked = ["majority", "run_0003", "run_0001", "run_0000", "run_0004", "mean", "run_0002"]

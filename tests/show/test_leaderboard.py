@@ -6,20 +6,19 @@ import re
 from typing import Any
 
 import pytest
-from builders import run_info
+from builders import run_info, task_info
 
 from nas_agent_graph.show.leaderboard import leaderboard, leaderboard_lines, rows_of
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
 from nas_system.space import ForecastingTask
+from nas_system.space.task_info import TaskInfo
 
 SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
-FACTS: dict[str, Any] = {
-    "references": [
-        {"name": "last-value", "val_mse": 0.0696, "test_mse": 0.0343},
-        {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
-    ],
-    "source": SOURCE,
-}
+BASELINES: list[dict[str, Any]] = [
+    {"name": "last-value", "val_mse": 0.0696, "test_mse": 0.0343},
+    {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
+]
+INFO = task_info(BASELINES)
 
 
 def run(number: int, val_mse: float | None = None, **fields: Any) -> RunInfo:
@@ -69,31 +68,31 @@ Best run on the hold-out set: run_0001 mse 0.03120"""
 
 
 def test_a_small_search_fills_one_page() -> None:
-    assert leaderboard(SMALL, FACTS) == PAGE
+    assert leaderboard(SMALL, INFO) == PAGE
 
 
 def test_runs_and_baselines_are_ranked_together() -> None:
-    names = [row.name for row in rows_of(SMALL, FACTS)]
+    names = [row.name for row in rows_of(SMALL, INFO)]
     assert names == ["nlinear-336", "run_0002", "run_0001", "last-value", "run_0000"]
 
 
 def test_a_tie_is_not_a_victory_over_a_baseline() -> None:
     tied = search(run(0, 0.049, accepted=True))
-    assert [row.name for row in rows_of(tied, FACTS)][:2] == ["nlinear-336", "run_0000"]
-    assert "WORSE" not in leaderboard(tied, FACTS)
+    assert [row.name for row in rows_of(tied, INFO)][:2] == ["nlinear-336", "run_0000"]
+    assert "WORSE" not in leaderboard(tied, INFO)
 
 
 def test_a_defeat_smaller_than_the_noise_is_no_defeat_and_no_victory() -> None:
     near = search(run(0, 0.0495, accepted=True), noise=0.001, noise_runs=3)
-    page = leaderboard(near, FACTS, width=120)
+    page = leaderboard(near, INFO, width=120)
     assert "does not beat simple forecasts: nlinear-336 by 0.00050 (less than the noise)" in page
-    assert "WORSE" in leaderboard(near.replace(noise=0.0004), FACTS, width=120)
+    assert "WORSE" in leaderboard(near.replace(noise=0.0004), INFO, width=120)
 
 
 def test_without_noise_the_page_says_that_gains_may_be_luck() -> None:
-    page = leaderboard(SMALL.replace(noise=None, noise_runs=0), FACTS, width=100)
+    page = leaderboard(SMALL.replace(noise=None, noise_runs=0), INFO, width=100)
     assert "Noise unknown, counted as 0" in page
-    assert "--repeat-baseline 2" in page
+    assert "--repeat-base 2" in page
     assert "delta / noise" not in page
     assert "delta      mse" in page
 
@@ -101,30 +100,41 @@ def test_without_noise_the_page_says_that_gains_may_be_luck() -> None:
 def test_a_synthetic_stand_in_is_shouted() -> None:
     notice = "ETTh1.csv is not here: a GENERATED series stands in for it"
     source = {**SOURCE, "name": "synthetic", "kind": "synthetic", "notice": notice}
-    page = leaderboard(SMALL.replace(data=source), FACTS)
+    page = leaderboard(SMALL.replace(data=source), INFO)
     assert "!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!!" in page
     assert "GENERATED" in page
-    assert "!!!" not in leaderboard(SMALL, FACTS)
+    assert "!!!" not in leaderboard(SMALL, INFO)
 
 
 def test_the_hold_out_score_stands_beside_those_of_the_baselines() -> None:
-    rows = [{**row, "sealed_mse": 0.02 + index / 100} for index, row in enumerate(FACTS["references"])]
-    page = leaderboard(SMALL, {**FACTS, "references": rows}, width=120)
+    rows = [{**row, "hold_out_mse": 0.02 + index / 100} for index, row in enumerate(BASELINES)]
+    page = leaderboard(SMALL, task_info(rows), width=120)
     assert "run_0001 mse 0.03120 (there: last-value 0.02000, nlinear-336 0.03000)" in page
-    assert "not scored yet (once, when the search ends)" in leaderboard(SMALL.replace(hold_out={}), FACTS)
+    assert "not scored yet (once, when the search ends)" in leaderboard(SMALL.replace(hold_out={}), INFO)
     earlier = SMALL.replace(hold_out={"run_0000": 0.05})
-    assert "run_0000 mse 0.05000 (the best run then" in leaderboard(earlier, FACTS)
+    assert "run_0000 mse 0.05000 (the best run then" in leaderboard(earlier, INFO)
 
 
 def test_without_facts_the_page_says_that_nothing_can_be_compared() -> None:
-    for facts in ({}, {"references": "nonsense"}, {"references": [3, {"name": "x", "val_mse": "y"}]}):
-        page = leaderboard(SMALL, facts)
+    for info in (None, task_info("nonsense"), task_info([3, {"name": "x", "val_mse": "y"}])):
+        page = leaderboard(SMALL, info)
         assert "run_0001" in page
-    assert "No baselines" in leaderboard(SMALL, {})
+    assert "No baselines" in leaderboard(SMALL, None)
+    assert "No baselines" in leaderboard(SMALL, task_info("nonsense"))
+
+
+def test_a_file_of_an_older_version_gives_the_same_page() -> None:
+    rows = [{**row, "sealed_mse": 0.02 + index / 100} for index, row in enumerate(BASELINES)]
+    new = task_info([{**row, "hold_out_mse": 0.02 + index / 100} for index, row in enumerate(BASELINES)])
+    record = {"schema": 1, "task": new.task.model_dump(), "source": new.source.to_json(), "references": rows}
+    old = TaskInfo.from_json(record | {"windows": {"train": 9, "sealed": 3, "max_seq_len": 720}})
+    assert leaderboard(SMALL, old) == leaderboard(SMALL, new)
+    none_kept = TaskInfo.from_json(record | {"windows": {"train": 9, "sealed": 0}})
+    assert "This split has no hold-out" in leaderboard(SMALL, none_kept)
 
 
 def test_an_empty_search_shows_what_has_to_be_beaten() -> None:
-    page = leaderboard(search(), FACTS)
+    page = leaderboard(search(), INFO)
     assert "No run has finished yet." in page
     assert "last-value   baseline  0.06960" in page
 
@@ -138,7 +148,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         run(6, status="FAILED", cause="x" * 200),
         noise=1e-5,
     )
-    lines = leaderboard(state, FACTS, width=width, changes=lambda run_id: "d_model=64, " * 20).splitlines()
+    lines = leaderboard(state, INFO, width=width, changes=lambda run_id: "d_model=64, " * 20).splitlines()
     assert max(map(len, lines)) <= width
     assert any("run_0004" in line and "0.06000" in line for line in lines)
 
@@ -148,7 +158,7 @@ def test_a_long_search_shows_the_best_the_baselines_and_the_best_run() -> None:
     failed = [run(800 + number, status="DIVERGED", cause=f"NaN {number}") for number in range(200)]
     state = search(*runs, *failed)
     assert state.best_run_id == "run_0600"
-    page = leaderboard(state, FACTS)
+    page = leaderboard(state, INFO)
     shown = [line for line in page.splitlines() if "informer" in line and "DIVERGED" not in line]
     assert len(shown) == 16
     assert "603 * run_0600" in page
@@ -158,8 +168,8 @@ def test_a_long_search_shows_the_best_the_baselines_and_the_best_run() -> None:
     assert "--limit 800 shows all" in page
     assert "200 without a score: DIVERGED 200; the latest:" in page
     assert page.count("NaN") == 5
-    assert len(leaderboard(state, FACTS, limit=3).splitlines()) < len(page.splitlines()) - 10
-    assert "shows all" not in leaderboard(state, FACTS, limit=800)
+    assert len(leaderboard(state, INFO, limit=3).splitlines()) < len(page.splitlines()) - 10
+    assert "shows all" not in leaderboard(state, INFO, limit=800)
 
 
 def test_changes_are_asked_for_the_rows_that_are_shown_only() -> None:
@@ -170,27 +180,27 @@ def test_changes_are_asked_for_the_rows_that_are_shown_only() -> None:
         return "d_model=64"
 
     state = search(*(run(number, 0.05 + number / 1000, accepted=number == 0) for number in range(20)))
-    assert "d_model=64" in leaderboard(state, FACTS, width=120, limit=2, changes=changes)
+    assert "d_model=64" in leaderboard(state, INFO, width=120, limit=2, changes=changes)
     assert asked == ["run_0000", "run_0001"]
-    assert "d_model=64" not in leaderboard(state, FACTS, width=80, changes=changes)
+    assert "d_model=64" not in leaderboard(state, INFO, width=80, changes=changes)
 
 
 def test_hostile_text_reaches_no_terminal() -> None:
     hostile = "\x1b[2J\x07[bold]wipe\r\n\u202eevil\x9b31m"
     source = {**SOURCE, "name": hostile, "kind": hostile, "notice": hostile}
-    facts = {"references": [{"name": hostile, "val_mse": 0.05}]}
+    info = task_info([{"name": hostile, "val_mse": 0.05}])
     state = search(
         run(0, 0.06, accepted=True, family=hostile, proposer=hostile),
         run(1, status=hostile, cause=hostile, family=hostile),
         data=source,
     )
-    page = leaderboard(state, facts, width=200)
+    page = leaderboard(state, info, width=200)
     assert all(line.isprintable() for line in page.splitlines())
     assert "[bold]wipe" in page
 
 
 def test_the_best_run_and_failures_carry_a_style() -> None:
-    lines = leaderboard_lines(SMALL, FACTS)
+    lines = leaderboard_lines(SMALL, INFO)
     assert [line.style for line in lines if "run_0001  " in line.text] == ["bold green"]
     assert [line.style for line in lines if "run_0003" in line.text] == ["red"]
     assert {line.style for line in lines if "baseline  0" in line.text} == {"cyan"}
@@ -212,11 +222,11 @@ MAXIMIZED = AgentState(
     noise_runs=3,
     runs=(run(0, -12.0, accepted=True), run(1, 91.5, accepted=True), run(2, 91.8), run(3, 80.25)),
 )
-BASELINES = {"references": [{"name": "majority", "val_r2": 92.1}, {"name": "mean", "val_r2": -3.0}]}
+R2_INFO = task_info([{"name": "majority", "val_r2": 92.1}, {"name": "mean", "val_r2": -3.0}])
 
 
 def test_a_maximized_metric_ranks_the_highest_first() -> None:
-    assert [(row.rank, row.name) for row in rows_of(MAXIMIZED, BASELINES)] == [
+    assert [(row.rank, row.name) for row in rows_of(MAXIMIZED, R2_INFO)] == [
         (1, "majority"),
         (2, "run_0002"),
         (3, "run_0001"),
@@ -224,24 +234,24 @@ def test_a_maximized_metric_ranks_the_highest_first() -> None:
         (5, "mean"),
         (6, "run_0000"),
     ]
-    page = leaderboard(MAXIMIZED, BASELINES, width=120)
+    page = leaderboard(MAXIMIZED, R2_INFO, width=120)
     assert "highest val_r2 on scaled data wins" in page
     assert re.search(r"2   run_0002 +informer +91\.80000 +\+0\.30000 +\+0\.6", page)
     assert re.search(r"6 \+ run_0000 +informer +-12\.00000 +-103\.50000 +-207\.0", page)
 
 
 def test_the_best_run_is_worse_than_baselines_above_it_where_the_metric_is_maximized() -> None:
-    page = leaderboard(MAXIMIZED, BASELINES, width=120)
+    page = leaderboard(MAXIMIZED, R2_INFO, width=120)
     assert "is WORSE than simple forecasts: majority by 0.60000" in page
-    within = leaderboard(MAXIMIZED.replace(noise=1.0), BASELINES, width=120)
+    within = leaderboard(MAXIMIZED.replace(noise=1.0), R2_INFO, width=120)
     assert "does not beat simple forecasts: majority by 0.60000 (less than the noise)" in within
-    beaten = {"references": [{"name": "mean", "val_r2": -3.0}]}
+    beaten = task_info([{"name": "mean", "val_r2": -3.0}])
     assert "WORSE" not in leaderboard(MAXIMIZED, beaten, width=120)
 
 
 def test_a_wide_character_takes_two_columns_of_the_terminal() -> None:
-    facts = {"references": [{"name": "移動平均", "val_mse": 0.05}, {"name": "mean", "val_mse": 0.06}]}
-    lines = leaderboard(search(), facts).splitlines()
+    info = task_info([{"name": "移動平均", "val_mse": 0.05}, {"name": "mean", "val_mse": 0.06}])
+    lines = leaderboard(search(), info).splitlines()
     wide = next(line for line in lines if "移動平均" in line)
     narrow = next(line for line in lines if "mean" in line)
     assert wide.index("0.05000") == narrow.index("0.06000") - 4

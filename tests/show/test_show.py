@@ -30,8 +30,16 @@ from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
 Show = Callable[..., subprocess.CompletedProcess[str]]
 
-SOURCE = {"name": "ETTh1", "kind": "file", "path": None, "sha256": "f18de3ad269cef59", "notice": None}
+SOURCE = {
+    "name": "ETTh1",
+    "kind": "file",
+    "path": None,
+    "sha256": "f18de3ad269cef59",
+    "bytes": 1,
+    "notice": None,
+}
 FACTS = {
+    "task": ForecastingTask().model_dump(mode="json"),
     "references": [{"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026}],
     "source": SOURCE,
 }
@@ -55,7 +63,7 @@ def workspace(tmp_path: Path) -> Path:
     """A base config, an accepted run, a failed one and one running; the best run has its hold-out score."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
     base = RunConfig()
-    good = add(tmp_path, run_info(0, 0.06, test_mse=0.03, accepted=True, proposer="baseline"), base)
+    good = add(tmp_path, run_info(0, 0.06, test_mse=0.03, accepted=True, proposer="base config"), base)
     better = run_info(
         1,
         0.05,
