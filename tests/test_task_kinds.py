@@ -12,7 +12,8 @@ import torch
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.search_view import SearchView
 from nas_system.errors import ConfigError
-from nas_system.space import ForecastingTask, RunConfig, Task, default_for, families_of
+from nas_system.space import ForecastingTask, RunConfig, Task, family_default
+from nas_system.space.families import families_of
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 from nas_system.space.tasks import TASKS
 from nas_system.tasks import kind_of
@@ -33,7 +34,7 @@ def small(task: type[Task]) -> Task:
 
 
 def config_of(task: Task) -> RunConfig:
-    return default_for(task, families_of(task.kind)[0])
+    return family_default(families_of(task.kind)[0]).model_copy(update={"task": task})
 
 
 def info_of(task: Task) -> TaskInfo:
