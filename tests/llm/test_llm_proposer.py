@@ -239,7 +239,12 @@ def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(serve
     assert "proposer: llm, scripted" in done.stdout
     state = json.loads((workspace / "agent_state.json").read_text())
     assert [run["status"] for run in state["runs"]] == ["OK"] * 4
-    assert [run["proposer"] for run in state["runs"]] == ["base config", "llm:scripted", "llm:scripted", "tpe"]
+    assert [run["proposer"] for run in state["runs"]] == [
+        "base config",
+        "llm:scripted",
+        "llm:scripted",
+        "tpe",
+    ]
     assert state["runs"][1]["tokens"] == 960
     assert not server.queue
     assert "training.lr=7:" in server.requests[3]["messages"][-1]["content"]
