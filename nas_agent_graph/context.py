@@ -36,7 +36,7 @@ from nas_system.space.task_info import TaskInfo
 RunState = Literal["absent", "running", "finished", "lost"]
 """How a training stands: never started, running, ended on record, or ended without a record."""
 
-_TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed).*\d.*", re.IGNORECASE | re.DOTALL)
+_TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed|hold[-_ ]?out).*\d.*", re.IGNORECASE | re.DOTALL)
 
 
 class Launcher(Protocol):
@@ -210,8 +210,8 @@ def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
 
 
 def without_test_metrics(text: str) -> str:
-    """Return `text` up to where it names the test part and a number follows.
+    """Return `text` up to where it names the test part or the hold-out set and a number follows.
 
     The cause of a crash can be the last line of a log, and a training prints its test score there.
     """
-    return _TEST_METRIC.sub("(figures of the test part withheld)", text)
+    return _TEST_METRIC.sub("(test metrics withheld)", text)

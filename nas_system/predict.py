@@ -103,16 +103,16 @@ def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> D
     from nas_system.data import locate
     from nas_system.files import read_record
     from nas_system.processes.run_files import FACTS_FILE
-    from nas_system.space.task_info import TaskInfo
+    from nas_system.space.task_info import source_from
 
     config, neighbour = forecaster.metadata.config, arguments.run.resolve().parent / FACTS_FILE
     if arguments.facts is not None:
         record = read_record(arguments.facts)
         if record is None:
             raise ConfigError(f"{arguments.facts}: not the task info of a search")
-        return TaskInfo.from_json(record).source
+        return source_from(record)
     if arguments.data_dir is None and (record := read_record(neighbour)) is not None:
-        source = TaskInfo.from_json(record).source
+        source = source_from(record)
         # The folder may have come from another machine; and a run trained by hand may lie in the
         # folder of a search about something else.
         is_here = source.path is None or source.path.is_file()

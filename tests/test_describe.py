@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from nas_system.data import DataSource, locate, open_task
-from nas_system.describe import describe, main
+from nas_system.describe import main
 from nas_system.space import ForecastingTask
+from nas_system.tasks.forecasting import describe_source
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -27,27 +28,27 @@ def facts_of(tmp_path: Path, *arguments: str) -> dict[str, Any]:
 
 def test_the_facts_of_the_generated_series(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, "--dataset", "synthetic", "--target", "OT,HUFL", "--pred-len", "48")
-    assert facts["schema"] == 1
+    assert facts["schema"] == 2
+    measured = facts["measured"]
     task = ForecastingTask(dataset="synthetic", targets=("OT", "HUFL"), pred_len=48)
     assert facts["task"] == task.model_dump(mode="json")
     assert facts["columns"] == ["HUFL", "HULL", "MUFL", "MULL", "LUFL", "LULL", "OT"]
-    assert (facts["rows"], facts["freq"]) == (17_420, "h")
-    assert (facts["first"], facts["last"]) == ("2020-01-01T00:00:00", "2021-12-26T19:00:00")
-    assert facts["split"] == {
-        "train": [0, 8640], "val": [8640, 11520], "test": [11520, 14400], "sealed": [14400, 17420]
+    assert (measured["rows"], measured["freq"]) == (17_420, "h")
+    assert (measured["first"], measured["last"]) == ("2020-01-01T00:00:00", "2021-12-26T19:00:00")
+    assert measured["split"] == {
+        "train": [0, 8640], "val": [8640, 11520], "test": [11520, 14400], "hold_out": [14400, 17420]
     }  # fmt: skip
-    assert facts["windows"] == {
-        "seq_len": 96, "max_seq_len": 8592, "train": 8497, "val": 2833, "test": 2833, "sealed": 2973
-    }  # fmt: skip
-    assert [set(row) for row in facts["references"]] == [{"name", "val_mse", "test_mse"}] * 3
-    assert len(facts["scaler"]["mean"]) == len(facts["scaler"]["std"]) == 2
+    assert (measured["seq_len"], facts["max_seq_len"]) == (96, 8592)
+    assert facts["sizes"] == {"train": 8497, "val": 2833, "test": 2833, "hold_out": 2973}
+    assert [set(row) for row in facts["baselines"]] == [{"name", "val_mse", "test_mse"}] * 3
+    assert len(measured["scaler"]["mean"]) == len(measured["scaler"]["std"]) == 2
 
 
 def test_a_training_reads_the_same_data_from_the_facts(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, "--dataset", "synthetic")
     task = ForecastingTask.model_validate_json(json.dumps(facts["task"]))
     data = open_task(task, DataSource.from_json(facts["source"]))
-    assert data.scaler.of_columns((6,)).to_json() == facts["scaler"]
+    assert data.scaler.of_columns((6,)).to_json() == facts["measured"]["scaler"]
 
 
 def test_the_task_may_come_as_json(tmp_path: Path) -> None:
@@ -59,16 +60,17 @@ def test_the_task_may_come_as_json(tmp_path: Path) -> None:
 def test_the_hold_out_rows_are_scored_only_when_asked() -> None:
     task = ForecastingTask(dataset="synthetic")
     source = locate(task)
-    assert "sealed_mse" not in describe(task, source)["references"][0]
-    assert "sealed_mse" in describe(task, source, hold_out=True)["references"][0]
+    assert "hold_out_mse" not in describe_source(task, source).baselines[0].scores
+    assert "hold_out_mse" in describe_source(task, source, hold_out=True).baselines[0].scores
 
 
 def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--dataset", "synthetic"]) == 0
     printed = capsys.readouterr()
     assert "test      rows 11520 to 14400, 2857 windows" in printed.out
+    assert "\nhold-out  rows 14400 to 17420, " in printed.out
     assert [line.split()[0] for line in printed.out.splitlines()[-4:]] == [
-        "reference", "last-value", "seasonal-24", "nlinear-336"
+        "baseline", "last-value", "seasonal-24", "nlinear-336"
     ]  # fmt: skip
     assert printed.err == ""
 
@@ -120,8 +122,8 @@ def test_an_own_file_is_described(run_cli: Cli, tmp_path: Path) -> None:
     ended = run_cli("nas_system.describe", *arguments, cwd=tmp_path)
     assert ended.returncode == 0, ended.stderr
     facts = json.loads((tmp_path / "facts.json").read_text())
-    assert facts["source"]["path"] == str(tmp_path / "own.csv") and facts["freq"] == "MS"
-    seasonal = next(row for row in facts["references"] if row["name"] == "seasonal-12")
+    assert facts["source"]["path"] == str(tmp_path / "own.csv") and facts["measured"]["freq"] == "MS"
+    seasonal = next(row for row in facts["baselines"] if row["name"] == "seasonal-12")
     assert seasonal["val_mse"] == pytest.approx(0, abs=1e-20)
 
 
@@ -144,11 +146,11 @@ def csv_file(path: Path, rows: int = 400, *, lines: dict[int, str] | None = None
 def test_every_column_is_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     own = csv_file(tmp_path / "own.csv")
     facts = facts_of(tmp_path, "--dataset", str(own), "--target", "all", "--pred-len", "4")
-    assert facts["task"]["targets"] == ["all"] and facts["targets"] == ["load", "heat"]
-    assert len(facts["scaler"]["mean"]) == 2
+    assert facts["task"]["targets"] == ["all"] and facts["measured"]["targets"] == ["load", "heat"]
+    assert len(facts["measured"]["scaler"]["mean"]) == 2
     assert "4 steps ahead of load, heat" in capsys.readouterr().out
     both = facts_of(tmp_path, "--dataset", str(own), "--target", "load,heat", "--pred-len", "4")
-    assert both["references"] == facts["references"]
+    assert both["baselines"] == facts["baselines"]
 
 
 def test_filled_cells_are_counted_in_facts_and_table(
@@ -159,10 +161,10 @@ def test_filled_cells_are_counted_in_facts_and_table(
     facts = facts_of(
         tmp_path, "--dataset", str(own), "--target", "load", "--pred-len", "4", "--missing", "ffill"
     )
-    assert facts["filled"] == {"load": 2, "heat": 1}
+    assert facts["measured"]["filled"] == {"load": 2, "heat": 1}
     assert "\nfilled    2 in load, 1 in heat: missing values" in capsys.readouterr().out
     whole = facts_of(tmp_path, "--dataset", str(csv_file(own)), "--target", "load", "--missing", "ffill")
-    assert whole["filled"] == {}
+    assert whole["measured"]["filled"] == {}
     assert "\nfilled" not in capsys.readouterr().out
 
 
@@ -177,7 +179,7 @@ def test_filled_cells_are_counted_in_facts_and_table(
 def test_shares_and_dates_split_an_own_file(tmp_path: Path, split: str, borders: list[list[int]]) -> None:
     own = csv_file(tmp_path / "own.csv")
     facts = facts_of(tmp_path, "--dataset", str(own), "--target", "load", "--pred-len", "4", "--split", split)
-    assert list(facts["split"].values()) == borders
+    assert list(facts["measured"]["split"].values()) == borders
     again = facts_of(tmp_path, "--task-json", json.dumps(facts["task"]))
     assert again == facts
 

@@ -124,7 +124,7 @@ def test_a_proposer_that_knows_series_only_says_so_before_anything_is_written(tm
 
 def test_the_training_of_a_series_and_the_agent_load_nothing_for_graphs(tmp_path: Path) -> None:
     code = (
-        "import sys, nas_agent_graph.run, nas_agent_graph.search, nas_system.tasks.problem\n"
+        "import sys, nas_agent_graph.run, nas_agent_graph.search, nas_system.tasks.kind\n"
         "import nas_system.tasks.forecasting, nas_system.training_job, nas_system.train\n"
         "print([m for m in sys.modules if m.startswith(('torch_geometric', 'nas_system.graphs'))])"
     )

@@ -21,7 +21,7 @@ from nas_system.graphs.baselines import counts_of, simple_predictions, targets_o
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.model import build_model
 from nas_system.space import GraphRegressionTask, GraphShape, RunConfig, SeriesShape, family_default
-from nas_system.tasks.problem import open_problem
+from nas_system.tasks import kind_of
 from nas_system.training.build import build_engine
 from nas_system.training.objectives import GraphRegression
 
@@ -99,7 +99,7 @@ def test_a_training_judged_by_the_absolute_error_leaves_every_file(trained: tupl
 def test_one_seed_gives_one_history_also_after_an_interruption(tmp_path: Path) -> None:
     """The order of the graphs and the signs of the eigenvectors are part of what a checkpoint remembers."""
     wanted = config(laplacian=True)
-    problem = open_problem(wanted, None, None, torch.device("cpu"))
+    problem = kind_of(wanted.task).open(wanted, None, None, torch.device("cpu"))
 
     def history(seed: int, *stops: int) -> list[tuple[float, float]]:
         state: dict[str, Any] | None = None
@@ -121,7 +121,7 @@ def test_one_seed_gives_one_history_also_after_an_interruption(tmp_path: Path) -
 
 
 def test_baseline_rows_are_what_they_are_called(facts: Path) -> None:
-    rows = {row["name"]: row for row in read(facts)["references"]}
+    rows = {row["name"]: row for row in read(facts)["baselines"]}
     assert list(rows) == ["mean", "type counts", "no encodings"]
     assert all(set(row) == {"name", "val_mae", "test_mae"} for row in rows.values())
     graphs = load_graphs(locate_graphs(SMALL), SMALL)
@@ -137,7 +137,7 @@ def test_baseline_rows_are_what_they_are_called(facts: Path) -> None:
 def test_the_row_without_encodings_is_the_default_trained(facts: Path, tmp_path: Path) -> None:
     default = family_default("graph_transformer").model_copy(update={"task": SMALL})
     assert train(tmp_path, "default", default, "--threads", "1").returncode == 0
-    row = next(row for row in read(facts)["references"] if row["name"] == "no encodings")
+    row = next(row for row in read(facts)["baselines"] if row["name"] == "no encodings")
     metrics = read(tmp_path / "runs" / "default" / "metrics.json")
     assert {name: metrics[name] for name in ("val_mae", "test_mae")} == pytest.approx(
         {name: row[name] for name in ("val_mae", "test_mae")}, rel=1e-5
@@ -156,9 +156,9 @@ def test_the_hold_out_graphs_are_others_and_are_scored_when_asked_for(
     assert done.returncode == 0, done.stderr
     score = json.loads(done.stdout)
     assert score["graphs"] == 400
-    assert 0 < score["sealed_mae"] < 3
-    assert [row["name"] for row in score["references"]] == ["mean", "type counts", "no encodings"]
-    assert all(set(row) == {"name", "sealed_mae"} for row in score["references"])
+    assert 0 < score["hold_out_mae"] < 3
+    assert [row["name"] for row in score["baselines"]] == ["mean", "type counts", "no encodings"]
+    assert all(set(row) == {"name", "hold_out_mae"} for row in score["baselines"])
 
 
 def test_zinc_without_its_files_names_them_and_what_to_take_instead(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_generated_graphs_are_those_of_the_search_or_refused() -> None:
 def test_the_objective_decides_by_the_absolute_error() -> None:
     output, target = torch.tensor([[1.0], [4.0]]), torch.tensor([[0.0], [1.0]])
     objective = GraphRegression("mse")
-    assert objective.names[0] == GraphRegressionTask().error == "mae"
+    assert objective.names[0] == GraphRegressionTask().metric_name == "mae"
     assert objective.report(output, target, None).tolist() == [2.0, 5.0]
     assert objective.loss(output, target, None).item() == 5.0
     with pytest.raises(ValueError, match="cannot be compared"):

@@ -73,10 +73,12 @@ def test_every_column_of_a_file_with_gaps_is_searched_and_continued(search: Sear
     done = search(*task, "--split", "0.6,0.2,0.1", "--max-runs", "1")
     assert done.returncode == 0, done.stderr
 
-    facts = record(tmp_path / "runs", "task_facts.json")
+    facts = record(tmp_path / "runs", "task_facts.json")["measured"]
     assert facts["targets"] == ["load", "heat", "wind"]
     assert facts["filled"] == {"load": 2, "heat": 1}
-    assert facts["split"] == {"train": [0, 240], "val": [240, 320], "test": [320, 360], "sealed": [360, 400]}
+    assert facts["split"] == {
+        "train": [0, 240], "val": [240, 320], "test": [320, 360], "hold_out": [360, 400]
+    }  # fmt: skip
     run_dir = tmp_path / "runs" / "run_0000"
     used = read_config(run_dir / "config_used.py")
     assert (used.task.targets, used.task.freq, used.task.split) == (("all",), "h", (0.6, 0.2, 0.1))
@@ -103,8 +105,10 @@ def test_months_with_one_column_are_split_by_dates(search: Search, tmp_path: Pat
     task = ("--dataset", "own.csv", "--target", "sales", "--pred-len", "3", "--freq", "M")
     done = search(*task, "--split", "1992-01,1995-07-01,1998-01", "--max-runs", "1")
     assert done.returncode == 0, done.stderr
-    facts = record(tmp_path / "runs", "task_facts.json")
-    assert facts["split"] == {"train": [0, 144], "val": [144, 186], "test": [186, 216], "sealed": [216, 240]}
+    facts = record(tmp_path / "runs", "task_facts.json")["measured"]
+    assert facts["split"] == {
+        "train": [0, 144], "val": [144, 186], "test": [186, 216], "hold_out": [216, 240]
+    }  # fmt: skip
     assert facts["freq"] == "MS"
     state = load_agent_state(tmp_path / "agent_state.json")
     assert [run.status for run in state.runs] == ["OK"]

@@ -8,7 +8,7 @@ import io
 import json
 import sys
 import textwrap
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
 from nas_agent_graph.text.terminal import Line, width_of, wrapped, write_lines
@@ -17,9 +17,16 @@ from nas_system.space import FAMILIES, Parameter, parameters
 from nas_system.space.fields import Unless
 from nas_system.space.overview import Overview, Table, overview, sentence_of, tried_values
 from nas_system.space.sampling import is_installed
+from nas_system.space.tasks import TASKS, Task
 
 _WIDEST_DOMAIN = 24
 """Columns for the allowed values; longer lists continue on the next line."""
+_ONLY_WHERE = {
+    "series": "for a series",
+    "numbers": "if numbers are predicted",
+    "whole graphs": "if whole graphs are predicted",
+}
+"""How a field is marked that has an effect in some of the tasks on the page."""
 _LEGEND = (
     "A proposal may change any of these; the task, the split and the metric are fixed. Below a number's "
     "bounds stand its usual values, the ones that samplers try; people and language models may take any "
@@ -73,22 +80,25 @@ def page(families: Sequence[str], width: int) -> list[Line]:
         space = overview(own)
         for table in space.own:
             tried = tried_values(table.families[0])
-            lines += _section(" and ".join(table.families), table.parameters, tried, width)
+            title = " and ".join(table.families)
+            lines += _section(title, table.parameters, tried, width, table.families)
             lines += _shared_options(table, space, tried, width)
         for table in space.common:
-            lines += _section(f"Options of {_in_families(table, own, kind)}", table.parameters, {}, width)
+            title = f"Options of {_in_families(table, own, kind)}"
+            lines += _section(title, table.parameters, {}, width, table.families)
     space = overview(families)
-    lines += _section("Data, with every family", space.data, {}, width, kinds)
-    return lines + _section("Training, with every family", space.training, {}, width, kinds)
+    lines += _section("Data, with every family", space.data, {}, width, families)
+    return lines + _section("Training, with every family", space.training, {}, width, families)
 
 
 def _by_kind(families: Sequence[str]) -> dict[str, list[str]]:
-    """Group the families by the kind of task they are made for."""
-    found: dict[str, list[str]] = {}
-    for family in families:
-        for kind in FAMILIES[family].tasks:
-            found.setdefault(kind.replace("_", " "), []).append(family)
-    return found
+    """Group the families by the kinds of task they are made for: `graph regression, link prediction`."""
+    kinds = dict.fromkeys(kind for family in families for kind in FAMILIES[family].tasks)
+    found: dict[tuple[str, ...], list[str]] = {}
+    for kind in kinds:
+        own = tuple(family for family in families if kind in FAMILIES[family].tasks)
+        found.setdefault(own, []).append(kind.replace("_", " "))
+    return {", ".join(labels): list(own) for own, labels in found.items()}
 
 
 def _family_page(family: str, width: int) -> list[Line]:
@@ -98,14 +108,20 @@ def _family_page(family: str, width: int) -> list[Line]:
     tried = tried_values(family)
     had = [p for p in parameters(family) if _can_matter(p, family)]
     for title, group in (("Model", "model"), ("Data", "data"), ("Training", "training")):
-        lines += _section(title, [p for p in had if p.group == group], tried, width)
+        lines += _section(title, [p for p in had if p.group == group], tried, width, [family])
     return lines
 
 
 def _can_matter(parameter: Parameter, family: str) -> bool:
     if parameter.where == "covariates":
         return FAMILIES[family].reads_covariates
-    return parameter.where is None or "forecasting" in FAMILIES[family].tasks
+    return any(parameter.where not in task.absent for task in _tasks_of([family]))
+
+
+def _tasks_of(families: Sequence[str]) -> list[type[Task]]:
+    """Return the kinds of task that any of the families is made for."""
+    kinds = {kind for family in families for kind in FAMILIES[family].tasks}
+    return [task for task in TASKS if task.kind in kinds]
 
 
 def _section(
@@ -113,11 +129,11 @@ def _section(
     rows: Sequence[Parameter],
     tried: Mapping[str, object],
     width: int,
-    kinds: Collection[str] = (),
+    families: Sequence[str],
 ) -> list[Line]:
     """Format a title and its table; its first header is the part of the configuration, such as `model.`.
 
-    `kinds` are the kinds of task on the page.
+    `families` are those that have these fields.
     """
     lines = [Line(""), Line(title, "bold cyan")]
     if not rows:
@@ -129,7 +145,7 @@ def _section(
         narrow.append([[name], _domain_lines(parameter, domain), [_default(parameter, tried)]])
     room = [max(len(line) for row in narrow for line in row[i]) for i in range(3)]
     places = [2 + sum(room[:i]) + 2 * i for i in range(4)]
-    for cells, text in zip(narrow, ["meaning", *(_meaning(p, kinds) for p in rows)], strict=True):
+    for cells, text in zip(narrow, ["meaning", *(_meaning(p, families) for p in rows)], strict=True):
         paragraph = textwrap.wrap(text, max(width - places[3], 16), break_on_hyphens=False)
         style = "dim" if cells is narrow[0] else ""
         lines += [Line(line, style) for line in _side_by_side([*cells, paragraph], places)]
@@ -184,15 +200,16 @@ def _default(parameter: Parameter, tried: Mapping[str, object]) -> str:
     return f"{_short(tried[parameter.path])} ({own})" if parameter.path in tried else own
 
 
-def _meaning(parameter: Parameter, kinds: Collection[str]) -> str:
-    condition = _condition(parameter, kinds)
+def _meaning(parameter: Parameter, families: Sequence[str]) -> str:
+    condition = _condition(parameter, families)
     return parameter.description + (f" Only {condition}." if condition else "")
 
 
-def _condition(parameter: Parameter, kinds: Collection[str]) -> str:
-    """Describe when a parameter has an effect; among several kinds of task also that it takes a series."""
-    series = "for a series" if parameter.where == "series" and len(kinds) > 1 else ""
-    return " and ".join(part for part in (series, parameter.condition) if part)
+def _condition(parameter: Parameter, families: Sequence[str]) -> str:
+    """Describe when a parameter has an effect; also for which tasks, if not for all of the families'."""
+    partly = any(parameter.where in task.absent for task in _tasks_of(families))
+    only = _ONLY_WHERE.get(parameter.where or "", "") if partly else ""
+    return " and ".join(part for part in (only, parameter.condition) if part)
 
 
 def _short(value: object) -> str:
@@ -233,18 +250,20 @@ def markdown(families: Sequence[str]) -> str:
         space = overview(own)
         for table in space.own:
             tried = tried_values(table.families[0])
-            parts += _markdown_table(" and ".join(table.families), table.parameters, tried)
+            title = " and ".join(table.families)
+            parts += _markdown_table(title, table.parameters, tried, table.families)
         for table in space.common:
-            parts += _markdown_table(f"Options of {_in_families(table, own, kind)}", table.parameters, {})
+            title = f"Options of {_in_families(table, own, kind)}"
+            parts += _markdown_table(title, table.parameters, {}, table.families)
     tried, space = tried_values(alone) if alone else {}, overview(families)
     for title, shared in (("Data", space.data), ("Training", space.training)):
         rows = [p for p in shared if alone is None or _can_matter(p, alone)]
-        parts += _markdown_table(title, rows, tried, kinds)
+        parts += _markdown_table(title, rows, tried, families)
     return "\n".join(parts)
 
 
 def _markdown_table(
-    title: str, rows: Sequence[Parameter], tried: Mapping[str, object], kinds: Collection[str] = ()
+    title: str, rows: Sequence[Parameter], tried: Mapping[str, object], families: Sequence[str]
 ) -> list[str]:
     if not rows:
         return []
@@ -253,7 +272,7 @@ def _markdown_table(
     for p in rows:
         usual = "" if p.kind == "choice" or not p.choices else f"; usual {_usual(p)}"
         allowed = _usual(p) if p.kind == "choice" else _bounds(p) + usual
-        cells = (f"`{p.path}`", allowed, _default(p, tried), _condition(p, kinds), p.description)
+        cells = (f"`{p.path}`", allowed, _default(p, tried), _condition(p, families), p.description)
         lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return lines
 

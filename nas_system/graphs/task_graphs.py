@@ -38,7 +38,7 @@ def locate_graphs(
 
 
 def load_graphs(source: DataSource, task: GraphTask, *, hold_out: bool = False) -> GraphDataset:
-    """The graphs of the task, cut to the numbers it names. `sealed`: with those kept back, if there are any.
+    """The graphs of the task, cut to the numbers it names. `hold_out`: with those kept back, if any.
 
     Raises ConfigError for graphs that are not, or no longer, those of `source`.
     """

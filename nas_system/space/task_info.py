@@ -108,15 +108,11 @@ class TaskInfo:
         Baselines without a name and values that are no numbers are left out. Raises ConfigError where
         task or source are unusable.
         """
+        source = source_from(record)
         try:
-            task, source = (
-                task_adapter.validate_python(record["task"]),
-                DataSource.from_json(record["source"]),
-            )
-        except (KeyError, TypeError, AttributeError, ValidationError) as error:
-            raise ConfigError(
-                f"the task info of the search names no task or no data source ({error})"
-            ) from None
+            task = task_adapter.validate_python(record["task"])
+        except (KeyError, ValidationError) as error:
+            raise ConfigError(f"the task info of the search names no task ({error})") from None
         if "baselines" in record or "references" not in record:
             sizes, measured = record.get("sizes"), record.get("measured")
             max_seq_len = record.get("max_seq_len")
@@ -136,6 +132,14 @@ class TaskInfo:
             max_seq_len=max_seq_len if type(max_seq_len) is int else None,
             measured=measured if isinstance(measured, Mapping) else {},
         )
+
+
+def source_from(record: Mapping[str, Any]) -> DataSource:
+    """Read the data source of a task's info, whatever else is in it. Raises ConfigError."""
+    try:
+        return DataSource.from_json(record["source"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"the task info of the search names no data source ({error})") from None
 
 
 def baselines_from(record: Mapping[str, Any]) -> tuple[Baseline, ...]:

@@ -72,7 +72,7 @@ def summarize(info: TaskInfo) -> list[str]:
             f"filled    {counts}: missing values, the last known one carried forward and scored as any"
         )
     for name, (first, end) in known["split"].items():
-        lines.append(f"{name:<9} rows {first} to {end}, {info.sizes[name]} windows")
+        lines.append(f"{name.replace('_', '-'):<9} rows {first} to {end}, {info.sizes[name]} windows")
     lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
     return lines
 

@@ -196,7 +196,7 @@ def graph_kind(answers: Answers) -> TaskKind:
 
     def summarize(info: TaskInfo) -> list[str]:
         known = info.measured
-        parts = ", ".join(f"{count} {name}" for name, count in info.sizes.items())
+        parts = ", ".join(f"{count} {name.replace('_', '-')}" for name, count in info.sizes.items())
         return [
             f"graphs    {parts}; on average {known['nodes']:g} nodes and {known['edges']:g} directed edges",
             f"types     {known['node_types']} of nodes, {known['edge_types']} of edges",

@@ -100,7 +100,7 @@ def test_the_sections_stand_in_their_order() -> None:
 
 def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
     base = family_default("graph_transformer")
-    about_graphs = view_of([BASELINE], task=base.task, base=base, columns=(), graphs={"graphs": {"train": 2}})
+    about_graphs = view_of([BASELINE], task=base.task, base=base, columns=(), sizes={"train": 2, "val": 1})
     # While the search is stuck, every value is shown.
     both = [{**prompt_values(view), "flat": 5} for view in (view_of([BASELINE]), about_graphs)]
     for name in both[0]:

@@ -59,22 +59,27 @@ def test_the_whole_page_names_every_family_with_its_sentence_and_every_parameter
 def test_families_stand_below_their_kind_of_task_and_options_of_a_series_are_marked() -> None:
     text = "\n".join(line.text for line in page(list(FAMILIES), 400))
     forecasters = text.index("Families for forecasting, in the order in which a search tries their defaults")
-    graphs = text.index("Families for graph regression\n")
+    graphs = text.index("Families for graph regression, graph classification, link prediction\n")
     assert forecasters < text.index("  informer ") < graphs < text.index("  graph_transformer ")
     assert "Options of all families for forecasting but linear\n" in text
     for line in (
         "Look-back: how many past steps the model sees. Only for a series.",
         'share of channels. Only for a series and while augmentation != "none".',
+        "Only if numbers are predicted.",
+        "Only if whole graphs are predicted.",
     ):
         assert f"{line}\n" in text
+    assert text.count("\ngraph_transformer\n") == 1 and "graph_" not in text.replace("graph_transformer", "")
     alone = "\n".join(line.text for line in page(["linear"], 400))
     assert "seq_len" in alone and "for a series" not in alone
 
 
 def test_the_tables_of_a_family_for_graphs_have_nothing_of_a_series(run_cli, tmp_path: Path) -> None:
     done = run_cli("nas_agent_graph.space", "graph_transformer", "--markdown", cwd=tmp_path)
-    assert "For graph regression:" in done.stdout and "| `model.random_walk` |" in done.stdout
+    assert "For graph regression, graph classification, link prediction:" in done.stdout
+    assert "| `model.random_walk` |" in done.stdout
     assert "seq_len" not in done.stdout and "augmentation" not in done.stdout
+    assert "| `training.loss` |" in done.stdout and "| if whole graphs are predicted |" in done.stdout
     everything = run_cli("nas_agent_graph.space", "--markdown", cwd=tmp_path).stdout
     assert "| for a series | Look-back: how many past steps the model sees. |" in everything
 
