@@ -23,7 +23,7 @@ from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 
 RUNS = 200
 # The product's own program; what it starts in the place of a training ends at once.
-SHOW = "import sys; from nas_agent_graph.show.__main__ import main; main([])"
+SHOW = "import sys; from nas_agent_graph.cli import run_as_module; sys.exit(run_as_module('show'))"
 AGENT = "import sys; from nas_agent_graph.run import run_and_leave; run_and_leave([sys.executable, '-c', ''])"
 WATCHED = """
 import os, sys
