@@ -28,12 +28,11 @@ from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.state import initial_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import ForecastingTask, RunConfig
+from nas_system.space.task_info import DataSource, TaskInfo
 
-FACTS = {
-    "columns": ["OT"],
-    "references": [],
-    "source": {"name": "none", "kind": "synthetic", "sha256": "0" * 64},
-}
+INFO = TaskInfo(
+    ForecastingTask(), DataSource("none", "synthetic", None, sha256="0" * 64, bytes=0), columns=("OT",)
+)
 HALF_WIDTH = 5
 """Rounds on either side of the one reported: the median of eleven."""
 
@@ -107,13 +106,13 @@ def measure(runs: int) -> list[dict[str, float]]:
         workspace = Path(folder)
         (workspace / "runs").mkdir()
         ledger = TimedLedger(workspace, split)
-        ledger.save(task=ForecastingTask(), data=FACTS["source"], seed=42, max_runs=runs)
+        ledger.save(task=ForecastingTask(), data=INFO.source.to_json(), seed=42, max_runs=runs)
         launcher = ScriptedLauncher(score)
         launcher.submit = split.timed("launcher", launcher.submit)
         context = Context(
             ledger=ledger,
             base=RunConfig(),
-            facts=FACTS,
+            info=INFO,
             proposer=TimedProposer(split),
             fallback=TPEProposer(),
             launcher=launcher,

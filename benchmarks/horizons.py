@@ -26,7 +26,7 @@ from nas_system.data.baselines import score_baselines
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.errors import NasError
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, family_default
-from nas_system.tasks.forecasting import ForecastingProblem
+from nas_system.tasks.forecasting_data import ForecastingProblem
 from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights
 
@@ -95,7 +95,7 @@ def main() -> int:
         test = statistics.mean(tests)
         spread = statistics.stdev(tests) if len(tests) > 1 else float("nan")
         rows = {row.name: row.scores for row in score_baselines(data)}
-        ridge = next(mse["test"] for name, mse in rows.items() if name.startswith("nlinear"))
+        ridge = next(scores["test_mse"] for name, scores in rows.items() if name.startswith("nlinear"))
         published = PUBLISHED[options.task].get(horizon)
         name = f"{chosen[0]}, L {chosen[1]}, lr {chosen[2]:g}"
         beside = f"{published:>11.3f}{test / published:>7.3f}" if published else f"{'-':>11}{'-':>7}"

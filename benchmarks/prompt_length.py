@@ -109,7 +109,7 @@ class MadeUpSearch:
         status = self.generator.choice([*CAUSES, *["OK"] * 15])
         start = best_run.val_score if parent is best_run else 0.075
         score = round(start * self.generator.lognormvariate(0.02, 0.03), 12) if status == "OK" else None
-        best = RunInfo(run_id=best_run.run_id, val_mse=best_run.val_score)
+        best = RunInfo(run_id=best_run.run_id, val_score=best_run.val_score)
         verdict = evaluate(status, score, best, NOISE, "minimize")
         return RunView(
             run_id=view.run_id,

@@ -37,12 +37,12 @@ from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import named_config
-from nas_system.data.source import locate
-from nas_system.describe import describe
 from nas_system.errors import NasError, StoppedOnRequest
 from nas_system.files import write_json
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import FAMILIES, RunConfig, canonical_key
+from nas_system.space.task_info import TaskInfo
+from nas_system.tasks import kind_of
 
 SAMPLERS = {"tpe": TPEProposer, "random_search": RandomSearchProposer}
 HARD_LIMIT_FACTOR = 3
@@ -51,8 +51,8 @@ HARD_LIMIT_FACTOR = 3
 class RealScores:
     """`score(config)`: the validation error of a real training, remembered in a folder."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any], seconds: float) -> None:
-        self.folder, self.facts, self.seconds = folder, facts, seconds
+    def __init__(self, folder: Path, info: TaskInfo, seconds: float) -> None:
+        self.folder, self.info, self.seconds = folder, info, seconds
 
     def __call__(self, config: RunConfig) -> float | None:
         file = self.folder / f"{canonical_key(config)}_{config.seed}.json"
@@ -63,13 +63,12 @@ class RealScores:
     def _train(self, config: RunConfig) -> float | None:
         import torch
 
-        from nas_system.tasks.problem import open_problem
         from nas_system.training.build import build_engine
         from nas_system.training.callbacks import TimeBudget
 
         torch.set_num_threads(1)
         try:
-            problem = open_problem(config, self.facts, None, torch.device("cpu"))
+            problem = kind_of(config.task).open(config, self.info, None, torch.device("cpu"))
             engine = build_engine(config, problem, torch.device("cpu"))
             assert engine.generator is not None
             train = problem.training_batches(engine.generator)
@@ -98,12 +97,12 @@ def search(sampler: str, seed: int, runs: int, scores: RealScores) -> list[float
         (workspace / "runs").mkdir()
         base = named_config("default").model_copy(update={"seed": seed})
         ledger, _ = Ledger.open(workspace)
-        ledger.save(task=base.task, data=scores.facts["source"], seed=seed, max_runs=runs)
+        ledger.save(task=base.task, data=scores.info.source.to_json(), seed=seed, max_runs=runs)
         proposer = SAMPLERS[sampler]()
         context = Context(
             ledger=ledger,
             base=base,
-            facts=scores.facts,
+            info=scores.info,
             proposer=proposer,
             fallback=proposer,
             launcher=ScriptedLauncher(scores),
@@ -166,14 +165,14 @@ def main() -> int:
     options = parser.parse_args()
     base = named_config("default")
     try:
-        facts = describe(base.forecasting, locate(base.forecasting, options.data_dir))
+        info = kind_of(base.task).describe(base.task, options.data_dir, hold_out=False, download=True)
     except NasError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.cache or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        scores = RealScores(folder, facts, options.seconds)
+        scores = RealScores(folder, info, options.seconds)
         jobs = [(seed, options.runs, copy.copy(scores)) for seed in range(options.seeds)]
         # Spawned: a forked process would share torch's threads and locks with this one.
         with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:

@@ -32,6 +32,7 @@ from nas_system.files import write_json
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig
+from nas_system.space.task_info import HOLD_OUT, Baseline, DataSource, TaskInfo
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVES = 11
@@ -47,24 +48,24 @@ def score(config: RunConfig) -> float:
 def build_workspace(workspace: Path, runs: int) -> None:
     """A search of so many runs that has ended, every file as the nodes leave it."""
     task = ForecastingTask()
-    facts = {
-        "task": task.model_dump(mode="json"),
-        "columns": ["OT"],
-        "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
-        "source": {"name": "none", "kind": "synthetic", "path": None, "sha256": "0" * 64, "notice": None},
-        "windows": {"sealed": 0},
-    }
+    info = TaskInfo(
+        task,
+        DataSource("none", "synthetic", None, sha256="0" * 64, bytes=0),
+        baselines=(Baseline("last-value", {"val_mse": 0.07, "test_mse": 0.03}),),
+        sizes={HOLD_OUT: 0},
+        columns=("OT",),
+    )
     (workspace / "runs").mkdir(parents=True)
-    write_json(workspace / "runs" / FACTS_FILE, facts)
+    write_json(workspace / "runs" / FACTS_FILE, info.to_json())
     base = RunConfig()
     write_config(workspace / "runs" / BASE_CONFIG_FILE, base)
     ledger, _ = Ledger.open(workspace)
-    ledger.save(task=task, data=facts["source"], seed=base.seed, max_runs=runs)
+    ledger.save(task=task, data=info.source.to_json(), seed=base.seed, max_runs=runs)
     with open(os.devnull, "w") as nobody:
         context = Context(
             ledger=ledger,
             base=base,
-            facts=facts,
+            info=info,
             proposer=RandomSearchProposer(),
             fallback=RandomSearchProposer(),
             launcher=ScriptedLauncher(score),

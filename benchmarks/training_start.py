@@ -25,6 +25,7 @@ from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
 from nas_system.processes.sandbox import Sandbox
 from nas_system.space import ForecastingTask, family_default
+from nas_system.space.task_info import TaskInfo
 
 
 def import_torch() -> float:
@@ -69,8 +70,9 @@ def main() -> None:
     bare, ours, sandboxes = [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = locate(ForecastingTask(), download=False)
-        write_json(folder / "facts.json", {"source": source.to_json()})
+        task = ForecastingTask()
+        info = TaskInfo(task, locate(task, download=False))
+        write_json(folder / "facts.json", info.to_json())
         import_torch()
         for number in range(arguments.repeats):
             bare.append(import_torch())

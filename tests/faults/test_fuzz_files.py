@@ -19,7 +19,7 @@ from nas_agent_graph.llm.recording import read_events
 from nas_agent_graph.replay.cassette import exchanges_in
 from nas_agent_graph.report.data import report_record
 from nas_agent_graph.show.leaderboard import leaderboard
-from nas_agent_graph.show.pages import print_leaderboard, read_facts, read_state
+from nas_agent_graph.show.pages import print_leaderboard, read_info, read_state
 from nas_agent_graph.show.run import page, record_of_run
 from nas_agent_graph.show.transcript import record_of_transcript, transcript_lines
 from nas_agent_graph.show.views import search_record
@@ -31,6 +31,7 @@ from nas_system.nas_agent.ledger import Ledger, rebuild_state
 from nas_system.nas_agent.logging_utils import load_history, load_metrics
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.space import ForecastingTask, RunConfig
+from nas_system.space.task_info import TaskInfo
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EXIT = {
@@ -58,7 +59,14 @@ VERDICT = {
     **{"accepted": True, "against": "run_0000", "reason": "0.01 below run_0000", "noise": 0.001},
     **{"noise_runs": 3, "run": {"run_id": "run_0001", "val_mse": 0.05, "status": "OK", "accepted": True}},
 }
-SOURCE = {"name": "ETTh1", "kind": "file", "path": "/data/ETTh1.csv", "sha256": "0" * 64, "notice": None}
+SOURCE = {
+    "name": "ETTh1",
+    "kind": "file",
+    "path": "/data/ETTh1.csv",
+    "sha256": "0" * 64,
+    "bytes": 1,
+    "notice": None,
+}
 FACTS = {
     **{"task": ForecastingTask().model_dump(mode="json"), "source": SOURCE, "columns": ["HUFL", "OT"]},
     "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}],
@@ -169,7 +177,7 @@ def test_a_damaged_state_is_loaded_or_refused_and_what_is_loaded_can_be_kept(
             assert len(said) < 1000
             return
         keeps(state, path)
-        leaderboard(state, FACTS)
+        leaderboard(state, TaskInfo.from_json(FACTS))
 
     hold(check, examples, damaged_file(STATE))
 
@@ -234,7 +242,7 @@ def test_a_damaged_workspace_is_shown_or_refused_in_our_own_words(examples: int,
         (tmp_path / "agent_state.json").write_bytes(state_file)
         with contextlib.suppress(NasError):
             state = read_state(tmp_path)
-            known = read_facts(tmp_path, state)
+            known = read_info(tmp_path, state)
             json.dumps(search_record(state, known, 5), allow_nan=False)
             with contextlib.redirect_stdout(io.StringIO()) as shown:
                 print_leaderboard(tmp_path, state, known)

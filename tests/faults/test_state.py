@@ -168,6 +168,7 @@ _SINCE_1: dict[str, object] = {
     "max_runs": 7, "best_run_id": "run_0003", "seed": 42, "task": None, "data": None, "noise": None,
     "noise_runs": 0, "current": None, "sealed": {},
 }  # fmt: skip
+_SINCE_4 = {name: value for name, value in _SINCE_1.items() if name != "sealed"}
 VERSIONS: dict[int, dict[str, object]] = {
     0: {
         "max_runs": 100,
@@ -194,12 +195,27 @@ VERSIONS: dict[int, dict[str, object]] = {
     3: {
         **_SINCE_1,
         "schema_version": 3,
+        "sealed": {"run_0003": 0.62},
         "task": {"name": "zinc_synth", "train_graphs": 100, "val_graphs": None, "test_graphs": None},
         "runs": [
             {
                 **_RUN_SINCE_1,
                 **{"cost_usd": None, "val_mse": None, "test_mse": None, "val_mae": 0.61, "test_mae": 0.63},
             }
+        ],
+    },
+    4: {
+        **_SINCE_4,
+        "schema_version": 4,
+        "hold_out": {"run_0003": 0.04},
+        "runs": [
+            {**_RUN_SINCE_1, "val_score": 0.05, "test_score": 0.03, "cost_usd": None},
+            {
+                **{
+                    name: value for name, value in _RUN_SINCE_1.items() if name not in ("val_mse", "test_mse")
+                },
+                **{"run_id": "run_0004", "metric": "val_mae", "val_score": 0.61, "test_score": 0.63},
+            },
         ],
     },
 }
@@ -235,6 +251,13 @@ def test_there_is_a_fixture_for_every_version_and_a_way_up_from_each() -> None:
         0.61,
         0.63,
     )
+    assert on_graphs.hold_out == {"run_0003": 0.62}
+    latest = load_from(VERSIONS[4])
+    assert latest.hold_out == {"run_0003": 0.04}
+    assert [(run.metric, run.val_score, run.test_score, run.val_mse) for run in latest.runs] == [
+        ("val_mse", 0.05, 0.03, 0.05),
+        ("val_mae", 0.61, 0.63, None),
+    ]
 
 
 def load_from(values: dict[str, object]) -> AgentState:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -14,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from nas_system.config_io.rendering import text_of
-from nas_system.files import read_object
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, save_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, canonical_key
+from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 
 RUNS = 200
 # The product's own program; what it starts in the place of a training ends at once.
-SHOW = "import sys; from nas_agent_graph.show.__main__ import main; main([])"
+SHOW = "import sys; from nas_agent_graph.cli import run_as_module; sys.exit(run_as_module('show'))"
 AGENT = "import sys; from nas_agent_graph.run import run_and_leave; run_and_leave([sys.executable, '-c', ''])"
 WATCHED = """
 import os, sys
@@ -33,10 +34,12 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 FLAGS = ("--device", "cpu", "--proposer", "tpe", "--keep-free", "0")
-FACTS = (
-    '{"columns": ["OT"], "references": [{"name": "last-value", "val_mse": 0.07, "test_mse": 0.03}], '
-    '"source": {"name": "none", "kind": "synthetic", "path": null, "sha256": "0", "notice": null}, '
-    '"windows": {"hold-out": 0}}'
+INFO = TaskInfo(
+    ForecastingTask(),
+    DataSource("none", "synthetic", None, sha256="0", bytes=0),
+    baselines=(Baseline("last-value", {"val_mse": 0.07, "test_mse": 0.03}),),
+    sizes={"hold_out": 0},
+    columns=("OT",),
 )
 
 
@@ -46,7 +49,7 @@ def workspace(tmp_path: Path) -> Path:
     base, infos = RunConfig(), []
     runs = tmp_path / "runs"
     runs.mkdir()
-    (runs / "task_facts.json").write_text(FACTS)
+    (runs / "task_facts.json").write_text(json.dumps(INFO.to_json()))
     (runs / "base_config.py").write_text(text_of(base, comments=False))
     for number in range(RUNS):
         paths = RunPaths(runs / f"run_{number:04d}")
@@ -70,7 +73,7 @@ def workspace(tmp_path: Path) -> Path:
         )
     state = AgentState(
         task=ForecastingTask(),
-        data=read_object(runs / "task_facts.json")["source"],
+        data=INFO.source.to_json(),
         runs=tuple(infos),
         max_runs=RUNS,
     )

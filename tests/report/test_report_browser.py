@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from builders import task_info
 
-from nas_agent_graph.report.__main__ import render
 from nas_agent_graph.report.data import report_record
+from nas_agent_graph.report.html import render
 from nas_agent_graph.report.pictures import embed_pictures
 from nas_agent_graph.show.leaderboard import leaderboard
 from nas_system.config_io.config_file import write_config
