@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from nas_agent_graph import __version__
+from nas_agent_graph.launchers import DEFAULT as DEFAULT_LAUNCHER
+from nas_agent_graph.launchers import LAUNCHERS
 from nas_agent_graph.settings import add_llm_flags
 from nas_system.command_line import (
     Parser,
@@ -157,6 +159,7 @@ def _add_run_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("machine")
     add_data_dir(group)
     add_device(group)
+    _add(group, "--launcher", "NAME", str, f"where trainings run: {', '.join(LAUNCHERS)}", DEFAULT_LAUNCHER)
     _add(group, "--threads", "N|auto", str, "CPU threads of a training (default: 1)")
 
 
