@@ -223,4 +223,4 @@ def without_test_metrics(text: str) -> str:
 
     The cause of a crash can be the last line of a log, and a training prints its test score there.
     """
-    return _TEST_METRIC.sub("(figures of the test part withheld)", text)
+    return _TEST_METRIC.sub("(metrics of the test part withheld)", text)

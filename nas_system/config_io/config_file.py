@@ -1,7 +1,7 @@
 """Configuration files: read, write, find by name.
 
 `config.py` is data in the original format (`original_format.py` shows it); YAML and JSON use the
-names of `RunConfig`. Whatever a file holds, it is read or it is a ConfigError with the file, the
+names of `RunConfig`. Any file is either read or a ConfigError with the file, the
 line and what to do; nothing in it is ever executed or imported.
 """
 
