@@ -31,6 +31,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Outcome, read_outcome
 from nas_system.processes.job import Job
 from nas_system.space import RunConfig
+from nas_system.space.task_info import TaskInfo
 
 RunState = Literal["absent", "running", "finished", "lost"]
 """How a training stands: never started, running, ended on record, or ended without a record."""
@@ -76,7 +77,7 @@ class Launcher(Protocol):
 class Progress(Protocol):
     """Shows people what is going on."""
 
-    def begin(self, state: AgentState, facts: dict[str, Any], limits: Limits) -> None: ...
+    def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None: ...
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None: ...
     def refused(self, run_id: str, reason: str, proposer: str) -> None: ...
     def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
@@ -94,8 +95,8 @@ class Context:
 
     ledger: Ledger
     base: RunConfig
-    facts: dict[str, Any]
-    """task_facts.json: the data's source and size, its parts, baselines."""
+    info: TaskInfo
+    """The task's data: source, sizes of the parts, baselines."""
     proposer: Proposer
     fallback: Proposer
     launcher: Launcher
@@ -109,7 +110,7 @@ class Context:
 
     @property
     def max_seq_len(self) -> int | None:
-        return longest_look_back(self.facts)
+        return self.info.max_seq_len
 
     @property
     def disk(self) -> DiskSpace:
@@ -136,7 +137,7 @@ class Context:
         return view_of(
             self.ledger,
             self.base,
-            self.facts,
+            self.info,
             self.limits,
             self.spent,
             run_id=run_id,
@@ -148,7 +149,7 @@ class Context:
 def view_of(
     ledger: Ledger,
     base: RunConfig,
-    facts: Mapping[str, Any],
+    info: TaskInfo,
     limits: Limits,
     spent: Spent,
     *,
@@ -162,35 +163,25 @@ def view_of(
         run_id=run_id,
         task=state.task or base.task,
         base=base,
-        columns=tuple(facts.get("columns", ())),
-        baselines=tuple((row["name"], row[base.task.metric]) for row in facts["references"]),
+        columns=info.columns,
+        baselines=tuple(
+            (baseline.name, score)
+            for baseline in info.baselines
+            if (score := baseline.on("val", base.task.metric)) is not None
+        ),
         runs=runs,
         best_run=next((run for run in runs if run.run_id == state.best_run_id), None),
         noise=state.noise,
         seed=state.seed,
         max_runs=limits.max_runs,
         refused=refused,
-        max_seq_len=longest_look_back(facts),
+        max_seq_len=info.max_seq_len,
         attempt=attempt,
         left=limits.left(spent),
         run_seconds=limits.run_seconds,
-        graphs=_graphs_to_learn_from(facts),
+        sizes={part: size for part, size in info.sizes.items() if part in ("train", "val")},
+        measured=info.measured,
     )
-
-
-def _graphs_to_learn_from(facts: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return number and size of the graphs, without those of the test part."""
-    sizes = {name: facts[name] for name in ("nodes", "edges", "node_types", "edge_types") if name in facts}
-    counts = facts.get("graphs")
-    if not isinstance(counts, Mapping):
-        return sizes
-    return sizes | {"graphs": {part: counts[part] for part in ("train", "val") if part in counts}}
-
-
-def longest_look_back(facts: Mapping[str, Any]) -> int | None:
-    """Return the longest look-back that leaves a training window, if the facts say so."""
-    longest = facts.get("windows", {}).get("max_seq_len")
-    return longest if isinstance(longest, int) else None
 
 
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:

@@ -6,10 +6,8 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import Launcher, SearchView, StopRequest, SystemClock, view_of
@@ -29,6 +27,7 @@ from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import STATE_FILE, RunInfo, load_agent_state
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import FACTS_FILE, next_run_id
+from nas_system.space.task_info import TaskInfo
 
 HISTORY_TOKENS = 6_400
 """What 1,000 runs add to the first prompt (benchmarks/prompt_length.py); more runs add nothing."""
@@ -54,9 +53,9 @@ def dry_run(arguments: argparse.Namespace) -> int:
     chosen = choose_proposer(arguments.proposer, search)
     settings = search.model_settings(demanded=True) if chosen == "llm" else None
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
-        base, facts = look_up_search(ledger, arguments, launcher, Path(scratch))
-        view = view_of(ledger, base, facts, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
-        pace = _pace_of(runs) if runs else _preflight(view, facts, limits, arguments, launcher, Path(scratch))
+        base, info = look_up_search(ledger, arguments, launcher, Path(scratch))
+        view = view_of(ledger, base, info, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
+        pace = _pace_of(runs) if runs else _preflight(view, info, limits, arguments, launcher, Path(scratch))
     messages = opening_messages(view)
     for message in messages:
         print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
@@ -113,7 +112,7 @@ def _pace_of(runs: tuple[RunInfo, ...]) -> list[str]:
 
 def _preflight(
     view: SearchView,
-    facts: Mapping[str, Any],
+    info: TaskInfo,
     limits: Limits,
     arguments: argparse.Namespace,
     launcher: Launcher,
@@ -122,7 +121,7 @@ def _preflight(
     """Return what one batch of the first run tells: the trainer measures it, and trains nothing."""
     config, epochs = folder / "config.py", view.base.training.max_epochs
     write_config(config, view.base)
-    write_json(folder / FACTS_FILE, facts)
+    write_json(folder / FACTS_FILE, info.to_json())
     _, _, module, *rest = train_command_of(arguments, folder / FACTS_FILE)
     command = [*rest, "--config", str(config), "--runs-dir", str(folder), "--tag", "run_0000"]
     if limits.memory_mb is not None:

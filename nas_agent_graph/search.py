@@ -21,17 +21,18 @@ from nas_agent_graph.search_setup import (
     facts_file_of,
     limits_of,
     open_search,
-    read_search_facts,
     task_of,
     train_command_of,
 )
 from nas_agent_graph.settings import llm_flags
-from nas_agent_graph.show.pages import print_leaderboard, read_facts
+from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.state import initial_state
 from nas_system.errors import NasError
 from nas_system.nas_agent.agent_state import RunInfo, get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.space import metric_on
+from nas_system.space.task_info import HOLD_OUT
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -71,7 +72,7 @@ def run_search(
         chosen = None if end else choose_proposer(arguments.proposer, search)
         if trainer is None:
             launcher.check_device(arguments.device)
-        base, facts = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
+        base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         if chosen is None:
             _conclude(search, end or "")
             return 0
@@ -83,7 +84,7 @@ def run_search(
         context = Context(
             ledger=ledger,
             base=base,
-            facts=facts,
+            info=info,
             proposer=ready.proposer,
             fallback=ready.fallback,
             launcher=launcher,
@@ -111,7 +112,7 @@ def _drive(context: Context) -> str:
     with context.stop.held_back():
         from nas_agent_graph.graph import build_graph, steps_for
 
-    context.progress.begin(context.ledger.state, context.facts, context.limits)
+    context.progress.begin(context.ledger.state, context.info, context.limits)
     try:
         final = build_graph().invoke(
             initial_state(),
@@ -151,7 +152,7 @@ def _conclude(search: ProposerSetup, end: str) -> None:
         except NasError as error:
             _note(f"the best run could not be scored on the hold-out rows ({error})")
     print()
-    print_leaderboard(ledger.workspace, ledger.state, read_facts(ledger.workspace, ledger.state))
+    print_leaderboard(ledger.workspace, ledger.state, read_info(ledger.workspace, ledger.state))
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
     if best_run is None:
@@ -165,11 +166,11 @@ def _conclude(search: ProposerSetup, end: str) -> None:
 def _score_on_hold_out(search: ProposerSetup, best_run: RunInfo) -> None:
     """Score the run on the hold-out set unless that is empty or the score is known. Raises NasError."""
     ledger, facts_file = search.ledger, facts_file_of(search.ledger)
-    facts = read_search_facts(facts_file) or {}
-    if best_run.run_id in ledger.state.hold_out or facts.get("windows", {}).get("sealed") == 0:
+    info = load_task_info(ledger.runs_dir)
+    if best_run.run_id in ledger.state.hold_out or (info is not None and not info.has_hold_out):
         return
     command = ["--run", str(ledger.paths(best_run.run_id).folder), "--facts", str(facts_file)]
     answer = json.loads(search.launcher.call("nas_system.score", command, timeout_s=SCORE_TIMEOUT_S))
-    score = answer[metric_on("sealed", ledger.state.metric)]
+    score = answer[metric_on(HOLD_OUT, ledger.state.metric)]
     hold_out = {**ledger.state.hold_out, best_run.run_id: score}
     search.disk.retry_until_space(lambda: ledger.save(hold_out=hold_out))

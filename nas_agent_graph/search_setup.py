@@ -10,40 +10,36 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Launcher, longest_look_back
+from nas_agent_graph.context import Launcher
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import read_object, read_record, sha256_of_file, sha256_of_files
+from nas_system.files import read_object, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE
+from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.task_flags import task_fields, task_with
+from nas_system.space.task_info import DataSource, TaskInfo
 
-DESCRIBE_TIMEOUT_S = 300.0
-DESCRIBE_GRAPHS_TIMEOUT_S = 3600.0
-"""One of the baselines of a task on graphs is a training."""
-BASE_CONFIGS = {"forecasting": "default", "graph regression": "graph_transformer"}
-"""What run_0000 trains unless another configuration is named, by the kind of task."""
 NEW_FACTS_FILE = "task_facts.new.json"
 
 
 def open_search(
     ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, disk: DiskSpace
-) -> tuple[RunConfig, dict[str, Any]]:
-    """Return the base configuration and the facts of the task: fixed at the first start, then checked."""
+) -> tuple[RunConfig, TaskInfo]:
+    """Return the base configuration and the task info: fixed at the first start, then checked."""
     made = ledger.runs_dir / NEW_FACTS_FILE
     made.unlink(missing_ok=True)
     try:
-        base, facts = look_up_search(ledger, arguments, launcher, ledger.runs_dir)
+        base, info = look_up_search(ledger, arguments, launcher, ledger.runs_dir)
     except RunError:
         disk.prove(ledger.runs_dir)  # raises OSError, on which the caller waits
         raise
@@ -51,14 +47,14 @@ def open_search(
         os.replace(made, facts_file_of(ledger))
     write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
     if ledger.state.task is None:
-        ledger.save(task=base.task, data=facts["source"], seed=base.seed, max_runs=arguments.max_runs)
-    return base, facts
+        ledger.save(task=base.task, data=info.source.to_json(), seed=base.seed, max_runs=arguments.max_runs)
+    return base, info
 
 
 def look_up_search(
     ledger: Ledger, arguments: argparse.Namespace, launcher: Launcher, folder: Path
-) -> tuple[RunConfig, dict[str, Any]]:
-    """Return what `open_search` will fix, with nothing fixed yet; new facts are left in `folder`."""
+) -> tuple[RunConfig, TaskInfo]:
+    """Return what `open_search` will fix, with nothing fixed yet; new task info is left in `folder`."""
     stored = ledger.state.task
     task = task_of(arguments, stored)
     if stored is not None:
@@ -66,7 +62,7 @@ def look_up_search(
     base_file = ledger.runs_dir / BASE_CONFIG_FILE
     first = stored is None or not base_file.exists()
     if first:
-        base = named_config(arguments.base_config or BASE_CONFIGS[task.kind])
+        base = named_config(arguments.base_config or task.default_config)
         base = base.model_copy(
             update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
         )
@@ -74,13 +70,13 @@ def look_up_search(
     else:
         base = read_config(base_file)
         _refuse_other_base(base, arguments)
-    facts = _facts(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
-    return (_fitting(base, facts, arguments.base_config) if first else base), facts
+    info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
+    return (_fitting(base, info, arguments.base_config) if first else base), info
 
 
-def _fitting(base: RunConfig, facts: Mapping[str, Any], name: str | None) -> RunConfig:
+def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
     """Return the base configuration; the default one with a shorter look-back if the series needs that."""
-    longest = longest_look_back(facts)
+    longest = info.max_seq_len
     if longest is None or base.data.seq_len <= longest:
         return base
     problem = (
@@ -147,49 +143,43 @@ def facts_file_of(ledger: Ledger) -> Path:
     return ledger.runs_dir / FACTS_FILE
 
 
-def _facts(
+def _task_info(
     ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher, made: Path
-) -> dict[str, Any]:
-    """Return the task's facts; made once, made again only if the data has moved, never with other data."""
-    facts = read_search_facts(facts_file_of(ledger))
+) -> TaskInfo:
+    """Return the task info; measured once, again only if the data has moved, never with other data."""
+    info = load_task_info(ledger.runs_dir)
     stored = ledger.state.data
-    if facts is not None and stored is not None and _data_is_there(facts) and arguments.data_dir is None:
-        return facts
+    if info is not None and stored is not None and _data_is_there(info.source) and arguments.data_dir is None:
+        return info
     command = ["--out", str(made), "--task-json", task.model_dump_json()]
     if arguments.data_dir is not None:
         command += ["--data-dir", str(arguments.data_dir.expanduser().absolute())]
     if arguments.dry_run:
         command.append("--no-download")
-    longest = DESCRIBE_TIMEOUT_S if isinstance(task, ForecastingTask) else DESCRIBE_GRAPHS_TIMEOUT_S
-    launcher.call("nas_system.describe", command, timeout_s=longest)
-    facts = read_object(made)
-    if stored is not None and facts["source"]["sha256"] != stored["sha256"]:
+    launcher.call("nas_system.describe", command, timeout_s=task.describe_timeout_s)
+    info = TaskInfo.from_json(read_object(made))
+    source = info.source
+    if stored is not None and source.sha256 != stored["sha256"]:
         made.unlink()
         raise ConfigError(
             f"this search began with the data {stored['name']} ({stored['kind']}, sha256 "
-            f"{stored['sha256'][:12]}), but now there is {facts['source']['name']} "
-            f"({facts['source']['kind']}, sha256 {facts['source']['sha256'][:12]}); one search never "
+            f"{stored['sha256'][:12]}), but now there is {source.name} "
+            f"({source.kind}, sha256 {source.sha256[:12]}); one search never "
             "mixes two. Bring the first back (--data-dir), or choose another --workspace"
         )
-    if facts["source"]["notice"]:
-        print(f"NOTE: {facts['source']['notice']}", flush=True)
-    return facts
+    if source.notice:
+        print(f"NOTE: {source.notice}", flush=True)
+    return info
 
 
-def read_search_facts(file: Path) -> dict[str, Any] | None:
-    facts = read_record(file)
-    return facts if facts is not None and "source" in facts else None
-
-
-def _data_is_there(facts: dict[str, Any]) -> bool:
-    path, files = facts["source"]["path"], facts["source"].get("files")
+def _data_is_there(source: DataSource) -> bool:
+    path, files = source.path, source.files
     if path is None:
         return True
     if files:
-        folder = Path(path)
-        there = all((folder / name).is_file() for name in files)
-        return there and sha256_of_files(folder, files) == facts["source"]["sha256"]
-    return Path(path).is_file() and sha256_of_file(Path(path)) == facts["source"]["sha256"]
+        there = all((path / name).is_file() for name in files)
+        return there and sha256_of_files(path, files) == source.sha256
+    return path.is_file() and sha256_of_file(path) == source.sha256
 
 
 def limits_of(arguments: argparse.Namespace, launcher: Launcher) -> Limits:

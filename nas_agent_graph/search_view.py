@@ -134,8 +134,10 @@ class SearchView:
     """Soft limit of one training."""
     families: tuple[str, ...] = ()
     """The families to choose from; by default all that serve the task and are installed."""
-    graphs: Mapping[str, object] = field(default_factory=dict)
-    """What task_facts.json holds about number and size of the graphs to learn from; empty for a series."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Samples to train and to validate on; the test part is not mentioned."""
+    measured: Mapping[str, object] = field(default_factory=dict)
+    """What else was measured of data of this kind (see `TaskInfo.measured`)."""
 
     def __post_init__(self) -> None:
         if not self.families:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -24,6 +23,7 @@ from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import RunInfo, TaskConfig
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space import Change, ForecastingTask, RunConfig
+from nas_system.space.task_info import TaskInfo
 
 SOURCE = {
     "name": "ETTh1",
@@ -127,8 +127,7 @@ def search_context(
     defaults = {
         "ledger": ledger,
         "base": RunConfig(),
-        # A copy: a test may change its own.
-        "facts": copy.deepcopy(dict(facts)),
+        "info": TaskInfo.from_json(facts),
         "proposer": RandomSearchProposer(),
         "fallback": RandomSearchProposer(),
         "launcher": ScriptedLauncher(by_lr),

@@ -21,8 +21,8 @@ from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.search_view import RunView, SearchView
-from nas_agent_graph.text.task_labels import format_graphs
 from nas_agent_graph.text.terminal import duration
+from nas_system.files import finite
 from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import loss_of
@@ -89,7 +89,11 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
         "task": view.task,
         "metric": view.task.metric,
-        "graphs": format_graphs(view.graphs),
+        "sizes": view.sizes,
+        "measured": {
+            name: number for name, value in view.measured.items() if (number := finite(value)) is not None
+        },
+        "better": "lower" if view.task.direction == "minimize" else "higher",
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
         "baselines": sorted(view.baselines, key=lambda row: -loss_of(row[1], view.task.direction)),

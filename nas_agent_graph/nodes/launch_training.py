@@ -135,9 +135,9 @@ def _job(paths: RunPaths, context: Context) -> Job:
 
 
 def _needed_files(context: Context) -> tuple[Path, ...]:
-    """Return the data and the facts, which may lie in a hidden folder of the home folder."""
-    data = (context.facts.get("source") or {}).get("path")
-    return (context.ledger.runs_dir / FACTS_FILE, *([Path(data)] if data else []))
+    """Return the data and the task info, which may lie in a hidden folder of the home folder."""
+    data = context.info.source.path
+    return (context.ledger.runs_dir / FACTS_FILE, *([data] if data else []))
 
 
 def _history(paths: RunPaths) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from nas_agent_graph.show.leaderboard import data_lines
 from nas_agent_graph.text.terminal import duration, printable, sparkline
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space import RunConfig
+from nas_system.space.task_info import TaskInfo
 
 FRAMES_PER_SECOND = 4
 LAST_RUNS = 4
@@ -36,9 +37,9 @@ class LiveProgress:
         self._activity = "starting"
         self._live: Live | None = None
 
-    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
-        self._tracker.begin(state, facts, limits)
-        for line in data_lines(state.data or facts.get("source"), self._console.width):
+    def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None:
+        self._tracker.begin(state, info, limits)
+        for line in data_lines(state.data, self._console.width):
             self._above(line.text, line.style)
         self._live = Live(
             console=self._console, get_renderable=self.frame, refresh_per_second=FRAMES_PER_SECOND

@@ -17,10 +17,10 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
 from nas_agent_graph.show.leaderboard import data_lines
-from nas_agent_graph.text.task_labels import baselines_label
 from nas_agent_graph.text.terminal import duration, is_terminal, printable
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space import RunConfig
+from nas_system.space.task_info import TaskInfo
 
 EPOCH_LINE_EVERY_S = 1.0
 """Epochs that end faster than this share a line."""
@@ -51,13 +51,13 @@ class PlainProgress:
         self._unprinted = False
         """Whether there is an epoch that no line has reported."""
 
-    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
+    def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None:
         tracker = self._tracker
-        tracker.begin(state, facts, limits)
-        for line in data_lines(state.data or facts.get("source"), 10_000):
+        tracker.begin(state, info, limits)
+        for line in data_lines(state.data, 10_000):
             self._print(line.text)
         if tracker.baselines:
-            self._print(f"{tracker.metric} of {baselines_label(state.task)}: {tracker.format_baselines()}")
+            self._print(f"{tracker.metric} of {state.labels.baselines}: {tracker.format_baselines()}")
         best = tracker.format_best()
         self._print(tracker.format_totals() + (f"; {best}" if best else ""))
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
-from nas_agent_graph.show.leaderboard import baselines_in
 from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import RunConfig
 from nas_system.space.score import Direction, loss_of
+from nas_system.space.task_info import TaskInfo
 
 _RECENT = 10
 """Finished runs from which the search's remaining time is estimated."""
@@ -47,13 +47,12 @@ class ProgressTracker:
         self.training_began = self.epoch_seen = self.began
         self.epoch_s: float | None = None
 
-    def begin(self, state: AgentState, facts: Mapping[str, object], limits: Limits) -> None:
+    def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None:
         self.began = self.changed = self.clock()
         self.limits = limits
         self.noise, self.metric, self.direction = state.noise, state.metric, state.direction
-        rows = [
-            (printable(row.get("name"), 40), finite(row.get(state.metric))) for row in baselines_in(facts)
-        ]
+        baselines = info.baselines if info else ()
+        rows = [(printable(baseline.name, 40), baseline.on("val", state.metric)) for baseline in baselines]
         known = [(name, score) for name, score in rows if score is not None]
         self.baselines = sorted(known, key=lambda row: loss_of(row[1], self.direction))
         for run in state.runs:

@@ -22,7 +22,7 @@ from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError, NasError, ProposalError, RunError, StateError
 from nas_system.files import ARCHIVE_FILE, archive_folder, finite, read_record, write_json
-from nas_system.nas_agent.run_manager import FACTS_FILE
+from nas_system.nas_agent.run_manager import FACTS_FILE, load_task_info
 from nas_system.space import (
     Change,
     RunConfig,
@@ -30,6 +30,7 @@ from nas_system.space import (
     canonical_key,
     changes_between,
 )
+from nas_system.space.task_info import TaskInfo
 
 NAME = "netformer"
 MODULE = "nas_system.netformer"
@@ -131,9 +132,9 @@ class NetformerProposer:
         return None
 
 
-def task_fingerprint(facts: Mapping[str, Any]) -> str:
+def task_fingerprint(info: TaskInfo | None) -> str:
     """Return a short hash of the task and its data."""
-    about = {"task": facts.get("task"), "sha256": facts.get("source", {}).get("sha256")}
+    about = info and {"task": info.task.model_dump(mode="json"), "sha256": info.source.sha256}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -141,7 +142,7 @@ def make_list(setup: ProposerSetup) -> RankedList:
     """Return the list of this search: made once, then read. Raises ConfigError, StateError or OSError."""
     runs_dir, seed = setup.ledger.runs_dir, setup.ledger.state.seed
     facts_file, list_file = runs_dir / FACTS_FILE, runs_dir / LIST_FILE
-    task = task_fingerprint(read_record(facts_file) or {})
+    task = task_fingerprint(load_task_info(runs_dir))
     known = RankedList.read(list_file, task)
     if known is not None:
         return known

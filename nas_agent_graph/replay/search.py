@@ -43,8 +43,9 @@ from nas_system.errors import ConfigError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, AgentState, get_run, load_agent_state
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
-from nas_system.space import ForecastingTask, RunConfig
+from nas_system.nas_agent.run_manager import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, load_task_info
+from nas_system.space import RunConfig
+from nas_system.space.task_info import TaskInfo
 
 NODE = "propose_config"
 FALLBACK = "tpe"
@@ -57,7 +58,7 @@ class RecordedSearch:
     workspace: Path
     state: AgentState
     base: RunConfig
-    facts: dict[str, Any]
+    info: TaskInfo
 
     @classmethod
     def open(cls, workspace: Path) -> RecordedSearch:
@@ -65,16 +66,17 @@ class RecordedSearch:
         if not (workspace / STATE_FILE).is_file():
             raise ConfigError(f"{workspace} holds no {STATE_FILE}; name the folder of a search")
         state = load_agent_state(workspace / STATE_FILE)
-        facts = read_record(workspace / "runs" / FACTS_FILE)
-        if state.task is None or facts is None:
+        info = load_task_info(workspace / "runs")
+        if state.task is None or info is None:
             raise ConfigError(
-                f"{workspace} holds no search that can be replayed: its task or its facts are gone"
+                f"{workspace} holds no search that can be replayed: its task or runs/{FACTS_FILE} is gone"
             )
-        needed = {"references"} | ({"columns"} if isinstance(state.task, ForecastingTask) else set())
-        lacking = needed - set(facts)
-        if lacking:
-            raise ConfigError(f"{workspace / 'runs' / FACTS_FILE} has no {' and no '.join(sorted(lacking))}")
-        return cls(workspace, state, read_config(workspace / "runs" / BASE_CONFIG_FILE), facts)
+        lacking = [
+            name for name, known in (("baselines", info.baselines), ("columns", info.columns)) if not known
+        ]
+        if lacking and (lacking == ["baselines"] or info.task.is_series):
+            raise ConfigError(f"{workspace / 'runs' / FACTS_FILE} has no {' and no '.join(lacking)}")
+        return cls(workspace, state, read_config(workspace / "runs" / BASE_CONFIG_FILE), info)
 
     @property
     def runs_dir(self) -> Path:
@@ -219,7 +221,7 @@ def _context(
 ) -> Context:
     runs_dir, state = workspace / "runs", recorded.state
     runs_dir.mkdir(parents=True)
-    # What belongs to all runs: the facts, and what proposers have prepared.
+    # What belongs to all runs: the task info, and what proposers have prepared.
     for path in (*recorded.runs_dir.glob("*.json"), recorded.runs_dir / BASE_CONFIG_FILE):
         shutil.copyfile(path, runs_dir / path.name)
     ledger, _ = Ledger.open(workspace)
@@ -239,7 +241,7 @@ def _context(
     return Context(
         ledger=ledger,
         base=recorded.base,
-        facts=recorded.facts,
+        info=recorded.info,
         proposer=proposer,
         fallback=ReplayedFallback(fallback, recorded, cassette),
         launcher=launcher,

@@ -19,9 +19,8 @@ from typing import Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
-from nas_agent_graph.show.leaderboard import baselines_in, failures_of, headline, remarks, rows_of
+from nas_agent_graph.show.leaderboard import failures_of, headline, remarks, rows_of
 from nas_agent_graph.show.run import FileSize, record_of_run
-from nas_agent_graph.text.task_labels import goal_label, winning_label
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
 from nas_system.files import finite
@@ -31,6 +30,7 @@ from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.space import active_values, metric_name_of, metric_on
 from nas_system.space.score import Direction, loss_of
+from nas_system.space.task_info import TaskInfo
 
 SCHEMA_VERSION = 2
 _WIDE = 10_000
@@ -111,7 +111,7 @@ class ReportRun(TypedDict):
 def report_record(
     workspace: Path,
     state: AgentState,
-    facts: Mapping[str, object],
+    info: TaskInfo | None,
     *,
     now: datetime,
     limits: Limits | None = None,
@@ -131,14 +131,14 @@ def report_record(
         "generated": now.isoformat(timespec="seconds"),
         "name": workspace.resolve().name,
         "live": is_held(workspace),
-        "search": {**_search_record(state, facts, runs), "calibration": _calibration(ledger)},
+        "search": {**_search_record(state, info, runs), "calibration": _calibration(ledger)},
         "baselines": [
             {
-                "name": printable(row.get("name"), 40),
-                "val_score": finite(row.get(state.metric)),
-                "test_score": finite(row.get(metric_on("test", state.metric))),
+                "name": printable(baseline.name, 40),
+                "val_score": baseline.on("val", state.metric),
+                "test_score": baseline.on("test", state.metric),
             }
-            for row in baselines_in(facts)
+            for baseline in (info.baselines if info else ())
         ],
         "runs": runs,
         "left_out": left_out,
@@ -164,13 +164,11 @@ def is_held(workspace: Path) -> bool:
     return False
 
 
-def _search_record(
-    state: AgentState, facts: Mapping[str, object], runs: Sequence[ReportRun]
-) -> dict[str, object]:
+def _search_record(state: AgentState, info: TaskInfo | None, runs: Sequence[ReportRun]) -> dict[str, object]:
     best_run = get_best_run(state)
-    groups = headline(state, facts, _WIDE), remarks(state, facts, rows_of(state, facts), _WIDE)
+    groups = headline(state, _WIDE), remarks(state, info, rows_of(state, info), _WIDE)
     lines = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in groups]
-    source = state.data or facts.get("source")
+    source = state.data
     costs = [cost for run in runs if (cost := run["cost"]) is not None]
     return {
         "headline": lines[0],
@@ -190,7 +188,7 @@ def _search_record(
         "metric": state.metric,
         "direction": state.direction,
         "error": metric_name_of(state.metric),
-        "goal": f"{goal_label(state.task)}; the {winning_label(state.task)} wins" if state.task else None,
+        "goal": f"{printable(state.labels.goal, 200)}; the {state.task.winning} wins" if state.task else None,
         "task": state.task.model_dump(mode="json") if state.task else None,
         "data": dict(source) if isinstance(source, Mapping) else None,
         "hold_out": state.hold_out.get(best_run.run_id) if best_run else None,

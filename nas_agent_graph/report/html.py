@@ -23,7 +23,7 @@ import jinja2
 from nas_agent_graph.report.data import is_held, report_record
 from nas_agent_graph.report.pictures import embed_pictures
 from nas_agent_graph.show.leaderboard import leaderboard
-from nas_agent_graph.show.pages import read_facts, read_state
+from nas_agent_graph.show.pages import read_info, read_state
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.agent_state import STATE_FILE
@@ -58,11 +58,11 @@ def report(arguments: argparse.Namespace) -> None:
 def _write(workspace: Path, out: Path) -> str:
     """Write the page; return a line about what was written."""
     state = read_state(workspace)
-    facts = read_facts(workspace, state)
-    record = report_record(workspace, state, facts, now=datetime.now(UTC))
+    info = read_info(workspace, state)
+    record = report_record(workspace, state, info, now=datetime.now(UTC))
     record["left_out"] |= embed_pictures(record["runs"], workspace / "runs", state.direction)
     record["folder"] = quote(os.path.relpath(workspace / "runs", out.parent))
-    page = render(record, leaderboard(state, facts, width=110, limit=len(state.runs) or 1)).encode()
+    page = render(record, leaderboard(state, info, width=110, limit=len(state.runs) or 1)).encode()
     try:
         write_atomic(out, page)
     except OSError as error:

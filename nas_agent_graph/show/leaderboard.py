@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from nas_agent_graph.budget import Spent
-from nas_agent_graph.text.task_labels import baselines_label, goal_label, samples_label, winning_label
 from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, dollars, printable, table, wrapped
-from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
-from nas_system.space import metric_name_of, metric_on
+from nas_system.space import metric_name_of
 from nas_system.space.score import gain_of, is_better, loss_of
+from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
 LIMIT = 15
 """Rows of runs that are shown; baselines and the best run come on top."""
@@ -42,13 +41,12 @@ class Row:
     run: RunInfo | None = None
 
 
-def rows_of(state: AgentState, facts: Mapping[str, object]) -> list[Row]:
+def rows_of(state: AgentState, info: TaskInfo | None) -> list[Row]:
     """Return runs and baselines together, best first; of equals the baseline comes first."""
-    test = metric_on("test", state.metric)
     unranked = [
-        Row(0, printable(baseline.get("name"), 40), score, finite(baseline.get(test)))
-        for baseline in baselines_in(facts)
-        if (score := finite(baseline.get(state.metric))) is not None
+        Row(0, printable(baseline.name, 40), score, baseline.on("test", state.metric))
+        for baseline in (info.baselines if info else ())
+        if (score := baseline.on("val", state.metric)) is not None
     ]
     unranked += [
         Row(0, run.run_id, run.val_score, run.test_score, run)
@@ -64,56 +62,49 @@ def failures_of(state: AgentState) -> list[RunInfo]:
     return [run for run in state.runs if run.status != "OK" or run.val_score is None]
 
 
-def baselines_in(facts: Mapping[str, object]) -> list[dict[str, object]]:
-    """Return the named baselines of task_facts.json; none if the file is missing or not ours."""
-    baselines = facts.get("references")
-    rows = baselines if isinstance(baselines, list) else []
-    return [row for row in rows if isinstance(row, dict) and isinstance(row.get("name"), str)]
-
-
 def leaderboard_lines(
     state: AgentState,
-    facts: Mapping[str, object],
+    info: TaskInfo | None,
     *,
     width: int = 80,
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
 ) -> list[Line]:
     """Return the whole page with its styles, no line wider than `width`."""
-    rows, failures = rows_of(state, facts), failures_of(state)
-    lines = [*headline(state, facts, width), Line("")]
+    rows, failures = rows_of(state, info), failures_of(state)
+    lines = [*headline(state, width), Line("")]
     if not state.runs:
         lines.append(Line("No run has finished yet."))
     if rows:
         lines += _scores(state, rows, width, limit, changes)
     if failures:
         lines += [Line(""), *_failed(failures, width, limit)]
-    return [*lines, Line(""), *remarks(state, facts, rows, width)]
+    return [*lines, Line(""), *remarks(state, info, rows, width)]
 
 
 def leaderboard(
     state: AgentState,
-    facts: Mapping[str, object],
+    info: TaskInfo | None,
     *,
     width: int = 80,
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
 ) -> str:
     """Return the whole page as plain text."""
-    lines = leaderboard_lines(state, facts, width=width, limit=limit, changes=changes)
+    lines = leaderboard_lines(state, info, width=width, limit=limit, changes=changes)
     return "\n".join(line.text for line in lines)
 
 
-def headline(state: AgentState, facts: Mapping[str, object], width: int) -> list[Line]:
+def headline(state: AgentState, width: int) -> list[Line]:
     """State how far the search is, its task, and its data."""
     progress = f"{len(state.runs)} of {state.max_runs} runs finished"
     if state.current is not None:
         progress += f", {state.current.run_id} begun (at {printable(state.current.step, 40)})"
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
-        text = f"Task: {goal_label(state.task)}; {winning_label(state.task)} wins"
+        text = f"Task: {printable(state.labels.goal, 200)}; {state.task.winning} wins"
         lines += wrapped(text, width, indent=2)
-    return lines + data_lines(state.data or facts.get("source"), width)
+    return lines + data_lines(state.data, width)
 
 
 def data_lines(source: Any, width: int) -> list[Line]:
@@ -243,7 +234,7 @@ def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def remarks(state: AgentState, facts: Mapping[str, object], rows: Sequence[Row], width: int) -> list[Line]:
+def remarks(state: AgentState, info: TaskInfo | None, rows: Sequence[Row], width: int) -> list[Line]:
     """State what a person has to know to read the table honestly."""
     lines = wrapped(noise_remark(state), width, indent=2)
     best_run = get_best_run(state)
@@ -260,32 +251,27 @@ def remarks(state: AgentState, facts: Mapping[str, object], rows: Sequence[Row],
             if state.noise is not None and all(gain < state.noise for _, gain in better):
                 verb = "does not beat"
                 names += " (less than the noise)"
-            text = (
-                f"The best run {best_run.run_id} ({best:.5f}) {verb} {baselines_label(state.task)}: {names}"
-            )
+            text = f"The best run {best_run.run_id} ({best:.5f}) {verb} {state.labels.baselines}: {names}"
             lines += wrapped(text, width, style="bold yellow", indent=2)
-    if not baselines_in(facts):
+    if info is None or not info.baselines:
         text = "No baselines (runs/task_facts.json is missing or unreadable): a score alone says little"
         lines += wrapped(text, width, style="yellow", indent=2)
-    lines += wrapped(hold_out_remark(state, facts), width, indent=2)
+    lines += wrapped(hold_out_remark(state, info), width, indent=2)
     return lines + wrapped(spent_remark(state), width, indent=2)
 
 
 def noise_remark(state: AgentState) -> str:
     """State how far two scores have to differ to mean something."""
     if state.noise is None:
-        return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-baseline 2"
+        return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-base 2"
     seeds = f"{state.noise_runs} seeds"
     return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the base config's {state.metric})"
 
 
-def hold_out_remark(state: AgentState, facts: Mapping[str, object]) -> str:
+def hold_out_remark(state: AgentState, info: TaskInfo | None) -> str:
     """State the best run's score on the hold-out set, which the search never reads."""
-    windows = facts.get("windows")
-    if isinstance(windows, Mapping) and windows.get("sealed") == 0:
-        return (
-            f"This split has no hold-out {samples_label(state.task)}: nothing here was kept from the search"
-        )
+    if info is not None and not info.has_hold_out:
+        return f"This split has no hold-out {state.labels.samples}: nothing here was kept from the search"
     if not state.hold_out:
         return "Best run on the hold-out set: not scored yet (once, when the search ends)"
     current = state.best_run_id in state.hold_out
@@ -294,8 +280,8 @@ def hold_out_remark(state: AgentState, facts: Mapping[str, object]) -> str:
     text = f"Best run on the hold-out set: {run_id} {score}"
     if not current:
         text += " (the best run then; the best run now is not scored yet)"
-    name_there = metric_on("sealed", state.metric)
-    rows = [(row.get("name"), finite(row.get(name_there))) for row in baselines_in(facts)]
+    baselines = info.baselines if info else ()
+    rows = [(baseline.name, baseline.on(HOLD_OUT, state.metric)) for baseline in baselines]
     others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
     return text + (f" (there: {others})" if others else "")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nas_agent_graph.analysis.calibration import Calibration
     from nas_agent_graph.text.terminal import Line
     from nas_system.nas_agent.agent_state import AgentState
+    from nas_system.space.task_info import TaskInfo
 
 _CHANGES_CHARACTERS = 160
 
@@ -37,26 +38,26 @@ def read_state(workspace: Path) -> AgentState:
         raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
 
 
-def read_facts(workspace: Path, state: AgentState) -> dict[str, object]:
-    """Read task_facts.json, empty if it is missing or invalid; baselines get their hold-out scores once
-    the best run has one."""
-    from nas_agent_graph.show.leaderboard import baselines_in
-    from nas_system.files import read_record
-    from nas_system.nas_agent.run_manager import FACTS_FILE, RunPaths
-    from nas_system.space import metric_on
+def read_info(workspace: Path, state: AgentState) -> TaskInfo | None:
+    """Read the task info, None if it is missing or invalid; baselines get their hold-out scores once the
+    best run has one."""
+    from dataclasses import replace
 
-    facts = read_record(workspace / "runs" / FACTS_FILE) or {}
-    if state.best_run_id is None or state.best_run_id not in state.hold_out:
-        return facts
+    from nas_system.files import read_record
+    from nas_system.nas_agent.run_manager import RunPaths, load_task_info
+    from nas_system.space.task_info import baselines_from
+
+    info = load_task_info(workspace / "runs")
+    if info is None or state.best_run_id is None or state.best_run_id not in state.hold_out:
+        return info
     hold_out = read_record(RunPaths(workspace / "runs" / state.best_run_id).hold_out) or {}
-    name = metric_on("sealed", state.metric)
-    scores = {row.get("name"): row.get(name) for row in baselines_in(hold_out)}
-    rows = [{**row, name: scores.get(row.get("name"))} for row in baselines_in(facts)]
-    return {**facts, "references": rows}
+    scored = {baseline.name: baseline.scores for baseline in baselines_from(hold_out)}
+    merged = [replace(row, scores={**row.scores, **scored.get(row.name, {})}) for row in info.baselines]
+    return replace(info, baselines=tuple(merged))
 
 
 def print_leaderboard(
-    workspace: Path, state: AgentState, facts: Mapping[str, object], *, limit: int | None = None
+    workspace: Path, state: AgentState, info: TaskInfo | None, *, limit: int | None = None
 ) -> None:
     """Print the leaderboard as wide as the terminal; opens only the folders of the rows that are shown."""
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
@@ -69,7 +70,7 @@ def print_leaderboard(
         return format_changes(proposal.get("changes"), _CHANGES_CHARACTERS)
 
     page = leaderboard_lines(
-        state, facts, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
+        state, info, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
     )
     write_page([*page, *calibration_lines(workspace, state)])
 

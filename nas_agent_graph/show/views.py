@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from nas_agent_graph.show.pages import (
     calibration_lines,
     calibration_record,
     print_leaderboard,
-    read_facts,
+    read_info,
     read_state,
     write_page,
 )
@@ -24,6 +23,7 @@ from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
     from nas_system.nas_agent.agent_state import AgentState
+    from nas_system.space.task_info import TaskInfo
 
 
 def show(arguments: argparse.Namespace) -> None:
@@ -38,19 +38,19 @@ def show(arguments: argparse.Namespace) -> None:
 
     workspace = arguments.workspace.absolute()
     state = read_state(workspace)
-    facts = read_facts(workspace, state)
+    info = read_info(workspace, state)
     if arguments.run_id is not None:
         _show_run(workspace, state, arguments)
     elif arguments.plot is not None:
-        _plot(state, facts, arguments.plot)
+        _plot(state, info, arguments.plot)
         print(f"wrote {one_line(str(arguments.plot), 300)}")
     elif arguments.lessons:
         _show_lessons(workspace, state)
     elif arguments.json:
-        record = search_record(state, facts, arguments.limit)
+        record = search_record(state, info, arguments.limit)
         print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
     else:
-        print_leaderboard(workspace, state, facts, limit=arguments.limit)
+        print_leaderboard(workspace, state, info, limit=arguments.limit)
 
 
 def _show_lessons(workspace: Path, state: AgentState) -> None:
@@ -74,13 +74,13 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     write_page([*page, *calibration_lines(workspace, state)])
 
 
-def search_record(state: AgentState, facts: Mapping[str, object], limit: int | None) -> dict[str, object]:
+def search_record(state: AgentState, info: TaskInfo | None, limit: int | None) -> dict[str, object]:
     """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then `failed`."""
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_system.space import metric_on
 
-    rows = rows_of(state, facts)
+    rows = rows_of(state, info)
     if limit is not None:
         rows = shown_rows(state, rows, limit)
     return {
@@ -123,11 +123,11 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         write_page(lines)
 
 
-def _plot(state: AgentState, facts: Mapping[str, object], path: Path) -> None:
-    from nas_agent_graph.show.leaderboard import baselines_in
+def _plot(state: AgentState, info: TaskInfo | None, path: Path) -> None:
     from nas_system.visualization import search_progress
 
+    baselines = [baseline.to_json() for baseline in info.baselines] if info else []
     try:
-        search_progress(state.runs, baselines_in(facts), path, metric=state.metric, direction=state.direction)
+        search_progress(state.runs, baselines, path, metric=state.metric, direction=state.direction)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -25,7 +25,7 @@ from pydantic import (
 from nas_system.errors import StateError
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
-from nas_system.space import Direction, ForecastingTask, TaskConfig, loss_of, metric_on
+from nas_system.space import Direction, ForecastingTask, TaskConfig, TaskLabels, loss_of, metric_on
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20
@@ -145,6 +145,11 @@ class AgentState(_Stored):
     def metric(self) -> str:
         """Return the metric that runs are compared by, as the files call it."""
         return ForecastingTask().metric if self.task is None else self.task.metric
+
+    @property
+    def labels(self) -> TaskLabels:
+        """The task in words."""
+        return (self.task or ForecastingTask()).labels
 
     @property
     def direction(self) -> Direction:

@@ -5,15 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas_system.errors import ConfigError
-from nas_system.files import write_atomic
+from nas_system.files import read_record, write_atomic
 from nas_system.processes.run_files import RunPaths as RunPaths
+
+if TYPE_CHECKING:
+    from nas_system.space.task_info import TaskInfo
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Allowed names of a run, which become folders, arguments and parts of messages."""
 
 _NUMBERED = re.compile(r"run_([0-9]{1,9})")
+
+
+def load_task_info(runs_dir: str | Path) -> TaskInfo | None:
+    """Return what is known of the search's task; None if the file is missing or cannot be used."""
+    # Here, because the supervisor imports this module and has no use for pydantic.
+    from nas_system.space.task_info import TaskInfo
+
+    record = read_record(Path(runs_dir) / FACTS_FILE)
+    try:
+        return None if record is None else TaskInfo.from_json(record)
+    except ConfigError:
+        return None
+
 
 FACTS_FILE = "task_facts.json"
 """In the folder of all runs: data source, columns, split and baselines of the search's task."""

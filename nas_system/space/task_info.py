@@ -130,7 +130,7 @@ class TaskInfo:
         return cls(
             task=task,
             source=source,
-            baselines=_baselines(record.get("baselines", record.get("references"))),
+            baselines=baselines_from(record),
             sizes=_sizes(sizes),
             columns=tuple(name for name in _list(record.get("columns")) if isinstance(name, str)),
             max_seq_len=max_seq_len if type(max_seq_len) is int else None,
@@ -138,7 +138,9 @@ class TaskInfo:
         )
 
 
-def _baselines(rows: Any) -> tuple[Baseline, ...]:
+def baselines_from(record: Mapping[str, Any]) -> tuple[Baseline, ...]:
+    """Read the baselines of a record of ours, also under the name that older versions gave them."""
+    rows = record.get("baselines", record.get("references"))
     return tuple(
         Baseline(row["name"], {_renamed(name): score for name, score in _numbers(row).items()})
         for row in _list(rows)

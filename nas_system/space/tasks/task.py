@@ -71,6 +71,12 @@ class Task(ConfigModel, ABC):
         return f"val_{self.metric_name}"
 
     @property
+    def winning(self) -> str:
+        """Which score wins: `lowest val_mse on scaled data`."""
+        extreme = "lowest" if self.direction == "minimize" else "highest"
+        return f"{extreme} {self.metric}{self.labels.scale_note}"
+
+    @property
     @abstractmethod
     def labels(self) -> TaskLabels:
         """The words for this task."""
