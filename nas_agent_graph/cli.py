@@ -16,6 +16,7 @@ from typing import Any
 from nas_agent_graph import __version__
 from nas_agent_graph.launchers import DEFAULT as DEFAULT_LAUNCHER
 from nas_agent_graph.launchers import LAUNCHERS
+from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.settings import add_llm_flags
 from nas_system.command_line import (
     Parser,
@@ -138,7 +139,7 @@ def _add_run_arguments(parser: Parser) -> None:
         "--proposer",
         "NAME",
         str,
-        "tpe, random_search, netformer or llm (default: llm if a model is named, else tpe)",
+        f"{', '.join(PROPOSERS)} (default: llm if a model is named, else tpe)",
     )
     add_llm_flags(group)
     _add(group, "--seed", "N", count, "of the sampler and the trainings (default: the base config's)")

@@ -10,6 +10,7 @@ As a program this file is the server: a request per line of stdin, an exit code 
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import json
 import os
@@ -28,7 +29,7 @@ LARGE = ("torch", "pydantic", "yaml", "jinja2", "langgraph.graph", "openai", "op
 
 
 class PythonServer:
-    """The client's side. Started by the first call; ends when its stdin does, with this process."""
+    """The client's side. Started by the first call; ends with this process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -67,7 +68,7 @@ class PythonServer:
             return subprocess.CompletedProcess(list(arguments), code, out.read(), err.read())
 
     def _start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, __file__],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
@@ -75,6 +76,8 @@ class PythonServer:
             text=True,
             bufsize=1,
         )
+        atexit.register(server.communicate)
+        return server
 
 
 run_python = PythonServer().run

@@ -23,7 +23,7 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
             attempt = stored["attempt"]
             proposal = Proposal.from_file(stored, metric)
         elif not context.ledger.state.runs:
-            proposal = Proposal("baseline", parent=None, hypothesis="the base configuration, unchanged")
+            proposal = Proposal("base config", parent=None, hypothesis="the base configuration, unchanged")
         else:
             refused = (state["refusal"],) if state["refusal"] else ()
             proposal = _proposed(context, context.view(run_id, refused, attempt))

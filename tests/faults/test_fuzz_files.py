@@ -73,7 +73,7 @@ STATE = AgentState(
     noise_runs=3,
     hold_out={"run_0001": 0.04},
     runs=(
-        RunInfo(run_id="run_0000", val_mse=0.06, accepted=True, family="informer", proposer="baseline"),
+        RunInfo(run_id="run_0000", val_mse=0.06, accepted=True, family="informer", proposer="base config"),
         RunInfo(
             run_id="run_0001", val_mse=0.05, accepted=True, parent="run_0000", proposer="llm:m", tokens=9
         ),

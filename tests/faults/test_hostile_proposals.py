@@ -139,7 +139,7 @@ def test_a_hostile_string_is_refused_wherever_it_stands(
     assert len(reasons) == len(HOSTILE) + 1
     assert all("refused and nothing was trained" in reason for reason in reasons[1:])
     assert max(map(len, reasons[1:])) < 10_000
-    assert [run.proposer for run in context.ledger.state.runs] == ["baseline", "llm:scripted"]
+    assert [run.proposer for run in context.ledger.state.runs] == ["base config", "llm:scripted"]
     assert_nothing_ran(tmp_path, context)
     record_property("measured", f"{len(HOSTILE)} hostile strings as {place}, all refused")
 

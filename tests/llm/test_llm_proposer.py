@@ -239,7 +239,7 @@ def test_a_whole_search_is_driven_by_the_model_and_the_key_is_left_nowhere(serve
     assert "proposer: llm, scripted" in done.stdout
     state = json.loads((workspace / "agent_state.json").read_text())
     assert [run["status"] for run in state["runs"]] == ["OK"] * 4
-    assert [run["proposer"] for run in state["runs"]] == ["baseline", "llm:scripted", "llm:scripted", "tpe"]
+    assert [run["proposer"] for run in state["runs"]] == ["base config", "llm:scripted", "llm:scripted", "tpe"]
     assert state["runs"][1]["tokens"] == 960
     assert not server.queue
     assert "training.lr=7:" in server.requests[3]["messages"][-1]["content"]
@@ -355,7 +355,7 @@ def test_a_model_that_answers_badly_one_time_in_three_leads_twenty_runs_to_their
     assert all((workspace / "runs" / run["run_id"] / "verdict.json").exists() for run in runs)
     refused = done.stdout.count("refused:")
     assert refused >= len(asked) // 3 >= 6
-    assert {run["proposer"] for run in runs} >= {"baseline", "llm:scripted"}
+    assert {run["proposer"] for run in runs} >= {"base config", "llm:scripted"}
 
 
 def test_two_servers_are_switched_by_the_environment_alone(run_search, workspace):
@@ -376,7 +376,7 @@ def test_two_servers_are_switched_by_the_environment_alone(run_search, workspace
             assert done.returncode == 0, done.stderr
         assert [len(north.requests), len(south.requests)] == [1, 3], "south understands no answer format"
     runs = json.loads((workspace / "agent_state.json").read_text())["runs"]
-    assert [run["proposer"] for run in runs] == ["baseline", "llm:north", "llm:south"]
+    assert [run["proposer"] for run in runs] == ["base config", "llm:north", "llm:south"]
 
 
 @pytest.mark.fault(34)

@@ -75,7 +75,7 @@ def config_of(proposal: Any) -> RunConfig:
 
 def test_the_list_is_followed_then_tpe_carries_on_from_it() -> None:
     proposer = opening_with(ENTRIES)
-    runs, seen = [(BASE, "baseline")], []
+    runs, seen = [(BASE, "base config")], []
     for _ in range(7):
         proposal = proposer.propose(view_of(runs))
         assert proposal == opening_with(ENTRIES).propose(view_of(runs))
@@ -88,12 +88,12 @@ def test_the_list_is_followed_then_tpe_carries_on_from_it() -> None:
 
 def test_what_is_known_refused_or_impossible_gives_way_to_the_next() -> None:
     proposer = opening_with(ENTRIES)
-    known = [(BASE, "baseline"), (family_default("gru"), "llm")]
+    known = [(BASE, "base config"), (family_default("gru"), "llm")]
     assert proposer.propose(view_of(known)).rank == 2
     assert proposer.propose(view_of(known, refused=("why",), attempt=1)).rank == 4
     # A look-back of 336 is too long here; families that are not there are not proposed.
-    assert proposer.propose(view_of([(BASE, "baseline")], max_seq_len=100)).proposer == CARRIED_ON
-    assert proposer.propose(view_of([(BASE, "baseline")], families=("tcn", "informer"))).rank == 5
+    assert proposer.propose(view_of([(BASE, "base config")], max_seq_len=100)).proposer == CARRIED_ON
+    assert proposer.propose(view_of([(BASE, "base config")], families=("tcn", "informer"))).rank == 5
 
 
 def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_search_is_killed_goes_on_with_its_list_and_is_remembered(
     assert first_proposal.read_bytes() == config
     assert (workspace / "runs" / LIST_FILE).read_bytes() == listed
     state = json.loads((workspace / "agent_state.json").read_text())
-    assert [run["proposer"] for run in state["runs"]] == ["baseline", *["netformer"] * 2]
+    assert [run["proposer"] for run in state["runs"]] == ["base config", *["netformer"] * 2]
     record = json.loads((workspace / "runs" / "run_0001" / "proposal.json").read_text())
     entries = json.loads(listed)["proposals"]
     assert (

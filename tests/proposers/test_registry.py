@@ -24,7 +24,14 @@ from nas_system.errors import ConfigError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import GraphTask, RunConfig, TaskConfig, apply_changes, canonical_key, family_default
+from nas_system.space import (
+    GraphRegressionTask,
+    RunConfig,
+    TaskConfig,
+    apply_changes,
+    canonical_key,
+    family_default,
+)
 
 BASE = RunConfig()
 AGENT = Path(__file__).parents[2] / "nas_agent_graph"
@@ -143,7 +150,7 @@ def test_what_cannot_propose_for_a_search_is_refused_before_it_is_prepared(tmp_p
     with pytest.raises(ConfigError, match="NAS_LLM_MODEL"):
         choose_proposer("llm", setup_in(tmp_path))
     with pytest.raises(ConfigError, match="the task zinc_synth is none"):
-        choose_proposer("netformer", setup_in(tmp_path, GraphTask()))
+        choose_proposer("netformer", setup_in(tmp_path, GraphRegressionTask()))
     priced = replace(setup_in(tmp_path, model="m", base_url="http://127.0.0.1:9/v1"), max_cost_usd=1.0)
     with pytest.raises(ConfigError, match="--max-cost needs a price"):
         choose_proposer(None, priced)

@@ -69,7 +69,7 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None, **
 def state(tmp_path: Path) -> AgentState:
     """A base config, the best run, a failed run, and one running."""
     state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.002, noise_runs=3)
-    state = add(tmp_path, state, 0, 0.06, accepted=True, proposer="baseline")
+    state = add(tmp_path, state, 0, 0.06, accepted=True, proposer="base config")
     state = add(tmp_path, state, 1, 0.05, accepted=True, parent="run_0000", proposer="llm:m", test_mse=0.025)
     state = add(tmp_path, state, 2, None, status="OOM_GPU", cause="24 GiB", parent="run_0000", proposer="tpe")
     state = state.replace(
