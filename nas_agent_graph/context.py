@@ -36,7 +36,7 @@ from nas_system.space.task_info import TaskInfo
 RunState = Literal["absent", "running", "finished", "lost"]
 """How a training stands: never started, running, ended on record, or ended without a record."""
 
-_TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed).*\d.*", re.IGNORECASE | re.DOTALL)
+_TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed|hold.?out).*\d.*", re.IGNORECASE | re.DOTALL)
 
 
 class Launcher(Protocol):
