@@ -128,7 +128,7 @@ def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise(
 class R2(ForecastingTask):
     """A task whose metric is maximized."""
 
-    error = "r2"
+    metric_name = "r2"
     direction = "maximize"
 
 

@@ -56,7 +56,7 @@ def test_which_error_is_told_the_history_itself_says() -> None:
 def test_the_digest_says_the_same_in_numbers() -> None:
     digest = curve_digest(example())
     assert (digest.epochs, digest.best_epoch, digest.flag) == (20, 17, "overfit")
-    assert (digest.first_val, digest.min_val, digest.last_val) == (1.05, 0.32, 0.35)
+    assert (digest.first_val, digest.best_val, digest.last_val) == (1.05, 0.32, 0.35)
     train_at_17 = 1.02 - 17 * (1.02 - 0.24) / 19
     assert digest.gap_at_best == pytest.approx(0.32 - train_at_17)
 

@@ -312,7 +312,7 @@ def test_a_dumb_terminal_gets_plain_lines_and_no_color_means_none(tmp_path: Path
 class R2(ForecastingTask):
     """A task whose metric is maximized."""
 
-    error = "r2"
+    metric_name = "r2"
     direction = "maximize"
 
 

@@ -267,7 +267,7 @@ def test_a_shortened_text_says_how_much_is_missing() -> None:
 class R2(ForecastingTask):
     """A task whose metric is maximized."""
 
-    error = "r2"
+    metric_name = "r2"
     direction = "maximize"
 
 

@@ -351,7 +351,7 @@ def test_the_page_of_a_search_on_graphs_speaks_of_its_own_error(
 class R2(ForecastingTask):
     """A task whose metric is maximized."""
 
-    error = "r2"
+    metric_name = "r2"
     direction = "maximize"
 
 

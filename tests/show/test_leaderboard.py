@@ -199,7 +199,7 @@ def test_the_best_run_and_failures_carry_a_style() -> None:
 class Accuracy(ForecastingTask):
     """A task whose metric is maximized."""
 
-    error = "r2"
+    metric_name = "r2"
     direction = "maximize"
 
 
