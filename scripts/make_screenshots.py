@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-COLUMNS = 100
+COLUMNS = 92
 TERMINAL = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; background: #fff }}
 pre {{ margin: 12px; padding: 16px 20px; border-radius: 8px; background: #1f2430; color: #d9dde6;
