@@ -2,8 +2,8 @@
 # two, 1.3 GB; 2 GB with what tests and linters need), later calls find it done.
 #
 #   make run                     a short search on ETTh1
-#   make run RUN_ARGS="..."      the same with other flags of `python -m nas_agent_graph.run`
-#   make test TEST_ARGS="..."    all tests that need neither a GPU nor patience
+#   make run RUN_ARGS="..."      the same with other flags of `nas run`
+#   make test TEST_ARGS="..."    all tests that need neither a GPU nor much time
 #   make faults                  every fault of docs/fault-tolerance.md, and its table again
 #   make lint bench format clean
 #
@@ -12,7 +12,7 @@
 
 PYTHON = python3
 TORCH_INDEX =
-RUN_ARGS = --max-runs 5 --repeat-baseline 0 --minutes-per-run 0.5
+RUN_ARGS = --max-runs 5 --repeat-base 0 --minutes-per-run 0.5
 TEST_ARGS =
 
 VENV = .venv
@@ -22,7 +22,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constr
 .PHONY: run test faults lint bench format clean
 
 run: $(VENV)/installed
-	$(BIN)/python -m nas_agent_graph.run $(RUN_ARGS)
+	$(BIN)/nas run $(RUN_ARGS)
 
 # Two processes (TEST_ARGS="-n 0" for one) of one thread each: on a busy machine PyTorch's second
 # thread makes a small step a hundred times slower.
@@ -40,8 +40,9 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python scripts/check_words.py
 
-# Each benchmark prints its figures as JSON in its last line. One that needs arguments is run by hand.
+# Each benchmark prints its results as JSON in its last line. One that needs arguments is run by hand.
 bench: $(VENV)/installed
 	@for file in benchmarks/*.py; do \
 	  if [ ! -e "$$file" ]; then continue; fi; \

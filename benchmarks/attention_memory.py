@@ -1,4 +1,4 @@
-"""Memory of one ProbSparse attention layer, forward and backward: ours, and the published one beside it.
+"""Memory of one ProbSparse attention layer, forward and backward: ours, and the published one for comparison.
 
     python benchmarks/attention_memory.py [--reference PATH]
 

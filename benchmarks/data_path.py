@@ -92,8 +92,8 @@ def main() -> None:
             f"{features:<8}{seq_len:>8}{batch_size:>7}{ours:>8.1f} us{theirs:>10.1f} us{theirs / ours:>8.1f}"
         )
     ours, theirs = results[0]
-    figures = {"ours_us": ours, "dataloader_us": theirs, "ratio": theirs / ours}
-    print(json.dumps({name: round(figure, 1) for name, figure in figures.items()}))
+    metrics = {"ours_us": ours, "dataloader_us": theirs, "ratio": theirs / ours}
+    print(json.dumps({name: round(value, 1) for name, value in metrics.items()}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 A tiny network (16 -> 32 -> 1) and batches of 32 rows, so that everything but the mathematics
 shows; fused Adam built the same way on both sides, the same batches in the same order, one thread.
 The bare loop adds its loss up and does nothing else. The engine unpacks, times its parts, watches for
-NaN and reports two figures; it drops old gradients itself, which is cheaper than `zero_grad`. Short
+NaN and reports two metrics; it drops old gradients itself, which is cheaper than `zero_grad`. Short
 passes of both alternate, in turns first, and the ratio is the median over all pairs, so that a busy
 machine slows both alike.
 """
@@ -96,14 +96,14 @@ def main() -> None:
     print(f"{'':<12}{'median':>10}{'fastest':>10}   (µs per step, {rounds} passes of {STEPS} steps)")
     for name, values in times.items():
         print(f"{name:<12}{statistics.median(values):>10.1f}{min(values):>10.1f}")
-    figures = {
+    results = {
         "ratio": round(statistics.median(ratios), 3),
         "ratio_of_fastest": round(min(times["engine"]) / min(times["bare loop"]), 3),
         "bare_us": round(statistics.median(times["bare loop"]), 1),
         "engine_us": round(statistics.median(times["engine"]), 1),
         "torch": torch.__version__,
     }
-    print(json.dumps(figures))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a training step of every family costs on one CPU thread, beside its parameter count.
+"""What a training step of every family costs on one CPU thread, and its parameter count.
 
     python benchmarks/families.py [--seq-len 96] [--threads 1]
 

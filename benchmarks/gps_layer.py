@@ -1,4 +1,4 @@
-"""One training step of our GPS layer, and of PyTorch Geometric's beside it.
+"""One training step of our GPS layer, and of PyTorch Geometric's for comparison.
 
     python benchmarks/gps_layer.py [--width 64] [--heads 4] [--pairs 60]
 

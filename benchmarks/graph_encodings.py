@@ -55,12 +55,12 @@ def main() -> int:
         return error.exit_code
     sets = {name: [name] for name in (*NODE_ENCODINGS, *PAIR_ENCODINGS)}
     sets |= {"all of nodes": [*NODE_ENCODINGS], "all of pairs": [*PAIR_ENCODINGS]}
-    figures = {}
+    results = {}
     for label, names in sets.items():
-        figures[label] = measure(names, graphs, chosen.repeats)
-        together, alone = figures[label].values()
+        results[label] = measure(names, graphs, chosen.repeats)
+        together, alone = results[label].values()
         print(f"{label:14} {together:7.2f} ms   one by one {alone:7.2f} ms")
-    print(json.dumps({"graphs": chosen.graphs, "figures": figures}))
+    print(json.dumps({"graphs": chosen.graphs, "figures": results}))
     return 0
 
 

@@ -1,9 +1,9 @@
-"""What the linear family reaches on ETTh1 at every horizon, beside the published figures.
+"""What the linear family reaches on ETTh1 at every horizon, and the published results.
 
     NAS_DATA_DIR=<folder of ETTh1.csv> python benchmarks/horizons.py --task S [--horizons 96,192]
 
 Settings (last value or mean removed, learning rate .01 or .002, every look-back asked for; the
-published figures use 336), each trained from several seeds; the mean validation error chooses one, and
+published results use 336), each trained from several seeds; the mean validation error chooses one, and
 only its test error is shown, with the deviation over the seeds. S forecasts the oil temperature from
 itself, M all seven columns from themselves with one shared map. Everything is trained by the engine
 that trains a search's runs.
@@ -98,9 +98,9 @@ def main() -> int:
         ridge = next(scores["test_mse"] for name, scores in rows.items() if name.startswith("nlinear"))
         published = PUBLISHED[options.task].get(horizon)
         name = f"{chosen[0]}, L {chosen[1]}, lr {chosen[2]:g}"
-        beside = f"{published:>11.3f}{test / published:>7.3f}" if published else f"{'-':>11}{'-':>7}"
+        comparison = f"{published:>11.3f}{test / published:>7.3f}" if published else f"{'-':>11}{'-':>7}"
         print(
-            f"{horizon:>4}  {name:<24}{val:>8.4f}{test:>9.4f}{spread:>9.4f}{beside}"
+            f"{horizon:>4}  {name:<24}{val:>8.4f}{test:>9.4f}{spread:>9.4f}{comparison}"
             f"{rows['last-value']['test']:>12.4f}{ridge:>8.4f}",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""One training step of the large Informer: ours, and the published one beside it.
+"""One training step of the large Informer: ours, and the published one for comparison.
 
     python benchmarks/informer_step.py [--reference PATH]
 

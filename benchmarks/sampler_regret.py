@@ -130,7 +130,7 @@ def best_after(values: list[float], count: int) -> float:
 
 
 def report(found: list[dict[str, list[float]]], runs: int, n_defaults: int) -> dict[str, Any]:
-    """Prints the table; returns its figures."""
+    """Prints the table; returns its results."""
     lowest = min(min(values) for pair in found for values in pair.values())
     counts = [count for count in (5, 10, n_defaults, 20, 30, 60, 100) if count <= runs]
     print(f"lowest of the study: {lowest:.5f}; regret in 1e-5, mean ± deviation over {len(found)} seeds")

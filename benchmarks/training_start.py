@@ -1,4 +1,4 @@
-"""From launching a training to its first optimizer step, beside a bare `import torch`.
+"""From launching a training to its first optimizer step, next to a bare `import torch`.
 
 The whole way that a search takes: launcher, supervisor, interpreter, imports, data, model, first
 step. A and B alternate, and the ratio is that of their medians.

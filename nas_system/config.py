@@ -44,7 +44,7 @@ training = {
         "lr": 0.0005,               # Learning rate at the start.
         "weight_decay": 0.0,        # L2 penalty (adam, sgd) or decoupled decay (adamw).
     },
-    # Training loss; the score is the task's whatever is chosen here.
+    # Training loss; the score is always the task's own metric.
     # One of: nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss.
     "criterion_class": nn.MSELoss,
     # Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate).

@@ -73,8 +73,8 @@ def baseline_table(info: TaskInfo) -> list[str]:
 def _write(path: Path, info: TaskInfo) -> None:
     try:
         write_json(path, info.to_json())
-    except OSError as problem:
-        raise ConfigError(f"{path} cannot be written: {problem.strerror}") from problem
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def build_parser(prog: str) -> Parser:

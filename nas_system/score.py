@@ -1,7 +1,7 @@
 """Score a finished run on the hold-out rows: `python -m nas_system.score --run runs/run_0003`.
 
 No training, no selection and no early stopping has ever looked at these rows. A search does
-this once, for its best run; the baselines are scored beside it. Prints one JSON object
+this once, for its best run; the baselines are scored on them as well. Prints one JSON object
 and writes it to `sealed.json` in the run's folder.
 """
 
@@ -55,7 +55,7 @@ def score_hold_out(
         model.load_state_dict(checkpoint["model"])
     except (KeyError, TypeError, RuntimeError):
         raise StateError(
-            f"{paths.best_model}: the weights are not those of {paths.config.name} beside them; "
+            f"{paths.best_model}: the weights are not those of {paths.config.name} next to them; "
             "train the run again"
         ) from None
     metrics = evaluate(model, hold_out.batches, hold_out.objective, device)

@@ -451,6 +451,18 @@ def test_no_file_names_a_folder_of_somebodys_machine(project_files: list[Path]) 
     assert lines_matching(private, project_files) == []
 
 
+def words_found(*arguments: str) -> str:
+    command = [sys.executable, str(ROOT / "scripts" / "check_words.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_no_replaced_word_is_back(tmp_path: Path) -> None:
+    assert words_found() == "no replaced word is back\n"
+    (tmp_path / "nas_system").mkdir()
+    (tmp_path / "nas_system" / "a.py").write_text("# The sealed rows.\nold = record['sealed']\n")
+    assert words_found(str(tmp_path)) == "nas_system/a.py:1: sealed -> hold-out\n"
+
+
 def test_the_real_data_is_not_in_the_repository(project_files: list[Path]) -> None:
     columns = b"date,HUFL,HULL"
     assert [str(path) for path in project_files if path.read_bytes()[: len(columns)] == columns] == []

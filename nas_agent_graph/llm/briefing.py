@@ -28,7 +28,7 @@ from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import loss_of
 
 BEST, RECENT, FAILED = 6, 6, 4
-"""How many runs of each kind are shown, beside the best of each family."""
+"""How many runs of each kind are shown, in addition to the best of each family."""
 NEAR = 10
 """How many configurations near the best run are listed."""
 NEAR_CHANGES = 3

@@ -264,8 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         replies = read_script(arguments.file)
-    except (OSError, ValueError) as problem:
-        print(f"error: {problem}", file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
     with ScriptedServer(
         replies if arguments.once else itertools.cycle(replies), port=arguments.port

@@ -2,7 +2,7 @@
 
 The list of configurations comes from `python -m nas_system.netformer propose`, a process of its own,
 since the networks need torch. It is written to the workspace once, before the first proposal; from then
-on every proposal is a function of that file and of the finished runs, whatever happens to the networks.
+on every proposal is a function of that file and of the finished runs, even if the networks are replaced.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ class CassetteClient:
 
     def __init__(self, cassette: Cassette, transcript: Transcript, *, lenient: bool = False) -> None:
         """`transcript` is the replay's own: the question it noted last is the one that is asked.
-        `lenient` answers by key alone, whatever the messages are."""
+        `lenient` answers by key alone and does not compare the messages."""
         self.cassette = cassette
         self.transcript = transcript
         self.lenient = lenient

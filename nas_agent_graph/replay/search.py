@@ -247,7 +247,7 @@ def _context(
         fallback=ReplayedFallback(fallback, recorded, cassette),
         launcher=launcher,
         progress=PlainProgress(io.StringIO()),
-        # The end of the recording is the end of the replay, whatever the search was allowed.
+        # The end of the recording is the end of the replay, even if the search was allowed more runs.
         limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_base=recorded.repeats),
         train_command=("recorded",),
     )

@@ -74,7 +74,7 @@ def render(record: Mapping[str, Any], plain: str) -> str:
     """Return the page as text. `plain` is what a reader without JavaScript sees.
 
     The policy in the page names its one script and its one style by their hashes, and allows nothing
-    else but pictures that are in the page: whatever a record holds, it cannot run or load anything.
+    else but pictures that are in the page: nothing that a record holds can run or load anything.
     """
     style = (PAGE / "style.css").read_text(encoding="utf-8")
     script = "\n".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -93,7 +93,7 @@ def render(record: Mapping[str, Any], plain: str) -> str:
 
 
 def embedded_json(value: Any) -> str:
-    """Return strict JSON that an HTML parser sees no markup in, whatever the strings hold."""
+    """Return strict JSON that an HTML parser sees no markup in, for any content of the strings."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     # Outside of strings JSON has none of these characters, so only strings are changed.
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

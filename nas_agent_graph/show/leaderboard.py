@@ -184,7 +184,7 @@ def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: in
         Column(state.metric, [_score(row.val_score) for row in rows], "right"),
     ]
     if best is not None:
-        # A plain difference, whatever the direction: `gain_of` is for sentences.
+        # A plain difference in either direction: `gain_of` is for sentences.
         deltas = [None if row.run and row.run is best_run else row.val_score - best for row in rows]
         columns.append(Column("delta", [_score(delta, "+") for delta in deltas], "right", drop=2))
         if noise:

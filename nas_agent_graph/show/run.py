@@ -1,6 +1,6 @@
 """One run on one page: who proposed it and why, what changed, how it went, and the verdict.
 
-`record_of_run` reads the run's folder, whatever state it is in; `page` formats the record as lines.
+`record_of_run` reads the run's folder in any state; `page` formats the record as lines.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A run's conversation with the language model on one page: every message once, and what every answer cost.
 
-`record_of_transcript` reads the transcript, whatever is in it; `transcript_lines` formats the record.
+`record_of_transcript` reads the transcript with any content; `transcript_lines` formats the record.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ training = {
         "lr": 0.0001,               # Learning rate at the start.
         "weight_decay": 0.0001,     # L2 penalty (adam, sgd) or decoupled decay (adamw).
     },
-    # Training loss; the score is the mean squared error whatever is chosen here.
+    # Training loss; the score is always the mean squared error.
     # One of: nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss.
     "criterion_class": nn.MSELoss,
     # Learning-rate schedule, advanced once an epoch.

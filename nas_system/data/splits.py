@@ -1,7 +1,7 @@
 """Which rows train, validate and test, and which windows that makes.
 
 The split is one of *targets*: the look-back of a validation or test window reaches into the part
-before it, as input only. So the targets, and the score, are the same whatever the look-back. What
+before it, as input only. So the targets, and the score, are the same for every look-back. What
 comes after the test part is the hold-out set: scored once per search, for the best run alone.
 """
 

@@ -38,7 +38,7 @@ def locate_graphs(
 
 
 def load_graphs(source: DataSource, task: GraphTask, *, hold_out: bool = False) -> GraphDataset:
-    """The graphs of the task, cut to the numbers it names. `hold_out`: with those kept back, if any.
+    """Return the task's graphs, cut to the numbers it names; with those of the hold-out set if `hold_out`.
 
     Raises ConfigError for graphs that are not, or no longer, those of `source`.
     """

@@ -113,7 +113,7 @@ METRIC_NAMES = frozenset({"val_mse", "test_mse", "val_mae", "test_mae"})
 
 
 class CurrentRun(_Stored):
-    """The run that is under way, and the node that has to act on it next."""
+    """The run that is in progress, and the node that has to act on it next."""
 
     run_id: str
     step: str
@@ -145,7 +145,7 @@ class AgentState(_Stored):
 
     @property
     def metric(self) -> str:
-        """What runs are judged by, as the files call it."""
+        """Return the metric that runs are compared by, as the files call it."""
         return ForecastingTask().metric if self.task is None else self.task.metric
 
     @property
@@ -166,7 +166,7 @@ class AgentState(_Stored):
 def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
     """Read the state; a file that does not exist is a search that has not begun.
 
-    Raises StateError for anything torn, foreign or newer, and leaves the file alone.
+    Raises StateError for anything truncated, foreign or newer, and leaves the file alone.
     """
     path = Path(path)
     try:
@@ -176,7 +176,7 @@ def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
         return AgentState()
     except OSError as error:
         raise UnreadableState(
-            f"{path}: cannot be read ({error.strerror}); mend its permissions or its disk"
+            f"{path}: cannot be read ({error.strerror}); fix its permissions or its disk"
         ) from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -1,4 +1,4 @@
-"""Learning curves in words: what a person or a language model needs to know about a training.
+"""Learning curves as sentences: what a person or a language model needs to know about a training.
 
 Only training and validation curves are read. Test numbers are for people, and must not reach
 whoever decides what to train next.
@@ -242,5 +242,5 @@ def _flag_sentence(digest: CurveDigest, metric: str) -> str:
         "overfit": "Overfit.",
         "flat": f"Flat: val_{metric} hardly improved.",
         "diverged": "Diverged.",
-        "too_short": "Too short to judge.",
+        "too_short": "Too short to evaluate.",
     }[digest.flag]

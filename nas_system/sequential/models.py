@@ -1,4 +1,4 @@
-"""The import path that seed 004 shows for `LSTMModel` and its like; the code is in `nas_system.toolkit`."""
+"""An older import path of `LSTMModel` and its like, kept; the code is in `nas_system.toolkit`."""
 
 import importlib
 import sys

@@ -131,7 +131,7 @@ class Parameter:
 
     @property
     def domain(self) -> str:
-        """The allowed values in words, for people, prompts and error messages."""
+        """Return the allowed values as text for people, prompts and error messages."""
         if self.kind == "choice":
             return format_choices(self.choices or ())
         text = f"{self.low:g} .. {self.high:g}"
@@ -143,7 +143,7 @@ class Parameter:
 
     @property
     def condition(self) -> str:
-        """When the field has an effect, in words; empty if it always has one."""
+        """Return when the field has an effect, as text; empty if it always has one."""
         parts = [] if self.when is None else [f"while {self.when.words}"]
         if self.where == "several targets":
             parts.append("if several columns are forecast")

@@ -42,7 +42,7 @@ def overview(
 ) -> Overview:
     """The tables of `families`, in the order of declaration; without what can have no effect in `task`.
 
-    `defaults_apart`: the reader is told elsewhere what the families' tried defaults set, so that
+    `defaults_apart`: the reader learns elsewhere what the families' tried defaults set, so that
     families with other ones may share a table.
     """
     of_family = {

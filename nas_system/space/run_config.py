@@ -49,7 +49,7 @@ class DataConfig(ConfigModel):
         if value == "M":
             raise ValueError(
                 "data.features='M' is a matter of the task: to forecast every column set task.targets to "
-                "['all'] (--target all) and leave features out; beside it features is 'S' or 'MS'"
+                "['all'] (--target all) and leave features out; next to it features is 'S' or 'MS'"
             )
         return value
 
@@ -72,7 +72,7 @@ class TrainingConfig(ConfigModel):
     """Momentum of SGD."""
 
     loss: Annotated[Literal["mse", "mae", "huber"], Choice(where="numbers")] = "mse"
-    """Training loss; the score is the task's whatever is chosen here."""
+    """Training loss; the score is always the task's own metric."""
 
     scheduler: Annotated[Literal["none", "cosine", "step", "plateau", "onecycle"], Choice()] = "cosine"
     """Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate)."""
@@ -186,7 +186,7 @@ def value_at(config: RunConfig, path: str) -> Any:
 
 
 def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> str | None:
-    """Why the parameter has no effect beside the values of the others; None if it has one.
+    """Return why the parameter has no effect, given the values of the others; None if it has one.
 
     The one place that decides this. `value` gives what stands under `model.family` and under the
     paths of the family's parameters; a sampler gives what it has drawn so far.

@@ -149,7 +149,7 @@ def find_source(config: RunConfig, info: TaskInfo | None, data_dir: Path | None)
 
 
 def _metadata(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
-    """What another machine needs beside the weights to forecast with them (see `saved_forecaster`)."""
+    """Return what a forecast on another machine needs next to the weights (see `saved_forecaster`)."""
     targets = series.column_indices(config.forecasting.targets)
     return {
         "scaler": windows.scaler.to_json(),

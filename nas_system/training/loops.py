@@ -41,7 +41,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train for one pass and return the sample-weighted mean of every reported metric.
 
-    An optimizer step follows the mean over `accumulation_steps` batches, whatever their sizes; the
+    An optimizer step follows the mean over `accumulation_steps` batches of any sizes; the
     last step takes what is left. `watch` gets the loss of every step, detached and unread, before
     `after_step`, which may raise to end the training between two steps.
     `captured` runs a whole step in one launch, in place of model, objective and optimizer.

@@ -1,4 +1,4 @@
-"""The import path that seed 003 shows for `PytorchTrainer`; the code is in `nas_system.toolkit`."""
+"""An older import path of `PytorchTrainer`, kept; the code is in `nas_system.toolkit`."""
 
 import importlib
 import sys

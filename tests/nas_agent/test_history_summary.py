@@ -82,7 +82,7 @@ def test_the_late_slope_is_the_least_squares_slope_of_the_last_third() -> None:
         ([1.0, 0.5, None], [1.0, 0.5, None], "diverged", "1 of 3 epochs have no finite val_mse."),
         ([1.0, 0.5, 0.4], [1.0, 0.5, math.inf], "diverged", "Diverged."),
         ([math.nan], [math.nan], "diverged", "No finite val_mse was recorded."),
-        ([1.0, 0.5], None, "too_short", "Too short to judge."),
+        ([1.0, 0.5], None, "too_short", "Too short to evaluate."),
         ([0.5], None, "too_short", "val_mse was 0.5."),
     ],
 )

@@ -108,7 +108,7 @@ function highlight() {
 
 // The browser keeps this across reloads, for this tab alone.
 function remember() {
-  try { history.replaceState({ view }, ""); } catch { /* refused: the next reload starts afresh */ }
+  try { history.replaceState({ view }, ""); } catch { /* refused: the next reload starts over */ }
 }
 function recall() {
   const stored = history.state && history.state.view;

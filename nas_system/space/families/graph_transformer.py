@@ -9,7 +9,7 @@ from nas_system.space.fields import Choice, Range, When
 
 
 class GraphTransformerConfig(FamilyConfig):
-    """Message passing beside global attention (GPS, Rampasek et al. 2022, arXiv:2205.12454)."""
+    """Message passing in parallel with global attention (GPS, Rampasek et al. 2022, arXiv:2205.12454)."""
 
     tasks: ClassVar[tuple[str, ...]] = ("graph_regression", "graph_classification", "link_prediction")
     reads_covariates: ClassVar[bool] = False

@@ -186,8 +186,8 @@ def _checked_dates(dates: tuple[str, ...]) -> tuple[str, ...]:
     said = f"the split {','.join(dates)}"
     try:
         starts = tuple(normalised_date(date) for date in dates)
-    except ValueError as problem:
-        raise ValueError(f"{said}: {problem}") from None
+    except ValueError as error:
+        raise ValueError(f"{said}: {error}") from None
     if len(starts) not in (2, 3):
         raise ValueError(
             f"{said} has {len(starts)} of two or three dates: the starts of val and test, and of hold-out if "

@@ -1,7 +1,7 @@
 """What may be written next: the rules that make every written configuration a valid one.
 
-Whatever a network prefers, a parameter is written if and only if it has an effect next to what was
-written before, and a value is allowed only while some way of writing the rest makes a valid
+A parameter is written if and only if it has an effect next to what was written before, even where a
+network prefers otherwise, and a value is allowed only while some way of writing the rest makes a valid
 configuration. That way is kept (the witness): its next value is always allowed, so no writer gets stuck.
 
 The vocabulary may be older than the search space. Only what both know is written: families, parameters
