@@ -114,7 +114,7 @@ def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
     assert asked == [["propose", "--facts", str(facts), "--count", "40", "--seed", "7"]]
     nobody = ScriptedLauncher(lambda config: 1.0)
     assert make_list(setup(nobody)) == made
-    facts.write_text(json.dumps(FACTS | {"source": {"sha256": "cd"}}))
+    facts.write_text(json.dumps(FACTS | {"source": FACTS["source"] | {"sha256": "cd"}}))
     with pytest.raises(StateError, match="other data"):
         make_list(setup(nobody))
     (facts.parent / LIST_FILE).unlink()
