@@ -32,6 +32,7 @@ from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import RunConfig, apply_changes, canonical_key, family_default
+from nas_system.space.task_info import TaskInfo
 
 BASE = RunConfig()
 SOURCE = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "ab", "bytes": 1}
@@ -121,7 +122,7 @@ def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
     (facts.parent / LIST_FILE).unlink()
     with pytest.raises(ConfigError, match="netformer cannot be used"):
         make_list(setup(nobody))
-    assert task_fingerprint(FACTS) == task_fingerprint(json.loads(json.dumps(FACTS)))
+    assert task_fingerprint(TaskInfo.from_json(FACTS)) == task_fingerprint(json.loads(json.dumps(FACTS)))
 
 
 SEARCH = (
