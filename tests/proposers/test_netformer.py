@@ -122,7 +122,8 @@ def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
     (facts.parent / LIST_FILE).unlink()
     with pytest.raises(ConfigError, match="netformer cannot be used"):
         make_list(setup(nobody))
-    assert task_fingerprint(TaskInfo.from_json(FACTS)) == task_fingerprint(json.loads(json.dumps(FACTS)))
+    info = TaskInfo.from_json(FACTS)
+    assert task_fingerprint(info) == task_fingerprint(TaskInfo.from_json(info.to_json()))
 
 
 SEARCH = (
