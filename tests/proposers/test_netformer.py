@@ -32,9 +32,11 @@ from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.netformer.specs.archive.synthetic_tasks import csv_of, draw_recipe
 from nas_system.space import RunConfig, apply_changes, canonical_key, family_default
+from nas_system.space.task_info import TaskInfo
 
 BASE = RunConfig()
-FACTS = {"task": BASE.task.model_dump(mode="json"), "source": {"sha256": "ab"}}
+SOURCE = {"name": "ETTh1", "kind": "synthetic", "path": None, "sha256": "ab", "bytes": 1}
+FACTS = {"task": BASE.task.model_dump(mode="json"), "source": SOURCE}
 CARRIED_ON = "netformer:tpe"
 
 
@@ -114,13 +116,14 @@ def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
     assert asked == [["propose", "--facts", str(facts), "--count", "40", "--seed", "7"]]
     nobody = ScriptedLauncher(lambda config: 1.0)
     assert make_list(setup(nobody)) == made
-    facts.write_text(json.dumps(FACTS | {"source": {"sha256": "cd"}}))
+    facts.write_text(json.dumps(FACTS | {"source": SOURCE | {"sha256": "cd"}}))
     with pytest.raises(StateError, match="other data"):
         make_list(setup(nobody))
     (facts.parent / LIST_FILE).unlink()
     with pytest.raises(ConfigError, match="netformer cannot be used"):
         make_list(setup(nobody))
-    assert task_fingerprint(FACTS) == task_fingerprint(json.loads(json.dumps(FACTS)))
+    info = TaskInfo.from_json(FACTS)
+    assert task_fingerprint(info) == task_fingerprint(TaskInfo.from_json(info.to_json()))
 
 
 SEARCH = (

@@ -100,11 +100,12 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
     from nas_system.files import read_object
     from nas_system.netformer.specs.archive.archive_file import LAST_VALUE
     from nas_system.space import ForecastingTask
+    from nas_system.space.task_info import baselines_from
 
     try:
         facts = read_object(path)
         task = ForecastingTask.model_validate(facts["task"])
-        baselines = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
+        baselines = {row.name: row.scores["val_mse"] for row in baselines_from(facts)}
         source = DataSource.from_json(facts["source"])
         last_value = baselines[LAST_VALUE]
     except ValidationError:
