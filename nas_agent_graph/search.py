@@ -156,11 +156,11 @@ def _conclude(search: ProposerSetup, end: str) -> None:
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
     if best_run is None:
-        print(f"No run has a score. Look at one: python -m nas_agent_graph.show run_0000{elsewhere}")
+        print(f"No run has a score. Look at one: nas show run_0000{elsewhere}")
         return
     print(f"best model: {ledger.paths(best_run.run_id).best_model}")
-    print(f"look at it: python -m nas_agent_graph.show {best_run.run_id}{elsewhere}")
-    print(f"go on:      python -m nas_agent_graph.run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
+    print(f"look at it: nas show {best_run.run_id}{elsewhere}")
+    print(f"go on:      nas run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
 
 
 def _score_on_hold_out(search: ProposerSetup, best_run: RunInfo) -> None:

@@ -1,8 +1,8 @@
 """Configuration files: read, write, find by name.
 
 `config.py` is data in the original format (`original_format.py` shows it); YAML and JSON use the
-names of `RunConfig`, or those of sequence models (`sequence_format.py`). Whatever a file holds, it
-is read or it is a ConfigError with the file, the line and what to do; nothing in it is ever executed
+names of `RunConfig`, or those of sequence models (`sequence_format.py`). A file is
+either read or a ConfigError with the file, the line and what to do; nothing in it is ever executed
 or imported.
 """
 

@@ -135,7 +135,7 @@ class TaskInfo:
 
 
 def source_from(record: Mapping[str, Any]) -> DataSource:
-    """Read the data source of a task's info, whatever else is in it. Raises ConfigError."""
+    """Read the data source of a task's info, ignoring the rest. Raises ConfigError."""
     try:
         return DataSource.from_json(record["source"])
     except (KeyError, TypeError, AttributeError) as error:
