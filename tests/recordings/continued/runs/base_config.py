@@ -24,7 +24,7 @@ training = {
         "lr": 0.001,                # Learning rate at the start.
         "weight_decay": 0.0,        # L2 penalty (adam, sgd) or decoupled decay (adamw).
     },
-    # Training loss; the score is the task's whatever is chosen here.
+    # Training loss; the score is always the task's own metric.
     # One of: nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss.
     "criterion_class": nn.MSELoss,
     # Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate).
@@ -35,12 +35,16 @@ training = {
         "T_max": None,              # Cosine: epochs until the lowest rate; None takes max_epochs.
         "eta_min": 0.0,             # Cosine: the lowest rate.
     },
-    "augmentation": "none",         # How training windows are varied; validation and test windows never are.
+    # How training windows are varied; validation and test windows never are.
+    # One of: none, jitter, scaling, magnitude_warp, time_warp, window_slice, channel_dropout.
+    "augmentation": "none",
     "max_epochs": 2,                # Most epochs a training may take.
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
     "accumulation_steps": 1,        # Batches whose gradients are added up before one optimizer step.
-    "precision": "fp32",            # Number format of the matrix products; fp16 needs a CUDA device.
+    # Number format of the matrix products; fp16 needs a CUDA device.
+    # One of: fp32, bf16, fp16.
+    "precision": "fp32",
     # Run the model through torch.compile: pays only for long trainings of large models.
     "compile": False,
 }
