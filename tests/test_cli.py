@@ -72,7 +72,7 @@ def test_the_version_is_that_of_the_package(nas: Cli) -> None:
 def test_a_command_has_one_help_in_both_its_forms_and_loads_nothing_heavy_for_it(
     nas: Cli, run_cli: Cli, tmp_path: Path, command: str
 ) -> None:
-    short = nas(command, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"})
+    short = nas(command, "--help", env={"PYTHONPROFILEIMPORTTIME": "1"}, fresh=True)
     long = run_cli(module_of(command), "--help", cwd=tmp_path)
     assert (short.returncode, long.returncode, long.stderr) == (0, 0, "")
     assert short.stdout.startswith(f"usage: nas {command} ")
