@@ -66,7 +66,7 @@ def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], StateUpda
 
     def run(state: SearchState, runtime: Runtime[Context]) -> StateUpdate:
         if runtime.context is None:
-            raise ConfigError("a search needs its context; start it with: python -m nas_agent_graph.run")
+            raise ConfigError("a search needs its context; start it with: nas run")
         runtime.context.stop.check()
         disk = runtime.context.disk
         update = disk.retry_until_space(lambda: node(state, runtime.context))

@@ -27,6 +27,7 @@ from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
+from nas_system.space.changes import explain
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
 
@@ -64,10 +65,11 @@ def look_up_search(
     first = stored is None or not base_file.exists()
     if first:
         base = named_config(arguments.base_config or task.default_config)
-        base = base.model_copy(
-            update={"task": task, "seed": base.seed if arguments.seed is None else arguments.seed}
-        )
-        base = RunConfig.model_validate(base.model_dump())
+        seed = base.seed if arguments.seed is None else arguments.seed
+        try:
+            base = RunConfig.model_validate(base.model_copy(update={"task": task, "seed": seed}).model_dump())
+        except ValidationError as error:
+            raise ConfigError(f"--base-config {arguments.base_config}: {explain(error)}") from None
     else:
         base = read_config(base_file)
         _refuse_other_base(base, arguments)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from nas_agent_graph.budget import Left
 from nas_agent_graph.state import ChangeRecord, ProposalRecord
 from nas_system.errors import ProposalError
 from nas_system.files import finite
+from nas_system.nas_agent.agent_state import BASE_PROPOSER, OLD_BASE_PROPOSER
 from nas_system.space import Change, RunConfig, TaskConfig
 from nas_system.space.sampling import usable_families
 
@@ -75,7 +76,9 @@ class Proposal:
     @classmethod
     def from_file(cls, content: Mapping[str, Any], metric: str) -> Proposal:
         """Read proposal.json, which anybody may have edited. Raises ProposalError."""
-        return cls.from_record({**content, "expected_score": content.get(f"expected_{metric}")})
+        proposal = cls.from_record({**content, "expected_score": content.get(f"expected_{metric}")})
+        old = proposal.proposer == OLD_BASE_PROPOSER
+        return replace(proposal, proposer=BASE_PROPOSER) if old else proposal
 
 
 BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")

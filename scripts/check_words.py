@@ -38,6 +38,7 @@ ALLOWED = {
     "CHANGELOG.md": r"^\| .+",
     "nas_agent_graph/llm/recording.py": r"\btorn\b",
     "docs/fault-tolerance.md": "none torn or lost",
+    "nas_agent_graph/replay/search.py": "Too short to judge",
 }
 """What a line may hold: in the file of that name, or anywhere (`""`)."""
 

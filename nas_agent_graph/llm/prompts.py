@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from nas_agent_graph.text.untrusted import quoted
+from nas_system.errors import ConfigError
 from nas_system.nas_agent.log_text import one_line
 
 
@@ -20,8 +21,12 @@ def prompts_dir() -> Path:
 
 
 def render(name: str, folder: Path | None = None, **values: Any) -> str:
-    """Render `<name>.j2` of `folder` (default: the program's own prompts) with the values."""
-    return _environment(folder or prompts_dir()).get_template(f"{name}.j2").render(**values).strip()
+    """Render `<name>.j2` of `folder` (default: the program's own prompts). Raises ConfigError."""
+    try:
+        return _environment(folder or prompts_dir()).get_template(f"{name}.j2").render(**values).strip()
+    except jinja2.TemplateError as error:
+        place = folder or prompts_dir()
+        raise ConfigError(f"{place / name}.j2 cannot be rendered: {error}; compare it with ours") from None
 
 
 @cache

@@ -11,6 +11,7 @@ from nas_agent_graph.context import Context, Proposal, SearchView
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError
 from nas_system.files import read_record, write_json
+from nas_system.nas_agent.agent_state import BASE_PROPOSER
 
 
 def propose_config(state: SearchState, context: Context) -> StateUpdate:
@@ -23,7 +24,7 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
             attempt = stored["attempt"]
             proposal = Proposal.from_file(stored, metric)
         elif not context.ledger.state.runs:
-            proposal = Proposal("base config", parent=None, hypothesis="the base configuration, unchanged")
+            proposal = Proposal(BASE_PROPOSER, parent=None, hypothesis="the base configuration, unchanged")
         else:
             refused = (state["refusal"],) if state["refusal"] else ()
             proposal = _proposed(context, context.view(run_id, refused, attempt))

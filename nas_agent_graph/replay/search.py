@@ -42,6 +42,7 @@ from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, AgentState, get_run, load_agent_state
+from nas_system.nas_agent.history_summary import TOO_SHORT
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
@@ -208,10 +209,15 @@ def differences(recorded: AgentState, replayed: AgentState) -> list[str]:
     return found
 
 
+OLD_TOO_SHORT = "Too short to judge."
+"""How summaries before version 4 of the state called `TOO_SHORT`."""
+
+
 def _comparable(state: AgentState) -> dict[str, Any]:
     plain = state.model_dump(mode="json")
     for run in plain["runs"]:
         del run["seconds"]
+        run["history_summary"] = run["history_summary"].replace(OLD_TOO_SHORT, TOO_SHORT)
     # At which of its steps an interrupted run stood is a matter of the moment.
     plain["current"] = state.current.run_id if state.current else None
     return plain

@@ -24,7 +24,7 @@ def read_state(workspace: Path) -> AgentState:
     from nas_system.processes.run_files import run_ids
 
     path = workspace / STATE_FILE
-    command = "python -m nas_agent_graph.run"
+    command = "nas run"
     if not path.exists():
         left = run_ids(workspace / "runs")
         if left:

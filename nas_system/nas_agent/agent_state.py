@@ -83,11 +83,15 @@ class RunInfo(_Stored):
 
     @model_validator(mode="before")
     @classmethod
-    def _read_metric_names(cls, values: Any) -> Any:
+    def _read_old_names(cls, values: Any) -> Any:
         """Accept scores under the metric's own name, which is all that older versions and scripts write."""
         if not isinstance(values, dict):
             return values
-        plain = {name: value for name, value in values.items() if name not in METRIC_NAMES}
+        metric = values.get("metric")
+        copies = {metric, metric_on("test", metric)} if isinstance(metric, str) else set()
+        plain = {name: value for name, value in values.items() if name not in METRIC_NAMES | copies}
+        if plain.get("proposer") == OLD_BASE_PROPOSER:
+            plain["proposer"] = BASE_PROPOSER
         if "val_score" in plain or "test_score" in plain:
             return plain
         metric = "val_mae" if values.get("val_mae") is not None else "val_mse"
@@ -100,14 +104,16 @@ class RunInfo(_Stored):
 
     @model_serializer(mode="wrap")
     def _write_metric_names(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write the scores of the original format next to ours: the one place where both names stand."""
+        """Write the scores under the metric's own name as well: the one place where both names stand."""
         values = write(self)
-        if self.metric != "val_mse":
-            return values
-        del values["metric"]  # the default
-        return {"run_id": self.run_id, "val_mse": self.val_score, "test_mse": self.test_score, **values}
+        if self.metric == "val_mse":
+            del values["metric"]  # the default
+        copies = {self.metric: self.val_score, metric_on("test", self.metric): self.test_score}
+        return {"run_id": self.run_id, **copies, **values}
 
 
+BASE_PROPOSER, OLD_BASE_PROPOSER = "base config", "baseline"
+"""Who proposes the first run, now and before version 4."""
 METRIC_NAMES = frozenset({"val_mse", "test_mse", "val_mae", "test_mae"})
 """Names of scores in versions before 4."""
 

@@ -16,6 +16,7 @@ from nas_system.space.score import Direction, loss_of
 
 Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_short"]
 
+TOO_SHORT = "Too short to evaluate."
 SHORTEST_CURVE = 3
 """Fewer epochs than this show no tendency."""
 OVERFIT_RISE = 0.05
@@ -242,5 +243,5 @@ def _flag_sentence(digest: CurveDigest, metric: str) -> str:
         "overfit": "Overfit.",
         "flat": f"Flat: val_{metric} hardly improved.",
         "diverged": "Diverged.",
-        "too_short": "Too short to evaluate.",
+        "too_short": TOO_SHORT,
     }[digest.flag]

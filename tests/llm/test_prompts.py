@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pytest
 from builders import FACTS, drive, llm_proposer, search_context
 
@@ -19,6 +18,7 @@ from nas_agent_graph.llm.briefing import opening_messages, prompt_values
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_agent_graph.text.untrusted import quoted
+from nas_system.errors import ConfigError
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
@@ -105,7 +105,7 @@ def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
     both = [{**prompt_values(view), "flat": 5} for view in (view_of([BASELINE]), about_graphs)]
     for name in both[0]:
         lacking = [{key: value for key, value in values.items() if key != name} for values in both]
-        with pytest.raises(jinja2.UndefinedError, match=name):
+        with pytest.raises(ConfigError, match=name):
             _ = [render("propose", None, **values) for values in lacking]
 
 

@@ -24,6 +24,7 @@ from nas_system.netformer.specs.archive.library import Library, read_own
 from nas_system.netformer.specs.task_features import task_features
 from nas_system.processes.run_files import FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask, active_values
+from nas_system.space.task_info import baselines_from
 
 FAILURES = {"DIVERGED": "DIVERGED", "TIMEOUT": "TIMEOUT", "FAILED": "FAILED"}
 """Run status -> row status, for failures of the configuration. Others (killed, out of memory) may be the
@@ -72,7 +73,8 @@ def _archived(facts: Mapping[str, Any], workspace: Path) -> ArchivedTask:
     try:
         task = ForecastingTask.model_validate(facts["task"])
         source = DataSource.from_json(facts["source"])
-        baselines = {row["name"]: float(row["val_mse"]) for row in facts["references"]}
+        scores = {row.name: row.on("val", "val_mse") for row in baselines_from(facts)}
+        baselines = {name: score for name, score in scores.items() if score is not None}
     except (ValidationError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{workspace}: only searches on forecasting tasks can be added to the archive ({error!r:.200})"
