@@ -91,7 +91,9 @@ def test_a_training_judged_by_the_absolute_error_leaves_every_file(trained: tupl
     )
     assert metrics["val_mae"] == min(epoch["val_mae"] for epoch in history["epochs"])
     assert 0 < metrics["test_mae"] < 3
-    assert set(history["epochs"][0]) == {"epoch", "train_mae", "val_mae", "lr", "seconds"}
+    assert set(history["epochs"][0]) == {
+        *("epoch", "train_mae", "val_mae", "train_score", "val_score", "lr", "seconds")
+    }
     assert "mse" not in said, "people are told the task's error"
     assert read_config(run / "config_used.py") == TRAINED, "what has no effect stays as it was"
 

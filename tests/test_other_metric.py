@@ -204,7 +204,7 @@ def test_the_lines_of_a_search_under_way_are_about_the_tasks_own_error(search: S
 def test_the_live_display_reads_the_epochs_of_the_tasks_own_error(search: Search) -> None:
     out, state = io.StringIO(), search.state
     display = LiveProgress(out)
-    display.begin(state.replace(runs=state.runs[:3]), FACTS, Limits(max_runs=RUNS))
+    display.begin(state.replace(runs=state.runs[:3]), TaskInfo.from_json(FACTS), Limits(max_runs=RUNS))
     history = {"epochs": [{"epoch": 0, "train_mae": 0.9, "val_mae": 0.81234, "seconds": 1.0}]}
     display.training("run_0003", "run_0003", history)
     assert display._tracker.format_epoch() == "epoch 1 val_mae 0.81234"
@@ -282,7 +282,7 @@ def test_the_search_can_be_replayed_and_a_changed_score_is_named(
     assert done.stdout.startswith("equal: 12 runs")
     shutil.copytree(search.workspace, tmp_path / "copy")
     state = search.state
-    runs = (*state.runs[:-1], state.runs[-1].model_copy(update={"val_mae": None}))
+    runs = (*state.runs[:-1], state.runs[-1].model_copy(update={"val_score": None}))
     (tmp_path / "copy/agent_state.json").write_text(state.replace(runs=runs).model_dump_json())
     done = run_cli("nas_agent_graph.replay", tmp_path / "copy", cwd=tmp_path)
     assert done.returncode == 1
@@ -302,18 +302,18 @@ def test_the_model_is_told_of_the_tasks_own_error_and_of_graphs(search: Search) 
     assert '"expected_val_mae": 0.051' in system
     for told in (
         "The data set zinc_synth: predict one number for every graph.\n"
-        "There are 2,000 graphs to train on and 400 graphs to validate on; on average 23.1 nodes and 49.8 "
-        "directed edges; 9 types of nodes and 4 types of edges.\n",
-        "The score is val_mae: the mean absolute error on the validation part; lower is better.\n",
-        "Baselines (simple predictions, and the tried default without encodings), worst first:\n"
-        '- "mean": val_mae 1.5\n',
+        "There are 2,000 graphs to train on and 400 to validate on, on average with 23.1 nodes and 49.8 "
+        "directed edges; 9 types of nodes, 4 of edges.\n",
+        'The baseline "no encodings" is the default model of its family, trained.\n',
+        "The score is val_mae: the mean absolute error of the validation part; lower is better.\n",
+        'Baselines (simple predictions), worst first:\n- "mean": val_mae 1.5\n',
         "Best run: run_0010 with val_mae 0.5.\n",
         "Noise between seeds (standard deviation of val_mae): ",
         "OK val_mae 0.5 (the best run) accepted\n",
         'curve: "1 epoch, best_epoch=0. train_mae stayed at 1. val_mae was 0.5.',
         '- by "llm:scripted": 9 scored, off by ',
         'Interpretation, unverified: run_0009 (val_mae 0.51, expected 0.58) "a larger rate"',
-        '"graph_transformer": Message passing beside global attention',
+        '"graph_transformer": Message passing',
         "| model.random_walk |",
     ):
         assert told in question

@@ -179,7 +179,7 @@ def test_a_finished_search_goes_on_when_more_runs_are_allowed(quick_search, work
         (["--proposer", "llm", "--dataset", "series.csv", "--target", "load"], "NAS_LLM_MODEL"),
         (
             ["--base-config", "hostile.py", "--dataset", "series.csv", "--target", "load"],
-            "hostile.py: line 1: dict(...) is a call",
+            'hostile.py: line 1: "dict(d_model=',
         ),
         (["--base-config", "nobody"], "nobody"),
         (["--data-dir", "empty"], "ETTh1.csv"),

@@ -37,7 +37,7 @@ def test_the_first_run_is_the_base_configuration_unchanged(tmp_path):
     context = search_context(tmp_path, max_runs=1)
     drive(context)
     assert context.ledger.config("run_0000") == RunConfig()
-    assert read_record(context.ledger.paths("run_0000").proposal)["proposer"] == "baseline"
+    assert read_record(context.ledger.paths("run_0000").proposal)["proposer"] == "base config"
 
 
 def test_every_family_default_is_tried_right_after_the_base(tmp_path):
@@ -257,7 +257,8 @@ def test_no_test_figure_is_in_anything_a_proposer_can_see(tmp_path):
 
     proposer = Scripted({"training.lr": 0.01}, {"training.lr": 0.02})
     context = search_context(tmp_path, proposer=proposer, launcher=Sentinel(by_lr), max_runs=3)
-    context.facts["references"][0]["test_mse"] = sentinel
+    assert isinstance(context.info.baselines[0].scores, dict)
+    context.info.baselines[0].scores["test_mse"] = sentinel
     drive(context)
     assert context.ledger.state.runs[0].test_mse == sentinel
     assert str(sentinel) not in repr(proposer.views)

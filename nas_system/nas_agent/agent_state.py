@@ -81,6 +81,16 @@ class RunInfo(_Stored):
         """The original format's name of `test_score`, where the task's metric is the squared error."""
         return self.test_score if self.metric == "val_mse" else None
 
+    @property
+    def val_mae(self) -> float | None:
+        """`val_score`, where the task's metric is the absolute error."""
+        return self.val_score if self.metric == "val_mae" else None
+
+    @property
+    def test_mae(self) -> float | None:
+        """`test_score`, where the task's metric is the absolute error."""
+        return self.test_score if self.metric == "val_mae" else None
+
     @model_validator(mode="before")
     @classmethod
     def _read_old_names(cls, values: Any) -> Any:

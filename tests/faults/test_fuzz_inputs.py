@@ -132,8 +132,8 @@ def _proposed_or_refused(text: str, folder: Path) -> None:
     with contextlib.suppress(ProposalError):
         parsed = parse_answer(text)
         proposal = Proposal("llm", parsed.parent, parsed.changes, parsed.hypothesis, parsed.expected_score)
-        write_json(folder / "proposal.json", proposal.to_record("val_mse"))
-        again = Proposal.from_record(read_record(folder / "proposal.json") or {}, "val_mse")
+        write_json(folder / "proposal.json", proposal.to_file("val_mse"))
+        again = Proposal.from_file(read_record(folder / "proposal.json") or {}, "val_mse")
         assert (again.changes, again.expected_score) == (proposal.changes, proposal.expected_score)
         config = apply_changes(RunConfig(), again.changes)
         assert canonical_key(parse_config(render_config(config).encode(), Path("c.py"))) == canonical_key(

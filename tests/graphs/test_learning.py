@@ -69,8 +69,8 @@ def test_random_walks_halve_the_error_in_twelve_epochs() -> None:
     assert max(found["random_walk",]) <= 0.5 * min(found[()])
 
 
-def test_the_example_of_the_readme_runs(project_root: Path, tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (project_root / "README.md").read_text(), re.DOTALL)
+def test_the_example_of_the_documentation_runs(project_root: Path, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (project_root / "docs/library.md").read_text(), re.DOTALL)
     (example,) = (block for block in blocks if "nas_system.graphs" in block)
     # Fewer molecules: what is tried is that it runs.
     example = example.replace(

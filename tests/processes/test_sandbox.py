@@ -393,13 +393,13 @@ def test_programs_that_hold_a_key_refuse_inspection(program: str, tmp_path: Path
     (tmp_path / "file").touch()
     code = (
         "import ctypes, sys\n"
-        f"from nas_agent_graph.{program} import main\n"
+        "from nas_agent_graph.cli import main\n"
         "before = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)\n"  # PR_GET_DUMPABLE
         "main(sys.argv[1:])\n"
         "print('dumpable', before, ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "--workspace", str(tmp_path / "file" / "x")],
+        [sys.executable, "-c", code, program, "--workspace", str(tmp_path / "file" / "x")],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)},
         cwd=tmp_path,
         capture_output=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nas_system.data.loading import open_task
-from nas_system.netformer.specs.task_features import MOST_ROWS, task_features
+from nas_system.netformer.specs.task_features import MAX_ROWS, task_features
 from nas_system.space import ForecastingTask
 
 ROWS = 900
@@ -79,7 +79,7 @@ def test_they_see_what_the_series_is_made_of(tmp_path: Path) -> None:
 def test_of_a_large_task_only_the_latest_rows_are_looked_at() -> None:
     data = open_task(ForecastingTask(dataset="synthetic", targets=("all",), pred_len=336))
     found = task_features(data)
-    early = slice(data.split.train_end - MOST_ROWS)
+    early = slice(data.split.train_end - MAX_ROWS)
     assert early.stop > 0
     data.series.values[early] = np.nan
     assert task_features(data) == found
