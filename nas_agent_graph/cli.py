@@ -68,7 +68,7 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` begins with and return its exit code; without one print the help."""
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    parser = Parser(prog="nas", description="Neural architecture search with a language model or without.")
+    parser = Parser(prog="nas", description="Neural architecture search, with or without a language model.")
     parser.add_argument("--version", action="version", version=f"nas-agent {__version__}")
     name, rest = choose_command(parser, {name: command.purpose for name, command in COMMANDS.items()}, words)
     return COMMANDS[name].run(rest, f"nas {name}")
