@@ -258,7 +258,7 @@ def test_a_folder_without_a_search_says_what_to_type(show: Show, tmp_path: Path)
     assert done.returncode == 2
     assert done.stdout == ""
     assert "there is no search in" in done.stderr
-    assert "python -m nas_agent_graph.run" in done.stderr
+    assert "nas run" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
