@@ -31,14 +31,19 @@ def is_disk_full(error: BaseException) -> bool:
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Replace `path` by `content`; a reader sees the old or the new file, never half of one.
 
-    The temporary name is fixed because every file here has a single writer: a crash
-    leaves at most one stray file, which the next write overwrites. Raises OSError.
+    The temporary name is fixed because every file here has a single writer: a crash leaves at most one
+    stray file, which the next write removes. Whatever else stands in its place (a link, a FIFO) is removed
+    and never written to; a folder that stands in the place of either is set aside. Raises OSError.
     """
     temporary = path.with_name(path.name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    descriptor = _create_new(temporary)
     try:
         _write_durably(descriptor, content, path)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except IsADirectoryError:
+            _set_aside(path)
+            os.replace(temporary, path)
     except OSError:
         # On a full disk half a file is what keeps the next small one from being written.
         with contextlib.suppress(OSError):
@@ -49,10 +54,41 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     fsync_folder(path.parent)
 
 
-def append_durably(path: Path, content: bytes) -> None:
-    """Add `content` at the end of `path`, whole or not at all unless the process dies. Raises OSError."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+def _create_new(path: Path) -> int:
+    """Return the descriptor of a new, empty file, writable; nobody else can hold it under another name."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        return os.open(path, flags, 0o666)
     try:
+        path.unlink()
+    except (IsADirectoryError, PermissionError):  # a folder, as Linux and as macOS say it
+        _set_aside(path)
+    return os.open(path, flags, 0o666)
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename a folder that stands where one of our files belongs; nothing in it is lost."""
+    if not folder.is_dir() or folder.is_symlink():
+        raise FileExistsError(errno.EEXIST, "cannot be replaced", str(folder))
+    for number in range(1, 1000):
+        aside = folder.with_name(f"{folder.name}.aside-{number}")
+        if not os.path.lexists(aside):
+            folder.rename(aside)
+            return
+    raise FileExistsError(errno.EEXIST, "a folder is in the way, and 999 are set aside already", str(folder))
+
+
+def append_durably(path: Path, content: bytes) -> None:
+    """Add `content` at the end of `path`, whole or not at all unless the process dies.
+
+    Raises OSError, also for a link, a FIFO or a device.
+    """
+    # O_NONBLOCK: opening a FIFO for writing must not wait for a reader.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
         size = os.fstat(descriptor).st_size
         try:
             _write_durably(descriptor, content, path)
@@ -104,12 +140,13 @@ def read_object(
     *,
     largest_bytes: int = LARGEST_RECORD_BYTES,
     of_pairs: Callable[[list[tuple[str, Any]]], Any] | None = None,
+    follow_link: bool = False,
 ) -> dict[str, Any]:
     """Return the JSON object in `path`; `of_pairs` makes every object from its names and values.
 
     Raises OSError, or ValueError with a reason: no file, too large, truncated, something else than an object.
     """
-    content = read_bounded(path, largest_bytes)
+    content = read_bounded(path, largest_bytes, follow_link=follow_link)
     if not content.strip(b"\0 \t\r\n"):
         raise ValueError(f"is empty but for {len(content):,} blank or zero bytes" if content else "is empty")
     try:
@@ -123,19 +160,29 @@ def read_object(
     return value
 
 
-def read_bounded(path: Path, largest_bytes: int) -> bytes:
+def read_bounded(path: Path, largest_bytes: int, *, follow_link: bool = False) -> bytes:
     """Return a file's content. Raises OSError, or ValueError with a reason: no regular file, or too large."""
-    with open_regular_file(path) as file:
+    with open_regular_file(path, follow_link=follow_link) as file:
         size = os.fstat(file.fileno()).st_size
         if size > largest_bytes:
             raise ValueError(f"has {size:,} bytes, more than any such file has")
         return file.read(largest_bytes)
 
 
-def open_regular_file(path: Path) -> BinaryIO:
-    """Open for reading. Raises OSError, or ValueError for a folder, a FIFO or a device."""
+def open_regular_file(path: Path, *, follow_link: bool = False) -> BinaryIO:
+    """Open for reading. Raises OSError, or ValueError for a link, a folder, a FIFO or a device.
+
+    `follow_link` is for a file that a person has named: they may keep it elsewhere. What lies in the folder of
+    a search is read where it lies, or a link there would bring any file of the user into report and prompt.
+    """
     # O_NONBLOCK: opening a FIFO that somebody put here must not wait for its other end.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_link else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError("is a link") from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError("is not a file")

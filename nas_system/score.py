@@ -42,7 +42,7 @@ def score_hold_out(
     from nas_system.training.reproducibility import resolve_device, set_threads
 
     set_threads(1)
-    info = None if facts is None else TaskInfo.from_json(read_object(facts))
+    info = None if facts is None else TaskInfo.from_json(read_object(facts, follow_link=True))
     paths = RunPaths(run_dir)
     config = read_config(paths.config)
     device = resolve_device(device_name)

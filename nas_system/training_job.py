@@ -313,7 +313,7 @@ def _read_info(path: Path | None) -> TaskInfo | None:
     if path is None:
         return None
     try:
-        return TaskInfo.from_json(read_object(path))
+        return TaskInfo.from_json(read_object(path, follow_link=True))
     except (OSError, ValueError, ConfigError) as error:
         raise ConfigError(f"{path}: not the task info of a search ({error})") from None
 

@@ -39,7 +39,7 @@ def read_config(path: str | Path) -> RunConfig:
 def read_content(path: Path) -> bytes:
     """Return the bytes of a file of a sensible size. Raises ConfigError."""
     try:
-        return read_bounded(path, LARGEST_FILE)
+        return read_bounded(path, LARGEST_FILE, follow_link=True)
     except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(available_configs())
         raise ConfigError(f"{path} is not a file; known configurations: {known}") from None

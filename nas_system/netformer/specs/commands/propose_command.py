@@ -103,7 +103,7 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
     from nas_system.space.task_info import baselines_from
 
     try:
-        facts = read_object(path)
+        facts = read_object(path, follow_link=True)
         task = ForecastingTask.model_validate(facts["task"])
         baselines = {row.name: row.scores["val_mse"] for row in baselines_from(facts)}
         source = DataSource.from_json(facts["source"])
