@@ -82,6 +82,8 @@ class Limits:
     """A training without a sign of life for this long is ended as hung."""
     memory_mb: int | None = None
     """MiB of resident memory that one training may hold; GPU memory is not part of it."""
+    disk_mb: int | None = None
+    """MiB of files that one training may make."""
     least_free_mb: float = 0.0
     """MiB of free disk without which no training begins."""
     disk_wait_seconds: float | None = None

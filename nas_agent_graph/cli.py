@@ -30,6 +30,7 @@ from nas_system.command_line import (
     positive_int,
     seconds_between,
 )
+from nas_system.processes.sandbox.modes import MODES
 
 WATCH_S = 5.0
 
@@ -125,6 +126,13 @@ def _add_run_arguments(parser: Parser) -> None:
         amount,
         "host memory of a training (default: 80%% of the machine's or container's; 0: no limit)",
     )
+    _add(
+        group,
+        "--disk-per-run",
+        "GIB",
+        amount,
+        "files of a training (default: 20, or half of what is free; 0: no limit)",
+    )
     _add(group, "--keep-free", "MIB", amount, "wait with a training until this much disk is free", 200)
     _add(
         group,
@@ -162,6 +170,11 @@ def _add_run_arguments(parser: Parser) -> None:
     add_device(group)
     _add(group, "--launcher", "NAME", str, f"where trainings run: {', '.join(LAUNCHERS)}", DEFAULT_LAUNCHER)
     _add(group, "--threads", "N|auto", str, "CPU threads of a training (default: 1)")
+    group.add_argument(
+        "--sandbox",
+        choices=MODES,
+        help="required: train nothing that it does not hold; best: say what it does not hold (default); off",
+    )
 
 
 def _add_show_arguments(parser: Parser) -> None:

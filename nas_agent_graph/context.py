@@ -73,6 +73,13 @@ class Launcher(Protocol):
         """Raise ConfigError for a device that trainings would not find."""
         ...
 
+    def check_sandbox(self) -> str | None:
+        """Return what the sandbox of trainings does not hold, for people; None if it holds everything.
+
+        Raises ConfigError if it is required and does not hold.
+        """
+        ...
+
 
 class Progress(Protocol):
     """Shows people what is going on."""

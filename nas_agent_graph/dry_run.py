@@ -38,7 +38,10 @@ PREFLIGHT_TIMEOUT_S = 300.0
 
 def dry_run(arguments: argparse.Namespace) -> int:
     """Print the next prompt and the estimates. Raises what the search would raise before its first run."""
-    workspace, launcher = arguments.workspace.expanduser().absolute(), build_launcher(arguments.launcher)
+    workspace, launcher = (
+        arguments.workspace.expanduser().absolute(),
+        build_launcher(arguments.launcher, arguments.sandbox),
+    )
     # As it is: opening a search may repair its files, and this must not.
     ledger = Ledger(workspace, load_agent_state(workspace / STATE_FILE))
     limits, runs = limits_of(arguments, launcher), ledger.state.runs

@@ -49,7 +49,7 @@ def run_search(
 
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()
-    launcher = build_launcher(arguments.launcher)
+    launcher = build_launcher(arguments.launcher, arguments.sandbox)
     limits = limits_of(arguments, launcher)
     disk = DiskSpace(
         workspace, SystemClock(), stop, _note, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
@@ -72,6 +72,8 @@ def run_search(
         chosen = None if end else choose_proposer(arguments.proposer, search)
         if trainer is None:
             launcher.check_device(arguments.device)
+            if (warning := launcher.check_sandbox()) is not None:
+                _note(warning)
         base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         if chosen is None:
             _conclude(search, end or "")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_object, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import load_task_info
-from nas_system.processes.job import SILENCE_LIMIT_S
+from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
@@ -197,6 +198,7 @@ def limits_of(arguments: argparse.Namespace, launcher: Launcher) -> Limits:
         disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
         silence_seconds=_silence_limit_s(arguments.max_silent_minutes),
         memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher),
+        disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute()),
         repeat_base=arguments.repeat_base,
     )
 
@@ -209,6 +211,14 @@ def _silence_limit_s(minutes: float | None) -> float | None:
 def _memory_limit_mb(gib: float | None, launcher: Launcher) -> int | None:
     """Return the launcher's limit if none is given; 0 means no limit."""
     return launcher.memory_limit_mb() if gib is None else math.ceil(gib * 1024) or None
+
+
+def _disk_limit_mb(gib: float | None, workspace: Path) -> int | None:
+    """Return a share of what is free if no limit is given; 0 means no limit."""
+    if gib is not None:
+        return math.ceil(gib * 1024) or None
+    there = next(folder for folder in (workspace, *workspace.parents) if folder.is_dir())
+    return disk_limit_mb(shutil.disk_usage(there).free / 2**20)
 
 
 def train_command_of(

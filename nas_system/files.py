@@ -36,7 +36,7 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     and never written to; a folder that stands in the place of either is set aside. Raises OSError.
     """
     temporary = path.with_name(path.name + ".tmp")
-    descriptor = _create_new(temporary)
+    descriptor = create_file(temporary)
     try:
         _write_durably(descriptor, content, path)
         try:
@@ -54,9 +54,12 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     fsync_folder(path.parent)
 
 
-def _create_new(path: Path) -> int:
-    """Return the descriptor of a new, empty file, writable; nobody else can hold it under another name."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def create_file(path: Path) -> int:
+    """Return the descriptor of a new, empty file, to read and write, in the place of whatever is there.
+
+    Nobody else can hold it under another name. Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
         return os.open(path, flags, 0o666)
     try:
@@ -172,8 +175,8 @@ def read_bounded(path: Path, largest_bytes: int, *, follow_link: bool = False) -
 def open_regular_file(path: Path, *, follow_link: bool = False) -> BinaryIO:
     """Open for reading. Raises OSError, or ValueError for a link, a folder, a FIFO or a device.
 
-    `follow_link` is for a file that a person has named: they may keep it elsewhere. What lies in the folder of
-    a search is read where it lies, or a link there would bring any file of the user into report and prompt.
+    `follow_link` is for a file that a person has named: they may keep it elsewhere. What lies in the folder
+    of a search is read where it lies, or a link there would bring any file of the user into the prompt.
     """
     # O_NONBLOCK: opening a FIFO that somebody put here must not wait for its other end.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow_link else os.O_NOFOLLOW)

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
         _train(arguments, run_dir)
     except Exception as error:
         # The program's border.
-        return record_failure(run_dir, error)
+        return record_failure(arguments.output_dir or run_dir, error)
     return 0
 
 
@@ -77,6 +77,8 @@ def record_failure(run_dir: Path | None, error: Exception) -> int:
     if run_dir is not None and run_dir.is_dir():
         numbers = error.numbers if isinstance(error, RunError) else {}
         record = {**numbers, "kind": kind, "message": str(error)[:2000], "exit_code": exit_code}
+        if isinstance(error, OSError):
+            record["errno"] = error.errno
         # On a full disk the record cannot be written either; the exit code still says what it can.
         with contextlib.suppress(OSError):
             write_json(RunPaths(run_dir).error, record)
@@ -87,7 +89,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     from nas_system.config_io.config_file import read_config, write_config
     from nas_system.nas_agent.run_manager import snapshot_config
 
-    paths = RunPaths(run_dir)
+    run, paths = RunPaths(run_dir), RunPaths(arguments.output_dir or run_dir)
     _refuse_finished(paths.metrics, arguments)
     paths.error.unlink(missing_ok=True)
     config = read_config(arguments.config)
@@ -99,8 +101,8 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     if arguments.seed is not None or arguments.max_epochs is not None:
         # The folder must say what was trained, not what was asked for before the flags.
         write_config(paths.config, config)
-    elif not (paths.config.exists() and paths.config.samefile(arguments.config)):
-        snapshot_config(arguments.config, run_dir)
+    elif not (run.config.exists() and run.config.samefile(arguments.config)):
+        snapshot_config(arguments.config, paths.folder)
 
     # Imports make many long-lived objects and no garbage: collecting meanwhile costs a tenth of the start.
     gc.disable()
@@ -116,6 +118,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         resume=arguments.resume,
         facts=arguments.facts,
         data_dir=arguments.data_dir,
+        results=run_dir,
         stop=_stop_on_signals(),
         preflight_only=arguments.preflight_only,
         pictures=not arguments.no_pictures,
@@ -181,6 +184,9 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument("--tag", required=True, help="name of the run; its files go to RUNS_DIR/TAG")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), help="default: runs")
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="write everything here (default: RUNS_DIR/TAG)"
+    )
     add_device(parser)
     add_data_dir(parser)
     parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")

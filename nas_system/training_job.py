@@ -58,6 +58,8 @@ class JobOptions:
     resume: bool
     facts: Path | None
     data_dir: Path | None
+    results: Path
+    """Where people find the files once the training has ended."""
     stop: Callable[[], None]
     """Called after every optimizer step; raises to end the training."""
     memory_limit_mb: float | None = None
@@ -202,7 +204,7 @@ class TrainingRun:
             for part, metrics in (("val", val), ("test", test))
             if name in metrics
         )
-        print(f"{reason}: {shown or 'no score'}; everything is in {folder}", flush=True)
+        print(f"{reason}: {shown or 'no score'}; everything is in {self.options.results}", flush=True)
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""

@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from nas_agent_graph.context import Launcher
 
 
-def _local() -> Launcher:
+def _local(sandbox: str | None) -> Launcher:
     from nas_agent_graph.launchers.local import LocalLauncher
 
-    return LocalLauncher()
+    return LocalLauncher(sandbox=sandbox)
 
 
-LAUNCHERS: dict[str, Callable[[], Launcher]] = {"local": _local}
+LAUNCHERS: dict[str, Callable[[str | None], Launcher]] = {"local": _local}
 """Launchers by the name that `--launcher` takes."""
 DEFAULT = "local"
 
 
-def build_launcher(name: str) -> Launcher:
-    """Build the launcher called `name`. Raises ConfigError, naming the choices, if there is none."""
+def build_launcher(name: str, sandbox: str | None = None) -> Launcher:
+    """Build the launcher called `name`; `sandbox` is a mode, by default what the environment says.
+
+    Raises ConfigError, naming the choices, if there is no such launcher.
+    """
     if name not in LAUNCHERS:
         raise ConfigError(f"--launcher {name!r} is not known; choose from: {', '.join(LAUNCHERS)}")
-    return LAUNCHERS[name]()
+    return LAUNCHERS[name](sandbox)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas_system.errors import ConfigError
-from nas_system.processes import sandbox
+from nas_system.processes.sandbox.modes import SWITCHES, mode_in
 
 NAMES = frozenset(
     {
@@ -29,7 +29,7 @@ NAMES = frozenset(
         "NAS_DATA_DIR",
         "NAS_ARCHIVE_DIR",
         "INFORMER2020_PATH",
-        *sandbox.SWITCHES,
+        *SWITCHES,
     }
 )
 PROXIES = frozenset(
@@ -51,11 +51,12 @@ ROOT = Path(__file__).resolve().parents[2]
 def training_environment(environment: Mapping[str, str], extra_names: Sequence[str] = ()) -> dict[str, str]:
     """Return the part of `environment` that a training gets.
 
-    Raises ConfigError for an extra name of a secret, and for a NAS_SANDBOX that is neither on nor off.
+    Raises ConfigError for an extra name of a secret, and for a NAS_SANDBOX that is no mode.
     """
-    for name in sandbox.SWITCHES:
-        if (switch := environment.get(name, "")) not in sandbox.SWITCH_VALUES:
-            raise ConfigError(f"{name}={switch!r} is neither on nor off; leave it out for on")
+    try:
+        mode_in(environment)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     for name in extra_names:
         if SECRET.search(name):
             raise ConfigError(f"{name} looks like a secret, and trainings get none; leave it out")

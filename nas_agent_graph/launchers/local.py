@@ -7,30 +7,38 @@ that was started after the first was killed, finds it there by its lock.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
+import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from nas_agent_graph.context import RunState
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import read_record
+from nas_system.files import LARGEST_RECORD_BYTES, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
 from nas_system.processes.job import Job, memory_limit_mb
 from nas_system.processes.machine_memory import total_memory_mb
 from nas_system.processes.process_tree import kill_carriers
 from nas_system.processes.run_files import RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_finished, is_supervised, supervisor_of
+from nas_system.processes.sandbox.modes import mode_in
 from nas_system.processes.stop_requests import REPEATABLE_STOP_SIGNAL
 from nas_system.processes.supervisor import BUSY
 
 START_TIMEOUT_S = 30.0
 CHECK_DEVICE_TIMEOUT_S = 300.0
+DEAF_AFTER_S = 5.0
+"""A supervisor that lives on so long after a forced cancel is killed."""
+PROBE_TIMEOUT_S = 60.0
 _PAUSE_S = 0.005
 _KILLED_STARTS = 3
 """A supervisor killed before it left a trace is started again this often."""
@@ -46,14 +54,18 @@ class LocalLauncher:
         python: str | None = None,
         environment: Mapping[str, str] | None = None,
         extra_names: Sequence[str] = (),
+        sandbox: str | None = None,
     ) -> None:
         """`python` runs supervisors and modules (default: this interpreter); trainings see the usual names
-        and `extra_names` of `environment` (default: ours). Raises ConfigError for the name of a secret."""
+        and `extra_names` of `environment` (default: ours). `sandbox` is one of its modes, by default what
+        the environment says. Raises ConfigError for the name of a secret."""
         self._python = python or sys.executable
         seen = os.environ if environment is None else environment
         self._environment = training_environment(seen, extra_names)
         # Only our own programs download; to them a proxy's password may be told.
         self._call_environment = self._environment | proxy_settings(seen)
+        self._sandbox = mode_in(self._environment) if sandbox is None else sandbox
+        self._forced_at: dict[Path, float] = {}
         self._supervisors: list[subprocess.Popen[bytes]] = []
 
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
@@ -100,10 +112,15 @@ class LocalLauncher:
         # The lock says that the run is alive; only the same process, not the same pid, is signalled.
         if supervisor is None or not is_alive(run_dir):
             return
+        # One that was stopped (SIGSTOP) would hear of the request only when it goes on.
+        supervisor.send(signal.SIGCONT)
         if force:
             # The second stop request kills, and two different signals are never merged into one.
             supervisor.send(signal.SIGTERM)
             supervisor.send(signal.SIGINT)
+            since = self._forced_at.setdefault(run_dir, time.monotonic())
+            if time.monotonic() - since > DEAF_AFTER_S:
+                supervisor.send(signal.SIGKILL)  # its training dies with it
         else:
             supervisor.send(REPEATABLE_STOP_SIGNAL)
         if supervisor.is_certainly_dead():
@@ -138,6 +155,17 @@ class LocalLauncher:
         if name not in ("auto", "cpu") or not has_bytecode("torch"):
             self.call("nas_system.describe", ["--check-device", name], timeout_s=CHECK_DEVICE_TIMEOUT_S)
 
+    def check_sandbox(self) -> str | None:
+        """Return what a training could do here although it should not, in one sentence; None for nothing.
+
+        Raises ConfigError if the sandbox is required and does not hold.
+        """
+        command = ["--sandbox", self._sandbox]
+        found = json.loads(
+            self.call("nas_system.processes.sandbox.check", command, timeout_s=PROBE_TIMEOUT_S)
+        )
+        return found["warning"]
+
     def _start_supervisor(self, run_dir: Path, job: Job, attempt: int) -> subprocess.Popen[bytes]:
         command = [self._python, "-m", "nas_system.processes.supervisor", str(run_dir)]
         command += ["--attempt", str(attempt), "--time-limit", str(job.time_limit_s)]
@@ -146,11 +174,16 @@ class LocalLauncher:
             command += ["--silence-limit", str(job.silence_limit_s)]
         if job.memory_limit_mb is not None:
             command += ["--memory-limit-mb", str(job.memory_limit_mb)]
+        if job.disk_limit_mb is not None:
+            command += ["--disk-limit-mb", str(job.disk_limit_mb)]
+        if job.process_limit is not None:
+            command += ["--process-limit", str(job.process_limit)]
+        command += ["--sandbox", self._sandbox]
         for path in job.readable:
             command += ["--read", str(path)]
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
-            with open(RunPaths(run_dir).supervisor_log, "ab") as log:
+            with _open_log(RunPaths(run_dir).supervisor_log) as log:
                 process = subprocess.Popen(
                     [*command, "--", *job.command],
                     stdin=subprocess.DEVNULL,
@@ -227,9 +260,20 @@ def _has_begun(run_dir: Path, attempt: int, pid: int) -> bool:
     return (supervisor is not None and supervisor.pid == pid) or is_supervised(run_dir)
 
 
+def _open_log(path: Path) -> BinaryIO:
+    """Open a log to add to it. Raises OSError, also for a link, a FIFO or a device in its place."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return open(descriptor, "ab")
+
+
 def _supervisor_log(run_dir: Path) -> str:
     try:
-        text = (RunPaths(run_dir).supervisor_log).read_text(errors="replace")
-    except OSError:
-        text = ""
+        content = read_bounded(RunPaths(run_dir).supervisor_log, LARGEST_RECORD_BYTES)
+    except (OSError, ValueError):
+        content = b""
+    text = content.decode(errors="replace")
     return one_line(text[-_ERROR_CHARACTERS:], _ERROR_CHARACTERS) or "its supervisor printed nothing"

@@ -66,6 +66,9 @@ class ScriptedLauncher:
     def check_device(self, name: str) -> None:
         """Accept any device: none is used."""
 
+    def check_sandbox(self) -> None:
+        """Return None: nothing runs here that would need one."""
+
 
 def _write(path: Path, value: Any) -> None:
     # Not durable on purpose: these files stand for a training, not for the agent's memory.

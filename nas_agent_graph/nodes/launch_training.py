@@ -118,6 +118,7 @@ def _job(paths: RunPaths, context: Context) -> Job:
         *("--config", str(paths.config)),
         *("--runs-dir", str(paths.folder.parent)),
         *("--tag", paths.folder.name),
+        *("--output-dir", str(paths.work)),
         "--resume",
     ]
     if soft is not None:
@@ -130,6 +131,7 @@ def _job(paths: RunPaths, context: Context) -> Job:
         time_limit_s=DEFAULT_RUN_SECONDS if soft is None else hard_limit_s(soft),
         silence_limit_s=context.limits.silence_seconds,
         memory_limit_mb=memory_mb,
+        disk_limit_mb=context.limits.disk_mb,
         readable=_needed_files(context),
     )
 

@@ -73,6 +73,9 @@ class RecordedLauncher:
     def check_device(self, name: str) -> None:
         """Accept any device: none is used."""
 
+    def check_sandbox(self) -> None:
+        """Return None: nothing runs here that would need one."""
+
     def _check_config(self, target: RunPaths, relative: Path) -> None:
         """Raise Drift for another configuration than the recorded one, whose score this is."""
         run = get_run(self.state, relative.as_posix())

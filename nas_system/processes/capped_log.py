@@ -10,6 +10,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from nas_system.files import create_file
+
 SMALLEST_CAP = 4096
 _NOTICE = b"\n[... %15d bytes dropped here ...]\n"
 _NOTICE_BYTES = len(_NOTICE % 0)
@@ -29,7 +31,7 @@ class CappedLog:
         """All bytes printed, dropped ones included."""
         self.bytes_unwritable = 0
         """Bytes the file system refused: the disk is full, or a quota."""
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        self._descriptor = create_file(path)
 
     def write(self, data: bytes) -> None:
         """Append `data`. A full disk costs log lines, never the training: no error leaves here."""

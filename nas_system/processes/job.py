@@ -11,6 +11,13 @@ SILENCE_LIMIT_S = 3600.0
 """A training prints its progress every minute, and its losses after each epoch. A single optimizer step or
 pass over the validation part takes minutes at most, even for the largest model on one slow core. An hour
 without output means that it hangs."""
+PROCESS_LIMIT = 1024
+"""Processes and threads of one training. PyTorch starts a few threads a core."""
+DISK_LIMIT_MB = 20 * 1024
+"""MiB of files of one training, and of its largest file."""
+LEAST_DISK_LIMIT_MB = 1024
+DISK_SHARE = 0.5
+"""Of the free space, where that is less: one training must not fill the disk."""
 MEMORY_SHARE = 0.8
 """Of the machine's memory, or of what a control group leaves of it. The rest is for the agent, for files
 in the kernel's cache, and for the machine's user."""
@@ -26,6 +33,11 @@ def memory_limit_mb(total_mb: float | None) -> int | None:
     return None if total_mb is None else max(1, int(MEMORY_SHARE * total_mb))
 
 
+def disk_limit_mb(free_mb: float) -> int:
+    """Return the MiB of files that a training may make where `free_mb` are free."""
+    return int(min(DISK_LIMIT_MB, max(LEAST_DISK_LIMIT_MB, DISK_SHARE * free_mb)))
+
+
 @dataclass(frozen=True)
 class Job:
     """One training as a process. Its supervisor enforces the limits, even when the agent is dead."""
@@ -37,7 +49,11 @@ class Job:
     silence_limit_s: float | None = None
     """Ended as hung after this long without output and without a new history.json."""
     memory_limit_mb: int | None = None
-    """MiB of resident memory of all its processes together; GPU memory is not part of it."""
+    """MiB of memory of all its processes together, files in memory included; GPU memory is not part of it."""
+    disk_limit_mb: int | None = None
+    """MiB of files in its work folder."""
+    process_limit: int | None = PROCESS_LIMIT
+    """Processes and threads at a time."""
     grace_s: float = 10.0
     """Seconds between asking it to end and killing it."""
     readable: tuple[Path, ...] = ()
@@ -46,7 +62,10 @@ class Job:
     def __post_init__(self) -> None:
         if not self.command:
             raise ValueError("a job needs a command")
-        for name in ("time_limit_s", "silence_limit_s", "memory_limit_mb"):
+        for name in (
+            *("time_limit_s", "silence_limit_s"),
+            *("memory_limit_mb", "disk_limit_mb", "process_limit"),
+        ):
             limit = getattr(self, name)
             if limit is not None and not (math.isfinite(limit) and limit > 0):
                 raise ValueError(f"{name} must be a finite number above 0, not {limit!r}")

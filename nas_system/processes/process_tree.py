@@ -6,8 +6,11 @@ is unknown, and a pid is trusted. Standard library only: the supervisor starts w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import stat as stat_module
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -101,6 +104,61 @@ def resident_bytes_by_descendant(ancestor: int) -> dict[int, int]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the pids of the living children of a process of one thread."""
+    try:
+        return [
+            int(child) for child in (PROC / str(pid) / "task" / str(pid) / "children").read_text().split()
+        ]
+    except OSError:  # a kernel without that file
+        return [child for child in _pids() if (stat := _stat(child)) is not None and stat.parent == pid]
+
+
+def tasks_of(pids: Iterable[int]) -> int:
+    """Return how many threads these processes have together, their first ones included."""
+    return sum(stat.threads for pid in pids if (stat := _stat(pid)) is not None)
+
+
+class Unlinked(NamedTuple):
+    """Bytes of open files that have no name (any more), so that no folder shows them."""
+
+    memory: int
+    """Of files in memory (memfd_create)."""
+    disk: int
+
+
+def unlinked_bytes(pids: Iterable[int], device: int) -> Unlinked:
+    """Measure the nameless files that these processes hold open: in memory, and on the disk `device`."""
+    memory: dict[tuple[int, int], int] = {}
+    disk: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        folder = PROC / str(pid) / "fd"
+        try:
+            names = os.listdir(folder)
+        except OSError:  # ended meanwhile
+            continue
+        for name in names:
+            with contextlib.suppress(OSError):
+                status = os.stat(folder / name)
+                if status.st_nlink or not stat_module.S_ISREG(status.st_mode):
+                    continue
+                found = disk if status.st_dev == device else memory
+                if found is disk or os.readlink(folder / name).startswith("/memfd:"):
+                    found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return Unlinked(sum(memory.values()), sum(disk.values()))
+
+
+def shared_resident_bytes(pids: Iterable[int]) -> int:
+    """Return the resident bytes of shared memory in these processes, a page counted in each that maps it."""
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in (PROC / str(pid) / "status").read_text().splitlines():
+                if line.startswith("RssShmem:"):
+                    total += int(line.split()[1]) * 1024
+    return total
+
+
 def proportional_bytes(pid: int) -> int | None:
     """Return resident bytes with shared pages divided by their number of users; None if unknown."""
     try:
@@ -141,6 +199,7 @@ def kernel_oom_kills() -> int:
 class _Stat(NamedTuple):
     state: str
     parent: int
+    threads: int
     start_ticks: int
     resident_bytes: int
 
@@ -152,12 +211,12 @@ def _stat(pid: int) -> _Stat | None:
     except OSError:
         return None
     # Field 2 is the command in parentheses and may itself hold blanks and parentheses, so count
-    # from the last one: state is field 3, parent 4, start time 22, resident pages 24 (man 5 proc).
+    # from the last one (man 5 proc): state is field 3, parent 4, threads 20, start 22, resident pages 24.
     fields = content[content.rfind(b")") + 2 :].split()
     if len(fields) < 22:
         return None
     resident_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[19]), resident_bytes)
+    return _Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]), resident_bytes)
 
 
 def _pids() -> list[int]:

@@ -29,6 +29,11 @@ class RunPaths(NamedTuple):
     folder: Path
 
     @property
+    def work(self) -> Path:
+        """The only folder in which the training may write; gone once it has come to its end."""
+        return self.folder / "work"
+
+    @property
     def proposal(self) -> Path:
         """Who proposed the run, from which parent, why, and the changes."""
         return self.folder / "proposal.json"
@@ -75,7 +80,7 @@ class RunPaths(NamedTuple):
 
     @property
     def last(self) -> Path:
-        """What an exact resume needs; there only while a training is unfinished."""
+        """What an exact resume needs; there only while a training is unfinished, and in its `work` folder."""
         return self.folder / "last.pth"
 
     @property
@@ -138,6 +143,6 @@ def run_ids(runs_dir: str | Path = "runs") -> list[str]:
     found = [
         (int(match[1]), entry.name)
         for entry in folder.iterdir()
-        if (match := _NUMBERED.fullmatch(entry.name)) and entry.is_dir()
+        if (match := _NUMBERED.fullmatch(entry.name)) and entry.is_dir() and not entry.is_symlink()
     ]
     return [run_id for _, run_id in sorted(found)]

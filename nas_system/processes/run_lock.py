@@ -1,15 +1,18 @@
 """The lock of a live run, and the two records that say who runs it and how it ended.
 
-`run.lock` is held by the supervisor and inherited by its training. The kernel frees it when both
-have ended, in any way, so it cannot go stale. Standard library only.
+`run.lock` is held by the supervisor and by the keeper of its training, never by the training itself, which
+could let go of it. The kernel frees it when both have ended, in any way, so it cannot go stale. Standard
+library only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +27,7 @@ from nas_system.processes.process_tree import (
 )
 from nas_system.processes.run_files import RunPaths
 
+_OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TRIES = 6
 _PAUSE_S = 0.02
 _HOLDER_BYTES = 4096
@@ -34,22 +38,29 @@ _RESERVE_BYTES = 8192
 def acquire_run_lock(run_dir: Path) -> int | None:
     """Take the run's lock and return its descriptor; None if another process holds it.
 
-    Raises OSError where the file system cannot lock.
+    What a dead supervisor has left running is ended first. Raises OSError where the file system cannot
+    lock, and for a link or a FIFO in the place of the lock.
     """
     # A few tries, because `is_alive` in another process holds the lock for a microsecond, and a
     # supervisor that has just written exit.json holds it until it has ended.
     for _ in range(_TRIES):
-        descriptor = os.open(RunPaths(run_dir).lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(RunPaths(run_dir).lock, _OPEN | os.O_RDWR | os.O_CREAT, 0o644)
         try:
+            _check_regular(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             _end_orphans(descriptor)
             os.close(descriptor)
             time.sleep(_PAUSE_S)
             continue
+        except OSError:
+            os.close(descriptor)
+            raise
         if not is_own_lock(run_dir, descriptor):  # deleted between open and flock
             os.close(descriptor)
             continue
+        # Where there are no namespaces, daemons of the training outlive a supervisor that was killed.
+        _end_orphans(descriptor)
         _write_holder(descriptor)
         return descriptor
     return None
@@ -58,7 +69,7 @@ def acquire_run_lock(run_dir: Path) -> int | None:
 def is_own_lock(run_dir: Path, descriptor: int) -> bool:
     """Return whether the run's folder is still the one whose lock this descriptor holds."""
     try:
-        there = os.stat(RunPaths(run_dir).lock)
+        there = os.lstat(RunPaths(run_dir).lock)
     except OSError:
         return False
     return os.path.samestat(there, os.fstat(descriptor))
@@ -117,10 +128,12 @@ def supervisor_of(run_dir: Path) -> ProcessId | None:
 def _look(run_dir: Path) -> tuple[bool, ProcessId | None]:
     """Return whether the lock is held, and who signed it."""
     try:
-        descriptor = os.open(RunPaths(run_dir).lock, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(RunPaths(run_dir).lock, _OPEN | os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False, None
     except OSError as error:
+        if error.errno == errno.ELOOP:  # a link holds nothing, and what it leads to is not ours
+            return False, None
         raise _unknown(run_dir, error) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -131,6 +144,11 @@ def _look(run_dir: Path) -> tuple[bool, ProcessId | None]:
     finally:
         os.close(descriptor)
     return False, None
+
+
+def _check_regular(descriptor: int) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise OSError(errno.EINVAL, "run.lock is not a regular file")
 
 
 def _unknown(run_dir: Path, error: OSError) -> StateError:

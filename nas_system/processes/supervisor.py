@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import math
 import os
 import resource
@@ -27,9 +28,11 @@ from nas_system.processes.capped_log import CappedLog
 from nas_system.processes.process_tree import identify, kernel_oom_kills
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths, stop_file
 from nas_system.processes.run_lock import acquire_run_lock, attempt_in, free_reserve, is_own_lock
-from nas_system.processes.sandbox import Sandbox
+from nas_system.processes.sandbox.modes import MODES, mode_in
+from nas_system.processes.sandbox.sandbox import Limits, Report, Sandbox
 from nas_system.processes.stop_requests import StopRequests
 from nas_system.processes.training_process import TrainingProcess, read_now
+from nas_system.processes.work_folder import MOST_FILES, WorkFolder
 
 RECORDED, NOT_RECORDED, BUSY = 0, 1, 75
 
@@ -57,35 +60,51 @@ class Supervisor:
         self.kill_at = math.inf
         self.look_at = 0.0
         self.history_stamp: tuple[int, int] | None = None
-        self.sandbox = Sandbox(options.run_dir, options.read)
+        self.peak_disk_bytes = 0
+        self.disk_limit_bytes = options.disk_limit_mb * _MIB
+        self.work = WorkFolder(options.run_dir, self.disk_limit_bytes)
+        self.report: Report | None = None
+        """What the sandbox holds; None before the training has started."""
+        self.uncopied: dict[str, str] = {}
+        """Why a result did not cross into the run's folder, by its name."""
 
     def run(self) -> int:
         """Train, clean up, record; return this process's exit code."""
-        try:
-            return self._run()
-        finally:
-            self.sandbox.close()
-
-    def _run(self) -> int:
         self._write_process_record(None)
         # Results of an earlier attempt must not be taken for this one's; history and checkpoints stay,
         # because a resumed training continues from them.
         paths = RunPaths(self.run_dir)
-        for record in (paths.exit, paths.metrics, paths.error):
-            record.unlink(missing_ok=True)
+        paths.exit.unlink(missing_ok=True)
+        self.work.begin()
         log = CappedLog(self.run_dir / self.options.log, self.options.log_cap_bytes)
         self.started = self.last_progress = time.monotonic()
         try:
-            training = TrainingProcess(self.options.command, inherited_lock=self.lock, sandbox=self.sandbox)
+            training = self._start()
         except OSError as error:
             self.ended = "cannot_start"
-            log.write(f"cannot start the training: {error}\n".encode(errors="replace"))
-            return self._record_end(self._exit_record(None, log, str(error)), log)
+            log.write(f"cannot start the training: {error.strerror or error}\n".encode(errors="replace"))
+            return self._record_end(self._exit_record(None, log, error), log)
+        self.report = training.report
         with contextlib.suppress(OSError):  # the disk is full already; the first record is enough to go on
             self._write_process_record(training)
         self._watch(training, log)
-        record = self._exit_record(training, log, None)
-        return self._record_end(record, log)
+        self.uncopied = self.work.publish()
+        return self._record_end(self._exit_record(training, log, None), log)
+
+    def _start(self) -> TrainingProcess:
+        """Prepare the sandbox and start the training in it. Raises OSError."""
+        options = self.options
+        sandbox = Sandbox(
+            options.sandbox,
+            self.run_dir,
+            self.work.path,
+            command=options.command,
+            record=RunPaths(self.run_dir).lock,
+            readable=options.read,
+            limits=Limits(options.memory_limit_mb * _MIB, self.disk_limit_bytes, options.process_limit),
+        )
+        sandbox.prepare()
+        return TrainingProcess(options.command, inherited_lock=self.lock, sandbox=sandbox)
 
     def _write_process_record(self, training: TrainingProcess | None) -> None:
         record = {
@@ -105,6 +124,7 @@ class Supervisor:
         poll = select.poll()
         poll.register(training.output, select.POLLIN)
         poll.register(self.stop.wakeup, select.POLLIN)
+        poll.register(training.status, select.POLLIN)
         while not training.has_ended():
             self._check_limits(training)
             ready = [descriptor for descriptor, _ in poll.poll(self._wait_s() * 1000)]
@@ -136,7 +156,7 @@ class Supervisor:
     def _check_limits(self, training: TrainingProcess) -> None:
         now = time.monotonic()
         if now >= self.look_at:
-            self._look_at_memory_and_files(training)
+            self._look_at_what_it_uses(training)
         if self.stop.requested:
             self._end(training, "stop_request")
         if now - self.started >= self.options.time_limit:
@@ -157,25 +177,38 @@ class Supervisor:
         # Python's faulthandler (PYTHONFAULTHANDLER=1) prints every thread's stack to the log.
         training.signal_group(signal.SIGABRT if reason == "silence_limit" else signal.SIGTERM)
 
-    def _look_at_memory_and_files(self, training: TrainingProcess) -> None:
+    def _look_at_what_it_uses(self, training: TrainingProcess) -> None:
         began = time.monotonic()
-        if training.exceeds_memory(self.options.memory_limit_mb * _MIB):
+        exceeded = self._exceeded_limit(training)
+        if exceeded is not None:
             # No grace: in ten more seconds the whole machine could be out of memory.
-            self.ended = self.ended or "memory_limit"
+            self.ended = self.ended or exceeded
             training.kill_tree()
-        stamp = _stamp(RunPaths(self.run_dir).history)
+        stamp = self.work.stamp_of_history()
         if stamp != self.history_stamp:
             self.history_stamp, self.last_progress = stamp, began
+            self.work.show_history()
         if not is_own_lock(self.run_dir, self.lock):
             training.kill_tree()  # the folder was deleted or replaced: nobody can read its results
         # On a machine with thousands of processes a look is slow: spend 5% of one core at most.
         cost_s = time.monotonic() - began
         self.look_at = began + max(_SHORTEST_LOOK_S, 20 * cost_s)
 
+    def _exceeded_limit(self, training: TrainingProcess) -> str | None:
+        """Measure memory, processes and files; return the name of a limit that is exceeded."""
+        if training.exceeds_memory(self.options.memory_limit_mb * _MIB):
+            return "memory_limit"
+        if training.count_processes() > self.options.process_limit:
+            return "process_limit"
+        bytes_used, files = self.work.usage()
+        bytes_used += training.unlinked_disk_bytes(self.work.device)
+        self.peak_disk_bytes = max(self.peak_disk_bytes, bytes_used)
+        return "disk_limit" if bytes_used > self.disk_limit_bytes or files > MOST_FILES else None
+
     # -- when it has ended ---------------------------------------------------------------------
 
     def _exit_record(
-        self, training: TrainingProcess | None, log: CappedLog, message: str | None
+        self, training: TrainingProcess | None, log: CappedLog, error: OSError | None
     ) -> dict[str, object]:
         code = training.exit_code if training else None
         signaled = code is not None and code < 0
@@ -190,7 +223,8 @@ class Supervisor:
             "ended": self.ended or ("signaled" if signaled else "exited"),
             "returncode": None if signaled else code,
             "signal": -code if code is not None and signaled else None,
-            "message": message,
+            "message": None if error is None else error.strerror or str(error),
+            "errno": None if error is None else error.errno,
             "wall_s": round(self.wall_s, 3) if training else 0.0,
             "user_s": round(usage.ru_utime, 3),
             "sys_s": round(usage.ru_stime, 3),
@@ -201,7 +235,10 @@ class Supervisor:
             "leftover_processes": len(training.leftovers) if training else 0,
             "started_at": self.started_at,
             "ended_at": _utc_now(),
-            "confinement": self.sandbox.level,
+            "peak_disk_mb": round(self.peak_disk_bytes / _MIB, 1),
+            "uncopied": self.uncopied,
+            "confinement": None if self.report is None else self.report.level,
+            "sandbox": None if self.report is None else self.report.to_json(),
         }
 
     def _record_end(self, record: dict[str, object], log: CappedLog) -> int:
@@ -210,6 +247,7 @@ class Supervisor:
             return NOT_RECORDED
         record["disk_free_mb"] = _disk_free_mb(self.run_dir)
         free_reserve(self.lock)
+        self.work.close(keep=self.ended != "disk_limit")
         write_json(RunPaths(self.run_dir).exit, record)
         log.close()
         return RECORDED
@@ -219,6 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Supervise one attempt unless it is recorded already or another supervisor runs it."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
+        _refuse_link(options.run_dir)
         lock = acquire_run_lock(options.run_dir)
         if lock is None:
             return BUSY
@@ -244,6 +283,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S")
     parser.add_argument("--silence-limit", type=_seconds, default=math.inf, metavar="S")
     parser.add_argument("--memory-limit-mb", type=float, default=math.inf, metavar="MIB")
+    parser.add_argument("--disk-limit-mb", type=float, default=math.inf, metavar="MIB")
+    parser.add_argument("--process-limit", type=float, default=math.inf, metavar="N")
+    parser.add_argument("--sandbox", choices=MODES, help="default: as NAS_SANDBOX says, else best")
     parser.add_argument("--log-cap-bytes", type=int, default=8 * _MIB, metavar="N")
     parser.add_argument("--log", default=RunPaths(Path()).log.name, metavar="NAME")
     parser.add_argument("--read", type=Path, action="append", default=[], metavar="PATH")
@@ -251,6 +293,13 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:cut])
     options.command = list(arguments[cut + 1 :])
+    # Its training may change its working directory, and is told the folder's name.
+    options.run_dir = options.run_dir.absolute()
+    if options.sandbox is None:
+        try:
+            options.sandbox = mode_in(os.environ)
+        except ValueError as error:
+            parser.error(str(error))
     if not options.command or options.attempt < 1:
         parser.error("an attempt from 1 on, and -- followed by the command of the training, are needed")
     return options
@@ -263,12 +312,10 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_ino
+def _refuse_link(run_dir: Path) -> None:
+    """Raise OSError for a folder that is a link: it would lead records and training to any other place."""
+    if run_dir.is_symlink():
+        raise OSError(errno.ELOOP, "a run's folder must not be a link; put a folder in its place")
 
 
 def _disk_free_mb(folder: Path) -> float:

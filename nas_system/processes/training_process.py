@@ -1,5 +1,7 @@
 """The process tree of one training, seen from its supervisor: start it, measure it, kill all of it.
 
+Between the two stands a keeper: a copy of the supervisor that holds the lock of the run and waits. Where the
+kernel allows it, the keeper is the first process of a namespace, so everything in there ends with it.
 Standard library only, one thread: PR_SET_PDEATHSIG fires when the *thread* that started the child
 ends, so a training started from a thread of a busy program would die with that thread.
 """
@@ -7,36 +9,44 @@ ends, so a training started from a thread of a busy program would die with that 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
+import json
 import os
 import resource
+import select
 import signal
-import subprocess
+import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from nas_system.processes.process_tree import (
     COOKIE_NAME,
+    ProcessId,
     carriers_of,
+    children_of,
     identify,
     proportional_bytes,
     resident_bytes_by_descendant,
+    shared_resident_bytes,
+    tasks_of,
+    unlinked_bytes,
 )
-from nas_system.processes.sandbox import Sandbox
+from nas_system.processes.sandbox.namespaces import SHARED_MEMORY
+from nas_system.processes.sandbox.sandbox import Report, Sandbox, report_as_line
+from nas_system.processes.sandbox.system_calls import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _PIPE_BYTES = 2**20
 _SWEEP_S = 3.0
+_LAST_WAIT_S = 2.0
+_STATUS = struct.Struct("=i")
 
 
 class TrainingProcess:
     """The training and everything it starts. One per supervisor."""
 
-    def __init__(
-        self, command: Sequence[str], *, inherited_lock: int, sandbox: Sandbox | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, inherited_lock: int, sandbox: Sandbox) -> None:
         """Start `command`, which dies with this process. Raises OSError if it cannot be started."""
         self.supervisor = identify(os.getpid())
         self.exit_code: int | None = None
@@ -44,58 +54,70 @@ class TrainingProcess:
         self.peak_resident_bytes = 0
         self.leftovers: set[int] = set()
         """Pids of the processes still running when the training ended."""
-        self.output, writing = _output_pipe()
-        try:
-            self._process = self._start(command, writing, inherited_lock, sandbox)
-        except (ValueError, subprocess.SubprocessError) as error:  # a NUL in an argument, no prctl
-            raise OSError(str(error)) from error
-        finally:
-            os.close(writing)
-        self.id = identify(self._process.pid)
-
-    def _start(
-        self, command: Sequence[str], output: int, lock: int, sandbox: Sandbox | None
-    ) -> subprocess.Popen[bytes]:
-        libc = ctypes.CDLL(None)
-        # Orphans of the training become our children, so that the tree below us stays complete.
-        _prctl(libc, _PR_SET_CHILD_SUBREAPER, 1)
+        # Orphans of the training become our children where they are not the keeper's.
+        _set_of_linux(PR_SET_CHILD_SUBREAPER, 1)
         # A core dump of a training is gigabytes, and nobody looks at it.
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        self.output, output_end = _output_pipe()
+        self.status, status_end = os.pipe()
+        os.set_blocking(self.status, False)
+        started, started_end = os.pipe()
+        environment = {**os.environ, COOKIE_NAME: self.supervisor.cookie, **sandbox.environment}
+        ends = _Ends(output_end, status_end, started_end, inherited_lock)
+        self._keeper = os.fork()
+        if self._keeper == 0:
+            _keep(ends, self.status, command, environment, sandbox)
+        self._keeper_is_there = True
+        for descriptor in (output_end, status_end, started_end):
+            os.close(descriptor)
+        self.report = self._wait_for_start(started)
+        """What the sandbox holds."""
+        self.id = self._identify_training()
+        self._shared_memory = self._own_shared_memory()
 
-        environment = {**os.environ, COOKIE_NAME: self.supervisor.cookie}
-        if sandbox is not None and sandbox.temporary is not None:
-            environment["TMPDIR"] = str(sandbox.temporary)
+    def _wait_for_start(self, started: int) -> Report:
+        """Return once the training's program runs, or has ended. Raises OSError if it does not start."""
+        with open(started, "rb") as pipe:
+            lines = pipe.read().splitlines()
+        messages: dict[str, object] = {}
+        for line in lines:
+            messages |= json.loads(line)
+        error = messages.get("error")
+        if error is not None or "layers" not in messages:
+            self._end_keeper()
+            code, text = error if isinstance(error, list) else (None, "its keeper ended before it began")
+            raise OSError(code, text)
+        return Report.from_json(messages)
 
-        def die_with_supervisor() -> None:
-            _prctl(libc, _PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != self.supervisor.pid:  # it died before the line above
-                os._exit(1)
-            if sandbox is not None:
-                sandbox.enter()
+    def _identify_training(self) -> ProcessId:
+        children = children_of(self._keeper)
+        return identify(children[0] if children else self._keeper)
 
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            pass_fds=(lock,),
-            start_new_session=True,
-            preexec_fn=die_with_supervisor,
-        )
+    def _own_shared_memory(self) -> str | None:
+        """Return the path to the training's shared memory, None if it shares that of the machine."""
+        inside = f"/proc/{self._keeper}/root{SHARED_MEMORY}"
+        try:
+            return inside if os.stat(inside).st_dev != os.stat(SHARED_MEMORY).st_dev else None
+        except OSError:
+            return None
 
     def has_ended(self) -> bool:
-        """Collect ended children, adopted orphans too; return True once the training is among them."""
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return True
-            if pid == 0:
-                return self.exit_code is not None
-            if pid == self._process.pid:
-                self.exit_code = os.waitstatus_to_exitcode(status)
-                self._process.returncode = self.exit_code
+        """Collect ended children, adopted orphans too; return True once the training has ended."""
+        if self.exit_code is None:
+            status = read_now(self.status)
+            if status:
+                self.exit_code = os.waitstatus_to_exitcode(_STATUS.unpack(status)[0])
+            elif status == b"":
+                # The keeper was killed, and the training with it.
+                self.exit_code = -signal.SIGKILL
+        self._collect()
+        return self.exit_code is not None
+
+    def _collect(self) -> None:
+        """Collect ended children: the keeper, and orphans that we have adopted."""
+        with contextlib.suppress(ChildProcessError):
+            while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                self._keeper_is_there &= pid != self._keeper
 
     def read_output(self) -> bytes | None:
         """Return new output; empty once every writer has closed it, None if there is none yet."""
@@ -104,21 +126,22 @@ class TrainingProcess:
     def signal_group(self, number: signal.Signals) -> None:
         """Signal the training and those of its children that stayed in its process group."""
         # Until its leader is collected the group's number cannot belong to other processes.
-        if self.exit_code is None:
+        if self._keeper_is_there:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+                os.killpg(self._keeper, number)
 
     def kill_tree(self) -> None:
         """Kill the training and all its descendants, in any process group."""
+        # The keeper dies with its group, and with the keeper its namespace.
         self.signal_group(signal.SIGKILL)
-        for pid in resident_bytes_by_descendant(self.supervisor.pid):
+        for pid in self._descendants():
             identify(pid).send(signal.SIGKILL)
 
     def end_leftovers(self) -> None:
         """Kill everything that the training started and left running, daemons included."""
         give_up_at = time.monotonic() + _SWEEP_S
         while time.monotonic() < give_up_at:
-            processes = {identify(pid) for pid in resident_bytes_by_descendant(self.supervisor.pid)}
+            processes = {identify(pid) for pid in self._descendants()}
             processes.update(carriers_of(self.supervisor.cookie))
             if not processes:
                 break
@@ -126,19 +149,54 @@ class TrainingProcess:
                 process.send(signal.SIGKILL)
             self.leftovers.update(process.pid for process in processes)
             time.sleep(0.005)
-            self.has_ended()
+            self._collect()
+        self._end_keeper()
+
+    def _end_keeper(self) -> None:
+        give_up_at = time.monotonic() + _LAST_WAIT_S
+        while self._keeper_is_there and time.monotonic() < give_up_at:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._keeper, signal.SIGKILL)
+            self._collect()
+            time.sleep(0.001)
+
+    def _descendants(self) -> dict[int, int]:
+        """Return pid -> resident bytes of the training's processes, without the keeper."""
+        found = resident_bytes_by_descendant(self.supervisor.pid)
+        found.pop(self._keeper, None)
+        return found
+
+    def count_processes(self) -> int:
+        """Return how many processes and threads the training has."""
+        return tasks_of(self._descendants())
+
+    def unlinked_disk_bytes(self, device: int) -> int:
+        """Return the bytes of files on this disk that the training has removed and still holds open."""
+        return unlinked_bytes(self._descendants(), device).disk
 
     def exceeds_memory(self, limit_bytes: float) -> bool:
         """Measure the whole tree and return whether it is larger than `limit_bytes`."""
-        resident = resident_bytes_by_descendant(self.supervisor.pid)
-        total = sum(resident.values())
+        resident = self._descendants()
+        unmapped = self._unmapped_bytes(resident)
+        total = sum(resident.values()) + unmapped
         self.peak_resident_bytes = max(self.peak_resident_bytes, total)
         if total <= limit_bytes:
             return False
         # Resident sizes count a shared page once per process, and forked data loaders share nearly
         # all of theirs. The exact measure is slow, so it is taken only above the limit.
         exact = {pid: proportional_bytes(pid) for pid in resident}
-        return sum(resident[pid] if size is None else size for pid, size in exact.items()) > limit_bytes
+        parts = [resident[pid] if size is None else size for pid, size in exact.items()]
+        return sum(parts) + unmapped > limit_bytes
+
+    def _unmapped_bytes(self, pids: Iterable[int]) -> int:
+        """Return the bytes of shared memory that no process maps, so that no resident size shows them."""
+        pids = list(pids)
+        held = unlinked_bytes(pids, device=-1).memory
+        if self._shared_memory is not None:
+            with contextlib.suppress(OSError):
+                space = os.statvfs(self._shared_memory)
+                held += (space.f_blocks - space.f_bfree) * space.f_frsize
+        return max(0, held - shared_resident_bytes(pids)) if held else 0
 
 
 def read_now(descriptor: int) -> bytes | None:
@@ -159,6 +217,106 @@ def _output_pipe() -> tuple[int, int]:
     return reading, writing
 
 
-def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
+def _set_of_linux(option: int, value: int) -> None:
     if sys.platform == "linux":
-        libc.prctl(option, value, 0, 0, 0)
+        prctl(option, value)
+
+
+# -- in the child: the keeper, and the training before its program starts -------------------------------
+
+
+class _Ends:
+    """The ends of pipes that the children write to, and the lock of the run."""
+
+    def __init__(self, output: int, status: int, started: int, lock: int) -> None:
+        self.output, self.status, self.started, self.lock = output, status, started, lock
+
+
+def _keep(
+    ends: _Ends,
+    status_of_supervisor: int,
+    command: Sequence[str],
+    environment: dict[str, str],
+    sandbox: Sandbox,
+) -> NoReturn:
+    """Start the training, wait for its end, say so, and stay until killed. Never returns."""
+    try:
+        _die_with_parent()
+        os.close(status_of_supervisor)
+        if _reader_is_gone(ends.status):  # the supervisor died before it could take us along
+            os._exit(1)
+        os.setsid()
+        sandbox.isolate()
+        keeper = os.getpid()
+        training = os.fork()
+        if training == 0:
+            _become(command, environment, sandbox, ends, keeper)
+        # Requests to end reach our group, and are not meant for us.
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
+            with contextlib.suppress(OSError):
+                signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in range(3):
+            os.dup2(nothing, descriptor)
+        _close_all_but(ends.status, ends.lock)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, 0)
+            except ChildProcessError:
+                signal.pause()
+                continue
+            if pid == training:
+                os.write(ends.status, _STATUS.pack(status))
+    except OSError as error:
+        with contextlib.suppress(OSError):  # once the training runs, nobody waits for this
+            _report(ends, error, "its keeper")
+    finally:
+        os._exit(1)
+
+
+def _become(
+    command: Sequence[str], environment: dict[str, str], sandbox: Sandbox, ends: _Ends, keeper: int
+) -> NoReturn:
+    """Enter the sandbox and become the training's program. Never returns."""
+    try:
+        _die_with_parent()
+        if os.getppid() != keeper:
+            os._exit(1)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, other programs should not
+            signal.signal(number, signal.SIG_DFL)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(ends.output, 1)
+        os.dup2(ends.output, 2)
+        _close_all_but(ends.started)
+        os.write(ends.started, report_as_line(sandbox.enter()))
+        os.execvpe(command[0], list(command), environment)
+    except (OSError, ValueError) as error:  # a NUL in an argument is a ValueError
+        _report(ends, error, command[0])
+    finally:
+        os._exit(127)
+
+
+def _report(ends: _Ends, error: OSError | ValueError, what: str) -> None:
+    number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+    message = {"error": [number, f"{what}: {text or error}"]}
+    os.write(ends.started, json.dumps(message).encode() + b"\n")
+
+
+def _die_with_parent() -> None:
+    _set_of_linux(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _reader_is_gone(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))
+
+
+def _close_all_but(*kept: int) -> None:
+    """Close every descriptor but standard input, output and error, and these."""
+    for name in os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"):
+        if int(name) > 2 and int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))

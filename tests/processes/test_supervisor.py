@@ -28,10 +28,10 @@ READY = "import pathlib, signal, sys, time, os\nhere = pathlib.Path(sys.argv[1])
 def start(
     run_dir: Path, code: str, *options: str, attempt: int = 1, limit: float = 10
 ) -> subprocess.Popen[str]:
-    """A supervisor whose training is `code`, which finds the run's folder as `here`."""
+    """A supervisor whose training is `code`, which finds the folder it may write to as `here`."""
     return start_command(
         run_dir,
-        [sys.executable, "-S", "-u", "-c", READY + code, str(run_dir)],
+        [sys.executable, "-S", "-u", "-c", READY + code, str(run_dir / "work")],
         *options,
         attempt=attempt,
         limit=limit,

@@ -1,0 +1,108 @@
+"""What a training may read: its program, the system's libraries, and what it is given. Nothing else.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[2]
+"""The program that trains."""
+SYSTEM = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"),
+    *("/run/opengl-driver", "/proc"),
+    *(f"/sys/{name}" for name in ("bus", "class", "dev", "devices", "module", "fs/cgroup", "kernel/mm")),
+)
+CONFIGURATION = (
+    *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "ld.so.preload", "alternatives"),
+    *("localtime", "timezone", "locale.alias", "locale.conf", "os-release", "lsb-release", "debian_version"),
+    *("passwd", "group", "nsswitch.conf", "hosts", "host.conf", "mime.types", "fonts", "matplotlibrc"),
+    *("ssl/openssl.cnf", "pki/tls/openssl.cnf", "crypto-policies", "OpenCL", "vulkan", "nvidia", "cuda"),
+)
+"""Of /etc. What is not here may hold a password."""
+ACCELERATOR_LIBRARIES = ("cuda", "rocm", "nvidia", "intel", "amdgpu")
+"""Beginnings of the names of folders in /opt."""
+OF_A_PREFIX = ("bin", "lib", "lib32", "lib64", "libexec", "share", "include", "ssl", "etc", "pyvenv.cfg")
+"""Of a Python installation: somebody's virtual environment may be the folder of their project."""
+DEVICES = ("null", "zero", "full", "random", "urandom", "nvidia", "dri", "kfd", "dxg", "accel")
+"""Beginnings of the names in /dev that a training may write to."""
+IN_HOME = (".config/matplotlib", ".matplotlib", ".fonts", ".local/share/fonts")
+FOLDER_VARIABLES = ("LD_LIBRARY_PATH", "NAS_DATA_DIR", "INFORMER2020_PATH", "CUDA_HOME", "CUDA_PATH")
+
+
+def readable_places(
+    command: Sequence[str], readable: Sequence[Path], run_dir: Path, environment: Mapping[str, str]
+) -> Iterator[Path | str]:
+    """Yield the files and folders that the training `command` may read.
+
+    These are the files that it names, `readable`, the Python installation and packages that are found from
+    here, the system's libraries, and the folders that well-known variables name.
+    """
+    yield from readable
+    # A folder in its arguments is not its to read: it may be that of all runs.
+    yield from (word for word in command if os.path.isabs(word) and os.path.isfile(word))
+    yield from SYSTEM
+    yield from (f"/etc/{name}" for name in CONFIGURATION)
+    yield from _beginning_with(ACCELERATOR_LIBRARIES, "/opt")
+    for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix, *_prefix_of(command)}:
+        yield from (os.path.join(prefix, name) for name in OF_A_PREFIX)
+    yield PACKAGE
+    yield from _packages(run_dir, environment)
+    for name in FOLDER_VARIABLES:
+        yield from filter(None, environment.get(name, "").split(":"))
+    home = environment.get("HOME", "")
+    if os.path.isabs(home):
+        yield from (os.path.join(home, name) for name in IN_HOME)
+
+
+def devices(with_accelerators: bool = True) -> list[str]:
+    """Return the devices that a training may use."""
+    names = DEVICES if with_accelerators else DEVICES[:5]
+    return list(_beginning_with(names, "/dev"))
+
+
+def font_lists(environment: Mapping[str, str]) -> list[Path]:
+    """Return matplotlib's lists of the fonts here: a training that has none spends a second on its own."""
+    home, cache = environment.get("HOME", ""), environment.get("XDG_CACHE_HOME", "")
+    folders = [environment.get("MPLCONFIGDIR", ""), cache and os.path.join(cache, "matplotlib")]
+    folders.append(os.path.join(home, ".cache/matplotlib") if os.path.isabs(home) else "")
+    for folder in filter(None, folders):
+        with contextlib.suppress(OSError):
+            if found := sorted(Path(folder).glob("fontlist-*.json")):
+                return found
+    return []
+
+
+def _packages(run_dir: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield where Python looks for packages: entry by entry, without what is hidden, and never a folder that
+    holds the home folder, the run, or the folder from which the search was started."""
+    private = [Path(os.path.realpath(path)) for path in (".", run_dir, environment.get("HOME") or "/")]
+    for entry in filter(None, sys.path):
+        folder = Path(os.path.realpath(entry))
+        if any(path.is_relative_to(folder) for path in private) or folder.is_relative_to(sys.base_prefix):
+            continue
+        if "site-packages" in folder.parts or not folder.is_dir():
+            yield str(folder)
+            continue
+        with contextlib.suppress(OSError):
+            yield from (found.path for found in os.scandir(folder) if not found.name.startswith("."))
+
+
+def _prefix_of(command: Sequence[str]) -> list[str]:
+    """Return the installations of another Python than ours that runs the training."""
+    program = command[0]
+    if program == sys.executable or not os.path.isabs(program):
+        return []
+    if not os.path.basename(program).startswith("python"):
+        return []
+    return [os.path.dirname(os.path.dirname(path)) for path in (program, os.path.realpath(program))]
+
+
+def _beginning_with(beginnings: tuple[str, ...], folder: str) -> Iterator[str]:
+    with contextlib.suppress(OSError):
+        yield from (f"{folder}/{name}" for name in os.listdir(folder) if name.startswith(beginnings))

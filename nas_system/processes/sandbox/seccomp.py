@@ -1,0 +1,208 @@
+"""Which system calls are refused: a seccomp filter, Linux 3.17 and later, on x86-64 and arm64.
+
+Landlock decides about files by their place. It says nothing about networks other than TCP, about other
+processes' limits and priorities, or about a file's mode, owner and times. A filter sees numbers, not
+paths, so these calls are refused wherever they point. A training needs none of them. Standard library only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+
+from nas_system.processes.sandbox.system_calls import last_error, libc
+
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+# struct seccomp_data: the number, the architecture, the instruction pointer, six arguments of 8 bytes.
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
+_X32 = 0x40000000
+"""The second set of numbers of an x86-64 kernel begins here."""
+
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+"""AUDIT_ARCH_* by `platform.machine()`."""
+
+_NAMESPACES = 0x7E020080
+"""CLONE_NEW*: time, mounts, control groups, host name, IPC, users, pids, network."""
+_REFUSED_CONTROLS = (
+    0x5412,  # TIOCSTI types into a terminal
+    0x541C,  # TIOCLINUX
+    0x40086602,  # FS_IOC_SETFLAGS
+    0x401C5820,  # FS_IOC_FSSETXATTR
+)
+
+NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
+    # Networks, and whatever else is reached through a socket: the name service, audit, Bluetooth, crypto.
+    "socket": (41, 198),
+    # Other processes.
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "perf_event_open": (298, 241),
+    # Asynchronous input and output does what the calls do that are refused here.
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    # Mounts and namespaces.
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    # Keys, programs in the kernel, faults served by a program, events of other people's files.
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "bpf": (321, 280),
+    "userfaultfd": (323, 282),
+    "fanotify_init": (300, 262),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "open_by_handle_at": (304, 265),
+    # Modes, owners, attributes and times: the owner of a file may change them without opening it.
+    "chmod": (90, None),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "chown": (92, None),
+    "fchown": (93, 55),
+    "lchown": (94, None),
+    "fchownat": (260, 54),
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "setxattrat": (463, 463),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+    "utime": (132, None),
+    "utimes": (235, None),
+    "futimesat": (261, None),
+    "utimensat": (280, 88),
+    # Memory and messages that outlive a process.
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # The machine.
+    "syslog": (103, 116),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "vhangup": (153, 58),
+    "personality": (135, 92),
+}
+"""Calls that are refused whatever their arguments, by their numbers on x86-64 and arm64."""
+
+_SOCKETPAIR = (53, 199)
+_CLONE, _CLONE3, _IOCTL = (56, 220), (435, 435), (16, 29)
+_OF_OWN_PROCESS_ONLY = {
+    "prlimit64": (302, 261),
+    "sched_setaffinity": (203, 122),
+    "sched_setscheduler": (144, 119),
+    "sched_setparam": (142, 118),
+    "sched_setattr": (314, 274),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+}
+"""Calls whose first argument is a process, 0 for the calling one."""
+_SETPRIORITY, _IOPRIO_SET = (141, 140), (251, 30)
+
+_Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand."""
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def is_supported() -> bool:
+    """Return whether the numbers of this machine's system calls are known."""
+    return platform.machine() in ARCHITECTURES
+
+
+def refuse_calls() -> None:
+    """Refuse the calls above to the calling process and all it starts, for good. Needs no_new_privs.
+
+    Raises OSError if the kernel cannot filter.
+    """
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in _filter(platform.machine()))
+    program = _Program(len(code) // 8, code)
+    if libc().prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
+        raise last_error()
+
+
+def _filter(machine: str) -> list[_Instruction]:
+    """Return the filter's instructions; numbers that are not named go through."""
+    column = list(ARCHITECTURES).index(machine)
+    blocks: list[_Instruction] = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, ARCHITECTURES[machine]),
+        _refused(errno.EPERM),  # a program of 32 bits, whose numbers mean other calls
+        (_LOAD, 0, 0, _NUMBER),
+    ]
+    if machine == "x86_64":
+        blocks += [(_AT_LEAST, 0, 1, _X32), _refused(errno.EPERM)]
+    for numbers in NUMBERS.values():
+        blocks += _on(numbers[column], [_refused(errno.EPERM)])
+    for numbers in _OF_OWN_PROCESS_ONLY.values():
+        blocks += _on(numbers[column], _unless_equal((0, 0)))
+    # The kind of target: 0 or 1 for a process, then which, 0 for the calling one.
+    blocks += _on(_SETPRIORITY[column], _unless_equal((0, 0), (1, 0)))
+    blocks += _on(_IOPRIO_SET[column], _unless_equal((0, 1), (1, 0)))
+    blocks += _on(_SOCKETPAIR[column], _unless_equal((0, 1)))  # of Unix sockets, which lead nowhere else
+    blocks += _on(_CLONE[column], [_argument(0), (_ANY_BIT, 0, 1, _NAMESPACES), _refused(errno.EPERM)])
+    # Its flags lie in memory, where a filter cannot look. The C library falls back on clone.
+    blocks += _on(_CLONE3[column], [_refused(errno.ENOSYS)])
+    blocks += _on(_IOCTL[column], [_argument(1), *_if_any_of(_REFUSED_CONTROLS)])
+    return [*blocks, (_RETURN, 0, 0, _ALLOW)]
+
+
+def _on(number: int | None, block: Sequence[_Instruction]) -> list[_Instruction]:
+    """Run `block` for this call only; a call that passes it is allowed."""
+    if number is None:
+        return []
+    body = [*block, (_RETURN, 0, 0, _ALLOW)]
+    return [(_EQUAL, 0, len(body), number), *body]
+
+
+def _unless_equal(*wanted: tuple[int, int]) -> list[_Instruction]:
+    """Refuse unless every argument (its index, its value) is as given."""
+    block: list[_Instruction] = []
+    for index, value in wanted:
+        block += [_argument(index), (_EQUAL, 1, 0, value), _refused(errno.EPERM)]
+    return block
+
+
+def _if_any_of(values: Iterable[int]) -> list[_Instruction]:
+    """Refuse if the loaded argument is one of these."""
+    return [line for value in values for line in ((_EQUAL, 0, 1, value), _refused(errno.EPERM))]
+
+
+def _argument(index: int) -> _Instruction:
+    """Load the lower half of an argument: the kernel, too, takes 32 bits of processes and flags."""
+    return (_LOAD, 0, 0, _ARGUMENTS + 8 * index)
+
+
+def _refused(error: int) -> _Instruction:
+    return (_RETURN, 0, 0, _REFUSE | error)

@@ -1,0 +1,207 @@
+"""The folder in which a training works, and what crosses from there into the folder of its run.
+
+The training may write nowhere else, so the records of agent and supervisor are out of its reach. Only files
+that are known by name cross: copied through a held descriptor of the folder, regular files of bounded size.
+Whatever else the training leaves (links, FIFOs, devices, files with odd modes) stays behind and is removed.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from nas_system.files import LARGEST_RECORD_BYTES, fsync_folder
+from nas_system.processes.run_files import RunPaths
+
+LARGEST_PICTURE_BYTES = 32 * 2**20
+MOST_FILES = 100_000
+_DEEPEST = 64
+_CHUNK_BYTES = 2**20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Usage(NamedTuple):
+    """What lies in the folder."""
+
+    bytes: int
+    """On the disk."""
+    files: int
+
+
+class WorkFolder:
+    """The `work` folder of one run, held open by its supervisor."""
+
+    def __init__(self, run_dir: Path, weights_bytes: float) -> None:
+        """Make the folder if it is not there; no checkpoint of more than `weights_bytes` crosses.
+
+        Raises OSError, also for a link in the place of either folder.
+        """
+        paths = RunPaths(run_dir)
+        self.path = paths.work
+        self._run_dir = run_dir
+        self._run = os.open(run_dir, _FOLDER)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self.path.name, 0o700, dir_fd=self._run)
+        self._work = os.open(self.path.name, _FOLDER, dir_fd=self._run)
+        self.device = os.fstat(self._work).st_dev
+        self._largest: dict[str, float] = {
+            paths.history.name: LARGEST_RECORD_BYTES,
+            paths.error.name: LARGEST_RECORD_BYTES,
+            **dict.fromkeys(
+                (paths.learning_curve.name, paths.predictions.name, paths.attention.name),
+                LARGEST_PICTURE_BYTES,
+            ),
+            paths.best_model.name: weights_bytes,
+            # Last: where it is, everything else is, too.
+            paths.metrics.name: LARGEST_RECORD_BYTES,
+        }
+
+    def begin(self) -> None:
+        """Clear away the results of an earlier attempt; bring back what a resumed training continues from."""
+        paths = RunPaths(self._run_dir)
+        for name in (paths.metrics.name, paths.error.name):
+            for folder in (self._run, self._work):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=folder)
+        # A training that an older version of this program began has worked in the folder of its run.
+        last = paths.last.name
+        if _is_there(last, self._run) and not _is_there(last, self._work):
+            for name in (paths.best_model.name, paths.history.name, last):
+                if _is_there(name, self._run):
+                    _copy(name, self._run, self._work, math.inf, durable=True)
+            os.unlink(last, dir_fd=self._run)
+
+    def stamp_of_history(self) -> tuple[int, int] | None:
+        """Return what changes whenever the training writes its history; None before it does."""
+        try:
+            status = os.stat(RunPaths(self.path).history.name, dir_fd=self._work, follow_symlinks=False)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def show_history(self) -> None:
+        """Let people and agent see how far the training is."""
+        name = RunPaths(self.path).history.name
+        with contextlib.suppress(OSError, ValueError):
+            _copy(name, self._work, self._run, self._largest[name], durable=False)
+
+    def usage(self) -> Usage:
+        """Measure the folder. Infinitely deep nesting counts as too many files."""
+        size = files = 0
+        waiting = [(os.dup(self._work), 0)]
+        while waiting:
+            folder, depth = waiting.pop()
+            try:
+                for entry in os.scandir(folder):
+                    files += 1
+                    with contextlib.suppress(OSError):
+                        status = entry.stat(follow_symlinks=False)
+                        size += status.st_blocks * 512
+                        if stat.S_ISDIR(status.st_mode):
+                            if depth == _DEEPEST:
+                                files = MOST_FILES + 1
+                            else:
+                                waiting.append((os.open(entry.name, _FOLDER, dir_fd=folder), depth + 1))
+                    if files > MOST_FILES:
+                        break
+            finally:
+                os.close(folder)
+            if files > MOST_FILES:
+                for descriptor, _ in waiting:
+                    os.close(descriptor)
+                break
+        return Usage(size, files)
+
+    def publish(self) -> dict[str, str]:
+        """Copy what crosses into the run's folder; return why something did not, by its name."""
+        refused = {}
+        for name, largest in self._largest.items():
+            try:
+                _copy(name, self._work, self._run, largest, durable=True)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                refused[name] = error.strerror or str(error)
+            except ValueError as error:
+                refused[name] = str(error)
+        fsync_folder(self._run_dir)
+        return refused
+
+    def close(self, *, keep: bool) -> None:
+        """Remove the folder, unless it is to be kept and the training can be continued from it."""
+        unfinished = _is_there(RunPaths(self.path).last.name, self._work)
+        os.close(self._work)
+        if not (keep and unfinished):
+            _remove(self.path)
+        os.close(self._run)
+
+
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except OSError:
+        return False
+
+
+def _copy(name: str, source: int, target: int, largest: float, *, durable: bool) -> None:
+    """Copy a regular file between two folders, atomically, with a mode of its own.
+
+    Raises OSError, or ValueError with a reason for what must not cross.
+    """
+    reading = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    try:
+        status = os.fstat(reading)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("is not a file")
+        if status.st_size > largest:
+            raise ValueError(f"has {status.st_size:,} bytes, more than any such file may have")
+        temporary = f"{name}.tmp"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary, dir_fd=target)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        writing = os.open(temporary, flags, 0o666, dir_fd=target)
+        try:
+            _copy_content(reading, writing, status.st_size)
+            if durable:
+                os.fsync(writing)
+            os.replace(temporary, name, src_dir_fd=target, dst_dir_fd=target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=target)
+            if error.errno != errno.ENOSPC or not durable:
+                raise
+            # Every process that could still write to it has ended.
+            os.fchmod(reading, 0o644)
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+
+
+def _copy_content(reading: int, writing: int, size: int) -> None:
+    """Copy at most `size` bytes: a file that still grows must not keep us."""
+    while size > 0 and (chunk := os.read(reading, min(size, _CHUNK_BYTES))):
+        size -= len(chunk)
+        left = memoryview(chunk)
+        while left:
+            left = left[os.write(writing, left) :]
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder and all that is in it, nothing outside it, however deep it is nested."""
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        pass
+    except (OSError, RecursionError):
+        # One more program, started only for what somebody has made on purpose.
+        subprocess.run(["rm", "-rf", "--", str(folder)], stdin=subprocess.DEVNULL, check=False)
