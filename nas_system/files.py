@@ -33,8 +33,10 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 
     The temporary name is fixed because every file here has a single writer: a crash leaves at most one
     stray file, which the next write removes. Whatever else stands in its place (a link, a FIFO) is removed
-    and never written to; a folder that stands in the place of either is set aside. Raises OSError.
+    and never written to; a folder that stands in the place of either is set aside. Raises OSError, also for a
+    device, which cannot be replaced.
     """
+    _refuse_device(path)
     temporary = path.with_name(path.name + ".tmp")
     descriptor = create_file(temporary)
     try:
@@ -57,8 +59,9 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 def create_file(path: Path) -> int:
     """Return the descriptor of a new, empty file, to read and write, in the place of whatever is there.
 
-    Nobody else can hold it under another name. Raises OSError.
+    Nobody else can hold it under another name. Raises OSError, also for a device in its place.
     """
+    _refuse_device(path)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
         return os.open(path, flags, 0o666)
@@ -67,6 +70,14 @@ def create_file(path: Path) -> int:
     except (IsADirectoryError, PermissionError):  # a folder, as Linux and as macOS say it
         _set_aside(path)
     return os.open(path, flags, 0o666)
+
+
+def _refuse_device(path: Path) -> None:
+    """Raise OSError for a device: removing it, as root can, would take it from the whole machine."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise FileExistsError(errno.EEXIST, "is a device", str(path))
 
 
 def _set_aside(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_folders_in_their_places_are_set_aside_with_what_is_in_them(tmp_path: Pa
     assert read_record(tmp_path / "verdict.json") == {"accepted": True}
     assert (tmp_path / "verdict.json.aside-1/deep").is_dir()
     assert (tmp_path / "verdict.json.tmp.aside-1/deep").is_dir()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make a device")
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    os.mknod(tmp_path / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    with pytest.raises(FileExistsError, match="is a device"):
+        write_json(tmp_path / "null", {})
+    (tmp_path / "null").rename(tmp_path / "exit.json.tmp")
+    with pytest.raises(FileExistsError, match="is a device"):
+        write_json(tmp_path / "exit.json", {})
 
 
 @pytest.mark.parametrize("make", ["link", "fifo", "device"])

@@ -31,7 +31,7 @@ class CappedLog:
         """All bytes printed, dropped ones included."""
         self.bytes_unwritable = 0
         """Bytes the file system refused: the disk is full, or a quota."""
-        self._descriptor = create_file(path)
+        self.descriptor = create_file(path)
 
     def write(self, data: bytes) -> None:
         """Append `data`. A full disk costs log lines, never the training: no error leaves here."""
@@ -43,11 +43,11 @@ class CappedLog:
                 self._append(data)
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     def _append(self, data: bytes) -> None:
         try:
-            written = os.pwrite(self._descriptor, data, self._size)
+            written = os.pwrite(self.descriptor, data, self._size)
         except OSError:
             written = 0
         self._size += written
@@ -65,8 +65,8 @@ class CappedLog:
         tail_begins = head + (_NOTICE_BYTES if self._thinned else 0)
         wanted = min(self._kept_tail - len(tail), self._size - tail_begins)
         if wanted > 0:
-            tail = os.pread(self._descriptor, wanted, self._size - wanted) + tail
+            tail = os.pread(self.descriptor, wanted, self._size - wanted) + tail
         dropped = self.bytes_seen - head - len(tail)
-        os.ftruncate(self._descriptor, head)
+        os.ftruncate(self.descriptor, head)
         self._size, self._thinned = head, True
         self._append(_NOTICE % dropped + tail)

@@ -12,9 +12,7 @@ import contextlib
 import errno
 import math
 import os
-import shutil
 import stat
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -198,10 +196,14 @@ def _copy_content(reading: int, writing: int, size: int) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove a folder and all that is in it, nothing outside it, however deep it is nested."""
+    import shutil  # they cost as much as the rest of the supervisor's end, so they are loaded when it ends
+
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
         pass
     except (OSError, RecursionError):
+        import subprocess
+
         # One more program, started only for what somebody has made on purpose.
         subprocess.run(["rm", "-rf", "--", str(folder)], stdin=subprocess.DEVNULL, check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from pathlib import Path
@@ -47,8 +48,9 @@ def test_a_short_log_is_kept_whole(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 @pytest.mark.parametrize("chunk", [100, 3 * SMALLEST_CAP])
-def test_a_full_disk_costs_log_lines_and_raises_nothing(chunk: int) -> None:
-    log = CappedLog(Path("/dev/full"), SMALLEST_CAP)
+def test_a_full_disk_costs_log_lines_and_raises_nothing(chunk: int, tmp_path: Path) -> None:
+    log = CappedLog(tmp_path / "train.log", SMALLEST_CAP)
+    os.dup2(os.open("/dev/full", os.O_RDWR), log.descriptor)
     for _ in range(100):
         log.write(b"x" * chunk)
     assert log.bytes_seen == 100 * chunk

@@ -12,8 +12,9 @@ import math
 import os
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from nas_system.files import open_regular_file
 from nas_system.processes.sandbox import landlock, namespaces, seccomp
@@ -27,8 +28,7 @@ _CAPABILITIES = 1 << 1 | 1 << 14
 _LARGEST_FONT_LIST = 4 * 2**20
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """What a training may use up; infinite for no limit. Its supervisor watches what the kernel does not."""
 
     memory_bytes: float = math.inf
@@ -37,21 +37,20 @@ class Limits:
     """Processes and threads."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What holds, as the training found it."""
 
     layers: tuple[str, ...]
     """What the kernel enforces: `landlock 7`, `seccomp`, `namespaces pid ipc proc shm`."""
     held: tuple[str, ...] = ()
-    open: Mapping[str, str] = field(default_factory=dict)
+    open: Mapping[str, str] = MappingProxyType({})
     """What a training can do although it should not, and why, as far as known."""
 
     @property
     def level(self) -> str:
         """Return the report in one line."""
         layers = ", ".join(self.layers) or "none"
-        if not self.held and not self.open:
+        if self == OFF:
             return layers
         tried = len(self.held) + len(self.open)
         holes = f"; open: {', '.join(self.open)}" if self.open else ""
