@@ -58,12 +58,12 @@ class JobOptions:
     resume: bool
     facts: Path | None
     data_dir: Path | None
-    results: Path
-    """Where people find the files once the training has ended."""
     stop: Callable[[], None]
     """Called after every optimizer step; raises to end the training."""
     memory_limit_mb: float | None = None
     """MiB of resident memory above which a supervisor ends this process."""
+    results: Path | None = None
+    """Where people find the files once the training has ended; None for where they are written."""
     preflight_only: bool = False
     """Print the estimate as JSON and train nothing."""
     pictures: bool = True
@@ -204,7 +204,8 @@ class TrainingRun:
             for part, metrics in (("val", val), ("test", test))
             if name in metrics
         )
-        print(f"{reason}: {shown or 'no score'}; everything is in {self.options.results}", flush=True)
+        place = self.options.results or folder
+        print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""

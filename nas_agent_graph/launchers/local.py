@@ -36,7 +36,7 @@ from nas_system.processes.supervisor import BUSY
 
 START_TIMEOUT_S = 30.0
 CHECK_DEVICE_TIMEOUT_S = 300.0
-DEAF_AFTER_S = 5.0
+DEAF_AFTER_S = 30.0
 """A supervisor that lives on so long after a forced cancel is killed."""
 PROBE_TIMEOUT_S = 60.0
 _PAUSE_S = 0.005

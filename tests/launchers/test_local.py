@@ -27,10 +27,11 @@ GOOD = "(here / 'metrics.json').write_text('{\"val_mse\": 0.5}')"
 
 
 def job(run_dir: Path, code: str, **limits: float) -> Job:
-    """A training that executes `code`, which finds the run's folder as `here`."""
+    """A training that executes `code`, which finds the folder it may write to as `here`."""
     ready = "import os, pathlib, signal, sys, time\nhere = pathlib.Path(sys.argv[1])\n"
-    ready += "open(here / 'starts', 'a').write('x')\n"
-    command = (sys.executable, "-S", "-u", "-c", ready + code, str(run_dir))
+    # What is kept of a training that can go on tells how often it was begun.
+    ready += "open(here / 'last.pth', 'a').write('x')\n"
+    command = (sys.executable, "-S", "-u", "-c", ready + code, str(run_dir / "work"))
     return Job(command=command, **{"time_limit_s": 10, **limits})  # type: ignore[arg-type]
 
 
@@ -137,7 +138,7 @@ def test_an_agent_killed_while_it_submits_neither_loses_nor_doubles_the_training
     for run_dir in run_dirs:
         assert wait_for_end(launcher, run_dir) == "finished"
         assert read_outcome(run_dir).status is Status.OK
-        assert (run_dir / "starts").read_text() == "x"
+        assert (run_dir / "work/last.pth").read_text() == "x"
 
 
 @pytest.mark.fault(3, 50)
@@ -152,7 +153,7 @@ def test_a_training_outlives_its_agent_and_the_next_agent_adopts_it(tmp_path: Pa
     assert wait_for_end(launcher, tmp_path) == "finished"
     outcome = read_outcome(tmp_path)
     assert (outcome.status, outcome.attempt) == (Status.OK, 1)
-    assert (tmp_path / "starts").read_text() == "x"
+    assert (tmp_path / "work/last.pth").read_text() == "x"
     assert (tmp_path / "train.log").read_text() == "0\n1\n2\n3\n4\n5\n"
 
 
@@ -171,18 +172,15 @@ def test_a_run_whose_supervisor_was_killed_is_lost_and_can_be_tried_again(tmp_pa
 
 
 @pytest.mark.fault(4)
-def test_orphans_that_hold_the_lock_do_not_make_a_lost_run_look_alive(tmp_path: Path) -> None:
+def test_a_supervisor_that_somebody_has_stopped_ends_with_the_search(tmp_path: Path) -> None:
     launcher = LocalLauncher()
-    code = "if os.fork() == 0: os.setsid(); (here / 'orphan').write_text(str(os.getpid()))\ntime.sleep(60)"
-    launcher.submit(tmp_path, job(tmp_path, code), attempt=1)
-    path = tmp_path / "orphan"
-    wait_for(lambda: path.exists() and path.read_text(), "the orphan")
-    orphan = identify(int(path.read_text()))
-    os.kill(supervisor_pid(tmp_path), signal.SIGKILL)
-    wait_for(lambda: launcher.survey([tmp_path])[tmp_path] == "lost", "the loss to be seen")
-    assert orphan.is_alive()
+    launcher.submit(tmp_path, job(tmp_path, "time.sleep(60)"), attempt=1)
+    process = training(tmp_path)
+    os.kill(supervisor_pid(tmp_path), signal.SIGSTOP)
     launcher.cancel(tmp_path)
-    wait_for(lambda: not orphan.is_alive(), "the orphan's end")
+    assert wait_for_end(launcher, tmp_path) == "finished"
+    assert read_outcome(tmp_path).status is Status.STOPPED
+    assert not process.is_alive()
 
 
 @pytest.mark.fault(2)
@@ -198,7 +196,7 @@ def test_two_agents_at_once_start_one_training(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     assert launcher.survey([tmp_path])[tmp_path] == "running"
     assert wait_for_end(launcher, tmp_path) == "finished"
-    assert (tmp_path / "starts").read_text() == "x"
+    assert (tmp_path / "work/last.pth").read_text() == "x"
 
 
 def test_submitting_what_ran_already_does_nothing_and_the_next_attempt_runs(tmp_path: Path) -> None:
@@ -206,7 +204,7 @@ def test_submitting_what_ran_already_does_nothing_and_the_next_attempt_runs(tmp_
     for attempt, starts in ((1, "x"), (1, "x"), (2, "xx")):
         launcher.submit(tmp_path, job(tmp_path, GOOD), attempt=attempt)
         assert wait_for_end(launcher, tmp_path) == "finished"
-        assert (tmp_path / "starts").read_text() == starts
+        assert (tmp_path / "work/last.pth").read_text() == starts
     assert read_outcome(tmp_path).attempt == 2
 
 
@@ -230,7 +228,7 @@ def test_cancel_is_graceful_however_often_it_is_asked(tmp_path: Path) -> None:
         "(here / 'ready').touch(); time.sleep(60)"
     )
     launcher.submit(tmp_path, job(tmp_path, code), attempt=1)
-    wait_for((tmp_path / "ready").exists, "the training")
+    wait_for((tmp_path / "work/ready").exists, "the training")
     for _ in range(4):
         launcher.cancel(tmp_path)
         time.sleep(0.05)
@@ -246,7 +244,7 @@ def test_a_forced_cancel_does_not_wait_for_the_grace(tmp_path: Path) -> None:
     launcher = LocalLauncher()
     code = "signal.signal(signal.SIGTERM, signal.SIG_IGN); (here / 'ready').touch(); time.sleep(60)"
     launcher.submit(tmp_path, job(tmp_path, code), attempt=1)
-    wait_for((tmp_path / "ready").exists, "the training")
+    wait_for((tmp_path / "work/ready").exists, "the training")
     launcher.cancel(tmp_path, force=True)
     assert wait_for_end(launcher, tmp_path) == "finished"
     outcome = read_outcome(tmp_path)
@@ -312,15 +310,19 @@ PARENT = {
 @pytest.mark.fault(38)
 def test_a_training_sees_what_it_needs_and_no_secret(tmp_path: Path) -> None:
     launcher = LocalLauncher(environment=PARENT, extra_names=["MY_SETTING"])
-    code = "import json; (here / 'seen').write_text(json.dumps(dict(os.environ)))"
+    code = "import json; print(json.dumps(dict(os.environ)))"
     launcher.submit(tmp_path, job(tmp_path, code), attempt=1)
     assert wait_for_end(launcher, tmp_path) == "finished"
-    seen = json.loads((tmp_path / "seen").read_text())
+    seen = json.loads((tmp_path / "train.log").read_text())
     assert seen.pop("NAS_RUN_COOKIE")
-    seen.pop("TMPDIR", None)  # of its sandbox, where the kernel has one
+    work = str(tmp_path / "work")
+    own = {name for name, value in seen.items() if value.startswith(f"{work}/")}
+    caches = {"TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"}
+    assert own == {"TMPDIR", "XDG_CACHE_HOME", "MPLCONFIGDIR", "PYTHONPATH", *caches}
+    seen = {name: value for name, value in seen.items() if name not in own - {"PYTHONPATH"}}
     assert seen == {
         **{name: PARENT[name] for name in ("PATH", "HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "https_proxy")},
-        **{"NAS_DATA_DIR": "/data", "MY_SETTING": "7", "PYTHONPATH": str(ROOT)},
+        **{"NAS_DATA_DIR": "/data", "MY_SETTING": "7", "PYTHONPATH": f"{work}/packages:{ROOT}"},
         **{"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"},
     }
 
@@ -331,15 +333,15 @@ def test_a_key_in_our_own_environment_reaches_neither_supervisor_nor_training(tm
         "for pid in ('self', os.getppid()):\n"
         "  try: print(open(f'/proc/{pid}/environ').read())\n"
         "  except PermissionError: print('denied by the sandbox')\n"
-        "(here / 'done').touch()"
+        "print('done')"
     )
     with start_agent(tmp_path, code, PARENT) as agent:
         assert agent.stdout is not None
         assert agent.stdout.readline() == "submitted\n"
         agent.kill()
     assert wait_for_end(LocalLauncher(), tmp_path) == "finished"
-    assert (tmp_path / "done").exists()
     printed = (tmp_path / "train.log").read_text()
+    assert printed.endswith("done\n")
     assert "PATH=" in printed
     assert "canary" not in printed
 

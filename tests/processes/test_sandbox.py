@@ -16,7 +16,10 @@ import pytest
 
 from nas_agent_graph.launchers.environment import training_environment
 from nas_system.errors import ConfigError
-from nas_system.processes.sandbox import SWITCHES, Sandbox, landlock_version
+from nas_system.processes.sandbox.landlock import landlock_version
+from nas_system.processes.sandbox.modes import SWITCHES, mode_in
+from nas_system.processes.sandbox.probe import ATTEMPTS as ATTEMPTS_OF_THE_PROBE
+from nas_system.processes.sandbox.sandbox import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 TOO_OLD = "needs a kernel with Landlock 6 (Linux 6.12)"
@@ -49,7 +52,7 @@ def of_a_child(code):
         raise OSError(1, done.stderr.splitlines()[-1])
     return done.returncode
 
-parent = os.getppid()
+parent = int(sys.argv[5])
 """
 ESCAPES: dict[str, str] = {
     "write beside the run": "(world / 'runs/agent_state.json').write_text('x')",
@@ -68,6 +71,11 @@ ESCAPES: dict[str, str] = {
     "through a link": "(os.symlink(world / 'runs', here / 'way_out'), (here / 'way_out/new2').touch())",
     "by a child": "of_a_child('open(' + repr(str(world / 'runs/by_child')) + ', chr(119))')",
     "read a private key": "(world / 'home/.ssh/id').read_text()",
+    "read beside the run": "(world / 'runs/read_me').read_text()",
+    "list the folder of all runs": "os.listdir(world / 'runs')",
+    "read the home folder": "(world / 'home/notes').read_text()",
+    "write into a cache": "(world / 'home/.cache/matplotlib/fonts.json').write_text('x')",
+    "change a mode": "os.chmod(world / 'runs/victim', 0o777)",
     "read the .env of the workspace": "(world / '.env').read_text()",
     "read it by another name": "(world / 'elsewhere/keys').read_text()",
     "environment of the supervisor": "open(f'/proc/{parent}/environ').read()[:5]",
@@ -79,16 +87,13 @@ ESCAPES: dict[str, str] = {
     "listen": "bound()",
     "connect": "connected()",
 }
-NETWORK = ("listen", "connect")
 NEEDS: dict[str, str] = {
     "write into the run": "(here / 'sub').mkdir() or (here / 'sub/file').write_text('x')",
     "replace": "os.replace(here / 'sub/file', here / 'file')",
     "read the run": "(here / 'file').read_text()",
-    "read beside the run": "(world / 'runs/read_me').read_text()",
-    "read the home folder": "(world / 'home/notes').read_text()",
     "read data in a hidden folder": "(world / 'home/.data/series.csv').read_text()",
     "temporary file": "__import__('tempfile').TemporaryFile().write(b'x')",
-    "cache": "(world / 'home/.cache/matplotlib/fonts.json').write_text('x')",
+    "cache": "pathlib.Path(os.environ['XDG_CACHE_HOME'], 'torch').mkdir()",
     "null": "open('/dev/null', 'w').write('x')",
     "shared memory": "__import__('multiprocessing.shared_memory').shared_memory.SharedMemory("
     "create=True, size=9).unlink()",
@@ -103,7 +108,14 @@ NEEDS: dict[str, str] = {
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     """A workspace, a home folder, and people's things in both."""
-    for folder in ("runs/run_0001", "runs/empty", "home/.ssh", "home/.data", "home/.cache", "elsewhere"):
+    for folder in (
+        "runs/run_0001",
+        "runs/empty",
+        "home/.ssh",
+        "home/.data",
+        "home/.cache/matplotlib",
+        "elsewhere",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("runs/agent_state.json", "runs/victim", "runs/doomed", "runs/read_me", "home/notes"):
         (tmp_path / name).write_text("precious")
@@ -123,12 +135,39 @@ def environment_in(world: Path, **variables: str) -> dict[str, str]:
     }
 
 
-def supervise(
-    run_dir: Path, command: list[str], environment: Mapping[str, str], *options: str
-) -> dict[str, Any]:
-    own = [sys.executable, "-m", "nas_system.processes.supervisor", str(run_dir), "--attempt", "1"]
-    done = subprocess.run(
-        [*own, "--time-limit", "30", *options, "--", *command],
+WITHOUT_LANDLOCK = """
+import ctypes, os, platform, struct, sys
+libc = ctypes.CDLL(None)
+# A filter that refuses landlock_create_ruleset, as the profile of an old container does.
+code = struct.pack('=HBBIHBBIHBBIHBBI', 0x20, 0, 0, 0, 0x15, 0, 1, 444, 6, 0, 0, 0x50001, 6, 0, 0, 0x7fff0000)
+class Program(ctypes.Structure):
+    _fields_ = (('length', ctypes.c_ushort), ('code', ctypes.c_char_p))
+libc.prctl(38, 1, 0, 0, 0)
+assert libc.prctl(22, 2, ctypes.byref(Program(4, code)), 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def start_supervisor(
+    run_dir: Path,
+    command: list[str],
+    environment: Mapping[str, str],
+    *options: str,
+    attempt: int = 1,
+    before: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a supervisor to its end, by a program that first executes `before`."""
+    own = [sys.executable, "-m", "nas_system.processes.supervisor", str(run_dir), "--attempt", str(attempt)]
+    return subprocess.run(
+        [
+            *([sys.executable, "-c", before] if before else []),
+            *own,
+            "--time-limit",
+            "30",
+            *options,
+            "--",
+            *command,
+        ],
         env=environment,
         cwd="/",
         capture_output=True,
@@ -136,40 +175,49 @@ def supervise(
         timeout=240,
         check=False,
     )
+
+
+def supervise(
+    run_dir: Path, command: list[str], environment: Mapping[str, str], *options: str
+) -> dict[str, Any]:
+    done = start_supervisor(run_dir, command, environment, *options)
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads((run_dir / "exit.json").read_bytes())
 
 
 def attempt_all(
-    world: Path, actions: Mapping[str, str], run_dir: Path | None = None, **variables: str
-) -> tuple[dict[str, str], str]:
-    """What became of every action, tried by a training, and its sandbox's level."""
-    run_dir = run_dir or world / "runs/run_0001"
+    world: Path, actions: Mapping[str, str], **variables: str
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """What became of every action, tried by a training, and exit.json."""
+    run_dir = world / "runs/run_0001"
     lines = [f"attempt({name!r}, lambda: {code})" for name, code in actions.items()]
-    code = "\n".join([ATTEMPTS, *lines, "(here / 'results.json').write_text(json.dumps(results))"])
+    code = "\n".join([ATTEMPTS, *lines, "print(json.dumps(results))"])
     stranger = subprocess.Popen(["sleep", "60"])
     try:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-            command = [sys.executable, "-c", code, str(run_dir), str(world), str(stranger.pid), str(port)]
+            command = [sys.executable, "-c", code, str(run_dir / "work"), str(world)]
+            command += [str(stranger.pid), str(port), str(os.getpid())]
             data = world / "home/.data/series.csv"
             record = supervise(run_dir, command, environment_in(world, **variables), "--read", str(data))
     finally:
         stranger.kill()
         stranger.wait()
-    assert record["returncode"] == 0, (run_dir / "train.log").read_text()
-    return json.loads((run_dir / "results.json").read_bytes()), record["confinement"]
+    printed = (run_dir / "train.log").read_text()
+    assert record["returncode"] == 0, printed
+    return json.loads(printed.splitlines()[-1]), record
 
 
 @needs_landlock
 @pytest.mark.fault(37, 38, 39)
 def test_no_escape_succeeds(world: Path, record_property: Callable[[str, object], None]) -> None:
-    results, level = attempt_all(world, ESCAPES)
+    results, record = attempt_all(world, ESCAPES)
     assert {name: result for name, result in results.items() if not result.startswith("denied")} == {}
     assert results.keys() == ESCAPES.keys()
-    assert level == f"landlock {landlock_version()}: writes, secrets, processes, TCP, signals"
+    assert record["sandbox"]["open"] == {}
+    assert f"landlock {landlock_version()}, seccomp; {len(ATTEMPTS_OF_THE_PROBE)} of" in record["confinement"]
     assert (world / "runs/victim").read_text() == "precious"
-    assert SECRET not in (world / "runs/run_0001/results.json").read_text()
+    assert SECRET not in (world / "runs/run_0001/train.log").read_text()
     record_property("measured", f"{len(ESCAPES)} ways out tried, {len(ESCAPES)} denied")
 
 
@@ -179,8 +227,8 @@ def test_every_escape_succeeds_where_the_sandbox_is_off(world: Path) -> None:
     # One file cannot be renamed twice, and a link away is no longer there afterwards.
     for name in ("rename", "move in", "link to the outside"):
         del names[name]
-    results, level = attempt_all(world, names, **{SWITCHES[0]: "off"})
-    assert level == "off"
+    results, record = attempt_all(world, names, **{SWITCHES[0]: "off"})
+    assert record["confinement"] == "off"
     assert {name: result for name, result in results.items() if result.startswith("denied")} == {}
 
 
@@ -189,11 +237,9 @@ def test_the_switch_is_understood_under_its_old_and_its_new_name(name: str, worl
     environment = training_environment(environment_in(world, **{name: "off"}))
     record = supervise(world / "runs/run_0001", [sys.executable, "-c", "pass"], environment)
     assert record["confinement"] == "off"
-    with pytest.raises(ConfigError, match=f"{name}='no' is neither on nor off"):
+    with pytest.raises(ConfigError, match=f"{name}='no' is none of required, best, off"):
         training_environment({name: "no"})
-    switched_on = Sandbox(world / "runs/run_0001", environment=environment_in(world, **{name: "on"}))
-    assert switched_on.level != "off"
-    switched_on.close()
+    assert mode_in({name: "on"}) == mode_in({}) == "best"
 
 
 @needs_landlock
@@ -203,116 +249,105 @@ def test_what_a_training_needs_is_there(world: Path) -> None:
     assert results.keys() == NEEDS.keys()
 
 
-@needs_landlock
 @pytest.mark.fault(39)
-def test_a_run_folder_that_is_a_link_is_confined_to_where_it_leads(world: Path) -> None:
+def test_a_run_folder_that_is_a_link_is_refused(world: Path) -> None:
     (world / "disk/run_0002").mkdir(parents=True)
     (world / "runs/run_0002").symlink_to(world / "disk/run_0002")
-    actions = {
-        "inside": "(here / 'file').write_text('x')",
-        "beside": "(here / '../file').write_text('x')",
-        "beside the link": "(world / 'runs/file').write_text('x')",
-    }
-    results, _ = attempt_all(world, actions, world / "runs/run_0002")
-    assert [name for name, result in results.items() if result.startswith("denied")] == [
-        "beside",
-        "beside the link",
-    ]
-    assert not (world / "runs/run_0002" / "../file").exists()
+    done = start_supervisor(world / "runs/run_0002", [sys.executable, "-c", "pass"], environment_in(world))
+    assert (done.returncode, "must not be a link" in done.stderr) == (1, True)
+    assert list((world / "disk/run_0002").iterdir()) == []
+
+
+OLDER = """
+import json, os, pathlib, sys
+from nas_system.processes.sandbox.sandbox import Limits, Sandbox
+run_dir = pathlib.Path(sys.argv[1])
+record = run_dir / 'exit.json'
+record.touch()
+(run_dir / 'work').mkdir(exist_ok=True)
+supervisor = os.getpid()
+if os.fork() == 0:
+    sandbox = Sandbox('best', run_dir, run_dir / 'work', command=[sys.executable], record=record,
+                      newest_landlock=int(sys.argv[5]))
+    sandbox._supervisor = supervisor
+    print(json.dumps(sandbox.enter().to_json()), flush=True)
+    os._exit(0)
+os.wait()
+"""
+WITHOUT = {
+    0: {
+        *("writing elsewhere", "reading elsewhere", "listing elsewhere"),
+        "signals to others",
+    },
+    1: {"signals to others"},
+    3: {"signals to others"},
+    5: {"signals to others"},
+    6: set(),
+}
 
 
 @needs_landlock
-@pytest.mark.parametrize(
-    ("version", "held", "free"),
-    [
-        (1, "writes (but not truncation), secrets, processes", ("truncate", *NETWORK, "signal a stranger")),
-        (2, "writes (but not truncation), secrets, processes", ("truncate", *NETWORK, "signal a stranger")),
-        (3, "writes, secrets, processes", (*NETWORK, "signal a stranger")),
-        (4, "writes, secrets, processes, TCP", ("signal a stranger",)),
-        (5, "writes, secrets, processes, TCP", ("signal a stranger",)),
-        (6, "writes, secrets, processes, TCP, signals", ()),
-    ],
-)
-def test_an_older_kernel_enforces_what_it_knows_and_says_so(
-    version: int, held: str, free: tuple[str, ...], world: Path
+@pytest.mark.parametrize(("version", "holes"), WITHOUT.items())
+def test_an_older_kernel_holds_what_it_knows_and_says_what_it_does_not(
+    version: int, holes: set[str], world: Path
 ) -> None:
+    """Without namespaces, as in most containers; with them, there is nobody to send a signal to."""
+    done = subprocess.run(
+        [sys.executable, "-c", OLDER, str(world / "runs/run_0001"), "", "", "", str(version)],
+        env=environment_in(world),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    report = Report.from_json(json.loads(done.stdout))
+    # Of root, most of whose privileges it has given up, the training may not read them in any case.
+    assert report.open.keys() - {"environment of others"} == holes
+    assert ("landlock" in report.level) == (version > 0)
+    assert report.level.endswith(f"; open: {', '.join(report.open)}" if holes else "attempts refused")
+    if version == 0:
+        assert set(report.open.values()) == {"restrict files: the kernel offers no Landlock"}
+
+
+def test_a_required_sandbox_that_does_not_hold_starts_no_training(world: Path) -> None:
     run_dir = world / "runs/run_0001"
-    sandbox = Sandbox(run_dir, environment=environment_in(world), newest_version=version)
-    assert sandbox.level == f"landlock {version}: {held}"
-    always = {"write beside the run", "read a private key"}
-    tried = ("truncate", "connect", "listen", "signal a stranger", *always)
-    lines = [f"attempt({name!r}, lambda: {ESCAPES[name]})" for name in tried]
-    code = "\n".join([ATTEMPTS, *lines, "print(json.dumps(results))"])
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = str(server.getsockname()[1])
+    # Landlock rules are a resource of the process: where none can be made, nothing holds.
+    command = [sys.executable, "-c", "print('trained')"]
+    done = start_supervisor(
+        run_dir, command, environment_in(world), "--sandbox", "required", before=WITHOUT_LANDLOCK
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((run_dir / "exit.json").read_bytes())
+    assert (record["ended"], record["returncode"]) == ("cannot_start", None)
+    assert "the sandbox is required and does not hold: writing elsewhere" in record["message"]
+    assert "trained" not in (run_dir / "train.log").read_text()
+    done = start_supervisor(
+        run_dir, command, environment_in(world), "--sandbox", "best", attempt=2, before=WITHOUT_LANDLOCK
+    )
+    assert (run_dir / "train.log").read_text() == "trained\n"
+    assert "open: writing elsewhere" in json.loads((run_dir / "exit.json").read_bytes())["confinement"]
+
+
+def test_what_a_search_prints_and_refuses_where_the_sandbox_does_not_hold(world: Path) -> None:
+    check = [sys.executable, "-m", "nas_system.processes.sandbox.check", "--sandbox"]
+    for mode, code, said in (
+        (
+            "best",
+            0,
+            "the sandbox does not hold everything here (restrict files: the kernel offers no Landlock)",
+        ),
+        ("required", 2, "the sandbox is required and does not hold: writing elsewhere"),
+        ("off", 0, "the sandbox is off: a training can do whatever you can"),
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", code, str(run_dir), str(world), str(os.getpid()), port],
-            preexec_fn=sandbox.enter,
+            [sys.executable, "-c", WITHOUT_LANDLOCK, *check, mode],
+            env=environment_in(world),
             capture_output=True,
             text=True,
             timeout=240,
-            check=True,
         )
-    sandbox.close()
-    allowed = {name for name, result in json.loads(done.stdout).items() if not result.startswith("denied")}
-    assert allowed == set(free)
-
-
-def test_a_kernel_without_landlock_stops_no_training(tmp_path: Path) -> None:
-    sandbox = Sandbox(tmp_path, newest_version=0)
-    assert sandbox.level == "none (kernel without Landlock)"
-    sandbox.enter()
-    sandbox.close()
-    (tmp_path / "still").write_text("free")
-
-
-@needs_landlock
-def test_the_temporary_folder_is_private_and_goes_with_the_run(world: Path) -> None:
-    run_dir = world / "runs/run_0001"
-    (world / "tmp").mkdir()
-    environment = environment_in(world, TMPDIR=str(world / "tmp"))
-    code = (
-        "import os, sys, tempfile\n"
-        "folder = tempfile.mkdtemp(); open(folder + '/litter', 'w').close()\n"
-        "print(tempfile.gettempdir(), oct(os.stat(tempfile.gettempdir()).st_mode))"
-    )
-    supervise(run_dir, [sys.executable, "-c", code], environment)
-    path, mode = (run_dir / "train.log").read_text().split()
-    assert Path(path).parent == world / "tmp"
-    assert mode == "0o40700"
-    assert list((world / "tmp").iterdir()) == []
-
-
-@needs_landlock
-def test_the_litter_of_a_killed_supervisor_is_removed_by_the_next_attempt(world: Path) -> None:
-    run_dir = world / "runs/run_0001"
-    (world / "tmp").mkdir()
-    environment = environment_in(world, TMPDIR=str(world / "tmp"))
-    first = Sandbox(run_dir, environment=environment)
-    assert first.temporary is not None
-    (first.temporary / "litter").write_text("of the first")
-    (first.temporary / "link").symlink_to(world / "runs")
-    second = Sandbox(run_dir, environment=environment)
-    assert second.temporary == first.temporary
-    assert list(second.temporary.iterdir()) == []
-    assert (world / "runs/victim").exists(), "a link in it leads nowhere"
-    second.close()
-
-
-@needs_landlock
-def test_a_link_in_the_place_of_the_temporary_folder_is_not_followed(world: Path) -> None:
-    run_dir = world / "runs/run_0001"
-    (world / "tmp").mkdir()
-    environment = environment_in(world, TMPDIR=str(world / "tmp"))
-    probe = Sandbox(run_dir, environment=environment)
-    assert probe.temporary is not None
-    place = probe.temporary
-    probe.close()
-    place.symlink_to(world / "runs")
-    planted = Sandbox(run_dir, environment=environment)
-    assert planted.level.startswith("none (")
-    assert planted.temporary is None
-    assert (world / "runs/victim").exists()
+        assert done.returncode == code, done.stderr
+        assert said in (json.loads(done.stdout)["warning"] if code == 0 else done.stderr)
 
 
 @needs_landlock

@@ -83,7 +83,7 @@ class Sandbox:
         command: Sequence[str],
         record: Path,
         readable: Sequence[Path] = (),
-        limits: Limits = Limits(),
+        limits: Limits | None = None,
         environment: Mapping[str, str] = os.environ,
         newest_landlock: int | None = None,
     ) -> None:
@@ -93,7 +93,7 @@ class Sandbox:
         simulates an older kernel.
         """
         self.mode = mode
-        self.limits = limits
+        self.limits = limits or Limits()
         self.problems: dict[str, str] = {}
         """Why a layer is missing, by its name."""
         self._run_dir, self._work, self._record = run_dir, work, record
