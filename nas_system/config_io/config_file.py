@@ -8,6 +8,7 @@ or imported.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -74,8 +75,13 @@ def render_config(config: RunConfig, *, comments: bool = True) -> str:
 
 
 def write_config(path: str | Path, config: RunConfig) -> None:
-    """Write `config` as a config.py, atomically."""
-    write_atomic(Path(path), render_config(config).encode())
+    """Write `config` as a config.py, atomically; a file that says the same already stays as it is."""
+    path, content = Path(path), render_config(config).encode()
+    # The sandbox of a training that has begun lets it read this very file, not another under its name.
+    with contextlib.suppress(OSError, ValueError):
+        if read_bounded(path, LARGEST_FILE) == content:
+            return
+    write_atomic(path, content)
 
 
 def named_config(name_or_path: str | Path) -> RunConfig:

@@ -69,13 +69,15 @@ class WorkFolder:
             for folder in (self._run, self._work):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=folder)
-        # A training that an older version of this program began has worked in the folder of its run.
         last = paths.last.name
-        if _is_there(last, self._run) and not _is_there(last, self._work):
+        # A training that an older version of this program began has worked in the folder of its run. And from
+        # a full disk files cross by being moved.
+        if _is_there(last, self._run) or _is_there(last, self._work):
             for name in (paths.best_model.name, paths.history.name, last):
-                if _is_there(name, self._run):
+                if _is_there(name, self._run) and not _is_there(name, self._work):
                     _copy(name, self._run, self._work, math.inf, durable=True)
-            os.unlink(last, dir_fd=self._run)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(last, dir_fd=self._run)
 
     def stamp_of_history(self) -> tuple[int, int] | None:
         """Return what changes whenever the training writes its history; None before it does."""
@@ -174,7 +176,7 @@ def _copy(name: str, source: int, target: int, largest: float, *, durable: bool)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.unlink(temporary, dir_fd=target)
-            if error.errno != errno.ENOSPC or not durable:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not durable:
                 raise
             # Every process that could still write to it has ended.
             os.fchmod(reading, 0o644)

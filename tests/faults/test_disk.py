@@ -358,7 +358,7 @@ def test_a_real_training_that_finds_no_space_keeps_its_best_model_and_is_tried_o
     try:
         process = search.start()
         run_dir = disk.folder / "runs" / "run_0000"
-        wait_for(lambda: (run_dir / "last.pth").exists(), "the first two checkpoints", 60)
+        wait_for(lambda: (run_dir / "work/last.pth").exists(), "the first two checkpoints", 60)
         ballast = disk.fill()
         wait_for(lambda: WAITS in search.text() or process.poll() is not None, "the pause", 60)
         assert process.poll() is None, search.text()

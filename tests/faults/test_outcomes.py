@@ -30,13 +30,14 @@ from nas_system.space import canonical_key, changes_between
 STAND_IN = """\
 import errno, json, os, pathlib, signal, sys, time
 option = dict(zip(sys.argv, sys.argv[1:]))
-here = pathlib.Path(option["--runs-dir"], option["--tag"])
-with open(here / "starts", "a") as file:
+here = pathlib.Path(option["--output-dir"])
+# What is kept of a training that can go on counts the attempts.
+with open(here / "last.pth", "a") as file:
     file.write("x")
-attempt = (here / "starts").stat().st_size
+attempt = (here / "last.pth").stat().st_size
 def write(name, **values):
     (here / name).write_text(json.dumps(values))
-exec(json.loads(pathlib.Path(__file__).with_name("ends.json").read_text())[here.name])
+exec(json.loads(pathlib.Path(sys.argv[1]).read_text())[option["--tag"]])
 """
 FAIL_LIKE_THE_TRAINER = """\
 from nas_system.train import record_failure
@@ -156,7 +157,8 @@ class Hurried(LocalLauncher):
         name = NAMES[int(run_dir.name.removeprefix("run_"))]
         super().submit(run_dir, replace(job, **ENDS[name].limits), attempt)
         if name == "lost":
-            while not (run_dir / "starts").exists() or (run_dir / "starts").stat().st_size < attempt:
+            starts = run_dir / "work/last.pth"
+            while not starts.exists() or starts.stat().st_size < attempt:
                 time.sleep(0.01)
             supervisor = supervisor_of(run_dir)
             assert supervisor is not None
@@ -187,7 +189,7 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Search:
         proposer=proposer,
         launcher=launcher,
         limits=Limits(len(ENDS), repeat_base=0, silence_seconds=600.0, memory_mb=4096),
-        train_command=(sys.executable, str(workspace / "stand_in.py")),
+        train_command=(sys.executable, str(workspace / "stand_in.py"), str(workspace / "ends.json")),
     )
     final = drive(context)
     assert final["end"] == f"all {len(ENDS)} runs are done"
@@ -203,7 +205,7 @@ def test_an_end_has_its_status_its_cause_and_its_number_of_attempts(search: Sear
     for words in end.said:
         assert words in (run.cause or "")
     assert len(run.cause or "") <= 200
-    assert len((search.workspace / "runs" / run.run_id / "starts").read_text()) == end.starts
+    assert len((search.workspace / "runs" / run.run_id / "work/last.pth").read_text()) == end.starts
     assert not is_alive(search.workspace / "runs" / run.run_id)
 
 

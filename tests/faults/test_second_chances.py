@@ -78,7 +78,7 @@ def test_a_supervisor_killed_before_its_first_word_is_started_again(tmp_path: Pa
     interpreter.chmod(interpreter.stat().st_mode | stat.S_IXUSR)
     run_dir.mkdir()
     launcher = LocalLauncher(python=str(interpreter))
-    code = f"open({str(run_dir / 'metrics.json')!r}, 'w').write('{{\"val_mse\": 0.5}}')"
+    code = f"open({str(run_dir / 'work/metrics.json')!r}, 'w').write('{{\"val_mse\": 0.5}}')"
     job = Job((sys.executable, "-S", "-c", code), time_limit_s=10)
     if deaths > 3:
         with pytest.raises(RunError, match="signal 9 ended its supervisor 4 times"):

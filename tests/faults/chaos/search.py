@@ -35,7 +35,7 @@ class Search:
         self, workspace: Path, *flags: str, stand_in: bool = True, env: dict[str, str] | None = None
     ):
         self.workspace = workspace
-        # A training may write outside its run's folder only into some caches; the evidence lies in one.
+        # A training may write nowhere else; `seen_from_outside` makes an exception of this one folder.
         cache = workspace.with_name(f"{workspace.name}.cache")
         self.evidence = cache / "nas_system"
         self.evidence.mkdir(parents=True)
@@ -69,7 +69,12 @@ class Search:
             self.process = subprocess.Popen(
                 [*under, *self.command],
                 cwd=self.workspace,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **self.env},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": f"{FOLDER / 'seen_from_outside'}:{ROOT}",
+                    "PYTHONUNBUFFERED": "1",
+                    **self.env,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -1,6 +1,6 @@
 """A stand-in for a training: reads a config, takes a fraction of a second, leaves what a training leaves.
 
-    python -S training.py EVIDENCE --config FILE --runs-dir DIR --tag TAG --resume
+    python -S training.py EVIDENCE --config FILE --runs-dir DIR --tag TAG --output-dir DIR --resume
 
 Standard library only, so that it starts at once. What it does is written down in the folder EVIDENCE,
 outside the workspace: one line per event, and one kernel lock per run that a second process could not get.
@@ -22,7 +22,7 @@ EPOCHS = 4
 
 def main(evidence: str, *arguments: str) -> None:
     given = dict(zip(arguments[::2], arguments[1::2], strict=False))
-    run_dir = os.path.join(given["--runs-dir"], given["--tag"])
+    run_dir, work = os.path.join(given["--runs-dir"], given["--tag"]), given["--output-dir"]
     # A repeat of the base config lies inside the base config's folder; its path names it.
     name = run_dir[run_dir.rindex("/runs/") + len("/runs/") :].replace("/", ".")
     lock = os.open(os.path.join(evidence, f"{name}.lock"), os.O_RDWR | os.O_CREAT)
@@ -45,15 +45,15 @@ def main(evidence: str, *arguments: str) -> None:
         time.sleep(epoch_s)
         train_mse, val_mse = score * 2, score + 0.1 * (EPOCHS - 1 - epoch)
         epochs.append({"epoch": epoch, "train_mse": train_mse, "val_mse": val_mse, "lr": 0.001})
-        write(run_dir, "history.json", {"best_epoch": epoch, "epochs": epochs})
+        write(work, "history.json", {"best_epoch": epoch, "epochs": epochs})
         print(f"epoch {epoch + 1}/{EPOCHS}", flush=True)
     result = {"val_mse": score, "test_mse": 2 * score, "best_epoch": EPOCHS - 1, "reason": "completed"}
-    write(run_dir, "metrics.json", result)
+    write(work, "metrics.json", result)
     note(evidence, name, "end")
 
 
-def write(run_dir: str, name: str, value: object) -> None:
-    path = os.path.join(run_dir, name)
+def write(folder: str, name: str, value: object) -> None:
+    path = os.path.join(folder, name)
     with open(f"{path}.tmp", "w") as file:
         json.dump(value, file)
     os.replace(f"{path}.tmp", path)
