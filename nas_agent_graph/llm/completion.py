@@ -44,7 +44,8 @@ def _corrected(reply: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(choices, list):
         return {**reply, "usage": None}
     return {
-        "choices": [_choice(choice) for choice in choices],
+        # One is asked for.
+        "choices": [_choice(choice) for choice in choices[:1]],
         "model": _text(reply.get("model")),
         "usage": None,
         "error": reply.get("error"),

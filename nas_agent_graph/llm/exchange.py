@@ -63,7 +63,8 @@ class Exchange:
         timer.start()
         request.extensions = {**request.extensions, "trace": self._watch}
         try:
-            response = self._read(_sent(send, request, options | {"stream": True, "follow_redirects": False}))
+            response = _sent(send, request, options | {"stream": True, "follow_redirects": False})
+            content = _body(response)
         except Exception:
             if self._expired:
                 raise late("the answer does not end") from None
@@ -73,13 +74,10 @@ class Exchange:
         # A body without a length ends where the connection does, so that it looks whole.
         if self._expired:
             raise late("the answer does not end")
-        return response
+        return self._readable(response, content)
 
-    def _read(self, response: Any) -> Any:
-        try:
-            content = _body(response)
-        finally:
-            response.close()
+    def _readable(self, response: Any, content: bytes) -> Any:
+        """Return the response as the SDK can read it, with nothing left to decompress."""
         if response.is_success:
             self.too_long = len(content) > MAX_BODY_BYTES
             content, self.counts = read_completion(content)
@@ -129,12 +127,15 @@ def _origin(url: Any) -> tuple[str, str, int | None]:
 
 
 def _body(response: Any) -> bytes:
-    """Read the body, at most one byte more than an answer may have."""
+    """Read the body, at most one byte more than an answer may have, and close the response."""
     body = bytearray()
-    for part in _decoded(response):
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            break
+    try:
+        for part in _decoded(response):
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                break
+    finally:
+        response.close()
     return bytes(body[: MAX_BODY_BYTES + 1])
 
 

@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def client(server, **changed):
-    values = {"timeout_s": 20.0, "max_retries": 0, **changed}
+    values = {"timeout_s": 60.0, "max_retries": 0, **changed}
     return ChatClient(
         LLMSettings("scripted", server.url, "sk-canary-0123456789", **values), warn=lambda _: None
     )
@@ -120,10 +120,10 @@ def peak_memory_mib(action):
 
 
 TOO_LONG = {
-    "gzip": lambda: (bomb(100 * MIB), {"Content_Encoding": "gzip"}),
-    "deflate": lambda: (zlib.compress(b" " * 100 * MIB, 1), {"Content_Encoding": "deflate"}),
-    "plain": lambda: (completion("x" * 100 * MIB), {}),
-    "many objects": lambda: (b'{"choices": [' + b"{}," * 33 * MIB, {}),
+    "gzip": lambda: (bomb(40 * MIB), {"Content_Encoding": "gzip"}),
+    "deflate": lambda: (zlib.compress(b" " * 40 * MIB, 1), {"Content_Encoding": "deflate"}),
+    "plain": lambda: (completion("x" * 40 * MIB), {}),
+    "many objects": lambda: (b'{"choices": [' + b"{}," * 13 * MIB, {}),
 }
 
 
@@ -141,7 +141,7 @@ def test_an_answer_of_any_size_takes_little_memory_and_goes_back_as_too_long(kin
     assert answer.input_tokens == prompt_tokens(QUESTION)
     assert answer.tokens_estimated
     assert len(json.dumps(answer.to_event())) < 2000
-    assert peak < 16 * MAX_BODY_BYTES / MIB
+    assert peak < 64 * MAX_BODY_BYTES / MIB
 
 
 @pytest.mark.fault(34)
@@ -165,12 +165,12 @@ def test_the_largest_answer_that_is_read_takes_a_bounded_memory():
     with Server(lambda handler: handler.send(body)) as server:
         chat = client(server)
         peak = peak_memory_mib(lambda: chat.ask(QUESTION))
-    assert peak < 256 * MAX_BODY_BYTES / MIB
+    assert peak < 64 * MAX_BODY_BYTES / MIB
 
 
 @pytest.mark.fault(34)
 def test_two_layers_of_compression_are_not_undone():
-    with Server(lambda handler: handler.send(bomb(100 * MIB, 2), Content_Encoding="gzip, gzip")) as server:
+    with Server(lambda handler: handler.send(bomb(40 * MIB, 2), Content_Encoding="gzip, gzip")) as server:
         answer = client(server).ask(QUESTION)
     with pytest.raises(ProposalError, match="no chat completion"):
         read_answer(answer)
@@ -201,7 +201,7 @@ def test_blanks_before_and_after_an_answer_do_no_harm():
 )
 @pytest.mark.fault(34)
 def test_an_error_of_any_size_is_shown_in_one_line(headers):
-    body = json.dumps({"error": {"message": "no " * 20 * MIB}}).encode()
+    body = json.dumps({"error": {"message": "no " * 3 * MIB}}).encode()
     body = gzip.compress(body) if "Content_Encoding" in headers else body
     with (
         Server(lambda handler: handler.send(body, 500, **headers)) as server,
