@@ -65,12 +65,12 @@ def request_fields(answer_format: str, metric: str) -> dict[str, object]:
     return {}
 
 
-def concerns_format(status: int | None, param: str | None, message: str) -> bool:
+def concerns_format(status: int | None, param: object, message: str) -> bool:
     """Return whether a refused request may pass with a simpler format.
 
     A bad request that does not say what is bad counts: asking once more costs no tokens.
     """
-    named = any(term in message.lower() or term in (param or "").lower() for term in _FORMAT_TERMS)
+    named = any(term in message.lower() or term in str(param or "").lower() for term in _FORMAT_TERMS)
     if status in (400, 422):
         return named or not param
     return named and status in (500, 501)

@@ -8,12 +8,16 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any, NoReturn
 
 from nas_agent_graph.context import SearchPaused
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, FORMATS, concerns_format, request_fields
-from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message
+from nas_agent_graph.llm.completion import TokenCounts
+from nas_agent_graph.llm.exchange import MAX_BODY_BYTES, Exchange
+from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message, shortage
+from nas_agent_graph.llm.parsing import MAX_ANSWER_CHARACTERS
 from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
 from nas_agent_graph.llm.redaction import redacted
@@ -26,6 +30,8 @@ __all__ = ["Answer", "ChatClient", "FormatRefused", "Message", "ServiceRefused"]
 _MISREADINGS = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError)
 _LONGEST_WAIT_S = 120.0
 """The SDK waits up to this long between two tries if the service asks for it."""
+_SLACK_S = 5.0
+_LONGEST_REMARK = 1000
 
 
 class FormatRefused(NasError):
@@ -58,7 +64,7 @@ class ChatClient:
         self._warned = False
         # Only OpenAI-compatible APIs take a format; elsewhere the prompt asks for it.
         self._formats = list(FORMATS) if settings.provider in ("openai", "ollama") else ["prompt"]
-        self._chat, self._sdk_error = _chat_model(settings)
+        self._sdk, self._build_chat = _package(settings)
         self.price = price_of(settings)
         """None if it is not known."""
 
@@ -91,44 +97,66 @@ class ChatClient:
 
     def ask_in(self, messages: Sequence[Message], answer_format: str, metric: str = DEFAULT_METRIC) -> Answer:
         """Return the answer in this format and no other. Raises FormatRefused or SearchPaused."""
-        fields = request_fields(answer_format, metric)
-        # In `extra_body` the format does not touch the library's own parsing, which loses the raw text.
-        chat = self._chat.bind(extra_body=fields) if fields else self._chat
+        exchange = Exchange(self._sdk, self.settings.timeout_s)
         started = time.monotonic()
         try:
-            reply = self._invoke(chat, [dict(message) for message in messages])
-        except (*self._sdk_error, TimeoutError) as error:
+            reply = self._invoke(exchange, messages, request_fields(answer_format, metric))
+            text = str(reply.text)
+        except (self._sdk.APIError, OSError, MemoryError) as error:
             self._raise_refusal(error, answer_format)
         except _MISREADINGS as error:
-            return self._garbled(error, answer_format, time.monotonic() - started)
-        answer = self._answer(messages, reply, answer_format, time.monotonic() - started)
+            return self._garbled(error, exchange, messages, answer_format, time.monotonic() - started)
+        except RuntimeError as error:
+            if shortage(error) is None:
+                raise
+            self._raise_refusal(error, answer_format)
+        metadata = reply.response_metadata
+        answer = self._answer(
+            messages,
+            exchange.counts,
+            text,
+            finish_reason=self._kept(metadata.get("finish_reason") or metadata.get("stop_reason")),
+            model=self._kept(metadata.get("model_name")),
+            refusal=self._kept(reply.additional_kwargs.get("refusal")),
+            latency_s=time.monotonic() - started,
+            answer_format=answer_format,
+        )
         if answer.warning and not self._warned:
             self._warned = True
             self._warn(answer.warning)
         return answer
 
-    def _invoke(self, chat: Any, messages: list[dict[str, Any]]) -> Any:
-        """Call on a thread, with a deadline for the whole answer: the SDK's timeout restarts with every
-        byte, and some services send blank lines while a request waits in their queue."""
+    def _invoke(self, exchange: Exchange, messages: Sequence[Message], fields: dict[str, object]) -> Any:
+        """Ask on a thread, so that neither a signal nor the deadline waits for the network."""
         replies: list[Any] = []
         errors: list[BaseException] = []
         done = threading.Event()
 
         def work() -> None:
             try:
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), exchange.http_client() as http:
                     # The library warns programmers about formats; we fall back by ourselves.
                     warnings.simplefilter("ignore", UserWarning)
-                    replies.append(chat.invoke(messages))
-            except (*self._sdk_error, *_MISREADINGS) as error:
+                    chat = self._build_chat(http)
+                    # In `extra_body` the format does not touch the library's own parsing, which loses the
+                    # raw text.
+                    chat = chat.bind(extra_body=fields) if fields else chat
+                    replies.append(chat.invoke([dict(message) for message in messages]))
+            except (self._sdk.APIError, OSError, MemoryError, RuntimeError, *_MISREADINGS) as error:
                 errors.append(error)
             finally:
                 done.set()
 
         threading.Thread(target=work, name="ask the language model", daemon=True).start()
-        tries = self.settings.max_retries + 1
-        # The SDK's own timeouts come first; this one is for what they miss.
-        if not done.wait(2 * tries * self.settings.timeout_s + (tries - 1) * _LONGEST_WAIT_S):
+        pauses = self.settings.max_retries * _LONGEST_WAIT_S
+        # Every try has its own deadline; this one is for what no connection exists for yet, like a name
+        # that is looked up.
+        longest = (self.settings.max_retries + 1) * self.settings.timeout_s + pauses + _SLACK_S
+        try:
+            ended = done.wait(longest)
+        finally:
+            exchange.abandon()
+        if not ended:
             raise TimeoutError("the answer does not end")
         if errors:
             raise errors[0]
@@ -147,44 +175,60 @@ class ChatClient:
             raise FormatRefused(failure.advice) from None
         raise ServiceRefused(failure, self.settings) from None
 
-    def _garbled(self, error: BaseException, answer_format: str, latency_s: float) -> Answer:
+    def _garbled(
+        self,
+        error: BaseException,
+        exchange: Exchange,
+        messages: Sequence[Message],
+        answer_format: str,
+        latency_s: float,
+    ) -> Answer:
         found = misread(error, self.settings)
         if isinstance(found, ServiceFailure):
             raise ServiceRefused(found, self.settings) from None
-        return Answer("", None, None, 0, 0, latency_s, answer_format=answer_format, garbled=found)
-
-    def _answer(
-        self, messages: Sequence[Message], reply: Any, answer_format: str, latency_s: float
-    ) -> Answer:
-        """Convert the reply, without the key, which must not be stored or shown."""
-        key, text = self.settings.api_key, str(reply.text)
-        usage, metadata = reply.usage_metadata or {}, reply.response_metadata
-        counted = usage.get("input_tokens") or 0
-        estimate = prompt_tokens(messages)
-        # A budget must hold even where the service reports no counts.
-        asked = counted or estimate
-        answered = usage.get("output_tokens") or 0 if counted else estimate_tokens(text)
-        refusal = reply.additional_kwargs.get("refusal")
-        return Answer(
-            text=redacted(text, key),
-            finish_reason=metadata.get("finish_reason") or metadata.get("stop_reason"),
-            model=redacted(str(metadata["model_name"]), key) if metadata.get("model_name") else None,
-            input_tokens=asked,
-            output_tokens=answered,
+        if exchange.too_long:
+            found = f"it is longer than {MAX_BODY_BYTES // 2**20} MiB, and the rest of it was not read"
+        return self._answer(
+            messages,
+            exchange.counts,
+            "",
+            finish_reason=None,
+            model=None,
             latency_s=latency_s,
-            reasoning_tokens=(usage.get("output_token_details") or {}).get("reasoning") or 0,
-            tokens_estimated=not counted,
-            cost_usd=round(self.price.of(asked, answered), 9) if self.price else None,
-            refusal=redacted(refusal, key) if isinstance(refusal, str) and refusal else None,
             answer_format=answer_format,
-            warning=cut_short(estimate, counted),
+            garbled=found,
         )
 
+    def _answer(self, messages: Sequence[Message], counts: TokenCounts, text: str, **known: Any) -> Answer:
+        """Build the answer, with estimates for what the service does not count."""
+        estimate = prompt_tokens(messages)
+        # A budget must hold even where the service reports no counts.
+        asked = counts.input_tokens or estimate
+        answered = counts.output_tokens or estimate_tokens(text)
+        return Answer(
+            # A longer text is refused, so no more of it has to be kept.
+            text=redacted(text, self.settings.api_key)[: MAX_ANSWER_CHARACTERS + 1],
+            input_tokens=asked,
+            output_tokens=answered,
+            reasoning_tokens=counts.reasoning_tokens,
+            tokens_estimated=(asked, answered) != (counts.input_tokens, counts.output_tokens),
+            cost_usd=round(self.price.of(asked, answered), 9) if self.price else None,
+            warning=cut_short(estimate, counts.input_tokens),
+            **known,
+        )
 
-def _chat_model(settings: LLMSettings) -> tuple[Any, tuple[type[BaseException], ...]]:
-    """Build the library's chat model; return it with the base classes of what its SDK raises."""
+    def _kept(self, value: Any) -> str | None:
+        """Return what a service says about its answer, without the key, which must not be stored or shown."""
+        if not isinstance(value, str):
+            return None
+        return redacted(value, self.settings.api_key)[:_LONGEST_REMARK] or None
+
+
+def _package(settings: LLMSettings) -> tuple[ModuleType, Callable[[Any], Any]]:
+    """Return the provider's SDK, and what builds the library's chat model over an HTTP client."""
     # Every option is given: the libraries would otherwise read their own environment variables.
     options: dict[str, Any] = {
+        "model": settings.model,
         "api_key": settings.api_key,
         "base_url": settings.base_url or PROVIDERS[settings.provider].base_url,
         "timeout": settings.timeout_s,
@@ -198,15 +242,25 @@ def _chat_model(settings: LLMSettings) -> tuple[Any, tuple[type[BaseException], 
         from langchain_openai import ChatOpenAI
 
         options["use_responses_api"] = False
-        return ChatOpenAI(model=settings.model, **options), (openai.APIError,)
+        if "http_socket_options" in ChatOpenAI.model_fields:
+            # Without it, newer versions warn that a client of ours ignores proxies, which it does not.
+            options["http_socket_options"] = ()
+        return openai, lambda http: ChatOpenAI(http_client=http, **options)
     try:
         # An optional extra; its packages are imported when a model of that provider is named.
         sdk = importlib.import_module(settings.provider)
-        models = importlib.import_module("langchain.chat_models")
-        chat = models.init_chat_model(settings.model, model_provider=settings.provider, **options)
+        importlib.import_module(f"langchain_{settings.provider}")
+        init_chat_model = importlib.import_module("langchain.chat_models").init_chat_model
     except ImportError as error:
         raise ConfigError(
             f"{settings.provider}:{settings.model} needs packages that are not installed ({error.name}); "
             f"install them: pip install 'nas-agent[{extra}]'"
         ) from None
-    return chat, (sdk.APIError,)
+
+    def build(http: Any) -> Any:
+        chat = init_chat_model(model_provider=settings.provider, **options)
+        # Its library has no option for the HTTP client.
+        chat._client = chat._client.with_options(http_client=http)
+        return chat
+
+    return sdk, build

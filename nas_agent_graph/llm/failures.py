@@ -2,29 +2,36 @@
 
 | what happened | what the search does |
 |---|---|
-| 429 with a short Retry-After, 408, 409, 5xx, timeout, connection lost | the SDK tries again |
-| the same after its last try | pause |
+| 429 with a short Retry-After, 408, 409, 5xx, connection lost, no end within the timeout | another try |
+| the same after the last try | pause |
 | 401, 403, 404, 402, quota, long Retry-After, unreachable | pause |
 | a prompt longer than the context window, any other bad request | pause |
 | 400 that concerns the answer format | ask again in a simpler format |
 | a web page, or an error inside a good status | pause |
+| a redirect to another host | pause: neither the prompt nor the key goes there |
+| no file descriptor, memory or thread left on this machine | pause |
 | garbage, refusal, content filter, cut off, empty, no JSON | repair twice, then the fallback sampler |
+| more than MAX_BODY_BYTES, which are not read (of an error: its beginning counts) | the same |
 
-A pause keeps the state: the same command continues.
+A pause keeps the state: the same command continues. What is repaired counts against the budget.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.settings import LLMSettings
 
 _MESSAGE_CHARACTERS = 200
 _WEB_PAGE = re.compile(r"<!doctype html|<html|<head|<body", re.IGNORECASE)
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
+_NO_MEMORY = (errno.ENOMEM, errno.ENOBUFS)
 _QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
 
 
@@ -34,7 +41,7 @@ class ServiceFailure:
 
     kind: str
     """key, forbidden, not_found, quota, rate_limit, context, content_filter, timeout, unreachable,
-    server, web_page or request."""
+    server, web_page, redirect, request, or machine: this one's fault and not the service's."""
     advice: str
     status: int | None = None
 
@@ -52,6 +59,8 @@ def failure_of(error: BaseException, settings: LLMSettings) -> ServiceFailure:
 
 def _by_status(status: int, error: BaseException, said: str, settings: LLMSettings) -> tuple[str, str]:
     code = str(getattr(error, "code", None) or getattr(error, "type", None) or "")
+    if 300 <= status < 400 and (target := _redirect_target(error)):
+        return "redirect", _redirect_advice(error, target, settings)
     if status == 401 and settings.sources.get("api_key") == "default":
         return "key", "the service wants a key: set NAS_LLM_API_KEY"
     if status == 401:
@@ -87,10 +96,51 @@ def _by_status(status: int, error: BaseException, said: str, settings: LLMSettin
     return "request", f"the service answered with an error {status}: it refused the request"
 
 
+def _redirect_target(error: BaseException) -> str | None:
+    """Return the address that a response redirects to, None if it names none."""
+    response: Any = getattr(error, "response", None)
+    try:
+        return urljoin(str(response.url), response.headers["location"])
+    except (AttributeError, KeyError, ValueError):
+        return None
+
+
+def _redirect_advice(error: Any, target: str, settings: LLMSettings) -> str:
+    asked = urlsplit(str(error.response.url))
+    if urlsplit(target)[:2] == asked[:2]:
+        return "the service redirects in a circle: check NAS_LLM_BASE_URL"
+    address = _one_line(target.removesuffix("/chat/completions"), settings)
+    return (
+        f"the service redirects to another host, and the prompt was not sent there: set NAS_LLM_BASE_URL "
+        f"to {address} if you trust it"
+    )
+
+
+def shortage(error: BaseException) -> str | None:
+    """Return what this machine has none of left, if that is why an exception was raised."""
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number in _NO_DESCRIPTORS:
+            return "file descriptor"
+        if number in _NO_MEMORY or isinstance(cause, MemoryError):
+            return "memory"
+        if isinstance(cause, RuntimeError) and "start new thread" in str(cause):
+            return "thread"
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def _no_reply(error: BaseException, settings: LLMSettings) -> ServiceFailure:
+    if lacking := shortage(error):
+        return ServiceFailure(
+            "machine",
+            f"this machine has no {lacking} left to ask the language model: end other programs, or raise "
+            "the limit (ulimit -a shows it)",
+        )
     if "timeout" in type(error).__name__.lower() or isinstance(error, TimeoutError):
         return ServiceFailure("timeout", f"no answer within {settings.timeout_s:g} s (NAS_LLM_TIMEOUT)")
-    if "connection" in type(error).__name__.lower():
+    if "connection" in type(error).__name__.lower() or isinstance(error, OSError):
         return ServiceFailure(
             "unreachable", "the server cannot be reached: check NAS_LLM_BASE_URL and that it runs"
         )
@@ -114,6 +164,8 @@ def misread(error: BaseException, settings: LLMSettings) -> ServiceFailure | str
 
 def pause_message(failure: ServiceFailure, settings: LLMSettings) -> str:
     """Return the message to the user when the search is paused."""
+    if failure.kind == "machine":
+        return f"{failure.advice}. The search is paused with its state kept; run the same command to continue"
     return (
         f"{settings.model} at {settings.endpoint}: {failure.advice}. The search is paused with its state "
         "kept; run the same command to continue, or add --proposer tpe to go on without the model"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Self
 
@@ -20,6 +22,14 @@ MAX_ANSWER_CHARACTERS = 100_000
 _CUT_OFF = ("length", "max_tokens", "model_length")
 _QUOTED_CHARACTERS = 300
 _LONGEST_INTEGER = 309
+_MOST_PROPOSALS = 10
+_DEEP = 500
+"""Levels of nesting that no proposal has. The decoder gives up at about a thousand."""
+_STRIDE = 4096
+_OBJECT_START = re.compile(r'\{(?=[ \t\n\r]*["}])')
+_NESTING = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
+"""Strings, whole or cut off, and brackets."""
+_THOUGHT_TAG = re.compile(r"(</?think(?:ing)?>)")
 
 
 class _WireChange(BaseModel):
@@ -116,36 +126,87 @@ def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
 
 def _json_object(text: str) -> dict[str, Any]:
     if len(text) > MAX_ANSWER_CHARACTERS:
-        raise ProposalError(f"the answer has {len(text)} characters; answer with one small JSON object")
-    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=_integer)
-    text, start, found = _without_thoughts(text), 0, []
-    while (start := text.find("{", start)) >= 0:
-        try:
-            value, start = decoder.raw_decode(text, start)
-        except (json.JSONDecodeError, RecursionError):
-            start += 1
-            continue
-        if not any(_same(value, other) for other in found):
-            found.append(value)
-    # Next to a proposal, any other object is part of the prose around it.
-    proposals = [value for value in found if "changes" in value] or found[:1]
-    if len(proposals) > 1:
         raise ProposalError(
-            f"the answer holds {len(proposals)} different proposals; answer with the best one alone"
+            f"the answer has more than {MAX_ANSWER_CHARACTERS} characters; answer with one small JSON object"
         )
-    if not proposals:
+    first: dict[str, Any] | None = None
+    proposals: list[dict[str, Any]] = []
+    for value in _objects(_without_thoughts(text)):
+        first = value if first is None else first
+        # Next to a proposal, any other object is part of the prose around it.
+        if "changes" in value and not any(_same(value, other) for other in proposals):
+            proposals.append(value)
+        if len(proposals) == _MOST_PROPOSALS:
+            break
+    if len(proposals) > 1:
+        more = " or more" if len(proposals) == _MOST_PROPOSALS else ""
+        raise ProposalError(
+            f"the answer holds {len(proposals)}{more} different proposals; answer with the best one alone"
+        )
+    found = proposals[0] if proposals else first
+    if found is None:
         raise ProposalError(
             "no JSON object was found in the answer; answer with one JSON object and nothing else"
         )
-    return proposals[0]
+    return found
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield every JSON object that is not inside another one, in a time that is linear in the text.
+
+    An object that breaks off is read once, and so is everything that it left open: those objects
+    break off at the same place.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=_integer)
+    broken: set[int] = set()
+    dropped = start = 0
+    while found := _OBJECT_START.search(text, start):
+        start = found.start()
+        if start > _STRIDE:
+            # The decoder's errors count the lines from the beginning of the text.
+            text, dropped, start = text[start:], dropped + start, 0
+        if dropped + start in broken:
+            start += 1
+            continue
+        try:
+            value, start = decoder.raw_decode(text, start)
+        except json.JSONDecodeError as error:
+            broken.update(dropped + place for place in _left_open(text, start, error.pos))
+            start += 1
+        except RecursionError:
+            broken.update(dropped + place for place in _left_open(text, start, len(text), _DEEP))
+            start += 1
+        else:
+            yield value
+
+
+def _left_open(text: str, start: int, end: int, deepest: int | None = None) -> list[int]:
+    """Return where the objects and lists start that JSON text leaves open at `end`, or at a depth."""
+    levels: list[int] = []
+    for token in _NESTING.finditer(text, start, end):
+        if token[0] in "]}":
+            del levels[-1:]
+        elif token[0] in "[{":
+            levels.append(token.start())
+        if len(levels) == deepest:
+            break
+    return levels
 
 
 def _without_thoughts(text: str) -> str:
     """Strip a reasoning model's thoughts. Its template may have opened the tag already, and an answer
     that is cut off never closes it."""
-    text = re.sub(r"<think(?:ing)?>.*?</think(?:ing)?>", "", text, flags=re.DOTALL)
-    text = re.split(r"</think(?:ing)?>", text)[-1]
-    return re.split(r"<think(?:ing)?>", text)[0]
+    answer: list[str] = []
+    thinking = False
+    for number, piece in enumerate(_THOUGHT_TAG.split(text)):
+        is_tag = number % 2 == 1
+        if is_tag and piece.startswith("</") and not thinking:
+            answer.clear()
+        elif is_tag:
+            thinking = not piece.startswith("</")
+        elif not thinking:
+            answer.append(piece)
+    return "".join(answer)
 
 
 def _quoted(text: str) -> str:
@@ -156,8 +217,8 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the object, unless a name occurs twice: which of the two is meant is unknown."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name in times if times[name] > 1)
         raise ProposalError(
             f"the name {one_line(twice, 100)!a} occurs twice in one JSON object; give it once"
         )

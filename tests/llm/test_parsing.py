@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nas_agent_graph.llm.parsing import parse_answer
+from nas_agent_graph.llm.parsing import MAX_ANSWER_CHARACTERS, parse_answer
 from nas_system.errors import ProposalError
 
 GOOD = {
@@ -73,3 +75,74 @@ def test_a_value_is_the_json_literal_that_its_text_holds(value, expected):
 def test_what_is_no_json_number_is_refused_by_name(value):
     with pytest.raises(ProposalError, match=value):
         parse_answer(text({**GOOD, "changes": [{"parameter": "training.lr", "value": value}]}))
+
+
+def filled(part, length):
+    return (part * (length // len(part) + 1))[:length]
+
+
+ROOM = MAX_ANSWER_CHARACTERS - 1000
+HOSTILE = {
+    "objects that never end": filled('{"a":', ROOM),
+    "objects and lists that never end": filled('{"a":[', ROOM),
+    "braces": filled("{", ROOM),
+    "braces and quotes": filled('{"', ROOM),
+    "escaped quotes": filled('{"\\"', ROOM),
+    "objects in strings": filled('{"a":"{', ROOM),
+    "many levels before a long tail": filled('{"a":', ROOM // 2) + filled('"x":1,', ROOM // 2),
+    "long lists between the levels": filled('{"a":' + "[" * 480, ROOM),
+    "many different objects": "".join(f'{{"a":{number}}}' for number in range(8000)),
+    "thoughts that never end": filled("<think>", ROOM),
+    "thoughts that were never begun": filled("</think>", ROOM),
+    "a name that comes twice among many": "{" + "".join(f'"{n}":1,' for n in range(9000)) + '"8999":1}',
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.timeout(30)  # the greatest of them took minutes when its parts were read again and again
+@pytest.mark.fault(30)
+def test_no_text_that_is_short_enough_to_be_read_holds_the_search_up(name):
+    with pytest.raises(ProposalError):
+        parse_answer(HOSTILE[name])
+
+
+@pytest.mark.parametrize("levels", [100, 2000, 10_000])
+def test_a_proposal_is_found_behind_any_number_of_objects_that_never_end(levels):
+    assert parse_answer('{"a":' * levels + text(GOOD)).parent == "run_0000"
+    assert parse_answer('{"a": "{' * levels + '" ' + text(GOOD)).parent == "run_0000"
+
+
+def objects_one_by_one(content):
+    """Decode from every brace that no object before it has taken: simple, and quadratic."""
+    found, start = [], 0
+    while (start := content.find("{", start)) >= 0:
+        try:
+            value, start = json.JSONDecoder().raw_decode(content, start)
+            found.append(value)
+        except ValueError:
+            start += 1
+    return found
+
+
+def outcome_of(content):
+    try:
+        return parse_answer(content).parent
+    except ProposalError as refusal:
+        return str(refusal)
+
+
+PIECES = [*'{}[]":,\\1 \n\x01', "null", '"a":', text(GOOD), text(OTHER)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
+def test_what_is_found_is_what_decoding_from_every_brace_finds(content):
+    objects = objects_one_by_one(content)
+    wanted = {value["parent"] for value in objects if "changes" in value}
+    outcome = outcome_of(content)
+    if len(wanted) == 1:
+        assert outcome in wanted or "occurs twice" in outcome
+    elif wanted:
+        assert "2 different proposals" in outcome or "occurs twice" in outcome
+    else:
+        assert ("does not fit" if objects else "no JSON object") in outcome or "occurs twice" in outcome
