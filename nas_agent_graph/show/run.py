@@ -320,6 +320,8 @@ def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> l
     lines, score = [], outcome.val_score
     if outcome.sandbox:
         lines += _field("sandbox", printable(outcome.sandbox, 120), width)
+    for name, why in outcome.not_held.items():
+        lines += _field("", printable(f"does not hold: {name}, {why}"), width, "yellow")
     if outcome.status != run.status:
         text = f"today its folder says {outcome.status}: {printable(outcome.cause or 'no cause')}"
         lines += _field("", text, width, "yellow")
