@@ -25,7 +25,7 @@ def compare(arguments: argparse.Namespace) -> int:
     """
     # Tracing would upload what the nodes are given.
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
-    from nas_agent_graph.llm.recording import damaged_lines
+    from nas_agent_graph.llm.recording import read_transcript
     from nas_agent_graph.replay.search import RecordedSearch, differences, replay
     from nas_system.processes.run_files import RunPaths
 
@@ -35,8 +35,8 @@ def compare(arguments: argparse.Namespace) -> int:
     recorded = RecordedSearch.open(arguments.recording.expanduser().absolute())
     for run_id in recorded.run_ids:
         path = RunPaths(recorded.runs_dir / run_id).transcript
-        if damaged := damaged_lines(path):
-            print(f"note: {path}: {damaged} of its lines cannot be read and are skipped", file=sys.stderr)
+        if damage := read_transcript(path).damage:
+            print(f"note: {path}: {damage}", file=sys.stderr)
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="nas-replay-", dir=_scratch(recorded.workspace)) as folder:
