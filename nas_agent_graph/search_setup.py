@@ -71,7 +71,7 @@ def look_up_search(
         except ValidationError as error:
             raise ConfigError(f"--base-config {arguments.base_config}: {explain(error)}") from None
     else:
-        base = read_config(base_file)
+        base = read_config(base_file, follow_link=False)
         _refuse_other_base(base, arguments)
     info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
     return (_fitting(base, info, arguments.base_config) if first else base), info
