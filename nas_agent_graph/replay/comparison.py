@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from nas_agent_graph.replay.drift import Drift
+from nas_system.command_line import harmless
 from nas_system.errors import ConfigError
 
 _SHOWN = 20
@@ -42,7 +43,7 @@ def compare(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="nas-replay-", dir=_scratch(recorded.workspace)) as folder:
             replayed = replay(recorded, Path(folder), lenient=arguments.lenient, prompts=prompts)
     except Drift as drift:
-        print("\n".join(drift.diff))
+        print(harmless("\n".join(drift.diff)))
         raise
     seconds = time.monotonic() - started
     found = differences(recorded.state, replayed)
