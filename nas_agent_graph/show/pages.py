@@ -37,6 +37,8 @@ def read_state(workspace: Path) -> AgentState:
     except NewerState:
         raise
     except StateError as error:
+        if path.is_symlink():
+            raise StateError(f"{error}; put the file itself in its place") from None
         raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
 
 
