@@ -23,7 +23,8 @@ from nas_system.config_io.config_file import named_config, read_config, write_co
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_object, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_manager import load_task_info, set_aside
+from nas_system.nas_agent.run_folders import set_aside
+from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key

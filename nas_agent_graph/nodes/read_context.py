@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
-from nas_system.nas_agent.run_manager import make_run_folder
+from nas_system.nas_agent.run_folders import make_run_folder
 from nas_system.processes.run_files import next_run_id
 
 

@@ -43,7 +43,8 @@ from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, AgentState, get_run, load_agent_state
 from nas_system.nas_agent.history_summary import TOO_SHORT
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_manager import load_task_info, refuse_linked_runs
+from nas_system.nas_agent.run_folders import refuse_linked_runs
+from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo

@@ -21,7 +21,7 @@ def read_state(workspace: Path) -> AgentState:
     """Read the search in `workspace`. Raises StateError or ConfigError that say what to type next."""
     from nas_system.errors import ConfigError, StateError
     from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
-    from nas_system.nas_agent.run_manager import refuse_linked_runs
+    from nas_system.nas_agent.run_folders import refuse_linked_runs
     from nas_system.processes.run_files import run_ids
 
     refuse_linked_runs(workspace / "runs")
