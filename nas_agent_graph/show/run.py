@@ -199,12 +199,12 @@ def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
     folder = ledger.runs_dir / run_id
     if not folder.is_dir():
         return []
-    own = [path for path in sorted(folder.iterdir()) if not path.is_symlink() and path.is_file()]
-    return [
-        {"name": path.name, "bytes": path.lstat().st_size}
-        for path in own
-        if not path.name.endswith((".lock", ".tmp"))
-    ][:MOST_FILES]
+    own = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.endswith((".lock", ".tmp")) and not path.is_symlink() and path.is_file()
+    ]
+    return [{"name": path.name, "bytes": path.lstat().st_size} for path in own[:MOST_FILES]]
 
 
 def page(record: RunRecord, width: int) -> list[Line]:
