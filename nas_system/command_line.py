@@ -81,7 +81,7 @@ def complain(text: str) -> None:
 
 def harmless(text: str) -> str:
     """Return lines of any origin without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def refusal(error: OSError) -> str:

@@ -101,7 +101,7 @@ def copy_record(source: Path, folder: Path) -> None:
     """Copy a file of a recorded search; what is no file, or larger than any record, is left out."""
     try:
         content = read_bounded(source, LARGEST_RECORD_BYTES)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return
     # Not durable on purpose: a replay lives in a temporary folder.
     (folder / source.name).write_bytes(content)

@@ -79,9 +79,8 @@ class RecordedSearch:
         ]
         if lacking and (lacking == ["baselines"] or info.task.is_series):
             raise ConfigError(f"{workspace / 'runs' / FACTS_FILE} has no {' and no '.join(lacking)}")
-        return cls(
-            workspace, state, read_config(workspace / "runs" / BASE_CONFIG_FILE, follow_link=False), info
-        )
+        base = read_config(workspace / "runs" / BASE_CONFIG_FILE, follow_link=False)
+        return cls(workspace, state, base, info)
 
     @property
     def runs_dir(self) -> Path:
