@@ -49,8 +49,7 @@ class Command:
         """Run the command and return its exit code."""
         if self.entry.endswith(":main"):
             return self._import(self.entry)(argv, prog=prog)
-        arguments = self.parser(prog).parse_args(argv)
-        return exit_code_of(lambda: self._import(self.entry)(arguments))
+        return exit_code_of(lambda: self._import(self.entry)(self.parser(prog).parse_args(argv)))
 
     def parser(self, prog: str) -> Parser:
         """Return the parser of the command's arguments."""
@@ -68,6 +67,10 @@ class Command:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` begins with and return its exit code; without one print the help."""
+    return exit_code_of(lambda: _run_command(argv))
+
+
+def _run_command(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     parser = Parser(prog="nas", description="Neural architecture search, with or without a language model.")
     parser.add_argument("--version", action="version", version=f"nas-agent {__version__}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,9 @@ from nas_agent_graph.host.signals import (
     handle_signals,
     ignore_signals,
 )
-from nas_system.errors import NasError, SearchPaused
+from nas_agent_graph.host.streams import lasting_streams
+from nas_system.command_line import complain, open_closed_streams, refusal
+from nas_system.errors import NasError, SearchPaused, advice_on_limit
 
 
 def main(
@@ -30,8 +31,10 @@ def main(
     0 ended, 2 bad input, 3 workspace held by another process, 4 paused, 128 + n on signal n.
     `trainer` is the command line that trains in the place of `python -m nas_system.train`.
     """
-    code = _run(argv, prog, trainer)
-    ignore_signals()
+    open_closed_streams()
+    with lasting_streams():
+        code = _run(argv, prog, trainer)
+        ignore_signals()
     return code
 
 
@@ -52,25 +55,24 @@ def _run(argv: Sequence[str] | None, prog: str, trainer: Sequence[str] | None) -
         return code
     except SearchInterrupted as error:
         name = signal.Signals(error.signal).name
-        _complain(f"\nstopped by {name}; everything is on disk, the same command continues")
+        complain(f"\nstopped by {name}; everything is on disk, the same command continues")
         return error.exit_code
     except NasError as error:
-        _complain(f"error: {error}")
+        if isinstance(error.__cause__, OSError) and advice_on_limit(error.__cause__.errno):
+            return _paused(error.__cause__)
+        complain(f"error: {error}")
         return error.exit_code
     except OSError as error:
-        # The machine's fault, not the search's: a disk that reports errors, no file descriptor left, ...
-        where = f"{error.filename}: " if error.filename else ""
-        _complain(
-            f"error: {where}{error.strerror or error}; what was finished is on disk, fix the cause and "
-            "give the same command again"
-        )
-        return SearchPaused.exit_code
+        return _paused(error)
 
 
-def _complain(text: str) -> None:
-    # SIGHUP comes when the terminal is gone, and stderr with it.
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+def _paused(error: OSError) -> int:
+    """Say that the machine is at fault, not the search: no file descriptor is left, a disk has errors, ..."""
+    complain(
+        f"error: {refusal(error)}; what was finished is on disk, fix the cause and "
+        "give the same command again"
+    )
+    return SearchPaused.exit_code
 
 
 def run_and_leave(trainer: Sequence[str] | None = None) -> NoReturn:

@@ -135,7 +135,9 @@ def _stop_training(context: Context) -> None:
     if current is None:
         return
     folder = context.ledger.paths(current.run_id).folder
-    folders = [folder, *(folder / "repeats").glob("seed_*")]
+    # A link is no run of ours: what trains behind it belongs to somebody else.
+    repeats = [path for path in (folder / "repeats").glob("seed_*") if not path.is_symlink()]
+    folders = [folder, *repeats]
     deadline = time.monotonic() + CANCEL_TIMEOUT_S
     while running := [path for path, state in launcher.survey(folders).items() if state == "running"]:
         for path in running:

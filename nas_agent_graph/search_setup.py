@@ -24,6 +24,7 @@ from nas_system.config_io.config_file import named_config, read_config, write_co
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_object, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.run_folders import set_aside
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
@@ -40,6 +41,7 @@ def open_search(
 ) -> tuple[RunConfig, TaskInfo]:
     """Return the base configuration and the task info: fixed at the first start, then checked."""
     made = ledger.runs_dir / NEW_FACTS_FILE
+    _set_folder_aside(made)
     made.unlink(missing_ok=True)
     try:
         base, info = look_up_search(ledger, arguments, launcher, ledger.runs_dir)
@@ -47,11 +49,18 @@ def open_search(
         disk.prove(ledger.runs_dir)  # raises OSError, on which the caller waits
         raise
     if made.exists():
+        _set_folder_aside(facts_file_of(ledger))
         os.replace(made, facts_file_of(ledger))
     write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
     if ledger.state.task is None:
         ledger.save(task=base.task, data=info.source.to_json(), seed=base.seed, max_runs=arguments.max_runs)
     return base, info
+
+
+def _set_folder_aside(path: Path) -> None:
+    """Rename a folder that stands where a file of ours belongs."""
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
 
 
 def look_up_search(
@@ -72,7 +81,7 @@ def look_up_search(
         except ValidationError as error:
             raise ConfigError(f"--base-config {arguments.base_config}: {explain(error)}") from None
     else:
-        base = read_config(base_file)
+        base = read_config(base_file, follow_link=False)
         _refuse_other_base(base, arguments)
     info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
     return (_fitting(base, info, arguments.base_config) if first else base), info
@@ -163,11 +172,11 @@ def _task_info(
     launcher.call("nas_system.describe", command, timeout_s=task.describe_timeout_s)
     info = TaskInfo.from_json(read_object(made))
     source = info.source
-    if stored is not None and source.sha256 != stored["sha256"]:
+    if stored is not None and source.sha256 != stored.get("sha256"):
         made.unlink()
         raise ConfigError(
-            f"this search began with the data {stored['name']} ({stored['kind']}, sha256 "
-            f"{stored['sha256'][:12]}), but now there is {source.name} "
+            f"this search began with the data {stored.get('name')} ({stored.get('kind')}, sha256 "
+            f"{str(stored.get('sha256'))[:12]}), but now there is {source.name} "
             f"({source.kind}, sha256 {source.sha256[:12]}); one search never "
             "mixes two. Bring the first back (--data-dir), or choose another --workspace"
         )
@@ -181,7 +190,7 @@ def _data_is_there(source: DataSource) -> bool:
     if path is None:
         return True
     if files:
-        there = all((path / name).is_file() for name in files)
+        there = all(isinstance(name, str) and (path / name).is_file() for name in files)
         return there and sha256_of_files(path, files) == source.sha256
     return path.is_file() and sha256_of_file(path) == source.sha256
 

@@ -6,13 +6,14 @@ Loads nothing beyond the standard library, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from nas_system.errors import ConfigError, NasError
+from nas_system.errors import ConfigError, NasError, SearchPaused, advice_on_limit
 
 T = TypeVar("T", int, float)
 INTERRUPTED = 130
@@ -27,21 +28,83 @@ class Parser(argparse.ArgumentParser):
 
 
 def exit_code_of(work: Callable[[], int | None]) -> int:
-    """Return the exit code of `work`: the one it returns (None is 0), or that of the NasError it raised."""
-    code = 0
+    """Return the exit code of `work`: the one it returns (None is 0), or that of the NasError it raised.
+
+    Where the machine refuses something (OSError) that is said in one line, too; a reader who has seen
+    enough (`| head`) ends it without a word.
+    """
+    open_closed_streams()
     try:
-        code = work() or 0
-        sys.stdout.flush()
+        code = _ended(work)
+    finally:
+        failed = _flush()
+    return code or failed
+
+
+def _ended(work: Callable[[], int | None]) -> int:
+    try:
+        return work() or 0
     except NasError as error:
-        code = error.exit_code
-        sys.stdout.flush()
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
+        return error.exit_code
     except BrokenPipeError:
-        # `... | head`: the reader has seen enough. Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        complain(f"error: {refusal(error)}")
+        return SearchPaused.exit_code
     except KeyboardInterrupt:
-        code = INTERRUPTED
-    return code
+        return INTERRUPTED
+
+
+def _flush() -> int:
+    """Write out what is left for stdout; return an exit code for what could not be written."""
+    try:
+        sys.stdout.flush()
+        return 0
+    except OSError as error:
+        # Python would try it once more, and complain, while it exits.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return 0
+        complain(f"error: the output cannot be written: {refusal(error)}")
+        return SearchPaused.exit_code
+
+
+def complain(text: str) -> None:
+    """Print to stderr, if that is still there, after all that was printed before; `text` may quote a file."""
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        print(harmless(text), file=sys.stderr, flush=True)
+
+
+def harmless(text: str) -> str:
+    """Return lines of any origin without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
+
+
+def refusal(error: OSError) -> str:
+    """Return what the machine refuses, where, and what to do if it refuses it to anybody."""
+    where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    advice = advice_on_limit(error.errno)
+    return f"{where}{error.strerror or error}" + (f"; {advice}" if advice else "")
+
+
+def open_closed_streams() -> None:
+    """Let standard streams that are closed (`>&-`) lead nowhere.
+
+    Else the next file that is opened would take the number of one, and with it what is printed.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is taken.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def choose_command(

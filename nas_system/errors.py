@@ -6,6 +6,7 @@ training is not an error of the search: it is data (see `nas_agent.outcome`).
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 
 
@@ -79,6 +80,23 @@ class WorkspaceBusy(StateError):
     """Another agent holds the workspace."""
 
     exit_code = 3
+
+
+_ADVICE_ON_LIMIT = {
+    errno.EMFILE: "this process may open no further file: raise the limit (ulimit -n)",
+    errno.ENFILE: "no file can be opened on this machine any more: end what holds so many open",
+    errno.EAGAIN: "no further process or thread may be started: raise the limit (ulimit -u) or end some",
+    errno.ENOMEM: "this machine has no memory left: end what holds it",
+    errno.EFBIG: "a limit on the size of files is in the way: lift it (ulimit -f unlimited)",
+}
+
+
+def advice_on_limit(number: object) -> str | None:
+    """Return what a person does about an error number by which a machine refuses anything to anybody.
+
+    None for every other value: such an error can be the fault of what was tried.
+    """
+    return _ADVICE_ON_LIMIT.get(number) if type(number) is int else None
 
 
 def memory_that_ran_out(error: BaseException) -> str | None:

@@ -20,11 +20,11 @@ ARCHIVE_VARIABLE = "NAS_ARCHIVE_DIR"
 ARCHIVE_FILE = "archive.jsonl.gz"
 """The archive of trainings from which proposers learn, in `archive_folder()` or among the shipped files."""
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Return whether there was no space: on the disk, in a quota, or under the limit on a file's size."""
+    """Return whether there was no space, on the disk or in a quota."""
     return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 

@@ -6,9 +6,9 @@ still in memory. All waiting is done here; code that writes just raises OSError.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ T = TypeVar("T")
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 30.0
 _SLICE_S = 0.2
 """How long a stop request may go unnoticed where signals are held back."""
-_PROBE_FILE = ".space"
 _MIB = 2**20
 
 
@@ -86,22 +85,16 @@ class DiskSpace:
         Raises OSError.
         """
         self.require(folder)
-        file = folder / _PROBE_FILE
         try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
+            # Without a name, so that it neither meets a file that lies there nor outlives this process.
+            with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
                 size = int(max(1.0, self.least_free_mb) * _MIB)
                 if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(descriptor, 0, size)
-                os.pwrite(descriptor, b"\0" * 4096, size - 4096)
-            finally:
-                os.close(descriptor)
+                    os.posix_fallocate(file.fileno(), 0, size)
+                os.pwrite(file.fileno(), b"\0" * 4096, size - 4096)
         except OSError as error:
             # The error of a descriptor has no file name to print.
             raise OSError(error.errno, error.strerror, str(folder)) from None
-        finally:
-            with contextlib.suppress(OSError):
-                file.unlink()
 
     def _what_is_full(self, error: OSError) -> str:
         named = isinstance(error.filename, str | bytes)

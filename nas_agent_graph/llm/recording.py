@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,11 +26,14 @@ from typing import Any, NamedTuple
 from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
-from nas_system.errors import ConfigError
-from nas_system.files import append_durably, finite
+from nas_system.errors import ConfigError, advice_on_limit
+from nas_system.files import append_durably, finite, read_bounded, write_atomic
+from nas_system.nas_agent.run_folders import set_aside
 from nas_system.processes.run_files import RunPaths
 
 SCHEMA_VERSION = 1
+LARGEST_TRANSCRIPT_BYTES = 64 * 2**20
+"""A run's conversation, with every answer refused, takes less than one MiB."""
 COUNTED = ("input_tokens", "output_tokens")
 
 
@@ -123,17 +125,22 @@ class Transcript:
             self.append(view.run_id, "refused", attempt=max(view.attempt - 1, 0), reason=view.refused[-1])
 
     def _take_up(self, run_id: str) -> None:
-        """Find where the file ends, and repair a truncated last line."""
+        """Find where the file ends, and repair a truncated last line; set aside what is no transcript."""
         path = self._path(run_id)
-        if _cut_torn_end(path):
+        recorded = read_transcript(path)
+        if recorded.problem is not None:
+            aside = set_aside(path)
+            self._warn(f"{path} {recorded.problem}; it is set aside as {aside.name}")
+        elif _cut_torn_end(path):
             self._warn(f"{path}: its last line was truncated; the rest of it is kept in {path.name}.torn")
-        if damaged := damaged_lines(path):
-            self._warn(f"{path}: {damaged} of its lines cannot be read and are skipped")
-        events = self.events(run_id)
+            recorded = read_transcript(path)
+        if recorded.problem is None and recorded.damage:
+            self._warn(f"{path}: {recorded.damage}")
+        events = recorded.events
         last = events[-1] if events else {}
-        seq, attempt = last.get("seq"), last.get("attempt")
-        self._attempt[run_id] = attempt if isinstance(attempt, int) else 0
-        self._next_seq[run_id] = (seq if isinstance(seq, int) else len(events) - 1) + 1
+        seq, attempt = counted(last.get("seq")), counted(last.get("attempt"))
+        self._attempt[run_id] = attempt or 0
+        self._next_seq[run_id] = (len(events) - 1 if seq is None else seq) + 1
 
     def _masked(self, content: dict[str, Any]) -> dict[str, Any]:
         spelled = json.dumps(self._secret)[1:-1]
@@ -159,25 +166,48 @@ class RecordedFallback:
         return replace(proposal, tokens=paid.tokens, cost_usd=paid.cost_usd)
 
 
+class Recorded(NamedTuple):
+    """What can be read of a transcript."""
+
+    events: list[dict[str, Any]]
+    """In order."""
+    damaged_lines: int = 0
+    """Lines that are no events; a file that is not read at all counts as one."""
+    problem: str | None = None
+    """Why the file is not read at all: it is a link, no file, or larger than any transcript."""
+
+    @property
+    def damage(self) -> str | None:
+        """Return what is wrong with the file, behind its name; None if nothing is."""
+        if self.problem is not None:
+            return f"{self.problem} and is not read"
+        if self.damaged_lines:
+            return f"{self.damaged_lines} of its lines cannot be read and are skipped"
+        return None
+
+
+def read_transcript(path: Path) -> Recorded:
+    """Read a transcript that anybody may have written; a missing one has no events.
+
+    Raises ConfigError where its owner or its disk does not let us, OSError where no file can be opened.
+    """
+    try:
+        content = read_bounded(path, LARGEST_TRANSCRIPT_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return Recorded([])
+    except ValueError as error:
+        return Recorded([], 1, str(error))
+    except OSError as error:
+        if advice_on_limit(error.errno):
+            raise
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    events = [_event_in(line) for line in content.split(b"\n") if line.strip()]
+    return Recorded([event for event in events if event is not None], events.count(None))
+
+
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Read the events of a transcript, in order; damaged lines are skipped, a missing file has none."""
-    return [event for line in _lines(path) if (event := _event_in(line)) is not None]
-
-
-def damaged_lines(path: Path) -> int:
-    """Count the lines of a transcript that `read_events` skips."""
-    return sum(_event_in(line) is None for line in _lines(path))
-
-
-def _lines(path: Path) -> list[bytes]:
-    """Read the lines that are not blank. Raises ConfigError for a file that cannot be read."""
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    return [line for line in content.split(b"\n") if line.strip()]
+    return read_transcript(path).events
 
 
 def _event_in(line: bytes) -> dict[str, Any] | None:
@@ -195,7 +225,7 @@ def _cut_torn_end(path: Path) -> bool:
     A process that is killed while it writes leaves such a line, and the next event would be appended to it.
     """
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, LARGEST_TRANSCRIPT_BYTES)
     except (FileNotFoundError, NotADirectoryError):
         return False
     end = content.rfind(b"\n") + 1
@@ -206,7 +236,7 @@ def _cut_torn_end(path: Path) -> bool:
         append_durably(path, b"\n")
         return False
     append_durably(path.with_name(path.name + ".torn"), torn + b"\n")
-    os.truncate(path, end)
+    write_atomic(path, content[:end])
     return True
 
 
@@ -214,12 +244,22 @@ def paid_in(events: Sequence[Mapping[str, Any]]) -> Paid:
     """Sum over the answers among these events."""
     responses = [event for event in events if event.get("kind") == "response"]
     usages = [event.get("usage") for event in responses]
-    counts = [usage.get(name) for usage in usages if isinstance(usage, dict) for name in COUNTED]
+    counts = [tokens_in(usage, name) for usage in usages for name in COUNTED]
     costs = [cost for event in responses if (cost := finite(event.get("cost_usd"))) is not None]
     return Paid(
-        tokens=sum(count for count in counts if isinstance(count, int)),
+        tokens=sum(count or 0 for count in counts),
         cost_usd=round(sum(costs), 9) if costs else None,
     )
+
+
+def tokens_in(usage: object, name: str) -> int | None:
+    """Return a number of tokens that a service has stated; None if there is none that can be."""
+    return counted(usage.get(name)) if isinstance(usage, dict) else None
+
+
+def counted(value: object) -> int | None:
+    """Return a whole number as a file of ours may hold it; None for anything else."""
+    return value if type(value) is int and 0 <= value < 10**12 else None
 
 
 def request_hash(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
+from nas_system.nas_agent.run_folders import make_run_folder
 from nas_system.processes.run_files import next_run_id
 
 
@@ -16,5 +17,5 @@ def read_context(state: SearchState, context: Context) -> StateUpdate:
         ledger.begin(run_id, "propose_config")
     else:
         run_id = current.run_id
-    ledger.paths(run_id).folder.mkdir(parents=True, exist_ok=True)
+    make_run_folder(ledger.paths(run_id).folder)
     return {**initial_state(), "run_id": run_id}

@@ -6,13 +6,13 @@ recorded one is drift, and is reported with a diff.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from nas_agent_graph.llm.answer import Answer, Message
-from nas_agent_graph.llm.recording import Transcript, read_events, request_hash
+from nas_agent_graph.llm.recording import Transcript, counted, read_events, request_hash
 from nas_agent_graph.replay.drift import (
     AnswerMissing,
     Drift,
@@ -23,7 +23,9 @@ from nas_agent_graph.replay.drift import (
 )
 from nas_agent_graph.settings import LLMSettings
 from nas_system.errors import StateError
+from nas_system.files import finite
 from nas_system.processes.run_files import RunPaths
+from nas_system.space import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,24 @@ def _exchange(event: Mapping[str, Any], path: Path, run_id: str) -> Exchange:
         raise StateError(f"{where}: has no node or no attempt, so that no answer can be found by them")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise StateError(f"{where}: its messages are not a list of messages")
-    return Exchange(run_id, node, attempt, event, None)
+    exchange = Exchange(run_id, node, attempt, event, None)
+    families = exchange.circumstances.get("families")
+    named = families if isinstance(families, list) else []
+    unknown = [name for name in named if not isinstance(name, str) or name not in FAMILIES]
+    if unknown:
+        raise StateError(f"{where}: {unknown[0]!r:.80} is no family that this program knows")
+    return exchange
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "int": lambda value: counted(value) is not None,
+    "float": lambda value: finite(value) is not None,
+    "float | None": lambda value: value is None or finite(value) is not None,
+    "bool": lambda value: isinstance(value, bool),
+}
+"""Whether a recorded value can be that of a field of Answer, by the field's type."""
 
 
 def _answer(response: Mapping[str, Any], where: str) -> Answer:
@@ -200,4 +219,7 @@ def _answer(response: Mapping[str, Any], where: str) -> Answer:
     ]
     if lacking:
         raise StateError(f"the recorded response for {where} lacks {', '.join(lacking)}")
+    wrong = [f.name for f in fields(Answer) if f.name in values and not _FITS[str(f.type)](values[f.name])]
+    if wrong:
+        raise StateError(f"the recorded response for {where} has a {wrong[0]} that cannot be one")
     return Answer(**values)

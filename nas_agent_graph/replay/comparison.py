@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from nas_agent_graph.replay.drift import Drift
+from nas_system.command_line import harmless
 from nas_system.errors import ConfigError
 
 _SHOWN = 20
@@ -25,7 +26,7 @@ def compare(arguments: argparse.Namespace) -> int:
     """
     # Tracing would upload what the nodes are given.
     os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
-    from nas_agent_graph.llm.recording import damaged_lines
+    from nas_agent_graph.llm.recording import read_transcript
     from nas_agent_graph.replay.search import RecordedSearch, differences, replay
     from nas_system.processes.run_files import RunPaths
 
@@ -35,14 +36,14 @@ def compare(arguments: argparse.Namespace) -> int:
     recorded = RecordedSearch.open(arguments.recording.expanduser().absolute())
     for run_id in recorded.run_ids:
         path = RunPaths(recorded.runs_dir / run_id).transcript
-        if damaged := damaged_lines(path):
-            print(f"note: {path}: {damaged} of its lines cannot be read and are skipped", file=sys.stderr)
+        if damage := read_transcript(path).damage:
+            print(f"note: {path}: {damage}", file=sys.stderr)
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="nas-replay-", dir=_scratch(recorded.workspace)) as folder:
             replayed = replay(recorded, Path(folder), lenient=arguments.lenient, prompts=prompts)
     except Drift as drift:
-        print("\n".join(drift.diff))
+        print(harmless("\n".join(drift.diff)))
         raise
     seconds = time.monotonic() - started
     found = differences(recorded.state, replayed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from nas_agent_graph.context import RunState
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, diff_of_values, place
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import StateError
-from nas_system.files import read_record
+from nas_system.files import LARGEST_RECORD_BYTES, read_bounded, read_record
 from nas_system.nas_agent.agent_state import AgentState, get_run
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
@@ -45,10 +44,10 @@ class RecordedLauncher:
         if outcome.attempt < attempt:
             raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
         for path in (source.metrics, source.history, source.error, source.log, source.retried):
-            _copy(path, target.folder)
+            copy_record(path, target.folder)
         # Last, as a supervisor would: it is what says that the run has ended.
-        _copy(source.process, target.folder)
-        _copy(source.exit, target.folder)
+        copy_record(source.process, target.folder)
+        copy_record(source.exit, target.folder)
 
     def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
         return {run_dir: _state_of(RunPaths(run_dir)) for run_dir in run_dirs}
@@ -101,7 +100,11 @@ def _proposal(record: dict[str, object]) -> dict[str, object]:
     return {name: record.get(name) for name in ("proposer", "parent", "changes")}
 
 
-def _copy(source: Path, folder: Path) -> None:
-    if source.is_file():
-        # Not durable on purpose: a replay lives in a temporary folder.
-        shutil.copyfile(source, folder / source.name)
+def copy_record(source: Path, folder: Path) -> None:
+    """Copy a file of a recorded search; what is no file, or larger than any record, is left out."""
+    try:
+        content = read_bounded(source, LARGEST_RECORD_BYTES)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return
+    # Not durable on purpose: a replay lives in a temporary folder.
+    (folder / source.name).write_bytes(content)

@@ -12,7 +12,6 @@ packages that were installed: it is replayed with those that are.
 from __future__ import annotations
 
 import io
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.replay.cassette import Cassette, CassetteClient
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
-from nas_agent_graph.replay.launcher import RecordedLauncher
+from nas_agent_graph.replay.launcher import RecordedLauncher, copy_record
 from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError
@@ -44,6 +43,7 @@ from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, AgentState, get_run, load_agent_state
 from nas_system.nas_agent.history_summary import TOO_SHORT
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.run_folders import refuse_linked_runs
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
 from nas_system.space import RunConfig
@@ -67,6 +67,7 @@ class RecordedSearch:
         """Read the workspace. Raises ConfigError or StateError for one that holds no search."""
         if not (workspace / STATE_FILE).is_file():
             raise ConfigError(f"{workspace} holds no {STATE_FILE}; name the folder of a search")
+        refuse_linked_runs(workspace / "runs")
         state = load_agent_state(workspace / STATE_FILE)
         info = load_task_info(workspace / "runs")
         if state.task is None or info is None:
@@ -78,7 +79,8 @@ class RecordedSearch:
         ]
         if lacking and (lacking == ["baselines"] or info.task.is_series):
             raise ConfigError(f"{workspace / 'runs' / FACTS_FILE} has no {' and no '.join(lacking)}")
-        return cls(workspace, state, read_config(workspace / "runs" / BASE_CONFIG_FILE), info)
+        base = read_config(workspace / "runs" / BASE_CONFIG_FILE, follow_link=False)
+        return cls(workspace, state, base, info)
 
     @property
     def runs_dir(self) -> Path:
@@ -230,7 +232,7 @@ def _context(
     runs_dir.mkdir(parents=True)
     # What belongs to all runs: the task info, and what proposers have prepared.
     for path in (*recorded.runs_dir.glob("*.json"), recorded.runs_dir / BASE_CONFIG_FILE):
-        shutil.copyfile(path, runs_dir / path.name)
+        copy_record(path, runs_dir)
     ledger, _ = Ledger.open(workspace)
     ledger.save(
         task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, hold_out=state.hold_out

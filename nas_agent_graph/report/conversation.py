@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from nas_agent_graph.llm.recording import Transcript
+from nas_agent_graph.llm.recording import counted, read_transcript
 from nas_system.errors import ConfigError
 from nas_system.files import finite
+from nas_system.processes.run_files import RunPaths
 
 _HEAD = ("v", "seq", "ts", "run", "node", "kind", "attempt", "request_hash")
 """Fields of an event that are not its content."""
@@ -60,10 +61,13 @@ def conversation_of(runs_dir: Path, run_id: str, prompts: dict[str, str]) -> Con
     talk = Conversation()
     seen: list[tuple[str, str]] = []
     try:
-        events = Transcript(runs_dir).events(run_id)
+        recorded = read_transcript(RunPaths(runs_dir / run_id).transcript)
     except ConfigError:
         return talk
-    for event in events:
+    if recorded.damage is not None:
+        text = f"transcript.jsonl: {recorded.damage}"
+        talk.messages.append({"role": "event", "kind": "damaged", "text": text, "ts": None})
+    for event in recorded.events:
         kind = str(event.get("kind"))
         if kind == "request":
             seen = _request(talk, event, seen, run_id, prompts)
@@ -111,7 +115,7 @@ def _request(
 def _response(talk: Conversation, event: Mapping[str, Any]) -> None:
     usage = event.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    tokens_in, tokens_out = (_count(usage.get(name)) for name in ("input_tokens", "output_tokens"))
+    tokens_in, tokens_out = (counted(usage.get(name)) or 0 for name in ("input_tokens", "output_tokens"))
     cost, ts = finite(event.get("cost_usd")), event.get("ts")
     talk.tokens += tokens_in + tokens_out
     if cost is not None:
@@ -155,10 +159,6 @@ def _plain(content: Any) -> str:
     if content is None:
         return ""
     return content if isinstance(content, str) else json.dumps(content, indent=1, ensure_ascii=False)
-
-
-def _count(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 10**12 else 0
 
 
 def fair_cap(lengths: Sequence[int], budget: int) -> int:

@@ -149,7 +149,8 @@ def report_record(
 def is_held(workspace: Path) -> bool:
     """Return whether an agent works in this workspace now; nothing is created to find out."""
     try:
-        descriptor = os.open(WorkspaceLock(workspace).path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(WorkspaceLock(workspace).path, flags)
     except OSError:
         return False
     try:

@@ -21,8 +21,10 @@ def read_state(workspace: Path) -> AgentState:
     """Read the search in `workspace`. Raises StateError or ConfigError that say what to type next."""
     from nas_system.errors import ConfigError, StateError
     from nas_system.nas_agent.agent_state import STATE_FILE, NewerState, load_agent_state
+    from nas_system.nas_agent.run_folders import refuse_linked_runs
     from nas_system.processes.run_files import run_ids
 
+    refuse_linked_runs(workspace / "runs")
     path = workspace / STATE_FILE
     command = "nas run"
     if not path.exists():
@@ -35,6 +37,8 @@ def read_state(workspace: Path) -> AgentState:
     except NewerState:
         raise
     except StateError as error:
+        if path.is_symlink():
+            raise StateError(f"{error}; put the file itself in its place") from None
         raise StateError(f"{error}. Nothing was changed; `{command}` sets it aside and rebuilds it") from None
 
 

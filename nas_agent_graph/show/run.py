@@ -31,6 +31,8 @@ from nas_system.space import active_values, changes_between, metric_name_of, met
 from nas_system.space.score import Direction, gain_of, loss_of
 
 LOG_LINES = 20
+MOST_FILES = 100
+"""Files of a run that are listed."""
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
 _LABEL = 12
 """Columns of the labels on the left."""
@@ -197,11 +199,12 @@ def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
     folder = ledger.runs_dir / run_id
     if not folder.is_dir():
         return []
-    return [
-        {"name": path.name, "bytes": path.stat().st_size}
+    own = [
+        path
         for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.endswith((".lock", ".tmp"))
+        if not path.name.endswith((".lock", ".tmp")) and not path.is_symlink() and path.is_file()
     ]
+    return [{"name": path.name, "bytes": path.lstat().st_size} for path in own[:MOST_FILES]]
 
 
 def page(record: RunRecord, width: int) -> list[Line]:
@@ -320,6 +323,8 @@ def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> l
     lines, score = [], outcome.val_score
     if outcome.sandbox:
         lines += _field("sandbox", printable(outcome.sandbox, 120), width)
+    for name, why in outcome.not_held.items():
+        lines += _field("", printable(f"does not hold: {name}, {why}"), width, "yellow")
     if outcome.status != run.status:
         text = f"today its folder says {outcome.status}: {printable(outcome.cause or 'no cause')}"
         lines += _field("", text, width, "yellow")

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nas_agent_graph.llm.recording import Transcript, damaged_lines, paid_in
+from nas_agent_graph.llm.recording import paid_in, read_transcript, tokens_in
 from nas_agent_graph.text.terminal import Line, dollars, duration, printable, wrapped
 from nas_system.files import finite
 from nas_system.processes.run_files import RunPaths
@@ -21,7 +21,8 @@ _STYLES = {"system": "magenta", "user": "cyan", "assistant": "green"}
 
 def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
     """Return all events of the run as its transcript has them, and their sums, as plain JSON."""
-    events = Transcript(runs_dir).events(run_id)
+    recorded = read_transcript(RunPaths(runs_dir / run_id).transcript)
+    events = recorded.events
     responses = [event for event in events if event["kind"] == "response"]
     return {
         "run_id": run_id,
@@ -29,9 +30,10 @@ def record_of_transcript(runs_dir: Path, run_id: str) -> dict[str, Any]:
         "responses": len(responses),
         "refused": sum(event["kind"] == "refused" for event in events),
         "fallback": any(event["kind"] == "fallback" for event in events),
-        "input_tokens": sum(_tokens(event, "input_tokens") or 0 for event in responses),
-        "output_tokens": sum(_tokens(event, "output_tokens") or 0 for event in responses),
-        "damaged_lines": damaged_lines(RunPaths(runs_dir / run_id).transcript),
+        "input_tokens": sum(tokens_in(event.get("usage"), "input_tokens") or 0 for event in responses),
+        "output_tokens": sum(tokens_in(event.get("usage"), "output_tokens") or 0 for event in responses),
+        "damaged_lines": recorded.damaged_lines,
+        "problem": recorded.problem,
         "cost_usd": paid_in(events).cost_usd,
         "latency_s": round(sum(finite(event.get("latency_s")) or 0.0 for event in responses), 3),
         "events": events,
@@ -44,6 +46,8 @@ def transcript_lines(record: Mapping[str, Any], width: int) -> list[Line]:
     damaged = []
     if record["damaged_lines"]:
         text = f"{_count(record['damaged_lines'], 'line')} of transcript.jsonl cannot be read"
+        if record["problem"] is not None:
+            text = f"transcript.jsonl {record['problem']} and is not read"
         damaged = wrapped(text, width, style="bold yellow", indent=_INDENT)
     if not events:
         return [Line(f"{run_id}: nothing was exchanged with a language model", "bold"), *damaged]
@@ -173,16 +177,10 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _usage(event: Mapping[str, Any]) -> list[tuple[str, int]]:
     found = []
     for name, label in (("input_tokens", "tokens in"), ("output_tokens", "out")):
-        count = _tokens(event, name)
+        count = tokens_in(event.get("usage"), name)
         if count is not None:
             found.append((label, count))
     return found
-
-
-def _tokens(event: Mapping[str, Any], name: str) -> int | None:
-    usage = event.get("usage")
-    count = usage.get(name) if isinstance(usage, dict) else None
-    return count if type(count) is int else None
 
 
 def _count(number: int, noun: str) -> str:

@@ -66,7 +66,7 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     note = None
     if len(state.runs) >= REBUILT_EVERY:
         runs = run_views(Ledger(workspace, state))
-        base = read_config(workspace / "runs" / BASE_CONFIG_FILE)
+        base = read_config(workspace / "runs" / BASE_CONFIG_FILE, follow_link=False)
         note = lessons_note(runs, base, state.noise, usable_families(base.task))
     text = note or f"No lessons yet: the first note comes after {REBUILT_EVERY} runs."
     width = width_of(sys.stdout)

@@ -18,7 +18,7 @@ from nas_system.config_io.original_format import values_of_python
 from nas_system.config_io.rendering import text_of
 from nas_system.config_io.sequence_format import sequence_values
 from nas_system.config_io.yaml_json import values_of_json, values_of_yaml
-from nas_system.errors import ConfigError
+from nas_system.errors import ConfigError, advice_on_limit
 from nas_system.files import read_bounded, write_atomic
 from nas_system.space.changes import explain
 from nas_system.space.families import FAMILIES
@@ -31,20 +31,26 @@ LARGEST_FILE = 64 * 1024
 PACKAGE = Path(__file__).parent.parent
 
 
-def read_config(path: str | Path) -> RunConfig:
-    """Return the configuration in a .py, .yaml, .yml or .json file. Raises ConfigError and nothing else."""
+def read_config(path: str | Path, *, follow_link: bool = True) -> RunConfig:
+    """Return the configuration in a .py, .yaml, .yml or .json file. Raises ConfigError, and OSError only
+    where this process may open no file at all.
+
+    `follow_link` is for a file that a person has named; none is followed in the folder of a search.
+    """
     path = Path(path)
-    return parse_config(read_content(path), path)
+    return parse_config(read_content(path, follow_link=follow_link), path)
 
 
-def read_content(path: Path) -> bytes:
-    """Return the bytes of a file of a sensible size. Raises ConfigError."""
+def read_content(path: Path, *, follow_link: bool = True) -> bytes:
+    """Return the bytes of a file of a sensible size. Raises as `read_config` does."""
     try:
-        return read_bounded(path, LARGEST_FILE, follow_link=True)
+        return read_bounded(path, LARGEST_FILE, follow_link=follow_link)
     except (FileNotFoundError, NotADirectoryError):
         known = ", ".join(available_configs())
         raise ConfigError(f"{path} is not a file; known configurations: {known}") from None
     except OSError as error:
+        if advice_on_limit(error.errno):
+            raise
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:  # a folder, too large, a NUL in the name
         raise ConfigError(f"{path!s:.300} cannot be read: {error}".replace("\0", "\\0")) from None

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from nas_system.errors import StateError
+from nas_system.errors import StateError, advice_on_limit
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
 from nas_system.space.score import Direction, loss_of
@@ -182,7 +182,8 @@ class AgentState(_Stored):
 def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
     """Read the state; a file that does not exist is a search that has not begun.
 
-    Raises StateError for anything truncated, foreign or newer, and leaves the file alone.
+    Raises StateError for anything truncated, foreign or newer, and leaves the file alone; OSError where
+    this process may open no file at all.
     """
     path = Path(path)
     try:
@@ -191,6 +192,8 @@ def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
     except FileNotFoundError:
         return AgentState()
     except OSError as error:
+        if advice_on_limit(error.errno):
+            raise
         raise UnreadableState(
             f"{path}: cannot be read ({error.strerror}); fix its permissions or its disk"
         ) from None

@@ -7,6 +7,7 @@ import fcntl
 import math
 import os
 import socket
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from nas_system.config_io.config_file import read_config
-from nas_system.errors import ConfigError, StateError, WorkspaceBusy
+from nas_system.errors import ConfigError, StateError, WorkspaceBusy, advice_on_limit
 from nas_system.files import is_disk_full, read_record
 from nas_system.nas_agent.agent_state import (
     METRIC_NAMES,
@@ -30,6 +31,7 @@ from nas_system.nas_agent.agent_state import (
     load_agent_state,
     save_agent_state,
 )
+from nas_system.nas_agent.run_folders import refuse_linked_runs, set_aside
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
 from nas_system.space.run_config import RunConfig, canonical_key
 from nas_system.space.tasks.task import metric_on
@@ -51,10 +53,11 @@ class Ledger:
 
         A state that cannot be read is set aside (never deleted) and rebuilt from `runs/`.
         Raises StateError when neither tells what the search was, or the state is newer than
-        this program.
+        this program, or the folder of a run is a link.
         """
         path = workspace / STATE_FILE
         runs_dir = workspace / "runs"
+        refuse_linked_runs(runs_dir)
         if path.is_symlink():
             raise StateError(
                 f"{path} is a link to {os.readlink(path)}, and a search replaces the whole file: "
@@ -65,7 +68,7 @@ class Ledger:
         except (NewerState, UnreadableState):
             raise
         except StateError as error:
-            aside = _set_aside(path)
+            aside = set_aside(path)
             state = rebuild_state(runs_dir)
             if state is None:
                 os.replace(aside, path)
@@ -129,7 +132,7 @@ class Ledger:
     def _read_config(self, run_id: str) -> RunConfig:
         """Read it from its file. Raises ConfigError if that is not what was trained."""
         path, run = self.paths(run_id).config, get_run(self.state, run_id)
-        config = read_config(path)
+        config = read_config(path, follow_link=False)
         if run is not None and run.key is not None and canonical_key(config) != run.key:
             raise ConfigError(f"{path} was changed after the training; the run's score is not this one's")
         return config
@@ -147,15 +150,6 @@ class Ledger:
     def run_with_key(self, key: str) -> RunInfo | None:
         """Return the finished run that already trained this configuration."""
         return next((run for run in self.state.runs if run.key == key), None)
-
-
-def _set_aside(path: Path) -> Path:
-    for number in range(1000):
-        aside = path.with_name(f"{path.name}.damaged{f'.{number}' if number else ''}")
-        if not aside.exists():
-            os.replace(path, aside)
-            return aside
-    raise StateError(f"{path}: a thousand damaged copies lie next to it; check the disk")
 
 
 def rebuild_state(runs_dir: Path) -> AgentState | None:
@@ -183,7 +177,7 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
         "max_runs": max(AgentState().max_runs, len(runs)),
     }
     try:
-        seed = read_config(runs_dir / BASE_CONFIG_FILE).seed
+        seed = read_config(runs_dir / BASE_CONFIG_FILE, follow_link=False).seed
         state = AgentState.model_validate({**values, "seed": seed, "runs": runs})
     except (ValidationError, ConfigError):
         return None
@@ -255,9 +249,9 @@ class WorkspaceLock:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _probe(self.path.parent.parent)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._descriptor = _open_lock(self.path)
         except OSError as error:
-            if is_disk_full(error):
+            if is_disk_full(error) or advice_on_limit(error.errno):
                 raise
             raise ConfigError(
                 f"{error.filename}: cannot be written ({error.strerror}); choose another --workspace, "
@@ -284,8 +278,22 @@ class WorkspaceLock:
         os.close(self._descriptor)
 
 
+def _open_lock(path: Path) -> int:
+    """Return the descriptor of the lock's file. Raises OSError, and ConfigError for a link or a FIFO."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a link to {os.readlink(path)}; remove it, the lock lies there itself")
+    descriptor = os.open(path, flags, 0o644)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise ConfigError(f"{path} is not a file; remove it, the lock of the workspace lies there")
+    return descriptor
+
+
 def _probe(workspace: Path) -> None:
     """Raise OSError if no file can be made here: better now than after the first training."""
     probe = workspace / f".{STATE_FILE}.probe"
-    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    probe.unlink(missing_ok=True)
+    # O_EXCL: a link that somebody has put here in the meantime is not written through.
+    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     probe.unlink(missing_ok=True)

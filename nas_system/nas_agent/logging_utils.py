@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_system.errors import StateError
+from nas_system.errors import StateError, advice_on_limit
 from nas_system.files import read_object, write_json
 from nas_system.processes.run_files import RunPaths
 
@@ -72,6 +72,8 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StateError(f"{path} does not exist; has this run been trained?") from None
     except OSError as error:
+        if advice_on_limit(error.errno):
+            raise
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise StateError(

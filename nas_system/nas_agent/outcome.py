@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-from nas_system.errors import StateError
-from nas_system.files import read_object, read_record
+from nas_system.errors import StateError, advice_on_limit
+from nas_system.files import read_object
 from nas_system.nas_agent.log_text import log_tail, one_line
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_supervised
@@ -25,6 +25,11 @@ __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
 CAUSE_CHARACTERS = 200
 _FACTS_CHARACTERS = 60
 _FULL_DISK_MB = 1.0
+_RESULTS = ("metrics.json", "best_model.pth")
+"""Without either of them a training that ended well has no result."""
+UNKNOWN = "the reason is not on record"
+_MOST_NAMED = 20
+"""Numbers of an error, and ways out of a sandbox, that are taken over."""
 _CRASHES = frozenset(
     {
         signal.SIGABRT,
@@ -63,7 +68,8 @@ class Status(StrEnum):
     BAD_RESULT = "BAD_RESULT"
     """Ended well but left no usable score."""
     LOST = "LOST"
-    """Ended together with its supervisor: reboot, power cut, kill -9. How is not on record."""
+    """Ended with its supervisor (reboot, power cut, kill -9), or refused by its machine: no file descriptor,
+    process or file size was left to it."""
     STOPPED = "STOPPED"
     """Ended on request; it can go on."""
     MISSING = "MISSING"
@@ -94,6 +100,8 @@ class Outcome:
     """Whether its supervisor was asked to end it."""
     sandbox: str | None = None
     """What kept the training from the rest of the machine, as the supervisor calls it."""
+    not_held: dict[str, str] = field(default_factory=dict)
+    """What the sandbox could not keep closed, and why."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Every finite number in error.json, under its own name."""
 
@@ -140,6 +148,8 @@ STATUS_OF_LIMIT = {
     "time_limit": Status.TIMEOUT,
     "silence_limit": Status.HUNG,
     "memory_limit": Status.OOM_HOST,
+    "disk_limit": Status.FAILED,
+    "process_limit": Status.FAILED,
 }
 CAUSE_OF_LIMIT = {
     "time_limit": "ended by the hard time limit after {wall_s:.0f} s; "
@@ -147,6 +157,9 @@ CAUSE_OF_LIMIT = {
     "silence_limit": "no output and no new epoch for too long; ended after {wall_s:.0f} s",
     "memory_limit": "its processes held {peak_memory_mb:,.0f} MiB, more than the limit; "
     "reduce batch_size, the model's width or, for a series, seq_len",
+    "disk_limit": "its files took {written} the limit; "
+    "lower the model's width or depth, or raise --run-disk-gb",
+    "process_limit": "it started more processes than a run may have",
 }
 
 
@@ -156,11 +169,11 @@ def read_outcome(
     """Read how the run in `run_dir` ended; `metric` is the task's.
 
     `is_running` says whether the training is still alive; by default it is looked for on this machine.
-    Raises StateError if it has not ended, or for files of a newer version.
+    Raises StateError if it has not ended, or for files of a newer version, OSError if no file can be opened.
     """
     # Asked first: once the training is gone, or exit.json is there, nothing changes any more.
     alive = is_running(run_dir)
-    process, ended = read_record(RunPaths(run_dir).process), read_record(RunPaths(run_dir).exit)
+    process, ended = _record(RunPaths(run_dir).process), _record(RunPaths(run_dir).exit)
     if attempt_in(ended) == 0 or attempt_in(ended) < attempt_in(process):
         if alive:
             raise StateError(f"{run_dir} is still training: wait for its end, or stop it first")
@@ -179,7 +192,7 @@ def read_outcome(
 
 def _without_exit_record(run_dir: Path, process: Mapping[str, object] | None) -> Outcome:
     attempt, epoch = attempt_in(process), _last_epoch(run_dir)
-    if (RunPaths(run_dir).exit).exists() and attempt_in(read_record(RunPaths(run_dir).exit)) == 0:
+    if (RunPaths(run_dir).exit).exists() and attempt_in(_record(RunPaths(run_dir).exit)) == 0:
         return Outcome(Status.LOST, "exit.json is damaged or not ours", attempt=attempt, epoch=epoch)
     if process is None:
         why = "never started, or its files are gone" if run_dir.is_dir() else "its folder is gone"
@@ -190,7 +203,7 @@ def _without_exit_record(run_dir: Path, process: Mapping[str, object] | None) ->
 
 def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcome:
     """Return the outcome of an attempt whose end is on record."""
-    error = read_record(RunPaths(run_dir).error) or {}
+    error = _record(RunPaths(run_dir).error) or {}
     known = Outcome(
         Status.FAILED,
         attempt=attempt_in(ended),
@@ -201,16 +214,20 @@ def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcom
         epoch=_first(_integer(error.get("epoch")), _last_epoch(run_dir)),
         step=_integer(error.get("step")),
         sandbox=_text(ended.get("confinement")),
-        numbers={name: number for name, value in error.items() if (number := _number(value)) is not None},
+        not_held=_not_held(ended.get("sandbox")),
+        numbers=_numbers(error),
     )
     reason = ended.get("ended")
     if isinstance(reason, str) and reason in STATUS_OF_LIMIT:
+        written_mb = _number(ended.get("written_mb"))
         cause = CAUSE_OF_LIMIT[reason].format(
-            wall_s=known.wall_s or 0.0, peak_memory_mb=known.peak_memory_mb or 0.0
+            wall_s=known.wall_s or 0.0,
+            peak_memory_mb=known.peak_memory_mb or 0.0,
+            written="more MiB than" if written_mb is None else f"{written_mb:,.0f} MiB, more than",
         )
         return replace(known, status=STATUS_OF_LIMIT[reason], cause=_sentence(cause))
     if known.returncode == 0 and reason in ("exited", "stop_request"):
-        result = _with_score(run_dir, known, metric)
+        result = _with_score(run_dir, known, ended, metric)
         if result.status is Status.OK or reason != "stop_request":
             return result
     if reason == "stop_request":
@@ -218,13 +235,19 @@ def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcom
     return _failure(run_dir, known, ended, error)
 
 
-def _with_score(run_dir: Path, known: Outcome, metric: str) -> Outcome:
+def _with_score(run_dir: Path, known: Outcome, ended: Mapping[str, object], metric: str) -> Outcome:
     """Return the outcome of a training that reports success."""
+    lacking = _uncopied(ended.get("uncopied"))
+    if lacking is not None:
+        status = Status.DISK_FULL if "No space left" in lacking else Status.BAD_RESULT
+        return replace(known, status=status, cause=_sentence(lacking))
     try:
         metrics = read_object(RunPaths(run_dir).metrics)
     except FileNotFoundError:
         return replace(known, status=Status.BAD_RESULT, cause="it ended well but wrote no metrics.json")
     except OSError as error:
+        if advice_on_limit(error.errno):
+            raise
         problem = f"cannot be read ({error.strerror})"
     except ValueError as error:
         problem = str(error)
@@ -255,12 +278,16 @@ def _failure(
 ) -> Outcome:
     """Return the outcome of an attempt that ended badly and had not been asked to end."""
     if ended.get("ended") == "cannot_start":
-        return replace(known, cause=_sentence(f"cannot start the training: {ended.get('message')}"))
+        advice = advice_on_limit(ended.get("errno"))
+        cause = f"cannot start the training: {advice or _text(ended.get('message'))}"
+        return replace(known, status=Status.LOST if advice else Status.FAILED, cause=_sentence(cause))
     kind, text = error.get("kind"), error.get("message")
     message = text if isinstance(text, str) and text.strip() else None
     status = _status_of_failure(known.returncode, kind)
     if status is None and _disk_is_full(ended):
         return replace(known, status=Status.DISK_FULL, cause=_sentence(message or "the disk is full"))
+    if status is None and (advice := advice_on_limit(error.get("errno"))):
+        return replace(known, status=Status.LOST, cause=_sentence(f"{message or 'an error'}: {advice}"))
     if status is None and known.signal is not None:
         return _killed(known, ended, message)
     if message is None:
@@ -302,6 +329,36 @@ def _disk_is_full(ended: Mapping[str, object]) -> bool:
 # -- values from files that anybody may have written -------------------------------------------------
 
 
+def _record(path: Path) -> dict[str, object] | None:
+    """Return the JSON object in `path`, None for anything else.
+
+    Raises OSError where no file can be opened: that must not pass for the absence of one.
+    """
+    try:
+        return read_object(path)
+    except ValueError:
+        return None
+    except OSError as error:
+        if advice_on_limit(error.errno):
+            raise
+        return None
+
+
+def _uncopied(reasons: object) -> str | None:
+    """Return why the score or the weights did not get into the run's folder; None if they did."""
+    known = reasons if isinstance(reasons, dict) else {}
+    lacking = [name for name in _RESULTS if name in known]
+    return "; ".join(f"{name} was not kept: {_text(known[name]) or UNKNOWN}" for name in lacking) or None
+
+
+def _not_held(sandbox: object) -> dict[str, str]:
+    open_ways = sandbox.get("open") if isinstance(sandbox, dict) else None
+    if not isinstance(open_ways, dict):
+        return {}
+    named = list(open_ways.items())[:_MOST_NAMED]
+    return {one_line(name, _FACTS_CHARACTERS): _text(why) or UNKNOWN for name, why in named}
+
+
 def _sentence(text: str) -> str:
     return one_line(text, CAUSE_CHARACTERS)
 
@@ -322,7 +379,12 @@ def _text(value: object) -> str | None:
 
 
 def _integer(value: object) -> int | None:
-    return value if type(value) is int else None
+    return value if type(value) is int and abs(value) < 10**12 else None
+
+
+def _numbers(error: Mapping[str, object]) -> dict[str, float]:
+    known = [(name, number) for name, value in error.items() if (number := _number(value)) is not None]
+    return dict(known[:_MOST_NAMED])
 
 
 def _first(*values: int | None) -> int | None:
@@ -330,6 +392,6 @@ def _first(*values: int | None) -> int | None:
 
 
 def _last_epoch(run_dir: Path) -> int | None:
-    epochs = (read_record(RunPaths(run_dir).history) or {}).get("epochs")
+    epochs = (_record(RunPaths(run_dir).history) or {}).get("epochs")
     last = epochs[-1] if isinstance(epochs, list) and epochs else None
     return _integer(last.get("epoch")) if isinstance(last, dict) else None

@@ -115,7 +115,7 @@ def disk_space(clock: FakeClock, said: list[str], **options: object) -> DiskSpac
 
 
 @pytest.mark.fault(8)
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_write_is_repeated_with_growing_pauses_until_there_is_space(number: int) -> None:
     clock, said = FakeClock(), list[str]()
     write = Writer(clock, until=300.0, number=number)
@@ -140,11 +140,12 @@ def test_patience_has_the_limit_that_it_is_given() -> None:
 
 
 @pytest.mark.fault(8)
-def test_another_error_is_not_waited_for() -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EFBIG, errno.EMFILE])
+def test_another_error_is_not_waited_for(number: int) -> None:
     clock = FakeClock()
-    with pytest.raises(PermissionError):
-        disk_space(clock, []).retry_until_space(Writer(clock, until=1.0, number=errno.EACCES))
-    assert clock.now == 0
+    with pytest.raises(OSError, match="somewhere") as refused:
+        disk_space(clock, []).retry_until_space(Writer(clock, until=1.0, number=number))
+    assert (refused.value.errno, clock.now) == (number, 0)
 
 
 @pytest.mark.fault(8, 29)
@@ -176,11 +177,13 @@ def test_too_little_space_for_a_training_is_found_out_before_it_begins(tmp_path:
         assert is_disk_full(refused.value)
 
 
-def under_file_size_limit(code: str, folder: Path, limit_bytes: int = 100_000) -> str:
-    """What `code` prints in a process that may write no larger file."""
+def printed_by(code: str, folder: Path, *, limit_bytes: int | None = None) -> str:
+    """What `code` prints, in a process that may write no file larger than `limit_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limits = (soft if limit_bytes is None else limit_bytes, hard)
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
         capture_output=True,
         text=True,
         timeout=240,
@@ -191,9 +194,14 @@ def under_file_size_limit(code: str, folder: Path, limit_bytes: int = 100_000) -
 
 
 @pytest.mark.fault(8)
-def test_a_file_that_grew_too_large_stays_as_it_was_and_leaves_no_litter(tmp_path: Path) -> None:
-    write_atomic(tmp_path / "state", b"old")
-    append_durably(tmp_path / "log", b"line\n")
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_for_which_there_is_no_room_stays_as_it_was_and_leaves_no_litter(
+    full: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On a full disk, and under a limit on the size of files, which is no full disk."""
+    folder = request.getfixturevalue("small_disk")(128).folder if full else tmp_path
+    write_atomic(folder / "state", b"old")
+    append_durably(folder / "log", b"line\n")
     code = (
         "import sys, pathlib\n"
         "from nas_system.files import append_durably, is_disk_full, write_atomic\n"
@@ -201,14 +209,19 @@ def test_a_file_that_grew_too_large_stays_as_it_was_and_leaves_no_litter(tmp_pat
         "    try: write(pathlib.Path(sys.argv[1], name), b'x' * 200_000)\n"
         "    except OSError as error: print(is_disk_full(error), end=' ')\n"
     )
-    assert under_file_size_limit(code, tmp_path) == "True True"
-    assert (tmp_path / "state").read_bytes() == b"old"
-    assert (tmp_path / "log").read_bytes() == b"line\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"state", "log"}
+    printed = printed_by(code, folder, limit_bytes=None if full else 100_000)
+    assert printed == f"{full} {full}"
+    assert (folder / "state").read_bytes() == b"old"
+    assert (folder / "log").read_bytes() == b"line\n"
+    assert {path.name for path in folder.iterdir()} == {"state", "log"}
 
 
 @pytest.mark.fault(9)
-def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("full", [False, True])
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(
+    full: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue("small_disk")(128).folder if full else tmp_path
     code = (
         "import sys, pathlib, torch\n"
         "from nas_system.files import is_disk_full\n"
@@ -219,8 +232,9 @@ def test_a_checkpoint_that_does_not_fit_leaves_the_one_before_it(tmp_path: Path)
         "except OSError as error: print(is_disk_full(error), end=' ')\n"
         "print(float(load_checkpoint(path, sha256=sha256)['weights'].sum()))\n"
     )
-    assert under_file_size_limit(code, tmp_path) == "True 1000.0"
-    assert [path.name for path in tmp_path.iterdir()] == ["best_model.pth"]
+    printed = printed_by(code, folder, limit_bytes=None if full else 100_000)
+    assert printed == f"{full} 1000.0"
+    assert [path.name for path in folder.iterdir()] == ["best_model.pth"]
 
 
 def drive_through_a_full_disk(disk: SmallDisk, search: Search) -> str:
@@ -276,26 +290,28 @@ def test_a_disk_may_fill_up_at_any_kilobyte(
     record_property("measured", f"{len(sizes)} disks that of another size each filled up, 0 runs lost")
 
 
-@pytest.mark.faults_long
 @pytest.mark.fault(8)
-def test_the_limit_on_a_files_size_stops_nothing_for_good(
+def test_a_limit_on_the_size_of_files_pauses_the_search_and_is_called_by_its_name(
     tmp_path: Path, search_in: Callable[..., Search]
 ) -> None:
-    """The stand-in for a full disk where nobody may mount one: agent_state.json outgrows the limit."""
+    """agent_state.json outgrows the limit: no waiting helps, a person has to lift it."""
     limit, search = 6000, search_in(tmp_path / "workspace", "--max-runs", "12")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
-        process = search.start()
+        search.start()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    wait_for(lambda: WAITS in search.text() or process.poll() is not None, "the pause", 60)
-    assert process.poll() is None, search.text()
-    assert 1 <= len(search.check().runs) < 12
-    assert f"agent_state.json: {os.strerror(errno.EFBIG)}" in search.text()
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (soft, hard))
+    assert search.wait() == 4, search.text()
+    text = search.text()
+    assert 1 <= len(search.last.runs) < 12
+    assert f"agent_state.json: {os.strerror(errno.EFBIG)}" in text
+    assert "lift it (ulimit -f unlimited)" in text
+    assert "give the same command again" in text
+    assert (WAITS in text, "Traceback" in text) == (False, False)
+    search.start()
     assert search.wait() == 0, search.text()
-    check_whole(search, 12, search.text())
+    assert [run.status for run in search.last.runs] == ["OK"] * 12
 
 
 @pytest.mark.fault(8, 29)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_agent_graph.llm.recording import Transcript, damaged_lines, read_events
+from nas_agent_graph.llm.recording import Transcript, read_events, read_transcript
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 RECORDING = Path(__file__).resolve().parents[1] / "recordings" / "mended_answers"
@@ -49,7 +49,7 @@ def test_wherever_the_file_is_cut_the_next_process_goes_on_behind_the_last_whole
         writer.append("run_0001", "response", text="after")
         assert texts(transcript) == [*TEXTS[:whole], "after"], cut
         assert [event["seq"] for event in read_events(transcript)] == list(range(whole + 1)), cut
-        assert damaged_lines(transcript) == 0, cut
+        assert read_transcript(transcript).damaged_lines == 0, cut
         rest = content[ends[whole - 1] + 1 if whole else 0 : cut]
         assert (torn.read_bytes() if torn.exists() else b"") == (rest + b"\n" if rest else b""), cut
         assert len(warnings) == bool(rest), cut
@@ -71,14 +71,13 @@ def test_a_damaged_byte_costs_its_own_line_at_most(
             least = len(others) - (content[position : position + 1] == b"\n")
             found = read_events(transcript)
             assert len([event for event in found if event.get("text") in others]) >= least, position
-            assert damaged_lines(transcript) <= 2, position
+            assert read_transcript(transcript).damaged_lines <= 2, position
             warnings: list[str] = []
             writer = Transcript(transcript.parent.parent, warn=warnings.append)
             writer.append("run_0001", "response", text="after")
             assert texts_of(transcript)[-1] == "after", position
-            assert bool(warnings) == bool(damaged_lines(transcript) or transcript_was_torn(transcript)), (
-                position
-            )
+            damaged = read_transcript(transcript).damaged_lines or transcript_was_torn(transcript)
+            assert bool(warnings) == bool(damaged), position
             transcript.with_name("transcript.jsonl.torn").unlink(missing_ok=True)
     record_property("measured", f"{flips} damaged bytes, no other line lost")
 

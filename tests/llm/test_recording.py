@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from nas_agent_graph.context import Proposal, SearchView
 from nas_agent_graph.llm.recording import (
+    LARGEST_TRANSCRIPT_BYTES,
     RecordedFallback,
     Transcript,
     circumstances_of,
@@ -92,6 +94,31 @@ def test_a_torn_last_line_costs_that_line_and_nothing_else(torn_bytes: int, runs
     Transcript(runs_dir).append("run_0001", "response", text="after")
     assert [event["text"] for event in read_events(path)] == [*kept, "after"]
     assert read_events(path)[-1]["seq"] == len(kept)
+
+
+@pytest.mark.fault(6, 39)
+@pytest.mark.parametrize("kind", ["fifo", "link", "endless", "folder", "huge"])
+def test_what_lies_where_the_transcript_belongs_is_set_aside_and_named(kind: str, runs_dir: Path) -> None:
+    path, precious = file_of(runs_dir), runs_dir / "precious"
+    precious.write_text('{"kind": "response", "text": "no line break behind it"')
+    before = precious.read_bytes()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "huge":
+        with open(path, "wb") as file:
+            file.truncate(LARGEST_TRANSCRIPT_BYTES + 1)
+    else:
+        path.symlink_to(precious if kind == "link" else Path("/dev/zero"))
+    warnings: list[str] = []
+    transcript = Transcript(runs_dir, warn=warnings.append)
+    transcript.append("run_0001", "response", text="an answer that was paid for")
+    assert [event["text"] for event in read_events(path)] == ["an answer that was paid for"]
+    (warning,) = warnings
+    assert warning.endswith("it is set aside as transcript.jsonl.damaged")
+    assert os.path.lexists(path.with_name("transcript.jsonl.damaged"))
+    assert precious.read_bytes() == before
 
 
 def test_only_the_first_append_to_a_run_reads_its_file(runs_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from nas_system.errors import NasError, StateError
+from nas_system.errors import NasError, StateError, advice_on_limit
 from nas_system.nas_agent.outcome import Status, is_alive, log_tail, read_outcome
 from nas_system.processes.job import Job
 from nas_system.processes.process_tree import identify
@@ -81,6 +82,7 @@ def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
         "step": None,
         "requested": False,
         "sandbox": "landlock 7: writes",
+        "not_held": {},
         "numbers": {},
     }
     assert json.loads(json.dumps(asdict(outcome)))["status"] == "OK"
@@ -322,6 +324,111 @@ def test_foreign_values_in_an_exit_record_are_never_a_success_nor_a_crash_of_our
 def test_the_record_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="schema 2"):
         read_outcome(ended_run(tmp_path, schema=2, metrics={"val_mse": 0.1}))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EFBIG])
+@pytest.mark.fault(11)
+def test_what_the_machine_refuses_to_anybody_is_not_the_fault_of_the_configuration(
+    number: int, tmp_path: Path
+) -> None:
+    text = f"[Errno {number}] {os.strerror(number)}"
+    error = {"kind": "crash", "message": text, "errno": number}
+    raised = read_outcome(ended_run(tmp_path, error=error, returncode=1))
+    unstarted = {"ended": "cannot_start", "returncode": None, "message": text, "errno": number}
+    never_began = read_outcome(ended_run(tmp_path, **unstarted))
+    advice = advice_on_limit(number)
+    assert advice is not None
+    for outcome in (raised, never_began):
+        assert outcome.status is Status.LOST
+        assert outcome.came_from_outside, "tried once more"
+        assert advice in (outcome.cause or "")
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES, -1, True, "24", 24.0, None, [24], 10**30])
+def test_any_other_error_number_is_the_trainings_own(number: object, tmp_path: Path) -> None:
+    error = {"kind": "crash", "message": "it broke", "errno": number}
+    assert read_outcome(ended_run(tmp_path, error=error, returncode=1)).status is Status.FAILED
+    unstarted = {"ended": "cannot_start", "returncode": None, "message": "no such program", "errno": number}
+    outcome = read_outcome(ended_run(tmp_path, **unstarted))
+    assert (outcome.status, outcome.came_from_outside) == (Status.FAILED, False)
+    assert outcome.cause == "cannot start the training: no such program"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"ended": "disk_limit", "written_mb": 5120.4},
+            "its files took 5,120 MiB, more than the limit; lower",
+        ),
+        ({"ended": "disk_limit", "written_mb": "x"}, "its files took more MiB than the limit; lower"),
+        ({"ended": "disk_limit"}, "or raise --run-disk-gb"),
+        ({"ended": "process_limit"}, "more processes than a run may have"),
+    ],
+)
+def test_a_training_over_its_quota_has_failed(fields: dict[str, Any], words: str, tmp_path: Path) -> None:
+    run = ended_run(tmp_path, metrics={"val_mse": 0.1}, returncode=None, signal=9, **fields)
+    outcome = read_outcome(run)
+    assert (outcome.status, outcome.came_from_outside) == (Status.FAILED, False)
+    assert words in (outcome.cause or "")
+
+
+@pytest.mark.parametrize(
+    ("uncopied", "status", "words"),
+    [
+        (
+            {"best_model.pth": "[Errno 28] No space left on device"},
+            Status.DISK_FULL,
+            "best_model.pth was not",
+        ),
+        ({"metrics.json": "is a link"}, Status.BAD_RESULT, "metrics.json was not kept: is a link"),
+        ({"best_model.pth": "is not a file", "a.png": "x"}, Status.BAD_RESULT, "is not a file"),
+        ({"metrics.json": ["No space left"]}, Status.BAD_RESULT, "the reason is not on record"),
+        ({"metrics.json": "\x1b[31mred\n" + "x" * 10_000}, Status.BAD_RESULT, "not kept: red xxx"),
+        ({"attention.png": "is a link"}, Status.OK, ""),
+        ({}, Status.OK, ""),
+        ("metrics.json", Status.OK, ""),
+        (["metrics.json"], Status.OK, ""),
+        (None, Status.OK, ""),
+    ],
+)
+def test_a_result_that_could_not_be_copied_out_is_none(
+    uncopied: object, status: Status, words: str, tmp_path: Path
+) -> None:
+    outcome = read_outcome(ended_run(tmp_path, metrics={"val_mse": 0.1}, uncopied=uncopied))
+    assert outcome.status is status
+    assert words in (outcome.cause or "")
+    assert len(outcome.cause or "") <= 200
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "not_held"),
+    [
+        ({"held": ["files"], "open": {"network": "no Landlock 4"}}, {"network": "no Landlock 4"}),
+        ({"open": {"a\x1b[2J\nb": 7}}, {"a b": "the reason is not on record"}),
+        ({"held": [], "open": {}}, {}),
+        ({"open": ["network"]}, {}),
+        ("everything", {}),
+        ([], {}),
+    ],
+)
+def test_what_the_sandbox_does_not_hold_is_named(
+    sandbox: object, not_held: dict[str, str], tmp_path: Path
+) -> None:
+    run = ended_run(tmp_path, metrics={"val_mse": 0.1}, confinement="landlock 3", sandbox=sandbox)
+    outcome = read_outcome(run)
+    assert (outcome.sandbox, outcome.not_held) == ("landlock 3", not_held)
+
+
+def test_numbers_of_any_size_in_a_record_are_bounded(tmp_path: Path) -> None:
+    huge = 10**4000
+    error = {"kind": "crash", "message": "m", "epoch": huge, "step": huge, **{f"n{i}": i for i in range(999)}}
+    ended_run(tmp_path, error=error, returncode=huge, wall_s=huge, peak_memory_mb=1e308, ended="disk_limit")
+    outcome = read_outcome(tmp_path)
+    assert outcome.status is Status.FAILED
+    assert (outcome.epoch, outcome.step, outcome.returncode, outcome.wall_s) == (None,) * 4
+    assert len(outcome.numbers) <= 20
+    assert len(outcome.cause_and_numbers or "") <= 200
 
 
 def test_a_run_that_still_trains_has_no_outcome(tmp_path: Path) -> None:

@@ -174,6 +174,38 @@ def test_another_answer_than_the_one_that_was_trained_is_drift_of_the_proposal(
     assert "0.03" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "said"),
+    [
+        ("request", "circumstances", {"families": ["linear", "nosuch"]}, "'nosuch' is no family that this"),
+        ("request", "circumstances", {"families": [{"a": {}}]}, "is no family that this program knows"),
+        ("response", "latency_s", "soon", "has a latency_s that cannot be one"),
+        ("response", "latency_s", float("nan"), "has a latency_s that cannot be one"),
+        ("response", "text", ["no", "text"], "has a text that cannot be one"),
+        (
+            "response",
+            "usage",
+            {"input_tokens": 10**400, "output_tokens": 1},
+            "has a input_tokens that cannot",
+        ),
+    ],
+)
+def test_what_no_search_has_recorded_is_named_with_its_place(
+    kind: str, name: str, value: object, said: str, call: Replay, copy: Path
+) -> None:
+    path = copy / "runs/run_0001/transcript.jsonl"
+    events = read_events(path)
+    for event in events:
+        if event["kind"] == kind:
+            event[name] = value
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    done = call(copy)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert "run_0001" in done.stderr
+
+
 def test_another_score_than_the_recorded_one_is_named_with_its_run(call: Replay, copy: Path) -> None:
     path = copy / "runs/run_0005/metrics.json"
     write_json(path, read_object(path) | {"val_mse": 0.5})

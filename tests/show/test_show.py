@@ -214,6 +214,18 @@ def test_a_good_run_is_told_from_proposal_to_verdict(show: Show, workspace: Path
     assert "the last lines of train.log" not in done.stdout
 
 
+def test_what_the_sandbox_of_a_run_did_not_hold_is_shown(show: Show, workspace: Path) -> None:
+    path = workspace / "runs" / "run_0001" / "exit.json"
+    held = {"held": ["files"], "open": {"network": "the kernel has no rule for it\x1b[2J"}}
+    write_json(path, json.loads(path.read_text()) | {"confinement": "landlock 3", "sandbox": held})
+    shown = show(workspace, "run_0001").stdout
+    assert "landlock 3" in shown
+    assert "does not hold: network, the kernel has no rule for it" in " ".join(shown.split())
+    assert "\x1b" not in shown
+    record = json.loads(show(workspace, "run_0001", "--json").stdout)
+    assert list(record["outcome"]["not_held"]) == ["network"]
+
+
 def test_a_failed_run_shows_its_cause_its_numbers_and_its_log(show: Show, workspace: Path) -> None:
     done = show(workspace, "run_0002")
     assert done.returncode == 0
