@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from nas_system.space import RunConfig
     from nas_system.space.task_info import TaskInfo
     from nas_system.tasks.kind import Scoring
+    from nas_system.training.acceleration.precision import Precision
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.score") -> int:
@@ -61,8 +62,7 @@ def score_hold_out(
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.processes.run_files import RunPaths
     from nas_system.tasks import kind_of
-    from nas_system.training.checkpoint import load_checkpoint, restore_model
-    from nas_system.training.loops import evaluate
+    from nas_system.training.acceleration.precision import Precision
     from nas_system.training.reproducibility import resolve_device, set_threads
 
     set_threads(threads)
@@ -71,9 +71,7 @@ def score_hold_out(
     device = resolve_device(device_name)
     scoring = kind_of(config.task).scoring(config, _read_info(facts), data_dir, device, "hold_out")
     expected = load_metrics(run_dir).get("checkpoint_sha256")
-    checkpoint = load_checkpoint(paths.best_model, device, sha256=expected, follow_link=False)
-    model = restore_model(scoring.build_model, checkpoint, paths.best_model).to(device)
-    metrics = evaluate(model, scoring.batches, scoring.objective, device)
+    metrics = _evaluate(paths.best_model, scoring, Precision("fp32", device), sha256=expected)
     score = {
         "run": run_dir.name,
         **{f"hold_out_{name}": value for name, value in metrics.items()},
@@ -117,6 +115,7 @@ def _again(
 ) -> dict[str, Any]:
     from nas_system.config_io.config_file import read_config
     from nas_system.processes.run_files import RunPaths
+    from nas_system.training.acceleration.precision import Precision
 
     paths = RunPaths(run_dir)
     try:
@@ -126,32 +125,33 @@ def _again(
     if info is not None and config.task != info.task:
         return {"problem": f"{paths.config.name} is about another task than the search"}
     scoring = scoring_of(config)
+    name = config.training.precision
+    precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
     try:
-        metrics = _metrics_of(paths.best_model, config, scoring, device)
+        metrics = _evaluate(paths.best_model, scoring, precision)
     except NasError as error:
-        return {"problem": str(error)}
-    except (RuntimeError, MemoryError) as error:
-        kind = memory_that_ran_out(error)
-        what = "there is not enough memory" if kind else "the model fails"
-        return {"problem": f"{paths.best_model.name} cannot be evaluated, {what} ({first_line(error):.200})"}
-    return {"samples": scoring.count, **metrics}
+        return {"problem": str(error).replace(f"{run_dir}/", "")}
+    return {"samples": scoring.count, **{f"val_{name}": value for name, value in metrics.items()}}
 
 
-def _metrics_of(weights: Path, config: RunConfig, scoring: Scoring, device: torch.device) -> dict[str, float]:
-    """Return the metrics in the precision of the training. Raises StateError, also for numbers like NaN."""
-    from nas_system.training.acceleration.precision import Precision
+def _evaluate(
+    weights: Path, scoring: Scoring, precision: Precision, *, sha256: str | None = None
+) -> dict[str, float]:
+    """Return the metrics of the weights in a file. Raises StateError for weights that give none."""
     from nas_system.training.checkpoint import load_checkpoint, restore_model
     from nas_system.training.loops import evaluate
 
-    checkpoint = load_checkpoint(weights, follow_link=False)
-    model = restore_model(scoring.build_model, checkpoint, weights).to(device)
-    name = config.training.precision
-    precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
-    metrics = evaluate(model, scoring.batches, scoring.objective, device, precision=precision)
+    checkpoint = load_checkpoint(weights, sha256=sha256, follow_link=False)
+    try:
+        model = restore_model(scoring.build_model, checkpoint, weights).to(precision.device)
+        metrics = evaluate(model, scoring.batches, scoring.objective, precision.device, precision=precision)
+    except (RuntimeError, MemoryError) as error:
+        why = "there is not enough memory" if memory_that_ran_out(error) else "the model fails"
+        raise StateError(f"{weights} cannot be evaluated, {why} ({first_line(error):.200})") from None
     strange = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
     if strange is not None:
-        raise StateError(f"{weights.name} gives val_{strange} {metrics[strange]}, no finite number")
-    return {f"val_{name}": value for name, value in metrics.items()}
+        raise StateError(f"{weights}: its weights give a {strange} of {metrics[strange]}, no finite number")
+    return metrics
 
 
 def _read_info(path: Path | None) -> TaskInfo | None:

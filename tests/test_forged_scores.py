@@ -100,7 +100,7 @@ FORGERIES: tuple[tuple[Forge, tuple[str, ...]], ...] = (
         brings_other_weights,
         ("metrics.json says val_mse 1e-06, best_model.pth gives ", "not that of the weights"),
     ),
-    (has_weights_of_nan, ("best_model.pth gives val_mse nan",)),
+    (has_weights_of_nan, ("its weights give a mse of nan",)),
     (has_weights_of_another_shape, ("weights are not those of the configuration",)),
     (loses_its_weights, ("there is no checkpoint",)),
     (hangs_whoever_reads_its_weights, ("is a link",)),

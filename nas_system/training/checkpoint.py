@@ -88,7 +88,9 @@ def load_checkpoint(
     try:
         with open_regular_file(path, follow_link=follow_link) as file:
             if sha256 is not None and _sha256_of(file) != sha256:
-                raise StateError(f"{path}: the file's SHA-256 is not {sha256}; it was changed or damaged")
+                raise StateError(
+                    f"{path}: the file's SHA-256 is not {sha256!r:.70}; it was changed or damaged"
+                )
             _check_archive(file, path)
             file.seek(0)
             content = torch.load(file, map_location=device, weights_only=True)
