@@ -181,6 +181,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, run_cli: RunCli) -> Path:
     done = run_cli("nas_agent_graph.run", *flags, *own, cwd=workspace)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (workspace / "runs/run_0000/best_model.pth").exists()
+    [verified] = json.loads((workspace / "runs/run_0000/verdict.json").read_bytes())["verified"]
+    assert verified["problem"] is None
+    assert verified["val_score"] == pytest.approx(verified["reported"], rel=1e-5)
     return workspace
 
 

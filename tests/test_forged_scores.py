@@ -24,6 +24,7 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.launchers.verification import Verification
+from nas_agent_graph.replay.launcher import RecordedLauncher
 from nas_system.config_io.config_file import read_config, write_config
 from nas_system.errors import ConfigError, RunError, SearchPaused
 from nas_system.files import read_object, write_json
@@ -249,6 +250,20 @@ def test_a_state_rebuilt_from_the_runs_is_the_same(search: Search) -> None:
     assert rebuilt is not None
     assert (rebuilt.runs, rebuilt.best_run_id) == (ledger.state.runs, ledger.state.best_run_id)
     assert (rebuilt.noise, rebuilt.noise_runs) == (ledger.state.noise, ledger.state.noise_runs)
+
+
+def test_a_replay_takes_over_what_the_search_computed(search: Search) -> None:
+    """Without torch, and without weights, which no recording holds."""
+    ledger = search.context.ledger
+    recorded = RecordedLauncher(ledger.state, ledger.runs_dir, Path("replayed"))
+    folders = [Path("replayed") / run.run_id for run in ledger.state.runs]
+    repeats = [Path("replayed/run_0000/repeats") / name for name in ("seed_43", FORGED_REPEAT)]
+    found = recorded.verify([*folders, *repeats], timeout_s=1)
+    assert [again is not None and again.problem is not None for again in found] == [
+        *(run.status == "BAD_RESULT" for run in ledger.state.runs),
+        *(False, True),
+    ]
+    assert recorded.verify([Path("replayed/run_0099")], timeout_s=1) == [None], "an older search checked none"
 
 
 class Answers(ScriptedLauncher):
