@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired
+
+# pydantic, which draws the form in LangGraph Studio, takes only this one before Python 3.12.
+from typing_extensions import TypedDict
 
 from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.space.score import Direction, gain_of
@@ -18,6 +21,19 @@ class Verdict:
     reason: str
 
 
+class VerifiedRecord(TypedDict):
+    """A training's own score next to the one that its weights give."""
+
+    run: str
+    """Its folder within that of all runs: `run_0000`, `run_0000/repeats/seed_43`."""
+    reported: float
+    """The validation score in metrics.json."""
+    val_score: float | None
+    """The same, computed again from best_model.pth; None where that is impossible."""
+    problem: str | None
+    """Why the score is refused; None if it is that of the weights."""
+
+
 class VerdictRecord(TypedDict):
     """verdict.json."""
 
@@ -27,8 +43,20 @@ class VerdictRecord(TypedDict):
     reason: str
     noise: float | None
     noise_runs: int
+    verified: NotRequired[list[VerifiedRecord]]
+    """What was computed again before the run could lead: its score, and those that the noise is made of."""
     run: dict[str, Any]
     """The run's entry in agent_state.json, which can be rebuilt from it."""
+
+
+RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 1e-3, 1e-6
+"""Between a score and the same score computed in batches of another size, with other threads."""
+
+
+def is_same_score(metric: str, reported: float, computed: float, samples: int) -> bool:
+    """Return whether two computations of a score may differ so much; of a share, by one of the samples."""
+    one = 1.01 / max(samples, 1) if metric.endswith("accuracy") else 0.0
+    return abs(computed - reported) <= max(RELATIVE_TOLERANCE * abs(reported), ABSOLUTE_TOLERANCE, one)
 
 
 def evaluate(

@@ -81,6 +81,27 @@ class Launcher(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Recomputed:
+    """What a run's best weights give on the validation part."""
+
+    score: float | None
+    """None if they give no score, for the reason in `problem`."""
+    samples: int
+    problem: str | None = None
+
+
+class Verify(Protocol):
+    """Computes validation scores again, from the weights that trainings left."""
+
+    def __call__(self, run_dirs: Sequence[Path], *, timeout_s: float) -> Sequence[Recomputed | None]:
+        """Return a score for each folder, None for one whose training is taken at its word.
+
+        Raises SearchPaused if the machine is to blame.
+        """
+        ...
+
+
 class Progress(Protocol):
     """Shows people what is going on."""
 
@@ -111,6 +132,8 @@ class Context:
     limits: Limits
     train_command: tuple[str, ...]
     """Start of the training's command line; the nodes add config, tag and limits."""
+    verify: Verify | None = None
+    """None takes every training at its word, as those that a script stands in for."""
     clock: Clock = field(default_factory=SystemClock)
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_agent_graph.budget import Spent
-from nas_agent_graph.context import Context, SearchInterrupted, StopRequest, SystemClock
+from nas_agent_graph.budget import Limits, Spent
+from nas_agent_graph.context import Context, Launcher, SearchInterrupted, StopRequest, SystemClock
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
+from nas_agent_graph.launchers.verification import Verification
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_setup import (
@@ -93,6 +94,7 @@ def run_search(
             progress=build_progress(),
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), trainer),
+            verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
             started=time.monotonic(),
         )
@@ -100,6 +102,19 @@ def run_search(
         for name, entry in PROPOSERS.items():
             entry.after_search(search, name == chosen)
     return 0
+
+
+def _verification(
+    arguments: argparse.Namespace, ledger: Ledger, launcher: Launcher, limits: Limits
+) -> Verification:
+    return Verification(
+        launcher,
+        facts_file_of(ledger),
+        metric=ledger.state.metric,
+        device=arguments.device,
+        threads=arguments.threads,
+        memory_mb=limits.memory_mb,
+    )
 
 
 def _note(text: str) -> None:

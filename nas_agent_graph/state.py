@@ -10,6 +10,8 @@ from typing import Any, NotRequired
 # pydantic, which draws the form in LangGraph Studio, takes only this one before Python 3.12.
 from typing_extensions import TypedDict
 
+from nas_agent_graph.acceptance import VerifiedRecord
+
 
 class ChangeRecord(TypedDict):
     """One parameter that a proposal changes."""
@@ -44,6 +46,8 @@ class OutcomeRecord(TypedDict):
     noise: float | None
     """Standard deviation of the score over the run's repeats; None below two scores."""
     noise_runs: int
+    verified: list[VerifiedRecord]
+    """Scores that were computed again; empty if none had to be."""
 
 
 StateUpdate = dict[str, object]

@@ -53,6 +53,8 @@ def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
         noise_runs=noise_runs,
         run=run.model_dump(),
     )
+    if outcome["verified"]:
+        record["verified"] = outcome["verified"]
     write_json(ledger.paths(run_id).verdict, record)
     ledger.finish(run, noise=noise, noise_runs=noise_runs)
     context.progress.finished(run, record)

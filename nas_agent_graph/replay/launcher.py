@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_agent_graph.context import RunState
+from nas_agent_graph.context import Recomputed, RunState
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, diff_of_values, place
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import StateError
-from nas_system.files import LARGEST_RECORD_BYTES, read_bounded, read_record
+from nas_system.files import LARGEST_RECORD_BYTES, finite, read_bounded, read_record
 from nas_system.nas_agent.agent_state import AgentState, get_run
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
@@ -65,6 +65,21 @@ class RecordedLauncher:
             f"the recording in {self.recorded} lacks what the search got from "
             f"`{module} {' '.join(arguments[:1])}`"
         )
+
+    def verify(self, run_dirs: Sequence[Path], *, timeout_s: float) -> list[Recomputed | None]:
+        """Return what the recorded search computed; None where it took the training at its word."""
+        return [self._recomputed(run_dir.relative_to(self.replayed)) for run_dir in run_dirs]
+
+    def _recomputed(self, folder: Path) -> Recomputed | None:
+        verdict = read_record(RunPaths(self.recorded / folder.parts[0]).verdict) or {}
+        found = verdict.get("verified")
+        for record in found if isinstance(found, list) else ():
+            if isinstance(record, dict) and record.get("run") == folder.as_posix():
+                # Whether the scores agreed was decided then, and stands in the problem.
+                problem = record.get("problem")
+                score = None if problem else finite(record.get("val_score"))
+                return Recomputed(score, 1, problem if isinstance(problem, str) else None)
+        return None
 
     def memory_limit_mb(self) -> None:
         """Return None: what trains nothing needs no memory."""

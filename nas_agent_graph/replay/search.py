@@ -258,6 +258,7 @@ def _context(
         # The end of the recording is the end of the replay, even if the search was allowed more runs.
         limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_base=recorded.repeats),
         train_command=("recorded",),
+        verify=launcher.verify,
     )
 
 

@@ -12,7 +12,7 @@ from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
 from nas_system.space.task_info import DataSource, TaskInfo
-from nas_system.tasks.kind import HoldOut, Problem, TaskKind
+from nas_system.tasks.kind import Problem, ScoredPart, Scoring, TaskKind
 
 if TYPE_CHECKING:
     import torch
@@ -88,12 +88,16 @@ def _open(config: RunConfig, info: TaskInfo | None, data_dir: Path | None, devic
     return open_forecasting(config, info, data_dir, device)
 
 
-def _hold_out(
-    config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
-) -> HoldOut:
-    from nas_system.tasks.forecasting_data import open_hold_out
+def _scoring(
+    config: RunConfig,
+    info: TaskInfo | None,
+    data_dir: Path | None,
+    device: torch.device,
+    part: ScoredPart,
+) -> Scoring:
+    from nas_system.tasks.forecasting_data import open_scoring
 
-    return open_hold_out(config, info, data_dir, device)
+    return open_scoring(config, info, data_dir, device, part)
 
 
-KIND = TaskKind(open=_open, hold_out=_hold_out, describe=describe, summary=summarize)
+KIND = TaskKind(open=_open, scoring=_scoring, describe=describe, summary=summarize)

@@ -27,7 +27,7 @@ from nas_system.sequential.augmentation import augmented
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.attention_maps import attention_maps
-from nas_system.tasks.kind import Batches, HoldOut, Part
+from nas_system.tasks.kind import Batches, Part, ScoredPart, Scoring, scoring_batch
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
 
@@ -43,19 +43,23 @@ def open_forecasting(
     return ForecastingProblem(config, source, load_series(source, config.forecasting), device)
 
 
-def open_hold_out(
-    config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
-) -> HoldOut:
-    """The windows of the rows that are kept back."""
+def open_scoring(
+    config: RunConfig,
+    info: TaskInfo | None,
+    data_dir: Path | None,
+    device: torch.device,
+    part: ScoredPart,
+) -> Scoring:
+    """The windows of the part."""
     data = open_task(config.forecasting, find_source(config, info, data_dir))
-    windows = build_windows(data, config, device, splits=("hold_out",))
-    return HoldOut(
-        model=build_model(config, windows.shape),
-        batches=WindowLoader(windows["hold_out"], ForecastingProblem.evaluation_batch),
+    windows = build_windows(data, config, device, splits=(part,))
+    return Scoring(
+        build_model=lambda: build_model(config, windows.shape),
+        batches=WindowLoader(windows[part], scoring_batch(config, ForecastingProblem.evaluation_batch)),
         objective=Forecasting(),
         samples="windows",
-        count=len(windows["hold_out"]),
-        baselines=lambda: score_baselines(data, ("hold_out",)),
+        count=len(windows[part]),
+        baselines=lambda: score_baselines(data, (part,)),
     )
 
 

@@ -7,7 +7,7 @@ simple predictions it is compared with.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -26,7 +26,15 @@ from nas_system.space import GraphShape, RunConfig, Task, family_default
 from nas_system.space.families import GraphTransformerConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 from nas_system.space.tasks.task import GraphTask
-from nas_system.tasks.kind import Batches, HoldOut, Part, Problem, TaskKind
+from nas_system.tasks.kind import (
+    Batches,
+    Part,
+    Problem,
+    ScoredPart,
+    Scoring,
+    TaskKind,
+    scoring_batch,
+)
 from nas_system.training.build import build_engine
 from nas_system.training.callbacks import BestWeights
 from nas_system.training.engine import Engine
@@ -155,22 +163,32 @@ def graph_kind(answers: Answers) -> TaskKind:
         source = _find_source(task, info, data_dir)
         return GraphProblem(config, source, load_graphs(source, task), device, answers)
 
-    def hold_out(
-        config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
-    ) -> HoldOut:
+    def scoring(
+        config: RunConfig,
+        info: TaskInfo | None,
+        data_dir: Path | None,
+        device: torch.device,
+        part: ScoredPart,
+    ) -> Scoring:
         task = _graph_task(config.task)
         source = _find_source(task, info, data_dir)
-        dataset = load_graphs(source, task, hold_out=True)
-        if not dataset.hold_out:
+        dataset = load_graphs(source, task, hold_out=part == "hold_out")
+        count = len(_parts(dataset)[part])
+        if not count:
             raise ConfigError(f"{task.name} has no hold-out set, so there is nothing to score")
-        problem = GraphProblem(config, source, dataset, device, answers)
-        return HoldOut(
-            model=problem.build_model(),
-            batches=GraphLoader(problem.dataset.hold_out, problem.evaluation_batch, device),
+        # Encodings of the other parts would cost more than the score.
+        alone = replace(
+            dataset, **{name: graphs if name == part else () for name, graphs in _parts(dataset).items()}
+        )
+        problem = GraphProblem(config, source, alone, device, answers)
+        size = scoring_batch(config, problem.evaluation_batch)
+        return Scoring(
+            build_model=problem.build_model,
+            batches=GraphLoader(_parts(problem.dataset)[part], size, device),
             objective=problem.objective,
             samples="graphs",
-            count=len(dataset.hold_out),
-            baselines=lambda: score_baselines(task, source, dataset, ("hold_out",), answers),
+            count=count,
+            baselines=lambda: score_baselines(task, source, dataset, (part,), answers),
         )
 
     def describe(
@@ -203,7 +221,7 @@ def graph_kind(answers: Answers) -> TaskKind:
             f"task      {answers.summary} of {info.task.name}",
         ]
 
-    return TaskKind(open=open_graphs, hold_out=hold_out, describe=describe, summary=summarize)
+    return TaskKind(open=open_graphs, scoring=scoring, describe=describe, summary=summarize)
 
 
 def score_baselines(

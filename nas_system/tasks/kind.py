@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from nas_system.training.objectives import Objective
 
 Part = Literal["train", "val", "test"]
+ScoredPart = Literal["val", "hold_out"]
+"""What finished runs are scored on: to check their own score, and once more at the end of a search."""
 
 
 class Batches(Protocol):
@@ -77,11 +79,11 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True)
-class HoldOut:
-    """The part that no training and no selection has looked at, ready to be scored."""
+class Scoring:
+    """A part of the data that a finished run is scored on."""
 
-    model: nn.Module
-    """Untrained: the run's weights are loaded into it."""
+    build_model: Callable[[], nn.Module]
+    """Builds the untrained model on the CPU."""
     batches: Iterable[Any]
     objective: Objective
     samples: str
@@ -89,6 +91,11 @@ class HoldOut:
     count: int
     baselines: Callable[[], tuple[Baseline, ...]]
     """Scores the baselines on it."""
+
+
+def scoring_batch(config: RunConfig, largest: int) -> int:
+    """Return how many samples are scored at a time: no more than the training had memory for."""
+    return min(largest, config.data.batch_size)
 
 
 class Describe(Protocol):
@@ -105,8 +112,8 @@ class TaskKind:
 
     open: Callable[[RunConfig, TaskInfo | None, Path | None, torch.device], Problem]
     """Loads the data for a training. Raises ConfigError."""
-    hold_out: Callable[[RunConfig, TaskInfo | None, Path | None, torch.device], HoldOut]
-    """Loads the hold-out set. Raises ConfigError if the task has none."""
+    scoring: Callable[[RunConfig, TaskInfo | None, Path | None, torch.device, ScoredPart], Scoring]
+    """Loads a part to score a finished run on. Raises ConfigError if the task has no hold-out set."""
     describe: Describe
     summary: Callable[[TaskInfo], list[str]]
     """The data in a few lines for people."""

@@ -16,34 +16,41 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from nas_system.config_io.config_file import read_config
 from nas_system.data import Scaler, Series
 from nas_system.data.calendar import dates_after
-from nas_system.data.time_features import marks
+from nas_system.data.time_features import marks, n_marks, unit_of
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import read_record
 from nas_system.model import build_model
+from nas_system.nas_agent.log_text import one_line
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig, SeriesShape, active_values, canonical_key
 from nas_system.space.changes import explain
 from nas_system.training.acceleration.precision import Precision
-from nas_system.training.checkpoint import StateDict, load_checkpoint
+from nas_system.training.checkpoint import StateDict, load_checkpoint, restore_model
 from nas_system.training.loops import predict
 from nas_system.training.objectives import Forecasting
 from nas_system.training.reproducibility import resolve_device
 
+LARGEST_METADATA = 4 * 2**20
+"""Characters of JSON. A small file can hold the same list a million times."""
 MOST_DIFFERENCES = 3
 """Number named when config_used.py and the weights belong to two configurations."""
 
 
 class SavedMetadata(BaseModel):
-    """The metadata of a checkpoint: the training's configuration, data and scaling."""
+    """The metadata of a checkpoint: the training's configuration, data and scaling.
 
-    model_config = ConfigDict(frozen=True)
+    Whoever wrote them may be hostile: `load_forecaster` takes no size from here that the configuration, which
+    has bounds, does not give.
+    """
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     config: RunConfig
     shape: SeriesShape
@@ -54,8 +61,33 @@ class SavedMetadata(BaseModel):
     targets: tuple[str, ...]
     freq: str
     data_sha256: str
-    epoch: int
+    epoch: int = Field(ge=0, lt=10**6)
     val: dict[str, float]
+
+    @property
+    def fault(self) -> str | None:
+        """Say what does not belong together; None if all does."""
+        columns, known = self.columns, set(self.columns)
+        if len(known) != len(columns) or not self.targets or not known.issuperset(self.inputs + self.targets):
+            return "its columns are not those of a series with these inputs and targets"
+        mean, std = (self.scaler.get(name, []) for name in ("mean", "std"))
+        if not len(mean) == len(std) == len(columns) or min(std) <= 0:
+            return "its scaling is not that of its columns"
+        if "mse" not in self.val:
+            return "it has no val_mse"
+        try:
+            unit_of(self.freq)
+        except ValueError as error:
+            return str(error)
+        inputs = self.inputs
+        expected = SeriesShape(
+            seq_len=self.config.data.seq_len,
+            pred_len=self.config.forecasting.pred_len,
+            n_inputs=len(inputs),
+            target_columns=tuple(inputs.index(name) for name in self.targets if name in inputs),
+            n_marks=n_marks(self.freq, self.config.model.time_marks),
+        )
+        return None if self.shape == expected else "its sizes are not those of its configuration"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +136,8 @@ class SavedForecaster:
         precision = Precision(self._precision, self.device)
         batch = ((x, x_mark, y_mark),)
         output = predict(self.model, [batch], Forecasting(), self.device, precision=precision)
-        values = self.target_scaler.inverse(output[0].numpy())
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = self.target_scaler.inverse(output[0].numpy())
         if not np.isfinite(values).all():
             raise ConfigError(
                 f"{name}: the forecast is not a finite number, because the last {metadata.shape.seq_len} "
@@ -128,8 +161,8 @@ class SavedForecaster:
         missing = [column for column in metadata.inputs if column not in series.columns]
         if missing:
             raise ConfigError(
-                f"{name}: columns that this run reads are missing: {', '.join(missing)} "
-                f"(there are: {', '.join(series.columns)})"
+                f"{name}: columns that this run reads are missing: {one_line(', '.join(missing), 300)} "
+                f"(there are: {one_line(', '.join(series.columns), 300)})"
             )
         if series.freq != metadata.freq:
             raise ConfigError(
@@ -166,33 +199,39 @@ def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
     target = resolve_device(device)
     # In a complete folder a damaged copy is noticed.
     expected = (read_record(paths.metrics) or {}).get("checkpoint_sha256")
-    checkpoint = load_checkpoint(paths.best_model, target, sha256=expected)
+    checkpoint = load_checkpoint(paths.best_model, sha256=expected, follow_link=False)
     metadata = _metadata(checkpoint, paths.best_model)
     _check_same(used, metadata.config, paths)
-    model = build_model(metadata.config, metadata.shape).to(target)
-    try:
-        model.load_state_dict(checkpoint["model"])
-    except (KeyError, TypeError, RuntimeError):
-        raise StateError(
-            f"{paths.best_model}: the weights do not fit this program's {metadata.config.model.family}; use "
-            "the version (and the INFORMER2020_PATH) of the training, or train the run again"
-        ) from None
-    return SavedForecaster(model, metadata, target)
+    if (fault := metadata.fault) is not None:
+        raise StateError(f"{paths.best_model}: {one_line(fault, 200)}; train the run again")
+    model = restore_model(lambda: build_model(used, metadata.shape), checkpoint, paths.best_model)
+    return SavedForecaster(model.to(target), metadata, target)
 
 
 def _metadata(checkpoint: StateDict, path: Path) -> SavedMetadata:
     plain = {name: checkpoint[name] for name in SavedMetadata.model_fields if name in checkpoint}
     try:
         # By way of JSON: there lists may stand for tuples, also where a field is strict.
-        return SavedMetadata.model_validate_json(json.dumps(plain))
+        return SavedMetadata.model_validate_json(_as_json(plain))
     except ValidationError as error:
         reason = explain(error)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     raise StateError(
-        f"{path}: written by another version of this program, which cannot be used here ({reason}); "
-        "train the run again"
+        f"{path}: written by another version of this program, which cannot be used here "
+        f"({one_line(reason, 300)}); train the run again"
     )
+
+
+def _as_json(value: object) -> str:
+    """Return `value` as JSON. Raises TypeError or ValueError for what is not plain, or grows too large."""
+    size, parts = 0, []
+    for part in json.JSONEncoder().iterencode(value):
+        size += len(part)
+        if size > LARGEST_METADATA:
+            raise ValueError("its metadata are too large")
+        parts.append(part)
+    return "".join(parts)
 
 
 def _check_same(used: RunConfig, trained: RunConfig, paths: RunPaths) -> None:
