@@ -8,6 +8,9 @@ Needs no torch. The file it writes is what the search and every training agree o
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +21,7 @@ from pydantic import ValidationError
 from nas_system.command_line import Parser, add_data_dir, exit_code_of
 from nas_system.errors import ConfigError
 from nas_system.files import write_json
+from nas_system.processes.sandbox.places import font_lists
 from nas_system.space.task_flags import FLAGS, add_task_flags, task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.space.tasks import ForecastingTask, TaskConfig, task_adapter
@@ -41,7 +45,15 @@ def _describe(arguments: argparse.Namespace) -> None:
     )
     if arguments.out is not None:
         _write(arguments.out, info)
+        _list_fonts()
     print("\n".join([*source_lines(info.source), *kind.summary(info), "", *baseline_table(info)]))
+
+
+def _list_fonts() -> None:
+    """Make matplotlib's list of the fonts here, once: a training in its sandbox cannot keep its own."""
+    if not font_lists(os.environ):
+        with contextlib.suppress(ImportError, OSError):
+            importlib.import_module("matplotlib.font_manager")
 
 
 def _check_device(name: str) -> None:
