@@ -32,8 +32,8 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Replace `path` by `content`; a reader sees the old or the new file, never half of one.
 
     The temporary name is fixed because every file here has a single writer: a crash leaves at most one
-    stray file, which the next write removes. Whatever else stands in its place (a link, a FIFO) is removed
-    and never written to; a folder that stands in the place of either is set aside. Raises OSError, also for a
+    stray file, which the next write removes. Anything else in its place (a link, a FIFO) is removed and
+    never written to; a folder that stands in the place of either is set aside. Raises OSError, also for a
     device, which cannot be replaced.
     """
     _refuse_device(path)
@@ -57,7 +57,7 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
 
 
 def create_file(path: Path) -> int:
-    """Return the descriptor of a new, empty file, to read and write, in the place of whatever is there.
+    """Return the descriptor of a new, empty file, to read and write, in the place of what is there.
 
     Nobody else can hold it under another name. Raises OSError, also for a device in its place.
     """

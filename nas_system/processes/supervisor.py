@@ -293,7 +293,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     cut = list(arguments).index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:cut])
     options.command = list(arguments[cut + 1 :])
-    # Its training may change its working directory, and is told the folder's name.
+    # The training gets the name of its folder, and may change its working directory.
     options.run_dir = options.run_dir.absolute()
     if options.sandbox is None:
         try:

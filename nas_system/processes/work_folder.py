@@ -2,7 +2,7 @@
 
 The training may write nowhere else, so the records of agent and supervisor are out of its reach. Only files
 that are known by name cross: copied through a held descriptor of the folder, regular files of bounded size.
-Whatever else the training leaves (links, FIFOs, devices, files with odd modes) stays behind and is removed.
+All else that the training leaves (links, FIFOs, devices, files with odd modes) stays behind and is removed.
 Standard library only.
 """
 

@@ -337,7 +337,7 @@ def test_what_a_search_prints_and_refuses_where_the_sandbox_does_not_hold(world:
             "the sandbox does not hold everything here (restrict files: the kernel offers no Landlock)",
         ),
         ("required", 2, "the sandbox is required and does not hold: writing elsewhere"),
-        ("off", 0, "the sandbox is off: a training can do whatever you can"),
+        ("off", 0, "the sandbox is off: a training can do what you can"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", WITHOUT_LANDLOCK, *check, mode],

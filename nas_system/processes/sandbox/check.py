@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def warning(report: Report) -> str | None:
     """Return what a training could do although it should not, in one sentence; None for nothing."""
     if report.layers == ("off",):
-        return "the sandbox is off: a training can do whatever you can"
+        return "the sandbox is off: a training can do what you can"
     if not report.open:
         return None
     why = next(iter(report.open.values()))

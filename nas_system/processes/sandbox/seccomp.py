@@ -36,7 +36,7 @@ _REFUSED_CONTROLS = (
 )
 
 NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
-    # Networks, and whatever else is reached through a socket: the name service, audit, Bluetooth, crypto.
+    # Networks, and all else that is reached through a socket: the name service, audit, Bluetooth, crypto.
     "socket": (41, 198),
     # Other processes.
     "ptrace": (101, 117),
@@ -112,7 +112,7 @@ NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "vhangup": (153, 58),
     "personality": (135, 92),
 }
-"""Calls that are refused whatever their arguments, by their numbers on x86-64 and arm64."""
+"""Calls that are refused with any arguments, by their numbers on x86-64 and arm64."""
 
 _SOCKETPAIR = (53, 199)
 _CLONE, _CLONE3, _IOCTL = (56, 220), (435, 435), (16, 29)
