@@ -9,15 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from attack_world import World, as_user
 from attacks import everybody, files, kernel, network, processes
 from attacks.runner import MARK
-from attacks.toolbox import CLAIM, ROOT, SECCOMP, SECRET, SERVERS, USER, WAYS, Way
+from attacks.toolbox import CLAIM, ROOT, SECCOMP, SECRET, SERVERS, USER, WAYS, Way, call
 
 PROJECT = Path(__file__).resolve().parents[2]
 ATTACKS = Path(__file__).resolve().parent / "attacks"
@@ -28,13 +28,31 @@ MODULES = {
     "network": network,
     "kernel": kernel,
 }
+"""Of attacks that are tried many in one training."""
 BATCHES = {
     batch: [way for way in WAYS.values() if way.attack.__module__ == module.__name__]
     for batch, module in MODULES.items()
 }
 NOBODY = 65533
 """A user without files and, unlike 65534, without processes of other tests."""
-HANGS_AFTER_S = 60
+HANGS_AFTER_S = 30
+AGENT_CHANGED, SUPERVISOR_STOPPED = 98, 99
+AGENT = f"""
+import os, sys
+def look():
+    return open("/proc/self/limits").read(), os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+before = look()
+os.environ["AGENT_PID"] = str(os.getpid())
+child = os.fork()
+if child == 0:
+    os.environ["SUPERVISOR_PID"] = str(os.getpid())
+    os.execv(sys.argv[1], sys.argv[1:])
+_, status = os.waitpid(child, os.WUNTRACED)
+if os.WIFSTOPPED(status):
+    os.kill(child, 9)
+    sys.exit({SUPERVISOR_STOPPED})
+sys.exit({AGENT_CHANGED} if look() != before else os.waitstatus_to_exitcode(status))
+"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,14 @@ def identities() -> list[Identity]:
         return [Identity(USER, os.getuid(), sys.executable)]
     # The interpreter of the tests may lie in root's home folder.
     return [Identity(ROOT, 0, sys.executable), Identity(USER, NOBODY, "/usr/bin/python3")]
+
+
+def landlock_version() -> int:
+    """Return the version of Landlock that the kernel offers; 0 for none."""
+    try:
+        return call("syscall", 444, None, 0, 1)
+    except OSError:
+        return 0
 
 
 @functools.cache
@@ -94,10 +120,16 @@ def supervise(
     time_limit: float = 60,
     environment: Mapping[str, str] | None = None,
     cwd: Path | str = "/",
+    agent: bool = False,
+    during: Callable[[], None] = lambda: None,
 ) -> Supervised:
-    """Run a command as training under the supervisor; `sandboxed` demands the whole sandbox."""
+    """Run a command as training under the supervisor; `sandboxed` demands the whole sandbox.
+
+    `agent`: a process above the supervisor stands for the agent, and both are named in the environment.
+    """
     environment = dict(environment or {})
-    own = [identity.python, "-m", "nas_system.processes.supervisor", str(run_dir)]
+    own = [identity.python, "-c", AGENT] if agent else []
+    own += [identity.python, "-m", "nas_system.processes.supervisor", str(run_dir)]
     own += ["--attempt", str(attempt), "--time-limit", str(time_limit), "--grace", "0.5", *options]
     if supports("--sandbox"):
         own += ["--sandbox", "required" if sandboxed else "off"]
@@ -114,12 +146,12 @@ def supervise(
         start_new_session=True,
         **as_user(identity.uid),
     )
-    code = _wait(supervisor)
+    code = _wait(supervisor, during)
     _, errors = supervisor.communicate()
     return Supervised(code, _record(run_dir / "exit.json"), _text(run_dir / "train.log"), errors)
 
 
-def _wait(supervisor: subprocess.Popen[str]) -> int | None:
+def _wait(supervisor: subprocess.Popen[str], during: Callable[[], None]) -> int | None:
     """Wait for the end; None if the supervisor was stopped or hangs, and was killed for it."""
     give_up_at = time.monotonic() + HANGS_AFTER_S
     while time.monotonic() < give_up_at:
@@ -129,8 +161,9 @@ def _wait(supervisor: subprocess.Popen[str]) -> int | None:
         if pid:
             supervisor.returncode = os.waitstatus_to_exitcode(status)
             return supervisor.returncode
+        during()
         time.sleep(0.01)
-    supervisor.send_signal(signal.SIGKILL)
+    os.killpg(supervisor.pid, signal.SIGKILL)
     return None
 
 
@@ -163,17 +196,18 @@ class Outcome:
     """The error that the attack saw, and what changed on its victim."""
 
 
-def program() -> str:
-    """Return the attacks and their runner as one file of Python."""
-    names = ("toolbox", *MODULES, "runner")
-    sources = {f"attacks.{name}": (ATTACKS / f"{name}.py").read_text() for name in names}
+def program(names: Iterable[str]) -> str:
+    """Return the named attacks and their runner as one file of Python."""
+    modules = dict.fromkeys(WAYS[name].attack.__module__ for name in names)
+    listed = ("attacks.toolbox", *modules, "attacks.runner")
+    sources = {name: (ATTACKS / f"{name.partition('.')[2]}.py").read_text() for name in listed}
     return (
         "import sys, types\n"
         "sys.modules['attacks'] = types.ModuleType('attacks')\n"
         f"for name, text in {sources!r}.items():\n"
         "    sys.modules[name] = module = types.ModuleType(name)\n"
         "    exec(compile(text, name, 'exec'), module.__dict__)\n"
-        "sys.modules['attacks.runner'].main(sys.argv[1])\n"
+        "sys.modules['attacks.runner'].main(sys.argv[1], 'alone' in sys.argv)\n"
     )
 
 
@@ -183,25 +217,10 @@ def measure(batch: str, identity: Identity, *, sandboxed: bool) -> dict[str, Out
         ways = [way for way in BATCHES[batch] if identity.name in way.who and _possible(way, world)]
         world.victims(ways)
         before = world.everything()
-        here = work_folder(world.run_dir)
-        source = world.make_file(world.base / "program.py", program())
-        plan = json.dumps({way.name: world.target(way.name, here) for way in ways})
-        reading = [text for path in (source, *world.readable_files()) for text in ("--read", str(path))]
-        command = [identity.python, "-I", "-S", "-B", str(source), plan]
-        ended = supervise(
-            world.run_dir,
-            command,
-            identity,
-            *reading,
-            sandboxed=sandboxed,
-            environment={"HOME": str(world.home)},
-        )
+        ended = run_ways(world, ways, identity, sandboxed=sandboxed)
         assert ended.record is not None, ended
         assert ended.record["returncode"] == 0, ended.log or ended
-        lines = [json.loads(line[len(MARK) :]) for line in ended.log.splitlines() if line.startswith(MARK)]
-        reports = {line["way"]: line for line in lines}
-        assert reports.keys() == {way.name for way in ways}, ended.log
-        outcomes = {way.name: _outcome(way, reports[way.name], world) for way in ways}
+        outcomes = outcomes_of(world, ways, ended)
         if sandboxed and not any(outcome.open for outcome in outcomes.values()):
             after = world.everything()
             assert {path: after.get(path) for path in before} == before
@@ -210,6 +229,66 @@ def measure(batch: str, identity: Identity, *, sandboxed: bool) -> dict[str, Out
 
 def _possible(way: Way, world: World) -> bool:
     return way.name != "run_a_setuid_program" or world.setuid is not None
+
+
+def outcomes_of(world: World, ways: Sequence[Way], ended: Supervised) -> dict[str, Outcome]:
+    """Return what became of the ways that a training has tried."""
+    reports = _reports(ended)
+    assert reports.keys() == {way.name for way in ways}, ended.log
+    return {way.name: _outcome(way, reports[way.name], world) for way in ways}
+
+
+def run_attack(
+    world: World, name: str, identity: Identity, *options: str, sandboxed: bool, **more: Any
+) -> Supervised:
+    """Run one attack as a training of its own."""
+    return _run(world, [name], identity, *options, sandboxed=sandboxed, alone=True, **more)
+
+
+def run_ways(
+    world: World, ways: Sequence[Way], identity: Identity, *, sandboxed: bool, **more: Any
+) -> Supervised:
+    """Run a training that tries the ways one after the other."""
+    return _run(world, [way.name for way in ways], identity, sandboxed=sandboxed, **more)
+
+
+def report_of(ended: Supervised, name: str) -> dict[str, Any]:
+    """Return what an attack has reported; nothing if it did not live to do so."""
+    return _reports(ended).get(name, {})
+
+
+def _reports(ended: Supervised) -> dict[str, dict[str, Any]]:
+    lines = [json.loads(line[len(MARK) :]) for line in ended.log.splitlines() if line.startswith(MARK)]
+    return {line["way"]: line for line in lines}
+
+
+def _run(
+    world: World,
+    names: Sequence[str],
+    identity: Identity,
+    *options: str,
+    sandboxed: bool,
+    alone: bool = False,
+    environment: Mapping[str, str] | None = None,
+    **more: Any,
+) -> Supervised:
+    source = world.make_file(world.base / "program.py", program(names))
+    here = work_folder(world.run_dir)
+    plan = json.dumps({name: world.target(name, here) for name in names})
+    reading = [text for path in (source, *world.readable_files()) for text in ("--read", str(path))]
+    command = [identity.python, "-I", "-S", "-B", str(source), plan, *(["alone"] if alone else [])]
+    if environment is None:
+        environment = {"HOME": str(world.home)}
+    return supervise(
+        world.run_dir,
+        command,
+        identity,
+        *reading,
+        *options,
+        sandboxed=sandboxed,
+        environment=environment,
+        **more,
+    )
 
 
 def _outcome(way: Way, report: dict[str, Any], world: World) -> Outcome:
@@ -224,10 +303,17 @@ def _outcome(way: Way, report: dict[str, Any], world: World) -> Outcome:
         hit = world.was_hit(way.name)
     if hit is not None:
         return Outcome(True, None, hit.replace(world.canary, "...").replace(str(world.base), "..."))
+    return layers_of(way, report)
+
+
+def layers_of(way: Way, report: dict[str, Any]) -> Outcome:
+    """Return by which part of the sandbox an attack was stopped, as its report shows."""
+    assert "crashed" not in report, report
     if number := report.get("signal"):
         by = SECCOMP.name if number == signal.SIGSYS else None
         return Outcome(False, by, signal.Signals(number).name)
-    code = report["errno"]
+    # What did not live to report was killed by a limit, or has killed itself.
+    code = report.get("errno", 0)
     layers = dict.fromkeys(layer.name for layer in way.by if code in layer.errors)
     return Outcome(False, " or ".join(layers) or None, errno_name(code))
 
@@ -237,8 +323,3 @@ def errno_name(code: int) -> str:
     import errno
 
     return errno.errorcode.get(code, "no error" if code == 0 else str(code))
-
-
-def as_json(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
-    """Return outcomes as they are recorded."""
-    return {name: asdict(outcome) for name, outcome in outcomes.items()}

@@ -37,6 +37,7 @@ FOLDERS = (
     "home/.aws",
     "home/.cache/torch/hub",
     "home/.cache/matplotlib",
+    "home/projects",
     "workspace/runs/run_0000",
     "workspace/runs/run_0001",
     "other_project",
@@ -53,7 +54,7 @@ FILES_WITH_A_SECRET = (
     "workspace/runs/run_0000/best_model.pth",
     "other_project/.env",
 )
-PLACES = {"poison_the_cache": "home/.cache/torch/hub"}
+PLACES = {"poison_the_cache": "home/.cache/torch/hub", "write_in_home": "home/projects"}
 """Where the victim of an attack lies, if not in a folder of its own."""
 NAMES_WITH_A_SECRET = ("home", "workspace/runs")
 _FS_IOC_GETFLAGS = 0x80086601
@@ -120,6 +121,10 @@ class World:
         """Make a file the victim's."""
         if os.getuid() == 0:
             os.lchown(path, self.uid, self.uid)
+
+    def remove_later(self, folder: Path) -> None:
+        """Remove a folder that lies elsewhere when this world ends."""
+        self._clean_up.callback(shutil.rmtree, folder, ignore_errors=True)
 
     def _setuid_program(self) -> Path | None:
         """A program that makes everybody root; only root can make it."""

@@ -257,6 +257,12 @@ def bind_a_socket(it: Target) -> None:
 
 
 @way(LANDLOCK)
+def write_in_home(it: Target) -> None:
+    """Make a file in the home folder."""
+    (it.folder / "new").write_text("new")
+
+
+@way(LANDLOCK)
 def poison_the_cache(it: Target) -> None:
     """Plant a module in the cache that the next training reads (PyTorch's hub)."""
     (it.folder / "planted.py").write_text("import os")
