@@ -35,7 +35,7 @@ BATCHES = {
 }
 NOBODY = 65533
 """A user without files and, unlike 65534, without processes of other tests."""
-HANGS_AFTER_S = 30
+HANGS_AFTER_S = 120
 AGENT_CHANGED, SUPERVISOR_STOPPED = 98, 99
 AGENT = f"""
 import os, sys
@@ -69,7 +69,19 @@ def identities() -> list[Identity]:
     if os.getuid() != 0:
         return [Identity(USER, os.getuid(), sys.executable)]
     # The interpreter of the tests may lie in root's home folder.
-    return [Identity(ROOT, 0, sys.executable), Identity(USER, NOBODY, "/usr/bin/python3")]
+    usable = [python for python in ("/usr/bin/python3", sys.executable) if _works_for_a_user(python)]
+    return [Identity(ROOT, 0, sys.executable), *(Identity(USER, NOBODY, python) for python in usable[:1])]
+
+
+@functools.cache
+def _works_for_a_user(python: str) -> bool:
+    code = "import sys, nas_system.processes.supervisor; sys.exit(sys.version_info < (3, 11))"
+    environment = {"PYTHONPATH": str(PROJECT)}
+    try:
+        done = subprocess.run([python, "-c", code], env=environment, capture_output=True, **as_user(NOBODY))
+    except OSError:  # not there, or not for everybody
+        return False
+    return done.returncode == 0
 
 
 def landlock_version() -> int:
@@ -224,6 +236,7 @@ def measure(batch: str, identity: Identity, *, sandboxed: bool) -> dict[str, Out
         if sandboxed and not any(outcome.open for outcome in outcomes.values()):
             after = world.everything()
             assert {path: after.get(path) for path in before} == before
+            assert world.leaked() == []
         return outcomes
 
 
@@ -306,16 +319,17 @@ def _outcome(way: Way, report: dict[str, Any], world: World) -> Outcome:
     return layers_of(way, report)
 
 
-def layers_of(way: Way, report: dict[str, Any]) -> Outcome:
+def layers_of(way: Way, report: dict[str, Any], record: dict[str, Any] | None = None) -> Outcome:
     """Return by which part of the sandbox an attack was stopped, as its report shows."""
     assert "crashed" not in report, report
     if number := report.get("signal"):
         by = SECCOMP.name if number == signal.SIGSYS else None
         return Outcome(False, by, signal.Signals(number).name)
-    # What did not live to report was killed by a limit, or has killed itself.
     code = report.get("errno", 0)
     layers = dict.fromkeys(layer.name for layer in way.by if code in layer.errors)
-    return Outcome(False, " or ".join(layers) or None, errno_name(code))
+    # What did not live to report was ended, or has ended itself.
+    error = errno_name(code) if report or not record else f"ended: {record['ended']}"
+    return Outcome(False, " or ".join(layers) or None, error)
 
 
 def errno_name(code: int) -> str:

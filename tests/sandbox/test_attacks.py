@@ -10,6 +10,7 @@ from attack_faults import FAULTS, measure_fault
 from attack_runs import BATCHES, Identity, identities, landlock_version, measure
 from attacks.toolbox import WAYS
 
+SLOW = ("fill_disk_with_names",)
 needs_landlock = pytest.mark.skipif(landlock_version() < 6, reason="needs Linux 6.12 with Landlock")
 
 
@@ -17,7 +18,16 @@ def everybody(names: Iterable[str], who: Callable[[str, Identity], bool]) -> pyt
     """Parametrize by a name and by those who can try it."""
     pairs = [(name, identity) for identity in identities() for name in names if who(name, identity)]
     return pytest.mark.parametrize(
-        ("name", "identity"), pairs, ids=[f"{name}-{identity.name}" for name, identity in pairs]
+        ("name", "identity"),
+        [
+            pytest.param(
+                name,
+                identity,
+                id=f"{name}-{identity.name}",
+                marks=[pytest.mark.slow] if name in SLOW else [],
+            )
+            for name, identity in pairs
+        ],
     )
 
 

@@ -18,12 +18,14 @@ from attacks.toolbox import (
     LANDLOCK,
     NAMESPACE,
     NO_NEW_PRIVILEGES,
+    ON_X86,
     ROOT,
     SECCOMP,
     SECRET,
     USER,
     Target,
     call,
+    call_as_32_bit,
     python,
     syscall,
     way,
@@ -293,6 +295,12 @@ def change_mode_by_path_descriptor(it: Target) -> None:
 def change_mode_by_new_call(it: Target) -> None:
     """Change a file's mode by fchmodat2."""
     syscall("fchmodat2", AT_FDCWD, bytes(it.file), 0o777, 0)
+
+
+@way(SECCOMP, off=(), who=(ROOT, USER) if ON_X86 else ())
+def change_mode_by_32_bit_call(it: Target) -> None:
+    """Change a file's mode by the system call of a 32-bit program. Kernels may lack those."""
+    call_as_32_bit(15, bytes(it.file), 0o777)
 
 
 @way(SECCOMP, CAPABILITIES, who=(ROOT,))

@@ -10,6 +10,7 @@ import socket
 from attacks.toolbox import (
     ABSTRACT,
     CAPABILITIES,
+    CARE,
     CLAIM,
     DATAGRAM,
     LANDLOCK,
@@ -26,12 +27,15 @@ from attacks.toolbox import (
     TCP6,
     UDP,
     USER,
+    Layer,
     Target,
+    call_as_32_bit,
     checked,
     way,
 )
 
 MESSAGE = b"out"
+CONNECTED = Layer("the kernel", errno.EISCONN, errno.EINVAL)
 MPTCP, SCTP, UDPLITE = 262, 132, 136
 
 
@@ -119,6 +123,29 @@ def send_through_a_socket_pair(it: Target) -> None:
     """Send to another program's socket through a socket pair, which is allowed."""
     one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     one.sendto(MESSAGE, it.socket)
+
+
+@way(SECCOMP, LANDLOCK, seen=DATAGRAM)
+def send_message_through_a_socket_pair(it: Target) -> None:
+    """Send to another program's socket through a socket pair by sendmsg, whose address no filter can read."""
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.sendmsg([MESSAGE], [], 0, it.socket)
+
+
+@way(SECCOMP, LANDLOCK, seen=DATAGRAM)
+def connect_a_socket_pair(it: Target) -> None:
+    """Connect one end of a socket pair to another program's socket."""
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    one.connect(it.socket)
+    one.send(MESSAGE)
+
+
+@way(SECCOMP, CONNECTED, seen=STREAM, off=())
+def connect_a_pair_of_streams(it: Target) -> None:
+    """Connect one end of a pair of streams, which no kernel allows, to another program's socket."""
+    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    one.connect(it.socket)
+    one.send(MESSAGE)
 
 
 @way(SECCOMP, LANDLOCK, NAMESPACE, seen=SECRET)
@@ -227,22 +254,10 @@ def open_unix(it: Target) -> str:
     return _open(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
-# int 0x80 is the door of 32-bit programs, with other numbers: a filter for the 64-bit ones only is blind.
 @way(SECCOMP, seen=CLAIM, off=(), who=(ROOT, USER) if ON_X86 else ())
 def open_by_32_bit_call(it: Target) -> str:
     """Open a socket by the system call of a 32-bit program."""
-    import ctypes
-    import mmap
-
-    # push rbx; mov eax, edi; mov ebx, esi; xchg ecx, edx; int 0x80; pop rbx; ret
-    code = bytes.fromhex("53 89f8 89f3 87d1 cd80 5b c3")
-    page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
-    page.write(code)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    function = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int] * 4)(start)
-    result = function(359, socket.AF_INET, socket.SOCK_DGRAM, 0)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
+    call_as_32_bit(359, b"", socket.AF_INET, socket.SOCK_DGRAM, 0)
     return "a socket"
 
 
@@ -253,7 +268,7 @@ def open_by_x32_call(it: Target) -> str:
     return "a socket"
 
 
-@way(seen=CLAIM)
+@way(CARE, seen=CLAIM, off=())
 def inherited_descriptors(it: Target) -> str:
     """Use a descriptor that was left open: the lock of the run, or any other."""
     found = []

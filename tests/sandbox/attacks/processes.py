@@ -32,6 +32,8 @@ from attacks.toolbox import (
 PTRACE_KILL, PTRACE_ATTACH, PTRACE_SEIZE, PTRACE_O_EXITKILL = 8, 16, 0x4206, 1 << 20
 _PROCESS_MEMORY = (SECCOMP, NAMESPACE, LANDLOCK_SCOPE)
 _IN_PROC = (NAMESPACE, LANDLOCK)
+_SECRET_BYTES = len("KEY=canary-0123456789abcdef")
+"""Of a stranger's environment. More could reach beyond the end of its memory."""
 
 
 # -- signals ---------------------------------------------------------------------------------------------
@@ -208,7 +210,7 @@ def _buffer(content: bytes, at: int) -> tuple[ctypes.Array[ctypes.c_char], bytes
 @way(*_PROCESS_MEMORY, seen=SECRET)
 def read_memory(it: Target) -> bytes:
     """Read a stranger's memory (process_vm_readv)."""
-    own, here, there = _buffer(bytes(256), it.environment_at)
+    own, here, there = _buffer(bytes(_SECRET_BYTES), it.environment_at)
     call("process_vm_readv", it.pid, here, 1, there, 1, 0)
     return own.raw
 
@@ -223,7 +225,7 @@ def write_memory(it: Target) -> None:
 @way(*_IN_PROC, seen=SECRET)
 def read_memory_in_proc(it: Target) -> bytes:
     """Read a stranger's memory in /proc."""
-    return os.pread(os.open(f"/proc/{it.pid}/mem", os.O_RDONLY), 256, it.environment_at)
+    return os.pread(os.open(f"/proc/{it.pid}/mem", os.O_RDONLY), _SECRET_BYTES, it.environment_at)
 
 
 @way(*_IN_PROC, seen=STRANGER)

@@ -25,7 +25,10 @@ def main(text: str, alone: bool = False) -> None:
     for name, about in plan.items():
         paths = {key: Path(about.pop(key)) for key in ("here", "run", "world", "folder", "outside")}
         target = Target(**paths, **about)
-        if alone or os.fork() == 0:
+        if alone:
+            attempt(WAYS[name], target)
+        if os.fork() == 0:
+            signal.alarm(LONGEST_S)
             attempt(WAYS[name], target)
         _, status = os.wait()
         if os.WIFSIGNALED(status):
@@ -34,7 +37,6 @@ def main(text: str, alone: bool = False) -> None:
 
 def attempt(way: Way, target: Target) -> None:
     """Try one way and end this process."""
-    signal.alarm(LONGEST_S)
     try:
         got = way.attack(target)
     except OSError as error:

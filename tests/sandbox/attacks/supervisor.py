@@ -30,6 +30,7 @@ from attacks.toolbox import (
     NAMESPACE,
     ROOT,
     SECCOMP,
+    USER,
     Target,
     call,
     way,
@@ -60,7 +61,7 @@ RESULTS = (
 MIB = 2**20
 ALLOCATED_MIB = 192
 WRITTEN_MIB = 96
-MANY_FILES = 20_000
+MANY_FILES = 120_000
 MANY_PROCESSES = 300
 CASE = "case"
 _HOLD_S = 1.0
@@ -179,7 +180,7 @@ def results_that_wait(it: Target) -> None:
     _as_results(it, os.mkfifo)
 
 
-@way(CARE, seen=CASE, off=())
+@way(LANDLOCK, CARE, seen=CASE, off=())
 def results_that_are_sockets(it: Target) -> None:
     """Make results that are sockets."""
     _as_results(it, lambda path: os.mknod(path, stat.S_IFSOCK | 0o600))
@@ -386,39 +387,46 @@ def stop_itself(it: Target) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-_HEART = (
-    "import sys, time\nfor number in range(300):\n    open(sys.argv[1], 'a').write('x'); time.sleep(0.01)"
-)
+def _leave_a_daemon(it: Target) -> None:
+    started = it.here / "started"
+    code = "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(8)"
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in range(256):
+                with contextlib.suppress(OSError):
+                    os.close(number)
+            os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", code, str(started)], {})
+        os._exit(0)
+    os.wait()
+    give_up_at = time.monotonic() + 10
+    while not started.exists() and time.monotonic() < give_up_at:
+        time.sleep(0.01)
 
 
 @way(CARE, NAMESPACE, seen=CASE, off=())
 def outlive(it: Target) -> None:
     """Leave a daemon without the environment by which it is found."""
-    heart = it.here / "heartbeat"
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.execve(sys.executable, [sys.executable, "-I", "-S", "-c", _HEART, str(heart)], {})
-        os._exit(0)
-    os.wait()
-    give_up_at = time.monotonic() + 10
-    while not heart.exists() and time.monotonic() < give_up_at:
-        time.sleep(0.01)
+    _leave_a_daemon(it)
+
+
+@way(CARE, NAMESPACE, seen=CASE, off=())
+def outlive_a_killed_supervisor(it: Target) -> None:
+    """Leave a daemon, without the environment by which it is found, to a supervisor that is killed."""
+    _leave_a_daemon(it)
+    os.write(1, b"left\n")
+    time.sleep(30)
 
 
 @way(CARE, NAMESPACE, LIMITS, seen=CASE, off=())
 def outrun(it: Target) -> None:
     """Leave a daemon that is another process every millisecond, faster than it can be found."""
-    heart = it.here / "heartbeat"
-    heart.touch()
     if os.fork() == 0:
         os.setsid()
         end = time.monotonic() + 6
         while time.monotonic() < end:
             if os.fork():
                 os._exit(0)
-            with open(heart, "a") as file:
-                file.write("x")
     time.sleep(0.05)
 
 
@@ -519,7 +527,8 @@ def fill_disk_in_temporary_folder(it: Target) -> str:
     return _hold()
 
 
-@way(LIMITS, seen=CASE)
+# Takes seconds, so it is tried once.
+@way(LIMITS, seen=CASE, off=(), who=(USER,))
 def fill_disk_with_names(it: Target) -> str:
     """Make more files than any training needs."""
     for number in range(MANY_FILES):
