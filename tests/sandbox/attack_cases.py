@@ -6,7 +6,7 @@ import contextlib
 import signal
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -287,7 +287,7 @@ def _outlive_a_killed_supervisor(tried: Case) -> Verdict:
 
 
 def _within(tried: Case, option: str, value: int) -> Verdict:
-    """Without the sandbox also without the limit: or nobody knew that the attack can do what it tries."""
+    """Run under a limit. Not where the sandbox is off, which shows that the attack can do what it tries."""
     limit = (option, str(value)) if tried.sandboxed and supports(option) else ()
     ended = tried.attack(*limit)
     return unrecorded(ended) or ("all of it" if report_of(ended, tried.name).get("got") else None)
@@ -331,8 +331,3 @@ def _log_bomb(tried: Case) -> Verdict:
 @case("exhaust_descriptors")
 def _exhaust_descriptors(tried: Case) -> Verdict:
     return unrecorded(tried.attack())
-
-
-def cases_for(identity: Identity) -> Iterator[str]:
-    """Yield the attacks that somebody can try."""
-    yield from (name for name in CASES if identity.name in WAYS[name].who)

@@ -128,7 +128,7 @@ class World:
         self._clean_up.callback(shutil.rmtree, folder, ignore_errors=True)
 
     def _setuid_program(self) -> Path | None:
-        """A program that makes everybody root; only root can make it."""
+        """Make a program that makes everybody root; only root can."""
         program = shutil.which("id")
         if os.getuid() != 0 or program is None:
             return None

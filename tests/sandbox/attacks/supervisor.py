@@ -69,7 +69,7 @@ _HOLD_S = 1.0
 
 
 def _folders(it: Target) -> list[Path]:
-    """Where the training may write, and where it would like to."""
+    """Return where the training may write, and where it would like to."""
     return list(dict.fromkeys((it.here, it.run)))
 
 

@@ -149,7 +149,6 @@ NUMBERS = {
     "sched_setattr": (314, 274),
     "kcmp": (312, 272),
     "rt_sigqueueinfo": (129, 138),
-    "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     "renameat2": (316, 276),
     "get_robust_list": (274, 100),
