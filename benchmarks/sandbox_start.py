@@ -1,4 +1,4 @@
-"""What the sandbox adds to the start of a training: a supervisor whose training does nothing, in and out of it.
+"""What the sandbox adds to the start of a training, which here does nothing.
 
 The two are measured in turn, as whole processes. Printed are the medians, and the median of the differences
 of neighbours with a 95 % interval (bootstrap over the pairs).

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import importlib.util
 import json
+import math
 import os
 import signal
 import stat
@@ -174,8 +175,7 @@ class LocalLauncher:
             command += ["--silence-limit", str(job.silence_limit_s)]
         if job.memory_limit_mb is not None:
             command += ["--memory-limit-mb", str(job.memory_limit_mb)]
-        if job.disk_limit_mb is not None:
-            command += ["--disk-limit-mb", str(job.disk_limit_mb)]
+        command += ["--disk-limit-mb", str(math.inf if job.disk_limit_mb is None else job.disk_limit_mb)]
         if job.process_limit is not None:
             command += ["--process-limit", str(job.process_limit)]
         command += ["--sandbox", self._sandbox]

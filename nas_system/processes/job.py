@@ -51,7 +51,7 @@ class Job:
     memory_limit_mb: int | None = None
     """MiB of memory of all its processes together, files in memory included; GPU memory is not part of it."""
     disk_limit_mb: int | None = None
-    """MiB of files in its work folder."""
+    """MiB of files in its work folder; None for no limit."""
     process_limit: int | None = PROCESS_LIMIT
     """Processes and threads at a time."""
     grace_s: float = 10.0

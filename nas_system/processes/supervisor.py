@@ -139,6 +139,8 @@ class Supervisor:
                     poll.unregister(training.output)
         self.wall_s = time.monotonic() - self.started
         training.end_leftovers()
+        if self.ended is None and self._exceeds_disk(0):
+            self.ended = "disk_limit"  # between two looks
         with contextlib.suppress(OSError):
             # The training, in its sandbox, can see this file but not remove it.
             stop_file(self.run_dir.name).unlink(missing_ok=True)
@@ -200,10 +202,15 @@ class Supervisor:
             return "memory_limit"
         if training.count_processes() > self.options.process_limit:
             return "process_limit"
+        nameless = training.unlinked_disk_bytes(self.work.device)
+        return "disk_limit" if self._exceeds_disk(nameless) else None
+
+    def _exceeds_disk(self, nameless_bytes: int) -> bool:
+        """Measure the files and return whether there are too many, or too large ones."""
         bytes_used, files = self.work.usage()
-        bytes_used += training.unlinked_disk_bytes(self.work.device)
+        bytes_used += nameless_bytes
         self.peak_disk_bytes = max(self.peak_disk_bytes, bytes_used)
-        return "disk_limit" if bytes_used > self.disk_limit_bytes or files > MOST_FILES else None
+        return bytes_used > self.disk_limit_bytes or files > MOST_FILES
 
     # -- when it has ended ---------------------------------------------------------------------
 
@@ -283,7 +290,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S")
     parser.add_argument("--silence-limit", type=_seconds, default=math.inf, metavar="S")
     parser.add_argument("--memory-limit-mb", type=float, default=math.inf, metavar="MIB")
-    parser.add_argument("--disk-limit-mb", type=float, default=math.inf, metavar="MIB")
+    parser.add_argument("--disk-limit-mb", type=float, default=20 * 1024, metavar="MIB", help="inf for none")
     parser.add_argument("--process-limit", type=float, default=math.inf, metavar="N")
     parser.add_argument("--sandbox", choices=MODES, help="default: as NAS_SANDBOX says, else best")
     parser.add_argument("--log-cap-bytes", type=int, default=8 * _MIB, metavar="N")

@@ -54,7 +54,8 @@ def readable_places(
     yield PACKAGE
     yield from _packages(run_dir, environment)
     for name in FOLDER_VARIABLES:
-        yield from filter(None, environment.get(name, "").split(":"))
+        folders = filter(None, environment.get(name, "").split(":"))
+        yield from (folder for folder in folders if not _holds_private(folder, run_dir, environment))
     home = environment.get("HOME", "")
     if os.path.isabs(home):
         yield from (os.path.join(home, name) for name in IN_HOME)
@@ -79,18 +80,23 @@ def font_lists(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _packages(run_dir: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield where Python looks for packages: entry by entry, without what is hidden, and never a folder that
-    holds the home folder, the run, or the folder from which the search was started."""
-    private = [Path(os.path.realpath(path)) for path in (".", run_dir, environment.get("HOME") or "/")]
+    """Yield where Python looks for packages: entry by entry, without what is hidden."""
     for entry in filter(None, sys.path):
         folder = Path(os.path.realpath(entry))
-        if any(path.is_relative_to(folder) for path in private) or folder.is_relative_to(sys.base_prefix):
+        if folder.is_relative_to(sys.base_prefix) or _holds_private(folder, run_dir, environment):
             continue
         if "site-packages" in folder.parts or not folder.is_dir():
             yield str(folder)
             continue
         with contextlib.suppress(OSError):
             yield from (found.path for found in os.scandir(folder) if not found.name.startswith("."))
+
+
+def _holds_private(folder: Path | str, run_dir: Path, environment: Mapping[str, str]) -> bool:
+    """Return whether the home folder, the run, or the folder where the search was started lies in this one."""
+    folder = os.path.realpath(folder)
+    private = (".", run_dir, environment.get("HOME") or "/")
+    return any(Path(os.path.realpath(path)).is_relative_to(folder) for path in private)
 
 
 def _prefix_of(command: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from nas_system.processes.sandbox.system_calls import last_error, libc
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 # struct seccomp_data: the number, the architecture, the instruction pointer, six arguments of 8 bytes.
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 _X32 = 0x40000000
 """The second set of numbers of an x86-64 kernel begins here."""
@@ -128,8 +128,20 @@ _OF_OWN_PROCESS_ONLY = {
 """Calls whose first argument is a process, 0 for the calling one."""
 _SETPRIORITY, _IOPRIO_SET = (141, 140), (251, 30)
 
+_SOCKET_KIND = 0xF
+"""The kind among the flags of a socket: 1 a stream, 5 packets in sequence, each with its one other end."""
+
 _Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand."""
+
+
+_CONNECTED: tuple[_Instruction, ...] = (
+    (_AND, 0, 0, _SOCKET_KIND),
+    (_EQUAL, 2, 0, 1),
+    (_EQUAL, 1, 0, 5),
+    (_RETURN, 0, 0, _REFUSE | errno.EPERM),
+)
+"""Refuse unless the loaded kind of socket is one of the two."""
 
 
 class _Program(ctypes.Structure):
@@ -170,7 +182,8 @@ def _filter(machine: str) -> list[_Instruction]:
     # The kind of target: 0 or 1 for a process, then which, 0 for the calling one.
     blocks += _on(_SETPRIORITY[column], _unless_equal((0, 0), (1, 0)))
     blocks += _on(_IOPRIO_SET[column], _unless_equal((0, 1), (1, 0)))
-    blocks += _on(_SOCKETPAIR[column], _unless_equal((0, 1)))  # of Unix sockets, which lead nowhere else
+    # Of Unix sockets only those of a connection: with a datagram socket one can write to any other.
+    blocks += _on(_SOCKETPAIR[column], [*_unless_equal((0, 1)), _argument(1), *_CONNECTED])
     blocks += _on(_CLONE[column], [_argument(0), (_ANY_BIT, 0, 1, _NAMESPACES), _refused(errno.EPERM)])
     # Its flags lie in memory, where a filter cannot look. The C library falls back on clone.
     blocks += _on(_CLONE3[column], [_refused(errno.ENOSYS)])
