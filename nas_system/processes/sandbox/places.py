@@ -93,7 +93,7 @@ def _packages(run_dir: Path, environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def _holds_private(folder: Path | str, run_dir: Path, environment: Mapping[str, str]) -> bool:
-    """Return whether the home folder, the run, or the folder where the search was started lies in this one."""
+    """Return whether the home folder, the run, or the place where the search was started lies in it."""
     folder = os.path.realpath(folder)
     private = (".", run_dir, environment.get("HOME") or "/")
     return any(Path(os.path.realpath(path)).is_relative_to(folder) for path in private)
