@@ -106,13 +106,11 @@ def score_again(given: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "part": "val",
-        "runs": [{"run": str(run), **_again(run, info, scoring_of, device)} for run in given.run],
+        "runs": [{"run": str(run), **_again(run, scoring_of, device)} for run in given.run],
     }
 
 
-def _again(
-    run_dir: Path, info: TaskInfo | None, scoring_of: Callable[[RunConfig], Scoring], device: torch.device
-) -> dict[str, Any]:
+def _again(run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: torch.device) -> dict[str, Any]:
     from nas_system.config_io.config_file import read_config
     from nas_system.processes.run_files import RunPaths
     from nas_system.training.acceleration.precision import Precision
@@ -122,8 +120,6 @@ def _again(
         config = read_config(paths.config)
     except ConfigError as error:
         return {"problem": str(error)}
-    if info is not None and config.task != info.task:
-        return {"problem": f"{paths.config.name} is about another task than the search"}
     scoring = scoring_of(config)
     name = config.training.precision
     precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
