@@ -133,11 +133,14 @@ def test_ctrl_c_does_not_wait_for_the_answer_and_nothing_is_asked_again():
     def stop(number, _frame):
         raise SearchInterrupted(number)
 
+    def hang(_body):
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        return FAULTS["hang"]
+
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        with ScriptedServer(lambda _: FAULTS["hang"]) as server:
+        with ScriptedServer(hang) as server:
             chat = client(server, timeout_s=3600.0, max_retries=2)
-            signal.setitimer(signal.ITIMER_REAL, 0.5)
             with pytest.raises(SearchInterrupted):
                 chat.ask(QUESTION)
             assert len(server.requests) == 1

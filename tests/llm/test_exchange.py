@@ -295,11 +295,14 @@ def test_ctrl_c_ends_the_connection_and_asks_nothing_again():
     def stop(number, _frame):
         raise SearchInterrupted(number)
 
+    def trickled(handler):
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        trickled_body(handler)
+
     before = signal.signal(signal.SIGALRM, stop)
     try:
-        with Server(trickled_body) as server:
+        with Server(trickled) as server:
             chat = client(server, timeout_s=3600.0, max_retries=2)
-            signal.setitimer(signal.ITIMER_REAL, 1.0)
             with pytest.raises(SearchInterrupted):
                 chat.ask(QUESTION)
             assert server.ended.acquire(timeout=30), "the connection is still open"
