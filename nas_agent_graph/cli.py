@@ -49,7 +49,7 @@ class Command:
         """Run the command and return its exit code."""
         if self.entry.endswith(":main"):
             return self._import(self.entry)(argv, prog=prog)
-        return exit_code_of(lambda: self._import(self.entry)(self.parser(prog).parse_args(argv)))
+        return exit_code_of(lambda: self._parse_and_work(argv, prog))
 
     def parser(self, prog: str) -> Parser:
         """Return the parser of the command's arguments."""
@@ -58,6 +58,10 @@ class Command:
         parser = Parser(prog=prog, description=f"{self.purpose[0].upper()}{self.purpose[1:]}.")
         self.add_arguments(parser)
         return parser
+
+    def _parse_and_work(self, argv: Sequence[str], prog: str) -> int | None:
+        arguments = self.parser(prog).parse_args(argv)
+        return self._import(self.entry)(arguments)
 
     @staticmethod
     def _import(entry: str) -> Callable[..., Any]:

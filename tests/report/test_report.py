@@ -130,7 +130,9 @@ def test_spoiled_files_cost_what_they_held_and_no_more(tmp_path: Path, state: Ag
     record = record_of(tmp_path, state)
     embed_pictures(record["runs"], tmp_path / "runs", "minimize")
     run = record["runs"][1]
-    assert (run["val_score"], run["curve"], run["config"], run["conversation"]) == (0.05, None, {}, [])
+    assert (run["val_score"], run["curve"], run["config"]) == (0.05, None, {})
+    (told,) = run["conversation"]
+    assert told["text"] == "transcript.jsonl: 1 of its lines cannot be read and are skipped"
     assert run["pictures"] == [{"name": "predictions.png", "left_out": "is not a file"}]
     json.dumps(record, allow_nan=False)
 
