@@ -116,3 +116,14 @@ def test_its_failures_pause_the_search_and_say_what_to_do(
         client(server).ask(QUESTION)
     assert KEY not in str(refused.value)
     assert refused.value.exit_code == 4
+
+
+def test_its_answers_are_bounded_and_counted_like_any_other(server: Server) -> None:
+    server.reply = 200, said("x" * 5_000_000)
+    long = client(server).ask(QUESTION)
+    assert long.garbled is not None
+    assert "longer than 4 MiB" in long.garbled
+    server.reply = 200, said("{}") | {"role": "model", "usage": {"input_tokens": -1, "output_tokens": "60"}}
+    answer = client(server).ask(QUESTION)
+    assert (answer.text, answer.tokens_estimated, long.tokens_estimated) == ("{}", True, True)
+    assert answer.input_tokens == long.input_tokens > 0
