@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attack_runs import Identity, Outcome, Supervised, layers_of, report_of, run_attack, supervise, supports
+from attack_runs import Identity, Outcome, Supervised, layers_of, report_of, run_attack, supervise
 from attack_world import World
 from attacks.supervisor import MIB, RECORDS
 from attacks.toolbox import WAYS
@@ -177,7 +177,7 @@ def _results(tried: Case) -> Verdict:
 @case("results_that_are_huge")
 def _huge_results(tried: Case) -> Verdict:
     # Without a limit a checkpoint may have any size.
-    limit = ("--disk-limit-mb", str(DISK_MIB)) if supports("--disk-limit-mb") else ()
+    limit = ("--disk-limit-mb", str(DISK_MIB))
     ended = tried.attack(*limit)
     return unrecorded(ended) or bad_files(tried.run_dir, tried.world.canary)
 
@@ -288,7 +288,7 @@ def _outlive_a_killed_supervisor(tried: Case) -> Verdict:
 
 def _within(tried: Case, option: str, value: int) -> Verdict:
     """Run under a limit. Not where the sandbox is off, which shows that the attack can do what it tries."""
-    limit = (option, str(value)) if tried.sandboxed and supports(option) else ()
+    limit = (option, str(value)) if tried.sandboxed else ()
     ended = tried.attack(*limit)
     return unrecorded(ended) or ("all of it" if report_of(ended, tried.name).get("got") else None)
 

@@ -92,24 +92,6 @@ def landlock_version() -> int:
         return 0
 
 
-@functools.cache
-def supports(option: str) -> bool:
-    """Return whether the supervisor knows an option."""
-    done = subprocess.run(
-        [sys.executable, "-m", "nas_system.processes.supervisor", "--help"],
-        cwd=PROJECT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return option in done.stdout
-
-
-def work_folder(run_dir: Path) -> Path:
-    """Return the only place where the training may write."""
-    return run_dir / "work" if supports("--sandbox") else run_dir
-
-
 @dataclass
 class Supervised:
     """How a supervised training ended."""
@@ -143,10 +125,8 @@ def supervise(
     own = [identity.python, "-c", AGENT] if agent else []
     own += [identity.python, "-m", "nas_system.processes.supervisor", str(run_dir)]
     own += ["--attempt", str(attempt), "--time-limit", str(time_limit), "--grace", "0.5", *options]
-    if supports("--sandbox"):
-        own += ["--sandbox", "required" if sandboxed else "off"]
-    elif not sandboxed:
-        environment["NAS_SANDBOX"] = "off"
+    # The limits hold without a sandbox, too.
+    own += ["--sandbox", "required"] if sandboxed else ["--sandbox", "off", "--disk-limit-mb", "inf"]
     supervisor = subprocess.Popen(
         [*own, "--", *command],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment},
@@ -286,7 +266,7 @@ def _run(
     **more: Any,
 ) -> Supervised:
     source = world.make_file(world.base / "program.py", program(names))
-    here = work_folder(world.run_dir)
+    here = world.run_dir / "work"
     plan = json.dumps({name: world.target(name, here) for name in names})
     reading = [text for path in (source, *world.readable_files()) for text in ("--read", str(path))]
     command = [identity.python, "-I", "-S", "-B", str(source), plan, *(["alone"] if alone else [])]
