@@ -22,9 +22,8 @@ from nas_agent_graph.context import Launcher
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import read_object, sha256_of_file, sha256_of_files
+from nas_system.files import read_object, set_aside, sha256_of_file, sha256_of_files
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.run_folders import set_aside
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE

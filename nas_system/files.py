@@ -44,7 +44,7 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
         try:
             os.replace(temporary, path)
         except IsADirectoryError:
-            _set_aside(path)
+            set_aside(path)
             os.replace(temporary, path)
     except OSError:
         # On a full disk half a file is what keeps the next small one from being written.
@@ -65,10 +65,10 @@ def create_file(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
         return os.open(path, flags, 0o666)
-    try:
+    if path.is_dir() and not path.is_symlink():
+        set_aside(path)
+    else:
         path.unlink()
-    except (IsADirectoryError, PermissionError):  # a folder, as Linux and as macOS say it
-        _set_aside(path)
     return os.open(path, flags, 0o666)
 
 
@@ -80,16 +80,14 @@ def _refuse_device(path: Path) -> None:
             raise FileExistsError(errno.EEXIST, "is a device", str(path))
 
 
-def _set_aside(folder: Path) -> None:
-    """Rename a folder that stands where one of our files belongs; nothing in it is lost."""
-    if not folder.is_dir() or folder.is_symlink():
-        raise FileExistsError(errno.EEXIST, "cannot be replaced", str(folder))
-    for number in range(1, 1000):
-        aside = folder.with_name(f"{folder.name}.aside-{number}")
+def set_aside(path: Path) -> Path:
+    """Rename what lies at `path`, of any kind, to a free name next to it, and return that. Raises OSError."""
+    for number in range(1000):
+        aside = path.with_name(f"{path.name}.damaged{f'.{number}' if number else ''}")
         if not os.path.lexists(aside):
-            folder.rename(aside)
-            return
-    raise FileExistsError(errno.EEXIST, "a folder is in the way, and 999 are set aside already", str(folder))
+            os.rename(path, aside)
+            return aside
+    raise FileExistsError(errno.EEXIST, "a thousand damaged copies lie next to it", str(path))
 
 
 def append_durably(path: Path, content: bytes) -> None:
@@ -142,10 +140,17 @@ def write_json(path: Path, value: object, *, indent: int | None = 1) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in `path`; None if `read_object` would raise."""
+    """Return the JSON object in `path`, None if there is none.
+
+    Raises OSError where this process may open no further file: that says nothing about this one.
+    """
     try:
         return read_object(path)
-    except (OSError, ValueError):
+    except ValueError:
+        return None
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         return None
 
 

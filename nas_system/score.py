@@ -67,7 +67,7 @@ def score_hold_out(
 
     set_threads(threads)
     paths = RunPaths(run_dir)
-    config = read_config(paths.config)
+    config = read_config(paths.config, follow_link=False)
     device = resolve_device(device_name)
     scoring = kind_of(config.task).scoring(config, _read_info(facts), data_dir, device, "hold_out")
     expected = load_metrics(run_dir).get("checkpoint_sha256")
@@ -117,7 +117,7 @@ def _again(run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: to
 
     paths = RunPaths(run_dir)
     try:
-        config = read_config(paths.config)
+        config = read_config(paths.config, follow_link=False)
     except ConfigError as error:
         return {"problem": str(error)}
     scoring = scoring_of(config)

@@ -54,8 +54,8 @@ def test_folders_in_their_places_are_set_aside_with_what_is_in_them(tmp_path: Pa
         (tmp_path / name / "deep").mkdir(parents=True)
     write_json(tmp_path / "verdict.json", {"accepted": True})
     assert read_record(tmp_path / "verdict.json") == {"accepted": True}
-    assert (tmp_path / "verdict.json.aside-1/deep").is_dir()
-    assert (tmp_path / "verdict.json.tmp.aside-1/deep").is_dir()
+    assert (tmp_path / "verdict.json.damaged/deep").is_dir()
+    assert (tmp_path / "verdict.json.tmp.damaged/deep").is_dir()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make a device")

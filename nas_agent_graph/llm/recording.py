@@ -27,8 +27,7 @@ from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError, advice_on_limit
-from nas_system.files import append_durably, finite, read_bounded, write_atomic
-from nas_system.nas_agent.run_folders import set_aside
+from nas_system.files import append_durably, finite, read_bounded, set_aside, write_atomic
 from nas_system.processes.run_files import RunPaths
 
 SCHEMA_VERSION = 1

@@ -8,10 +8,11 @@ from typing import Any
 from nas_agent_graph.context import Context, RunState
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
-from nas_system.errors import RunError, StateError
+from nas_system.errors import RunError, SearchPaused, StateError
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, Status
+from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
 from nas_system.processes.job import Job, hard_limit_s
 from nas_system.processes.run_files import FACTS_FILE, RunPaths
 
@@ -27,10 +28,11 @@ def launch_training(state: SearchState, context: Context) -> StateUpdate:
     paths = context.ledger.paths(run_id)
     train_to_the_end(paths, run_id, context)
     if not context.ledger.state.runs and context.outcome(paths.folder).status is Status.OK:
+        refuse_links_in(paths.folder)
         for number in range(1, context.limits.repeat_base + 1):
             seed = context.base.seed + number
             repeat = RunPaths(paths.folder / "repeats" / f"seed_{seed}")
-            repeat.folder.mkdir(parents=True, exist_ok=True)
+            make_run_folder(repeat.folder)
             if not repeat.config.exists():
                 write_config(repeat.config, context.base.model_copy(update={"seed": seed}))
             label = f"{run_id}, repeat {number} of {context.limits.repeat_base} with seed {seed}"
@@ -79,7 +81,7 @@ def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
     """Return whether another attempt is due, from where the training stood: always after a stop on request,
     once after an end that came from outside and says nothing about the configuration, a full disk included.
 
-    Raises OSError while the disk is still full.
+    Raises OSError while the disk is still full, SearchPaused if the machine refuses the second start as well.
     """
     if outcome.status is Status.STOPPED and outcome.requested:
         return True
@@ -88,6 +90,9 @@ def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
         return False
     retried = read_record(paths.retried)
     if retried is not None:
+        if outcome.refused and retried.get("attempt") != outcome.attempt:
+            paths.retried.unlink()  # when the search goes on, this is forgotten
+            raise SearchPaused(f"{outcome.cause}. What was trained is kept: then give the same command again")
         # The same attempt once more: an earlier agent died between this decision and the start.
         return retried.get("attempt") == outcome.attempt
     if disk_full:

@@ -86,7 +86,7 @@ def _verify(folder: Path, outcomes: Mapping[Path, Outcome], context: Context) ->
 def _has_own_config(folder: Path, expected: RunConfig | None) -> bool:
     """Return whether the configuration in the folder still means the training that was asked for."""
     try:
-        found = read_config(RunPaths(folder).config)
+        found = read_config(RunPaths(folder).config, follow_link=False)
     except ConfigError:
         return False
     return expected is not None and (canonical_key(found), found.task) == (

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError, StateError, WorkspaceBusy, advice_on_limit
-from nas_system.files import is_disk_full, read_record
+from nas_system.files import is_disk_full, read_record, set_aside
 from nas_system.nas_agent.agent_state import (
     METRIC_NAMES,
     STATE_FILE,
@@ -31,7 +31,7 @@ from nas_system.nas_agent.agent_state import (
     load_agent_state,
     save_agent_state,
 )
-from nas_system.nas_agent.run_folders import refuse_linked_runs, set_aside
+from nas_system.nas_agent.run_folders import refuse_linked_runs
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths, run_ids
 from nas_system.space.run_config import RunConfig, canonical_key
 from nas_system.space.tasks.task import metric_on

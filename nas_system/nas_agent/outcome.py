@@ -96,6 +96,8 @@ class Outcome:
     epoch: int | None = None
     """The last epoch on record."""
     step: int | None = None
+    refused: bool = False
+    """Whether the machine, by the word of the supervisor, did not let it start."""
     requested: bool = False
     """Whether its supervisor was asked to end it."""
     sandbox: str | None = None
@@ -158,7 +160,7 @@ CAUSE_OF_LIMIT = {
     "memory_limit": "its processes held {peak_memory_mb:,.0f} MiB, more than the limit; "
     "reduce batch_size, the model's width or, for a series, seq_len",
     "disk_limit": "its files took {written} the limit; "
-    "lower the model's width or depth, or raise --run-disk-gb",
+    "lower the model's width or depth, or raise --disk-per-run",
     "process_limit": "it started more processes than a run may have",
 }
 
@@ -219,7 +221,7 @@ def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcom
     )
     reason = ended.get("ended")
     if isinstance(reason, str) and reason in STATUS_OF_LIMIT:
-        written_mb = _number(ended.get("written_mb"))
+        written_mb = _number(ended.get("peak_disk_mb"))
         cause = CAUSE_OF_LIMIT[reason].format(
             wall_s=known.wall_s or 0.0,
             peak_memory_mb=known.peak_memory_mb or 0.0,
@@ -280,7 +282,8 @@ def _failure(
     if ended.get("ended") == "cannot_start":
         advice = advice_on_limit(ended.get("errno"))
         cause = f"cannot start the training: {advice or _text(ended.get('message'))}"
-        return replace(known, status=Status.LOST if advice else Status.FAILED, cause=_sentence(cause))
+        status = Status.LOST if advice else Status.FAILED
+        return replace(known, status=status, cause=_sentence(cause), refused=advice is not None)
     kind, text = error.get("kind"), error.get("message")
     message = text if isinstance(text, str) and text.strip() else None
     status = _status_of_failure(known.returncode, kind)

@@ -1,4 +1,4 @@
-"""Folders of runs that are folders and no links, and files that are out of place."""
+"""Folders of runs that are folders and no links."""
 
 from __future__ import annotations
 
@@ -40,13 +40,3 @@ def _refuse_link(folder: Path) -> None:
             f"{folder} is a link to {os.readlink(folder)}, and a run has its files in its own folder only: "
             "put the folder itself in its place, or remove the link"
         )
-
-
-def set_aside(path: Path) -> Path:
-    """Rename what lies at `path`, of any kind, to a free name next to it; return that."""
-    for number in range(1000):
-        aside = path.with_name(f"{path.name}.damaged{f'.{number}' if number else ''}")
-        if not os.path.lexists(aside):
-            os.replace(path, aside)
-            return aside
-    raise StateError(f"{path}: a thousand damaged copies lie next to it; check the disk")

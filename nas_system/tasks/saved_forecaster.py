@@ -190,7 +190,7 @@ def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
         )
     if not paths.best_model.is_file():
         raise StateError(f"{run_dir} holds no {paths.best_model.name}: {_why_no_weights(paths)}")
-    used = read_config(paths.config)
+    used = read_config(paths.config, follow_link=False)
     if not used.task.is_series:
         raise ConfigError(
             f"{run_dir} is about {used.task.name}, which is no series to forecast; what it predicts for the "

@@ -358,11 +358,11 @@ def test_any_other_error_number_is_the_trainings_own(number: object, tmp_path: P
     ("fields", "words"),
     [
         (
-            {"ended": "disk_limit", "written_mb": 5120.4},
+            {"ended": "disk_limit", "peak_disk_mb": 5120.4},
             "its files took 5,120 MiB, more than the limit; lower",
         ),
-        ({"ended": "disk_limit", "written_mb": "x"}, "its files took more MiB than the limit; lower"),
-        ({"ended": "disk_limit"}, "or raise --run-disk-gb"),
+        ({"ended": "disk_limit", "peak_disk_mb": "x"}, "its files took more MiB than the limit; lower"),
+        ({"ended": "disk_limit"}, "or raise --disk-per-run"),
         ({"ended": "process_limit"}, "more processes than a run may have"),
     ],
 )

@@ -96,7 +96,7 @@ def _row(run: RunInfo, task: str, workspace: Path) -> Row | None:
     if run.status != "OK" and run.status not in FAILURES:
         return None
     try:
-        config = read_config(RunPaths(workspace / "runs" / run.run_id).config)
+        config = read_config(RunPaths(workspace / "runs" / run.run_id).config, follow_link=False)
     except NasError:
         return None  # without its configuration a score is of no use
     score = run.val_mse if run.status == "OK" else None
