@@ -271,7 +271,7 @@ def _keep(
                 os.write(ends.status, _STATUS.pack(status))
     except OSError as error:
         with contextlib.suppress(OSError):  # once the training runs, nobody waits for this
-            _report(ends, error, "its keeper")
+            _report(ends, error, "its keeper: ")
     finally:
         os._exit(1)
 
@@ -280,6 +280,7 @@ def _become(
     command: Sequence[str], environment: dict[str, str], sandbox: Sandbox, ends: _Ends, keeper: int
 ) -> NoReturn:
     """Enter the sandbox and become the training's program. Never returns."""
+    what = ""
     try:
         _die_with_parent()
         if os.getppid() != keeper:
@@ -291,16 +292,17 @@ def _become(
         os.dup2(ends.output, 2)
         _close_all_but(ends.started)
         os.write(ends.started, report_as_line(sandbox.enter()))
+        what = f"{command[0]}: "
         os.execvpe(command[0], list(command), environment)
     except (OSError, ValueError) as error:  # a NUL in an argument is a ValueError
-        _report(ends, error, command[0])
+        _report(ends, error, what)
     finally:
         os._exit(127)
 
 
 def _report(ends: _Ends, error: OSError | ValueError, what: str) -> None:
     number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
-    message = {"error": [number, f"{what}: {text or error}"]}
+    message = {"error": [number, f"{what}{text or error}"]}
     os.write(ends.started, json.dumps(message).encode() + b"\n")
 
 

@@ -350,6 +350,33 @@ def test_what_a_search_prints_and_refuses_where_the_sandbox_does_not_hold(world:
         assert said in (json.loads(done.stdout)["warning"] if code == 0 else done.stderr)
 
 
+@pytest.mark.parametrize("mode", ["required", "best"])
+def test_a_search_says_at_its_start_what_does_not_hold_or_trains_nothing(mode: str, world: Path) -> None:
+    flags = ["--dataset", "synthetic", "--max-runs", "1", "--repeat-base", "0", "--base-config", "base.json"]
+    (world / "elsewhere/base.json").write_text(
+        json.dumps({"model": {"family": "linear"}, "training": {"max_epochs": 1}, "data": {"seq_len": 24}})
+    )
+    agent = [sys.executable, "-m", "nas_agent_graph.run", *flags, "--sandbox", mode]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LANDLOCK, *agent],
+        env=environment_in(world, OMP_NUM_THREADS="1"),
+        cwd=world / "elsewhere",
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    if mode == "required":
+        assert done.returncode == 2
+        assert "error: the sandbox is required and does not hold: writing elsewhere" in done.stderr
+        assert not (world / "elsewhere/agent_state.json").exists()
+    else:
+        assert (done.returncode, "note: the sandbox does not hold everything here" in done.stderr) == (
+            0,
+            True,
+        )
+
+
 @needs_landlock
 def test_a_stop_file_is_removed_although_the_training_may_not(world: Path) -> None:
     run_dir = world / "runs/run_0001"

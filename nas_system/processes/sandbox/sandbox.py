@@ -11,6 +11,7 @@ import json
 import math
 import os
 import resource
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +20,7 @@ from typing import NamedTuple
 from nas_system.files import open_regular_file
 from nas_system.processes.sandbox import landlock, namespaces, seccomp
 from nas_system.processes.sandbox.places import PACKAGE, devices, font_lists, readable_places
-from nas_system.processes.sandbox.probe import Place, try_everything
+from nas_system.processes.sandbox.probe import ATTEMPTS, Place, try_everything
 from nas_system.processes.sandbox.system_calls import give_up_privileges, keep_capabilities
 
 # What is left of root: files of other users (a container's volumes) and locked memory. With CAP_PERFMON alone
@@ -174,16 +175,11 @@ class Sandbox:
         self._limit_resources()
         if self.mode == "off":
             return OFF
-        layers = [f"namespaces {' '.join(['pid', *self._isolated])}"] if self._own_pids else []
-        # In this order: both filters need the first, and the last would refuse what the second does.
-        for restrict in (self._drop_privileges, self._restrict_files, self._refuse_calls):
-            if "driver" in self.problems:
-                break
-            try:
-                layers += restrict()
-            except OSError as error:
-                self.problems[restrict.__name__.strip("_").replace("_", " ")] = error.strerror or str(error)
-        found = try_everything(Place(self._record, self._work, self._supervisor))
+        layers = self._enter_layers()
+        if sys.platform == "linux":
+            found = try_everything(Place(self._record, self._work, self._supervisor))
+        else:
+            found = dict.fromkeys(ATTEMPTS, "there is no sandbox on this system")
         why = "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
         report = Report(
             tuple(layers),
@@ -196,6 +192,19 @@ class Sandbox:
                 f"the sandbox is required and does not hold: {', '.join(report.open)} ({why or 'no reason'})",
             )
         return report
+
+    def _enter_layers(self) -> list[str]:
+        """Enter what the kernel offers and return it; why something is missing goes into `problems`."""
+        layers = [f"namespaces {' '.join(['pid', *self._isolated])}"] if self._own_pids else []
+        if sys.platform != "linux" or "driver" in self.problems:
+            return layers
+        # In this order: both filters need the first, and the last would refuse what the second does.
+        for restrict in (self._drop_privileges, self._restrict_files, self._refuse_calls):
+            try:
+                layers += restrict()
+            except OSError as error:
+                self.problems[restrict.__name__.strip("_").replace("_", " ")] = error.strerror or str(error)
+        return layers
 
     def _limit_resources(self) -> None:
         if math.isfinite(self.limits.disk_bytes):
