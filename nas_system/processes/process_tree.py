@@ -88,18 +88,18 @@ def process_id_from_json(value: object) -> ProcessId | None:
     return ProcessId(pid, ticks, value.get("boot_id"), value.get("pid_namespace"))
 
 
-def resident_bytes_by_descendant(ancestor: int) -> dict[int, int]:
-    """Return pid -> resident bytes of every living process below `ancestor`, itself excluded."""
+def descendants_of(ancestor: int) -> dict[int, Stat]:
+    """Return every living process below `ancestor` by its pid, itself excluded."""
     stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None and stat.state != "Z"}
     children: dict[int, list[int]] = {}
     for pid, stat in stats.items():
         children.setdefault(stat.parent, []).append(pid)
-    found: dict[int, int] = {}
+    found: dict[int, Stat] = {}
     waiting = list(children.get(ancestor, ()))
     while waiting:
         pid = waiting.pop()
         if pid not in found:
-            found[pid] = stats[pid].resident_bytes
+            found[pid] = stats[pid]
             waiting += children.get(pid, ())
     return found
 
@@ -112,11 +112,6 @@ def children_of(pid: int) -> list[int]:
         ]
     except OSError:  # a kernel without that file
         return [child for child in _pids() if (stat := _stat(child)) is not None and stat.parent == pid]
-
-
-def tasks_of(pids: Iterable[int]) -> int:
-    """Return how many threads these processes have together, their first ones included."""
-    return sum(stat.threads for pid in pids if (stat := _stat(pid)) is not None)
 
 
 class Unlinked(NamedTuple):
@@ -196,15 +191,18 @@ def kernel_oom_kills() -> int:
     return 0
 
 
-class _Stat(NamedTuple):
+class Stat(NamedTuple):
+    """What the kernel says about a process."""
+
     state: str
+    """One letter; Z for a zombie."""
     parent: int
     threads: int
     start_ticks: int
     resident_bytes: int
 
 
-def _stat(pid: int) -> _Stat | None:
+def _stat(pid: int) -> Stat | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             content = file.read()
@@ -216,7 +214,7 @@ def _stat(pid: int) -> _Stat | None:
     if len(fields) < 22:
         return None
     resident_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    return _Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]), resident_bytes)
+    return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]), resident_bytes)
 
 
 def _pids() -> list[int]:

@@ -88,7 +88,8 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the disk is full already; the first record is enough to go on
             self._write_process_record(training)
         self._watch(training, log)
-        self.uncopied = self.work.publish()
+        if is_own_lock(self.run_dir, self.lock):
+            self.uncopied = self.work.publish()
         return self._record_end(self._exit_record(training, log, None), log)
 
     def _start(self) -> TrainingProcess:
@@ -198,12 +199,12 @@ class Supervisor:
 
     def _exceeded_limit(self, training: TrainingProcess) -> str | None:
         """Measure memory, processes and files; return the name of a limit that is exceeded."""
-        if training.exceeds_memory(self.options.memory_limit_mb * _MIB):
+        used = training.measure(self.work.device)
+        if used.exceeds_memory(self.options.memory_limit_mb * _MIB):
             return "memory_limit"
-        if training.count_processes() > self.options.process_limit:
+        if used.tasks > self.options.process_limit:
             return "process_limit"
-        nameless = training.unlinked_disk_bytes(self.work.device)
-        return "disk_limit" if self._exceeds_disk(nameless) else None
+        return "disk_limit" if self._exceeds_disk(used.nameless_disk_bytes) else None
 
     def _exceeds_disk(self, nameless_bytes: int) -> bool:
         """Measure the files and return whether there are too many, or too large ones."""

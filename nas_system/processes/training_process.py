@@ -18,19 +18,19 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 from nas_system.processes.process_tree import (
     COOKIE_NAME,
     ProcessId,
+    Stat,
     carriers_of,
     children_of,
+    descendants_of,
     identify,
     proportional_bytes,
-    resident_bytes_by_descendant,
     shared_resident_bytes,
-    tasks_of,
     unlinked_bytes,
 )
 from nas_system.processes.sandbox.namespaces import SHARED_MEMORY
@@ -160,43 +160,53 @@ class TrainingProcess:
             self._collect()
             time.sleep(0.001)
 
-    def _descendants(self) -> dict[int, int]:
-        """Return pid -> resident bytes of the training's processes, without the keeper."""
-        found = resident_bytes_by_descendant(self.supervisor.pid)
+    def _descendants(self) -> dict[int, Stat]:
+        """Return the training's processes by their pids, without the keeper."""
+        found = descendants_of(self.supervisor.pid)
         found.pop(self._keeper, None)
         return found
 
-    def count_processes(self) -> int:
-        """Return how many processes and threads the training has."""
-        return tasks_of(self._descendants())
+    def measure(self, device: int) -> Measured:
+        """Measure the whole tree; `device` is the disk on which it has its files."""
+        found = self._descendants()
+        nameless = unlinked_bytes(found, device)
+        resident = {pid: stat.resident_bytes for pid, stat in found.items()}
+        unmapped = self._unmapped_bytes(list(found), nameless.memory)
+        self.peak_resident_bytes = max(self.peak_resident_bytes, sum(resident.values()) + unmapped)
+        tasks = sum(stat.threads for stat in found.values())
+        return Measured(resident, unmapped, tasks, nameless.disk)
 
-    def unlinked_disk_bytes(self, device: int) -> int:
-        """Return the bytes of files on this disk that the training has removed and still holds open."""
-        return unlinked_bytes(self._descendants(), device).disk
-
-    def exceeds_memory(self, limit_bytes: float) -> bool:
-        """Measure the whole tree and return whether it is larger than `limit_bytes`."""
-        resident = self._descendants()
-        unmapped = self._unmapped_bytes(resident)
-        total = sum(resident.values()) + unmapped
-        self.peak_resident_bytes = max(self.peak_resident_bytes, total)
-        if total <= limit_bytes:
-            return False
-        # Resident sizes count a shared page once per process, and forked data loaders share nearly
-        # all of theirs. The exact measure is slow, so it is taken only above the limit.
-        exact = {pid: proportional_bytes(pid) for pid in resident}
-        parts = [resident[pid] if size is None else size for pid, size in exact.items()]
-        return sum(parts) + unmapped > limit_bytes
-
-    def _unmapped_bytes(self, pids: Iterable[int]) -> int:
+    def _unmapped_bytes(self, pids: Sequence[int], in_memory: int) -> int:
         """Return the bytes of shared memory that no process maps, so that no resident size shows them."""
-        pids = list(pids)
-        held = unlinked_bytes(pids, device=-1).memory
+        held = in_memory
         if self._shared_memory is not None:
             with contextlib.suppress(OSError):
                 space = os.statvfs(self._shared_memory)
                 held += (space.f_blocks - space.f_bfree) * space.f_frsize
         return max(0, held - shared_resident_bytes(pids)) if held else 0
+
+
+class Measured(NamedTuple):
+    """What all processes of a training use at one moment."""
+
+    resident_bytes: dict[int, int]
+    """By pid. A page that several processes share counts in each."""
+    unmapped_bytes: int
+    """Shared memory that none of them maps."""
+    tasks: int
+    """Processes and threads."""
+    nameless_disk_bytes: int
+    """Of files that have been removed and are still open."""
+
+    def exceeds_memory(self, limit_bytes: float) -> bool:
+        """Return whether memory of any kind is more than `limit_bytes`."""
+        if sum(self.resident_bytes.values()) + self.unmapped_bytes <= limit_bytes:
+            return False
+        # Forked data loaders share nearly all of their pages. The exact measure is slow, so it is taken only
+        # above the limit.
+        exact = {pid: proportional_bytes(pid) for pid in self.resident_bytes}
+        parts = [self.resident_bytes[pid] if size is None else size for pid, size in exact.items()]
+        return sum(parts) + self.unmapped_bytes > limit_bytes
 
 
 def read_now(descriptor: int) -> bytes | None:

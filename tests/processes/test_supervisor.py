@@ -391,7 +391,7 @@ def test_a_deleted_run_folder_ends_its_training(tmp_path: Path) -> None:
     shutil.rmtree(run_dir)
     output, _ = process.communicate(timeout=10)
     assert process.returncode == 1
-    assert "deleted" in output
+    assert "was deleted while its training ran" in output
     assert not training.is_alive()
 
 
