@@ -89,8 +89,8 @@ def process_id_from_json(value: object) -> ProcessId | None:
 
 
 def descendants_of(ancestor: int) -> dict[int, Stat]:
-    """Return every living process below `ancestor` by its pid, itself excluded."""
-    stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None and stat.state != "Z"}
+    """Return every process below `ancestor` by its pid, zombies too, itself excluded."""
+    stats = {pid: stat for pid in _pids() if (stat := _stat(pid)) is not None}
     children: dict[int, list[int]] = {}
     for pid, stat in stats.items():
         children.setdefault(stat.parent, []).append(pid)

@@ -161,19 +161,25 @@ class TrainingProcess:
             time.sleep(0.001)
 
     def _descendants(self) -> dict[int, Stat]:
-        """Return the training's processes by their pids, without the keeper."""
+        """Return the training's processes that live, by their pids."""
+        return {pid: stat for pid, stat in self._family().items() if stat.state != "Z"}
+
+    def _family(self) -> dict[int, Stat]:
+        """Return the training's processes by their pids, zombies too, without the keeper."""
         found = descendants_of(self.supervisor.pid)
         found.pop(self._keeper, None)
         return found
 
     def measure(self, device: int) -> Measured:
         """Measure the whole tree; `device` is the disk on which it has its files."""
-        found = self._descendants()
+        family = self._family()
+        found = {pid: stat for pid, stat in family.items() if stat.state != "Z"}
         nameless = unlinked_bytes(found, device)
         resident = {pid: stat.resident_bytes for pid, stat in found.items()}
         unmapped = self._unmapped_bytes(list(found), nameless.memory)
         self.peak_resident_bytes = max(self.peak_resident_bytes, sum(resident.values()) + unmapped)
-        tasks = sum(stat.threads for stat in found.values())
+        # A zombie takes up a pid, of which the machine has only so many.
+        tasks = sum(max(stat.threads, 1) for stat in family.values())
         return Measured(resident, unmapped, tasks, nameless.disk)
 
     def _unmapped_bytes(self, pids: Sequence[int], in_memory: int) -> int:

@@ -106,6 +106,8 @@ class WorkFolder:
                         status = entry.stat(follow_symlinks=False)
                         size += status.st_blocks * 512
                         if stat.S_ISDIR(status.st_mode):
+                            if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+                                _open_up(entry.name, folder)
                             if depth == _DEEPEST:
                                 files = MOST_FILES + 1
                             else:
@@ -142,6 +144,17 @@ class WorkFolder:
         if not (keep and unfinished):
             _remove(self.path)
         os.close(self._run)
+
+
+def _open_up(name: str, parent: int) -> None:
+    """Give ourselves all rights on a folder: one that we may not list hides what it holds, and cannot be
+    removed. Raises OSError."""
+    # Through a descriptor, which no link can take the place of.
+    folder = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{folder}", stat.S_IRWXU)
+    finally:
+        os.close(folder)
 
 
 def _is_there(name: str, folder: int) -> bool:

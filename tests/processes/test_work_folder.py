@@ -145,6 +145,9 @@ def test_usage_counts_blocks_and_files_at_any_depth(run: RunPaths) -> None:
     usage = work.usage()
     assert usage.files == 4
     assert 100_000 <= usage.bytes < 130_000
+    (run.work / "a").chmod(0o300)
+    assert work.usage().bytes > 100_000
+    assert stat.S_IMODE((run.work / "a").stat().st_mode) == 0o700
     deep = run.work
     for _ in range(70):
         deep /= "d"

@@ -26,6 +26,8 @@ from nas_system.processes.sandbox.system_calls import give_up_privileges, keep_c
 # What is left of root: files of other users (a container's volumes) and locked memory. With CAP_PERFMON alone
 # it could read the environment of any process.
 _CAPABILITIES = 1 << 1 | 1 << 14
+_OPEN_FILES = 4096
+"""At a time and per process: each pipe and each socket holds memory of the kernel that nobody counts."""
 _LARGEST_FONT_LIST = 4 * 2**20
 
 
@@ -209,6 +211,7 @@ class Sandbox:
     def _limit_resources(self) -> None:
         if math.isfinite(self.limits.disk_bytes):
             _lower(resource.RLIMIT_FSIZE, int(self.limits.disk_bytes))
+        _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
         # Elsewhere the kernel would count what else the user runs; root it does not count at all.
         if self._own_users and math.isfinite(self.limits.processes):
             _lower(resource.RLIMIT_NPROC, int(self.limits.processes))

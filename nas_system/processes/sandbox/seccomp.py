@@ -38,6 +38,9 @@ _REFUSED_CONTROLS = (
 NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     # Networks, and all else that is reached through a socket: the name service, audit, Bluetooth, crypto.
     "socket": (41, 198),
+    # Of a descriptor on its way from socket to socket nobody can tell how much memory or disk it holds.
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     # Other processes.
     "ptrace": (101, 117),
     "process_vm_readv": (310, 270),
