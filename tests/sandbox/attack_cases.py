@@ -299,6 +299,7 @@ def _within(tried: Case, option: str, value: int) -> Verdict:
     "take_memory_by_descriptor",
     "take_memory_by_files",
     "take_memory_by_pipes",
+    "take_memory_in_a_message",
 )
 def _memory(tried: Case) -> Verdict:
     return _within(tried, "--memory-limit-mb", MEMORY_MIB)
@@ -308,6 +309,8 @@ def _memory(tried: Case) -> Verdict:
     "fill_disk",
     "fill_disk_by_many",
     "fill_disk_by_a_deleted_file",
+    "fill_disk_in_a_message",
+    "fill_disk_in_a_closed_folder",
     "fill_disk_in_temporary_folder",
     "fill_disk_with_names",
     "make_a_huge_file",
@@ -316,7 +319,7 @@ def _disk(tried: Case) -> Verdict:
     return _within(tried, "--disk-limit-mb", DISK_MIB)
 
 
-@case("fork_bomb", "thread_bomb")
+@case("fork_bomb", "zombie_bomb", "thread_bomb")
 def _many(tried: Case) -> Verdict:
     return _within(tried, "--process-limit", PROCESSES)
 

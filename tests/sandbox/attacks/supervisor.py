@@ -14,6 +14,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import stat
 import sys
 import threading
@@ -64,6 +65,7 @@ WRITTEN_MIB = 96
 MANY_FILES = 120_000
 MANY_PROCESSES = 300
 CASE = "case"
+_KEPT: list[object] = []
 _HOLD_S = 1.0
 """As long as the supervisor may take to look again."""
 
@@ -489,6 +491,25 @@ def take_memory_by_pipes(it: Target) -> str:
     return _hold()
 
 
+def _send_away(descriptor: int) -> None:
+    """Leave the descriptor in a message that nobody receives: no process has it any more."""
+    one, other = socket.socketpair()
+    one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder))])
+    os.close(descriptor)
+    _KEPT.extend((one, other))
+
+
+@way(SECCOMP, LIMITS, seen=CASE)
+def take_memory_in_a_message(it: Target) -> str:
+    """Take more memory than allowed by a descriptor (memfd) that is on its way in a message."""
+    descriptor = os.memfd_create("taken", 0)
+    _send_away(os.dup(descriptor))
+    for _ in range(ALLOCATED_MIB // 8):
+        os.write(descriptor, bytes(8 * MIB))
+    os.close(descriptor)
+    return _hold()
+
+
 def _write(path: Path, mib: int) -> None:
     with open(path, "wb") as file:
         for _ in range(mib):
@@ -518,6 +539,28 @@ def fill_disk_by_a_deleted_file(it: Target) -> str:
         for _ in range(WRITTEN_MIB):
             file.write(bytes(MIB))
         return _hold()
+
+
+@way(SECCOMP, LIMITS, seen=CASE)
+def fill_disk_in_a_message(it: Target) -> str:
+    """Fill the disk by a deleted file whose descriptor is on its way in a message."""
+    path = it.here / "sent"
+    with open(path, "wb") as file:
+        path.unlink()
+        _send_away(os.dup(file.fileno()))
+        for _ in range(WRITTEN_MIB):
+            file.write(bytes(MIB))
+    return _hold()
+
+
+@way(LIMITS, seen=CASE, who=(USER,))
+def fill_disk_in_a_closed_folder(it: Target) -> str:
+    """Fill the disk in a folder whose content its owner may not list."""
+    folder = it.here / "closed"
+    folder.mkdir(0o300)
+    for number in range(WRITTEN_MIB // 4):
+        _write(folder / str(number), 4)
+    return _hold()
 
 
 @way(LIMITS, seen=CASE)
@@ -551,6 +594,15 @@ def fork_bomb(it: Target) -> str:
     for _ in range(MANY_PROCESSES):
         if os.fork() == 0:
             time.sleep(30)
+            os._exit(0)
+    return _hold()
+
+
+@way(LIMITS, seen=CASE)
+def zombie_bomb(it: Target) -> str:
+    """Start more processes than allowed that end at once and stay as zombies."""
+    for _ in range(MANY_PROCESSES):
+        if os.fork() == 0:
             os._exit(0)
     return _hold()
 
