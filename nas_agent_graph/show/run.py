@@ -312,10 +312,22 @@ def _result_lines(record: RunRecord, width: int) -> list[Line]:
     if verdict:
         accepted = "accepted" if verdict.get("accepted") else "not accepted"
         lines += _field("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
+    verified = _verified(record)
+    if (again := finite(verified.get("val_score"))) is not None:
+        lines += _field("verified", f"{metric} {again:.6f}, computed again from its weights", width)
     if run is None:
         return lines
     lines += _field("end", _format_end(run, record.outcome), width, "" if run.status == "OK" else "red")
-    return lines + (_outcome_lines(run, record.outcome, metric, width) if record.outcome else [])
+    if record.outcome is None or verified.get("problem"):  # then the folder holds what was refused
+        return lines
+    return lines + _outcome_lines(run, record.outcome, metric, width)
+
+
+def _verified(record: RunRecord) -> Mapping[str, Any]:
+    """Return what the search computed again of this run; nothing if it took the training at its word."""
+    found = record.verdict.get("verified")
+    entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+    return next((entry for entry in entries if entry.get("run") == record.run_id), {})
 
 
 def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> list[Line]:
