@@ -91,6 +91,8 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
 
     run, paths = RunPaths(run_dir), RunPaths(arguments.output_dir or run_dir)
     _refuse_finished(paths.metrics, arguments)
+    if arguments.output_dir is not None:
+        paths.folder.mkdir(parents=True, exist_ok=True)
     paths.error.unlink(missing_ok=True)
     config = read_config(arguments.config)
     if arguments.seed is not None:

@@ -122,7 +122,7 @@ def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
     split has to keep no rows back, as `--split 0.7,0.15,0.15` does.
     """
     folder = PROJECT_ROOT / "tests" / "faults" / "chaos"
-    # A training may write outside its run's folder only into some caches.
+    # A training may write nowhere else; `seen_from_outside` makes an exception of the cache.
     caches = Path(os.environ["XDG_CACHE_HOME"]) / "nas_system"
     caches.mkdir(exist_ok=True)
     trainer = [sys.executable, "-S", str(folder / "training.py"), tempfile.mkdtemp(dir=caches)]
@@ -131,7 +131,8 @@ def run_search() -> Callable[..., subprocess.CompletedProcess[str]]:
         *flags: str | Path, cwd: Path, timeout_s: float = 240.0, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         command = [str(folder / "agent.py"), *trainer, "--", *map(str, flags)]
-        return run_python(command, cwd=cwd, env=_environment(env), timeout_s=timeout_s)
+        opened = {"PYTHONPATH": f"{folder / 'seen_from_outside'}:{PROJECT_ROOT}", **(env or {})}
+        return run_python(command, cwd=cwd, env=_environment(opened), timeout_s=timeout_s)
 
     return run
 

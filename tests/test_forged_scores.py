@@ -32,6 +32,7 @@ from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.ledger import rebuild_state
 from nas_system.processes.job import Job
 from nas_system.processes.run_files import RunPaths
+from nas_system.processes.work_folder import WorkFolder
 from nas_system.space import ForecastingTask, RunConfig
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -127,6 +128,9 @@ class Forging(ScriptedLauncher):
         if forge in (does_not_forge, brings_other_weights):
             done = self.run_cli(job.command[1], *job.command[2:], cwd=self.workspace)
             assert done.returncode == 0, done.stderr
+            work = WorkFolder(run_dir, math.inf)
+            assert work.publish() == {}
+            work.close(keep=False)
         else:  # what a training would leave, at no cost
             for path in (RunPaths(run_dir).best_model, RunPaths(run_dir).metrics):
                 shutil.copy(run_dir.parent / "run_0000" / path.name, path)

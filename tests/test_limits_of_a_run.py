@@ -112,8 +112,13 @@ def trained(
     write_config(run_dir / "config_used.py", RunConfig.model_validate({"task": task, **parts}))
     command = [sys.executable, "-m", "nas_system.train", "--config", str(run_dir / "config_used.py")]
     command += ["--runs-dir", str(run_dir.parent), "--tag", run_dir.name, "--device", "cpu", *options]
+    command += ["--output-dir", str(run_dir / "work")]
     launcher = LocalLauncher()
-    launcher.submit(run_dir, Job(tuple(command), **{"time_limit_s": 100.0, **(job or {})}), attempt=1)
+    launcher.submit(
+        run_dir,
+        Job(tuple(command), **{"time_limit_s": 100.0, "readable": (series,), **(job or {})}),
+        attempt=1,
+    )
     while launcher.survey([run_dir])[run_dir] == "running":
         time.sleep(0.05)
     return run_dir, read_outcome(run_dir)

@@ -396,7 +396,7 @@ def rewrite(run: Path, **changes: Any) -> None:
         ({"columns": None, "inputs": None, "freq": None}, "columns: Field required"),
         ({"config": {"model": {"family": "oracle"}}}, "another version of this program"),
         ({"scaler": {"mean": torch.zeros(3)}}, "another version of this program"),
-        ({"model": {"weight": torch.zeros(3)}}, "the weights do not fit this program's informer"),
+        ({"model": {"weight": torch.zeros(3)}}, "the weights are not those of the configuration"),
     ],
     ids=["newer", "older", "foreign", "tensor", "weights"],
 )

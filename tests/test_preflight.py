@@ -59,12 +59,14 @@ def launched(folder: Path, config: RunConfig, *options: str, memory_mb: int | No
     run_dir.mkdir(parents=True)
     write_config(run_dir / "config_used.py", config)
     arguments = ["--config", str(run_dir / "config_used.py"), "--runs-dir", str(run_dir.parent)]
-    arguments += ["--tag", run_dir.name, "--device", "cpu", *options]
+    arguments += ["--tag", run_dir.name, "--device", "cpu", "--output-dir", str(run_dir / "work"), *options]
     command = [sys.executable, "-m", "nas_system.train", *arguments]
     if memory_mb is not None:
         command = [sys.executable, "-c", IN_LESS_MEMORY, str(memory_mb), *arguments]
     launcher = LocalLauncher()
-    launcher.submit(run_dir, Job(tuple(command), time_limit_s=120), attempt=1)
+    launcher.submit(
+        run_dir, Job(tuple(command), time_limit_s=120, readable=(Path(config.task.dataset),)), attempt=1
+    )
     while launcher.survey([run_dir])[run_dir] == "running":
         time.sleep(0.05)
     return run_dir

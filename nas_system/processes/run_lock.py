@@ -132,7 +132,7 @@ def _look(run_dir: Path) -> tuple[bool, ProcessId | None]:
     except (FileNotFoundError, NotADirectoryError):
         return False, None
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a link holds nothing, and what it leads to is not ours
+        if RunPaths(run_dir).lock.is_symlink():  # holds nothing, and what it leads to is not ours
             return False, None
         raise _unknown(run_dir, error) from None
     try:

@@ -81,6 +81,7 @@ def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
         "epoch": 2,
         "step": None,
         "requested": False,
+        "refused": False,
         "sandbox": "landlock 7: writes",
         "not_held": {},
         "numbers": {},
@@ -448,10 +449,18 @@ def test_an_end_on_record_counts_although_the_supervisor_is_still_leaving(tmp_pa
 
 
 def test_a_lock_that_cannot_be_read_is_told_in_our_own_words(tmp_path: Path) -> None:
-    loop = tmp_path / "run.lock"
+    loop = tmp_path / "run_0000"
     loop.symlink_to(loop)
     with pytest.raises(NasError, match="cannot tell whether"):
-        is_alive(tmp_path)
+        is_alive(loop)
+
+
+def test_a_link_in_the_place_of_a_lock_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "held").touch()
+    (tmp_path / "run.lock").symlink_to(tmp_path / "held")
+    with open(tmp_path / "held") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert not is_alive(tmp_path)
 
 
 def test_log_tail_is_plain_text(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class Search:
             *flags,
         ]
         self.stand_in = stand_in
-        self.env = {**({"XDG_CACHE_HOME": str(cache)} if stand_in else {}), **(env or {})}
+        own = {"XDG_CACHE_HOME": str(cache), "PYTHONPATH": f"{FOLDER / 'seen_from_outside'}:{ROOT}"}
+        self.env = {**(own if stand_in else {"PYTHONPATH": str(ROOT)}), **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.starts = 0
         self.hits: Counter[str] = Counter()
@@ -69,12 +70,7 @@ class Search:
             self.process = subprocess.Popen(
                 [*under, *self.command],
                 cwd=self.workspace,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": f"{FOLDER / 'seen_from_outside'}:{ROOT}",
-                    "PYTHONUNBUFFERED": "1",
-                    **self.env,
-                },
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.env},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
