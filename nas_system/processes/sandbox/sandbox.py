@@ -110,7 +110,12 @@ class Sandbox:
     # -- called by the supervisor ------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Make the training's folders for temporary files and caches; put its processes into a namespace."""
+        """Make the training's folders for temporary files and caches; put its processes into a namespace.
+
+        Raises OSError if they cannot be made, or where Python would not find the training's program.
+        """
+        if os.pathsep in str(self._packages) and self.mode != "off":
+            raise OSError(errno.EINVAL, f"{self._run_dir}: rename what has a {os.pathsep!r} in its name")
         for folder in (self._temporary, self._cache, self._cache / "matplotlib"):
             folder.mkdir(mode=0o700, exist_ok=True)
         for fonts in font_lists(self._environment):
