@@ -112,19 +112,22 @@ def score_again(given: argparse.Namespace) -> dict[str, Any]:
 
 def _again(run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: torch.device) -> dict[str, Any]:
     from nas_system.config_io.config_file import read_config
+    from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.processes.run_files import RunPaths
     from nas_system.training.acceleration.precision import Precision
 
     paths = RunPaths(run_dir)
     try:
         config = read_config(paths.config, follow_link=False)
-    except ConfigError as error:
+        expected = load_metrics(run_dir).get("checkpoint_sha256")
+    except (ConfigError, StateError) as error:
         return {"problem": str(error)}
     scoring = scoring_of(config)
     name = config.training.precision
     precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
     try:
-        metrics = _evaluate(paths.best_model, scoring, precision)
+        # A wrong checksum would keep the run from being scored on the hold-out set later.
+        metrics = _evaluate(paths.best_model, scoring, precision, sha256=expected)
     except NasError as error:
         return {"problem": str(error).replace(f"{run_dir}/", "")}
     return {"samples": scoring.count, **{f"val_{name}": value for name, value in metrics.items()}}

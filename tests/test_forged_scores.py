@@ -27,7 +27,7 @@ from nas_agent_graph.launchers.verification import Verification
 from nas_agent_graph.replay.launcher import RecordedLauncher
 from nas_system.config_io.config_file import read_config, write_config
 from nas_system.errors import ConfigError, RunError, SearchPaused
-from nas_system.files import read_object, write_json
+from nas_system.files import read_object, sha256_of_file, write_json
 from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.ledger import rebuild_state
 from nas_system.processes.job import Job
@@ -42,8 +42,10 @@ CLAIM = 1e-6
 
 
 def claim(paths: RunPaths, score: float = CLAIM) -> None:
-    metrics = read_object(paths.metrics)
-    write_json(paths.metrics, metrics | {"val_mse": score, "val_score": score})
+    metrics = read_object(paths.metrics) | {"val_mse": score, "val_score": score}
+    if paths.best_model.is_file():
+        metrics["checkpoint_sha256"] = sha256_of_file(paths.best_model)
+    write_json(paths.metrics, metrics)
 
 
 def claims_a_better_score(paths: RunPaths) -> None:
@@ -89,6 +91,10 @@ def trains_something_easier(paths: RunPaths) -> None:
     claim(paths)
 
 
+def lies_about_its_checksum(paths: RunPaths) -> None:
+    write_json(paths.metrics, read_object(paths.metrics) | {"checkpoint_sha256": "0" * 64})
+
+
 def does_not_forge(paths: RunPaths) -> None:
     pass
 
@@ -107,6 +113,7 @@ FORGERIES: tuple[tuple[Forge, tuple[str, ...]], ...] = (
     (loses_its_weights, ("there is no checkpoint",)),
     (hangs_whoever_reads_its_weights, ("is a link",)),
     (trains_something_easier, ("config_used.py is not what was proposed",)),
+    (lies_about_its_checksum, ("SHA-256 is not 0000",)),
     (does_not_forge, ()),
 )
 SEARCH = Limits(1 + len(FORGERIES), repeat_base=2, memory_mb=2048)

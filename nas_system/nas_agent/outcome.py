@@ -152,6 +152,7 @@ STATUS_OF_LIMIT = {
     "memory_limit": Status.OOM_HOST,
     "disk_limit": Status.FAILED,
     "process_limit": Status.FAILED,
+    "unmeasurable": Status.FAILED,
 }
 CAUSE_OF_LIMIT = {
     "time_limit": "ended by the hard time limit after {wall_s:.0f} s; "
@@ -162,6 +163,7 @@ CAUSE_OF_LIMIT = {
     "disk_limit": "its files took {written} the limit; "
     "lower the model's width or depth, or raise --disk-per-run",
     "process_limit": "it started more processes than a run may have",
+    "unmeasurable": "it used memory or files in a way that nobody can measure, so no limit would hold",
 }
 
 

@@ -10,11 +10,14 @@ import contextlib
 import os
 import signal
 import stat as stat_module
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
+_LONGEST_LOOK_S = 1.0
+_FEW_MAPPED = 8
 COOKIE_NAME = "NAS_RUN_COOKIE"
 """Environment variable that marks every process of a run, also those that left its process tree."""
 
@@ -45,7 +48,7 @@ class ProcessId(NamedTuple):
         if not PROC.is_dir():
             return _accepts_signals(self.pid)
         stat = _stat(self.pid)
-        return stat is not None and stat.state != "Z" and stat.start_ticks == self.start_ticks
+        return stat is not None and not stat.is_dead and stat.start_ticks == self.start_ticks
 
     def is_certainly_dead(self) -> bool:
         """Return whether the process could be seen from here and is not there."""
@@ -114,54 +117,91 @@ def children_of(pid: int) -> list[int]:
         return [child for child in _pids() if (stat := _stat(child)) is not None and stat.parent == pid]
 
 
-class Unlinked(NamedTuple):
-    """Bytes of open files that have no name (any more), so that no folder shows them."""
+class Nameless(NamedTuple):
+    """Bytes of files that are open or mapped and have no name (any more), so that no folder shows them."""
 
     memory: int
     """Of files in memory (memfd_create)."""
     disk: int
+    complete: bool
+    """Whether all of them could be measured, in time."""
 
 
-def unlinked_bytes(pids: Iterable[int], device: int) -> Unlinked:
-    """Measure the nameless files that these processes hold open: in memory, and on the disk `device`."""
+def nameless_bytes(pids: Iterable[int], work: Path, shared_memory: int | None) -> Nameless:
+    """Measure the nameless files of these processes, whose own folder is `work`.
+
+    Those on the device `shared_memory` are left out: that is measured as a whole.
+    """
+    give_up_at = time.monotonic() + _LONGEST_LOOK_S
     memory: dict[tuple[int, int], int] = {}
     disk: dict[tuple[int, int], int] = {}
+    mapped: set[bytes] = set()
+    complete = True
     for pid in pids:
         folder = PROC / str(pid) / "fd"
         try:
             names = os.listdir(folder)
+            mapped |= _mapped_nameless(pid, os.fsencode(work))
+        except PermissionError:
+            complete = False
+            continue
         except OSError:  # ended meanwhile
             continue
         for name in names:
+            if time.monotonic() > give_up_at:
+                return Nameless(sum(memory.values()), sum(disk.values()), complete=False)
             with contextlib.suppress(OSError):
                 status = os.stat(folder / name)
                 if status.st_nlink or not stat_module.S_ISREG(status.st_mode):
                     continue
-                found = disk if status.st_dev == device else memory
-                if found is disk or os.readlink(folder / name).startswith("/memfd:"):
-                    found[status.st_dev, status.st_ino] = status.st_blocks * 512
-    return Unlinked(sum(memory.values()), sum(disk.values()))
+                if status.st_dev != shared_memory:
+                    in_memory = os.readlink(folder / name).startswith("/memfd:")
+                    (memory if in_memory else disk)[status.st_dev, status.st_ino] = status.st_blocks * 512
+    # How large they are is not known of files that are only mapped.
+    complete &= len(mapped) <= _FEW_MAPPED
+    return Nameless(sum(memory.values()), sum(disk.values()), complete)
 
 
-def shared_resident_bytes(pids: Iterable[int]) -> int:
-    """Return the resident bytes of shared memory in these processes, a page counted in each that maps it."""
-    total = 0
+def _mapped_nameless(pid: int, work: bytes) -> set[bytes]:
+    """Return device and inode of the removed files below `work` that the process maps. Raises OSError."""
+    found = set()
+    for line in (PROC / str(pid) / "maps").read_bytes().splitlines():
+        if line.endswith(b"(deleted)"):
+            fields = line.split(maxsplit=5)
+            if fields[5].startswith(work + b"/"):
+                found.add(b" ".join(fields[3:5]))
+    return found
+
+
+class Hidden(NamedTuple):
+    """Bytes of memory that resident sizes show twice or not at all."""
+
+    shared: int
+    """Of shared memory, a page counted in each process that maps it."""
+    page_tables: int
+
+
+def hidden_bytes(pids: Iterable[int]) -> Hidden:
+    """Measure shared memory and page tables of these processes."""
+    shared = tables = 0
     for pid in pids:
         with contextlib.suppress(OSError):
-            for line in (PROC / str(pid) / "status").read_text().splitlines():
-                if line.startswith("RssShmem:"):
-                    total += int(line.split()[1]) * 1024
-    return total
+            for line in (PROC / str(pid) / "status").read_bytes().splitlines():
+                if line.startswith(b"RssShmem:"):
+                    shared += int(line.split()[1]) * 1024
+                elif line.startswith(b"VmPTE:"):
+                    tables += int(line.split()[1]) * 1024
+    return Hidden(shared, tables)
 
 
 def proportional_bytes(pid: int) -> int | None:
     """Return resident bytes with shared pages divided by their number of users; None if unknown."""
     try:
-        text = (PROC / str(pid) / "smaps_rollup").read_text()
+        content = (PROC / str(pid) / "smaps_rollup").read_bytes()
     except OSError:
         return None
-    for line in text.splitlines():
-        if line.startswith("Pss:"):
+    for line in content.splitlines():
+        if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
     return None
 
@@ -200,6 +240,16 @@ class Stat(NamedTuple):
     threads: int
     start_ticks: int
     resident_bytes: int
+
+    @property
+    def is_dead(self) -> bool:
+        """Return whether only an entry in the table is left of it."""
+        return self.state == "Z" and not self.has_lost_its_first_thread
+
+    @property
+    def has_lost_its_first_thread(self) -> bool:
+        """Return whether it looks dead and is not: other threads of it still run, and cannot be measured."""
+        return self.state == "Z" and self.threads > 1
 
 
 def _stat(pid: int) -> Stat | None:

@@ -39,6 +39,8 @@ RECORDED, NOT_RECORDED, BUSY = 0, 1, 75
 _MIB = 2**20
 _SHORTEST_LOOK_S = 0.2
 _LONGEST_WAIT_S = 1.0
+_LONGEST_PAUSE_S = 2.0
+_MOST_UNMEASURED = 3
 _KILL_AGAIN_S = 0.5
 _LAST_WORDS_S = 1.0
 # ru_maxrss is in kibibytes on Linux and in bytes on macOS.
@@ -61,6 +63,8 @@ class Supervisor:
         self.look_at = 0.0
         self.history_stamp: tuple[int, int] | None = None
         self.peak_disk_bytes = 0
+        self.unmeasured = 0
+        """How often in turn something of the training could not be measured."""
         self.disk_limit_bytes = options.disk_limit_mb * _MIB
         self.work = WorkFolder(options.run_dir, self.disk_limit_bytes)
         self.report: Report | None = None
@@ -193,17 +197,21 @@ class Supervisor:
             self.work.show_history()
         if not is_own_lock(self.run_dir, self.lock):
             training.kill_tree()  # the folder was deleted or replaced: nobody can read its results
-        # On a machine with thousands of processes a look is slow: spend 5% of one core at most.
+        # Among thousands of processes a look is slow: spend 5% of one core, if that is often enough.
         cost_s = time.monotonic() - began
-        self.look_at = began + max(_SHORTEST_LOOK_S, 20 * cost_s)
+        self.look_at = began + cost_s + min(max(_SHORTEST_LOOK_S, 20 * cost_s), _LONGEST_PAUSE_S)
 
     def _exceeded_limit(self, training: TrainingProcess) -> str | None:
         """Measure memory, processes and files; return the name of a limit that is exceeded."""
-        used = training.measure(self.work.device)
+        used = training.measure(self.work.path)
         if used.exceeds_memory(self.options.memory_limit_mb * _MIB):
             return "memory_limit"
         if used.tasks > self.options.process_limit:
             return "process_limit"
+        # A process that is about to end cannot be measured for a moment.
+        self.unmeasured = 0 if used.complete else self.unmeasured + 1
+        if self.unmeasured > _MOST_UNMEASURED:
+            return "unmeasurable"
         return "disk_limit" if self._exceeds_disk(used.nameless_disk_bytes) else None
 
     def _exceeds_disk(self, nameless_bytes: int) -> bool:
@@ -255,9 +263,10 @@ class Supervisor:
             return NOT_RECORDED
         record["disk_free_mb"] = _disk_free_mb(self.run_dir)
         free_reserve(self.lock)
-        self.work.close(keep=self.ended != "disk_limit")
         write_json(RunPaths(self.run_dir).exit, record)
         log.close()
+        with contextlib.suppress(OSError):  # what cannot be removed is left; the end is on record
+            self.work.close(keep=self.ended != "disk_limit")
         return RECORDED
 
 

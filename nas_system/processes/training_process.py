@@ -19,6 +19,7 @@ import struct
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from nas_system.processes.process_tree import (
@@ -28,10 +29,10 @@ from nas_system.processes.process_tree import (
     carriers_of,
     children_of,
     descendants_of,
+    hidden_bytes,
     identify,
+    nameless_bytes,
     proportional_bytes,
-    shared_resident_bytes,
-    unlinked_bytes,
 )
 from nas_system.processes.sandbox.namespaces import SHARED_MEMORY
 from nas_system.processes.sandbox.sandbox import Report, Sandbox, report_as_line
@@ -57,7 +58,9 @@ class TrainingProcess:
         # Orphans of the training become our children where they are not the keeper's.
         _set_of_linux(PR_SET_CHILD_SUBREAPER, 1)
         # A core dump of a training is gigabytes, and nobody looks at it.
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        # At 1 the kernel does not start a handler for it, either, which would be outside the sandbox.
+        with contextlib.suppress(ValueError, OSError):  # a limit of 0 cannot be raised, and need not be
+            resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
         self.output, output_end = _output_pipe()
         self.status, status_end = os.pipe()
         os.set_blocking(self.status, False)
@@ -162,7 +165,7 @@ class TrainingProcess:
 
     def _descendants(self) -> dict[int, Stat]:
         """Return the training's processes that live, by their pids."""
-        return {pid: stat for pid, stat in self._family().items() if stat.state != "Z"}
+        return {pid: stat for pid, stat in self._family().items() if not stat.is_dead}
 
     def _family(self) -> dict[int, Stat]:
         """Return the training's processes by their pids, zombies too, without the keeper."""
@@ -170,26 +173,24 @@ class TrainingProcess:
         found.pop(self._keeper, None)
         return found
 
-    def measure(self, device: int) -> Measured:
-        """Measure the whole tree; `device` is the disk on which it has its files."""
+    def measure(self, work: Path) -> Measured:
+        """Measure the whole tree, which has its files in `work`."""
         family = self._family()
-        found = {pid: stat for pid, stat in family.items() if stat.state != "Z"}
-        nameless = unlinked_bytes(found, device)
+        found = {pid: stat for pid, stat in family.items() if not stat.is_dead}
+        device = None
+        held = 0
+        if self._shared_memory is not None:
+            with contextlib.suppress(OSError):
+                space, device = os.statvfs(self._shared_memory), os.stat(self._shared_memory).st_dev
+                held = (space.f_blocks - space.f_bfree) * space.f_frsize
+        nameless, hidden = nameless_bytes(found, work, device), hidden_bytes(found)
         resident = {pid: stat.resident_bytes for pid, stat in found.items()}
-        unmapped = self._unmapped_bytes(list(found), nameless.memory)
+        unmapped = max(0, held + nameless.memory - hidden.shared) + hidden.page_tables
         self.peak_resident_bytes = max(self.peak_resident_bytes, sum(resident.values()) + unmapped)
         # A zombie takes up a pid, of which the machine has only so many.
         tasks = sum(max(stat.threads, 1) for stat in family.values())
-        return Measured(resident, unmapped, tasks, nameless.disk)
-
-    def _unmapped_bytes(self, pids: Sequence[int], in_memory: int) -> int:
-        """Return the bytes of shared memory that no process maps, so that no resident size shows them."""
-        held = in_memory
-        if self._shared_memory is not None:
-            with contextlib.suppress(OSError):
-                space = os.statvfs(self._shared_memory)
-                held += (space.f_blocks - space.f_bfree) * space.f_frsize
-        return max(0, held - shared_resident_bytes(pids)) if held else 0
+        complete = nameless.complete and not any(stat.has_lost_its_first_thread for stat in found.values())
+        return Measured(resident, unmapped, tasks, nameless.disk, complete)
 
 
 class Measured(NamedTuple):
@@ -198,11 +199,13 @@ class Measured(NamedTuple):
     resident_bytes: dict[int, int]
     """By pid. A page that several processes share counts in each."""
     unmapped_bytes: int
-    """Shared memory that none of them maps."""
+    """Shared memory that none of them maps, and their page tables."""
     tasks: int
     """Processes and threads."""
     nameless_disk_bytes: int
     """Of files that have been removed and are still open."""
+    complete: bool
+    """Whether there was nothing that could not be measured."""
 
     def exceeds_memory(self, limit_bytes: float) -> bool:
         """Return whether memory of any kind is more than `limit_bytes`."""

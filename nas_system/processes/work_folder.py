@@ -49,7 +49,6 @@ class WorkFolder:
         with contextlib.suppress(FileExistsError):
             os.mkdir(self.path.name, 0o700, dir_fd=self._run)
         self._work = os.open(self.path.name, _FOLDER, dir_fd=self._run)
-        self.device = os.fstat(self._work).st_dev
         self._largest: dict[str, float] = {
             paths.history.name: LARGEST_RECORD_BYTES,
             paths.error.name: LARGEST_RECORD_BYTES,
@@ -65,11 +64,15 @@ class WorkFolder:
     def begin(self) -> None:
         """Clear away the results of an earlier attempt; bring back what a resumed training continues from."""
         paths = RunPaths(self._run_dir)
-        for name in (paths.metrics.name, paths.error.name):
-            for folder in (self._run, self._work):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(name, dir_fd=folder)
         last = paths.last.name
+        kept = (last, paths.best_model.name, paths.history.name)
+        # Nothing else is worth keeping, and a link among it would lead us to any place.
+        for name in os.listdir(self._work):
+            if name not in kept or not _is_there(name, self._work):
+                _remove(name, self._work)
+        for name in (paths.metrics.name, paths.error.name):
+            with contextlib.suppress(FileNotFoundError):
+                _remove(name, self._run)
         # A training that an older version of this program began has worked in the folder of its run. And from
         # a full disk files cross by being moved.
         if _is_there(last, self._run) or _is_there(last, self._work):
@@ -94,33 +97,8 @@ class WorkFolder:
             _copy(name, self._work, self._run, self._largest[name], durable=False)
 
     def usage(self) -> Usage:
-        """Measure the folder. Infinitely deep nesting counts as too many files."""
-        size = files = 0
-        waiting = [(os.dup(self._work), 0)]
-        while waiting:
-            folder, depth = waiting.pop()
-            try:
-                for entry in os.scandir(folder):
-                    files += 1
-                    with contextlib.suppress(OSError):
-                        status = entry.stat(follow_symlinks=False)
-                        size += status.st_blocks * 512
-                        if stat.S_ISDIR(status.st_mode):
-                            if status.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-                                _open_up(entry.name, folder)
-                            if depth == _DEEPEST:
-                                files = MOST_FILES + 1
-                            else:
-                                waiting.append((os.open(entry.name, _FOLDER, dir_fd=folder), depth + 1))
-                    if files > MOST_FILES:
-                        break
-            finally:
-                os.close(folder)
-            if files > MOST_FILES:
-                for descriptor, _ in waiting:
-                    os.close(descriptor)
-                break
-        return Usage(size, files)
+        """Measure the folder. What cannot be measured counts as too many files."""
+        return _measure(os.dup(self._work), 0)
 
     def publish(self) -> dict[str, str]:
         """Copy what crosses into the run's folder; return why something did not, by its name."""
@@ -138,12 +116,48 @@ class WorkFolder:
         return refused
 
     def close(self, *, keep: bool) -> None:
-        """Remove the folder, unless it is to be kept and the training can be continued from it."""
-        unfinished = _is_there(RunPaths(self.path).last.name, self._work)
-        os.close(self._work)
-        if not (keep and unfinished):
-            _remove(self.path)
-        os.close(self._run)
+        """Remove the folder, unless it is to be kept and the training can be continued from it.
+
+        Raises OSError if something in it cannot be removed.
+        """
+        try:
+            if not (keep and _is_there(RunPaths(self.path).last.name, self._work)):
+                _remove(self.path.name, self._run)
+        finally:
+            os.close(self._work)
+            os.close(self._run)
+
+
+def _measure(folder: int, depth: int) -> Usage:
+    """Measure what is below an open folder, and close that. As many are open at a time as it is deep."""
+    size = files = 0
+    subfolders = []
+    try:
+        for entry in os.scandir(folder):
+            files += 1
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                # Of a file with holes the size counts: copied, it has none.
+                size += max(status.st_blocks * 512, status.st_size if stat.S_ISREG(status.st_mode) else 0)
+                if stat.S_ISDIR(status.st_mode):
+                    subfolders.append((entry.name, status.st_mode))
+            if files > MOST_FILES:
+                return Usage(size, files)
+        for name, mode in subfolders:
+            if depth == _DEEPEST or files > MOST_FILES:
+                return Usage(size, MOST_FILES + 1)
+            try:
+                if mode & stat.S_IRWXU != stat.S_IRWXU:
+                    _open_up(name, folder)
+                inner = _measure(os.open(name, _FOLDER, dir_fd=folder), depth + 1)
+            except (FileNotFoundError, NotADirectoryError):  # removed or replaced meanwhile
+                continue
+            size, files = size + inner.bytes, files + inner.files
+    except OSError:
+        return Usage(size, MOST_FILES + 1)
+    finally:
+        os.close(folder)
+    return Usage(size, files)
 
 
 def _open_up(name: str, parent: int) -> None:
@@ -209,16 +223,29 @@ def _copy_content(reading: int, writing: int, size: int) -> None:
             left = left[os.write(writing, left) :]
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder and all that is in it, nothing outside it, however deep it is nested."""
-    import shutil  # they cost as much as the rest of the supervisor's end, so they are loaded when it ends
+def _remove(name: str, parent: int) -> None:
+    """Remove an entry of a folder and all that is in it, nothing outside it, however deep it is nested.
 
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        pass
-    except (OSError, RecursionError):
-        import subprocess
-
-        # One more program, started only for what somebody has made on purpose.
-        subprocess.run(["rm", "-rf", "--", str(folder)], stdin=subprocess.DEVNULL, check=False)
+    Raises OSError.
+    """
+    if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+        os.unlink(name, dir_fd=parent)
+        return
+    # Folders are moved up before they are emptied, so that only one is open at a time.
+    waiting = [name]
+    while waiting:
+        current = waiting.pop()
+        _open_up(current, parent)
+        folder = os.open(current, _FOLDER, dir_fd=parent)
+        try:
+            for entry in list(os.scandir(folder)):
+                if entry.is_dir(follow_symlinks=False):
+                    _open_up(entry.name, folder)
+                    moved = f".removed-{os.urandom(8).hex()}"
+                    os.rename(entry.name, moved, src_dir_fd=folder, dst_dir_fd=parent)
+                    waiting.append(moved)
+                else:
+                    os.unlink(entry.name, dir_fd=folder)
+        finally:
+            os.close(folder)
+        os.rmdir(current, dir_fd=parent)

@@ -215,7 +215,10 @@ def test_no_escape_succeeds(world: Path, record_property: Callable[[str, object]
     assert {name: result for name, result in results.items() if not result.startswith("denied")} == {}
     assert results.keys() == ESCAPES.keys()
     assert record["sandbox"]["open"] == {}
-    assert f"landlock {landlock_version()}, seccomp; {len(ATTEMPTS_OF_THE_PROBE)} of" in record["confinement"]
+    assert (
+        f"landlock {landlock_version()}, seccomp; {len(ATTEMPTS_OF_THE_PROBE) + 1} of"
+        in record["confinement"]
+    )
     assert (world / "runs/victim").read_text() == "precious"
     assert SECRET not in (world / "runs/run_0001/train.log").read_text()
     record_property("measured", f"{len(ESCAPES)} ways out tried, {len(ESCAPES)} denied")
@@ -302,11 +305,11 @@ def test_an_older_kernel_holds_what_it_knows_and_says_what_it_does_not(
     )
     report = Report.from_json(json.loads(done.stdout))
     # Of root, most of whose privileges it has given up, the training may not read them in any case.
-    assert report.open.keys() - {"environment of others"} == holes
+    assert report.open.keys() - {"environment of others"} == holes | {"outliving the supervisor"}
     assert ("landlock" in report.level) == (version > 0)
-    assert report.level.endswith(f"; open: {', '.join(report.open)}" if holes else "attempts refused")
+    assert report.level.endswith(f"; open: {', '.join(report.open)}")
     if version == 0:
-        assert set(report.open.values()) == {"restrict files: the kernel offers no Landlock"}
+        assert "restrict files: the kernel offers no Landlock" in report.open.values()
 
 
 def test_a_required_sandbox_that_does_not_hold_starts_no_training(world: Path) -> None:

@@ -17,6 +17,7 @@ _NEW_MOUNTS, _NEW_IPC, _NEW_USERS, _NEW_PIDS = 0x00020000, 0x08000000, 0x1000000
 _NO_SETUID, _NO_DEVICES, _NO_PROGRAMS, _RECURSIVE, _PRIVATE = 2, 4, 8, 0x4000, 1 << 18
 
 SHARED_MEMORY = "/dev/shm"
+_MOST_FILES = 100_000
 
 
 def separate_processes() -> bool:
@@ -61,8 +62,16 @@ def isolate(shared_memory_bytes: float) -> list[str]:
             _mount("proc", "/proc", "proc", _NO_SETUID | _NO_DEVICES | _NO_PROGRAMS)
             own.append("proc")
         with contextlib.suppress(OSError):
-            size = "" if math.isinf(shared_memory_bytes) else f",size={int(shared_memory_bytes)}"
-            _mount("tmpfs", SHARED_MEMORY, "tmpfs", _NO_SETUID | _NO_DEVICES, f"mode=1777{size}")
+            limits = f"mode=1777,nr_inodes={_MOST_FILES}"
+            if math.isfinite(shared_memory_bytes):
+                limits += f",size={int(shared_memory_bytes)}"
+            _mount(
+                "tmpfs",
+                SHARED_MEMORY,
+                "tmpfs",
+                _NO_SETUID | _NO_DEVICES,
+                limits,
+            )
             own.append("shm")
     return own
 

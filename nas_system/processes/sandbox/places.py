@@ -29,8 +29,10 @@ ACCELERATOR_LIBRARIES = ("cuda", "rocm", "nvidia", "intel", "amdgpu")
 """Beginnings of the names of folders in /opt."""
 OF_A_PREFIX = ("bin", "lib", "lib32", "lib64", "libexec", "share", "include", "ssl", "etc", "pyvenv.cfg")
 """Of a Python installation: somebody's virtual environment may be the folder of their project."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "nvidia", "dri", "kfd", "dxg", "accel")
-"""Beginnings of the names in /dev that a training may write to."""
+DEVICES = ("null", "full", "random", "urandom")
+"""Of /dev. A mapped /dev/zero is memory that nobody counts."""
+ACCELERATORS = ("nvidia", "dri", "kfd", "dxg", "accel")
+"""Beginnings of names in /dev."""
 IN_HOME = (".config/matplotlib", ".matplotlib", ".fonts", ".local/share/fonts")
 FOLDER_VARIABLES = ("LD_LIBRARY_PATH", "NAS_DATA_DIR", "INFORMER2020_PATH", "CUDA_HOME", "CUDA_PATH")
 
@@ -61,10 +63,17 @@ def readable_places(
         yield from (os.path.join(home, name) for name in IN_HOME)
 
 
-def devices(with_accelerators: bool = True) -> list[str]:
-    """Return the devices that a training may use."""
-    names = DEVICES if with_accelerators else DEVICES[:5]
-    return list(_beginning_with(names, "/dev"))
+def devices(environment: Mapping[str, str]) -> list[str]:
+    """Return the devices that a training may use: accelerators too, unless CUDA_VISIBLE_DEVICES is empty."""
+    hidden = environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    return [f"/dev/{name}" for name in DEVICES] + (
+        [] if hidden else list(_beginning_with(ACCELERATORS, "/dev"))
+    )
+
+
+def has_accelerators(environment: Mapping[str, str]) -> bool:
+    """Return whether a training may use the driver of an accelerator."""
+    return len(devices(environment)) > len(DEVICES)
 
 
 def font_lists(environment: Mapping[str, str]) -> list[Path]:
@@ -80,16 +89,25 @@ def font_lists(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _packages(run_dir: Path, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield where Python looks for packages: entry by entry, without what is hidden."""
+    """Yield what Python finds in the folders where it looks for packages."""
     for entry in filter(None, sys.path):
         folder = Path(os.path.realpath(entry))
         if folder.is_relative_to(sys.base_prefix) or _holds_private(folder, run_dir, environment):
+            continue
+        if folder == PACKAGE.parent and "site-packages" not in folder.parts:  # a checkout: only the program
             continue
         if "site-packages" in folder.parts or not folder.is_dir():
             yield str(folder)
             continue
         with contextlib.suppress(OSError):
-            yield from (found.path for found in os.scandir(folder) if not found.name.startswith("."))
+            yield from (found.path for found in os.scandir(folder) if _is_importable(found))
+
+
+def _is_importable(entry: os.DirEntry[str]) -> bool:
+    """Return whether Python would look at this: a module, a package, or what is known of one."""
+    if entry.is_dir():
+        return entry.name.endswith((".dist-info", ".egg-info")) or os.path.exists(f"{entry.path}/__init__.py")
+    return entry.name.endswith((".py", ".so"))
 
 
 def _holds_private(folder: Path | str, run_dir: Path, environment: Mapping[str, str]) -> bool:

@@ -19,14 +19,20 @@ from typing import NamedTuple
 
 from nas_system.files import open_regular_file
 from nas_system.processes.sandbox import landlock, namespaces, seccomp
-from nas_system.processes.sandbox.places import PACKAGE, devices, font_lists, readable_places
+from nas_system.processes.sandbox.places import (
+    PACKAGE,
+    devices,
+    font_lists,
+    has_accelerators,
+    readable_places,
+)
 from nas_system.processes.sandbox.probe import ATTEMPTS, Place, try_everything
 from nas_system.processes.sandbox.system_calls import give_up_privileges, keep_capabilities
 
 # What is left of root: files of other users (a container's volumes) and locked memory. With CAP_PERFMON alone
 # it could read the environment of any process.
 _CAPABILITIES = 1 << 1 | 1 << 14
-_OPEN_FILES = 4096
+_OPEN_FILES = 1024
 """At a time and per process: each pipe and each socket holds memory of the kernel that nobody counts."""
 _LARGEST_FONT_LIST = 4 * 2**20
 
@@ -185,6 +191,7 @@ class Sandbox:
         layers = self._enter_layers()
         if sys.platform == "linux":
             found = try_everything(Place(self._record, self._work, self._supervisor))
+            found["outliving the supervisor"] = None if self._own_pids else "possible until the next attempt"
         else:
             found = dict.fromkeys(ATTEMPTS, "there is no sandbox on this system")
         why = "; ".join(f"{name}: {problem}" for name, problem in self.problems.items())
@@ -217,6 +224,10 @@ class Sandbox:
         if math.isfinite(self.limits.disk_bytes):
             _lower(resource.RLIMIT_FSIZE, int(self.limits.disk_bytes))
         _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
+        if sys.platform == "linux":
+            _lower(
+                resource.RLIMIT_SIGPENDING, _OPEN_FILES
+            )  # timers count as such, of all the user's programs
         # Elsewhere the kernel would count what else the user runs; root it does not count at all.
         if self._own_users and math.isfinite(self.limits.processes):
             _lower(resource.RLIMIT_NPROC, int(self.limits.processes))
@@ -232,11 +243,10 @@ class Sandbox:
         # Shared memory is open only where it is the training's own and counted.
         writable = [self._work, *([namespaces.SHARED_MEMORY] if "shm" in self._isolated else [])]
         places = readable_places(self._command, self._readable, self._run_dir, self._environment)
-        without_gpu = self._environment.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
         landlock.restrict_files(
             self._landlock,
             writable=writable,
-            devices=devices(with_accelerators=not without_gpu),
+            devices=devices(self._environment),
             readable=places,
         )
         return [f"landlock {self._landlock}"]
@@ -244,7 +254,7 @@ class Sandbox:
     def _refuse_calls(self) -> list[str]:
         if not seccomp.is_supported():
             raise OSError("this processor's system calls are not known")
-        seccomp.refuse_calls()
+        seccomp.refuse_calls(with_accelerators=has_accelerators(self._environment))
         return ["seccomp"]
 
 

@@ -28,16 +28,26 @@ ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 _NAMESPACES = 0x7E020080
 """CLONE_NEW*: time, mounts, control groups, host name, IPC, users, pids, network."""
-_REFUSED_CONTROLS = (
-    0x5412,  # TIOCSTI types into a terminal
-    0x541C,  # TIOCLINUX
-    0x40086602,  # FS_IOC_SETFLAGS
-    0x401C5820,  # FS_IOC_FSSETXATTR
-)
+_REFUSED_CONTROLS = (0x5412, 0x541C)
+"""Of terminals: TIOCSTI types into one, TIOCLINUX pastes."""
+_REFUSED_CONTROL_KINDS = (0x5800, 0x6600, 0x7600, 0x9400)
+"""Of files: flags, attributes, versions, verity, clones, subvolumes (X, f, v and btrfs)."""
+_REFUSED_FILE_COMMANDS = (1024, 1026)
+"""F_SETLEASE keeps everybody else waiting for a file, F_NOTIFY watches a folder."""
+_PR_SET_DUMPABLE = 4
+"""A process that sets it to 0 cannot be measured by others of its user."""
+_SHARED_NAMELESS = 0x21
+"""MAP_SHARED | MAP_ANONYMOUS: what is written and then given up still takes memory, which nobody shows."""
 
 NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     # Networks, and all else that is reached through a socket: the name service, audit, Bluetooth, crypto.
     "socket": (41, 198),
+    "bind": (49, 200),
+    "connect": (42, 203),
+    "listen": (50, 201),
+    "accept": (43, 202),
+    "accept4": (288, 242),
+    "setsockopt": (54, 208),
     # Of a descriptor on its way from socket to socket nobody can tell how much memory or disk it holds.
     "sendmsg": (46, 211),
     "sendmmsg": (307, 269),
@@ -101,13 +111,23 @@ NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
     "utimes": (235, None),
     "futimesat": (261, None),
     "utimensat": (280, 88),
-    # Memory and messages that outlive a process.
+    # Memory and messages that outlive a process, also those of others, whose numbers can be guessed.
     "shmget": (29, 194),
     "shmat": (30, 196),
+    "shmctl": (31, 195),
     "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
+    # Requests of which the machine allows only so many.
+    "io_setup": (206, 0),
+    "memfd_secret": (447, 447),
     # The machine.
     "syslog": (103, 116),
     "quotactl": (179, 60),
@@ -118,7 +138,8 @@ NUMBERS: Mapping[str, tuple[int | None, int | None]] = {
 """Calls that are refused with any arguments, by their numbers on x86-64 and arm64."""
 
 _SOCKETPAIR = (53, 199)
-_CLONE, _CLONE3, _IOCTL = (56, 220), (435, 435), (16, 29)
+_CLONE, _CLONE3, _IOCTL, _FCNTL, _PRCTL = (56, 220), (435, 435), (16, 29), (72, 25), (157, 167)
+_MMAP, _MEMFD_CREATE = (9, 222), (319, 279)
 _OF_OWN_PROCESS_ONLY = {
     "prlimit64": (302, 261),
     "sched_setaffinity": (203, 122),
@@ -156,18 +177,20 @@ def is_supported() -> bool:
     return platform.machine() in ARCHITECTURES
 
 
-def refuse_calls() -> None:
+def refuse_calls(*, with_accelerators: bool) -> None:
     """Refuse the calls above to the calling process and all it starts, for good. Needs no_new_privs.
 
-    Raises OSError if the kernel cannot filter.
+    Only to drivers of accelerators (`with_accelerators`) is memory without a name open. Raises OSError if
+    the kernel cannot filter.
     """
-    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in _filter(platform.machine()))
+    program_lines = _filter(platform.machine(), with_accelerators)
+    code = b"".join(struct.pack("=HBBI", *instruction) for instruction in program_lines)
     program = _Program(len(code) // 8, code)
     if libc().prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.byref(program), 0, 0) != 0:
         raise last_error()
 
 
-def _filter(machine: str) -> list[_Instruction]:
+def _filter(machine: str, with_accelerators: bool) -> list[_Instruction]:
     """Return the filter's instructions; numbers that are not named go through."""
     column = list(ARCHITECTURES).index(machine)
     blocks: list[_Instruction] = [
@@ -190,7 +213,14 @@ def _filter(machine: str) -> list[_Instruction]:
     blocks += _on(_CLONE[column], [_argument(0), (_ANY_BIT, 0, 1, _NAMESPACES), _refused(errno.EPERM)])
     # Its flags lie in memory, where a filter cannot look. The C library falls back on clone.
     blocks += _on(_CLONE3[column], [_refused(errno.ENOSYS)])
-    blocks += _on(_IOCTL[column], [_argument(1), *_if_any_of(_REFUSED_CONTROLS)])
+    kinds = [(_AND, 0, 0, 0xFF00), *_if_any_of(_REFUSED_CONTROL_KINDS)]
+    blocks += _on(_IOCTL[column], [_argument(1), *_if_any_of(_REFUSED_CONTROLS), *kinds])
+    blocks += _on(_FCNTL[column], [_argument(1), *_if_any_of(_REFUSED_FILE_COMMANDS)])
+    blocks += _on(_PRCTL[column], [_argument(0), *_if_any_of([_PR_SET_DUMPABLE])])
+    if not with_accelerators:
+        nameless = [_argument(3), (_AND, 0, 0, _SHARED_NAMELESS), *_if_any_of([_SHARED_NAMELESS])]
+        blocks += _on(_MMAP[column], nameless)
+        blocks += _on(_MEMFD_CREATE[column], [_refused(errno.ENOSYS)])
     return [*blocks, (_RETURN, 0, 0, _ALLOW)]
 
 
