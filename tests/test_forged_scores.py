@@ -92,6 +92,7 @@ def trains_something_easier(paths: RunPaths) -> None:
 
 
 def lies_about_its_checksum(paths: RunPaths) -> None:
+    claim(paths)
     write_json(paths.metrics, read_object(paths.metrics) | {"checkpoint_sha256": "0" * 64})
 
 

@@ -249,6 +249,42 @@ def test_a_daemon_that_left_its_session_and_its_environment_does_not_survive(tmp
     assert processes_of(tmp_path) == []
 
 
+def test_a_folder_nested_thousands_deep_is_removed_and_the_end_is_on_record(tmp_path: Path) -> None:
+    code = (
+        "os.chdir(here)\n"
+        "for _ in range(3000): os.mkdir('d'); os.chdir('d')\n"
+        "time.sleep(9)"
+    )
+    record = supervise(tmp_path, code)
+    assert record["ended"] == "disk_limit", "what cannot be measured counts as too much"
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_process_may_have_any_name(tmp_path: Path) -> None:
+    code = (
+        "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xff) Z 1 (\\n\\xfe', 0, 0, 0)\n"
+        "x = open(here / 'file', 'wb'); os.unlink(here / 'file'); x.write(bytes(9999)); x.flush()\n"
+        "time.sleep(0.5)"
+    )
+    record = supervise(tmp_path, code)
+    assert (record["ended"], record["returncode"]) == ("exited", 0)
+    assert record["peak_memory_mb"] > 5
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="by the number of a system call")
+def test_a_process_that_has_lost_its_first_thread_is_not_taken_for_dead(tmp_path: Path) -> None:
+    code = (
+        "import ctypes, threading\n"
+        "def grow():\n  global x\n  time.sleep(9); x = bytearray(80_000_000); time.sleep(9)\n"
+        "if os.fork() == 0:\n"
+        "  threading.Thread(target=grow).start(); time.sleep(0.1); ctypes.CDLL(None).syscall(60, 0)\n"
+        "time.sleep(30)"
+    )
+    record = supervise(tmp_path, code, "--memory-limit-mb", "60", limit=20)
+    assert record["ended"] == "unmeasurable"
+    assert processes_of(tmp_path) == []
+
+
 @pytest.mark.fault(23)
 def test_a_log_bomb_is_capped_and_its_last_line_kept(tmp_path: Path) -> None:
     code = (

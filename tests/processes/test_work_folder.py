@@ -74,6 +74,27 @@ def test_results_of_an_earlier_attempt_are_no_results_of_this_one(run: RunPaths)
     assert sorted(os.listdir(run.folder)) == ["best_model.pth", "work"]
 
 
+def test_nothing_of_an_attempt_but_its_checkpoints_reaches_the_next(run: RunPaths, tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("precious")
+    work = WorkFolder(run.folder, math.inf)
+    (run.work / "last.pth").write_text("epoch 3")
+    (run.work / "best_model.pth").symlink_to(tmp_path / "precious/file")
+    (run.work / "cache").symlink_to(tmp_path / "precious")
+    (run.work / "packages/deep").mkdir(parents=True)
+    (run.work / "packages/deep/link").symlink_to(tmp_path / "precious")
+    (run.work / "metrics.json").mkdir()
+    os.mkfifo(run.work / "tmp")
+    deep = run.work / "deep"
+    for _ in range(200):
+        deep /= "d"
+    deep.mkdir(parents=True)
+    (run.work / "deep").chmod(0o300)
+    work.begin()
+    assert os.listdir(run.work) == ["last.pth"]
+    assert (tmp_path / "precious/file").read_text() == "precious"
+
+
 def test_what_is_too_large_stays_behind_and_says_so(run: RunPaths) -> None:
     work = WorkFolder(run.folder, 1000)
     (run.work / "best_model.pth").write_bytes(bytes(1001))
