@@ -208,8 +208,9 @@ class Supervisor:
             return "memory_limit"
         if used.tasks > self.options.process_limit:
             return "process_limit"
-        # A process that is about to end cannot be measured for a moment.
-        self.unmeasured = 0 if used.complete else self.unmeasured + 1
+        # A process that is about to end cannot be measured for a moment; a setuid program, which only a
+        # training without a sandbox can start, never.
+        self.unmeasured = 0 if used.complete or self.options.sandbox == "off" else self.unmeasured + 1
         if self.unmeasured > _MOST_UNMEASURED:
             return "unmeasurable"
         return "disk_limit" if self._exceeds_disk(used.nameless_disk_bytes) else None

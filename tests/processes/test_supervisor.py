@@ -250,11 +250,7 @@ def test_a_daemon_that_left_its_session_and_its_environment_does_not_survive(tmp
 
 
 def test_a_folder_nested_thousands_deep_is_removed_and_the_end_is_on_record(tmp_path: Path) -> None:
-    code = (
-        "os.chdir(here)\n"
-        "for _ in range(3000): os.mkdir('d'); os.chdir('d')\n"
-        "time.sleep(9)"
-    )
+    code = "os.chdir(here)\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')\ntime.sleep(9)"
     record = supervise(tmp_path, code)
     assert record["ended"] == "disk_limit", "what cannot be measured counts as too much"
     assert not (tmp_path / "work").exists()

@@ -300,6 +300,7 @@ def _within(tried: Case, option: str, value: int) -> Verdict:
     "take_memory_by_files",
     "take_memory_by_pipes",
     "take_memory_in_a_message",
+    "take_memory_and_give_it_up",
 )
 def _memory(tried: Case) -> Verdict:
     return _within(tried, "--memory-limit-mb", MEMORY_MIB)

@@ -205,7 +205,7 @@ def by_a_program(it: Target) -> None:
     )
 
 
-@way(LANDLOCK)
+@way(SECCOMP, LANDLOCK)
 def by_a_program_in_memory(it: Target) -> None:
     """Write from a program that was copied into memory (memfd) and has no file."""
     source = next(path for path in ("/usr/bin/truncate", "/bin/truncate") if os.path.exists(path))
@@ -590,7 +590,7 @@ def lock_a_file(it: Target) -> str:
     return "locked"
 
 
-@way(LANDLOCK, NAMESPACE, seen=CLAIM)
+@way(SECCOMP, LANDLOCK, NAMESPACE, seen=CLAIM)
 def take_a_lease(it: Target) -> str:
     """Take a lease on a file of the victim, so that its next opening waits."""
     fcntl.fcntl(os.open(it.file, os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)

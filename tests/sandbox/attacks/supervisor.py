@@ -448,7 +448,7 @@ def take_memory(it: Target) -> str:
     return _hold()
 
 
-@way(LIMITS, seen=CASE)
+@way(SECCOMP, LIMITS, seen=CASE)
 def take_shared_memory(it: Target) -> str:
     """Take more memory than allowed, shared and without a name."""
     taken = mmap.mmap(-1, ALLOCATED_MIB * MIB)
@@ -457,7 +457,7 @@ def take_shared_memory(it: Target) -> str:
     return _hold()
 
 
-@way(LIMITS, seen=CASE)
+@way(SECCOMP, LIMITS, seen=CASE)
 def take_memory_by_descriptor(it: Target) -> str:
     """Take more memory than allowed by a descriptor, never mapped (memfd)."""
     descriptor = os.memfd_create("taken", 0)
@@ -497,6 +497,16 @@ def _send_away(descriptor: int) -> None:
     one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder))])
     os.close(descriptor)
     _KEPT.extend((one, other))
+
+
+@way(SECCOMP, LIMITS, seen=CASE)
+def take_memory_and_give_it_up(it: Target) -> str:
+    """Take more memory than allowed and unmap its pages, which stay (MADV_DONTNEED on shared memory)."""
+    taken = mmap.mmap(-1, ALLOCATED_MIB * MIB)
+    for at in range(0, len(taken), 4 * MIB):
+        taken[at : at + 4 * MIB] = bytes(4 * MIB)
+        taken.madvise(mmap.MADV_DONTNEED, at, 4 * MIB)
+    return _hold()
 
 
 @way(SECCOMP, LIMITS, seen=CASE)
