@@ -5,6 +5,7 @@
 #   make run RUN_ARGS="..."      the same with other flags of `nas run`
 #   make test TEST_ARGS="..."    all tests that need neither a GPU nor much time
 #   make faults                  every fault of docs/fault-tolerance.md, and its table again
+#   make probes                  every way out of the sandbox, and docs/sandbox-probes.md again
 #   make lint bench format clean
 #
 #   PYTHON=python3.12            the interpreter .venv is made from
@@ -19,7 +20,7 @@ VENV = .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test faults lint bench format clean
+.PHONY: run test faults probes lint bench format clean
 
 run: $(VENV)/installed
 	$(BIN)/nas run $(RUN_ARGS)
@@ -34,6 +35,10 @@ faults: $(VENV)/installed-dev
 	PYTHONPATH=tests/faults OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m "fault and not gpu" \
 	  -p fault_results --fault-results tests/faults/results.json; \
 	  status=$$?; $(BIN)/python tests/faults/fault_table.py; exit $$status
+
+# As root it tries a normal user, too.
+probes: $(VENV)/installed-dev
+	$(BIN)/python tests/sandbox/probe_table.py --measure
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -87,7 +87,8 @@ _ADVICE_ON_LIMIT = {
     errno.ENFILE: "no file can be opened on this machine any more: end what holds so many open",
     errno.EAGAIN: "no further process or thread may be started: raise the limit (ulimit -u) or end some",
     errno.ENOMEM: "this machine has no memory left: end what holds it",
-    errno.EFBIG: "a limit on the size of files is in the way: lift it (ulimit -f unlimited, --disk-per-run)",
+    errno.EFBIG: "a limit on the size of files is in the way: lift it (ulimit -f unlimited) "
+    "or, for a training, --disk-per-run",
 }
 
 
