@@ -122,8 +122,8 @@ def test_a_good_end_is_recorded_with_its_cost(tmp_path: Path) -> None:
     record = supervise(tmp_path, code)
     assert (record["ended"], record["returncode"], record["signal"]) == ("exited", 0, None)
     assert (record["schema"], record["attempt"]) == (1, 1)
-    assert record["confinement"].endswith("attempts refused")
-    assert record["sandbox"]["open"] == {}
+    assert "attempts refused" in record["confinement"]
+    assert record["confinement"].endswith("refused") == (record["sandbox"]["open"] == {})
     assert record["wall_s"] >= record["user_s"] > 0.1
     assert 40 < record["peak_memory_mb"] < 200
     assert record["log_bytes"] == len("epoch 1\n")

@@ -84,6 +84,13 @@ def _works_for_a_user(python: str) -> bool:
     return done.returncode == 0
 
 
+def why_it_does_not_hold() -> str | None:
+    """Return what a required sandbox says on this machine in the place of a training; None if it holds."""
+    check = [sys.executable, "-m", "nas_system.processes.sandbox.check", "--sandbox", "required"]
+    done = subprocess.run(check, cwd=PROJECT, capture_output=True, text=True, check=False)
+    return done.stderr.strip() if done.returncode == 2 else None
+
+
 def landlock_version() -> int:
     """Return the version of Landlock that the kernel offers; 0 for none."""
     try:

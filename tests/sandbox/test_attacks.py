@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable
 import pytest
 from attack_cases import CASES, measure_case
 from attack_faults import FAULTS, measure_fault
-from attack_runs import BATCHES, Identity, identities, landlock_version, measure
+from attack_runs import BATCHES, Identity, identities, measure, why_it_does_not_hold
 from attacks.toolbox import WAYS
 
 SLOW = ("fill_disk_with_names",)
-needs_landlock = pytest.mark.skipif(landlock_version() < 6, reason="needs Linux 6.12 with Landlock")
+_PROBLEM = why_it_does_not_hold()
+needs_sandbox = pytest.mark.skipif(_PROBLEM is not None, reason=str(_PROBLEM))
 
 
 def everybody(names: Iterable[str], who: Callable[[str, Identity], bool]) -> pytest.MarkDecorator:
@@ -36,7 +37,7 @@ every_batch = everybody(
 )
 
 
-@needs_landlock
+@needs_sandbox
 @every_batch
 def test_no_way_leads_out_of_the_sandbox(name: str, identity: Identity) -> None:
     outcomes = measure(name, identity, sandboxed=True)
@@ -53,7 +54,7 @@ def test_every_way_leads_out_where_the_sandbox_is_off(name: str, identity: Ident
     assert {way: outcomes[way].error for way in expected if not outcomes[way].open} == {}
 
 
-@needs_landlock
+@needs_sandbox
 @everybody(CASES, lambda case, identity: identity.name in WAYS[case].who)
 def test_supervisor_and_limits_hold(name: str, identity: Identity) -> None:
     outcome = measure_case(name, identity, sandboxed=True)
@@ -67,7 +68,7 @@ def test_an_attack_on_the_supervisor_succeeds_where_the_sandbox_is_off(name: str
     assert outcome.open, outcome.error
 
 
-@needs_landlock
+@needs_sandbox
 @everybody(FAULTS, lambda fault, identity: True)
 def test_the_sandbox_holds_or_refuses_in_any_environment(name: str, identity: Identity) -> None:
     outcome = measure_fault(name, identity)
