@@ -114,7 +114,7 @@ FORGERIES: tuple[tuple[Forge, tuple[str, ...]], ...] = (
     (loses_its_weights, ("there is no checkpoint",)),
     (hangs_whoever_reads_its_weights, ("is a link",)),
     (trains_something_easier, ("config_used.py is not what was proposed",)),
-    (lies_about_its_checksum, ("SHA-256 is not 0000",)),
+    (lies_about_its_checksum, ("SHA-256 is not '0000",)),
     (does_not_forge, ()),
 )
 SEARCH = Limits(1 + len(FORGERIES), repeat_base=2, memory_mb=2048)

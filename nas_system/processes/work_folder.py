@@ -122,7 +122,9 @@ class WorkFolder:
         """
         try:
             if not (keep and _is_there(RunPaths(self.path).last.name, self._work)):
-                _remove(self.path.name, self._run)
+                for name in os.listdir(self._work):
+                    _remove(name, self._work)
+                os.rmdir(self.path.name, dir_fd=self._run)
         finally:
             os.close(self._work)
             os.close(self._run)

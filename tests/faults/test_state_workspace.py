@@ -125,7 +125,8 @@ def test_a_search_that_may_open_few_files_ends_cleanly_or_works(
     assert len(after.runs) == RUNS + (done.returncode == 0)
     if done.returncode:
         assert done.returncode == 4, "nobody is to blame, and the same command goes on later"
-        assert "Too many open files" in done.stderr, (done.returncode, done.stderr)
+        said = ("Too many open files", "may open no further file")  # by the agent, or by the supervisor
+        assert any(words in done.stderr for words in said), done.stderr
         assert "raise the limit (ulimit -n)" in done.stderr
         assert done.stderr.startswith("error: "), done.stderr
         assert "Traceback" not in done.stderr
