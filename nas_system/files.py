@@ -65,11 +65,16 @@ def create_file(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(FileExistsError):
         return os.open(path, flags, 0o666)
+    make_room(path)
+    return os.open(path, flags, 0o666)
+
+
+def make_room(path: Path) -> None:
+    """Remove a file, a link or a FIFO if there is one; set a folder aside. Raises OSError."""
     if path.is_dir() and not path.is_symlink():
         set_aside(path)
     else:
-        path.unlink()
-    return os.open(path, flags, 0o666)
+        path.unlink(missing_ok=True)
 
 
 def _refuse_device(path: Path) -> None:
@@ -95,12 +100,8 @@ def append_durably(path: Path, content: bytes) -> None:
 
     Raises OSError, also for a link, a FIFO or a device.
     """
-    # O_NONBLOCK: opening a FIFO for writing must not wait for a reader.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = open_to_append(path)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
         size = os.fstat(descriptor).st_size
         try:
             _write_durably(descriptor, content, path)
@@ -110,6 +111,20 @@ def append_durably(path: Path, content: bytes) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def open_to_append(path: Path) -> int:
+    """Return the descriptor of a file to add to, made if need be.
+
+    Raises OSError, also for a link, a FIFO or a device.
+    """
+    # O_NONBLOCK: opening a FIFO for writing must not wait for a reader.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    return descriptor
 
 
 def _write_durably(descriptor: int, content: bytes | memoryview, path: Path) -> None:

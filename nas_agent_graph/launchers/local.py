@@ -7,24 +7,21 @@ that was started after the first was killed, finds it there by its lock.
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.util
 import json
 import math
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from nas_agent_graph.context import RunState
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import LARGEST_RECORD_BYTES, read_bounded, read_record
+from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
 from nas_system.processes.job import Job, memory_limit_mb
 from nas_system.processes.machine_memory import total_memory_mb
@@ -183,7 +180,7 @@ class LocalLauncher:
             command += ["--read", str(path)]
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
-            with _open_log(RunPaths(run_dir).supervisor_log) as log:
+            with open(open_to_append(RunPaths(run_dir).supervisor_log), "ab") as log:
                 process = subprocess.Popen(
                     [*command, "--", *job.command],
                     stdin=subprocess.DEVNULL,
@@ -258,16 +255,6 @@ def _has_begun(run_dir: Path, attempt: int, pid: int) -> bool:
     # The record may be that of an earlier, lost start of the same attempt.
     supervisor = supervisor_of(run_dir)
     return (supervisor is not None and supervisor.pid == pid) or is_supervised(run_dir)
-
-
-def _open_log(path: Path) -> BinaryIO:
-    """Open a log to add to it. Raises OSError, also for a link, a FIFO or a device in its place."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o644)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))
-    return open(descriptor, "ab")
 
 
 def _supervisor_log(run_dir: Path) -> str:

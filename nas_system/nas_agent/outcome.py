@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from nas_system.errors import StateError, advice_on_limit
-from nas_system.files import read_object
+from nas_system.files import read_object, read_record
 from nas_system.nas_agent.log_text import log_tail, one_line
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_supervised
@@ -177,7 +177,7 @@ def read_outcome(
     """
     # Asked first: once the training is gone, or exit.json is there, nothing changes any more.
     alive = is_running(run_dir)
-    process, ended = _record(RunPaths(run_dir).process), _record(RunPaths(run_dir).exit)
+    process, ended = read_record(RunPaths(run_dir).process), read_record(RunPaths(run_dir).exit)
     if attempt_in(ended) == 0 or attempt_in(ended) < attempt_in(process):
         if alive:
             raise StateError(f"{run_dir} is still training: wait for its end, or stop it first")
@@ -196,7 +196,7 @@ def read_outcome(
 
 def _without_exit_record(run_dir: Path, process: Mapping[str, object] | None) -> Outcome:
     attempt, epoch = attempt_in(process), _last_epoch(run_dir)
-    if (RunPaths(run_dir).exit).exists() and attempt_in(_record(RunPaths(run_dir).exit)) == 0:
+    if (RunPaths(run_dir).exit).exists() and attempt_in(read_record(RunPaths(run_dir).exit)) == 0:
         return Outcome(Status.LOST, "exit.json is damaged or not ours", attempt=attempt, epoch=epoch)
     if process is None:
         why = "never started, or its files are gone" if run_dir.is_dir() else "its folder is gone"
@@ -207,7 +207,7 @@ def _without_exit_record(run_dir: Path, process: Mapping[str, object] | None) ->
 
 def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcome:
     """Return the outcome of an attempt whose end is on record."""
-    error = _record(RunPaths(run_dir).error) or {}
+    error = read_record(RunPaths(run_dir).error) or {}
     known = Outcome(
         Status.FAILED,
         attempt=attempt_in(ended),
@@ -334,21 +334,6 @@ def _disk_is_full(ended: Mapping[str, object]) -> bool:
 # -- values from files that anybody may have written -------------------------------------------------
 
 
-def _record(path: Path) -> dict[str, object] | None:
-    """Return the JSON object in `path`, None for anything else.
-
-    Raises OSError where no file can be opened: that must not pass for the absence of one.
-    """
-    try:
-        return read_object(path)
-    except ValueError:
-        return None
-    except OSError as error:
-        if advice_on_limit(error.errno):
-            raise
-        return None
-
-
 def _uncopied(reasons: object) -> str | None:
     """Return why the score or the weights did not get into the run's folder; None if they did."""
     known = reasons if isinstance(reasons, dict) else {}
@@ -397,6 +382,6 @@ def _first(*values: int | None) -> int | None:
 
 
 def _last_epoch(run_dir: Path) -> int | None:
-    epochs = (_record(RunPaths(run_dir).history) or {}).get("epochs")
+    epochs = (read_record(RunPaths(run_dir).history) or {}).get("epochs")
     last = epochs[-1] if isinstance(epochs, list) and epochs else None
     return _integer(last.get("epoch")) if isinstance(last, dict) else None

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas_system.processes.work_folder import DISK_LIMIT_MB
+
 HARD_LIMIT_FACTOR, HARD_LIMIT_EXTRA_S = 1.5, 60.0
 SILENCE_LIMIT_S = 3600.0
 """A training prints its progress every minute, and its losses after each epoch. A single optimizer step or
@@ -13,8 +15,6 @@ pass over the validation part takes minutes at most, even for the largest model 
 without output means that it hangs."""
 PROCESS_LIMIT = 1024
 """Processes and threads of one training. PyTorch starts a few threads a core."""
-DISK_LIMIT_MB = 20 * 1024
-"""MiB of files of one training, and of its largest file."""
 LEAST_DISK_LIMIT_MB = 1024
 DISK_SHARE = 0.5
 """Of the free space, where that is less: one training must not fill the disk."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PROC = Path("/proc")
-_LONGEST_LOOK_S = 1.0
+LONGEST_LOOK_S = 1.0
 _FEW_MAPPED = 8
 COOKIE_NAME = "NAS_RUN_COOKIE"
 """Environment variable that marks every process of a run, also those that left its process tree."""
@@ -132,12 +132,15 @@ def nameless_bytes(pids: Iterable[int], work: Path, shared_memory: int | None) -
 
     Those on the device `shared_memory` are left out: that is measured as a whole.
     """
-    give_up_at = time.monotonic() + _LONGEST_LOOK_S
+    give_up_at = time.monotonic() + LONGEST_LOOK_S
     memory: dict[tuple[int, int], int] = {}
     disk: dict[tuple[int, int], int] = {}
     mapped: set[bytes] = set()
     complete = True
     for pid in pids:
+        if time.monotonic() > give_up_at:
+            complete = False
+            break
         folder = PROC / str(pid) / "fd"
         try:
             names = os.listdir(folder)
@@ -149,7 +152,8 @@ def nameless_bytes(pids: Iterable[int], work: Path, shared_memory: int | None) -
             continue
         for name in names:
             if time.monotonic() > give_up_at:
-                return Nameless(sum(memory.values()), sum(disk.values()), complete=False)
+                complete = False
+                break
             with contextlib.suppress(OSError):
                 status = os.stat(folder / name)
                 if status.st_nlink or not stat_module.S_ISREG(status.st_mode):

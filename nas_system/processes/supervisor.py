@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nas_system.files import read_record, write_json
+from nas_system.files import make_room, read_record, write_json
 from nas_system.processes.capped_log import CappedLog
 from nas_system.processes.process_tree import identify, kernel_oom_kills
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths, stop_file
@@ -32,7 +32,7 @@ from nas_system.processes.sandbox.modes import MODES, mode_in
 from nas_system.processes.sandbox.sandbox import Limits, Report, Sandbox
 from nas_system.processes.stop_requests import StopRequests
 from nas_system.processes.training_process import TrainingProcess, read_now
-from nas_system.processes.work_folder import MOST_FILES, WorkFolder
+from nas_system.processes.work_folder import DISK_LIMIT_MB, MOST_FILES, WorkFolder
 
 RECORDED, NOT_RECORDED, BUSY = 0, 1, 75
 
@@ -77,8 +77,7 @@ class Supervisor:
         self._write_process_record(None)
         # Results of an earlier attempt must not be taken for this one's; history and checkpoints stay,
         # because a resumed training continues from them.
-        paths = RunPaths(self.run_dir)
-        paths.exit.unlink(missing_ok=True)
+        make_room(RunPaths(self.run_dir).exit)
         self.work.begin()
         log = CappedLog(self.run_dir / self.options.log, self.options.log_cap_bytes)
         self.started = self.last_progress = time.monotonic()
@@ -301,7 +300,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grace", type=_seconds, default=10.0, metavar="S")
     parser.add_argument("--silence-limit", type=_seconds, default=math.inf, metavar="S")
     parser.add_argument("--memory-limit-mb", type=float, default=math.inf, metavar="MIB")
-    parser.add_argument("--disk-limit-mb", type=float, default=20 * 1024, metavar="MIB", help="inf for none")
+    parser.add_argument(
+        "--disk-limit-mb", type=float, default=DISK_LIMIT_MB, metavar="MIB", help="inf for none"
+    )
     parser.add_argument("--process-limit", type=float, default=math.inf, metavar="N")
     parser.add_argument("--sandbox", choices=MODES, help="default: as NAS_SANDBOX says, else best")
     parser.add_argument("--log-cap-bytes", type=int, default=8 * _MIB, metavar="N")

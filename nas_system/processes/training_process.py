@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn
 
 from nas_system.processes.process_tree import (
     COOKIE_NAME,
+    LONGEST_LOOK_S,
     ProcessId,
     Stat,
     carriers_of,
@@ -212,10 +213,12 @@ class Measured(NamedTuple):
         if sum(self.resident_bytes.values()) + self.unmapped_bytes <= limit_bytes:
             return False
         # Forked data loaders share nearly all of their pages. The exact measure is slow, so it is taken only
-        # above the limit.
-        exact = {pid: proportional_bytes(pid) for pid in self.resident_bytes}
-        parts = [self.resident_bytes[pid] if size is None else size for pid, size in exact.items()]
-        return sum(parts) + self.unmapped_bytes > limit_bytes
+        # above the limit, and not for long.
+        give_up_at, total = time.monotonic() + LONGEST_LOOK_S, self.unmapped_bytes
+        for pid, resident in self.resident_bytes.items():
+            exact = proportional_bytes(pid) if time.monotonic() < give_up_at else None
+            total += resident if exact is None else exact
+        return total > limit_bytes
 
 
 def read_now(descriptor: int) -> bytes | None:

@@ -16,10 +16,12 @@ import stat
 from pathlib import Path
 from typing import NamedTuple
 
-from nas_system.files import LARGEST_RECORD_BYTES, fsync_folder
+from nas_system.files import LARGEST_RECORD_BYTES, fsync_folder, make_room
 from nas_system.processes.run_files import RunPaths
 
 LARGEST_PICTURE_BYTES = 32 * 2**20
+DISK_LIMIT_MB = 20 * 1024
+"""MiB of files of one training, and of its largest file, where nobody says otherwise."""
 MOST_FILES = 100_000
 _DEEPEST = 64
 _CHUNK_BYTES = 2**20
@@ -70,9 +72,8 @@ class WorkFolder:
         for name in os.listdir(self._work):
             if name not in kept or not _is_there(name, self._work):
                 _remove(name, self._work)
-        for name in (paths.metrics.name, paths.error.name):
-            with contextlib.suppress(FileNotFoundError):
-                _remove(name, self._run)
+        for result in (paths.metrics, paths.error):
+            make_room(result)
         # A training that an older version of this program began has worked in the folder of its run. And from
         # a full disk files cross by being moved.
         if _is_there(last, self._run) or _is_there(last, self._work):

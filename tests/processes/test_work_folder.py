@@ -95,6 +95,16 @@ def test_nothing_of_an_attempt_but_its_checkpoints_reaches_the_next(run: RunPath
     assert (tmp_path / "precious/file").read_text() == "precious"
 
 
+def test_a_folder_in_the_place_of_a_result_is_set_aside_with_what_is_in_it(run: RunPaths) -> None:
+    run.metrics.mkdir()
+    (run.metrics / "somebody's").write_text("precious")
+    work = WorkFolder(run.folder, math.inf)
+    work.begin()
+    assert not run.metrics.exists()
+    assert (run.folder / "metrics.json.damaged/somebody's").read_text() == "precious"
+    work.close(keep=False)
+
+
 def test_what_is_too_large_stays_behind_and_says_so(run: RunPaths) -> None:
     work = WorkFolder(run.folder, 1000)
     (run.work / "best_model.pth").write_bytes(bytes(1001))
