@@ -45,7 +45,7 @@ def train(config: RunConfig, data: OpenTask) -> tuple[float, float]:
     engine = build_engine(config, problem, problem.device)
     assert engine.generator is not None
     training, val = problem.training_batches(engine.generator), problem.batches("val", 512)
-    engine.fit(training, val, config.training.max_epochs, [BestWeights()])
+    engine.fit_planned(training, val, [BestWeights()])
     val_mse = min(record.val["mse"] for record in engine.history)
     return val_mse, engine.evaluate(problem.batches("test", 512))["mse"]
 

@@ -80,7 +80,7 @@ class RealScores:
                     raise StoppedOnRequest("the first epoch took too long")
 
             budget = TimeBudget(self.seconds, started)
-            engine.fit(train, val, config.training.max_epochs, [budget], after_step=stop_at_hard_limit)
+            engine.fit_planned(train, val, [budget], after_step=stop_at_hard_limit)
         except StoppedOnRequest:
             return None  # as under a supervisor, which leaves such a run without a score
         except (NasError, RuntimeError) as error:

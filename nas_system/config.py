@@ -52,13 +52,14 @@ training = {
     # optim.lr_scheduler.ReduceLROnPlateau, optim.lr_scheduler.OneCycleLR, None.
     "scheduler_class": optim.lr_scheduler.CosineAnnealingLR,
     "scheduler_params": {
-        "T_max": None,              # Cosine: epochs until the lowest rate; None takes max_epochs.
+        "T_max": None,              # Cosine: epochs until the lowest rate; None takes all of the training.
         "eta_min": 0.0,             # Cosine: the lowest rate.
     },
     # How training windows are varied; validation and test windows never are.
     # One of: none, jitter, scaling, magnitude_warp, time_warp, window_slice, channel_dropout.
     "augmentation": "none",
-    "max_epochs": 3,                # Most epochs a training may take.
+    # Most optimizer steps a training may take; an epoch is a pass, or as many steps as make 2 to 20 epochs.
+    "max_steps": 801,
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
     "accumulation_steps": 1,        # Batches whose gradients are added up before one optimizer step.

@@ -98,7 +98,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
     if arguments.seed is not None:
         config = config.model_copy(update={"seed": arguments.seed})
     if arguments.max_epochs is not None:
-        training = config.training.model_copy(update={"max_epochs": arguments.max_epochs})
+        training = config.training.model_copy(update={"max_epochs": arguments.max_epochs, "max_steps": None})
         config = config.model_copy(update={"training": training})
     if arguments.seed is not None or arguments.max_epochs is not None:
         # The folder must say what was trained, not what was asked for before the flags.
@@ -199,7 +199,7 @@ def build_parser(prog: str) -> Parser:
         metavar="N|auto",
         help=f"CPU threads; auto measures a few steps, takes the faster (default: {DEFAULT_THREADS})",
     )
-    parser.add_argument("--max-epochs", type=int, help="overrides training.max_epochs, to shorten a trial")
+    parser.add_argument("--max-epochs", type=int, help="train for N passes, to shorten a trial")
     parser.add_argument("--seed", type=int, help="overrides the seed of the configuration")
     parser.add_argument(
         "--time-limit",

@@ -23,7 +23,7 @@ from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of
 from nas_system.tasks.kind import Problem
-from nas_system.training.build import build_engine
+from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import (
     BestCheckpoint,
     HistoryFile,
@@ -36,6 +36,7 @@ from nas_system.training.callbacks import (
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
+from nas_system.training.preflight.plan import TrainingPlan
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.preflight import Estimate, Preflight, TimeLimit, Workload
 from nas_system.training.reproducibility import (
@@ -107,7 +108,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     best = BestCheckpoint(paths.best_model, problem.export_metadata())
     resume_key = _resume_key(config, problem.source)
     if options.resume:
-        _resume(engine, best, paths.last, resume_key)
+        _resume(engine, config, best, paths.last, resume_key)
     return TrainingRun(
         config=config,
         paths=paths,
@@ -118,7 +119,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
         resume_key=resume_key,
         baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
         resources=_look_ahead(config, problem, engine, options, started),
-        log=ProgressLog(config.training.max_epochs, options.log_interval_s, started),
+        log=ProgressLog(options.log_interval_s, started),
         started=started,
     )
 
@@ -170,8 +171,7 @@ class TrainingRun:
         assert self.engine.generator is not None
         train = self.problem.training_batches(self.engine.generator)
         val = self.problem.batches("val", self.resources.evaluation_batch)
-        max_epochs = self.config.training.max_epochs
-        return self.engine.fit(train, val, max_epochs, callbacks, after_step=self.options.stop)
+        return self.engine.fit_planned(train, val, callbacks, after_step=self.options.stop)
 
     def finalize(self, reason: str) -> None:
         """Write the same files for every reason, metrics.json last.
@@ -232,7 +232,9 @@ class TrainingRun:
         return {
             "train_time_sec": round(time.monotonic() - self.started, 3),
             "epochs": len(engine.history),
+            "planned_epochs": engine.planned_epochs,
             "steps": engine.steps,
+            "planned_steps": engine.plan.steps if engine.plan else None,
             "first_step_at": self.log.first_step_at,
             "timing": engine.timing,
             "preflight": asdict(self.resources.estimate),
@@ -255,8 +257,7 @@ class TrainingRun:
 class ProgressLog(Callback):
     """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
 
-    def __init__(self, max_epochs: int, interval_s: float, started: float) -> None:
-        self.max_epochs = max_epochs
+    def __init__(self, interval_s: float, started: float) -> None:
         self.interval_s = interval_s
         self.first_step_at: float | None = None
         """`time.time()`"""
@@ -277,7 +278,7 @@ class ProgressLog(Callback):
         self._steps, self._printed_at = 0, time.monotonic()
         name = engine.objective.names[0]
         print(
-            f"epoch {record.epoch + 1}/{self.max_epochs}  "
+            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
             f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
             f"lr {record.lr:.2e}  {record.seconds:.1f} s",
             flush=True,
@@ -326,7 +327,7 @@ def _resume_key(config: RunConfig, source: DataSource) -> str:
     return f"{canonical_key(config)} {config.seed} {config.task.model_dump_json()} {source.sha256}"
 
 
-def _resume(engine: Engine, best: BestCheckpoint, last: Path, key: str) -> None:
+def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path, key: str) -> None:
     """Continue an interrupted training of the same configuration; anything else starts at the beginning."""
     if not last.exists():
         return
@@ -339,6 +340,8 @@ def _resume(engine: Engine, best: BestCheckpoint, last: Path, key: str) -> None:
     except StateError as error:
         print(f"note: {error}; training starts at the beginning", flush=True)
         return
+    if state.get("plan") is not None:
+        follow_plan(engine, config.training, TrainingPlan(**state["plan"]))
     engine.load_state_dict(state)
     best.resume()
     print(f"resumed after epoch {len(engine.history) - 1}", flush=True)

@@ -26,7 +26,7 @@ def config(tmp_path) -> RunConfig:
     task = ForecastingTask(dataset=str(path), targets=("load",), pred_len=4)
     base = family_default("linear")
     data = base.data.model_copy(update={"seq_len": 24, "batch_size": 32})
-    training = base.training.model_copy(update={"max_epochs": 4, "patience": 4})
+    training = base.training.model_copy(update={"max_epochs": 4, "max_steps": None, "patience": 4})
     return base.model_copy(update={"task": task, "data": data, "training": training})
 
 

@@ -46,6 +46,8 @@ class ProgressTracker:
         """Validation scores of the running training's epochs."""
         self.training_began = self.epoch_seen = self.began
         self.epoch_s: float | None = None
+        self.planned_epochs: int | None = None
+        """Of the running training, once it has written what it plans."""
 
     def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None:
         self.began = self.changed = self.clock()
@@ -74,11 +76,13 @@ class ProgressTracker:
         """Read what a training has written; return True if there is a new epoch."""
         now = self.clock()
         if label != self.label:
-            self.label, self.scores, self.epoch_s = label, [], None
+            self.label, self.scores, self.epoch_s, self.planned_epochs = label, [], None, None
             self.training_began = self.epoch_seen = now
         epochs = history.get("epochs") if history else None
         if not isinstance(epochs, list) or len(epochs) == len(self.scores):
             return False
+        planned = finite(history.get("planned_epochs")) if history else None
+        self.planned_epochs = None if planned is None else int(planned)
         entries = [epoch if isinstance(epoch, dict) else {} for epoch in epochs]
         self.scores = [finite(entry.get(self.metric)) for entry in entries]
         seconds = [s for entry in entries if (s := finite(entry.get("seconds"))) is not None]
@@ -113,7 +117,13 @@ class ProgressTracker:
 
     @property
     def max_epochs(self) -> int | None:
-        return self.config.training.max_epochs if self.config else None
+        if (
+            self.planned_epochs is not None
+            or self.config is None
+            or self.config.training.max_steps is not None
+        ):
+            return self.planned_epochs
+        return self.config.training.max_epochs
 
     def run_seconds_left(self) -> float | None:
         """Return an upper bound, for early stopping may end a training at any epoch; None after the last."""

@@ -67,6 +67,8 @@ def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], A
     changes = [Change(parameter="model.family", value=family)]
     # In the order of their declaration: what decides about a parameter is drawn before it.
     for parameter in sampled_parameters(family, view.max_seq_len):
+        if values[parameter.path] is None:
+            continue  # a training that counts in passes goes on doing so
         if inactive_because(parameter, view.base.task, values.__getitem__) is None:
             values[parameter.path] = value_of(parameter)
             changes.append(Change(parameter=parameter.path, value=values[parameter.path]))

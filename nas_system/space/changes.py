@@ -13,8 +13,15 @@ from pydantic import ConfigDict, ValidationError
 
 from nas_system.errors import ProposalError
 from nas_system.space.families import FAMILIES, families_of
-from nas_system.space.fields import ConfigModel
-from nas_system.space.run_config import RunConfig, active_values, inactive_because, parameters, value_at
+from nas_system.space.fields import ConfigModel, Parameter
+from nas_system.space.run_config import (
+    RunConfig,
+    active_values,
+    inactive_because,
+    is_active,
+    parameters,
+    value_at,
+)
 from nas_system.space.tasks import TASK_CLASSES
 
 
@@ -91,12 +98,19 @@ def changes_between(parent: RunConfig, config: RunConfig) -> list[Change]:
         changes.append(Change(parameter="model.family", value=config.model.family))
         start = starting_point(parent, config.model.family)
     before, after = active_values(start), active_values(config)
+    after |= {
+        p.path: None for p in parameters(config.model.family) if p.path in before and _is_unset(config, p)
+    }
     changes += [
         Change(parameter=path, value=value)
         for path, value in after.items()
         if path != "model.family" and (path not in before or before[path] != value)
     ]
     return changes
+
+
+def _is_unset(config: RunConfig, parameter: Parameter) -> bool:
+    return value_at(config, parameter.path) is None and is_active(config, parameter)
 
 
 def explain(

@@ -78,7 +78,7 @@ class TrainingConfig(ConfigModel):
     """Learning-rate schedule, advanced once an epoch (onecycle: once a step, lr is the highest rate)."""
 
     t_max: Annotated[int | None, Range(1, 1000, when=When("scheduler", ("cosine",)), sampled=False)] = None
-    """Cosine: epochs until the lowest rate; None takes max_epochs."""
+    """Cosine: epochs until the lowest rate; None takes all of the training."""
 
     min_lr: Annotated[float, Range(0.0, 0.1, when=When("scheduler", ("cosine",)), sampled=False)] = 0.0
     """Cosine: the lowest rate."""
@@ -118,8 +118,13 @@ class TrainingConfig(ConfigModel):
     ] = 0.1
     """Size of the variation: deviation of noise or factors, share of the window cut, share of channels."""
 
-    max_epochs: Annotated[int, Range(1, 1000, grid=(5, 10, 20), sampled=False)] = 10
-    """Most epochs a training may take."""
+    max_steps: Annotated[int | None, Range(1, 1_000_000, grid=(100, 200, 400, 800, 1600), log=True)] = None
+    """Most optimizer steps a training may take; an epoch is a pass, or as many steps as make 2 to 20 epochs."""
+
+    max_epochs: Annotated[
+        int, Range(1, 1000, grid=(5, 10, 20), when=When("max_steps", (None,)), sampled=False)
+    ] = 10
+    """Most passes over the training data, where max_steps says nothing."""
 
     patience: Annotated[int, Range(1, 1000, grid=(2, 3, 5), sampled=False)] = 3
     """Epochs without a better validation score before the training ends."""
@@ -208,7 +213,7 @@ def is_active(config: RunConfig, parameter: Parameter) -> bool:
 
 
 def active_values(config: RunConfig) -> dict[str, Any]:
-    """`path -> value` of everything that matters: the family and its active parameters."""
+    """`path -> value` of everything that matters: the family and its active parameters that are set."""
     try:
         return dict(_active(config))  # pyright: ignore[reportArgumentType]  (frozen models are hashable)
     except TypeError:  # but for a copy that nobody has validated
@@ -219,7 +224,8 @@ def active_values(config: RunConfig) -> dict[str, Any]:
 @lru_cache(maxsize=2048)
 def _active(config: RunConfig) -> tuple[tuple[str, Any], ...]:
     active = (p.path for p in parameters(config.model.family) if is_active(config, p))
-    return (("model.family", config.model.family), *((path, value_at(config, path)) for path in active))
+    values = ((path, value_at(config, path)) for path in active)
+    return (("model.family", config.model.family), *(item for item in values if item[1] is not None))
 
 
 def canonical_key(config: RunConfig) -> str:
@@ -229,8 +235,8 @@ def canonical_key(config: RunConfig) -> str:
     count; task and seed are not part of it.
     """
     values = active_values(config)
-    if values.get("training.t_max", 0) is None:
-        values["training.t_max"] = config.training.max_epochs
+    if values.get("training.scheduler") == "cosine" and "training.max_steps" not in values:
+        values.setdefault("training.t_max", config.training.max_epochs)
     spelled = {
         path: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         for path, value in values.items()

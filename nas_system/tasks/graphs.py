@@ -248,7 +248,7 @@ def score_baselines(
     assert engine.generator is not None
     batch = problem.evaluation_batch
     training, val = problem.training_batches(engine.generator), problem.batches("val", batch)
-    engine.fit(training, val, config.training.max_epochs, [BestWeights()])
+    engine.fit_planned(training, val, [BestWeights()])
     prepared = _parts(problem.dataset)
 
     def trained(part: str, those: Sequence[Any]) -> float:

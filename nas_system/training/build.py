@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from typing import Protocol
 
 import torch
 from torch import nn
 
-from nas_system.space.run_config import RunConfig
+from nas_system.space.run_config import RunConfig, TrainingConfig
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Objective, direction_of
 from nas_system.training.optimizer import build_optimizer
+from nas_system.training.preflight.plan import Passes, TrainingPlan, plan_training
 from nas_system.training.reproducibility import set_seed
 from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
 
@@ -26,11 +26,16 @@ class Trainable(Protocol):
 
     def build_model(self) -> nn.Module: ...
 
-    def training_batches(self, generator: torch.Generator) -> Sized: ...
+    def training_batches(self, generator: torch.Generator) -> Passes: ...
 
 
-def build_engine(config: RunConfig, problem: Trainable, device: torch.device) -> Engine:
-    """Build model, optimizer, schedule and objective of a configuration, from its seed."""
+def build_engine(
+    config: RunConfig, problem: Trainable, device: torch.device, most_steps: int | None = None
+) -> Engine:
+    """Build model, optimizer, schedule and objective of a configuration, from its seed.
+
+    `most_steps` bounds the optimizer steps that its training is planned for (see `plan_training`).
+    """
     set_seed(config.seed)
     training, direction = config.training, direction_of(problem.objective)
     model = problem.build_model().to(device)
@@ -40,19 +45,31 @@ def build_engine(config: RunConfig, problem: Trainable, device: torch.device) ->
         skip_compiler_import()
         optimizer = step_eagerly(build_optimizer(model, training, device))
     generator = torch.Generator().manual_seed(config.seed)
-    steps_per_epoch = optimizer_steps(len(problem.training_batches(generator)), training.accumulation_steps)
-    scheduler = build_scheduler(optimizer, training, steps_per_epoch=steps_per_epoch, direction=direction)
-    return Engine(
+    steps_per_pass = optimizer_steps(len(problem.training_batches(generator)), training.accumulation_steps)
+    engine = Engine(
         model=model,
         optimizer=optimizer,
         objective=problem.objective,
         device=device,
         progress=EarlyStoppingState(training.patience, direction=direction),
-        scheduler=scheduler,
-        scheduler_per_step=advances_per_step(scheduler),
         grad_clip=training.grad_clip,
         generator=generator,
         precision=training.precision,
         accumulation_steps=training.accumulation_steps,
         compile=training.compile,
     )
+    follow_plan(engine, training, plan_training(training, steps_per_pass, most_steps))
+    return engine
+
+
+def follow_plan(engine: Engine, training: TrainingConfig, plan: TrainingPlan) -> None:
+    """Give the engine, before its first epoch, a plan and the schedule that spans it."""
+    engine.plan = plan
+    engine.scheduler = build_scheduler(
+        engine.optimizer,
+        training,
+        epochs=plan.epochs,
+        steps_per_epoch=plan.steps_per_epoch,
+        direction=direction_of(engine.objective),
+    )
+    engine.scheduler_per_step = advances_per_step(engine.scheduler)

@@ -145,6 +145,7 @@ def history_as_json(engine: Engine) -> dict[str, object]:
         "metric": f"val_{name}",
         "direction": direction_of(engine.objective),
         "best_epoch": engine.progress.best_epoch,
+        "planned_epochs": engine.planned_epochs or None,
         "epochs": [
             {
                 "epoch": record.epoch,

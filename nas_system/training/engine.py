@@ -25,6 +25,7 @@ from nas_system.training.checkpoint import StateDict
 from nas_system.training.clock import Clock
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.objectives import Objective, direction_of
+from nas_system.training.preflight.plan import Passes, TrainingPlan
 from nas_system.training.reproducibility import random_state, set_random_state
 from nas_system.training.running_mean import Meter
 from nas_system.training.scheduler import Scheduler
@@ -93,6 +94,10 @@ class Engine:
     """Builds the meter of a pass, whose metrics are added to the objective's."""
     monitor: str | None = None
     """The deciding metric, better in `progress.direction`; None takes the objective's first one."""
+    plan: TrainingPlan | None = None
+    """How long `fit_planned` trains; the schedule spans it."""
+    solve: Callable[[Iterable[Any]], None] | None = None
+    """Fits the model, or a part of it, in closed form: epoch 0 of `fit_planned`, before those of the plan."""
     callbacks: Sequence[Callback] = ()
     """Those of the last `fit`."""
 
@@ -152,6 +157,24 @@ class Engine:
                 reason = "stopped"
                 raise
         return reason
+
+    def fit_planned(
+        self,
+        passes: Passes,
+        val: Iterable[Any] | None,
+        callbacks: Sequence[Callback] = (),
+        *,
+        after_step: Callable[[], None] | None = None,
+    ) -> str:
+        """Train as the plan says; like `fit`, with `passes` over the training part instead of epochs."""
+        assert self.plan is not None, "build_engine gives the plan"
+        epoch = self.plan.epoch_of(passes, self.accumulation_steps)
+        return self.fit(epoch, val, self.planned_epochs, callbacks, after_step=after_step)
+
+    @property
+    def planned_epochs(self) -> int:
+        """All epochs of the plan, the closed form included; 0 without a plan."""
+        return (self.plan.epochs if self.plan else 0) + (self.solve is not None)
 
     def train_epoch(
         self, loader: Iterable[Any], *, after_step: Callable[[], None] | None = None
@@ -232,18 +255,24 @@ class Engine:
         after_step: Callable[[], None] | None,
     ) -> EpochRecord:
         started = time.monotonic()
-        lr = float(self.optimizer.param_groups[0]["lr"])
-        train_metrics = self.train_epoch(train, after_step=after_step)
+        solved = self.solve is not None and epoch == 0
+        lr = 0.0 if solved else float(self.optimizer.param_groups[0]["lr"])
+        train_metrics = self._solved(train) if solved else self.train_epoch(train, after_step=after_step)
         val_metrics = {} if val is None else self.evaluate(val)
         decisive = self._decisive(train_metrics if val is None else val_metrics, epoch)
         is_best = self.progress.update(decisive, epoch)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(decisive)
-        elif self.scheduler is not None and not self.scheduler_per_step:
+        elif self.scheduler is not None and not self.scheduler_per_step and not solved:
             self.scheduler.step()
         record = EpochRecord(epoch, train_metrics, val_metrics, lr, time.monotonic() - started, is_best)
         self.history.append(record)
         return record
+
+    def _solved(self, train: Iterable[Any]) -> dict[str, float]:
+        assert self.solve is not None
+        self.solve(train)
+        return self.evaluate(train)
 
     def _decisive(self, metrics: dict[str, float], epoch: int) -> float:
         name = self.monitor or self.objective.names[0]
@@ -266,6 +295,7 @@ class Engine:
             "progress": self.progress.state_dict(),
             "history": [asdict(record) for record in self.history],
             "steps": self.steps,
+            "plan": None if self.plan is None else asdict(self.plan),
             "callbacks": {
                 name: callback.state_dict()  # pyright: ignore[reportAttributeAccessIssue]
                 for name, callback in _with_state(self.callbacks)

@@ -24,19 +24,20 @@ def build_scheduler(
     optimizer: Optimizer,
     config: TrainingConfig,
     *,
+    epochs: int | None = None,
     steps_per_epoch: int | None = None,
     direction: Direction = "minimize",
 ) -> Scheduler | None:
     """Return the schedule of a training configuration; None for a constant rate.
 
-    `direction` is that of the metric which plateau follows. onecycle spans `max_epochs * steps_per_epoch`
-    optimizer steps (see `optimizer_steps`).
+    `epochs` are those of the training's plan, by default `max_epochs`. `direction` is that of the metric
+    which plateau follows. onecycle spans `epochs * steps_per_epoch` optimizer steps (see `optimizer_steps`).
     """
     cosine, plateau = config.scheduler == "cosine", config.scheduler == "plateau"
     return get_scheduler(
         optimizer,
         config.scheduler,
-        (config.t_max if cosine else None) or config.max_epochs,
+        (config.t_max if cosine else None) or epochs or config.max_epochs,
         min_lr=config.min_lr if cosine else 0.0,
         step_size=config.step_size,
         gamma=config.plateau_factor if plateau else config.gamma,

@@ -141,7 +141,7 @@ def test_folders_that_were_deleted_edited_or_half_copied_stop_nothing(
     shutil.rmtree(runs / "run_0001")
     config = runs / "run_0002" / "config_used.py"
     other = read_config(config)
-    training = other.training.model_copy(update={"max_epochs": other.training.max_epochs + 1})
+    training = other.training.model_copy(update={"patience": other.training.patience + 1})
     write_config(config, other.model_copy(update={"training": training}))
     (runs / "run_0000" / "metrics.json").write_text('{"val_mse": 0.000001}')
     (runs / "run_0003").mkdir()

@@ -21,7 +21,7 @@ FAMILIES = ("linear", "informer", "tft", "graph_transformer")
 
 def small(family: str) -> RunConfig:
     values: dict[str, Any] = family_default(family).model_dump()
-    values["training"] |= {"max_epochs": 1}
+    values["training"] |= {"max_epochs": 1, "max_steps": None}
     if family == "graph_transformer":
         values["model"] |= {"hidden_dim": 16, "num_layers": 1, "heads": 2}
         values["task"] |= {"train_graphs": 64, "val_graphs": 32, "test_graphs": 32}

@@ -169,7 +169,7 @@ def test_a_training_of_a_family_with_attention_leaves_its_picture(tmp_path: Path
             "task": ForecastingTask(dataset=str(path), targets=("load",), pred_len=4),
             "model": SMALL,
             "data": base.data.model_copy(update={"features": "S", "seq_len": 24}),
-            "training": base.training.model_copy(update={"max_epochs": 1}),
+            "training": base.training.model_copy(update={"max_epochs": 1, "max_steps": None}),
         }
     )
     options = JobOptions(

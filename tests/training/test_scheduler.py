@@ -128,7 +128,13 @@ def config(tmp_path) -> RunConfig:
     path = write_hourly(tmp_path / "series.csv", 600, load=load, heat=heat)
     task = ForecastingTask(dataset=str(path), targets=("load",), pred_len=4)
     base = family_default("linear")
-    update = {"max_epochs": 4, "patience": 4, "scheduler": "onecycle", "accumulation_steps": 4}
+    update = {
+        "max_epochs": 4,
+        "max_steps": None,
+        "patience": 4,
+        "scheduler": "onecycle",
+        "accumulation_steps": 4,
+    }
     return base.model_copy(
         update={
             "task": task,
