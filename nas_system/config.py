@@ -58,7 +58,7 @@ training = {
     # How training windows are varied; validation and test windows never are.
     # One of: none, jitter, scaling, magnitude_warp, time_warp, window_slice, channel_dropout.
     "augmentation": "none",
-    # Most optimizer steps a training may take; an epoch is a pass, or as many steps as make 2 to 20 epochs.
+    # Most optimizer steps a training may take; an epoch is a pass, or what divides them into 2 to 20.
     "max_steps": 801,
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.

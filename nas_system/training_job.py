@@ -36,8 +36,8 @@ from nas_system.training.callbacks import (
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
-from nas_system.training.preflight.plan import TrainingPlan
 from nas_system.training.preflight.memory import available_mb
+from nas_system.training.preflight.plan import TrainingPlan
 from nas_system.training.preflight.preflight import Estimate, Preflight, TimeLimit, Workload
 from nas_system.training.reproducibility import (
     fastest_threads,

@@ -119,7 +119,7 @@ class TrainingConfig(ConfigModel):
     """Size of the variation: deviation of noise or factors, share of the window cut, share of channels."""
 
     max_steps: Annotated[int | None, Range(1, 1_000_000, grid=(100, 200, 400, 800, 1600), log=True)] = None
-    """Most optimizer steps a training may take; an epoch is a pass, or as many steps as make 2 to 20 epochs."""
+    """Most optimizer steps a training may take; an epoch is a pass, or what divides them into 2 to 20."""
 
     max_epochs: Annotated[
         int, Range(1, 1000, grid=(5, 10, 20), when=When("max_steps", (None,)), sampled=False)
