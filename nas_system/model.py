@@ -21,7 +21,7 @@ from nas_system.sequential.cnn_lstm import CNNLSTMForecaster
 from nas_system.sequential.gru import GRUForecaster
 from nas_system.sequential.informer import Informer
 from nas_system.sequential.itransformer import ITransformerForecaster
-from nas_system.sequential.linear import LinearForecaster
+from nas_system.sequential.linear import LinearForecaster, RidgeForecaster
 from nas_system.sequential.lstm import LSTMForecaster
 from nas_system.sequential.patchtst import PatchTSTForecaster
 from nas_system.sequential.seq2seq_attention import Seq2SeqAttentionForecaster
@@ -35,6 +35,7 @@ from nas_system.space.shape import GraphShape, SeriesShape
 
 MODELS: dict[str, type[nn.Module]] = {
     "informer": Informer,
+    "ridge": RidgeForecaster,
     "linear": LinearForecaster,
     "lstm": LSTMForecaster,
     "gru": GRUForecaster,

@@ -21,6 +21,7 @@ from nas_system.space import (
     value_at,
 )
 from nas_system.space.sampling import fitting_default, sampled_parameters
+from nas_system.space.series_defaults import SeriesFit
 
 DRAWS = 100
 """Draws in a row that may turn out invalid or known before a sampler gives up."""
@@ -44,12 +45,12 @@ def untried_default(view: SearchView, proposer: str) -> Proposal | None:
     family only if it is that family's default: another one says little about the family.
     """
     searched = {run.family for run in view.runs[1:]}
-    known = known_keys(view)
+    known, fit = known_keys(view), SeriesFit.of(view.measured)
     for family in view.families:
         config = (
             None
             if family in searched
-            else fitting_default(family, view.base.task, view.base.seed, view.max_seq_len)
+            else fitting_default(family, view.base.task, view.base.seed, view.max_seq_len, fit)
         )
         if config is not None and canonical_key(config) not in known:
             return _proposal(view, config, proposer, f"the tried default of the family {family}")

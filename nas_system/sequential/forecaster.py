@@ -7,7 +7,9 @@ more on real series than the network between them, so every family gets them fro
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from nas_system.errors import ConfigError
 from nas_system.sequential.layers.moving_average import moving_average
 from nas_system.sequential.layers.normalization import InstanceNormalization, WindowStatistics
+from nas_system.sequential.layers.ridge_regression import RidgeRegression
 from nas_system.sequential.layers.time_linear import TimeLinear
 from nas_system.space.families.family import NormalizedConfig
 from nas_system.space.shape import SeriesShape
@@ -35,7 +38,8 @@ class Forecaster(nn.Module, ABC):
         self.one_by_one = shape.n_targets > 1 and getattr(config, "channel_independence", False)
         self.targets_only = self.one_by_one or not config.reads_covariates
         linear_path = getattr(config, "linear_path", False)
-        if not shape.target_columns and (self.targets_only or linear_path or config.decomposition):
+        decomposition = getattr(config, "decomposition", False)
+        if not shape.target_columns and (self.targets_only or linear_path or decomposition):
             raise ConfigError(
                 f"family {config.family!r}: linear_path, decomposition and channel_independence forecast "
                 "targets from their own past, but here the targets are not among the inputs; turn them off, "
@@ -43,10 +47,13 @@ class Forecaster(nn.Module, ABC):
             )
         n_channels = shape.n_targets if self.targets_only else shape.n_inputs
         self.inner = inner_shape(shape, one_by_one=self.one_by_one, targets_only=self.targets_only)
-        self.kernel = config.kernel
-        self.normalization = InstanceNormalization(config.normalization, n_channels)
+        self.kernel = getattr(config, "kernel", 0)
+        self.normalization = InstanceNormalization(config.normalization, n_channels, config.season)
         self.linear_path = TimeLinear(shape.seq_len, shape.pred_len) if linear_path else None
-        self.trend_path = self.time_map(config, shape) if config.decomposition else None
+        self.trend_path = self.time_map(config, shape) if decomposition else None
+        starts_linear = linear_path and getattr(config, "linear_start", "mean") == "ridge"
+        # From 0 (Bachlechner et al. 2020, arXiv:2003.04887): the first forecast is that of the linear path.
+        self.gate = nn.Parameter(torch.zeros(())) if starts_linear else None
         columns = range(shape.n_targets) if self.targets_only else shape.target_columns
         self.register_buffer("input_columns", torch.tensor(shape.target_columns), persistent=False)
         self.register_buffer("target_columns", torch.tensor(columns, dtype=torch.long), persistent=False)
@@ -68,6 +75,8 @@ class Forecaster(nn.Module, ABC):
             forecast = self.forecast(*alone).reshape(*x.shape[::2], -1).mT
         else:
             forecast = self.forecast(x, x_mark, y_mark)
+        if self.gate is not None:
+            forecast = self.gate * forecast
         if self.linear_path is not None:
             forecast = forecast + self.linear_path(x.index_select(-1, self.target_columns))
         if self.trend_path is not None and trend is not None:
@@ -75,6 +84,43 @@ class Forecaster(nn.Module, ABC):
         if not len(self.target_columns):
             return forecast  # what is forecast is no input: the window's scale is not its scale
         return self.normalization.restore(forecast, statistics, self.target_columns)
+
+    @property
+    def in_closed_form(self) -> bool:
+        """Whether `solve` gives the model, or its linear path, the solution of a ridge regression."""
+        return self.gate is not None
+
+    def solve(self, batches: Iterable[Any], windows: int) -> None:
+        """Set the linear path to the ridge regression of `windows` training windows, in their order.
+
+        The penalty is the one with which the last fifth of them is forecast best.
+        """
+        assert self.linear_path is not None
+        regression = RidgeRegression(windows)
+        for batch in batches:
+            x, x_mark, y_mark = batch.args
+            regression.add(*self.regression_terms(x, x_mark, y_mark, batch.target))
+        weights = regression.solution()
+        self.linear_path.set_to(weights)
+        if self.trend_path is not None:
+            self.trend_path.set_to(weights, bias=False)
+
+    def regression_terms(
+        self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None, target: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what a linear map reads, `(B, seq_len + 1, targets)` with a constant last, and what it should give.
+
+        Both in the scale of the data, so that a window counts as much as in the score.
+        """
+        if self.targets_only:
+            x = x.index_select(-1, self.input_columns)
+        x, statistics = self.normalization.normalise(x)
+        features = x.index_select(-1, self.target_columns)
+        features = torch.cat([features, torch.ones_like(features[:, :1])], dim=1)
+        if statistics.scale is not None:
+            features = features * statistics.scale.index_select(-1, self.target_columns)
+        alone = self.normalization.restore(torch.zeros_like(target), statistics, self.target_columns)
+        return features, target - alone
 
     def network_inputs(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None

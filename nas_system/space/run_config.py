@@ -175,6 +175,12 @@ class RunConfig(ConfigModel):
         return self.task.inactive_because("covariates", type(self.model), partial(value_at, self)) is None
 
 
+OF_STEPS = ("data.batch_size",)
+"""What has an effect on optimizer steps only, besides the training's own parameters."""
+ADDED = {"model.linear_start": "mean"}
+"""Parameters younger than recorded searches, with what went without saying before: there no part of the key."""
+
+
 def parameters(family: str) -> tuple[Parameter, ...]:
     """Every parameter a proposal may change while the family is `family` (`model.family` aside)."""
     return (
@@ -196,8 +202,10 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
     The one place that decides this. `value` gives what stands under `model.family` and under the
     paths of the family's parameters; a sampler gives what it has drawn so far.
     """
+    family = FAMILIES[value("model.family")]
+    if not family.gradient_descent and (parameter.group == "training" or parameter.path in OF_STEPS):
+        return f"the family {value('model.family')} is fitted in closed form"
     if parameter.where is not None:
-        family = FAMILIES[value("model.family")]
         if reason := task.inactive_because(parameter.where, family, value):
             return reason
     if parameter.when is not None:
@@ -240,5 +248,6 @@ def canonical_key(config: RunConfig) -> str:
     spelled = {
         path: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         for path, value in values.items()
+        if path not in ADDED or value != ADDED[path]
     }
     return hashlib.sha256(json.dumps(spelled, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
 import random
@@ -14,7 +15,8 @@ from nas_system.space.changes import family_default
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import Parameter
 from nas_system.space.run_config import RunConfig, parameters
-from nas_system.space.tasks import TaskConfig
+from nas_system.space.series_defaults import SeriesFit, fitted_to_series
+from nas_system.space.tasks import ForecastingTask, TaskConfig
 
 LOOK_BACK = "data.seq_len"
 
@@ -43,10 +45,16 @@ def sampled_parameters(family: str, max_seq_len: int | None = None) -> list[Para
 
 
 def fitting_default(
-    family: str, task: TaskConfig, seed: int, max_seq_len: int | None = None
+    family: str, task: TaskConfig, seed: int, max_seq_len: int | None = None, fit: SeriesFit | None = None
 ) -> RunConfig | None:
-    """The family's default for this task; a look-back that is too long is cut. None if it cannot be."""
+    """The family's default for this task, with what `fit` says of the series; None if it cannot be.
+
+    A look-back that is too long is cut.
+    """
     plain = family_default(family).model_dump() | {"task": task.model_dump(), "seed": seed}
+    if fit is not None and isinstance(task, ForecastingTask):
+        with contextlib.suppress(ValidationError):
+            return RunConfig.model_validate(fitted_to_series(plain, fit, task.pred_len))
     if max_seq_len is not None and plain["data"]["seq_len"] > max_seq_len:
         look_back = next(p for p in sampled_parameters(family, max_seq_len) if p.path == LOOK_BACK)
         assert look_back.choices is not None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nas_system.data.baselines import score_baselines
-from nas_system.data.loading import open_task
+from nas_system.data.closed_form import search_closed_form
+from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.seasons import find_seasons
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -16,6 +20,12 @@ from nas_system.tasks.kind import Problem, ScoredPart, Scoring, TaskKind
 
 if TYPE_CHECKING:
     import torch
+
+
+MOST_TARGETS = 20
+"""Targets whose seasons are looked for."""
+MOST_SEASONS = 2
+"""Seasons with which the closed form is tried."""
 
 
 def describe(
@@ -33,6 +43,7 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
     data = open_task(task, source)
     parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
     targets = data.series.column_indices(task.targets)
+    forms = search_closed_form(data, _seasons(data, targets))
     # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
     longest = data.split.train_end - task.pred_len
     seq_len = min(DataConfig().seq_len, longest)
@@ -53,8 +64,18 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "seq_len": seq_len,
             "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
             "scaler": data.scaler.of_columns(targets).to_json(),
+            "ridge": forms[0].to_json() if forms else None,
         },
     )
+
+
+def _seasons(data: OpenTask, targets: Sequence[int]) -> list[int]:
+    """Return the seasons of the targets in the training part, the strongest over all targets first."""
+    strengths: defaultdict[int, float] = defaultdict(float)
+    for column in targets[:MOST_TARGETS]:
+        for season in find_seasons(data.series.values[: data.split.train_end, column], data.series.freq):
+            strengths[season.period] += season.strength
+    return sorted(strengths, key=strengths.__getitem__, reverse=True)[:MOST_SEASONS]
 
 
 def summarize(info: TaskInfo) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Iterable
+from functools import partial
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -27,6 +29,20 @@ class Trainable(Protocol):
     def build_model(self) -> nn.Module: ...
 
     def training_batches(self, generator: torch.Generator) -> Passes: ...
+
+    def batches(self, part: Literal["train"], batch_size: int) -> Iterable[Any]: ...
+
+    def count(self, part: Literal["train"]) -> int: ...
+
+
+@runtime_checkable
+class Solvable(Protocol):
+    """A model that, or a part of which, may be fitted in closed form."""
+
+    @property
+    def in_closed_form(self) -> bool: ...
+
+    def solve(self, batches: Iterable[Any], windows: int) -> None: ...
 
 
 def build_engine(
@@ -58,8 +74,19 @@ def build_engine(
         accumulation_steps=training.accumulation_steps,
         compile=training.compile,
     )
-    follow_plan(engine, training, plan_training(training, steps_per_pass, most_steps))
+    if isinstance(model, Solvable) and model.in_closed_form:
+        engine.solve = partial(_solve, engine, model, problem, config.data.batch_size)
+    if config.model.gradient_descent:
+        follow_plan(engine, training, plan_training(training, steps_per_pass, most_steps))
+    else:
+        engine.plan = TrainingPlan(0, 0)
     return engine
+
+
+def _solve(engine: Engine, model: Solvable, problem: Trainable, batch_size: int) -> dict[str, float]:
+    """Fit what of the model has a closed form; return the training part's metrics."""
+    model.solve(problem.batches("train", batch_size), problem.count("train"))
+    return engine.evaluate(problem.batches("train", batch_size))
 
 
 def follow_plan(engine: Engine, training: TrainingConfig, plan: TrainingPlan) -> None:

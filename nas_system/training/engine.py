@@ -96,8 +96,9 @@ class Engine:
     """The deciding metric, better in `progress.direction`; None takes the objective's first one."""
     plan: TrainingPlan | None = None
     """How long `fit_planned` trains; the schedule spans it."""
-    solve: Callable[[Iterable[Any]], None] | None = None
-    """Fits the model, or a part of it, in closed form: epoch 0 of `fit_planned`, before those of the plan."""
+    solve: Callable[[], dict[str, float]] | None = None
+    """Fits the model, or a part of it, in closed form and returns the training metrics: epoch 0 of `fit_planned`,
+    before those of the plan."""
     callbacks: Sequence[Callback] = ()
     """Those of the last `fit`."""
 
@@ -255,24 +256,19 @@ class Engine:
         after_step: Callable[[], None] | None,
     ) -> EpochRecord:
         started = time.monotonic()
-        solved = self.solve is not None and epoch == 0
-        lr = 0.0 if solved else float(self.optimizer.param_groups[0]["lr"])
-        train_metrics = self._solved(train) if solved else self.train_epoch(train, after_step=after_step)
+        solve = self.solve if epoch == 0 else None
+        lr = 0.0 if solve else float(self.optimizer.param_groups[0]["lr"])
+        train_metrics = solve() if solve else self.train_epoch(train, after_step=after_step)
         val_metrics = {} if val is None else self.evaluate(val)
         decisive = self._decisive(train_metrics if val is None else val_metrics, epoch)
         is_best = self.progress.update(decisive, epoch)
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(decisive)
-        elif self.scheduler is not None and not self.scheduler_per_step and not solved:
+        elif self.scheduler is not None and not self.scheduler_per_step and not solve:
             self.scheduler.step()
         record = EpochRecord(epoch, train_metrics, val_metrics, lr, time.monotonic() - started, is_best)
         self.history.append(record)
         return record
-
-    def _solved(self, train: Iterable[Any]) -> dict[str, float]:
-        assert self.solve is not None
-        self.solve(train)
-        return self.evaluate(train)
 
     def _decisive(self, metrics: dict[str, float], epoch: int) -> float:
         name = self.monitor or self.objective.names[0]

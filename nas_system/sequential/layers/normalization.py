@@ -1,7 +1,8 @@
 """Instance normalisation: every window is shifted (and scaled) by its own statistics, the forecast back.
 
 It removes the drift between training and test part that a global scaler leaves in. `last` is
-NLinear's (Zeng et al. 2023, arXiv:2205.13504); `revin` is Kim et al. 2022, "Reversible Instance
+NLinear's (Zeng et al. 2023, arXiv:2205.13504); `seasonal` leaves the difference to one season before, and
+restores with the last season; `revin` is Kim et al. 2022, "Reversible Instance
 Normalization for Accurate Time-Series Forecasting against Distribution Shift" (ICLR).
 """
 
@@ -18,7 +19,8 @@ EPSILON = 1e-5
 
 
 class WindowStatistics(NamedTuple):
-    """Per window and channel, each `(batch, 1, channels)`; None where the kind has no such part."""
+    """Per window and channel, `(batch, 1, channels)`, or `(batch, season, channels)` for the centre of
+    `seasonal`; None where the kind has no such part."""
 
     center: Tensor | None
     scale: Tensor | None
@@ -27,9 +29,11 @@ class WindowStatistics(NamedTuple):
 class InstanceNormalization(nn.Module):
     """`normalise` a look-back window, `restore` the forecast with the same window's statistics."""
 
-    def __init__(self, kind: Normalization, n_channels: int) -> None:
+    def __init__(self, kind: Normalization, n_channels: int, season: int = 1) -> None:
+        """`season`, in steps, is for `seasonal`."""
         super().__init__()
         self.kind = kind
+        self.season = season
         self.affine = nn.ParameterDict()
         if kind == "revin":
             self.affine["weight"] = nn.Parameter(torch.ones(n_channels))
@@ -42,6 +46,12 @@ class InstanceNormalization(nn.Module):
         if self.kind == "last":
             center = x[:, -1:]
             return x - center, WindowStatistics(center, None)
+        if self.kind == "seasonal":
+            before = x[:, : -self.season]
+            difference = x[:, self.season :] - before
+            # The first season has nothing before it.
+            first = torch.zeros_like(x[:, : self.season])
+            return torch.cat([first, difference], dim=1), WindowStatistics(x[:, -self.season :], None)
         if self.kind == "mean":
             center = x.mean(dim=1, keepdim=True)
             return x - center, WindowStatistics(center, None)
@@ -58,6 +68,9 @@ class InstanceNormalization(nn.Module):
         center, scale = statistics
         if center is None:
             return y
+        if self.kind == "seasonal":
+            steps = torch.arange(y.shape[1], device=y.device) % self.season
+            return y + _pick(center, columns).index_select(1, steps)
         if scale is None:
             return y + _pick(center, columns)
         weight, bias = _pick(self.affine["weight"], columns), _pick(self.affine["bias"], columns)

@@ -20,6 +20,13 @@ class TimeLinear(nn.Module):
         self.weight = nn.Parameter(torch.full((*maps, pred_len, seq_len), 1 / seq_len))
         self.bias = nn.Parameter(torch.zeros(*maps, pred_len))
 
+    @torch.no_grad()
+    def set_to(self, weights: Tensor, *, bias: bool = True) -> None:
+        """Take weights `(maps, pred_len, seq_len + 1)`, the bias last; without `bias` the others alone."""
+        weights = weights if self.weight.dim() == 3 else weights[0]
+        self.weight.copy_(weights[..., :-1])
+        self.bias.copy_(weights[..., -1] if bias else torch.zeros_like(self.bias))
+
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.dim() == 2:
             return torch.nn.functional.linear(x.mT, self.weight, self.bias).mT

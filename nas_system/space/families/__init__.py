@@ -10,6 +10,7 @@ from nas_system.space.families.itransformer import ITransformerConfig
 from nas_system.space.families.linear import LinearConfig
 from nas_system.space.families.patchtst import PatchTSTConfig
 from nas_system.space.families.recurrent import GRUConfig, LSTMConfig
+from nas_system.space.families.ridge import RidgeConfig
 from nas_system.space.families.seq2seq_attention import Seq2SeqAttentionConfig
 from nas_system.space.families.tcn import TCNConfig
 from nas_system.space.families.tft import TFTConfig
@@ -27,6 +28,7 @@ __all__ = [
     "LinearConfig",
     "Normalization",
     "PatchTSTConfig",
+    "RidgeConfig",
     "Seq2SeqAttentionConfig",
     "TCNConfig",
     "TFTConfig",
@@ -37,6 +39,7 @@ __all__ = [
 
 FAMILIES: dict[str, type[FamilyConfig]] = {
     "informer": InformerConfig,
+    "ridge": RidgeConfig,
     "linear": LinearConfig,
     "patchtst": PatchTSTConfig,
     "itransformer": ITransformerConfig,

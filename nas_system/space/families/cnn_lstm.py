@@ -33,6 +33,7 @@ class CNNLSTMConfig(NetworkConfig):
     """Share of activations dropped while training."""
 
     def check_window(self, seq_len: int, pred_len: int) -> None:
+        super().check_window(seq_len, pred_len)
         if self.pool > seq_len:
             raise ValueError(
                 f"model.pool={self.pool} is longer than data.seq_len={seq_len}; "

@@ -8,8 +8,9 @@ from pydantic import model_validator
 
 from nas_system.space.fields import Choice, ConfigModel, Range, When
 
-Normalization = Literal["none", "last", "mean", "revin"]
+Normalization = Literal["none", "last", "mean", "revin", "seasonal"]
 TimeMarks = Literal["none", "continuous", "calendar"]
+LinearStart = Literal["mean", "ridge"]
 
 
 class FamilyConfig(ConfigModel):
@@ -23,6 +24,8 @@ class FamilyConfig(ConfigModel):
     """An optional package it is built on; without it the family is not proposed."""
     extra: ClassVar[str | None] = None
     """The project's extra that installs the package."""
+    gradient_descent: ClassVar[bool] = True
+    """Whether it is trained in optimizer steps; else it is fitted in closed form, and no training option counts."""
 
     family: str
 
@@ -47,7 +50,23 @@ class NormalizedConfig(FamilyConfig):
     """A family that shifts every window by its own statistics."""
 
     normalization: Annotated[Normalization, Choice()] = "last"
-    """Per window: subtract the last value or the mean, or RevIN (mean, deviation, learned affine)."""
+    """Per window: subtract the last value, the mean or the season before; or RevIN (mean, deviation, affine)."""
+
+    season: Annotated[
+        int, Range(2, 2048, grid=(4, 7, 12, 24, 48, 52, 96, 168), when=When("normalization", ("seasonal",)))
+    ] = 24
+    """Seasonal normalisation: steps in a season; at most seq_len."""
+
+    def check_window(self, seq_len: int, pred_len: int) -> None:
+        if self.normalization == "seasonal" and self.season > seq_len:
+            raise ValueError(
+                f"model.season={self.season} is longer than data.seq_len={seq_len}; "
+                "shorten the season or lengthen seq_len"
+            )
+
+
+class DecomposedConfig(NormalizedConfig):
+    """A normalised family that may forecast the moving average by itself."""
 
     decomposition: Annotated[bool, Choice()] = False
     """Split off the moving average: a linear map of its own forecasts it, the model the rest."""
@@ -60,11 +79,14 @@ class NormalizedConfig(FamilyConfig):
             raise ValueError(f"model.kernel={self.kernel} must be odd, as a centred average needs")
 
 
-class FramedConfig(NormalizedConfig):
+class FramedConfig(DecomposedConfig):
     """A normalised family that may add a linear path past the network."""
 
     linear_path: Annotated[bool, Choice()] = True
     """Add a linear map from the normalised targets' look-back straight to the forecast."""
+
+    linear_start: Annotated[LinearStart, Choice(when=When("linear_path", (True,)))] = "mean"
+    """Where that map starts: at the window's mean, or at its ridge regression, to which the network then adds."""
 
 
 class NetworkConfig(FramedConfig):

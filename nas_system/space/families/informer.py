@@ -62,6 +62,7 @@ class InformerConfig(FramedConfig):
         check_heads(self.d_model, self.n_heads)
 
     def check_window(self, seq_len: int, pred_len: int) -> None:
+        super().check_window(seq_len, pred_len)
         if self.label_len > seq_len:
             raise ValueError(
                 f"model.label_len={self.label_len} is longer than data.seq_len={seq_len}; "

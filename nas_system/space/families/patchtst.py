@@ -46,6 +46,7 @@ class PatchTSTConfig(FramedConfig):
             )
 
     def check_window(self, seq_len: int, pred_len: int) -> None:
+        super().check_window(seq_len, pred_len)
         if self.patch_len > seq_len:
             raise ValueError(
                 f"model.patch_len={self.patch_len} is longer than data.seq_len={seq_len}; "

@@ -28,6 +28,7 @@ class RecurrentConfig(NetworkConfig):
     one's cost."""
 
     def check_window(self, seq_len: int, pred_len: int) -> None:
+        super().check_window(seq_len, pred_len)
         if self.segment_len > seq_len:
             raise ValueError(
                 f"model.segment_len={self.segment_len} is longer than data.seq_len={seq_len}; "

@@ -31,6 +31,7 @@ class TCNConfig(NetworkConfig):
         return 1 + 2 * (self.kernel_size - 1) * (2**self.num_layers - 1)
 
     def check_window(self, seq_len: int, pred_len: int) -> None:
+        super().check_window(seq_len, pred_len)
         if self.receptive_field < seq_len:
             raise ValueError(
                 f"model.num_layers={self.num_layers} and model.kernel_size={self.kernel_size} see "

@@ -38,6 +38,8 @@ class TrainingPlan:
 
     def epoch_of(self, passes: Passes, accumulation_steps: int = 1) -> Passes:
         """Return the batches of one epoch: a part of a pass, one pass, or several."""
+        if not self.epochs:
+            return passes
         if self.steps_per_epoch == optimizer_steps(len(passes), accumulation_steps):
             return passes
         return EpochOfSteps(passes, self.steps_per_epoch * accumulation_steps)

@@ -1,0 +1,266 @@
+"""Linear forecasts in closed form, all sensible ones at once: which look-back and normalisation suit a series.
+
+One matrix of moments of the windows, of their inputs and targets together, holds all that is needed: a
+normalisation is a linear map of a window, a shorter look-back a part of the matrix, and the error of any linear
+forecast on the validation windows follows from their own moments. So no window is looked at twice, and a
+combination costs the solution of one linear system.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from nas_system.data.loading import OpenTask
+from nas_system.data.time_features import continuous
+
+Array = NDArray[np.float64]
+Normalization = Literal["none", "last", "mean", "seasonal"]
+
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
+"""Ridge penalties per window, on scaled data: from hardly any to one that leaves the normalisation alone."""
+LOOK_BACKS = (12, 18, 24, 36, 48, 72, 96, 168, 192, 336, 512, 720, 1024)
+SEASONS_IN_LOOK_BACK = (1, 2, 3, 4)
+WAVES = 6
+"""Cosines per time feature: half a wave and its multiples, enough for every day of a week."""
+SLOW_FEATURES = 2
+"""Time features that are left out, the last ones: a short series holds one year or one month of January only."""
+BUDGET_S = 20.0
+"""Process CPU seconds after which no further combination is tried."""
+REFINED = 3
+"""Best pairs of look-back and normalisation that are tried with a map per target and with the calendar."""
+FREE = 1e-9
+"""Penalty of the constant, which goes free."""
+MOST_MAPS = 16
+"""Targets up to which a map each is tried: their moments are kept apart."""
+CHUNK = 1_024
+"""Windows handled at a time."""
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A linear forecast in closed form, and its mean squared error on the validation windows, scaled data."""
+
+    seq_len: int
+    normalization: Normalization
+    season: int | None
+    """Steps, where the normalisation is seasonal."""
+    strength: float
+    individual: bool
+    """One map per target."""
+    time_features: bool
+    """With cosines of the time features of the first forecast step."""
+    val_mse: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def search_closed_form(
+    data: OpenTask, seasons: Sequence[int] = (), budget_s: float = BUDGET_S
+) -> tuple[ClosedForm, ...]:
+    """Fit all combinations on the training windows and return them by their validation error, best first.
+
+    Look-backs from 12 to 1,024 steps as far as half of the training rows allow, multiples of `seasons` among
+    them; empty for a series too short for any. At most about `budget_s` of CPU time.
+    """
+    ends = time.process_time() + budget_s
+    longest = min(max(LOOK_BACKS), (data.split.train_end - data.task.pred_len) // 2)
+    look_backs = _look_backs(longest, seasons)
+    if not look_backs:
+        return ()
+    windows = _Moments.of(data, look_backs[-1])
+    found: list[ClosedForm] = []
+    for seq_len in look_backs:
+        parts = windows.at(seq_len)
+        for normalization, season in _normalizations(seq_len, seasons):
+            form = ClosedForm(seq_len, normalization, season, 0.0, False, False, math.inf)
+            found += _tried(form, parts)
+            if time.process_time() > ends:
+                return _ranked(found)
+    for best in _best_pairs(found):
+        parts = windows.at(best.seq_len)
+        for individual in (False, True) if windows.individual else (False,):
+            for calendar in (False, True) if windows.n_waves else (False,):
+                if (individual or calendar) and time.process_time() < ends:
+                    form = replace(best, individual=individual, time_features=calendar)
+                    found += _tried(form, parts)
+    return _ranked(found)
+
+
+def clock_waves(features: NDArray[Any]) -> Array:
+    """Return cosines (rows, WAVES * n) of the first n of n + SLOW_FEATURES continuous time features."""
+    clock = features[:, : max(features.shape[1] - SLOW_FEATURES, 0), None].astype(np.float64)
+    return np.cos(math.pi * (clock + 0.5) * np.arange(1, WAVES + 1)).reshape(len(features), -1)
+
+
+def _ranked(found: Sequence[ClosedForm]) -> tuple[ClosedForm, ...]:
+    return tuple(
+        sorted((form for form in found if math.isfinite(form.val_mse)), key=lambda form: form.val_mse)
+    )
+
+
+def _best_pairs(found: Sequence[ClosedForm]) -> list[ClosedForm]:
+    pairs = {(form.seq_len, form.normalization, form.season): form for form in reversed(_ranked(found))}
+    return sorted(pairs.values(), key=lambda form: form.val_mse)[:REFINED]
+
+
+def _look_backs(longest: int, seasons: Sequence[int]) -> list[int]:
+    wanted = {*LOOK_BACKS, *(count * season for season in seasons for count in SEASONS_IN_LOOK_BACK), longest}
+    least = min(LOOK_BACKS[0], longest)
+    return sorted(length for length in wanted if 2 <= least <= length <= longest)
+
+
+def _normalizations(seq_len: int, seasons: Sequence[int]) -> list[tuple[Normalization, int | None]]:
+    seasonal: list[tuple[Normalization, int | None]] = [
+        ("seasonal", season) for season in seasons if 2 <= season <= seq_len
+    ]
+    return [("none", None), ("last", None), ("mean", None), *seasonal]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Moments of windows [look-back, horizon, waves, 1] of a part of the data."""
+
+    moments: Array
+    """(maps, D, D), of one target each or of all together."""
+    windows: int
+    """Of one target."""
+
+    def __add__(self, other: _Part) -> _Part:
+        return _Part(self.moments + other.moments, self.windows + other.windows)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What is fitted on and what is scored, at one look-back."""
+
+    train: _Part
+    val: _Part
+    seq_len: int
+    pred_len: int
+    n_targets: int
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Moments at the longest look-back, and the series to add the windows that only shorter ones have."""
+
+    table: Array
+    """(rows, targets), scaled."""
+    waves: Array
+    """(rows, n_waves)"""
+    full: _Parts
+
+    @classmethod
+    def of(cls, data: OpenTask, longest: int) -> _Moments:
+        targets = list(data.series.column_indices(data.task.targets))
+        table = data.scaler.transform(data.series.values)[:, targets]
+        waves = clock_waves(continuous(data.series.dates, data.series.freq))
+        pred_len, split = data.task.pred_len, data.split
+        train, val = (
+            _moments_of(table, waves, split.window_starts(part, longest, pred_len), longest, pred_len)
+            for part in ("train", "val")
+        )
+        return cls(table, waves, _Parts(train, val, longest, pred_len, len(targets)))
+
+    @property
+    def individual(self) -> bool:
+        """Whether the targets' moments are kept apart."""
+        return len(self.full.train.moments) > 1
+
+    @property
+    def n_waves(self) -> int:
+        return self.waves.shape[1]
+
+    def at(self, seq_len: int) -> _Parts:
+        """Return the parts at a shorter look-back, which has more windows: those that begin later."""
+        full = self.full
+        first = full.seq_len - seq_len
+        train, val = (
+            replace(part, moments=part.moments[:, first:, first:]) for part in (full.train, full.val)
+        )
+        if first:
+            train += _moments_of(self.table, self.waves, range(first), seq_len, full.pred_len)
+        return replace(full, train=train, val=val, seq_len=seq_len)
+
+
+def _moments_of(table: Array, waves: Array, starts: range, seq_len: int, pred_len: int) -> _Part:
+    size = seq_len + pred_len + waves.shape[1] + 1
+    apart = table.shape[1] <= MOST_MAPS
+    moments = np.zeros((table.shape[1] if apart else 1, size, size))
+    for number, column in enumerate(np.ascontiguousarray(table.T)):
+        windows = sliding_window_view(column, seq_len + pred_len)
+        for first in range(starts.start, starts.stop, CHUNK):
+            rows = slice(first, min(first + CHUNK, starts.stop))
+            clock = waves[rows.start + seq_len : rows.stop + seq_len]
+            chunk = np.hstack([windows[rows], clock, np.ones((len(clock), 1))])
+            moments[number if apart else 0] += chunk.T @ chunk
+    return _Part(moments, len(starts))
+
+
+def _tried(form: ClosedForm, parts: _Parts) -> list[ClosedForm]:
+    """Return the form at every strength, fitted on the training windows, with its validation error."""
+    if not parts.train.windows or not parts.val.windows:
+        return []
+    maps = range(len(parts.train.moments))
+    groups = [[number] for number in maps] if form.individual else [list(maps)]
+    inputs, outputs = _places(form, parts)
+    squares = np.zeros(len(STRENGTHS))
+    for group in groups:
+        fitted, scored = (
+            _normalised(part.moments[group].sum(axis=0), form, parts.pred_len)
+            for part in (parts.train, parts.val)
+        )
+        gram, moment = fitted[np.ix_(inputs, inputs)], fitted[np.ix_(inputs, outputs)]
+        val_gram, val_moment = scored[np.ix_(inputs, inputs)], scored[np.ix_(inputs, outputs)]
+        windows = parts.train.windows * (parts.n_targets if len(groups) == 1 else 1)
+        for number, strength in enumerate(STRENGTHS):
+            penalty = np.full(len(inputs), strength * windows)
+            penalty[-1] = FREE * windows
+            try:
+                weights = np.linalg.solve(gram + np.diag(penalty), moment)
+            except np.linalg.LinAlgError:
+                squares[number] = math.inf
+                continue
+            explained = 2 * np.vdot(weights, val_moment) - np.vdot(weights, val_gram @ weights)
+            squares[number] += max(np.trace(scored[np.ix_(outputs, outputs)]) - explained, 0.0)
+    errors = squares / (parts.val.windows * parts.pred_len * parts.n_targets)
+    return [
+        replace(form, strength=strength, val_mse=float(error))
+        for strength, error in zip(STRENGTHS, errors, strict=True)
+    ]
+
+
+def _places(form: ClosedForm, parts: _Parts) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return where inputs (look-back, waves, constant) and outputs stand among the moments."""
+    ends, constant = form.seq_len + parts.pred_len, parts.train.moments.shape[-1] - 1
+    clock = range(ends, constant) if form.time_features else ()
+    return np.array([*range(form.seq_len), *clock, constant]), np.arange(form.seq_len, ends)
+
+
+def _normalised(moments: Array, form: ClosedForm, pred_len: int) -> Array:
+    """Return the moments of the normalised windows: the normalisation is applied to rows and to columns."""
+    return _normalised_rows(_normalised_rows(moments, form, pred_len).T, form, pred_len)
+
+
+def _normalised_rows(moments: Array, form: ClosedForm, pred_len: int) -> Array:
+    seq_len, result = form.seq_len, moments.copy()
+    past = moments[:seq_len]
+    if form.normalization == "seasonal":
+        assert form.season is not None
+        result[: form.season] = 0.0
+        result[form.season : seq_len] -= past[: seq_len - form.season]
+        centre = past[seq_len - form.season + np.arange(pred_len) % form.season]
+    else:
+        centre = {"none": np.zeros(1), "last": past[-1], "mean": past.mean(axis=0)}[form.normalization]
+        result[:seq_len] -= centre
+    result[seq_len : seq_len + pred_len] -= centre
+    return result

@@ -1,0 +1,83 @@
+"""Families' defaults, fitted to a series: its best linear forecast and its length say where a training starts.
+
+A look-back and a normalisation that suit one linear map suit the networks around it, and an optimizer step on a
+large share of a short series teaches less than several on smaller ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+LONGEST_LOOK_BACK = 512
+"""Steps up to which a network takes over the look-back of the linear forecast: its cost grows with it."""
+BATCHES_PER_PASS = 8
+"""Fewest batches into which the training windows are divided, as far as batches of SMALLEST_BATCH allow."""
+SMALLEST_BATCH = 16
+
+
+@dataclass(frozen=True)
+class SeriesFit:
+    """A series' best linear forecast in closed form (see `nas_system.data.closed_form`), and its training rows."""
+
+    seq_len: int
+    normalization: str
+    season: int | None
+    strength: float
+    individual: bool
+    time_features: bool
+    train_rows: int
+
+    @classmethod
+    def of(cls, measured: Mapping[str, Any]) -> Self | None:
+        """Read it from a task's info, which anybody may have edited; None if nothing of the kind is there."""
+        ridge, split = measured.get("ridge"), measured.get("split")
+        if not isinstance(ridge, Mapping) or not isinstance(split, Mapping):
+            return None
+        train = split.get("train")
+        rows = train[1] if isinstance(train, list) and len(train) == 2 else None
+        try:
+            return TypeAdapter(cls).validate_python({**ridge, "train_rows": rows})
+        except ValidationError:
+            return None
+
+
+def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit, pred_len: int) -> dict[str, Any]:
+    """Return a family's default, as `RunConfig.model_dump` writes it, with the values that the series suggests."""
+    model, data = dict(plain["model"]), dict(plain["data"])
+    family = model["family"]
+    model["normalization"] = fit.normalization
+    if fit.season is not None:
+        model["season"] = fit.season
+    if family == "ridge":
+        data["seq_len"] = fit.seq_len
+        model |= {name: getattr(fit, name) for name in ("strength", "individual", "time_features")}
+        return {**plain, "model": model, "data": data}
+    longest = data["seq_len"] if family == "informer" else LONGEST_LOOK_BACK
+    seq_len = data["seq_len"] = min(fit.seq_len, longest)
+    windows = fit.train_rows - seq_len - pred_len + 1
+    batch = max(SMALLEST_BATCH, 1 << max(windows // BATCHES_PER_PASS, 1).bit_length() - 1)
+    data["batch_size"] = min(data["batch_size"], batch)
+    model |= _sizes(model, seq_len, fit.season)
+    return {**plain, "model": model, "data": data}
+
+
+def _sizes(model: Mapping[str, Any], seq_len: int, season: int | None) -> dict[str, Any]:
+    """Return the model's lengths that have to go with another look-back."""
+    sizes: dict[str, Any] = {}
+    if "label_len" in model:
+        sizes["label_len"] = min(model["label_len"], seq_len)
+    if "patch_len" in model:
+        fits = season is not None and 4 <= season <= seq_len // 2
+        patch = season if fits else min(model["patch_len"], max(seq_len // 4, 2))
+        sizes |= {"patch_len": patch, "stride": patch}
+    if model["family"] == "tcn":
+        # The fewest levels that reach back over the whole window (Bai et al. 2018, section 3.3).
+        levels = 1
+        while 1 + 2 * (model["kernel_size"] - 1) * (2**levels - 1) < seq_len:
+            levels += 1
+        sizes["num_layers"] = levels
+    return sizes
