@@ -25,6 +25,7 @@ from nas_system.files import write_atomic
 Half = Literal["choose", "report", "own"]
 """`own` is a file that somebody names."""
 Values = list[float]
+Step = tuple[int, Literal["h", "D", "W", "M"]]
 
 TARGET = "y"
 DECIMALS = 4
@@ -55,7 +56,7 @@ class ShortSeries:
     pred_len: int
     start: str
     """Time stamp of the first row; its precision is that of `step`."""
-    step: tuple[int, Literal["h", "D", "W", "M"]]
+    step: Step
     values: Callable[[], Sequence[float]]
     """NaN is an empty cell."""
     real: bool = False
@@ -68,9 +69,9 @@ class ShortSeries:
         """Write time stamps and values, return the rows. Raises ConfigError if a package is missing."""
         values = self.values()
         count, unit = self.step
-        # A week begins where the series begins, not on numpy's Thursday.
-        size, unit = (7 * count, "D") if unit == "W" else (count, unit)
-        dates = np.datetime64(self.start, unit) + size * np.arange(len(values))
+        # numpy's weeks begin on Thursdays, those of a series with its first row.
+        days, unit = (7, "D") if unit == "W" else (1, unit)
+        dates = np.datetime64(self.start, unit) + days * count * np.arange(len(values))
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(("date", TARGET))
@@ -200,8 +201,8 @@ def _rows_of(package: str, file: str) -> list[list[str]]:
     return list(csv.reader(lines))[1:]
 
 
-def _statsmodels(name: str, column: int, file: str | None = None) -> Values:
-    rows = _rows_of("statsmodels", f"datasets/{name}/{file or name}.csv")
+def _statsmodels(name: str, column: int) -> Values:
+    rows = _rows_of("statsmodels", f"datasets/{name}/{name}.csv")
     return [float(row[column]) if row[column] else math.nan for row in rows]
 
 
@@ -216,8 +217,12 @@ def _ibm() -> Values:
     return [float(row[1]) for row in rows if row[0].endswith("-01") and row[1]]
 
 
-DAY, HOUR, WEEKS, MONTH = (1, "D"), (1, "h"), (1, "W"), (1, "M")
-QUARTER, YEAR = (3, "M"), (12, "M")
+HOUR: Step = (1, "h")
+DAY: Step = (1, "D")
+SEVEN_DAYS: Step = (1, "W")
+MONTH: Step = (1, "M")
+QUARTER: Step = (3, "M")
+YEAR: Step = (12, "M")
 
 SERIES = (
     ShortSeries("weekly", "choose", 14, "2020-01-01", DAY, _weekly),
@@ -233,9 +238,13 @@ SERIES = (
     ShortSeries("gdp", "choose", 4, "1959-01", QUARTER, lambda: _statsmodels("macrodata", 2), real=True),
     ShortSeries("weekly_growing", "report", 14, "2020-01-01", DAY, _weekly_growing),
     ShortSeries("yearly_growing", "report", 12, "2000-01", MONTH, _yearly_growing),
-    ShortSeries("exponential", "report", 8, "2015-01-05", WEEKS, _exponential),
+    ShortSeries("exponential", "report", 8, "2015-01-05", SEVEN_DAYS, _exponential),
     ShortSeries(
-        *("intermittent_weekly", "report", 14, "2020-01-06", DAY),
+        "intermittent_weekly",
+        "report",
+        14,
+        "2020-01-06",
+        DAY,
         lambda: _sales(12, 1000, [0.05, 0.05, 0.1, 0.1, 0.3, 0.6, 0.4]),
     ),
     ShortSeries("two_seasons_peaked", "report", 48, "2023-01-02T00", HOUR, _two_seasons_peaked),
@@ -246,11 +255,16 @@ SERIES = (
         "elec_equip", "report", 12, "1995-01", MONTH, lambda: _statsmodels("elec_equip", 1), real=True
     ),
     ShortSeries(
-        *("unemployment", "report", 4, "1959-01", QUARTER, lambda: _statsmodels("macrodata", 10)), real=True
+        "unemployment", "report", 4, "1959-01", QUARTER, lambda: _statsmodels("macrodata", 10), real=True
     ),
     ShortSeries("ibm", "report", 6, "1990-01", MONTH, _ibm, real=True, learnable=False),
     ShortSeries(
-        *("co2", "report", 13, "1958-03-29", WEEKS, lambda: _statsmodels("co2", 1)),
+        "co2",
+        "report",
+        13,
+        "1958-03-29",
+        SEVEN_DAYS,
+        lambda: _statsmodels("co2", 1),
         real=True,
         flags=("--missing", "ffill"),
     ),
