@@ -198,8 +198,8 @@ def main() -> int:
         search_all(jobs, results, how, options.jobs)
         done = [job for job in jobs if results.is_done(job.key)]
         rows = rows_of(series, results.searches)
-        earlier = rows_of(series, read_object(options.before)["searches"]) if options.before else []
-        found = report(rows, {row.name: row.ratio for row in earlier}) if rows else {}
+        before = rows_of(series, read_object(options.before)["searches"]) if options.before else []
+        found = report(rows, before) if rows else {}
         for job in done if options.truth else []:
             scores = against_truth(job, options.truth, results.searches[job.key], how)
             results.add(job.key, results.searches[job.key] | {"rmse": scores})

@@ -77,7 +77,10 @@ class Row:
     lowest_ratios: list[float]
     best_val: float
     """Mean over the seeds."""
+    best_test: float
+    """Mean over the seeds."""
     baseline_val: float
+    baseline_test: float
 
     @property
     def ratio(self) -> float:
@@ -102,7 +105,9 @@ def rows_of(series: Sequence[ShortSeries], searches: Mapping[str, Mapping[str, A
                     ratios=[record["ratio"] for record in good],
                     lowest_ratios=[record["lowest_ratio"] for record in good],
                     best_val=statistics.fmean(record["best"]["val_mse"] for record in good),
+                    best_test=statistics.fmean(record["best"]["test_mse"] for record in good),
                     baseline_val=good[0]["baseline"]["val_mse"],
+                    baseline_test=good[0]["baseline"]["test_mse"],
                 )
             )
     return rows
@@ -122,21 +127,23 @@ def summary_of(rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def report(rows: Sequence[Row], before: Mapping[str, float]) -> dict[str, Any]:
+def report(rows: Sequence[Row], before: Sequence[Row]) -> dict[str, Any]:
     """Print the table; return the summaries of the halves and of all.
 
-    `before` holds the ratios of earlier searches, by series.
+    `before` are rows of earlier searches. Their ratio is that to the baseline of now, of which there may be
+    better ones than at that time.
     """
+    earlier = {row.name: row.best_test for row in before}
     titles = (
         f"{'series':<20}{'half':<8}{'rows':>5}{'ahead':>6}  {'best baseline':<16}{'its val':>9}{'val':>9}"
     )
     print(f"{titles}{'before':>8}{'ratio':>8}{'range':>14}{'lowest val':>12}")
     for row in rows:
-        earlier = f"{before[row.name]:.2f}" if row.name in before else "-"
+        was = f"{earlier[row.name] / row.baseline_test:.2f}" if row.name in earlier else "-"
         spread = f"{min(row.ratios):.2f}-{max(row.ratios):.2f}" if len(row.ratios) > 1 else "one seed"
         print(
             f"{row.name:<20}{row.half:<8}{row.rows:>5}{row.pred_len:>6}  {row.baseline:<16}"
-            f"{row.baseline_val:>9.4f}{row.best_val:>9.4f}{earlier:>8}{row.ratio:>8.2f}{spread:>14}"
+            f"{row.baseline_val:>9.4f}{row.best_val:>9.4f}{was:>8}{row.ratio:>8.2f}{spread:>14}"
             f"{statistics.fmean(row.lowest_ratios):>12.2f}"
         )
     summaries = {}
