@@ -29,6 +29,8 @@ from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
+from nas_system.space.sampling import fitting_default
+from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
 
@@ -87,8 +89,12 @@ def look_up_search(
 
 
 def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
-    """Return the base configuration; the default one with a shorter look-back if the series needs that."""
-    longest = info.max_seq_len
+    """Return the base configuration; the default one is fitted to a short series."""
+    longest, fit = info.max_seq_len, SeriesFit.of(info.measured)
+    if name is None and fit is not None and fit.train_rows - base.data.seq_len < SHORT:
+        fitted = fitting_default(base.model.family, base.task, base.seed, longest, fit)
+        if fitted is not None:
+            return fitted
     if longest is None or base.data.seq_len <= longest:
         return base
     problem = (

@@ -9,13 +9,16 @@ import torch.optim as optim
 model = {
     # Informer (Zhou et al. 2021, arXiv:2012.07436): sparse attention, distilling, one-shot decoder.
     "family": "informer",
-    # Per window: subtract the last value or the mean, or RevIN (mean, deviation, learned affine).
-    # One of: none, last, mean, revin.
+    # Per window: subtract the last value, the mean, the season before; or RevIN (mean, scale, affine).
+    # One of: none, last, mean, revin, seasonal.
     "normalization": "last",
     # Split off the moving average: a linear map of its own forecasts it, the model the rest.
     "decomposition": False,
     # Add a linear map from the normalised targets' look-back straight to the forecast.
     "linear_path": True,
+    # Where that map starts: the window's mean, or its ridge regression, to which the network then adds.
+    # One of: mean, ridge.
+    "linear_start": "mean",
     "d_model": 32,            # Width of every layer; must be divisible by n_heads.
     "n_heads": 4,             # Attention heads; must divide d_model.
     "e_layers": 2,            # How many layers the encoder has.

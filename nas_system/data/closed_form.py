@@ -1,9 +1,9 @@
-"""Linear forecasts in closed form, all sensible ones at once: which look-back and normalisation suit a series.
+"""Linear forecasts in closed form, all sensible ones at once: what look-back and normalisation suit a series.
 
 One matrix of moments of the windows, of their inputs and targets together, holds all that is needed: a
-normalisation is a linear map of a window, a shorter look-back a part of the matrix, and the error of any linear
-forecast on the validation windows follows from their own moments. So no window is looked at twice, and a
-combination costs the solution of one linear system.
+normalisation is a linear map of a window, a shorter look-back a part of the matrix, and the error of any
+linear forecast on the validation windows follows from their own moments. So no window is looked at twice, and
+a combination costs the solution of one linear system.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SEASONS_IN_LOOK_BACK = (1, 2, 3, 4)
 WAVES = 6
 """Cosines per time feature: half a wave and its multiples, enough for every day of a week."""
 SLOW_FEATURES = 2
-"""Time features that are left out, the last ones: a short series holds one year or one month of January only."""
+"""Time features that are left out, day and month of the year: a short series holds each of them once."""
 BUDGET_S = 20.0
 """Process CPU seconds after which no further combination is tried."""
 REFINED = 3

@@ -108,7 +108,7 @@ class Forecaster(nn.Module, ABC):
     def regression_terms(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None, target: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what a linear map reads, `(B, seq_len + 1, targets)` with a constant last, and what it should give.
+        """Return what a linear map reads, `(B, seq_len + 1, targets)` with a constant last, and should give.
 
         Both in the scale of the data, so that a window counts as much as in the score.
         """

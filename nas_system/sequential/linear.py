@@ -1,8 +1,8 @@
 """Linear forecasters: one linear map over time, which many a Transformer fails to beat.
 
 Zeng et al. 2023, "Are Transformers Effective for Time Series Forecasting?", arXiv:2205.13504:
-NLinear (subtract the last value), DLinear (moving average and rest, one map each), trained by gradient descent
-or, as the ridge family, fitted in closed form.
+NLinear (subtract the last value), DLinear (moving average and rest, one map each), trained by gradient
+descent or, as the ridge family, fitted in closed form.
 
 Unlike the paper the normalisation is free (none, last, mean, RevIN, seasonal) and may be joined with the
 decomposition.

@@ -178,7 +178,7 @@ class RunConfig(ConfigModel):
 OF_STEPS = ("data.batch_size",)
 """What has an effect on optimizer steps only, besides the training's own parameters."""
 ADDED = {"model.linear_start": "mean"}
-"""Parameters younger than recorded searches, with what went without saying before: there no part of the key."""
+"""Parameters younger than recorded searches, with what went without saying: then no part of the key."""
 
 
 def parameters(family: str) -> tuple[Parameter, ...]:
@@ -205,9 +205,8 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
     family = FAMILIES[value("model.family")]
     if not family.gradient_descent and (parameter.group == "training" or parameter.path in OF_STEPS):
         return f"the family {value('model.family')} is fitted in closed form"
-    if parameter.where is not None:
-        if reason := task.inactive_because(parameter.where, family, value):
-            return reason
+    if parameter.where is not None and (reason := task.inactive_because(parameter.where, family, value)):
+        return reason
     if parameter.when is not None:
         found = value(f"{parameter.group}.{parameter.when.field}")
         if not parameter.when.holds(found):

@@ -1,7 +1,7 @@
-"""Families' defaults, fitted to a series: its best linear forecast and its length say where a training starts.
+"""Families' defaults, fitted to a series: its best linear forecast and its length say where to start.
 
-A look-back and a normalisation that suit one linear map suit the networks around it, and an optimizer step on a
-large share of a short series teaches less than several on smaller ones.
+A look-back and a normalisation that suit one linear map suit the networks around it, and one optimizer step on
+a large share of a short series teaches less than several on smaller ones.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ LONGEST_LOOK_BACK = 512
 BATCHES_PER_PASS = 8
 """Fewest batches into which the training windows are divided, as far as batches of SMALLEST_BATCH allow."""
 SMALLEST_BATCH = 16
+SHORT = 2_000
+"""Training windows below which the base configuration is fitted to the series, too."""
 
 
 @dataclass(frozen=True)
 class SeriesFit:
-    """A series' best linear forecast in closed form (see `nas_system.data.closed_form`), and its training rows."""
+    """A series' best linear forecast (see `nas_system.data.closed_form`), and its training rows."""
 
     seq_len: int
     normalization: str
@@ -46,7 +48,7 @@ class SeriesFit:
 
 
 def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit, pred_len: int) -> dict[str, Any]:
-    """Return a family's default, as `RunConfig.model_dump` writes it, with the values that the series suggests."""
+    """Return a family's default, a dumped `RunConfig`, with the values that the series suggests."""
     model, data = dict(plain["model"]), dict(plain["data"])
     family = model["family"]
     model["normalization"] = fit.normalization
@@ -56,6 +58,8 @@ def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit, pred_len: int) ->
         data["seq_len"] = fit.seq_len
         model |= {name: getattr(fit, name) for name in ("strength", "individual", "time_features")}
         return {**plain, "model": model, "data": data}
+    if "linear_path" in model:
+        model["linear_start"] = "ridge"
     longest = data["seq_len"] if family == "informer" else LONGEST_LOOK_BACK
     seq_len = data["seq_len"] = min(fit.seq_len, longest)
     windows = fit.train_rows - seq_len - pred_len + 1

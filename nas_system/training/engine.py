@@ -97,8 +97,8 @@ class Engine:
     plan: TrainingPlan | None = None
     """How long `fit_planned` trains; the schedule spans it."""
     solve: Callable[[], dict[str, float]] | None = None
-    """Fits the model, or a part of it, in closed form and returns the training metrics: epoch 0 of `fit_planned`,
-    before those of the plan."""
+    """Fits the model, or a part of it, in closed form and returns the training metrics: epoch 0 of
+    `fit_planned`, before those of the plan."""
     callbacks: Sequence[Callback] = ()
     """Those of the last `fit`."""
 

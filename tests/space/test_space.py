@@ -75,8 +75,8 @@ def test_every_parameter_has_a_sentence_and_a_default_inside_its_domain(family):
             "model.individual has no effect here: only one column is forecast",
         ),
         ([change("model.label_len", 700)], "longer than data.seq_len"),
-        ([change("model.family", "mamba")], "choose from: informer, linear"),
-        ([change("model.family", ["informer"])], "choose from: informer, linear"),
+        ([change("model.family", "mamba")], "choose from: informer, ridge"),
+        ([change("model.family", ["informer"])], "choose from: informer, ridge"),
         ([change("task.pred_len", 1)], "fixed for this search"),
         ([change("seed", 1)], "fixed for this search"),
         ([change("training.lr", 0.01), change("training.lr", 0.02)], "changed twice"),
@@ -305,7 +305,7 @@ def test_an_overview_for_graphs_leaves_out_what_needs_a_series():
     ("task", "family", "served"),
     [
         (GraphRegressionTask(), "gru", "graph_transformer"),
-        (ForecastingTask(), "graph_transformer", "informer, linear"),
+        (ForecastingTask(), "graph_transformer", "informer, ridge"),
     ],
 )
 def test_a_family_of_another_kind_of_task_is_refused_with_those_that_serve_this_one(task, family, served):

@@ -61,7 +61,7 @@ def test_families_stand_below_their_kind_of_task_and_options_of_a_series_are_mar
     forecasters = text.index("Families for forecasting, in the order in which a search tries their defaults")
     graphs = text.index("Families for graph regression, graph classification, link prediction\n")
     assert forecasters < text.index("  informer ") < graphs < text.index("  graph_transformer ")
-    assert "Options of all families for forecasting but linear\n" in text
+    assert "Options of all families for forecasting but ridge and linear\n" in text
     for line in (
         "Look-back: how many past steps the model sees. Only for a series.",
         'share of channels. Only for a series and while augmentation != "none".',
@@ -113,7 +113,7 @@ def test_a_misspelt_family_is_answered_with_the_one_that_was_meant(run_cli, tmp_
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: there is no family 'patchtsd'; did you mean patchtst?\n"
     done = run_cli("nas_agent_graph.space", "qqq", cwd=tmp_path)
-    assert done.returncode == 2 and "there are: informer, linear," in done.stderr
+    assert done.returncode == 2 and "there are: informer, ridge," in done.stderr
 
 
 def test_help_loads_nothing_of_the_space(run_cli, tmp_path: Path) -> None:

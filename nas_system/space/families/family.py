@@ -25,7 +25,7 @@ class FamilyConfig(ConfigModel):
     extra: ClassVar[str | None] = None
     """The project's extra that installs the package."""
     gradient_descent: ClassVar[bool] = True
-    """Whether it is trained in optimizer steps; else it is fitted in closed form, and no training option counts."""
+    """Whether it is trained in optimizer steps; else in closed form, and no training option counts."""
 
     family: str
 
@@ -50,7 +50,7 @@ class NormalizedConfig(FamilyConfig):
     """A family that shifts every window by its own statistics."""
 
     normalization: Annotated[Normalization, Choice()] = "last"
-    """Per window: subtract the last value, the mean or the season before; or RevIN (mean, deviation, affine)."""
+    """Per window: subtract the last value, the mean, the season before; or RevIN (mean, scale, affine)."""
 
     season: Annotated[
         int, Range(2, 2048, grid=(4, 7, 12, 24, 48, 52, 96, 168), when=When("normalization", ("seasonal",)))
@@ -86,7 +86,7 @@ class FramedConfig(DecomposedConfig):
     """Add a linear map from the normalised targets' look-back straight to the forecast."""
 
     linear_start: Annotated[LinearStart, Choice(when=When("linear_path", (True,)))] = "mean"
-    """Where that map starts: at the window's mean, or at its ridge regression, to which the network then adds."""
+    """Where that map starts: the window's mean, or its ridge regression, to which the network then adds."""
 
 
 class NetworkConfig(FramedConfig):

@@ -9,7 +9,7 @@ from nas_system.space.fields import Choice, Range
 
 
 class RidgeConfig(NormalizedConfig):
-    """One linear map from look-back to horizon, fitted in closed form (Hoerl and Kennard 1970): no training."""
+    """One linear map from look-back to horizon, in closed form (Hoerl and Kennard 1970): no training."""
 
     reads_covariates: ClassVar[bool] = False
     gradient_descent: ClassVar[bool] = False
