@@ -1,7 +1,7 @@
 """Families' defaults, fitted to a series: its best linear forecast and its length say where to start.
 
-A look-back and a normalisation that suit one linear map suit the networks around it, and one optimizer step on
-a large share of a short series teaches less than several on smaller ones.
+A look-back and a normalisation that suit one linear map suit the networks around it; and one optimizer step
+on a large share of a short series teaches less than several on smaller ones.
 """
 
 from __future__ import annotations
