@@ -14,7 +14,7 @@ from nas_system.space.families import TiDEConfig
 
 torch.set_num_threads(1)
 
-CONFIG = TiDEConfig(hidden_size=16, step_width=4, step_hidden=16, dropout=0.0)
+CONFIG = TiDEConfig(hidden_size=16, layer_norm=True, dropout=0.0)
 SHAPE = SeriesShape(seq_len=20, pred_len=5, n_inputs=4, target_columns=(3, 1), n_marks=2)
 
 

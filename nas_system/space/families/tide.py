@@ -23,14 +23,14 @@ class TiDEConfig(NetworkConfig):
     d_layers: Annotated[int, Range(1, 6, grid=(1, 2, 3))] = 1
     """Residual blocks of the decoder."""
 
-    step_width: Annotated[int, Range(1, 128, grid=(4, 8, 16, 32))] = 8
+    step_width: Annotated[int, Range(1, 128, grid=(4, 8, 16, 32))] = 4
     """Numbers that the decoder gives for a step of the forecast."""
 
-    step_hidden: Annotated[int, Range(4, 512, grid=(16, 32, 64, 128))] = 32
+    step_hidden: Annotated[int, Range(4, 512, grid=(16, 32, 64, 128))] = 16
     """Width of the block that turns them and the step's time features into its forecast."""
 
-    layer_norm: Annotated[bool, Choice()] = True
+    layer_norm: Annotated[bool, Choice()] = False
     """Normalise the output of every residual block."""
 
-    dropout: Annotated[float, Range(0.0, 0.9, grid=(0.0, 0.1, 0.2, 0.3, 0.5))] = 0.1
+    dropout: Annotated[float, Range(0.0, 0.9, grid=(0.0, 0.1, 0.2, 0.3, 0.5))] = 0.3
     """Share of activations dropped while training."""
