@@ -23,10 +23,12 @@ from nas_system.sequential.informer import Informer
 from nas_system.sequential.itransformer import ITransformerForecaster
 from nas_system.sequential.linear import LinearForecaster, RidgeForecaster
 from nas_system.sequential.lstm import LSTMForecaster
+from nas_system.sequential.nhits import NHiTSForecaster
 from nas_system.sequential.patchtst import PatchTSTForecaster
 from nas_system.sequential.seq2seq_attention import Seq2SeqAttentionForecaster
 from nas_system.sequential.tcn import TCNForecaster
 from nas_system.sequential.tft import TFTForecaster
+from nas_system.sequential.tide import TiDEForecaster
 from nas_system.sequential.tsmixer import TSMixerForecaster
 from nas_system.space.changes import explain
 from nas_system.space.families import GraphTransformerConfig, InformerConfig
@@ -45,6 +47,8 @@ MODELS: dict[str, type[nn.Module]] = {
     "patchtst": PatchTSTForecaster,
     "itransformer": ITransformerForecaster,
     "tsmixer": TSMixerForecaster,
+    "nhits": NHiTSForecaster,
+    "tide": TiDEForecaster,
     "tft": TFTForecaster,
 }
 """Every sequence family's class, by its key. A class takes (model config, SeriesShape)."""

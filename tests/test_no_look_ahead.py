@@ -31,9 +31,9 @@ from nas_system.data import (
     split_for,
     synthetic_series,
 )
+from nas_system.data.augmentation import VARIATIONS, augmented
 from nas_system.model import MODELS, build_model
 from nas_system.nas_agent.run_manager import RunPaths
-from nas_system.sequential.augmentation import VARIATIONS, augmented
 from nas_system.sequential.cnn_lstm import pooled
 from nas_system.sequential.informer import Informer
 from nas_system.sequential.layers.attention import AttentionLayer, FullAttention, ProbSparseAttention

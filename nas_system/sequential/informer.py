@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas_system.errors import ConfigError
 from nas_system.sequential.forecaster import Forecaster
-from nas_system.sequential.informer_core import InformerCore, load_reference_state
+from nas_system.sequential.layers.informer_core import InformerCore, load_reference_state
 from nas_system.space.families import InformerConfig
 from nas_system.space.shape import SeriesShape
 

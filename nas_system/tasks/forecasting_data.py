@@ -19,11 +19,11 @@ from nas_system.data import (
     locate,
     open_task,
 )
+from nas_system.data.augmentation import augmented
 from nas_system.data.baselines import score_baselines
 from nas_system.data.columns import input_columns
 from nas_system.model import build_model
 from nas_system.processes.run_files import RunPaths
-from nas_system.sequential.augmentation import augmented
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.attention_maps import attention_maps

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from nas_system.sequential.informer_core import DistilLayer
 from nas_system.sequential.layers.convolution import CircularConv, PointwiseConv
 from nas_system.sequential.layers.embedding import CalendarEmbedding, sinusoids
+from nas_system.sequential.layers.informer_core import DistilLayer
 from nas_system.sequential.layers.normalization import InstanceNormalization
 from nas_system.sequential.layers.time_linear import TimeLinear
 from nas_system.space.families import Normalization

@@ -8,12 +8,14 @@ from nas_system.space.families.graph_transformer import GraphTransformerConfig
 from nas_system.space.families.informer import InformerConfig
 from nas_system.space.families.itransformer import ITransformerConfig
 from nas_system.space.families.linear import LinearConfig
+from nas_system.space.families.nhits import NHiTSConfig
 from nas_system.space.families.patchtst import PatchTSTConfig
 from nas_system.space.families.recurrent import GRUConfig, LSTMConfig
 from nas_system.space.families.ridge import RidgeConfig
 from nas_system.space.families.seq2seq_attention import Seq2SeqAttentionConfig
 from nas_system.space.families.tcn import TCNConfig
 from nas_system.space.families.tft import TFTConfig
+from nas_system.space.families.tide import TiDEConfig
 from nas_system.space.families.tsmixer import TSMixerConfig
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "InformerConfig",
     "LSTMConfig",
     "LinearConfig",
+    "NHiTSConfig",
     "Normalization",
     "PatchTSTConfig",
     "RidgeConfig",
@@ -33,6 +36,7 @@ __all__ = [
     "TCNConfig",
     "TFTConfig",
     "TSMixerConfig",
+    "TiDEConfig",
     "TimeMarks",
     "families_of",
 ]
@@ -44,6 +48,8 @@ FAMILIES: dict[str, type[FamilyConfig]] = {
     "patchtst": PatchTSTConfig,
     "itransformer": ITransformerConfig,
     "tsmixer": TSMixerConfig,
+    "nhits": NHiTSConfig,
+    "tide": TiDEConfig,
     "lstm": LSTMConfig,
     "gru": GRUConfig,
     "seq2seq_attention": Seq2SeqAttentionConfig,

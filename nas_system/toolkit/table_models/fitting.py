@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from nas_system.data import WindowLoader
-from nas_system.sequential.augmentation import augmented
+from nas_system.data.augmentation import augmented
 from nas_system.toolkit.sequence_datasets import SequenceDataset
 from nas_system.toolkit.table_models.settings import SequenceSettings
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly

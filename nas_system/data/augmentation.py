@@ -20,7 +20,7 @@ from functools import lru_cache, partial
 import torch
 from torch import Tensor
 
-from nas_system.data import WindowBatch, WindowLoader
+from nas_system.data.windows import WindowBatch, WindowLoader
 from nas_system.space.run_config import TrainingConfig
 
 Variation = Callable[[Tensor, float, torch.Generator], Tensor]

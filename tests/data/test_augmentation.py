@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas_system.data import WindowLoader, WindowSet
-from nas_system.sequential.augmentation import (
+from nas_system.data.augmentation import (
     KNOTS,
     VARIATIONS,
     AugmentedLoader,
