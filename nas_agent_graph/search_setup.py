@@ -117,7 +117,7 @@ def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskCon
 
 
 def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
-    before, now = stored.model_dump(), wanted.model_dump()
+    before, now = dict(stored), dict(wanted)
     if type(stored) is not type(wanted):
         before, now = {"task": stored.name}, {"task": wanted.name}
     different = [
