@@ -87,7 +87,9 @@ def test_one_value_far_outside_is_named_wherever_the_search_is_shown(
     assert f"Warning: {SPIKE}" in shown and "--scaling robust" in shown
     assert "Series: 500 rows, step h; windows: " in shown and "y: season of 24 steps (strength 0.9" in shown
     assert run_cli("nas_agent_graph.report", cwd=tmp_path).returncode == 0
-    assert SPIKE.replace("'", "\\u0027") in (tmp_path / "report.html").read_text()
+    assert SPIKE in (tmp_path / "report.html").read_text()
+    for_programs = json.loads(run_cli("nas_agent_graph.show", "--json", cwd=tmp_path).stdout)
+    assert SPIKE in for_programs["card"]["warnings"][0]
     prompt = run_cli("nas_agent_graph.run", "--dry-run", "--max-runs", "3", cwd=tmp_path).stdout
     assert f'Warning: "{SPIKE}' in prompt
 
