@@ -210,7 +210,7 @@ def view_of(
         left=limits.left(spent),
         run_seconds=limits.run_seconds,
         sizes={part: size for part, size in info.sizes.items() if part in ("train", "val")},
-        measured=info.measured,
+        measured=info.seen,
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Launcher
 from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.text.terminal import printable
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_object, set_aside, sha256_of_file, sha256_of_files
@@ -29,6 +30,7 @@ from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
+from nas_system.space.data_card import warnings_of
 from nas_system.space.sampling import fitting_default
 from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
@@ -123,7 +125,7 @@ def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskCon
 
 
 def _refuse_other_task(stored: TaskConfig, wanted: TaskConfig) -> None:
-    before, now = stored.model_dump(), wanted.model_dump()
+    before, now = dict(stored), dict(wanted)
     if type(stored) is not type(wanted):
         before, now = {"task": stored.name}, {"task": wanted.name}
     different = [
@@ -187,6 +189,8 @@ def _task_info(
         )
     if source.notice:
         print(f"NOTE: {source.notice}", flush=True)
+    for warning in warnings_of(info):
+        print(f"WARNING: {printable(warning, 600)}", flush=True)
     return info
 
 

@@ -140,7 +140,7 @@ class SearchView:
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Samples to train and to validate on; the test part is not mentioned."""
     measured: Mapping[str, object] = field(default_factory=dict)
-    """What else was measured of data of this kind (see `TaskInfo.measured`)."""
+    """What else was measured of data of this kind (see `TaskInfo.seen`)."""
 
     def __post_init__(self) -> None:
         if not self.families:

@@ -87,6 +87,8 @@ task = {
     "pred_len": 24,         # Horizon: how many steps ahead are forecast.
     # Empty cells: refuse the file, or carry the last known value forward (then scored like any other).
     "missing": "refuse",
+    # Scale by mean and standard deviation of the training rows, or by median and IQR / 1.349.
+    "scaling": "standard",
 }
 
 seed = 42

@@ -24,6 +24,7 @@ from nas_agent_graph.search_view import RunView, SearchView
 from nas_agent_graph.text.terminal import duration
 from nas_system.files import finite
 from nas_system.space import FAMILIES, Change, changes_between
+from nas_system.space.data_card import card_of
 from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import loss_of
 
@@ -93,6 +94,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "measured": {
             name: number for name, value in view.measured.items() if (number := finite(value)) is not None
         },
+        "card": card_of(view.measured),
         "better": "lower" if view.task.direction == "minimize" else "higher",
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),

@@ -19,7 +19,7 @@ from typing import Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
-from nas_agent_graph.show.leaderboard import failures_of, headline, remarks, rows_of
+from nas_agent_graph.show.leaderboard import card_lines, failures_of, headline, remarks, rows_of
 from nas_agent_graph.show.run import FileSize, record_of_run
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
@@ -167,13 +167,18 @@ def is_held(workspace: Path) -> bool:
 
 def _search_record(state: AgentState, info: TaskInfo | None, runs: Sequence[ReportRun]) -> dict[str, object]:
     best_run = get_best_run(state)
-    groups = headline(state, _WIDE), remarks(state, info, rows_of(state, info), _WIDE)
+    groups = (
+        headline(state, _WIDE),
+        remarks(state, info, rows_of(state, info), _WIDE),
+        card_lines(info, _WIDE),
+    )
     lines = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in groups]
     source = state.data
     costs = [cost for run in runs if (cost := run["cost"]) is not None]
     return {
         "headline": lines[0],
         "remarks": lines[1],
+        "card": lines[2],
         "max_runs": state.max_runs,
         "finished": len(state.runs),
         "failed": len(failures_of(state)),

@@ -16,6 +16,7 @@ from nas_agent_graph.budget import Spent
 from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, dollars, printable, table, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.space import metric_name_of
+from nas_system.space.data_card import series_lines, warnings_of
 from nas_system.space.score import gain_of, is_better, loss_of
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
@@ -72,7 +73,7 @@ def leaderboard_lines(
 ) -> list[Line]:
     """Return the whole page with its styles, no line wider than `width`."""
     rows, failures = rows_of(state, info), failures_of(state)
-    lines = [*headline(state, width), Line("")]
+    lines = [*headline(state, width), *card_lines(info, width), Line("")]
     if not state.runs:
         lines.append(Line("No run has finished yet."))
     if rows:
@@ -119,6 +120,18 @@ def data_lines(source: Any, width: int) -> list[Line]:
         if kind != "synthetic":
             shouted = f"!!! {printable(source['notice'], 600)}"
         lines += wrapped(shouted, width, style="bold red", indent=4)
+    return lines
+
+
+def card_lines(info: TaskInfo | None, width: int) -> list[Line]:
+    """Describe the series and warn of what makes its scores hard to read; nothing for other kinds of data."""
+    if info is None:
+        return []
+    lines = []
+    for text in series_lines(info):
+        lines += wrapped(printable(text, 400), width, indent=2)
+    for warning in warnings_of(info):
+        lines += wrapped(f"Warning: {printable(warning, 600)}", width, style="yellow", indent=2)
     return lines
 
 

@@ -79,6 +79,7 @@ def search_record(state: AgentState, info: TaskInfo | None, limit: int | None) -
     from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_system.space import metric_on
+    from nas_system.space.data_card import CARD
 
     rows = rows_of(state, info)
     if limit is not None:
@@ -86,6 +87,7 @@ def search_record(state: AgentState, info: TaskInfo | None, limit: int | None) -
     return {
         **state.model_dump(mode="json", exclude={"runs"}),
         "finished": len(state.runs),
+        "card": None if info is None else info.measured.get(CARD),
         "rows": [
             {
                 "rank": row.rank,

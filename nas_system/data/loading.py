@@ -32,10 +32,10 @@ class OpenTask:
     def of_series(cls, task: ForecastingTask, series: Series, source: DataSource | None = None) -> Self:
         """Split `series` as the task says and scale it by its training rows.
 
-        Raises ConfigError for a series that is too short, or whose values are too large.
+        Raises ConfigError for a series that is too short, or whose values cannot be scaled.
         """
         split = split_for(task, len(series), series.dates)
-        return cls(task, series, split, Scaler.fit(series, split), source)
+        return cls(task, series, split, Scaler.fit(series, split, task.scaling), source)
 
 
 def open_task(

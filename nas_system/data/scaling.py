@@ -1,10 +1,14 @@
-"""Scaling each column to mean 0 and standard deviation 1, by the training rows alone."""
+"""Scaling each column by the training rows alone: to mean 0 and standard deviation 1, or robustly.
+
+Robust scaling subtracts the median and divides by the interquartile range over 1.349, which is the
+standard deviation of a normal distribution, so that single extreme values do not set the scale.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,32 +17,59 @@ from nas_system.data.series import Series
 from nas_system.data.splits import Split
 from nas_system.errors import ConfigError
 
+Array = NDArray[np.float64]
+Scaling = Literal["standard", "robust"]
+
+NORMAL_IQR = 1.349
+"""Interquartile range of a normal distribution of standard deviation 1."""
+
+SQUARES_UNDERFLOW = 1e-150
+"""A standard deviation below this is not to be trusted: the squares it was made of may be 0."""
+
 
 @dataclass(frozen=True, eq=False)
 class Scaler:
-    """`(value - mean) / std` per column; std is that of the population (ddof 0), 1 for a constant column."""
+    """`(value - mean) / std` per column; std is that of the population (ddof 0), 1 for a constant column.
 
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
+    With robust scaling `mean` is the median and `std` the interquartile range over 1.349; a column
+    of which half is one value keeps its standard deviation.
+    """
+
+    mean: Array
+    std: Array
 
     @classmethod
-    def fit(cls, series: Series, split: Split) -> Self:
-        """Return the statistics of the training rows. Raises ConfigError for numbers too large to square."""
+    def fit(cls, series: Series, split: Split, scaling: Scaling = "standard") -> Self:
+        """Return the statistics of the training rows.
+
+        Raises ConfigError for numbers too large to square, or too close to each other to divide by.
+        """
         try:
-            return cls.of_rows(series.values[: split.train_end], series.columns)
+            return cls.of_rows(series.values[: split.train_end], series.columns, scaling)
         except ValueError as error:
             raise ConfigError(str(error)) from None
 
     @classmethod
-    def of_rows(cls, rows: NDArray[np.float64], columns: Sequence[object]) -> Self:
-        """Return the statistics of `rows`, (rows, columns). Raises ValueError naming a column too large."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean, std = rows.mean(axis=0), rows.std(axis=0)
-        for column, spread in zip(columns, std, strict=True):
-            if not np.isfinite(spread):
-                raise ValueError(f"the values of column {column!r} are too large to be scaled")
+    def of_rows(cls, rows: Array, columns: Sequence[object], scaling: Scaling = "standard") -> Self:
+        """Return the statistics of `rows`, (rows, columns). Raises ValueError naming a column (see `fit`)."""
         # By its range, not by std == 0: the rounded mean gives a constant column a std of about 1e-17.
         constant = rows.max(axis=0) == rows.min(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = rows.mean(axis=0), rows.std(axis=0)
+            tiny = ~constant & (std < SQUARES_UNDERFLOW)
+            if tiny.any():
+                std[tiny] = _std_of_tiny(rows[:, tiny])
+            if scaling == "robust":
+                low, mean, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
+                std = np.where(high > low, (high - low) / NORMAL_IQR, std)
+        for column, spread, is_constant in zip(columns, std, constant, strict=True):
+            if not np.isfinite(spread):
+                raise ValueError(f"the values of column {column!r} are too large to be scaled")
+            if spread < np.finfo(np.float64).tiny and not is_constant:
+                raise ValueError(
+                    f"the values of column {column!r} are too close to each other to be scaled: they differ "
+                    f"by about {spread:.0e}, where numbers lose their digits; write them in a smaller unit"
+                )
         return cls(mean, np.where(constant, 1.0, std))
 
     def transform(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -59,3 +90,9 @@ class Scaler:
     @classmethod
     def from_json(cls, value: Mapping[str, Sequence[float]]) -> Self:
         return cls(np.array(value["mean"]), np.array(value["std"]))
+
+
+def _std_of_tiny(rows: Array) -> Array:
+    """Return the standard deviations of columns whose values are too small to square."""
+    largest = np.abs(rows).max(axis=0)
+    return (rows / largest).std(axis=0) * largest

@@ -17,6 +17,8 @@ from nas_system.space.tasks.task import metric_on
 SCHEMA_VERSION = 2
 HOLD_OUT = "hold_out"
 """The part that no training and no selection looks at."""
+UNSEEN = "unseen"
+"""What `TaskInfo.measured` knows of parts that no proposer may know of."""
 _OLD_WORDS = {"sealed": HOLD_OUT}
 
 SourceKind = Literal["file", "cache", "download", "csv", "synthetic"]
@@ -84,6 +86,11 @@ class TaskInfo:
     def has_hold_out(self) -> bool:
         """Whether a part of the data is kept for scoring the winner once; unknown counts as yes."""
         return self.sizes.get(HOLD_OUT) != 0
+
+    @property
+    def seen(self) -> Mapping[str, Any]:
+        """Return what a proposer may know of `measured`."""
+        return {name: value for name, value in self.measured.items() if name != UNSEEN}
 
     def number(self, name: str) -> float | None:
         """Return a measured number; None if the file has none under this name."""

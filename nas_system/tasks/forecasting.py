@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from nas_system.data.baselines import score_baselines
+from nas_system.data.card import measure_card
 from nas_system.data.closed_form import search_closed_form
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.seasons import find_seasons
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
+from nas_system.space.data_card import target_lines, warnings_of
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks.kind import Problem, ScoredPart, Scoring, TaskKind
 
@@ -65,6 +67,7 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
             "scaler": data.scaler.of_columns(targets).to_json(),
             "ridge": forms[0].to_json() if forms else None,
+            **measure_card(data),
         },
     )
 
@@ -95,7 +98,8 @@ def summarize(info: TaskInfo) -> list[str]:
     for name, (first, end) in known["split"].items():
         lines.append(f"{name.replace('_', '-'):<9} rows {first} to {end}, {info.sizes[name]} windows")
     lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
-    return lines
+    lines += [f"target    {line}" for line in target_lines(info)]
+    return lines + [f"WARNING   {text}" for text in warnings_of(info)]
 
 
 def _borders(rows: range) -> list[int]:

@@ -16,7 +16,7 @@ function overview(width) {
     search.tokens ? [known(search.cost) ? money(search.cost) : "not known", "cost"] : null,
   ].filter(Boolean);
   const say = (line) => html("p", { class: line.tone || null }, line.text);
-  const warnings = [...search.headline, ...search.remarks].filter((line) => line.tone);
+  const warnings = [...search.headline, ...search.card, ...search.remarks].filter((line) => line.tone);
   const best = runById.get(search.best_run);
   const data = search.data || {};
   const cut = report.left_out;
@@ -32,6 +32,7 @@ function overview(width) {
         search.goal ? html("p", {}, `Task: ${search.goal}.`) : null,
         data.name ? html("p", {}, `Data: ${data.name}${data.kind && data.kind !== data.name ? ` (${data.kind})` : ""}, sha256 `,
           html("code", { title: data.sha256 }, String(data.sha256 || "unknown").slice(0, 12)), ".") : null,
+        search.card.filter((line) => !line.tone).map(say),
         search.remarks.filter((line) => !line.tone).map(say), search.calibration.map((text) => html("p", {}, text)))),
     html("section", { "aria-label": "Progress" }, html("h2", {}, "Progress"), searchChart(width)),
     tableSection(),

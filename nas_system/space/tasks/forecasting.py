@@ -6,7 +6,13 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from nas_system.space.tasks.task import Task, TaskLabels, ValueOf
 from nas_system.space.time_steps import normalised_date, normalised_step
@@ -43,6 +49,9 @@ class ForecastingTask(Task):
 
     missing: Literal["refuse", "ffill"] = "refuse"
     """Empty cells: refuse the file, or carry the last known value forward (then scored like any other)."""
+
+    scaling: Literal["standard", "robust"] = "standard"
+    """Scale by mean and standard deviation of the training rows, or by median and IQR / 1.349."""
 
     split: tuple[float, ...] | tuple[str, ...] | None = None
     """Shares of train, val and test (the rest is held out), or the dates when val, test, hold-out begin."""
@@ -89,6 +98,14 @@ class ForecastingTask(Task):
             "(2017-07-01, 2017-11-01)"
         )
 
+    @model_serializer(mode="wrap")
+    def _without_default_scaling(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # A search that began before there was a choice keeps its keys and fingerprints.
+        plain = write(self)
+        if plain.get("scaling") == "standard":
+            del plain["scaling"]
+        return plain
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         parts = (self.train_rows, self.val_rows, self.test_rows)
@@ -107,13 +124,14 @@ class ForecastingTask(Task):
         # Names of columns come from outside, and may be long.
         shown = "".join(c if c.isprintable() else " " for c in targets)
         shown = shown if len(shown) <= 60 else f"{shown[:56]} ..."
+        scaled = "scaled" if self.scaling == "standard" else "robustly scaled"
         return TaskLabels(
             goal=f"forecast {shown}, {self.pred_len} steps ahead",
             field="time-series forecasting",
             samples="rows",
             baselines="simple forecasts",
-            metric="mean squared error on scaled values",
-            scale_note=" on scaled data",
+            metric=f"mean squared error on {scaled} values",
+            scale_note=f" on {scaled} data",
         )
 
     @property
