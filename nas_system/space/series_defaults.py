@@ -17,8 +17,10 @@ LONGEST_LOOK_BACK = 512
 BATCHES_PER_PASS = 8
 """Fewest batches into which the training windows are divided, as far as batches of SMALLEST_BATCH allow."""
 SMALLEST_BATCH = 16
-SHORT = 2_000
-"""Training windows below which the base configuration is fitted to the series, too."""
+SHORT = 4_000
+"""Training windows below which a network starts from the ridge regression, and the base configuration is fitted
+to the series, too. On 8,281 windows of ETTh1 an iTransformer that starts there stays there (val .0490 against
+.0478); on four series of 86 to 2,100 windows it ends lower than from the mean."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,11 @@ def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit, pred_len: int) ->
         data["seq_len"] = fit.seq_len
         model |= {name: getattr(fit, name) for name in ("strength", "individual", "time_features")}
         return {**plain, "model": model, "data": data}
-    if "linear_path" in model:
-        model["linear_start"] = "ridge"
     longest = data["seq_len"] if family == "informer" else LONGEST_LOOK_BACK
     seq_len = data["seq_len"] = min(fit.seq_len, longest)
     windows = fit.train_rows - seq_len - pred_len + 1
+    if "linear_path" in model and windows < SHORT:
+        model["linear_start"] = "ridge"
     batch = max(SMALLEST_BATCH, 1 << max(windows // BATCHES_PER_PASS, 1).bit_length() - 1)
     data["batch_size"] = min(data["batch_size"], batch)
     model |= _sizes(model, seq_len, fit.season)
