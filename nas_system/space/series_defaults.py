@@ -18,9 +18,9 @@ BATCHES_PER_PASS = 8
 """Fewest batches into which the training windows are divided, as far as batches of SMALLEST_BATCH allow."""
 SMALLEST_BATCH = 16
 SHORT = 4_000
-"""Training windows below which a network starts from the ridge regression, and the base configuration is fitted
-to the series, too. On 8,281 windows of ETTh1 an iTransformer that starts there stays there (val .0490 against
-.0478); on four series of 86 to 2,100 windows it ends lower than from the mean."""
+"""Training windows below which a network starts from the ridge regression, and the base configuration is
+fitted to the series, too. On 8,281 windows of ETTh1 an iTransformer that starts there stays there (val .0490
+against .0478); on four series of up to 2,100 windows it ends lower than from the mean."""
 
 
 @dataclass(frozen=True)
