@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from nas_system.data.baselines import score_baselines
+from nas_system.data.baselines.bounded import BEFORE_THE_SEARCH, compute_limit
+from nas_system.data.baselines.scoring import score_all
 from nas_system.data.loading import open_task
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
@@ -34,12 +35,13 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
     parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
     targets = data.series.column_indices(task.targets)
     # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
+    scored = score_all(data, parts, compute_limit() * BEFORE_THE_SEARCH)
     longest = data.split.train_end - task.pred_len
     seq_len = min(DataConfig().seq_len, longest)
     return TaskInfo(
         task=task,
         source=source,
-        baselines=score_baselines(data, parts),
+        baselines=scored.rows,
         sizes={name: len(data.split.window_starts(name, seq_len, task.pred_len)) for name in SPLIT_NAMES},
         columns=tuple(data.series.columns),
         max_seq_len=longest,
@@ -52,6 +54,7 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "freq": data.series.freq,
             "seq_len": seq_len,
             "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
+            "left_out": list(scored.left_out),
             "scaler": data.scaler.of_columns(targets).to_json(),
         },
     )
@@ -74,7 +77,7 @@ def summarize(info: TaskInfo) -> list[str]:
     for name, (first, end) in known["split"].items():
         lines.append(f"{name.replace('_', '-'):<9} rows {first} to {end}, {info.sizes[name]} windows")
     lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
-    return lines
+    return lines + [f"left out  {line}" for line in known["left_out"]]
 
 
 def _borders(rows: range) -> list[int]:
