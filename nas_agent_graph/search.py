@@ -197,7 +197,7 @@ def _leading_baseline(state: AgentState, info: TaskInfo | None, elsewhere: str) 
     text = f"\nA baseline leads, no run: {leader.name} has {state.metric} {leader.val_score:.5f}{against}."
     if state.task is None or not state.task.is_series:
         return f"{text}\n"
-    return f"{text} Forecast with it:\n            nas predict --run {leader.name}{elsewhere}\n"
+    return f"{text} Forecast with it:\n            nas predict --run {shlex.quote(leader.name)}{elsewhere}\n"
 
 
 def _score_on_hold_out(search: ProposerSetup, best_run: RunInfo) -> None:

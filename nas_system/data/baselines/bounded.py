@@ -106,7 +106,8 @@ def _run(
     np.save(body, values, allow_pickle=False)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "PYTHONPATH": _search_path(), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", "nas_system.data.baselines.bounded_process"]
+    # -P: a file in the current folder is no library.
+    command = [sys.executable, "-P", "-m", "nas_system.data.baselines.bounded_process"]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
     ) as process:

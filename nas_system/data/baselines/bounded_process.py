@@ -89,6 +89,8 @@ def _answer(name: str, request: Request, values: Array) -> dict[str, Any]:
         scores[f"{part}_mse"] = mean_squared_error(scaled, origins, pred_len, forecast)
         if len(origins) < end - first and not windows:
             windows = f"{len(origins)} of {end - first}"
+    if not all(map(math.isfinite, scores.values())):
+        raise ArithmeticError("its error is not a finite number")
     return {"scores": scores, "windows": windows}
 
 
