@@ -203,18 +203,19 @@ def test_a_search_that_a_baseline_leads_says_so_and_how_to_use_it(run_cli: Cli, 
     done = run_cli("nas_agent_graph.run", *flags, *limits, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     *_, says, command = done.stdout.splitlines()
-    assert says.startswith("A baseline leads, no run: nlinear-50 has val_mse 0.0")
-    assert ", the best run run_0000 " in says and says.endswith(". Forecast with it:")
-    words = shlex.split(command)
-    assert words[:2] == ["nas", "predict"]
-    forecast = run_cli("nas_system.predict", *words[2:], cwd=tmp_path)
-    assert forecast.returncode == 0 and forecast.stdout.startswith("nlinear-50 (baseline, ")
-    by_name = run_cli("nas_system.predict", "--run", "run_0000", cwd=tmp_path)
-    assert by_name.returncode == 0 and by_name.stdout.startswith("run_0000 (linear, epoch 1"), by_name.stderr
-
-    # The same search, had its baselines been worse.
     path = tmp_path / "runs/task_facts.json"
     facts = json.loads(path.read_text())
+    best = min(facts["baselines"], key=lambda row: row["val_mse"])
+    assert says.startswith(f"A baseline leads, no run: {best['name']} has val_mse {best['val_mse']:.5f}")
+    assert ", the best run run_0000 " in says and says.endswith(". Forecast with it:")
+    words = shlex.split(command)
+    assert words == ["nas", "predict", "--run", best["name"]]
+    forecast = run_cli("nas_system.predict", *words[2:], cwd=tmp_path)
+    assert forecast.returncode == 0 and forecast.stdout.startswith(f"{best['name']} (baseline, ")
+    by_name = run_cli("nas_system.predict", "--run", "run_0000", cwd=tmp_path)
+    assert by_name.returncode == 0 and by_name.stdout.startswith("run_0000 (linear, epoch "), by_name.stderr
+
+    # The same search, had its baselines been worse.
     facts["baselines"] = [row | {"val_mse": 100.0, "windows": "3 of 21"} for row in facts["baselines"][:1]]
     path.write_text(json.dumps(facts))
     again = run_cli("nas_agent_graph.run", *limits, cwd=tmp_path)
