@@ -21,7 +21,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 ROWS, PRED_LEN = 180, 9
 FIRST = np.datetime64("2021-03-01")
 SHAPE = np.array([[0.0, 3, 1, 7, 2, 5, 4], [5, 1, 0, 2, 9, 3, 3]]).T
-NAMES = ["last-value", "drift", "seasonal-7", "nlinear-49", "lightgbm", "ets", "theta", "arima"]
+NAMES = ["last-value", "drift", "seasonal-7", "nlinear-49", "ets", "theta", "lightgbm", "arima"]
 
 
 def weekly(rows: int = ROWS) -> np.ndarray:

@@ -16,7 +16,7 @@ LAGS = 24
 """Latest values that are read, at most."""
 SEASONS, REPEATS = 2, 3
 """Of how many periods values of the same phase are read, and how many of each."""
-SAMPLES = 100_000
+SAMPLES = 60_000
 """Most (window, step) pairs of a fit; of more windows every second, third, ... is taken."""
 TREES = 300
 PARAMETERS = {

@@ -19,6 +19,9 @@ Kind = Literal["ets", "theta", "arima"]
 
 HISTORY = 1_000
 """Latest training rows that a model is fitted to: several thousand take seconds, or minutes."""
+RUN_UP = {"theta": 1_000, "arima": 500}
+"""Most rows before an origin that move the states on to it. Neither model starts from a level of the fit that
+a trend has left since; ETS does, so it reads all rows since the first of its fit."""
 LONGEST_SEASON = 24
 """Of ETS and ARIMA: the former knows no longer ones, the latter becomes too slow."""
 LONG_FOR_ARIMA = (150, 12)
@@ -41,11 +44,8 @@ class Statistical:
         return 10
 
     def reads(self, rows: int) -> str:
-        return (
-            f"was fitted to the last {HISTORY} of {rows} rows"
-            if rows > HISTORY
-            else f"was fitted to all {rows} rows"
-        )
+        which = f"the last {HISTORY} of" if rows > HISTORY else "all"
+        return f"was fitted to {which} {rows} rows"
 
     def fit(self, train: Array, pred_len: int) -> Forecast:
         """Fit to unscaled values. Raises any exception of statsforecast for a model that cannot be fitted."""
@@ -57,13 +57,21 @@ class Statistical:
 
         def forecast(column: Array, origins: range, target: int) -> Array:
             model = fitted[target]
-            rows = [model.forward(column[first:origin], pred_len)["mean"] for origin in origins]
+            rows = [
+                model.forward(column[self.first_row(origin, len(train)) : origin], pred_len)["mean"]
+                for origin in origins
+            ]
             values = np.array(rows, dtype=np.float64).reshape(len(origins), pred_len)
             if not np.isfinite(values).all():
                 raise ArithmeticError("its forecast is not a finite number")
             return values
 
         return forecast
+
+    def first_row(self, origin: int, train_end: int) -> int:
+        """Return the first row that a forecast from `origin` reads, after a fit to `train_end` rows."""
+        first = max(0, train_end - HISTORY)
+        return max(first, origin - RUN_UP[self.name]) if self.name in RUN_UP else first
 
     def _season(self, rows: int) -> int:
         longest = rows // 2 if self.name == "theta" else min(LONGEST_SEASON, rows // 2)
