@@ -26,14 +26,15 @@ from nas_agent_graph.search_setup import (
     train_command_of,
 )
 from nas_agent_graph.settings import llm_flags
+from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.state import initial_state
 from nas_system.errors import NasError
-from nas_system.nas_agent.agent_state import RunInfo, get_best_run
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.space import metric_on
-from nas_system.space.task_info import HOLD_OUT
+from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
 SCORE_TIMEOUT_S = 600.0
 CANCEL_TIMEOUT_S = 20.0
@@ -171,15 +172,32 @@ def _conclude(search: ProposerSetup, end: str) -> None:
         except NasError as error:
             _note(f"the best run could not be scored on the hold-out rows ({error})")
     print()
-    print_leaderboard(ledger.workspace, ledger.state, read_info(ledger.workspace, ledger.state))
+    info = read_info(ledger.workspace, ledger.state)
+    print_leaderboard(ledger.workspace, ledger.state, info)
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
     if best_run is None:
         print(f"No run has a score. Look at one: nas show run_0000{elsewhere}")
-        return
-    print(f"best model: {ledger.paths(best_run.run_id).best_model}")
-    print(f"look at it: nas show {best_run.run_id}{elsewhere}")
-    print(f"go on:      nas run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
+    else:
+        print(f"best model: {ledger.paths(best_run.run_id).best_model}")
+        print(f"look at it: nas show {best_run.run_id}{elsewhere}")
+        print(f"go on:      nas run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
+    print(_leading_baseline(ledger.state, info, elsewhere), end="")
+
+
+def _leading_baseline(state: AgentState, info: TaskInfo | None, elsewhere: str) -> str:
+    """Say which baseline no run beats, and how to forecast with it; empty where a run leads."""
+    leader = next(iter(rows_of(state, info)), None)
+    if leader is None or leader.run is not None:
+        return ""
+    best_run = get_best_run(state)
+    against = ""
+    if best_run is not None and best_run.val_score is not None:
+        against = f", the best run {best_run.run_id} {best_run.val_score:.5f}"
+    text = f"\nA baseline leads, no run: {leader.name} has {state.metric} {leader.val_score:.5f}{against}."
+    if state.task is None or not state.task.is_series:
+        return f"{text}\n"
+    return f"{text} Forecast with it:\n            nas predict --run {shlex.quote(leader.name)}{elsewhere}\n"
 
 
 def _score_on_hold_out(search: ProposerSetup, best_run: RunInfo) -> None:

@@ -78,7 +78,8 @@ def baseline_table(info: TaskInfo) -> list[str]:
     lines = [f"{'baseline':<18}" + "".join(f"{score:>18}" for score in scores)]
     for baseline in info.baselines:
         values = "".join(f"{baseline.scores[score]:>18.4f}" for score in scores)
-        lines.append(f"{baseline.name:<18}{values}")
+        note = f"  on {baseline.windows} windows" if baseline.windows else ""
+        lines.append(f"{baseline.name:<18}{values}{note}")
     return lines
 
 

@@ -1,5 +1,7 @@
 """Forecast the future with a finished run: `python -m nas_system.predict --run runs/run_0003`.
 
+Or with a baseline of a search's leaderboard, by its name: `--run theta`, in the folder of the search.
+
 Reads the last rows of the run's own series, or of another file with `--csv`, and writes the steps
 after them, in the units of the data. With `--csv`, `best_model.pth` and `config_used.py` of the
 run's folder are all that is needed, so both can be taken to another machine.
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nas_system.data import DataSource, Series
-    from nas_system.tasks.saved_forecaster import Forecast, SavedForecaster
+    from nas_system.data.series import Forecast
+    from nas_system.tasks.baseline_forecaster import BaselineForecaster
+    from nas_system.tasks.saved_forecaster import SavedForecaster
 
 DATE = "date"
 FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
@@ -45,35 +49,57 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
     from nas_system.nas_agent.log_text import one_line
+
+    forecaster, run = _forecaster(arguments)
+    series, file = _rows(arguments, forecaster, run)
+    for target in (arguments.out, arguments.plot):
+        if target is not None and file is not None and target.exists() and target.samefile(file):
+            raise ConfigError(f"{target} is the file that the rows come from; write to another one")
+    name = file.name if file is not None else forecaster.task.dataset
+    forecast = forecaster.forecast(series, str(file or name))
+
+    title, last = run.resolve().name, spelled_dates(series.dates)[-1]
+    print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
+    print(_table(forecast))
+    _write(arguments.out, lambda: _save_csv(arguments.out, forecast))
+    if arguments.plot is not None:
+        _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, title))
+
+
+def _forecaster(arguments: argparse.Namespace) -> tuple[SavedForecaster | BaselineForecaster, Path]:
+    """Return what forecasts, and its folder: that of a run, or where a baseline's would be.
+
+    A name without a folder of its own is a row of the leaderboard: a run or a baseline of the search in
+    `--workspace`.
+    """
+    from nas_system.processes.run_files import FACTS_FILE
+
+    run, runs = arguments.run, arguments.workspace / "runs"
+    facts = arguments.facts or runs / FACTS_FILE
+    if not run.exists() and len(run.parts) == 1 and not run.is_absolute():
+        run = runs / run.name
+        if not run.exists() and facts.is_file():
+            from nas_system.tasks.baseline_forecaster import load_baseline
+
+            return load_baseline(run.name, facts), run
     from nas_system.tasks.saved_forecaster import load_forecaster
     from nas_system.training.reproducibility import set_threads
 
     set_threads(1)
-    forecaster = load_forecaster(arguments.run, arguments.device)
-    series, file = _rows(arguments, forecaster)
-    for target in (arguments.out, arguments.plot):
-        if target is not None and file is not None and target.exists() and target.samefile(file):
-            raise ConfigError(f"{target} is the file that the rows come from; write to another one")
-    name = file.name if file is not None else forecaster.metadata.config.task.dataset
-    forecast = forecaster.forecast(series, str(file or name))
-
-    run = arguments.run.resolve().name
-    print(one_line(_summary(run, name, series, forecaster), 400))
-    print(_table(forecast, forecaster))
-    _write(arguments.out, lambda: _save_csv(arguments.out, forecast, forecaster))
-    if arguments.plot is not None:
-        _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, run))
+    return load_forecaster(run if run.exists() else arguments.run, arguments.device), run
 
 
 # --- where the rows come from ---------------------------------------------------------------
 
 
-def _rows(arguments: argparse.Namespace, forecaster: SavedForecaster) -> tuple[Series, Path | None]:
+def _rows(
+    arguments: argparse.Namespace, forecaster: SavedForecaster | BaselineForecaster, run: Path
+) -> tuple[Series, Path | None]:
     """Return the series to continue, and its file if it has one."""
     from nas_system.data import load_series
     from nas_system.data.csv_file import parse_csv
 
-    task = forecaster.metadata.config.forecasting
+    task = forecaster.task
     if arguments.csv is not None:
         try:
             content = arguments.csv.read_bytes()
@@ -82,8 +108,8 @@ def _rows(arguments: argparse.Namespace, forecaster: SavedForecaster) -> tuple[S
         # Empty cells are dealt with as in training.
         return parse_csv(content, str(arguments.csv), freq=task.freq, missing=task.missing), arguments.csv
     try:
-        source = _own_source(arguments, forecaster)
-        if source.sha256 != forecaster.metadata.data_sha256:
+        source = _own_source(arguments, forecaster, run)
+        if source.sha256 != forecaster.data_sha256:
             raise ConfigError(_not_the_same(source, task.dataset))
         if source.notice:
             print(f"note: {source.notice}")
@@ -98,14 +124,16 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
     return f"{source.path} is not, or no longer, the data of the training; put that back"
 
 
-def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> DataSource:
+def _own_source(
+    arguments: argparse.Namespace, forecaster: SavedForecaster | BaselineForecaster, run: Path
+) -> DataSource:
     """Return the run's own data: as in `--facts` or the facts next to the run, else where it is found."""
     from nas_system.data import locate
     from nas_system.files import read_record
     from nas_system.processes.run_files import FACTS_FILE
     from nas_system.space.task_info import source_from
 
-    config, neighbour = forecaster.metadata.config, arguments.run.resolve().parent / FACTS_FILE
+    neighbour = run.resolve().parent / FACTS_FILE
     if arguments.facts is not None:
         record = read_record(arguments.facts)
         if record is None:
@@ -116,28 +144,28 @@ def _own_source(arguments: argparse.Namespace, forecaster: SavedForecaster) -> D
         # The folder may have come from another machine; and a run trained by hand may lie in the
         # folder of a search about something else.
         is_here = source.path is None or source.path.is_file()
-        if is_here and source.sha256 == forecaster.metadata.data_sha256:
+        if is_here and source.sha256 == forecaster.data_sha256:
             return source
-    return locate(config.forecasting, arguments.data_dir)
+    return locate(forecaster.task, arguments.data_dir)
 
 
 # --- what is written ------------------------------------------------------------------------
 
 
-def _save_csv(path: Path, forecast: Forecast, forecaster: SavedForecaster) -> None:
+def _save_csv(path: Path, forecast: Forecast) -> None:
     """Write the time stamp, then a column per target, in a file that this program can read as a series."""
     from nas_system.files import write_atomic
 
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow((DATE, *forecast.columns))
-    writer.writerows(_cells(forecast, forecaster))
+    writer.writerows(_cells(forecast))
     write_atomic(path, buffer.getvalue().encode())
 
 
-def _cells(forecast: Forecast, forecaster: SavedForecaster) -> list[list[str]]:
+def _cells(forecast: Forecast) -> list[list[str]]:
     """Return a row per step: its time stamp, and the values with their significant digits."""
-    decimals = [_decimals(float(spread)) for spread in forecaster.target_scaler.std]
+    decimals = [_decimals(float(spread)) for spread in forecast.spread]
     return [
         [stamp, *(f"{value:.{places}f}" for value, places in zip(row, decimals, strict=True))]
         for stamp, row in zip(spelled_dates(forecast.dates), forecast.values, strict=True)
@@ -154,21 +182,12 @@ def spelled_dates(dates: NDArray[np.datetime64]) -> list[str]:
     return [str(stamp).replace("T", " ") for stamp in dates.astype(f"datetime64[{unit}]")]
 
 
-def _summary(run: str, name: str, series: Series, forecaster: SavedForecaster) -> str:
-    metadata = forecaster.metadata
-    return (
-        f"{run} ({metadata.config.model.family}, epoch {metadata.epoch}, val_mse {metadata.val['mse']:.5f}) "
-        f"read the last {metadata.shape.seq_len} of {len(series)} rows of {name}, up to "
-        f"{spelled_dates(series.dates)[-1]}"
-    )
-
-
-def _table(forecast: Forecast, forecaster: SavedForecaster) -> str:
+def _table(forecast: Forecast) -> str:
     """Format the first and last rows, aligned."""
     from nas_system.nas_agent.log_text import one_line
 
     header = [DATE, *(one_line(column, 16) for column in forecast.columns)]
-    rows = _cells(forecast, forecaster)
+    rows = _cells(forecast)
     if len(rows) > FIRST_ROWS + LAST_ROWS + 1:
         rows = [*rows[:FIRST_ROWS], ["..."] + [""] * (len(header) - 1), *rows[-LAST_ROWS:]]
     shown = [row[: 1 + MOST_COLUMNS] for row in (header, *rows)]
@@ -203,8 +222,16 @@ def _write(path: Path, write: Callable[[], None]) -> None:
 
 def build_parser(prog: str) -> Parser:
     """Return the parser of `nas predict`."""
-    parser = Parser(prog=prog, description="Forecast the future with a finished run.")
-    parser.add_argument("--run", type=Path, required=True, help="the run's folder, for example runs/run_0003")
+    parser = Parser(prog=prog, description="Forecast the future with a finished run or a baseline.")
+    parser.add_argument(
+        "--run",
+        type=Path,
+        required=True,
+        help="a run's folder (runs/run_0003), or a run or baseline in the leaderboard of a search (theta)",
+    )
+    parser.add_argument(
+        "--workspace", type=Path, default=Path(), help="folder of the search that a name is looked up in"
+    )
     parser.add_argument(
         "--csv", type=Path, help="forecast from this file's last rows, not the run's own data"
     )

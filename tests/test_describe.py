@@ -40,7 +40,7 @@ def test_the_facts_of_the_generated_series(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (measured["seq_len"], facts["max_seq_len"]) == (96, 8592)
     assert facts["sizes"] == {"train": 8497, "val": 2833, "test": 2833, "hold_out": 2973}
-    assert [set(row) for row in facts["baselines"]] == [{"name", "val_mse", "test_mse"}] * 3
+    assert [set(row) for row in facts["baselines"]] == [{"name", "val_mse", "test_mse"}] * 4
     assert len(measured["scaler"]["mean"]) == len(measured["scaler"]["std"]) == 2
 
 
@@ -69,8 +69,8 @@ def test_people_get_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr()
     assert "test      rows 11520 to 14400, 2857 windows" in printed.out
     assert "\nhold-out  rows 14400 to 17420, " in printed.out
-    assert [line.split()[0] for line in printed.out.splitlines()[-4:]] == [
-        "baseline", "last-value", "seasonal-24", "nlinear-336"
+    assert [line.split()[0] for line in printed.out.splitlines()[-5:]] == [
+        "baseline", "last-value", "drift", "seasonal-24", "nlinear-336"
     ]  # fmt: skip
     assert printed.err == ""
 

@@ -28,6 +28,7 @@ NAMES = frozenset(
         "XDG_DATA_HOME",
         "NAS_DATA_DIR",
         "NAS_ARCHIVE_DIR",
+        "NAS_STATS_SECONDS",
         "INFORMER2020_PATH",
         *SWITCHES,
     }

@@ -269,8 +269,16 @@ def remarks(state: AgentState, info: TaskInfo | None, rows: Sequence[Row], width
     if info is None or not info.baselines:
         text = "No baselines (runs/task_facts.json is missing or unreadable): a score alone says little"
         lines += wrapped(text, width, style="yellow", indent=2)
+    lines += wrapped(_windows_remark(info), width, indent=2)
     lines += wrapped(hold_out_remark(state, info), width, indent=2)
     return lines + wrapped(spent_remark(state), width, indent=2)
+
+
+def _windows_remark(info: TaskInfo | None) -> str:
+    """Name the baselines whose scores are of a part of the windows; empty if there are none."""
+    rows = [row for row in (info.baselines if info else ()) if row.windows]
+    names = ", ".join(f"{printable(row.name, 40)} ({printable(row.windows, 40)})" for row in rows)
+    return f"Scored on some of the windows only: {names}" if rows else ""
 
 
 def noise_remark(state: AgentState) -> str:

@@ -62,6 +62,19 @@ class Series:
         return guess + f" (columns: {shown})" + ("" if close else f"; --target names columns, or {ALL}")
 
 
+@dataclass(frozen=True, eq=False)
+class Forecast:
+    """The future of the targets, in the units of the data."""
+
+    columns: tuple[str, ...]
+    dates: NDArray[np.datetime64]
+    """(pred_len,)"""
+    values: NDArray[np.float64]
+    """(pred_len, targets)"""
+    spread: NDArray[np.float64]
+    """(targets,): the standard deviations that the values were scaled by."""
+
+
 class IrregularSteps(ValueError):
     """The time stamps are not evenly spaced; `row` (from 0) is the first that is wrong."""
 

@@ -58,13 +58,15 @@ class Baseline:
 
     name: str
     scores: Mapping[str, float]
+    windows: str = ""
+    """`40 of 96`: scored on a part of the validation windows only; empty for all of them."""
 
     def on(self, part: str, metric: str) -> float | None:
         """Return the score on a part of the data; `metric` is the task's, for example `val_mse`."""
         return self.scores.get(metric_on(part, metric))
 
     def to_json(self) -> dict[str, str | float]:
-        return {"name": self.name, **self.scores}
+        return {"name": self.name, **self.scores} | ({"windows": self.windows} if self.windows else {})
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,11 @@ def baselines_from(record: Mapping[str, Any]) -> tuple[Baseline, ...]:
     """Read the baselines of a record of ours, also under the name that older versions gave them."""
     rows = record.get("baselines", record.get("references"))
     return tuple(
-        Baseline(row["name"], {_renamed(name): score for name, score in _numbers(row).items()})
+        Baseline(
+            row["name"],
+            {_renamed(name): score for name, score in _numbers(row).items()},
+            row["windows"] if isinstance(row.get("windows"), str) else "",
+        )
         for row in _list(rows)
         if isinstance(row, dict) and isinstance(row.get("name"), str)
     )

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from nas_system.data.baselines import score_baselines
 from nas_system.data.card import measure_card
 from nas_system.data.closed_form import search_closed_form
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.seasons import find_seasons
+from nas_system.data.baselines.bounded import BEFORE_THE_SEARCH, compute_limit
+from nas_system.data.baselines.scoring import score_all
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -47,12 +48,13 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
     targets = data.series.column_indices(task.targets)
     forms = search_closed_form(data, _seasons(data, targets))
     # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
+    scored = score_all(data, parts, compute_limit() * BEFORE_THE_SEARCH)
     longest = data.split.train_end - task.pred_len
     seq_len = min(DataConfig().seq_len, longest)
     return TaskInfo(
         task=task,
         source=source,
-        baselines=score_baselines(data, parts),
+        baselines=scored.rows,
         sizes={name: len(data.split.window_starts(name, seq_len, task.pred_len)) for name in SPLIT_NAMES},
         columns=tuple(data.series.columns),
         max_seq_len=longest,
@@ -65,6 +67,7 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "freq": data.series.freq,
             "seq_len": seq_len,
             "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
+            "left_out": list(scored.left_out),
             "scaler": data.scaler.of_columns(targets).to_json(),
             "ridge": forms[0].to_json() if forms else None,
             **measure_card(data),
@@ -99,6 +102,7 @@ def summarize(info: TaskInfo) -> list[str]:
         lines.append(f"{name.replace('_', '-'):<9} rows {first} to {end}, {info.sizes[name]} windows")
     lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
     lines += [f"target    {line}" for line in target_lines(info)]
+    lines += [f"left out  {line}" for line in known["left_out"]]
     return lines + [f"WARNING   {text}" for text in warnings_of(info)]
 
 

@@ -20,7 +20,8 @@ from nas_system.data import (
     open_task,
 )
 from nas_system.data.augmentation import augmented
-from nas_system.data.baselines import score_baselines
+from nas_system.data.baselines.bounded import AFTER_IT, compute_limit
+from nas_system.data.baselines.scoring import score_all
 from nas_system.data.columns import input_columns
 from nas_system.model import build_model
 from nas_system.processes.run_files import RunPaths
@@ -59,7 +60,7 @@ def open_scoring(
         objective=Forecasting(),
         samples="windows",
         count=len(windows[part]),
-        baselines=lambda: score_baselines(data, (part,)),
+        baselines=lambda: score_all(data, (part,), compute_limit() * AFTER_IT).rows,
     )
 
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from nas_system.config_io.config_file import read_config
 from nas_system.data import Scaler, Series
 from nas_system.data.calendar import dates_after
+from nas_system.data.series import Forecast
 from nas_system.data.time_features import marks, n_marks, unit_of
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import read_record
@@ -29,7 +29,7 @@ from nas_system.model import build_model
 from nas_system.nas_agent.log_text import one_line
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.run_files import RunPaths
-from nas_system.space import RunConfig, SeriesShape, active_values, canonical_key
+from nas_system.space import ForecastingTask, RunConfig, SeriesShape, active_values, canonical_key
 from nas_system.space.changes import explain
 from nas_system.training.acceleration.precision import Precision
 from nas_system.training.checkpoint import StateDict, load_checkpoint, restore_model
@@ -90,17 +90,6 @@ class SavedMetadata(BaseModel):
         return None if self.shape == expected else "its sizes are not those of its configuration"
 
 
-@dataclass(frozen=True, eq=False)
-class Forecast:
-    """The future of the targets, in the units of the data."""
-
-    columns: tuple[str, ...]
-    dates: NDArray[np.datetime64]
-    """(pred_len,)"""
-    values: NDArray[np.float64]
-    """(pred_len, targets)"""
-
-
 class SavedForecaster:
     """A model with the best epoch's weights, and the scaling of its inputs and outputs."""
 
@@ -114,6 +103,23 @@ class SavedForecaster:
         )
         self.target_scaler = all_columns.of_columns(
             [metadata.columns.index(name) for name in metadata.targets]
+        )
+
+    @property
+    def task(self) -> ForecastingTask:
+        return self.metadata.config.forecasting
+
+    @property
+    def data_sha256(self) -> str:
+        """The checksum of the data that the run was trained on."""
+        return self.metadata.data_sha256
+
+    def summarize(self, series: Series) -> str:
+        """Say what forecasts `series`, and from which of its rows."""
+        metadata = self.metadata
+        return (
+            f"({metadata.config.model.family}, epoch {metadata.epoch}, val_mse {metadata.val['mse']:.5f}) "
+            f"read the last {metadata.shape.seq_len} of {len(series)} rows"
         )
 
     def forecast(self, series: Series, name: str = "the series") -> Forecast:
@@ -143,7 +149,7 @@ class SavedForecaster:
                 f"{name}: the forecast is not a finite number, because the last {metadata.shape.seq_len} "
                 "rows lie too far from those of the training; check their units"
             )
-        return Forecast(metadata.targets, future, values)
+        return Forecast(metadata.targets, future, values, self.target_scaler.std)
 
     @property
     def _precision(self) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nas_system.data.baselines import season_of
+from nas_system.data.baselines.seasons import season_of
 from nas_system.data.loading import OpenTask
 
 Array = NDArray[np.float64]

@@ -31,6 +31,7 @@ class ForecastingTask(Task):
     metric_name = "mse"
     default_config = "default"
     is_series = True
+    describe_timeout_s = 1800.0
 
     name: Literal["forecasting"] = "forecasting"
     """Forecast a time series."""

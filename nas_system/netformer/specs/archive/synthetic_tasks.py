@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data.baselines import season_of
+from nas_system.data.baselines.seasons import season_of
 from nas_system.space import ForecastingTask
 
 Array = NDArray[np.float64]

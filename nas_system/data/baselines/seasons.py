@@ -1,0 +1,34 @@
+"""The periods that seasonal baselines use: the obvious one of the step, and those that the data show."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from nas_system.data.baselines.method import Array
+from nas_system.data.seasons import find_seasons
+from nas_system.data.time_features import unit_of
+
+SEASON = {"s": 86_400, "min": 1_440, "h": 24, "D": 7, "W": 52, "MS": 12}
+"""Steps in the most obvious period, for a step of one unit: the day, the week or the year."""
+
+
+def season_of(freq: str) -> int:
+    """Return steps in the obvious period: 24 for `h`, 96 for `15min`; 1 if the step does not divide it."""
+    unit = unit_of(freq)
+    count = int(freq.removesuffix(unit) or 1)
+    return SEASON[unit] // count if SEASON[unit] % count == 0 else 1
+
+
+def shared_seasons(train: Array, freq: str) -> tuple[int, ...]:
+    """Return the periods found in `train`, (rows, targets): that with the largest sum of strengths first."""
+    strength: defaultdict[int, float] = defaultdict(float)
+    for column in train.T:
+        for season in find_seasons(column, freq):
+            strength[season.period] += season.strength
+    return tuple(sorted(strength, key=lambda period: (-strength[period], period)))
+
+
+def tried_seasons(train: Array, freq: str) -> tuple[int, ...]:
+    """Return the periods for a model that tests them itself: those found, then the obvious one."""
+    found = (*shared_seasons(train, freq), season_of(freq))
+    return tuple(season for season in dict.fromkeys(found) if season > 1)
