@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas_system.data.closed_form import SLOW_FEATURES, WAVES
+from nas_system.data.measures.closed_form import SLOW_FEATURES, WAVES
 from nas_system.sequential.forecaster import Forecaster
 from nas_system.sequential.layers.ridge_regression import RidgeRegression
 from nas_system.sequential.layers.time_linear import TimeLinear

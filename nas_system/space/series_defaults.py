@@ -25,7 +25,7 @@ against .0478); on four series of up to 2,100 windows it ends lower than from th
 
 @dataclass(frozen=True)
 class SeriesFit:
-    """A series' best linear forecast (see `nas_system.data.closed_form`), and its training rows."""
+    """A series' best linear forecast (see `nas_system.data.measures.closed_form`), and its training rows."""
 
     seq_len: int
     normalization: str

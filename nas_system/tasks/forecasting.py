@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from nas_system.data.card import measure_card
-from nas_system.data.closed_form import search_closed_form
-from nas_system.data.loading import OpenTask, open_task
-from nas_system.data.seasons import find_seasons
 from nas_system.data.baselines.bounded import BEFORE_THE_SEARCH, compute_limit
 from nas_system.data.baselines.scoring import score_all
+from nas_system.data.baselines.seasons import shared_seasons
+from nas_system.data.loading import open_task
+from nas_system.data.measures.card import measure_card
+from nas_system.data.measures.closed_form import search_closed_form
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     import torch
 
 
-MOST_TARGETS = 20
-"""Targets whose seasons are looked for."""
 MOST_SEASONS = 2
 """Seasons with which the closed form is tried."""
 
@@ -44,9 +40,11 @@ def describe(
 def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> TaskInfo:
     """Measure the series in `source`."""
     data = open_task(task, source)
+    card = measure_card(data)
     parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
     targets = data.series.column_indices(task.targets)
-    forms = search_closed_form(data, _seasons(data, targets))
+    train = data.series.values[: data.split.train_end, list(targets)]
+    forms = search_closed_form(data, shared_seasons(train, data.series.freq)[:MOST_SEASONS])
     # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
     scored = score_all(data, parts, compute_limit() * BEFORE_THE_SEARCH)
     longest = data.split.train_end - task.pred_len
@@ -70,18 +68,9 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "left_out": list(scored.left_out),
             "scaler": data.scaler.of_columns(targets).to_json(),
             "ridge": forms[0].to_json() if forms else None,
-            **measure_card(data),
+            **card,
         },
     )
-
-
-def _seasons(data: OpenTask, targets: Sequence[int]) -> list[int]:
-    """Return the seasons of the targets in the training part, the strongest over all targets first."""
-    strengths: defaultdict[int, float] = defaultdict(float)
-    for column in targets[:MOST_TARGETS]:
-        for season in find_seasons(data.series.values[: data.split.train_end, column], data.series.freq):
-            strengths[season.period] += season.strength
-    return sorted(strengths, key=strengths.__getitem__, reverse=True)[:MOST_SEASONS]
 
 
 def summarize(info: TaskInfo) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas_system.data import OpenTask, Series, synthetic_series
-from nas_system.data.card import MOST_TARGETS, MOST_WARNINGS, measure_card
+from nas_system.data.measures.card import MOST_TARGETS, MOST_WARNINGS, measure_card
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask
 from nas_system.space.data_card import DataCard, TargetCard, UnseenCard, card_of, unseen_of

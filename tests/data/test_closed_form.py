@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from nas_system.data.closed_form import ClosedForm, clock_waves, search_closed_form
 from nas_system.data.loading import OpenTask
+from nas_system.data.measures.closed_form import ClosedForm, clock_waves, search_closed_form
 from nas_system.data.series import Series
 from nas_system.data.time_features import continuous
 from nas_system.sequential import linear

@@ -8,7 +8,7 @@ from itertools import accumulate
 import numpy as np
 import pytest
 
-from nas_system.data.seasons import calendar_periods, find_seasons
+from nas_system.data.measures.seasons import calendar_periods, find_seasons
 from nas_system.data.synthetic import synthetic_series
 
 Make = Callable[[np.random.Generator], np.ndarray]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from nas_system.data.baselines.method import Array
-from nas_system.data.seasons import find_seasons
+from nas_system.data.measures.seasons import find_seasons
 from nas_system.data.time_features import unit_of
 
 SEASON = {"s": 86_400, "min": 1_440, "h": 24, "D": 7, "W": 52, "MS": 12}

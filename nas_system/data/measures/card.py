@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.data.loading import OpenTask
-from nas_system.data.seasons import find_seasons
+from nas_system.data.measures.seasons import find_seasons
 from nas_system.data.splits import SPLIT_NAMES, SplitName, label_of
 from nas_system.errors import ConfigError
 from nas_system.space.data_card import CARD, DataCard, TargetCard, UnseenCard
