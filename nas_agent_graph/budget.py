@@ -97,7 +97,7 @@ class Limits:
     """Refusals for one run after which the search ends: nothing new can be proposed."""
 
     def flags_of_a_run(self) -> list[str]:
-        """Return what the training program is told of them."""
+        """Return the flags of the training program for them."""
         flags = [] if self.run_seconds is None else ["--time-limit", f"{self.run_seconds:g}"]
         return flags if self.run_steps is None else [*flags, "--max-steps", str(self.run_steps)]
 

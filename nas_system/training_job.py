@@ -70,7 +70,7 @@ class JobOptions:
     memory_limit_mb: float | None = None
     """MiB of resident memory above which a supervisor ends this process."""
     max_steps: int | None = None
-    """Most optimizer steps, whatever they cost."""
+    """Most optimizer steps."""
     results: Path | None = None
     """Where people find the files once the training has ended; None for where they are written."""
     preflight_only: bool = False

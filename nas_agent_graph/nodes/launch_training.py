@@ -25,7 +25,7 @@ DEFAULT_RUN_SECONDS = 24 * 3600.0
 def launch_training(state: SearchState, context: Context) -> StateUpdate:
     """Return when the run, and for the base config its repeats with other seeds, have ended.
 
-    The repeats are as long as the run was planned, whatever they cost: their spread is the seed's alone.
+    The repeats are as long as the run was planned: their spread is the seed's alone.
     """
     run_id = state["run_id"]
     paths = context.ledger.paths(run_id)
