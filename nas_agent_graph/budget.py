@@ -77,7 +77,9 @@ class Limits:
     """Of the language model, over the whole life of the search, like `max_cost_usd`."""
     max_cost_usd: float | None = None
     run_seconds: float | None = None
-    """Soft limit of one training."""
+    """Seconds of compute for which one training is planned."""
+    run_steps: int | None = None
+    """Most optimizer steps of one training."""
     silence_seconds: float | None = None
     """A training without a sign of life for this long is ended as hung."""
     memory_mb: int | None = None
@@ -93,6 +95,11 @@ class Limits:
     """How often a proposer may repair a refused proposal before the fallback sampler steps in."""
     attempts: int = 12
     """Refusals for one run after which the search ends: nothing new can be proposed."""
+
+    def flags_of_a_run(self) -> list[str]:
+        """Return the flags of the training program for them."""
+        flags = [] if self.run_seconds is None else ["--time-limit", f"{self.run_seconds:g}"]
+        return flags if self.run_steps is None else [*flags, "--max-steps", str(self.run_steps)]
 
     def reached(self, spent: Spent) -> str | None:
         """Return which limit ends the search, as a sentence; None while something is left of each."""

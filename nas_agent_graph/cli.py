@@ -118,7 +118,8 @@ def _add_run_arguments(parser: Parser) -> None:
     _add(
         group, "--max-cost", "USD", positive, "propose no run once its answers have cost this (whole search)"
     )
-    _add(group, "--minutes-per-run", "X", positive, "a training ends after the epoch that reaches this")
+    _add(group, "--minutes-per-run", "X", positive, "compute of a training, which is planned to fit")
+    _add(group, "--steps-per-run", "N", positive_int, "most optimizer steps of a training, on any machine")
     _add(
         group,
         "--max-silent-minutes",

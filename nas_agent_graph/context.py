@@ -209,6 +209,7 @@ def view_of(
         attempt=attempt,
         left=limits.left(spent),
         run_seconds=limits.run_seconds,
+        run_steps=limits.run_steps,
         sizes={part: size for part, size in info.sizes.items() if part in ("train", "val")},
         measured=info.seen,
     )

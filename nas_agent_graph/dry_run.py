@@ -122,11 +122,12 @@ def _preflight(
     folder: Path,
 ) -> list[str]:
     """Return what one batch of the first run tells: the trainer measures it, and trains nothing."""
-    config, epochs = folder / "config.py", view.base.training.max_epochs
+    config = folder / "config.py"
     write_config(config, view.base)
     write_json(folder / FACTS_FILE, info.to_json())
     _, _, module, *rest = train_command_of(arguments, folder / FACTS_FILE)
     command = [*rest, "--config", str(config), "--runs-dir", str(folder), "--tag", "run_0000"]
+    command += limits.flags_of_a_run()
     if limits.memory_mb is not None:
         command += ["--memory-limit", str(limits.memory_mb)]
     try:
@@ -135,9 +136,12 @@ def _preflight(
         return [f"training: run_0000 would fail: {error}"]
     estimate = json.loads(printed.splitlines()[-1])
     text = f"{estimate['n_params']:,} parameters, {estimate['memory_mb']:,.0f} MiB"
-    if estimate["epoch_s"] is not None:
-        total = duration(estimate["epoch_s"] * epochs)
-        text += f", {duration(estimate['epoch_s'])} an epoch, {total} at the most for its {epochs} epochs"
+    if estimate["training_s"] is not None:
+        length = f"{estimate['planned_epochs']} epochs"
+        if estimate["planned_steps"] < estimate["wanted_steps"]:
+            length += f" ({estimate['planned_steps']:,} of {estimate['wanted_steps']:,} steps)"
+        text += f", {duration(estimate['epoch_s'])} of compute a pass over its data"
+        text += f", {duration(estimate['training_s'])} at the most for its {length}"
     repeats = f"; trained {arguments.repeat_base + 1} times" if arguments.repeat_base else ""
     return [f"training: run_0000 ({view.base.model.family}): {text}{repeats}"]
 
@@ -147,7 +151,12 @@ def _format_limits(limits: Limits, done: int) -> list[str]:
     lines = []
     if limits.run_seconds is not None:
         total = duration(runs * limits.run_seconds)
-        lines.append(f"limits:   {runs} runs of {duration(limits.run_seconds)} are {total} at the most")
+        lines.append(
+            f"limits:   {runs} runs of {duration(limits.run_seconds)} are about {total} of compute at the "
+            "most; by the clock it takes longer where other programs run"
+        )
+    elif limits.run_steps is not None:
+        lines.append(f"limits:   {runs} runs of {limits.run_steps:,} optimizer steps at the most")
     else:
         lines.append(f"limits:   {runs} runs of any length (--minutes-per-run bounds them)")
     ends = [

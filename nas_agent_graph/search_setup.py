@@ -212,6 +212,7 @@ def limits_of(arguments: argparse.Namespace, launcher: Launcher) -> Limits:
         max_tokens=arguments.max_tokens,
         max_cost_usd=arguments.max_cost,
         run_seconds=None if arguments.minutes_per_run is None else arguments.minutes_per_run * 60,
+        run_steps=arguments.steps_per_run,
         least_free_mb=arguments.keep_free,
         disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
         silence_seconds=_silence_limit_s(arguments.max_silent_minutes),

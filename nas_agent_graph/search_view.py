@@ -134,7 +134,9 @@ class SearchView:
     left: Left = field(default_factory=Left)
     """What is left of the budget besides the runs."""
     run_seconds: float | None = None
-    """Soft limit of one training."""
+    """Seconds of compute for which one training is planned."""
+    run_steps: int | None = None
+    """Most optimizer steps of one training."""
     families: tuple[str, ...] = ()
     """The families to choose from; by default all that serve the task and are installed."""
     sizes: Mapping[str, int] = field(default_factory=dict)

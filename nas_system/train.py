@@ -19,7 +19,7 @@ if not __package__:
     # be found as top-level modules; the package must.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from nas_system.command_line import Parser, add_data_dir, add_device, threads
+from nas_system.command_line import Parser, add_data_dir, add_device, positive_int, threads
 from nas_system.errors import (
     ConfigError,
     NasError,
@@ -117,6 +117,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         threads=arguments.threads,
         time_limit_s=arguments.time_limit,
         memory_limit_mb=arguments.memory_limit,
+        max_steps=arguments.max_steps,
         resume=arguments.resume,
         facts=arguments.facts,
         data_dir=arguments.data_dir,
@@ -205,7 +206,14 @@ def build_parser(prog: str) -> Parser:
         "--time-limit",
         type=float,
         metavar="S",
-        help="end after the epoch that reaches S seconds; refused if no epoch can end in 1.5 S + 60",
+        help="plan a training that costs S seconds of compute at most: the process's time on its cores over "
+        "its threads, on CUDA the time of its steps; refused if a single step costs twice as much",
+    )
+    parser.add_argument(
+        "--max-steps",
+        type=positive_int,
+        metavar="N",
+        help="plan a training of N optimizer steps at most, the same on every machine",
     )
     parser.add_argument(
         "--memory-limit",

@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch import Tensor
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
-from nas_system.processes.job import hard_limit_s
 from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -34,17 +33,23 @@ from nas_system.training.callbacks import (
     named_scores,
 )
 from nas_system.training.checkpoint import load_checkpoint
+from nas_system.training.clock import compute_seconds
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
 from nas_system.training.preflight.memory import available_mb
-from nas_system.training.preflight.plan import TrainingPlan
-from nas_system.training.preflight.preflight import Estimate, Preflight, TimeLimit, Workload
+from nas_system.training.preflight.plan import Pace, TrainingPlan, plan_within
+from nas_system.training.preflight.preflight import Estimate, Preflight, Workload
 from nas_system.training.reproducibility import (
     fastest_threads,
     peak_memory_mb,
     resolve_device,
     set_threads,
 )
+from nas_system.training.scheduler import optimizer_steps
+
+SAFETY_FACTOR, SAFETY_EXTRA_S = 3.0, 60.0
+"""A training that costs so many times what it may, and so many seconds more, was measured wrong: it ends
+after its epoch. Twice as much is no reason: two threads of one core slow each other down."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class JobOptions:
     threads: int | None
     """None measures a few steps and takes the faster setting."""
     time_limit_s: float | None
+    """Seconds of compute (`compute_seconds`) for which the training is planned; None for no limit."""
     resume: bool
     facts: Path | None
     data_dir: Path | None
@@ -63,6 +69,8 @@ class JobOptions:
     """Called after every optimizer step; raises to end the training."""
     memory_limit_mb: float | None = None
     """MiB of resident memory above which a supervisor ends this process."""
+    max_steps: int | None = None
+    """Most optimizer steps."""
     results: Path | None = None
     """Where people find the files once the training has ended; None for where they are written."""
     preflight_only: bool = False
@@ -81,7 +89,7 @@ def run_training(config: RunConfig, paths: RunPaths, options: JobOptions) -> Non
     """
     run = prepare(config, paths, options)
     if options.preflight_only:
-        print(json.dumps(asdict(run.resources.estimate)))
+        print(json.dumps(asdict(run.resources.estimate) | run.planned()))
         return
     try:
         reason = run.fit()
@@ -109,6 +117,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     resume_key = _resume_key(config, problem.source)
     if options.resume:
         _resume(engine, config, best, paths.last, resume_key)
+    resources = _look_ahead(config, problem, engine, options)
     return TrainingRun(
         config=config,
         paths=paths,
@@ -118,9 +127,10 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
         best=best,
         resume_key=resume_key,
         baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
-        resources=_look_ahead(config, problem, engine, options, started),
+        resources=resources,
         log=ProgressLog(options.log_interval_s, started),
         started=started,
+        compute_began=compute_seconds(device, resources.threads),
     )
 
 
@@ -151,6 +161,8 @@ class TrainingRun:
     log: ProgressLog
     started: float
     """`time.monotonic()`"""
+    compute_began: float
+    """`compute_seconds` before the first step."""
 
     @property
     def metric_name(self) -> str:
@@ -166,12 +178,17 @@ class TrainingRun:
             LastCheckpoint(self.paths.last, self.resume_key),
             StopFile(stop_file(self.options.tag)),
         ]
-        if self.options.time_limit_s is not None:
-            callbacks.append(TimeBudget(self.options.time_limit_s, self.started))
+        if (limit_s := self.options.time_limit_s) is not None:
+            planned = self.resources.estimate.step_ms is not None
+            most_s = SAFETY_FACTOR * limit_s + SAFETY_EXTRA_S if planned else limit_s
+            callbacks.append(TimeBudget(most_s, self.compute_began, self._compute_seconds))
         assert self.engine.generator is not None
         train = self.problem.training_batches(self.engine.generator)
         val = self.problem.batches("val", self.resources.evaluation_batch)
         return self.engine.fit_planned(train, val, callbacks, after_step=self.options.stop)
+
+    def _compute_seconds(self) -> float:
+        return compute_seconds(self.engine.device, self.resources.threads)
 
     def finalize(self, reason: str) -> None:
         """Write the same files for every reason, metrics.json last.
@@ -180,6 +197,7 @@ class TrainingRun:
         validation score so far, and its test part stays untouched.
         """
         engine, folder = self.engine, self.paths.folder
+        compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
         save_history(folder, history_as_json(engine))
         if self.best.sha256 is not None and reason != "diverged":
@@ -198,7 +216,7 @@ class TrainingRun:
         scores |= named_scores(name, val=val.get(name), test=test.get(name), train=train.get(name))
         scores |= {f"val_{metric}": value for metric, value in val.items()}
         scores |= {f"test_{metric}": value for metric, value in test.items()}
-        save_metrics(folder, scores | self._identity() | self._costs() | {"reason": reason})
+        save_metrics(folder, scores | self._identity() | self._costs(compute_s) | {"reason": reason})
         shown = ", ".join(
             f"{part}_{name} {metrics[name]:.5f}"
             for part, metrics in (("val", val), ("test", test))
@@ -227,19 +245,31 @@ class TrainingRun:
             "python": platform.python_version(),
         }
 
-    def _costs(self) -> dict[str, object]:
+    def _costs(self, compute_s: float) -> dict[str, object]:
+        """What it took, in this process: `compute_s` without preparation, test part and pictures."""
         engine = self.engine
         return {
             "train_time_sec": round(time.monotonic() - self.started, 3),
+            "compute_sec": round(compute_s, 3),
             "epochs": len(engine.history),
-            "planned_epochs": engine.planned_epochs,
             "steps": engine.steps,
-            "planned_steps": engine.plan.steps if engine.plan else None,
+            **self.planned(),
             "first_step_at": self.log.first_step_at,
             "timing": engine.timing,
             "preflight": asdict(self.resources.estimate),
             "peak_memory_mb": round(peak_memory_mb(engine.device), 1),
             "checkpoint_sha256": self.best.sha256,
+        }
+
+    def planned(self) -> dict[str, object]:
+        """How long the training is, and why."""
+        plan = self.engine.plan
+        assert plan is not None
+        return {
+            "planned_epochs": self.engine.planned_epochs,
+            "planned_steps": plan.steps,
+            "wanted_steps": plan.wanted_steps,
+            "plan": {"most_steps": plan.most_steps, "why": plan.why},
         }
 
     def _draw_curve(self) -> None:
@@ -285,14 +315,10 @@ class ProgressLog(Callback):
         )
 
 
-def _look_ahead(
-    config: RunConfig, problem: Problem, engine: Engine, options: JobOptions, started: float
-) -> Resources:
-    """Run the preflight; choose threads and the batch of evaluations; print what the training will cost."""
-    limit = None
-    # An epoch that has ended once needs no proof that it can.
-    if options.time_limit_s is not None and not engine.history:
-        limit = TimeLimit(hard_limit_s(options.time_limit_s), since=started)
+def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: JobOptions) -> Resources:
+    """Run the preflight; choose threads, the batch of evaluations and the training's length; print them."""
+    # A training that has begun keeps its plan.
+    limit_s = None if engine.history else options.time_limit_s
     work = Workload(
         batch=problem.sample_batch,
         batch_size=config.data.batch_size,
@@ -302,15 +328,38 @@ def _look_ahead(
         evaluation_batch=problem.evaluation_batch,
     )
     free_mb = available_mb(engine.device, options.memory_limit_mb)
-    preflight = Preflight(engine, work, limit=limit, free_mb=free_mb)
+    preflight = Preflight(engine, work, limit_s=limit_s, free_mb=free_mb)
     preflight.check_batch()
     threads = options.threads or fastest_threads(preflight.step)
     set_threads(threads)
-    preflight.check_time()
+    preflight.check_time(threads)
     estimate = preflight.estimate()
-    pace = "" if estimate.epoch_s is None else f" and {estimate.epoch_s:,.1f} s an epoch"
-    print(f"{estimate.n_params:,} parameters, about {estimate.memory_mb:,.0f} MiB{pace}", flush=True)
+    a_pass = "" if estimate.epoch_s is None else f" and {estimate.epoch_s:,.1f} s a pass"
+    print(f"{estimate.n_params:,} parameters, about {estimate.memory_mb:,.0f} MiB{a_pass}", flush=True)
+    pace = preflight.pace()
+    if not engine.history:
+        _plan(config, problem, engine, options, pace)
+    if pace is not None and engine.plan is not None:
+        estimate = replace(estimate, training_s=round(pace.cost_of(engine.plan), 3))
     return Resources(threads, preflight.evaluation_batch, estimate)
+
+
+def _plan(
+    config: RunConfig, problem: Problem, engine: Engine, options: JobOptions, pace: Pace | None
+) -> None:
+    """Plan the whole training for the compute and the steps that it may take, and say so."""
+    assert engine.generator is not None
+    passes = problem.training_batches(engine.generator)
+    plan = plan_within(
+        config.training,
+        optimizer_steps(len(passes), engine.accumulation_steps),
+        most_steps=options.max_steps,
+        pace=pace,
+        seconds=options.time_limit_s,
+    )
+    follow_plan(engine, config.training, plan)
+    if plan.why:
+        print(plan.why, flush=True)
 
 
 def _read_info(path: Path | None) -> TaskInfo | None:

@@ -314,15 +314,6 @@ def test_a_run_whose_folder_was_deleted_does_not_stop_the_search(quick_search, w
     assert runs[2].status == "OK"
 
 
-def test_a_run_over_its_time_budget_ends_after_an_epoch_and_its_score_counts(search, workspace):
-    (workspace / "base.yaml").write_text(LONG.replace("40", "1000"))
-    done = search(*TASK, "--max-runs", "1", "--repeat-baseline", "0", "--minutes-per-run", "0.05")
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((workspace / "runs" / "run_0000" / "metrics.json").read_text())
-    assert metrics["reason"] == "time_budget"
-    assert load_agent_state(workspace / "agent_state.json").runs[0].status == "OK"
-
-
 def test_without_any_data_a_stand_in_is_used_and_said_loudly(search, workspace):
     (workspace / "base.yaml").write_text(SHORT)
     done = search(

@@ -33,7 +33,7 @@ def config(tmp_path) -> RunConfig:
 def train(config, folder, **options):
     folder.mkdir(exist_ok=True)
     paths = RunPaths(folder)
-    if config.training.lr <= 0.1:
+    with contextlib.suppress(ConfigError):  # of what no file may ask for
         write_config(paths.config, config)
     given = {
         "tag": folder.name,
@@ -51,6 +51,10 @@ def train(config, folder, **options):
 def metrics_of(folder):
     text = (folder / "metrics.json").read_text()
     return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def history_of(folder):
+    return json.loads((folder / "history.json").read_text())
 
 
 class StopAfter:
@@ -102,11 +106,50 @@ def test_a_stop_file_ends_it_after_the_epoch_and_the_score_counts(config, tmp_pa
     assert not (tmp_path / "stop_run").exists()
 
 
-def test_a_time_budget_ends_it_after_an_epoch_and_the_score_counts(config, tmp_path):
+def test_a_budget_too_small_for_anything_is_a_training_of_one_step_and_the_score_counts(
+    config, tmp_path, capsys
+):
     train(config, tmp_path / "run", time_limit_s=1e-6)
     metrics = metrics_of(tmp_path / "run")
-    assert (metrics["reason"], metrics["epochs"]) == ("time_budget", 1)
+    assert (metrics["reason"], metrics["epochs"], metrics["steps"]) == ("completed", 1, 1)
+    assert (metrics["planned_epochs"], metrics["planned_steps"]) == (1, 1)
+    assert metrics["wanted_steps"] == 4 * 11
+    assert metrics["plan"]["most_steps"] == 1
+    assert metrics["plan"]["why"].startswith("planned for 1 of 44 steps: 1e-06 s of compute; about ")
+    assert metrics["plan"]["why"] in capsys.readouterr().out.splitlines()
+    assert 0 < metrics["compute_sec"] < metrics["train_time_sec"]
     assert metrics["test_mse"] is not None
+
+
+def test_what_cannot_be_measured_beforehand_ends_after_the_epoch_that_reaches_the_limit(config, tmp_path):
+    # A compiled step is not the one that a look at the first batch sees. (`eager` compiles nothing.)
+    compiled = config.training.model_copy(update={"compile": "eager"})
+    train(config.model_copy(update={"training": compiled}), tmp_path / "run", time_limit_s=1e-6)
+    metrics = metrics_of(tmp_path / "run")
+    assert (metrics["reason"], metrics["epochs"], metrics["planned_epochs"]) == ("time_budget", 1, 4)
+    assert metrics["plan"]["why"] == ""
+
+
+@pytest.mark.parametrize("scheduler", ["cosine", "onecycle", "step", "plateau"])
+def test_a_shorter_plan_is_the_same_training_as_one_that_was_asked_for(config, tmp_path, scheduler):
+    def curve_of(run, epochs, **options):
+        training = config.training.model_copy(update={"max_epochs": epochs, "scheduler": scheduler})
+        train(config.model_copy(update={"training": training}), tmp_path / run, **options)
+        return [{**epoch, "seconds": 0} for epoch in history_of(tmp_path / run)["epochs"]]
+
+    assert curve_of("planned", 4, max_steps=22) == curve_of("asked", 2)
+    assert metrics_of(tmp_path / "planned")["val_mse"] == metrics_of(tmp_path / "asked")["val_mse"]
+
+
+def test_a_resumed_training_keeps_its_plan(config, tmp_path):
+    train(config, tmp_path / "whole", max_steps=33)
+    with pytest.raises(StoppedOnRequest):
+        train(config, tmp_path / "cut", max_steps=33, stop=StopAfter(20))
+    train(config, tmp_path / "cut", resume=True, max_steps=11, time_limit_s=1e-6)
+    whole, cut = metrics_of(tmp_path / "whole"), metrics_of(tmp_path / "cut")
+    planned = ("planned_epochs", "planned_steps", "wanted_steps", "plan", "reason", "steps")
+    assert [whole[name] for name in (*SCORES, *planned)] == [cut[name] for name in (*SCORES, *planned)]
+    assert (whole["planned_epochs"], whole["planned_steps"], whole["wanted_steps"]) == (3, 33, 44)
 
 
 @pytest.mark.fault(24)

@@ -87,7 +87,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "n_runs": len(view.runs),
         "runs_left": view.max_runs - len(view.runs),
         "left": format_remaining(view.left),
-        "run_limit": None if view.run_seconds is None else duration(view.run_seconds),
+        "run_limit": format_run_limit(view),
         "task": view.task,
         "metric": view.task.metric,
         "sizes": view.sizes,
@@ -123,6 +123,13 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "space": overview(families, view.task, defaults_apart=True),
         "max_seq_len": view.max_seq_len,
     }
+
+
+def format_run_limit(view: SearchView) -> str:
+    """Describe what one training may take; empty without a limit."""
+    compute = "" if view.run_seconds is None else f"{duration(view.run_seconds)} of compute"
+    steps = "" if view.run_steps is None else f"{view.run_steps:,} optimizer steps"
+    return " and ".join(filter(None, (compute, steps)))
 
 
 def format_remaining(left: Left) -> list[str]:

@@ -278,6 +278,7 @@ def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any
         "families": list(families),
         **({"left": left} if left else {}),
         **({"run_seconds": view.run_seconds} if view.run_seconds is not None else {}),
+        **({"run_steps": view.run_steps} if view.run_steps is not None else {}),
     }
 
 
@@ -290,4 +291,5 @@ def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
         families=tuple(map(str, families)) if isinstance(families, list) else view.families,
         left=Left.from_record(circumstances.get("left")),
         run_seconds=finite(circumstances.get("run_seconds")),
+        run_steps=counted(circumstances.get("run_steps")),
     )

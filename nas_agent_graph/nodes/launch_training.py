@@ -23,12 +23,16 @@ DEFAULT_RUN_SECONDS = 24 * 3600.0
 
 
 def launch_training(state: SearchState, context: Context) -> StateUpdate:
-    """Return when the run, and for the base config its repeats with other seeds, have ended."""
+    """Return when the run, and for the base config its repeats with other seeds, have ended.
+
+    The repeats are as long as the run was planned: their spread is the seed's alone.
+    """
     run_id = state["run_id"]
     paths = context.ledger.paths(run_id)
     train_to_the_end(paths, run_id, context)
     if not context.ledger.state.runs and context.outcome(paths.folder).status is Status.OK:
         refuse_links_in(paths.folder)
+        planned = _planned_under(paths)
         for number in range(1, context.limits.repeat_base + 1):
             seed = context.base.seed + number
             repeat = RunPaths(paths.folder / "repeats" / f"seed_{seed}")
@@ -36,12 +40,15 @@ def launch_training(state: SearchState, context: Context) -> StateUpdate:
             if not repeat.config.exists():
                 write_config(repeat.config, context.base.model_copy(update={"seed": seed}))
             label = f"{run_id}, repeat {number} of {context.limits.repeat_base} with seed {seed}"
-            train_to_the_end(repeat, label, context)
+            train_to_the_end(repeat, label, context, planned)
     return {}
 
 
-def train_to_the_end(paths: RunPaths, label: str, context: Context) -> None:
-    """Submit, adopt or harvest, by what the run's folder says; never two processes for one run."""
+def train_to_the_end(paths: RunPaths, label: str, context: Context, planned_under: int | None = None) -> None:
+    """Submit, adopt or harvest, by what the run's folder says; never two processes for one run.
+
+    `planned_under` gives the most optimizer steps in place of the search's own limits.
+    """
     # A signal must not come between the start of a supervisor and the files that tell of it: the
     # training would outlive an agent that knows of none.
     with context.stop.held_back():
@@ -59,18 +66,25 @@ def train_to_the_end(paths: RunPaths, label: str, context: Context) -> None:
                     return
                 attempt = outcome.attempt + 1
             context.stop.check()
-            _submit(paths, attempt, context)
+            _submit(paths, attempt, context, planned_under)
+
+
+def _planned_under(paths: RunPaths) -> int | None:
+    """Return the most steps that a finished training was planned under; None if it does not say."""
+    plan = (read_record(paths.metrics) or {}).get("plan")
+    most = plan.get("most_steps") if isinstance(plan, dict) else None
+    return most if type(most) is int and most >= 1 else None
 
 
 def _survey(paths: RunPaths, context: Context) -> RunState:
     return context.launcher.survey([paths.folder])[paths.folder]
 
 
-def _submit(paths: RunPaths, attempt: int, context: Context) -> None:
+def _submit(paths: RunPaths, attempt: int, context: Context, planned_under: int | None) -> None:
     """Start the attempt. Raises OSError where there is no space for it."""
     context.disk.require(paths.folder)
     try:
-        context.launcher.submit(paths.folder, _job(paths, context), attempt)
+        context.launcher.submit(paths.folder, _job(paths, context, planned_under), attempt)
     except RunError:
         # A supervisor that cannot write its first file does not begin; for space it is worth waiting.
         context.disk.prove(paths.folder)
@@ -116,8 +130,8 @@ def _watch(paths: RunPaths, label: str, context: Context) -> None:
     stop.check()
 
 
-def _job(paths: RunPaths, context: Context) -> Job:
-    soft = context.limits.run_seconds
+def _job(paths: RunPaths, context: Context, planned_under: int | None) -> Job:
+    compute_s = context.limits.run_seconds
     command = [
         *context.train_command,
         *("--config", str(paths.config)),
@@ -126,14 +140,16 @@ def _job(paths: RunPaths, context: Context) -> Job:
         *("--output-dir", str(paths.work)),
         "--resume",
     ]
-    if soft is not None:
-        command += ["--time-limit", f"{soft:g}"]
+    if planned_under is None:
+        command += context.limits.flags_of_a_run()
+    else:
+        command += ["--max-steps", str(planned_under)]
     memory_mb = context.limits.memory_mb
     if memory_mb is not None:
         command += ["--memory-limit", str(memory_mb)]
     return Job(
         command=tuple(command),
-        time_limit_s=DEFAULT_RUN_SECONDS if soft is None else hard_limit_s(soft),
+        time_limit_s=DEFAULT_RUN_SECONDS if compute_s is None else hard_limit_s(compute_s),
         silence_limit_s=context.limits.silence_seconds,
         memory_limit_mb=memory_mb,
         disk_limit_mb=context.limits.disk_mb,

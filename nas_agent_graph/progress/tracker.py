@@ -44,7 +44,7 @@ class ProgressTracker:
         self.label = ""
         self.scores: list[float | None] = []
         """Validation scores of the running training's epochs."""
-        self.training_began = self.epoch_seen = self.began
+        self.epoch_seen = self.began
         self.epoch_s: float | None = None
         self.planned_epochs: int | None = None
         """Of the running training, once it has written what it plans."""
@@ -77,7 +77,7 @@ class ProgressTracker:
         now = self.clock()
         if label != self.label:
             self.label, self.scores, self.epoch_s, self.planned_epochs = label, [], None, None
-            self.training_began = self.epoch_seen = now
+            self.epoch_seen = now
         epochs = history.get("epochs") if history else None
         if not isinstance(epochs, list) or len(epochs) == len(self.scores):
             return False
@@ -126,17 +126,12 @@ class ProgressTracker:
         return self.config.training.max_epochs
 
     def run_seconds_left(self) -> float | None:
-        """Return an upper bound, for early stopping may end a training at any epoch; None after the last."""
-        now = self.clock()
-        estimates = []
-        if self.max_epochs is not None and len(self.scores) >= self.max_epochs:
+        """Return, by the clock, the rest of the planned epochs at the pace so far; None before the first and
+        after the last. Early stopping may end a training before."""
+        if self.epoch_s is None or self.max_epochs is None or len(self.scores) >= self.max_epochs:
             return None
-        if self.epoch_s is not None and self.max_epochs is not None:
-            epochs = self.max_epochs - len(self.scores)
-            estimates.append(epochs * self.epoch_s - (now - self.epoch_seen))
-        if self.limits is not None and self.limits.run_seconds is not None:
-            estimates.append(self.limits.run_seconds - (now - self.training_began))
-        return max(min(estimates), 0.0) if estimates else None
+        epochs = self.max_epochs - len(self.scores)
+        return max(epochs * self.epoch_s - (self.clock() - self.epoch_seen), 0.0)
 
     def search_seconds_left(self) -> float | None:
         """Estimate from the median of the latest runs: the base config with its repeats takes longer."""

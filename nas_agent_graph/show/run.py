@@ -82,6 +82,8 @@ class RunRecord:
     """Validation score per epoch."""
     verdict: Mapping[str, Any]
     outcome: Outcome | None
+    plan: str | None
+    """Why the training is as long as it is, in its own words; None if it does not say."""
     repeats: list[Repeat]
     files: list[FileSize]
     log_tail: str
@@ -128,6 +130,7 @@ def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
         scores=scores,
         verdict={key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
         outcome=None if running else _outcome(ledger, run_id),
+        plan=_plan(ledger, run_id),
         repeats=_repeats(ledger, run_id),
         files=_files(ledger, run_id),
         log_tail=log_tail(folder, LOG_LINES) if run is not None and run.status != "OK" else "",
@@ -183,6 +186,12 @@ def _outcome(ledger: Ledger, run_id: str) -> Outcome | None:
         return None
 
 
+def _plan(ledger: Ledger, run_id: str) -> str | None:
+    plan = (read_record(ledger.paths(run_id).metrics) or {}).get("plan")
+    why = plan.get("why") if isinstance(plan, dict) else None
+    return why if isinstance(why, str) and why else None
+
+
 def _repeats(ledger: Ledger, run_id: str) -> list[Repeat]:
     found = []
     for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*")):
@@ -219,6 +228,8 @@ def page(record: RunRecord, width: int) -> list[Line]:
     if record.config_problem:
         lines += _field("", printable(record.config_problem, 400), width, "yellow")
     lines += _changes_table(record.changes, parent, record.run_id, width)
+    if record.plan:
+        lines += _field("length", printable(record.plan, 300), width)
     lines += _curve_lines(record, width)
     lines += _result_lines(record, width)
     lines += _file_lines(record.files, width)

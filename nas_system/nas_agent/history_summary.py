@@ -121,7 +121,12 @@ def build_history_summary(history: Mapping[str, Any], metric: str | None = None)
     head = f"{digest.epochs} epoch" + "s" * (digest.epochs != 1)
     if digest.best_epoch is not None:
         head += f", best_epoch={digest.best_epoch}"
-    sentences = [head + ".", _training_sentence(curve, metric), _validation_sentence(curve, metric)]
+    sentences = [
+        head + ".",
+        _plan_sentence(history),
+        _training_sentence(curve, metric),
+        _validation_sentence(curve, metric),
+    ]
     sentences.append(_flag_sentence(digest, metric))
     broken = sum(value is None for value in curve.val)
     if broken and digest.best_val is not None:
@@ -202,6 +207,13 @@ def _training_rose_too(curve: _Curve) -> bool:
         return False
     best, end = curve.losses((at_best, at_end))
     return end - best > OVERFIT_RISE * abs(best)
+
+
+def _plan_sentence(history: Mapping[str, Any]) -> str:
+    planned, wanted = _count(history.get("planned_steps")), _count(history.get("wanted_steps"))
+    if planned is None or wanted is None or planned >= wanted:
+        return ""
+    return f"Planned for {planned:,} of the {wanted:,} steps it asks for."
 
 
 def _training_sentence(curve: _Curve, metric: str) -> str:

@@ -54,7 +54,7 @@ class Status(StrEnum):
     DIVERGED = "DIVERGED"
     """The loss became NaN or infinite."""
     TIMEOUT = "TIMEOUT"
-    """Ended by the hard time limit."""
+    """Ended by the hard time limit, by the clock."""
     HUNG = "HUNG"
     """Ended because it showed no sign of life for too long."""
     OOM_HOST = "OOM_HOST"
@@ -155,8 +155,8 @@ STATUS_OF_LIMIT = {
     "unmeasurable": Status.FAILED,
 }
 CAUSE_OF_LIMIT = {
-    "time_limit": "ended by the hard time limit after {wall_s:.0f} s; "
-    "lower the model's width or depth or, for a series, seq_len; or raise batch_size",
+    "time_limit": "ended by the hard time limit after {wall_s:.0f} s: it hung, the machine was overloaded, "
+    "or it needs less width, depth or, for a series, seq_len",
     "silence_limit": "no output and no new epoch for too long; ended after {wall_s:.0f} s",
     "memory_limit": "its processes held {peak_memory_mb:,.0f} MiB, more than the limit; "
     "reduce batch_size, the model's width or, for a series, seq_len",

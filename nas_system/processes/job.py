@@ -8,7 +8,9 @@ from pathlib import Path
 
 from nas_system.processes.work_folder import DISK_LIMIT_MB
 
-HARD_LIMIT_FACTOR, HARD_LIMIT_EXTRA_S = 1.5, 60.0
+HARD_LIMIT_FACTOR, HARD_LIMIT_EXTRA_S = 20.0, 600.0
+"""A training that is planned for S seconds of compute gets a twentieth of a core at least on any machine that
+is still of use, and the rest is for imports, data, the test part and pictures. What takes longer hangs."""
 SILENCE_LIMIT_S = 3600.0
 """A training prints its progress every minute, and its losses after each epoch. A single optimizer step or
 pass over the validation part takes minutes at most, even for the largest model on one slow core. An hour
@@ -23,9 +25,9 @@ MEMORY_SHARE = 0.8
 in the kernel's cache, and for the machine's user."""
 
 
-def hard_limit_s(soft_limit_s: float) -> float:
-    """Return the seconds after which a training whose own limit is `soft_limit_s` is killed, unscored."""
-    return HARD_LIMIT_FACTOR * soft_limit_s + HARD_LIMIT_EXTRA_S
+def hard_limit_s(compute_s: float) -> float:
+    """Return the seconds by the clock after which a training that may compute for `compute_s` is killed."""
+    return HARD_LIMIT_FACTOR * compute_s + HARD_LIMIT_EXTRA_S
 
 
 def memory_limit_mb(total_mb: float | None) -> int | None:
@@ -45,7 +47,7 @@ class Job:
     command: tuple[str, ...]
     """Program and arguments."""
     time_limit_s: float
-    """Hard limit: the training is ended and has no score."""
+    """Hard limit, by the clock: the training is ended and has no score."""
     silence_limit_s: float | None = None
     """Ended as hung after this long without output and without a new history.json."""
     memory_limit_mb: int | None = None

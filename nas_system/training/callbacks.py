@@ -75,16 +75,21 @@ class HistoryFile(Callback):
 
 
 class TimeBudget(Callback):
-    """Ends the training after the epoch that comes closest to the limit; its score counts."""
+    """Ends the training after the epoch that comes closest to the limit, in the middle of its schedule.
 
-    def __init__(self, seconds: float, started: float) -> None:
+    For what has no plan that fits. Its score counts; `clock` gives the seconds that do.
+    """
+
+    def __init__(self, seconds: float, started: float, clock: Callable[[], float] = time.monotonic) -> None:
         self.seconds = seconds
-        self.started = started
+        self.started = self._last = started
+        self._clock = clock
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> str | None:
+        now = self._clock()
+        epoch_s, self._last = now - self._last, now
         # Half an epoch past the limit is closer than half an epoch before it.
-        reached = time.monotonic() - self.started + record.seconds / 2 > self.seconds
-        return "time_budget" if reached else None
+        return "time_budget" if now - self.started + epoch_s / 2 > self.seconds else None
 
 
 class StopFile(Callback):
@@ -146,6 +151,8 @@ def history_as_json(engine: Engine) -> dict[str, object]:
         "direction": direction_of(engine.objective),
         "best_epoch": engine.progress.best_epoch,
         "planned_epochs": engine.planned_epochs or None,
+        "planned_steps": engine.plan.steps if engine.plan else None,
+        "wanted_steps": engine.plan.wanted_steps if engine.plan else None,
         "epochs": [
             {
                 "epoch": record.epoch,

@@ -11,9 +11,23 @@ the end of an epoch). The sum, and so `steps_per_sec`, is right on both.
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, process_time
+
+import torch
 
 PARTS = ("data", "forward", "backward", "optimizer", "evaluation")
+
+
+def compute_seconds(device: torch.device, threads: int = 1) -> float:
+    """Return the seconds that this process has computed; only a difference of two readings means anything.
+
+    On a CPU that is the time in which it had a core, divided by its threads: other programs make it wait,
+    which does not count. On CUDA it is the time of day once every kernel has ended, so waiting counts.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return perf_counter()
+    return process_time() / threads
 
 
 class Clock:

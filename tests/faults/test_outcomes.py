@@ -88,7 +88,9 @@ ENDS = {
         "DIVERGED",
         ("loss is NaN", "epoch 3", "step 7", " MiB"),
     ),
-    "time-out, deaf to SIGTERM": End(DEAF, "TIMEOUT", ("hard time limit", "raise batch_size"), limits=SUDDEN),
+    "time-out, deaf to SIGTERM": End(
+        DEAF, "TIMEOUT", ("hard time limit", "it hung", "less width"), limits=SUDDEN
+    ),
     "hangs": End("time.sleep(60)", "HUNG", ("no output",), limits={"silence_limit_s": 0.6, "grace_s": 0.2}),
     "out of host memory": End(
         "x = bytearray(150 * 2**20); time.sleep(60)",

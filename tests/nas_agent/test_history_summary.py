@@ -136,6 +136,15 @@ def test_test_numbers_are_never_mentioned() -> None:
     assert "test" not in build_history_summary(other)
 
 
+def test_a_training_that_was_planned_shorter_than_it_asked_for_says_so() -> None:
+    shorter = {**history([1.0, 0.5, 0.4]), "planned_steps": 384, "wanted_steps": 1601}
+    assert "best_epoch=2. Planned for 384 of the 1,601 steps it asks for. train_mse" in build_history_summary(
+        shorter
+    )
+    for whole in ({"planned_steps": 1601}, {"wanted_steps": None}, {"planned_steps": "384"}):
+        assert "Planned" not in build_history_summary(shorter | whole)
+
+
 SCORES = st.one_of(st.floats(), st.integers(), st.none(), st.booleans(), st.text(max_size=3))
 EPOCHS = st.one_of(
     st.none(),
@@ -144,9 +153,12 @@ EPOCHS = st.one_of(
 
 
 @settings(max_examples=200, deadline=None, derandomize=True, database=None)
-@given(st.lists(EPOCHS, max_size=12), SCORES)
-def test_any_history_gives_a_short_summary(epochs: list[Any], best_epoch: Any) -> None:
-    summary = build_history_summary({"epochs": epochs, "best_epoch": best_epoch})
+@given(st.lists(EPOCHS, max_size=12), SCORES, SCORES, SCORES)
+def test_any_history_gives_a_short_summary(
+    epochs: list[Any], best_epoch: Any, planned: Any, wanted: Any
+) -> None:
+    history = {"epochs": epochs, "best_epoch": best_epoch, "planned_steps": planned, "wanted_steps": wanted}
+    summary = build_history_summary(history)
     assert 0 < len(summary) < 300
     assert "nan" not in summary
     assert "\n" not in summary
@@ -157,5 +169,6 @@ def test_the_longest_numbers_still_fit() -> None:
     epochs = [
         {"epoch": 999_990 + i, "train_mse": v, "val_mse": v} for i, v in enumerate([*numbers, None, *numbers])
     ]
-    assert len(build_history_summary({"epochs": epochs * 1000, "best_epoch": 999_999})) < 300
+    planned = {"planned_steps": 998_998, "wanted_steps": 999_999}
+    assert len(build_history_summary({"epochs": epochs * 1000, "best_epoch": 999_999, **planned})) <= 300
     assert build_history_summary({"epochs": [{"val_mse": 10**400}]}).startswith("1 epoch.")

@@ -160,8 +160,8 @@ def said(kind: str, message: Any, **more: Any) -> dict[str, Any]:
 
 NOTHING = "it printed nothing"
 TIME = (
-    "ended by the hard time limit after 12 s; lower the model's width or depth or, for a series, seq_len; "
-    "or raise batch_size"
+    "ended by the hard time limit after 12 s: it hung, the machine was overloaded, or it needs less width, "
+    "depth or, for a series, seq_len"
 )
 SILENCE = "no output and no new epoch for too long; ended after 12 s"
 MEMORY = (

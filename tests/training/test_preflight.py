@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from nas_system.training.engine import Engine
 from nas_system.training.loops import DryRunStep
 from nas_system.training.objectives import Forecasting
 from nas_system.training.preflight.memory import MIB, LiveBytes, available_mb
-from nas_system.training.preflight.preflight import Preflight, TimeLimit, Workload
+from nas_system.training.preflight.preflight import Preflight, Workload
 
 SAMPLES, STEPS_BACK, STEPS_AHEAD = 300, 6, 2
 
@@ -66,8 +67,8 @@ def engine_of(model: nn.Module, *, optimizer: str = "adam", lr: float = 0.01) ->
     return Engine(model, kind(model.parameters()), Forecasting(), torch.device("cpu"), EarlyStoppingState())
 
 
-def workload(data: Data, batch_size: int = 64, evaluation_batch: int = 512) -> Workload:
-    return Workload(data.batch, batch_size, len(data.x), 100, 100, evaluation_batch)
+def workload(data: Data, batch_size: int = 64, evaluation_batch: int = 512, n_val: int = 100) -> Workload:
+    return Workload(data.batch, batch_size, len(data.x), n_val, 100, evaluation_batch)
 
 
 def refusal(model: nn.Module, *, batch_size: int = 64, samples: int = SAMPLES, **options) -> PreflightFailed:
@@ -92,7 +93,7 @@ def test_the_training_that_follows_gives_the_same_numbers_bit_for_bit() -> None:
         data = Data()
         engine = engine_of(Forecaster())
         if look_first:
-            preflight = Preflight(engine, workload(data), limit=TimeLimit(1e6, time.monotonic()))
+            preflight = Preflight(engine, workload(data), limit_s=1e6)
             preflight.check_batch()
             preflight.check_time()
             preflight.estimate()
@@ -406,7 +407,7 @@ class Slow(Forecaster):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.shared.passes += 1
         left = self.shared.seconds
-        time.sleep(left.pop(0) if len(left) > 1 else left[0])
+        compute(left.pop(0) if len(left) > 1 else left[0])
         return super().forward(x)
 
 
@@ -421,26 +422,37 @@ class Shared:
         return self
 
 
-def limit(seconds: float, spent: float = 0.0) -> TimeLimit:
-    return TimeLimit(seconds, since=time.monotonic() - spent)
+def compute(seconds: float) -> None:
+    """Keep a core busy for so long."""
+    ends = time.process_time() + seconds
+    while time.process_time() < ends:
+        pass
 
 
-def test_a_training_whose_first_epoch_cannot_end_in_time_is_refused_at_once() -> None:
-    # 300 / 2 steps of 0.02 s, of which the counting of memory may hide some.
-    model = Slow(0.02)
-    failure = refusal(model, batch_size=2, limit=limit(1.0))
-    assert model.shared.passes < 15, "a tenth of an epoch is enough to know"
+def test_a_training_whose_shortest_kind_costs_too_much_is_refused_at_once() -> None:
+    # 5,000 forward passes of 0.02 s over validation; one of them is on eight samples.
+    model, data = Slow(0.02), Data()
+    work = workload(data, batch_size=2, evaluation_batch=8, n_val=40_000)
+    preflight = Preflight(engine_of(model), work, limit_s=1.0)
+    preflight.check_batch()
+    with pytest.raises(PreflightFailed) as caught:
+        preflight.check_time()
+    failure = caught.value
+    assert model.shared.passes < 10, "a few steps are enough to know"
     assert failure.kind == "preflight:time"
-    assert "the hard limit is 1 s; lower the width, the depth or" in str(failure)
-    assert "(150 steps of 0.0" in str(failure)
-    assert failure.numbers["epoch_s"] >= 2.0
+    assert re.match(
+        r"one step and its evaluation cost about 1\d\d s of compute, a run may cost 1 s; ", str(failure)
+    )
+    assert str(failure).endswith("lower the width, the depth or, for a series, data.seq_len")
+    assert failure.numbers["shortest_s"] >= 100
     assert failure.numbers["limit_s"] == 1.0
 
 
 def test_the_pace_of_a_part_of_the_batch_is_enough_to_refuse() -> None:
-    data = Data()
-    preflight = Preflight(engine_of(Slow(0.05)), workload(data, batch_size=100), limit=limit(0.05))
-    with pytest.raises(PreflightFailed, match="takes at least"):
+    data, engine = Data(), engine_of(Slow(0.05))
+    engine.accumulation_steps = 1000
+    preflight = Preflight(engine, workload(data, batch_size=100), limit_s=0.05)
+    with pytest.raises(PreflightFailed, match="cost at least"):
         preflight.check_batch()
     assert max(data.asked) == 2
 
@@ -448,27 +460,35 @@ def test_the_pace_of_a_part_of_the_batch_is_enough_to_refuse() -> None:
 def test_one_slow_pass_is_no_reason_to_refuse() -> None:
     # The first pass of a size, and the first of those that are timed.
     for seconds in ((0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 0.5, 0.0)):
-        preflight = Preflight(engine_of(Slow(*seconds)), workload(Data(), batch_size=8), limit=limit(10.0))
+        engine = engine_of(Slow(*seconds))
+        engine.accumulation_steps = 100
+        preflight = Preflight(engine, workload(Data(), batch_size=8), limit_s=1.0)
         preflight.check_batch()
         preflight.check_time()
 
 
-def test_what_was_spent_before_counts_and_a_close_call_is_tried() -> None:
-    # 75 steps of 0.02 s are 1.5 s; a quarter more than the limit is allowed.
-    assert refusal(Slow(0.02), batch_size=4, limit=limit(100.0, spent=124.0)).kind == "preflight:time"
-    Preflight(
-        engine_of(Slow(0.001)), workload(Data(), batch_size=4), limit=limit(100.0, spent=110.0)
-    ).check_batch()
+def test_waiting_for_a_core_is_no_cost() -> None:
+    class Waiting(Forecaster):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.02)
+            return super().forward(x)
+
+    preflight = Preflight(engine_of(Waiting()), workload(Data()), limit_s=1.0)
+    preflight.check_batch()
+    preflight.check_time()
+    pace = preflight.pace()
+    assert pace is not None
+    assert 0 < pace.step_s < 0.02
 
 
 def test_a_step_that_a_compiler_will_change_is_not_timed() -> None:
     engine = engine_of(Slow(0.02))
     engine.compile = True
-    preflight = Preflight(engine, workload(Data(), batch_size=2), limit=limit(0.1))
+    preflight = Preflight(engine, workload(Data(), batch_size=2), limit_s=0.1)
     preflight.check_batch()
     preflight.check_time()
     estimate = preflight.estimate()
-    assert (estimate.step_ms, estimate.epoch_s) == (None, None)
+    assert (estimate.step_ms, estimate.epoch_s, preflight.pace()) == (None, None, None)
 
 
 def test_the_estimate_is_what_an_epoch_takes() -> None:
@@ -480,9 +500,14 @@ def test_the_estimate_is_what_an_epoch_takes() -> None:
     estimate = preflight.estimate()
     assert estimate.n_params == sum(parameter.numel() for parameter in engine.model.parameters())
     assert estimate.step_ms >= 10.0
-    # Ten steps, and two batches of validation at the pace of a forward pass.
-    assert (10 * estimate.step_ms + 2 * 10) / 1000 <= estimate.epoch_s <= 12 * estimate.step_ms / 1000
+    # Ten steps, and 60 samples of validation in one forward pass.
+    assert (10 * estimate.step_ms + 10) / 1000 <= estimate.epoch_s <= 12 * estimate.step_ms / 1000
     assert estimate.seconds > 0.03
+    pace = preflight.pace()
+    assert pace is not None
+    assert pace.step_s == pytest.approx(estimate.step_ms / 1000, rel=0.01)
+    assert 0.02 <= pace.epoch_s <= 0.04, "a forward pass of 10 ms, and the files"
+    assert 0.01 <= pace.test_s < pace.epoch_s
 
 
 def test_the_counted_memory_is_what_a_training_takes() -> None:

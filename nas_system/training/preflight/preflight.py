@@ -3,13 +3,14 @@
 The batch grows fourfold, from two samples to its real size. The needs of the smaller ones predict those of
 the next, so the dry run itself cannot exhaust the memory. And a step on a part of a batch is never
 slower than one on the whole, so a hopeless training is noticed before its first whole step.
+Times are compute (`compute_seconds`), and of several the shortest counts: what a busy machine adds to a
+step, by its caches and its second threads of a core, it does not add to every one.
 Everything happens on copies and the random state is restored: no result of the training changes.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torch import Tensor
 from nas_system.errors import PreflightFailed
 from nas_system.training.engine import Engine
 from nas_system.training.preflight.memory import MIB, available_mb, bytes_of, resident_mb
+from nas_system.training.preflight.plan import Pace
 from nas_system.training.preflight.probe import COUNTED_UP_TO, LESS_MEMORY, Measured, Probe
 from nas_system.training.reproducibility import peak_memory_mb, random_state, set_random_state
 
@@ -31,13 +33,19 @@ FIRST_BATCH, GROWTH = 2, 4
 ROUNDS = 5
 UPDATES = 3
 TIMING_S = 0.1
-"""No further step is timed after this long."""
+"""No further step is timed after this much compute."""
+PLANNING_ROUNDS, PLANNING_S = 50, 0.5
+"""The same where a training's length is planned from its steps."""
+EVALUATIONS, LARGER_EVALUATION = 3, 4
+"""Forward passes that are timed, and on how many training batches at once: evaluations have larger ones."""
 STEPS_TO_CONFIRM = 3
-"""Steps that all have to be too slow before a training is refused."""
-REFUSAL_FACTOR = 1.25
-"""How many times the limit an epoch must take at its fastest: a busy moment is no reason to refuse."""
+"""Steps that all have to be too slow before a training is refused; as many are timed to plan one."""
+REFUSAL_FACTOR, REFUSAL_EXTRA_S = 2.0, 10.0
+"""How many times its limit, and seconds more, the shortest training must cost to be refused."""
+FILES_S, FILES_S_PER_MB = 0.01, 0.003
+"""What the files after an epoch cost: the history, and checkpoints of the size of what is trained."""
 
-LESS_TIME = "lower the width, the depth or, for a series, data.seq_len; or raise data.batch_size"
+LESS_TIME = "lower the width, the depth or, for a series, data.seq_len"
 
 
 @dataclass(frozen=True)
@@ -55,17 +63,8 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class TimeLimit:
-    """The hard limit, after which a training is ended without a score."""
-
-    seconds: float
-    since: float
-    """`time.monotonic()` at the training's start."""
-
-
-@dataclass(frozen=True)
 class Estimate:
-    """Cost of a training, estimated from one batch."""
+    """Cost of a training, estimated from one batch; times are compute (`compute_seconds`)."""
 
     n_params: int
     memory_mb: float
@@ -74,9 +73,11 @@ class Estimate:
     """One batch fetched, forward, backward and update, without the loop's bookkeeping (a fraction of a
     millisecond); None if a compiler will change it."""
     epoch_s: float | None
-    """One pass of training and one of validation."""
+    """One pass over the training part and one over validation."""
     seconds: float
-    """Duration of the preflight itself."""
+    """Duration of the preflight itself, by the clock."""
+    training_s: float | None = None
+    """The whole training as it is planned, test part included; None where epoch_s is."""
 
 
 class Preflight:
@@ -90,12 +91,13 @@ class Preflight:
         engine: Engine,
         work: Workload,
         *,
-        limit: TimeLimit | None = None,
+        limit_s: float | None = None,
         free_mb: float | None = None,
     ) -> None:
-        """`free_mb`: what may still be allocated; measured by default."""
+        """`limit_s`: the compute that the training may cost; `free_mb`: what may still be allocated, by
+        default measured."""
         self._began = time.perf_counter()
-        self.device, self.work, self.limit = engine.device, work, limit
+        self.device, self.work, self.limit_s = engine.device, work, limit_s
         self.size = min(work.batch_size, work.n_train)
         """Windows of a full batch."""
         self.evaluation_batch = min(work.evaluation_batch, max(work.n_val, work.n_test))
@@ -115,7 +117,8 @@ class Preflight:
         self._evaluated_mb = 0.0
         """Per window."""
         self._timed: list[Measured] = []
-        self._update_s = 0.0
+        self._update_s = self._evaluation_s = 0.0
+        """Of an optimizer step, and of a sample in an evaluation."""
         self._check_memory(0)
         self._probe = Probe(engine, work.batch)
 
@@ -141,32 +144,49 @@ class Preflight:
         """Forward and backward on the real batch, for others to time; draws from the random state."""
         self._probe.time_step(self.size)
 
-    def check_time(self) -> None:
-        """Time a few steps on the real batch; refuse if not even the first epoch can end in time."""
+    def check_time(self, threads: int = 1) -> None:
+        """Time a few steps on the real batch; refuse if not even the shortest training can end in time."""
         if not self.tells_time:
             return
+        self._probe.threads = threads
+        rounds, enough_s = (ROUNDS, TIMING_S) if self.limit_s is None else (PLANNING_ROUNDS, PLANNING_S)
         with _random_state_kept(self.device):
-            began = time.perf_counter()
-            while len(self._timed) < ROUNDS:
+            while len(self._timed) < rounds:
                 self._timed.append(self._probe.time_step(self.size))
-                if self._is_hopeless(*self._fastest()):
-                    if len(self._timed) >= STEPS_TO_CONFIRM:
-                        break
-                elif time.perf_counter() - began > TIMING_S:
+                if self.limit_s is not None and len(self._timed) < STEPS_TO_CONFIRM:
+                    continue
+                if sum(step.seconds for step in self._timed) > enough_s or self._is_hopeless(
+                    *self._fastest()
+                ):
                     break
+            self._refuse_if_too_slow("about", *self._fastest())
+            samples = min(self.evaluation_batch, LARGER_EVALUATION * self.size)
+            evaluations = [self._probe.time_evaluation(samples) for _ in range(EVALUATIONS)]
+            self._evaluation_s = min(evaluations) / samples
             # After the steps: none of them may start from weights that have moved.
-            self._update_s = statistics.median(self._probe.time_update() for _ in range(UPDATES))
+            self._update_s = min(self._probe.time_update() for _ in range(UPDATES))
         self._refuse_if_too_slow("about", *self._fastest())
+
+    def pace(self) -> Pace | None:
+        """Return what steps and epochs cost, after `check_time`; None where a compiler will change it."""
+        if not self._timed:
+            return None
+        step_s, _ = self._fastest()
+        files_s = FILES_S + FILES_S_PER_MB * self._parameters.trained_mb
+        return Pace(
+            step_s=self.accumulation_steps * step_s + self._update_s,
+            epoch_s=self.work.n_val * self._evaluation_s + files_s,
+            test_s=self.work.n_test * self._evaluation_s,
+        )
 
     def estimate(self) -> Estimate:
         """Return what was measured; call it last."""
         step_ms = epoch_s = None
-        if self._timed:
-            step_s = statistics.median(step.seconds for step in self._timed)
-            forward_s = statistics.median(step.forward_s for step in self._timed)
+        if (pace := self.pace()) is not None:
+            step_s, _ = self._fastest()
             updates = self.work.n_train / self.size / self.accumulation_steps
             step_ms = round(1000 * (step_s + self._update_s), 3)
-            epoch_s = round(self._epoch_s(step_s, forward_s) + updates * self._update_s, 3)
+            epoch_s = round(updates * pace.step_s + self.work.n_val * self._evaluation_s, 3)
         return Estimate(
             n_params=self.n_params,
             memory_mb=round(self._memory_mb(), 1),
@@ -239,33 +259,37 @@ class Preflight:
         """Return the seconds of the fastest step, and of the fastest forward pass."""
         return min(step.seconds for step in self._timed), min(step.forward_s for step in self._timed)
 
-    def _epoch_s(self, step_s: float, forward_s: float) -> float:
-        """Return the seconds of steps on all training samples and forward passes on all of validation."""
-        return (self.work.n_train * step_s + self.work.n_val * forward_s) / self.size
+    def _shortest_s(self, step_s: float, forward_s: float) -> float:
+        """Return the least that a training of one step costs."""
+        evaluated = self.work.n_val + self.work.n_test
+        if self._evaluation_s:
+            evaluation_s = evaluated * self._evaluation_s
+        else:
+            # A forward pass on more samples is never faster.
+            evaluation_s = math.ceil(evaluated / max(self.evaluation_batch, self.size)) * forward_s
+        return self.accumulation_steps * step_s + self._update_s + evaluation_s
 
     def _is_hopeless(self, step_s: float, forward_s: float = 0.0) -> bool:
-        """Return whether first epoch and test cannot end in time at this pace."""
-        if self.limit is None or not self.tells_time:
+        """Return whether even one step, a validation pass and the test part cost far too much."""
+        if self.limit_s is None or not self.tells_time:
             return False
-        test_s = self.work.n_test / self.size * forward_s
-        ends_after = time.monotonic() - self.limit.since + self._epoch_s(step_s, forward_s) + test_s
-        return ends_after > REFUSAL_FACTOR * self.limit.seconds
+        return self._shortest_s(step_s, forward_s) > REFUSAL_FACTOR * self.limit_s + REFUSAL_EXTRA_S
 
     def _refuse_if_too_slow(self, about: str, step_s: float, forward_s: float = 0.0) -> None:
         if not self._is_hopeless(step_s, forward_s):
             return
-        assert self.limit is not None
-        epoch_s, steps = self._epoch_s(step_s, forward_s), math.ceil(self.work.n_train / self.size)
+        assert self.limit_s is not None
+        shortest_s = self._shortest_s(step_s, forward_s)
         raise PreflightFailed(
             "time",
-            f"one epoch takes {about} {epoch_s:,.0f} s ({steps:,} steps of {step_s:.2f} s), "
-            f"the hard limit is {self.limit.seconds:,.0f} s; {LESS_TIME}",
+            f"one step and its evaluation cost {about} {shortest_s:,.0f} s of compute, "
+            f"a run may cost {self.limit_s:g} s; {LESS_TIME}",
             {
                 "n_params": self.n_params,
                 "batch_size": self.size,
-                "epoch_s": round(epoch_s, 1),
+                "shortest_s": round(shortest_s, 1),
                 "step_s": round(step_s, 4),
-                "limit_s": self.limit.seconds,
+                "limit_s": self.limit_s,
             },
         )
 

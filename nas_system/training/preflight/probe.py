@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from nas_system.errors import PreflightFailed, first_line, memory_that_ran_out
 from nas_system.training.batches import Batch, unpack
+from nas_system.training.clock import compute_seconds
 from nas_system.training.engine import Engine
 from nas_system.training.loops import DryRunStep
 from nas_system.training.objectives import output_shape
@@ -32,7 +32,7 @@ FORESEEN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, Ar
 
 @dataclass
 class Measured:
-    """Time and memory of a pass."""
+    """Seconds of compute (see `compute_seconds`), and memory, of a pass."""
 
     seconds: float = 0.0
     """Lower bound; exact if nothing was counted."""
@@ -48,6 +48,8 @@ class Probe:
     def __init__(self, engine: Engine, batch: Callable[[int], Any]) -> None:
         """`batch` returns the first n samples as one batch."""
         self.device = engine.device
+        self.threads = 1
+        """Over which the compute of a pass is divided."""
         self._batch_of = batch
         self._objective = engine.objective
         self._step = DryRunStep(
@@ -80,28 +82,36 @@ class Probe:
     def time_step(self, size: int) -> Measured:
         """Time a batch, forward and backward, as a training does them."""
         self._step.model.zero_grad(set_to_none=True)
-        started = time.perf_counter()
+        started = self._now()
         forward_s = self._pass(self.batch(size))
-        return Measured(time.perf_counter() - started, forward_s)
+        return Measured(self._now() - started, forward_s)
+
+    def time_evaluation(self, size: int) -> float:
+        """Return the seconds of a batch and a forward pass without gradients."""
+        self._step.model.eval()
+        with torch.no_grad(), _failing_as("forward", size):
+            started = self._now()
+            self._step.forward(self.batch(size))
+            seconds = self._now() - started
+        self._step.model.train()
+        return seconds
 
     def time_update(self) -> float:
         """Return the seconds of an optimizer step with the present gradient."""
-        started = time.perf_counter()
+        started = self._now()
         self._step.update()
-        self._wait()
-        return time.perf_counter() - started
+        return self._now() - started
 
     def _pass(self, batch: Batch) -> float:
         """Run forward and backward; return the seconds of the forward pass."""
-        started = time.perf_counter()
+        started = self._now()
         with _failing_as("forward", batch.n):
             output = self._step.forward(batch)
-            self._wait()
-        forward_s = time.perf_counter() - started
+            forward_s = self._now() - started
         check_output(output, output_shape(self._objective, batch.target))
         with _failing_as("backward", batch.n):
             loss = self._step.add_gradient(output, batch)
-            self._wait()
+            self._now()  # waits for the device, whose errors come late
         if not bool(torch.isfinite(loss)):
             raise PreflightFailed("nonfinite", f"the loss is {loss.item()} before any training; {SCALE}")
         return forward_s
@@ -109,7 +119,7 @@ class Probe:
     @contextmanager
     def _measured(self, batch: Batch) -> Iterator[Measured]:
         """Measure time and memory of the code inside; on the CPU memory only for small batches."""
-        measured, started, operators = Measured(), time.perf_counter(), 0
+        measured, started, operators = Measured(), self._now(), 0
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             before = torch.cuda.memory_allocated(self.device)
@@ -123,11 +133,10 @@ class Probe:
             measured.peak_bytes, operators = live.peak, live.operators
         else:
             yield measured
-        measured.seconds = max(time.perf_counter() - started - COUNTING_S * operators, 0.0)
+        measured.seconds = max(self._now() - started - COUNTING_S * operators, 0.0)
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def _now(self) -> float:
+        return compute_seconds(self.device, self.threads)
 
 
 @contextmanager

@@ -35,9 +35,9 @@ class Limits:
     """How long one training may take."""
 
     soft_s: float
-    """The training ends after the epoch that reaches this, and its score counts."""
+    """Seconds of compute for which the training is planned."""
     hard_s: float
-    """The training ends at once, without a score."""
+    """Seconds by the clock after which it ends at once, without a score."""
 
 
 class TrainerAnswer(TypedDict):
