@@ -16,7 +16,7 @@ from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import Parameter
 from nas_system.space.run_config import RunConfig, parameters
 from nas_system.space.series_defaults import SeriesFit, fitted_to_series
-from nas_system.space.tasks import ForecastingTask, TaskConfig
+from nas_system.space.tasks import TaskConfig
 
 LOOK_BACK = "data.seq_len"
 
@@ -52,9 +52,9 @@ def fitting_default(
     A look-back that is too long is cut.
     """
     plain = family_default(family).model_dump() | {"task": task.model_dump(), "seed": seed}
-    if fit is not None and isinstance(task, ForecastingTask):
+    if fit is not None and task.is_series:
         with contextlib.suppress(ValidationError):
-            return RunConfig.model_validate(fitted_to_series(plain, fit, task.pred_len))
+            return RunConfig.model_validate(fitted_to_series(plain, fit))
     if max_seq_len is not None and plain["data"]["seq_len"] > max_seq_len:
         look_back = next(p for p in sampled_parameters(family, max_seq_len) if p.path == LOOK_BACK)
         assert look_back.choices is not None

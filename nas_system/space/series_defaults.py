@@ -49,7 +49,7 @@ class SeriesFit:
             return None
 
 
-def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit, pred_len: int) -> dict[str, Any]:
+def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit) -> dict[str, Any]:
     """Return a family's default, a dumped `RunConfig`, with the values that the series suggests."""
     model, data = dict(plain["model"]), dict(plain["data"])
     family = model["family"]
@@ -62,7 +62,7 @@ def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit, pred_len: int) ->
         return {**plain, "model": model, "data": data}
     longest = data["seq_len"] if family == "informer" else LONGEST_LOOK_BACK
     seq_len = data["seq_len"] = min(fit.seq_len, longest)
-    windows = fit.train_rows - seq_len - pred_len + 1
+    windows = fit.train_rows - seq_len - plain["task"]["pred_len"] + 1
     if "linear_path" in model and windows < SHORT:
         model["linear_start"] = "ridge"
     batch = max(SMALLEST_BATCH, 1 << max(windows // BATCHES_PER_PASS, 1).bit_length() - 1)

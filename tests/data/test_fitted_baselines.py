@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_fitted_costs_its_own_row_only(run_cli: Cli, tmp_
     assert done.returncode == 0 and "Traceback" not in done.stdout + done.stderr
     facts = json.loads((tmp_path / "facts.json").read_text())
     (line,) = facts["measured"]["left_out"]
-    assert line == "ets: it cannot be fitted here (NotImplementedError: tiny datasets)"
+    assert line.startswith("ets: it cannot be fitted here (") and line.endswith(": tiny datasets)")
     assert {"lightgbm", "theta", "arima"} <= {row["name"] for row in facts["baselines"]}
 
 
