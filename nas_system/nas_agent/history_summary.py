@@ -14,7 +14,7 @@ from typing import Any, Literal
 from nas_system.files import finite
 from nas_system.space.score import Direction, loss_of
 
-Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_short"]
+Flag = Literal["improving", "converged", "overfit", "flat", "diverged", "too_short", "closed_form"]
 
 TOO_SHORT = "Too short to evaluate."
 SHORTEST_CURVE = 3
@@ -104,8 +104,13 @@ def curve_digest(history: Mapping[str, Any], metric: str | None = None) -> Curve
         last_val=known[-1] if known else None,
         late_slope=_late_slope(losses),
         gap_at_best=None if best_val is None or train_at_best is None else best_val - train_at_best,
-        flag=_flag(curve, losses),
+        flag="closed_form" if _is_solved(history, curve) else _flag(curve, losses),
     )
+
+
+def _is_solved(history: Mapping[str, Any], curve: _Curve) -> bool:
+    """Whether nothing was trained after a closed form."""
+    return history.get("closed_form") is True and len(curve.epochs) == 1
 
 
 def build_history_summary(history: Mapping[str, Any], metric: str | None = None) -> str:
@@ -124,10 +129,10 @@ def build_history_summary(history: Mapping[str, Any], metric: str | None = None)
     sentences = [
         head + ".",
         _plan_sentence(history),
-        _training_sentence(curve, metric),
+        "" if digest.flag == "closed_form" else _training_sentence(curve, metric),
         _validation_sentence(curve, metric),
     ]
-    sentences.append(_flag_sentence(digest, metric))
+    sentences.append(_flag_sentence(digest, metric, history))
     broken = sum(value is None for value in curve.val)
     if broken and digest.best_val is not None:
         sentences.append(f"{broken} of {digest.epochs} epochs have no finite val_{metric}.")
@@ -240,7 +245,9 @@ def _validation_sentence(curve: _Curve, metric: str) -> str:
     )
 
 
-def _flag_sentence(digest: CurveDigest, metric: str) -> str:
+def _flag_sentence(digest: CurveDigest, metric: str, history: Mapping[str, Any]) -> str:
+    if digest.epochs > 1 and digest.best_epoch == 0 and history.get("closed_form") is True:
+        return "The closed form at the start stayed the best: the network added nothing."
     if digest.flag == "overfit" and digest.best_val and digest.last_val is not None:
         change = (digest.last_val - digest.best_val) / abs(digest.best_val)
         verb, extreme = ("rose", "minimum") if change > 0 else ("fell", "maximum")
@@ -256,4 +263,5 @@ def _flag_sentence(digest: CurveDigest, metric: str) -> str:
         "flat": f"Flat: val_{metric} hardly improved.",
         "diverged": "Diverged.",
         "too_short": TOO_SHORT,
+        "closed_form": "Fitted in closed form.",
     }[digest.flag]

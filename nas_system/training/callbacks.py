@@ -151,6 +151,7 @@ def history_as_json(engine: Engine) -> dict[str, object]:
         "direction": direction_of(engine.objective),
         "best_epoch": engine.progress.best_epoch,
         "planned_epochs": engine.planned_epochs or None,
+        "closed_form": engine.solve is not None,
         "planned_steps": engine.plan.steps if engine.plan else None,
         "wanted_steps": engine.plan.wanted_steps if engine.plan else None,
         "epochs": [

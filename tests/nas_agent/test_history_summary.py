@@ -172,3 +172,15 @@ def test_the_longest_numbers_still_fit() -> None:
     planned = {"planned_steps": 998_998, "wanted_steps": 999_999}
     assert len(build_history_summary({"epochs": epochs * 1000, "best_epoch": 999_999, **planned})) <= 300
     assert build_history_summary({"epochs": [{"val_mse": 10**400}]}).startswith("1 epoch.")
+
+
+def test_a_closed_form_is_not_called_too_short_and_a_network_that_adds_nothing_is_named() -> None:
+    first = {"epoch": 0, "train_mse": 0.4, "val_mse": 0.5, "lr": 0.0}
+    solved = {"metric": "val_mse", "closed_form": True, "best_epoch": 0, "epochs": [first]}
+    assert build_history_summary(solved) == "1 epoch, best_epoch=0. val_mse was 0.5. Fitted in closed form."
+    assert curve_digest(solved).flag == "closed_form"
+    later = [{"epoch": n, "train_mse": 0.3, "val_mse": 0.6, "lr": 0.1} for n in (1, 2, 3)]
+    text = build_history_summary(solved | {"epochs": [first, *later]})
+    assert text.endswith("The closed form at the start stayed the best: the network added nothing.")
+    better = [entry | {"val_mse": 0.4} for entry in later]
+    assert "closed form" not in build_history_summary(solved | {"best_epoch": 1, "epochs": [first, *better]})
