@@ -121,6 +121,14 @@ def test_a_budget_too_small_for_anything_is_a_training_of_one_step_and_the_score
     assert metrics["test_mse"] is not None
 
 
+def test_the_shortest_cycle_is_one_that_its_schedule_has_room_for(config, tmp_path):
+    onecycle = config.training.model_copy(update={"scheduler": "onecycle"})
+    train(config.model_copy(update={"training": onecycle}), tmp_path / "run", time_limit_s=1e-6)
+    assert metrics_of(tmp_path / "run")["steps"] == 4
+    rates = [epoch["lr"] for epoch in history_of(tmp_path / "run")["epochs"]]
+    assert rates[0] == pytest.approx(onecycle.lr / 25)
+
+
 def test_what_cannot_be_measured_beforehand_ends_after_the_epoch_that_reaches_the_limit(config, tmp_path):
     # A compiled step is not the one that a look at the first batch sees. (`eager` compiles nothing.)
     compiled = config.training.model_copy(update={"compile": "eager"})

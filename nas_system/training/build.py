@@ -19,6 +19,9 @@ from nas_system.training.preflight.plan import Passes, TrainingPlan, plan_traini
 from nas_system.training.reproducibility import set_seed
 from nas_system.training.scheduler import advances_per_step, build_scheduler, optimizer_steps
 
+SCHEDULED = {"lr", "betas", "momentum"}
+"""What a schedule may change of an optimizer."""
+
 
 class Trainable(Protocol):
     """The part of a task's problem that an engine is built from."""
@@ -92,6 +95,10 @@ def _solve(engine: Engine, model: Solvable, problem: Trainable, batch_size: int)
 def follow_plan(engine: Engine, training: TrainingConfig, plan: TrainingPlan) -> None:
     """Give the engine, before its first epoch, a plan and the schedule that spans it."""
     engine.plan = plan
+    # A schedule begins at the rates that it finds, and an earlier one has set its own first ones already.
+    for group in engine.optimizer.param_groups:
+        group.pop("initial_lr", None)
+        group.update({name: engine.optimizer.defaults[name] for name in SCHEDULED & group.keys()})
     engine.scheduler = build_scheduler(
         engine.optimizer,
         training,

@@ -500,6 +500,7 @@ def test_the_estimate_is_what_an_epoch_takes() -> None:
     estimate = preflight.estimate()
     assert estimate.n_params == sum(parameter.numel() for parameter in engine.model.parameters())
     assert estimate.step_ms >= 10.0
+    assert max(data.asked) <= len(data.x)
     # Ten steps, and 60 samples of validation in one forward pass.
     assert (10 * estimate.step_ms + 10) / 1000 <= estimate.epoch_s <= 12 * estimate.step_ms / 1000
     assert estimate.seconds > 0.03

@@ -20,6 +20,8 @@ from nas_system.training.scheduler import optimizer_steps
 FEWEST_EPOCHS, MOST_EPOCHS = 2, 20
 """Between how many validations a training counted in steps is divided: early stopping needs a few, and on a
 short series one after each pass would cost more than the steps."""
+SHORTEST_CYCLE = 4
+"""Steps that a one-cycle schedule is planned for at least, which are two epochs of two."""
 
 
 class Passes(Sized, Protocol):
@@ -114,9 +116,13 @@ def _longest_within(
     training: TrainingConfig, steps_per_pass: int, pace: Pace, seconds: float, below: int
 ) -> tuple[int, TrainingPlan]:
     """Return the highest rung of the ladder whose plan costs no more than `seconds`, and the plan."""
-    bound, plan = 1, plan_training(training, steps_per_pass, 1)
+    # A one-cycle schedule needs room to rise and fall in.
+    bound = SHORTEST_CYCLE if training.scheduler == "onecycle" else 1
+    plan = plan_training(training, steps_per_pass, bound)
     for rung in _ladder(below):
         longer = plan_training(training, steps_per_pass, rung)
+        if rung < bound:
+            continue
         if pace.cost_of(longer) > seconds:
             break
         bound, plan = rung, longer

@@ -160,7 +160,7 @@ class Preflight:
                 ):
                     break
             self._refuse_if_too_slow("about", *self._fastest())
-            samples = min(self.evaluation_batch, LARGER_EVALUATION * self.size)
+            samples = min(self.evaluation_batch, LARGER_EVALUATION * self.size, self.work.n_train)
             evaluations = [self._probe.time_evaluation(samples) for _ in range(EVALUATIONS)]
             self._evaluation_s = min(evaluations) / samples
             # After the steps: none of them may start from weights that have moved.
