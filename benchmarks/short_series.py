@@ -103,7 +103,15 @@ def environment(folder: Path) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     path = os.pathsep.join(filter(None, (str(ROOT), plain.get("PYTHONPATH"))))
     archive = str(folder / "archive")
-    return {**plain, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "NAS_ARCHIVE_DIR": archive}
+    # The baselines of the extra `stats` only where they are asked for: they are not part of every installation.
+    seconds = os.environ.get("NAS_STATS_SECONDS", "0")
+    return {
+        **plain,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": path,
+        "NAS_ARCHIVE_DIR": archive,
+        "NAS_STATS_SECONDS": seconds,
+    }
 
 
 # --- rows that came later -------------------------------------------------------------------

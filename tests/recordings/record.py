@@ -83,6 +83,7 @@ def record(name: str, target: Path) -> None:
     """Run the search in a temporary folder and keep what a replay needs of it in `target`."""
     environment = {
         **os.environ,
+        "NAS_STATS_SECONDS": "0",  # a recording holds what every installation has
         "PYTHONPATH": str(PROJECT_ROOT),
         "NAS_LLM_MODEL": "scripted",
         "NAS_LLM_API_KEY": "scripted-key",
