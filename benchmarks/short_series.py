@@ -103,7 +103,7 @@ def environment(folder: Path) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     path = os.pathsep.join(filter(None, (str(ROOT), plain.get("PYTHONPATH"))))
     archive = str(folder / "archive")
-    # The baselines of the extra `stats` only where they are asked for: they are not part of every installation.
+    # The baselines of the extra `stats` only where they are asked for: not every installation has them.
     seconds = os.environ.get("NAS_STATS_SECONDS", "0")
     return {
         **plain,

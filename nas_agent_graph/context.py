@@ -31,6 +31,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Outcome, read_outcome
 from nas_system.processes.job import Job
 from nas_system.space import RunConfig
+from nas_system.space.series_defaults import SeriesFit
 from nas_system.space.task_info import TaskInfo
 
 RunState = Literal["absent", "running", "finished", "lost"]
@@ -141,6 +142,10 @@ class Context:
     @property
     def max_seq_len(self) -> int | None:
         return self.info.max_seq_len
+
+    @property
+    def fit(self) -> SeriesFit | None:
+        return SeriesFit.of(self.info.measured)
 
     @property
     def disk(self) -> DiskSpace:

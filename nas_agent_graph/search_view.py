@@ -13,6 +13,7 @@ from nas_system.files import finite
 from nas_system.nas_agent.agent_state import BASE_PROPOSER, OLD_BASE_PROPOSER
 from nas_system.space import Change, RunConfig, TaskConfig
 from nas_system.space.sampling import usable_families
+from nas_system.space.series_defaults import SeriesFit
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,11 @@ class SearchView:
     """Samples to train and to validate on; the test part is not mentioned."""
     measured: Mapping[str, object] = field(default_factory=dict)
     """What else was measured of data of this kind (see `TaskInfo.seen`)."""
+
+    @property
+    def fit(self) -> SeriesFit | None:
+        """What was measured of the series that defaults are fitted to."""
+        return SeriesFit.of(self.measured)
 
     def __post_init__(self) -> None:
         if not self.families:

@@ -41,7 +41,7 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     parent = base or (context.ledger.config(proposal.parent) if proposal.parent in known else None)
     if parent is None:
         raise ProposalError(f"parent {proposal.parent!r} is not a run of this search that can be built upon")
-    config = apply_changes(parent, proposal.changes, max_seq_len=context.max_seq_len)
+    config = apply_changes(parent, proposal.changes, max_seq_len=context.max_seq_len, fit=context.fit)
     if proposal.must_restructure:
         require_new_structure(context.view(run_id), proposal, parent, config)
     earlier = context.ledger.run_with_key(canonical_key(config))

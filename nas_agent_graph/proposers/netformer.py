@@ -171,9 +171,9 @@ def _config_in(entry: Mapping[str, Any], view: SearchView) -> RunConfig | None:
 
 def _changes_to(config: RunConfig, view: SearchView) -> tuple[Change, ...] | None:
     """Return the changes to the base configuration; None if this search refuses the result."""
-    changes = tuple(changes_between(view.base, config))
+    changes = tuple(changes_between(view.base, config, view.fit))
     try:
-        apply_changes(view.base, changes, max_seq_len=view.max_seq_len)
+        apply_changes(view.base, changes, max_seq_len=view.max_seq_len, fit=view.fit)
     except ProposalError:
         return None
     return changes

@@ -21,7 +21,6 @@ from nas_system.space import (
     value_at,
 )
 from nas_system.space.sampling import fitting_default, sampled_parameters
-from nas_system.space.series_defaults import SeriesFit
 
 DRAWS = 100
 """Draws in a row that may turn out invalid or known before a sampler gives up."""
@@ -45,7 +44,7 @@ def untried_default(view: SearchView, proposer: str) -> Proposal | None:
     family only if it is that family's default: another one says little about the family.
     """
     searched = {run.family for run in view.runs[1:]}
-    known, fit = known_keys(view), SeriesFit.of(view.measured)
+    known, fit = known_keys(view), view.fit
     for family in view.families:
         config = (
             None
@@ -62,7 +61,7 @@ def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], A
 
     Raises ProposalError if the values contradict each other.
     """
-    start = starting_point(view.base, family)
+    start = starting_point(view.base, family, view.fit)
     values = {parameter.path: value_at(start, parameter.path) for parameter in parameters(family)}
     values["model.family"] = family
     changes = [Change(parameter="model.family", value=family)]
@@ -73,7 +72,7 @@ def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], A
         if inactive_because(parameter, view.base.task, values.__getitem__) is None:
             values[parameter.path] = value_of(parameter)
             changes.append(Change(parameter=parameter.path, value=values[parameter.path]))
-    return apply_changes(view.base, changes, max_seq_len=view.max_seq_len)
+    return apply_changes(view.base, changes, max_seq_len=view.max_seq_len, fit=view.fit)
 
 
 def draw_until_new(view: SearchView, proposer: str, draw: Callable[[], RunConfig], why: str) -> Proposal:
@@ -93,6 +92,6 @@ def draw_until_new(view: SearchView, proposer: str, draw: Callable[[], RunConfig
 
 def _proposal(view: SearchView, config: RunConfig, proposer: str, why: str) -> Proposal:
     """Propose `config`; classical samplers propose relative to the base config."""
-    changes = changes_between(view.base, config)
-    apply_changes(view.base, changes, max_seq_len=view.max_seq_len)
+    changes = changes_between(view.base, config, view.fit)
+    apply_changes(view.base, changes, max_seq_len=view.max_seq_len, fit=view.fit)
     return Proposal(proposer, parent="run_0000", changes=tuple(changes), hypothesis=why)

@@ -22,6 +22,7 @@ from nas_system.space.run_config import (
     parameters,
     value_at,
 )
+from nas_system.space.series_defaults import SeriesFit, fitted_to_series
 from nas_system.space.tasks import TASK_CLASSES
 
 
@@ -41,21 +42,38 @@ def family_default(family: str) -> RunConfig:
     return RunConfig.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
-def starting_point(parent: RunConfig, family: str) -> RunConfig:
-    """What changes go on top of: `parent`, or another family's default with the parent's task and seed."""
-    if family == parent.model.family:
-        return parent
+def starting_point(parent: RunConfig, family: str, fit: SeriesFit | None = None) -> RunConfig:
+    """What changes go on top of: `parent`, or another family's default with the parent's task and seed.
+
+    `fit` is what was measured of the series; the default has the values that it suggests.
+    """
+    return parent if family == parent.model.family else default_beside(parent, family, fit)
+
+
+def default_beside(parent: RunConfig, family: str, fit: SeriesFit | None = None) -> RunConfig:
+    """Return the family's default with the parent's task and seed, and the values that `fit` suggests."""
     # Not validated: a change may be what makes the default fit the task.
-    return family_default(family).model_copy(update={"task": parent.task, "seed": parent.seed})
+    default = family_default(family).model_copy(update={"task": parent.task, "seed": parent.seed})
+    if fit is None or not parent.task.is_series:
+        return default
+    fitted = fitted_to_series(default.model_dump(), fit)
+    parts = {
+        name: getattr(default, name).model_copy(update=fitted[name]) for name in ("model", "data", "training")
+    }
+    return default.model_copy(update=parts)
 
 
 def apply_changes(
-    parent: RunConfig, changes: Sequence[Change], *, max_seq_len: int | None = None
+    parent: RunConfig,
+    changes: Sequence[Change],
+    *,
+    max_seq_len: int | None = None,
+    fit: SeriesFit | None = None,
 ) -> RunConfig:
     """`parent` with the changes applied; task and seed stay.
 
-    Changing `model.family` starts from that family's default configuration; the other changes
-    go on top of it. `max_seq_len` is the longest look-back that leaves a training window.
+    Changing `model.family` starts from that family's default configuration, with what `fit` suggests; the
+    other changes go on top of it. `max_seq_len` is the longest look-back that leaves a training window.
     Raises ProposalError naming every problem.
     """
     problems = _duplicates(changes)
@@ -66,7 +84,7 @@ def apply_changes(
             f"model.family={family!r} is not a family for this task; choose from: {', '.join(serving)}"
         )
     known = {parameter.path: parameter for parameter in parameters(family)}
-    plain = starting_point(parent, family).model_dump()
+    plain = starting_point(parent, family, fit).model_dump()
     for change in changes:
         if change.parameter == "model.family":
             continue
@@ -87,16 +105,16 @@ def apply_changes(
     return config
 
 
-def changes_between(parent: RunConfig, config: RunConfig) -> list[Change]:
+def changes_between(parent: RunConfig, config: RunConfig, fit: SeriesFit | None = None) -> list[Change]:
     """The changes that lead from `parent` to `config` (task and seed aside).
 
-    `apply_changes(parent, changes_between(parent, config))` has the canonical key of `config`.
+    `apply_changes(parent, changes_between(parent, config, fit), fit=fit)` has the canonical key of `config`.
     """
     changes = []
     start = parent
     if config.model.family != parent.model.family:
         changes.append(Change(parameter="model.family", value=config.model.family))
-        start = starting_point(parent, config.model.family)
+        start = starting_point(parent, config.model.family, fit)
     before, after = active_values(start), active_values(config)
     after |= {
         p.path: None for p in parameters(config.model.family) if p.path in before and _is_unset(config, p)

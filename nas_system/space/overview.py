@@ -9,7 +9,7 @@ from typing import Any
 from nas_system.space.changes import family_default
 from nas_system.space.families import FAMILIES
 from nas_system.space.fields import Parameter, parameters_of
-from nas_system.space.run_config import DataConfig, TrainingConfig, active_values, parameters
+from nas_system.space.run_config import DataConfig, RunConfig, TrainingConfig, active_values, parameters
 from nas_system.space.tasks import TaskConfig
 
 COMMON = 4
@@ -75,9 +75,12 @@ def sentence_of(family: str) -> str:
     return " ".join((FAMILIES[family].__doc__ or "").split())
 
 
-def tried_values(family: str) -> dict[str, Any]:
-    """`path -> value` of what the family's tried default sets otherwise than the fields' own defaults."""
-    found = active_values(family_default(family))
+def tried_values(family: str, default: RunConfig | None = None) -> dict[str, Any]:
+    """`path -> value` of what the family's tried default sets otherwise than the fields' own defaults.
+
+    `default` is that of this very task, by default the one of every task.
+    """
+    found = active_values(default or family_default(family))
     return {
         p.path: found[p.path] for p in parameters(family) if p.path in found and found[p.path] != p.default
     }
