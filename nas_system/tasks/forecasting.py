@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nas_system.data.baselines.bounded import BEFORE_THE_SEARCH, compute_limit
 from nas_system.data.baselines.scoring import score_all
 from nas_system.data.baselines.seasons import shared_seasons
 from nas_system.data.loading import open_task
 from nas_system.data.measures.card import measure_card
-from nas_system.data.measures.closed_form import search_closed_form
+from nas_system.data.measures.closed_form import ClosedForm, search_closed_form
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -67,10 +68,16 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
             "left_out": list(scored.left_out),
             "scaler": data.scaler.of_columns(targets).to_json(),
-            "ridge": forms[0].to_json() if forms else None,
+            "ridge": _best_of(forms) if forms else None,
             **card,
         },
     )
+
+
+def _best_of(forms: Sequence[ClosedForm]) -> dict[str, Any]:
+    """Return the best form, and the error of the best that subtracts the last value."""
+    last = next((form.val_mse for form in forms if form.normalization == "last"), forms[0].val_mse)
+    return forms[0].to_json() | {"last_val_mse": last}
 
 
 def summarize(info: TaskInfo) -> list[str]:

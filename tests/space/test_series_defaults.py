@@ -29,6 +29,7 @@ RIDGE: dict[str, Any] = {
     "individual": False,
     "time_features": True,
     "val_mse": 0.008,
+    "last_val_mse": 0.01,
 }
 
 
@@ -58,7 +59,17 @@ def test_the_ridge_family_starts_at_the_best_combination():
     config = fitting_default("ridge", TASK, 1, 400, fit())
     assert config is not None
     found = config.model.model_dump() | {"seq_len": config.data.seq_len}
-    assert found == {name: RIDGE[name] for name in RIDGE if name != "val_mse"} | {"family": "ridge"}
+    assert found == {name: RIDGE[name] for name in RIDGE if not name.endswith("mse")} | {"family": "ridge"}
+
+
+def test_networks_take_over_a_normalisation_only_where_it_is_clearly_better():
+    clearly, hardly = (fit(last_val_mse=last) for last in (0.01, 0.0081))
+    chosen = [
+        fitting_default(family, TASK, 1, 400, found).model.normalization  # type: ignore[union-attr]
+        for family in ("ridge", "tsmixer")
+        for found in (clearly, hardly)
+    ]
+    assert chosen == ["seasonal", "seasonal", "seasonal", "last"]
 
 
 def test_a_short_series_gets_small_batches_few_steps_and_the_linear_start():
