@@ -81,4 +81,6 @@ def evaluate(
         return Verdict(True, f"{gain:.6f} {better} {against}, {beyond}")
     if gain > 0:
         return Verdict(False, f"{gain:.6f} {better} {against}, but within the noise of {margin:.6f}")
+    if gain == 0:
+        return Verdict(False, f"equal to {against}")
     return Verdict(False, f"{-gain:.6f} {worse} {against}")

@@ -31,7 +31,7 @@ from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
 from nas_system.space.data_card import warnings_of
-from nas_system.space.sampling import fitting_default
+from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default
 from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -105,7 +105,7 @@ def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
     if name is not None:
         raise ConfigError(f"--base-config {name}: {problem}; shorten it, or bring a longer series")
     plain = base.model_dump()
-    plain["data"]["seq_len"] = max(1, longest // 2)
+    plain["data"]["seq_len"] = max(min(SHORTEST_LOOK_BACK, longest), longest // 2)
     plain["model"]["label_len"] = min(plain["model"].get("label_len", 0), plain["data"]["seq_len"])
     print(f"note: the default's {problem}; run_0000 looks back {plain['data']['seq_len']} steps", flush=True)
     try:

@@ -59,11 +59,14 @@ def _predict(arguments: argparse.Namespace) -> None:
     forecast = forecaster.forecast(series, str(file or name))
 
     title, last = run.resolve().name, spelled_dates(series.dates)[-1]
-    print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
-    print(_table(forecast))
+    # Before anything is printed: whoever reads that may have seen enough.
     _write(arguments.out, lambda: _save_csv(arguments.out, forecast))
     if arguments.plot is not None:
         _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, title))
+    print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
+    print(_table(forecast))
+    for path in filter(None, (arguments.out, arguments.plot)):
+        print(f"wrote {path}")
 
 
 def _forecaster(arguments: argparse.Namespace) -> tuple[SavedForecaster | BaselineForecaster, Path]:
@@ -76,7 +79,9 @@ def _forecaster(arguments: argparse.Namespace) -> tuple[SavedForecaster | Baseli
 
     run, runs = arguments.run, arguments.workspace / "runs"
     facts = arguments.facts or runs / FACTS_FILE
-    if not run.exists() and len(run.parts) == 1 and not run.is_absolute():
+    # A folder here that is no run does not hide a row of that name.
+    is_run = (run / "config_used.py").exists()
+    if not is_run and len(run.parts) == 1 and not run.is_absolute() and (not run.exists() or facts.is_file()):
         run = runs / run.name
         if not run.exists() and facts.is_file():
             from nas_system.tasks.baseline_forecaster import load_baseline
@@ -217,7 +222,6 @@ def _write(path: Path, write: Callable[[], None]) -> None:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror or error}; choose another place"
         ) from None
-    print(f"wrote {path}")
 
 
 def build_parser(prog: str) -> Parser:

@@ -337,7 +337,7 @@ def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: Jo
     a_pass = "" if estimate.epoch_s is None else f" and {estimate.epoch_s:,.1f} s a pass"
     print(f"{estimate.n_params:,} parameters, about {estimate.memory_mb:,.0f} MiB{a_pass}", flush=True)
     pace = preflight.pace()
-    if not engine.history:
+    if not engine.history and config.model.gradient_descent:
         _plan(config, problem, engine, options, pace)
     if pace is not None and engine.plan is not None:
         estimate = replace(estimate, training_s=round(pace.cost_of(engine.plan), 3))
@@ -389,7 +389,7 @@ def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path,
     except StateError as error:
         print(f"note: {error}; training starts at the beginning", flush=True)
         return
-    if state.get("plan") is not None:
+    if state.get("plan") is not None and config.model.gradient_descent:
         follow_plan(engine, config.training, TrainingPlan(**state["plan"]))
     engine.load_state_dict(state)
     best.resume()

@@ -162,6 +162,7 @@ def _changes(ledger: Ledger, run_id: str, proposal: Mapping[str, Any]) -> list[C
     return [
         ChangedParameter(change.parameter, before.get(change.parameter), change.value)
         for change in changes_between(parent, config)
+        if change.parameter not in before or before[change.parameter] != change.value
     ]
 
 

@@ -19,6 +19,7 @@ from nas_system.space.series_defaults import SeriesFit, fitted_to_series
 from nas_system.space.tasks import TaskConfig
 
 LOOK_BACK = "data.seq_len"
+SHORTEST_LOOK_BACK = 4
 
 
 def is_installed(package: str) -> bool:
@@ -54,9 +55,13 @@ def fitting_default(
     plain = family_default(family).model_dump() | {"task": task.model_dump(), "seed": seed}
     if fit is not None and task.is_series:
         with contextlib.suppress(ValidationError):
-            return RunConfig.model_validate(fitted_to_series(plain, fit))
+            fitted = RunConfig.model_validate(fitted_to_series(plain, fit))
+            if max_seq_len is None or fitted.data.seq_len <= max_seq_len:
+                return fitted
     if max_seq_len is not None and plain["data"]["seq_len"] > max_seq_len:
-        look_back = next(p for p in sampled_parameters(family, max_seq_len) if p.path == LOOK_BACK)
+        # A look-back of all there is would leave a single window to train on.
+        half = max(max_seq_len // 2, SHORTEST_LOOK_BACK)
+        look_back = next(p for p in sampled_parameters(family, half) if p.path == LOOK_BACK)
         assert look_back.choices is not None
         plain["data"]["seq_len"] = look_back.choices[-1]
     try:

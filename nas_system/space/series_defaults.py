@@ -23,8 +23,8 @@ fitted to the series, too. On 8,281 windows of ETTh1 an iTransformer that starts
 against .0478); on four series of up to 2,100 windows it ends lower than from the mean."""
 CLEARLY = 0.95
 """Share of the best error with the last value subtracted, below which networks take over another
-normalisation: a near tie of linear maps is none of networks (an iTransformer on ETTh1: val .0478 with the last
-value, .0494 with the mean, where ridge regressions have .04887 and .04885)."""
+normalisation: a near tie of linear maps is none of networks (an iTransformer on ETTh1: val .0478 with the
+last value, .0494 with the mean, where ridge regressions have .04887 and .04885)."""
 STEPS_OF_SHORT = 400
 """Most optimizer steps of a default below that: what is left to learn beside the regression is little."""
 

@@ -86,6 +86,7 @@ def build_engine(
     return engine
 
 
+@torch.no_grad()
 def _solve(engine: Engine, model: Solvable, problem: Trainable, batch_size: int) -> dict[str, float]:
     """Fit what of the model has a closed form; return the training part's metrics."""
     model.solve(problem.batches("train", batch_size), problem.count("train"))

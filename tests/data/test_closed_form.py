@@ -115,9 +115,12 @@ def test_a_series_too_short_for_two_inputs_has_no_combination():
     assert search_closed_form(replace(data, split=replace(data.split, train_end=7))) == ()
 
 
-def test_a_spent_budget_ends_after_the_first_combination():
-    found = search_closed_form(open_series(weekly(300), 5), [7], budget_s=0.0)
-    assert len({(form.seq_len, form.normalization) for form in found}) == 1
+def test_what_would_take_too_much_work_is_left_out_from_the_longest_on():
+    data = open_series(weekly(300, targets=2), 5)
+    assert {form.seq_len for form in search_closed_form(data, [7], work=0.0)} == {12}
+    some = search_closed_form(data, [7], work=2e6)
+    assert 12 < max(form.seq_len for form in some) < 72
+    assert some == search_closed_form(data, [7], work=2e6), "counted, not timed"
 
 
 def test_the_clock_has_the_same_waves_in_the_search_and_in_the_model():

@@ -120,3 +120,40 @@ def test_seasonal_normalisation_alone_repeats_the_last_season():
     assert not normal[:, :3].any()
     repeated = layer.restore(torch.zeros(5, 7, 1), statistics, torch.tensor([1]))
     torch.testing.assert_close(repeated[..., 0], x[:, [5, 6, 7, 5, 6, 7, 5], 1])
+
+
+@pytest.mark.parametrize("size", [7, 128, 1000])
+def test_the_size_of_a_batch_changes_nothing(size):
+    x, y = random_problem(329)
+    regression = RidgeRegression(len(x))
+    for part in range(0, len(x), size):
+        regression.add(x[part : part + size], y[part : part + size])
+    np.testing.assert_allclose(regression.solution().numpy(), regressed(x, y, None).numpy(), atol=1e-9)
+
+
+@pytest.mark.filterwarnings("error")
+def test_ridge_regression_takes_no_optimizer_step_whatever_the_budget(tmp_path):
+    from nas_system.config_io.config_file import write_config
+    from nas_system.files import read_object
+    from nas_system.processes.run_files import RunPaths
+    from nas_system.training_job import JobOptions, run_training
+    from tests.builders import write_hourly
+
+    series = write_hourly(tmp_path / "own.csv", 200, load=lambda hour: hour % 24)
+    config = RunConfig.model_validate(
+        {
+            "task": {"dataset": str(series), "targets": ["load"], "pred_len": 4},
+            "model": {"family": "ridge", "normalization": "revin"},
+            "data": {"features": "S", "seq_len": 24},
+        }
+    )
+    paths = RunPaths(tmp_path / "run")
+    paths.folder.mkdir()
+    write_config(paths.config, config)
+    options = JobOptions(
+        tag="run", device="cpu", threads=1, time_limit_s=60.0, max_steps=500, resume=True, facts=None,
+        data_dir=None, stop=lambda: None, pictures=False,
+    )  # fmt: skip
+    run_training(config, paths, options)
+    metrics = read_object(paths.metrics)
+    assert (metrics["epochs"], metrics["steps"], metrics["planned_steps"]) == (1, 0, 0)

@@ -9,7 +9,6 @@ a combination costs the solution of one linear system.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -31,9 +30,10 @@ SEASONS_IN_LOOK_BACK = (1, 2, 3, 4)
 WAVES = 6
 """Cosines per time feature: half a wave and its multiples, enough for every day of a week."""
 SLOW_FEATURES = 2
-"""Time features that are left out, day and month of the year: a short series holds each of them once."""
-BUDGET_S = 20.0
-"""Process CPU seconds after which no further combination is tried."""
+"""Time features left out, days of the month and of the year: a short series holds each of them once."""
+WORK = 2e11
+"""Floating-point operations of the moments, and as many of the linear systems, that a search may take: some ten
+seconds on a slow core. Counted and not timed, so that every machine tries the same combinations."""
 REFINED = 3
 """Best pairs of look-back and normalisation that are tried with a map per target and with the calendar."""
 FREE = 1e-9
@@ -64,16 +64,16 @@ class ClosedForm:
 
 
 def search_closed_form(
-    data: OpenTask, seasons: Sequence[int] = (), budget_s: float = BUDGET_S
+    data: OpenTask, seasons: Sequence[int] = (), work: float = WORK
 ) -> tuple[ClosedForm, ...]:
     """Fit all combinations on the training windows and return them by their validation error, best first.
 
     Look-backs from 12 to 1,024 steps as far as half of the training rows allow, multiples of `seasons` among
-    them; empty for a series too short for any. At most about `budget_s` of CPU time.
+    them; empty for a series too short for any. The longest ones are left out where they would take more than
+    `work`, and so is what is tried last: maps per target.
     """
-    ends = time.process_time() + budget_s
     longest = min(max(LOOK_BACKS), (data.split.train_end - data.task.pred_len) // 2)
-    look_backs = _look_backs(longest, seasons)
+    look_backs = _affordable(_look_backs(longest, seasons), data, len(seasons) + 3, work)
     if not look_backs:
         return ()
     windows = _Moments.of(data, look_backs[-1])
@@ -83,13 +83,15 @@ def search_closed_form(
         for normalization, season in _normalizations(seq_len, seasons):
             form = ClosedForm(seq_len, normalization, season, 0.0, False, False, math.inf)
             found += _tried(form, parts)
-            if time.process_time() > ends:
-                return _ranked(found)
     for best in _best_pairs(found):
         parts = windows.at(best.seq_len)
-        for individual in (False, True) if windows.individual else (False,):
+        maps = windows.table.shape[1]
+        apart = (
+            windows.individual and 2 * REFINED * maps * _solutions(best.seq_len, data.task.pred_len) < work
+        )
+        for individual in (False, True) if apart else (False,):
             for calendar in (False, True) if windows.n_waves else (False,):
-                if (individual or calendar) and time.process_time() < ends:
+                if individual or calendar:
                     form = replace(best, individual=individual, time_features=calendar)
                     found += _tried(form, parts)
     return _ranked(found)
@@ -110,6 +112,24 @@ def _ranked(found: Sequence[ClosedForm]) -> tuple[ClosedForm, ...]:
 def _best_pairs(found: Sequence[ClosedForm]) -> list[ClosedForm]:
     pairs = {(form.seq_len, form.normalization, form.season): form for form in reversed(_ranked(found))}
     return sorted(pairs.values(), key=lambda form: form.val_mse)[:REFINED]
+
+
+def _affordable(look_backs: list[int], data: OpenTask, normalizations: int, work: float) -> list[int]:
+    """Return the look-backs up to the first that would take too much, at least the shortest one."""
+    cells = (data.split.val_end + data.split.train_end) * len(data.series.column_indices(data.task.targets))
+    kept, solved = list[int](), 0.0
+    for look_back in look_backs:
+        moments = cells * (look_back + data.task.pred_len) ** 2
+        solved += normalizations * _solutions(look_back, data.task.pred_len)
+        if kept and max(moments, solved) > work:
+            break
+        kept.append(look_back)
+    return kept
+
+
+def _solutions(look_back: int, pred_len: int) -> float:
+    """Return the operations of one normalisation at every strength: a solution and two products each."""
+    return len(STRENGTHS) * (2 / 3 * look_back**3 + 6 * look_back**2 * pred_len)
 
 
 def _look_backs(longest: int, seasons: Sequence[int]) -> list[int]:

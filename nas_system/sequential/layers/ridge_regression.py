@@ -26,8 +26,13 @@ class RidgeRegression:
 
     def add(self, inputs: Tensor, outputs: Tensor) -> None:
         """Add windows in their order: `(B, inputs, channels)` and `(B, outputs, channels)`."""
-        held_out = self._added >= (1 - HELD_OUT) * self.windows
+        border = min(max(int((1 - HELD_OUT) * self.windows) - self._added, 0), len(inputs))
         self._added += len(inputs)
+        for held_out, rows in enumerate((slice(border), slice(border, None))):
+            if len(inputs[rows]):
+                self._add(held_out, inputs[rows], outputs[rows])
+
+    def _add(self, held_out: int, inputs: Tensor, outputs: Tensor) -> None:
         rows = "nic,njc->cij" if self.individual else "nic,njc->ij"
         x, y = inputs.double(), outputs.double()
         moments = [torch.einsum(rows, x, x), torch.einsum(rows, x, y)]

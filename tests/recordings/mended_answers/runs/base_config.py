@@ -9,11 +9,14 @@ import torch.optim as optim
 model = {
     # One linear map from look-back to horizon (Zeng et al. 2023, arXiv:2205.13504): NLinear, DLinear.
     "family": "linear",
-    # Per window: subtract the last value or the mean, or RevIN (mean, deviation, learned affine).
-    # One of: none, last, mean, revin.
+    # Per window: subtract the last value, the mean, the season before; or RevIN (mean, scale, affine).
+    # One of: none, last, mean, revin, seasonal.
     "normalization": "last",
     # Split off the moving average: a linear map of its own forecasts it, the model the rest.
     "decomposition": False,
+    # Where training starts: at the window's mean, or at the map's ridge regression.
+    # One of: mean, ridge.
+    "linear_start": "mean",
 }
 
 training = {
@@ -32,13 +35,15 @@ training = {
     # optim.lr_scheduler.ReduceLROnPlateau, optim.lr_scheduler.OneCycleLR, None.
     "scheduler_class": optim.lr_scheduler.CosineAnnealingLR,
     "scheduler_params": {
-        "T_max": None,              # Cosine: epochs until the lowest rate; None takes max_epochs.
+        "T_max": None,              # Cosine: epochs until the lowest rate; None takes all of the training.
         "eta_min": 0.0,             # Cosine: the lowest rate.
     },
     # How training windows are varied; validation and test windows never are.
     # One of: none, jitter, scaling, magnitude_warp, time_warp, window_slice, channel_dropout.
     "augmentation": "none",
-    "max_epochs": 2,                # Most epochs a training may take.
+    # Most optimizer steps a training may take; an epoch is a pass, or what divides them into 2 to 20.
+    "max_steps": None,
+    "max_epochs": 2,                # Most passes over the training data, where max_steps says nothing.
     "patience": 3,                  # Epochs without a better validation score before the training ends.
     "grad_clip": 0.0,               # Largest norm of the gradient; 0 does not clip.
     "accumulation_steps": 1,        # Batches whose gradients are added up before one optimizer step.
@@ -62,6 +67,8 @@ task = {
     "pred_len": 4,           # Horizon: how many steps ahead are forecast.
     # Empty cells: refuse the file, or carry the last known value forward (then scored like any other).
     "missing": "refuse",
+    # Scale by mean and standard deviation of the training rows, or by median and IQR / 1.349.
+    "scaling": "standard",
 }
 
 seed = 42
