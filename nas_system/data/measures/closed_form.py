@@ -30,10 +30,10 @@ SEASONS_IN_LOOK_BACK = (1, 2, 3, 4)
 WAVES = 6
 """Cosines per time feature: half a wave and its multiples, enough for every day of a week."""
 SLOW_FEATURES = 2
-"""Time features left out, days of the month and of the year: a short series holds each of them once."""
+"""Time features left out, day of the month and of the year: a short series holds each of them once."""
 WORK = 2e11
-"""Floating-point operations of the moments, and as many of the linear systems, that a search may take: some ten
-seconds on a slow core. Counted and not timed, so that every machine tries the same combinations."""
+"""Floating-point operations of the moments, and as many of the linear systems, that a search may take: some
+ten seconds on a slow core. Counted and not timed, so that every machine tries the same combinations."""
 REFINED = 3
 """Best pairs of look-back and normalisation that are tried with a map per target and with the calendar."""
 FREE = 1e-9
