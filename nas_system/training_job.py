@@ -332,7 +332,8 @@ def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: Jo
     preflight.check_batch()
     threads = options.threads or fastest_threads(preflight.step)
     set_threads(threads)
-    preflight.check_time(threads)
+    if config.model.gradient_descent:
+        preflight.check_time(threads)
     estimate = preflight.estimate()
     a_pass = "" if estimate.epoch_s is None else f" and {estimate.epoch_s:,.1f} s a pass"
     print(f"{estimate.n_params:,} parameters, about {estimate.memory_mb:,.0f} MiB{a_pass}", flush=True)
