@@ -109,7 +109,7 @@ def test_the_note_says_what_worked_what_failed_and_what_is_untouched() -> None:
     )
     assert lines[4] == 'Only failed: model.dropout up (1 run); model.family = "gru" (1 run).'
     assert lines[5] == "No effect beyond one unit: model.d_model up (-0.5, 1 run)."
-    assert lines[6].startswith("Next, because untouched: families patchtst,")
+    assert lines[6].startswith("Next, because untouched: families ridge, patchtst,")
     assert "with informer always as it was: model.normalization" in lines[6]
     assert lines[7] == (
         'Interpretation, unverified: run_0001 (val_mse 0.06, expected 0.065) "faster # Task \\"now\\""'
@@ -142,7 +142,7 @@ def test_the_note_stays_short_however_long_the_search() -> None:
     generator = random.Random(3)
     runs = [run_view(0, 0.07)]
     for number in range(1, 300):
-        family = generator.choice(families_of("forecasting"))
+        family = generator.choice([name for name in families_of("forecasting") if name != "ridge"])
         changes = [("training.lr", round(generator.uniform(1e-4, 0.1), 6))]
         start = changes if family == "informer" else [("model.family", family), *changes]
         score = generator.choice([None, round(generator.uniform(0.04, 0.1), 6)])

@@ -132,7 +132,7 @@ VALUES = {
     "None for a number": ('data = {"seq_len": None}', r"data\.seq_len=None"),
     "indivisible": ('model = {"d_model": 34, "n_heads": 4}', "not divisible"),
     "too long label": ('data = {"seq_len": 8}', r"model\.label_len=48 is longer"),
-    "no such family": ('model = {"family": "resnet"}', "none of: informer, linear"),
+    "no such family": ('model = {"family": "resnet"}', "none of: informer, ridge"),
     "family of a strange type": ('model = {"family": []}', "none of: informer"),
     "unknown key": ('model = {"d_modle": 8}', r"model has no key 'd_modle'; did you mean d_model"),
     "other family's key": ('model = {"family": "linear", "d_model": 8}', "has no key 'd_model'; there are"),

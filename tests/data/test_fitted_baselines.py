@@ -151,9 +151,9 @@ def test_without_compute_the_extra_rows_are_left_out_and_said(run_cli: Cli, tmp_
 
 
 def test_a_model_that_cannot_be_fitted_costs_its_own_row_only(run_cli: Cli, tmp_path: Path) -> None:
-    write_weekly(tmp_path / "own.csv", 7)
+    write_weekly(tmp_path / "own.csv", 9)
     flags = ("--dataset", "own.csv", "--target", "a", "--pred-len", "1", "--out", "facts.json")
-    split = ("--train-rows", "5", "--val-rows", "1", "--test-rows", "1")
+    split = ("--train-rows", "5", "--val-rows", "2", "--test-rows", "2")
     done = run_cli("nas_system.describe", *flags, *split, cwd=tmp_path, env={"NAS_STATS_SECONDS": "600"})
     assert done.returncode == 0 and "Traceback" not in done.stdout + done.stderr
     facts = json.loads((tmp_path / "facts.json").read_text())
