@@ -97,7 +97,10 @@ def test_new_families_change_nothing_and_are_named(propose: Propose, unchanged: 
     done = propose(ABACUS)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["proposals"] == unchanged
-    assert "model does not know them: abacus\n" in done.stderr and "graph_abacus" not in done.stderr
+    assert (
+        "model does not know them: ridge, nhits, tide, abacus\n" in done.stderr
+        and "graph_abacus" not in done.stderr
+    )
 
 
 def test_only_what_is_left_of_a_family_is_written(propose: Propose, unchanged: list) -> None:
