@@ -154,7 +154,7 @@ def test_a_family_that_somebody_has_searched_needs_no_default(name):
     searched = apply_changes(family_default("linear"), [Change(parameter="training.lr", value=0.02)])
     base = family_default("informer")
     proposal = SAMPLERS[name]().propose(view_of([base, searched], [0.06, 0.05], base=base))
-    assert apply_changes(base, proposal.changes).model.family == "patchtst"
+    assert apply_changes(base, proposal.changes).model.family == "ridge"
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -163,7 +163,7 @@ def test_no_proposal_reads_further_back_than_a_short_series_allows(name):
     configs, _ = grow(SAMPLERS[name](), smooth, 30, base=base, max_seq_len=100)
     assert {config.data.seq_len for config in configs[1:]} <= {48, 96}
     of_linear = next(config for config in configs if config.model.family == "linear")
-    assert of_linear.data.seq_len == 96, "the default's 336, cut to the longest usual value that fits"
+    assert of_linear.data.seq_len == 48, "the default's 336, cut to what leaves half of the windows"
     assert of_linear.training == family_default("linear").training
 
 
@@ -173,7 +173,7 @@ def test_a_tiny_series_leaves_out_defaults_that_cannot_fit_it(name):
         family_default("linear"), [Change(parameter="data.seq_len", value=10)], max_seq_len=10
     )
     configs, _ = grow(SAMPLERS[name](), smooth, 25, base=base, max_seq_len=10)
-    assert {config.data.seq_len for config in configs} == {10}
+    assert {config.data.seq_len for config in configs} == {5, 10}
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,8 @@ def test_most_random_draws_of_a_family_are_valid(family, task):
             refusals.append(str(problem))
         else:
             drawn = {p.path for p in sampled_parameters(family, view.max_seq_len) if is_active(config, p)}
-            assert drawn <= active_values(config).keys()
+            # A family that counts in passes has no number of steps.
+            assert drawn - {"training.max_steps"} <= active_values(config).keys()
     assert len(refusals) < 60
     assert not [refusal for refusal in refusals if "has no effect" in refusal]
 
