@@ -24,7 +24,7 @@ from nas_agent_graph.search_view import RunView, SearchView
 from nas_agent_graph.text.terminal import duration
 from nas_system.files import finite
 from nas_system.space import FAMILIES, Change, changes_between
-from nas_system.space.changes import default_beside
+from nas_system.space.changes import default_next_to
 from nas_system.space.data_card import card_of
 from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import loss_of
@@ -116,7 +116,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
             {
                 "name": name,
                 "meaning": sentence_of(name),
-                "tried": tried_values(name, default_beside(view.base, name, view.fit)),
+                "tried": tried_values(name, default_next_to(view.base, name, view.fit)),
                 "reads_covariates": FAMILIES[name].reads_covariates,
             }
             for name in families

@@ -47,10 +47,10 @@ def starting_point(parent: RunConfig, family: str, fit: SeriesFit | None = None)
 
     `fit` is what was measured of the series; the default has the values that it suggests.
     """
-    return parent if family == parent.model.family else default_beside(parent, family, fit)
+    return parent if family == parent.model.family else default_next_to(parent, family, fit)
 
 
-def default_beside(parent: RunConfig, family: str, fit: SeriesFit | None = None) -> RunConfig:
+def default_next_to(parent: RunConfig, family: str, fit: SeriesFit | None = None) -> RunConfig:
     """Return the family's default with the parent's task and seed, and the values that `fit` suggests."""
     # Not validated: a change may be what makes the default fit the task.
     default = family_default(family).model_copy(update={"task": parent.task, "seed": parent.seed})

@@ -26,7 +26,7 @@ CLEARLY = 0.95
 normalisation: a near tie of linear maps is none of networks (an iTransformer on ETTh1: val .0478 with the
 last value, .0494 with the mean, where ridge regressions have .04887 and .04885)."""
 STEPS_OF_SHORT = 400
-"""Most optimizer steps of a default below that: what is left to learn beside the regression is little."""
+"""Most optimizer steps of a default below that: the regression leaves little to learn."""
 
 
 @dataclass(frozen=True)

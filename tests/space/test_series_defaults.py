@@ -16,7 +16,7 @@ from nas_system.space import (
     changes_between,
     families_of,
 )
-from nas_system.space.changes import default_beside, family_default
+from nas_system.space.changes import default_next_to, family_default
 from nas_system.space.sampling import fitting_default
 from nas_system.space.series_defaults import SeriesFit
 
@@ -87,7 +87,7 @@ def test_a_change_of_the_family_starts_from_its_fitted_default(family):
     start = apply_changes(
         parent, [Change(parameter="model.family", value=family)], max_seq_len=424, fit=fit()
     )
-    assert canonical_key(start) == canonical_key(default_beside(parent, family, fit()))
+    assert canonical_key(start) == canonical_key(default_next_to(parent, family, fit()))
     named = changes_between(parent, start, fit())
     assert [change.parameter for change in named] == ["model.family"]
     assert canonical_key(
@@ -98,7 +98,7 @@ def test_a_change_of_the_family_starts_from_its_fitted_default(family):
 def test_without_a_measurement_the_default_is_the_one_of_every_task():
     assert SeriesFit.of({}) is None
     base = RunConfig(task=TASK)
-    assert default_beside(base, "patchtst") == family_default("patchtst").model_copy(
+    assert default_next_to(base, "patchtst") == family_default("patchtst").model_copy(
         update={"task": TASK, "seed": 42}
     )
 
