@@ -44,7 +44,7 @@ def test_every_family_default_is_tried_right_after_the_base(tmp_path):
     context = search_context(tmp_path, max_runs=3)
     drive(context)
     # The base config here is no family's default, so the Informer's own is tried, too.
-    assert [run.family for run in context.ledger.state.runs][1:] == ["informer", "linear"]
+    assert [run.family for run in context.ledger.state.runs][1:] == ["informer", "ridge"]
 
 
 def test_a_failed_training_is_remembered_and_the_search_goes_on(tmp_path):
