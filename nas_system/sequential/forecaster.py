@@ -96,14 +96,17 @@ class Forecaster(nn.Module, ABC):
         The penalty is the one with which the last fifth of them is forecast best.
         """
         assert self.linear_path is not None
-        regression = RidgeRegression(windows)
-        for batch in batches:
-            x, x_mark, y_mark = batch.args
-            regression.add(*self.regression_terms(x, x_mark, y_mark, batch.target))
-        weights = regression.solution()
+        weights = self.regressed(batches, RidgeRegression(windows)).solution()
         self.linear_path.set_to(weights)
         if self.trend_path is not None:
             self.trend_path.set_to(weights, bias=False)
+
+    def regressed(self, batches: Iterable[Any], regression: RidgeRegression) -> RidgeRegression:
+        """Return the regression with all windows of the batches added."""
+        for batch in batches:
+            x, x_mark, y_mark = batch.args
+            regression.add(*self.regression_terms(x, x_mark, y_mark, batch.target))
+        return regression
 
     def regression_terms(
         self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None, target: Tensor

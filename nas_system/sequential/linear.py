@@ -53,10 +53,7 @@ class LinearForecaster(Forecaster):
 
     def _regressed(self, batches: Iterable[Any], windows: int, strength: float | None) -> Tensor:
         regression = RidgeRegression(windows, individual=self.map.weight.dim() == 3)
-        for batch in batches:
-            x, x_mark, y_mark = batch.args
-            regression.add(*self.regression_terms(x, x_mark, y_mark, batch.target))
-        return regression.solution(strength)
+        return self.regressed(batches, regression).solution(strength)
 
 
 class RidgeForecaster(LinearForecaster):

@@ -48,12 +48,10 @@ class Solvable(Protocol):
     def solve(self, batches: Iterable[Any], windows: int) -> None: ...
 
 
-def build_engine(
-    config: RunConfig, problem: Trainable, device: torch.device, most_steps: int | None = None
-) -> Engine:
+def build_engine(config: RunConfig, problem: Trainable, device: torch.device) -> Engine:
     """Build model, optimizer, schedule and objective of a configuration, from its seed.
 
-    `most_steps` bounds the optimizer steps that its training is planned for (see `plan_training`).
+    It is planned as long as the configuration asks for; `follow_plan` gives it another plan.
     """
     set_seed(config.seed)
     training, direction = config.training, direction_of(problem.objective)
@@ -80,7 +78,7 @@ def build_engine(
     if isinstance(model, Solvable) and model.in_closed_form:
         engine.solve = partial(_solve, engine, model, problem, config.data.batch_size)
     if config.model.gradient_descent:
-        follow_plan(engine, training, plan_training(training, steps_per_pass, most_steps))
+        follow_plan(engine, training, plan_training(training, steps_per_pass))
     else:
         engine.plan = TrainingPlan(0, 0)
     return engine
