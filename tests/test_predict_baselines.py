@@ -161,11 +161,16 @@ def test_an_unknown_name_lists_the_rows_there_are(described: Path, run_cli: Cli)
         assert f"no run and no baseline {name!r}" in done.stderr and ", ".join(NAMES) in done.stderr
 
 
-def test_a_folder_of_the_name_wins(described: Path, run_cli: Cli, tmp_path: Path) -> None:
+def test_a_run_of_the_name_wins_and_another_folder_does_not(
+    described: Path, run_cli: Cli, tmp_path: Path
+) -> None:
     shutil.copytree(described, tmp_path / "copy")
     (tmp_path / "copy/drift").mkdir()
-    done = run_cli("nas_system.predict", "--run", "drift", cwd=tmp_path / "copy")
-    assert done.returncode == 2 and "drift is not a run's folder" in done.stderr
+    baseline = run_cli("nas_system.predict", "--run", "drift", cwd=tmp_path / "copy")
+    assert baseline.returncode == 0 and baseline.stdout.startswith("drift (baseline, "), baseline.stderr
+    (tmp_path / "copy/drift/config_used.py").write_text("config = {}\n")
+    run = run_cli("nas_system.predict", "--run", "drift", cwd=tmp_path / "copy")
+    assert run.returncode == 2 and "best_model.pth" in run.stderr, run.stderr
 
 
 def test_a_row_of_an_extra_that_is_not_installed_says_what_to_install(described: Path, run_cli: Cli) -> None:

@@ -16,6 +16,7 @@ from nas_system.errors import ConfigError
 from nas_system.space import FAMILIES, Parameter, parameters
 from nas_system.space.fields import Unless
 from nas_system.space.overview import Overview, Table, overview, sentence_of, tried_values
+from nas_system.space.run_config import serves
 from nas_system.space.sampling import is_installed
 from nas_system.space.tasks import TASKS, Task
 
@@ -113,6 +114,8 @@ def _family_page(family: str, width: int) -> list[Line]:
 
 
 def _can_matter(parameter: Parameter, family: str) -> bool:
+    if not serves(parameter, family):
+        return False
     if parameter.where == "covariates":
         return FAMILIES[family].reads_covariates
     return any(parameter.where not in task.absent for task in _tasks_of([family]))

@@ -196,6 +196,12 @@ def value_at(config: RunConfig, path: str) -> Any:
     return getattr(getattr(config, group), name)
 
 
+def serves(parameter: Parameter, family: str) -> bool:
+    """Return whether the parameter means anything to a family: one fitted in closed form takes no steps."""
+    of_steps = parameter.group == "training" or parameter.path in OF_STEPS
+    return FAMILIES[family].gradient_descent or not of_steps
+
+
 def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> str | None:
     """Return why the parameter has no effect, given the values of the others; None if it has one.
 
@@ -203,7 +209,7 @@ def inactive_because(parameter: Parameter, task: TaskConfig, value: ValueOf) -> 
     paths of the family's parameters; a sampler gives what it has drawn so far.
     """
     family = FAMILIES[value("model.family")]
-    if not family.gradient_descent and (parameter.group == "training" or parameter.path in OF_STEPS):
+    if not serves(parameter, value("model.family")):
         return f"the family {value('model.family')} is fitted in closed form"
     if parameter.where is not None and (reason := task.inactive_because(parameter.where, family, value)):
         return reason

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from nas_system.space.changes import family_default
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.fields import Parameter
-from nas_system.space.run_config import RunConfig, parameters
+from nas_system.space.run_config import RunConfig, parameters, serves
 from nas_system.space.series_defaults import SeriesFit, fitted_to_series
 from nas_system.space.tasks import TaskConfig
 
@@ -41,7 +41,7 @@ def sampled_parameters(family: str, max_seq_len: int | None = None) -> list[Para
     return [
         p.at_most(max_seq_len) if p.path == LOOK_BACK and max_seq_len is not None else p
         for p in parameters(family)
-        if p.sampled
+        if p.sampled and serves(p, family)
     ]
 
 
