@@ -45,8 +45,8 @@ def forms() -> tuple[OpenTask, tuple[ClosedForm, ...]]:
 
 def test_all_sensible_combinations_are_tried_and_ordered_by_their_error(forms):
     data, found = forms
-    errors = [form.val_mse for form in found]
-    assert errors == sorted(errors) and all(map(math.isfinite, errors))
+    losses = [form.loss for form in found]
+    assert losses == sorted(losses) and all(map(math.isfinite, losses))
     assert len(set(found)) == len(found)
     longest = (data.split.train_end - 5) // 2
     assert {form.seq_len for form in found} == {12, 14, 18, 21, 24, 28, 36, 48, 72, longest}
@@ -87,6 +87,27 @@ def check_model(data: OpenTask, form: ClosedForm) -> None:
     assert engine.history[0].val["mse"] == pytest.approx(form.val_mse, rel=2e-4)
 
 
+def test_the_earlier_error_is_that_of_a_map_which_has_not_seen_the_last_training_windows():
+    """Checked by least squares over windows one by one; as many of them are scored at every look-back."""
+    values, pred_len, look_back = weekly(300), 5, 28
+    data = open_series(values, pred_len)
+    found = search_closed_form(data, [7])
+    form = next(f for f in found if (f.seq_len, f.normalization, f.strength) == (look_back, "last", 0.1))
+    rows = data.scaler.transform(values)[: data.split.train_end, 0]
+    windows = np.lib.stride_tricks.sliding_window_view(rows, look_back + pred_len)
+    last = windows[:, look_back - 1 : look_back]
+    inputs, outputs = windows[:, :look_back] - last, windows[:, look_back:] - last
+    longest = max(f.seq_len for f in found)
+    late = (data.split.train_end - longest - pred_len + 1) // 2
+    early = len(windows) - late - (pred_len - 1)
+    penalty = np.sqrt(0.1 * early) * np.eye(look_back + 1)[:-1]
+    design = np.vstack([np.hstack([inputs[:early], np.ones((early, 1))]), penalty])
+    answer = np.vstack([outputs[:early], np.zeros((look_back, pred_len))])
+    weights = np.linalg.lstsq(design, answer)[0]
+    forecast = np.hstack([inputs[-late:], np.ones((late, 1))]) @ weights
+    assert form.earlier_mse == pytest.approx(np.mean((forecast - outputs[-late:]) ** 2), rel=1e-5)
+
+
 def test_a_weekly_pattern_is_found_and_the_error_comes_near_the_noise():
     data = open_series(weekly(700), 14)
     best = search_closed_form(data, [7])[0]
@@ -112,6 +133,8 @@ def test_a_series_too_short_for_two_inputs_has_no_combination():
     data = open_series(weekly(40), 5)
     found = search_closed_form(data, [7])
     assert max(form.seq_len for form in found) == (data.split.train_end - 5) // 2 == 9
+    shortest = search_closed_form(replace(data, split=replace(data.split, train_end=9)))
+    assert shortest and {form.seq_len for form in shortest} == {2}, "three windows: two to fit, one to score"
     assert search_closed_form(replace(data, split=replace(data.split, train_end=7))) == ()
 
 
