@@ -108,6 +108,12 @@ def test_the_earlier_error_is_that_of_a_map_which_has_not_seen_the_last_training
     assert form.earlier_mse == pytest.approx(np.mean((forecast - outputs[-late:]) ** 2), rel=1e-5)
 
 
+def test_many_validation_windows_decide_alone():
+    few, many = (search_closed_form(open_series(weekly(rows), 1), [7]) for rows in (300, 340))
+    assert all(form.earlier_mse != form.val_mse for form in few)
+    assert all(form.earlier_mse == form.val_mse for form in many)
+
+
 def test_a_weekly_pattern_is_found_and_the_error_comes_near_the_noise():
     data = open_series(weekly(700), 14)
     best = search_closed_form(data, [7])[0]
