@@ -80,12 +80,13 @@ def build_workspace(workspace: Path, runs: int) -> None:
 def save_seconds(workspace: Path) -> float:
     """One durable write of the state; the median of several."""
     ledger, _ = Ledger.open(workspace)
-    taken = []
-    for _ in range(SAVES):
+    taken, run_id = [], f"run_{len(ledger.state.runs):04d}"
+    ledger.begin(run_id, "propose_config")
+    for number in range(SAVES):
         began = time.perf_counter()
-        ledger.begin(f"run_{len(ledger.state.runs):04d}", "propose_config")
+        ledger.reach(run_id, f"step {number}")
         taken.append(time.perf_counter() - began)
-    ledger.save(current=None)
+    ledger.save(in_progress=())
     return statistics.median(taken)
 
 

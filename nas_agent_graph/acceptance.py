@@ -37,6 +37,8 @@ class VerifiedRecord(TypedDict):
 class VerdictRecord(TypedDict):
     """verdict.json."""
 
+    number: int
+    """The run's place among those that have ended, from 0 on."""
     accepted: bool
     against: str | None
     """The best run so far, None before there was one."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nas_system.errors import ProposalError
@@ -34,6 +34,17 @@ class Spent:
         """Sum up what these runs have used."""
         tokens, cost = sum(run.tokens for run in runs), sum(run.cost_usd or 0.0 for run in runs)
         return cls(len(runs), seconds, tokens, cost)
+
+    def plus(self, proposals: Sequence[Mapping[str, Any]]) -> Spent:
+        """Add runs in progress: what their proposals, which anybody may have edited, say that they cost."""
+        tokens = [record.get("tokens") for record in proposals]
+        costs = [finite(record.get("cost_usd")) for record in proposals]
+        return replace(
+            self,
+            runs=self.runs + len(proposals),
+            tokens=self.tokens + sum(count for count in tokens if type(count) is int),
+            cost_usd=self.cost_usd + sum(cost or 0.0 for cost in costs),
+        )
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from nas_agent_graph.host.clock import SystemClock as SystemClock
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest as StopRequest
+from nas_agent_graph.pool.slots import Slots as Slots
 from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
@@ -135,6 +136,8 @@ class Context:
     """Start of the training's command line; the nodes add config, tag and limits."""
     verify: Verify | None = None
     """None takes every training at its word, as those that a script stands in for."""
+    slots: Slots = field(default_factory=Slots)
+    """How many trainings run at once."""
     clock: Clock = field(default_factory=SystemClock)
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
@@ -161,7 +164,18 @@ class Context:
 
     @property
     def spent(self) -> Spent:
+        """What the runs that have ended cost."""
         return Spent.by(self.ledger.state.runs, self.clock.monotonic() - self.started)
+
+    @property
+    def committed(self) -> Spent:
+        """What all runs that have begun cost; what runs in progress will still cost is not known."""
+        return self._spent_without(None)
+
+    def _spent_without(self, run_id: str | None) -> Spent:
+        """What all runs but `run_id` cost."""
+        others = [run for run in self.ledger.state.in_progress if run.run_id != run_id]
+        return self.spent.plus([self.ledger.proposal(run.run_id) for run in others])
 
     def outcome(self, run_dir: Path) -> Outcome:
         """Return how the training in `run_dir` ended. Raises StateError if it is still running."""
@@ -174,7 +188,7 @@ class Context:
             self.base,
             self.info,
             self.limits,
-            self.spent,
+            self._spent_without(run_id),
             run_id=run_id,
             refused=tuple(refused),
             attempt=attempt,

@@ -63,7 +63,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
     for message in messages:
         print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
     print("--- estimates (no model was asked, nothing was trained or written)")
-    finished = None if ledger.state.current else limits.reached(Spent.by(runs))
+    finished = None if ledger.state.in_progress else limits.reached(Spent.by(runs))
     if finished:
         print(f"Nothing would be done: {finished}.")
         return 0
@@ -75,8 +75,10 @@ def dry_run(arguments: argparse.Namespace) -> int:
 
 
 def _run_to_propose(ledger: Ledger) -> str:
-    current, runs = ledger.state.current, ledger.state.runs
-    return current.run_id if current and runs else next_run_id([run.run_id for run in runs] or ["run_0000"])
+    state = ledger.state
+    if not state.runs:  # the first run is the base configuration, about which nobody is asked
+        return next_run_id(["run_0000"])
+    return state.in_progress[0].run_id if state.in_progress else next_run_id(state.run_ids)
 
 
 def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:

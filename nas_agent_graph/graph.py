@@ -40,14 +40,18 @@ def build_graph(checkpointer: Any = None, *, context_schema: type | None = Conte
         graph.add_node(node.__name__, _recorded(node))  # pyright: ignore[reportArgumentType]
 
     graph.add_edge(START, "read_context")
-    graph.add_edge("read_context", "propose_config")
+    graph.add_conditional_edges(
+        "read_context",
+        routes.after_reading,
+        {"room": "propose_config", "full": "parse_results", "done": END},
+    )
     graph.add_edge("propose_config", "validate_config")
     graph.add_conditional_edges(
         "validate_config",
         routes.after_validation,
-        {"valid": "launch_training", "invalid": "propose_config", "exhausted": END},
+        {"valid": "launch_training", "invalid": "propose_config", "exhausted": "read_context"},
     )
-    graph.add_edge("launch_training", "parse_results")
+    graph.add_edge("launch_training", "read_context")
     graph.add_edge("parse_results", "summarize_history")
     graph.add_edge("summarize_history", "decide_acceptance")
     graph.add_conditional_edges(
@@ -58,7 +62,7 @@ def build_graph(checkpointer: Any = None, *, context_schema: type | None = Conte
 
 def steps_for(limits: Limits) -> int:
     """Return an upper bound on the graph steps of a search of this length."""
-    return limits.max_runs * (7 + 2 * limits.attempts) + 50
+    return limits.max_runs * (10 + 2 * limits.attempts) + 50
 
 
 def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], StateUpdate]:
@@ -73,10 +77,9 @@ def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], StateUpda
         unknown = set(update) - set(SearchState.__annotations__)
         # LangGraph drops unknown keys without a word.
         assert not unknown, f"node {node.__name__} returned unknown keys: {sorted(unknown)}"
-        ledger = runtime.context.ledger
-        current = ledger.state.current
-        if current is not None:
-            disk.retry_until_space(lambda: ledger.begin(current.run_id, node.__name__))
+        run_id = update.get("run_id", state["run_id"])
+        assert isinstance(run_id, str)
+        disk.retry_until_space(lambda: runtime.context.ledger.reach(run_id, node.__name__))
         return update
 
     return run

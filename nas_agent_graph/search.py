@@ -16,6 +16,7 @@ from nas_agent_graph.context import Context, Launcher, SearchInterrupted, StopRe
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
+from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_setup import (
@@ -61,7 +62,7 @@ def run_search(
         if note:
             _note(note)
         # A run that has begun has been paid for: it is brought to its end first.
-        end = None if ledger.state.current else limits.reached(Spent.by(ledger.state.runs))
+        end = None if ledger.state.in_progress else limits.reached(Spent.by(ledger.state.runs))
         search = ProposerSetup(
             ledger=ledger,
             task=task_of(arguments, ledger.state.task),
@@ -137,23 +138,18 @@ def _drive(context: Context) -> str:
             config={"recursion_limit": steps_for(context.limits)},
             context=context,
         )
-    except SearchInterrupted:
-        _stop_training(context)
+    except (SearchInterrupted, NasError):
+        _stop_trainings(context)
         raise
     finally:
         context.progress.close()
     return final["end"]
 
 
-def _stop_training(context: Context) -> None:
-    """End the current training: nothing outlives an agent that was asked to stop."""
-    current, launcher = context.ledger.state.current, context.launcher
-    if current is None:
-        return
-    folder = context.ledger.paths(current.run_id).folder
-    # A link is no run of ours: what trains behind it belongs to somebody else.
-    repeats = [path for path in (folder / "repeats").glob("seed_*") if not path.is_symlink()]
-    folders = [folder, *repeats]
+def _stop_trainings(context: Context) -> None:
+    """End all trainings side by side: nothing outlives an agent that was asked to stop, or cannot go on."""
+    launcher, state = context.launcher, context.ledger.state
+    folders = [folder for run in state.in_progress for folder in folders_of(run.run_id, context)]
     deadline = time.monotonic() + CANCEL_TIMEOUT_S
     while running := [path for path, state in launcher.survey(folders).items() if state == "running"]:
         for path in running:

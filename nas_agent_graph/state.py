@@ -55,9 +55,10 @@ StateUpdate = dict[str, object]
 
 
 class SearchState(TypedDict):
-    """One round: which run, what was proposed, how it went."""
+    """One round: which run, what was proposed, how it went; and which other runs are training meanwhile."""
 
     run_id: str
+    """Empty where no run can begin now."""
     attempt: int
     """Refused proposals so far for this run."""
     proposal: ProposalRecord | None
@@ -65,10 +66,21 @@ class SearchState(TypedDict):
     """Why the last proposal was refused; goes back to the proposer."""
     outcome: OutcomeRecord | None
     summary: str
+    launched: dict[str, ProposalRecord]
+    """Runs that are training, or wait for the parser of their results, and what was proposed for them."""
     end: str | None
-    """Why the search has ended, None while it goes on."""
+    """Why nothing new begins, None while the search goes on."""
 
 
 def initial_state() -> SearchState:
     """Return the whole start state: LangGraph ignores defaults of a TypedDict."""
-    return SearchState(run_id="", attempt=0, proposal=None, refusal=None, outcome=None, summary="", end=None)
+    return SearchState(
+        run_id="",
+        attempt=0,
+        proposal=None,
+        refusal=None,
+        outcome=None,
+        summary="",
+        launched={},
+        end=None,
+    )

@@ -235,7 +235,7 @@ def test_ctrl_c_stops_the_training_and_the_same_command_continues(search, worksp
     assert not is_alive(run_dir)
     epochs = len(json.loads((run_dir / "history.json").read_text())["epochs"])
     state = load_agent_state(workspace / "agent_state.json")
-    assert (state.runs, state.current.run_id) == ((), "run_0000")
+    assert (state.runs, [run.run_id for run in state.in_progress]) == ((), ["run_0000"])
 
     done = search(*command)
     assert done.returncode == 0, done.stderr

@@ -46,6 +46,7 @@ def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
         attempt=outcome["attempt"],
     )
     record = VerdictRecord(
+        number=len(ledger.state.runs),
         accepted=verdict.accepted,
         against=best_run.run_id if best_run else None,
         reason=verdict.reason,
@@ -67,4 +68,7 @@ def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
     )
     for warning in context.limits.warnings(before, now):
         context.progress.note(warning)
-    return {"end": context.limits.reached(now)}
+    launched = {other: record for other, record in state["launched"].items() if other != run_id}
+    # What is training is brought to its end first.
+    end = None if launched else context.limits.reached(now)
+    return {"launched": launched, "end": state["end"] or end}

@@ -1,4 +1,4 @@
-"""Read how the training ended. Numbers come from the files it wrote, never from its output.
+"""Wait for any training to end, and read how. Numbers come from the files it wrote, never from its output.
 
 A training may claim any score. One with which the run would lead is computed again from its weights, and so
 are those that the noise is made of: a forged noise would keep every later run from leading.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from nas_agent_graph.acceptance import VerifiedRecord, evaluate, is_same_score
 from nas_agent_graph.context import Context, Recomputed
+from nas_agent_graph.pool.trainings import await_end
 from nas_agent_graph.state import OutcomeRecord, SearchState, StateUpdate
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError
@@ -26,8 +27,9 @@ VERIFY_TIMEOUT_S = 600.0
 
 
 def parse_results(state: SearchState, context: Context) -> StateUpdate:
-    """Read the outcome of the run; a failed run takes the same road as a good one."""
-    folder = context.ledger.paths(state["run_id"]).folder
+    """Read the outcome of the run that ended first; a failed run takes the same road as a good one."""
+    run_id = await_end(list(state["launched"]), context)
+    folder = context.ledger.paths(run_id).folder
     folders = (folder, *sorted((folder / "repeats").glob("seed_*")))
     outcomes = {path: context.outcome(path) for path in folders}
     verified = _verify(folder, outcomes, context) if _would_lead(outcomes[folder], context) else {}
@@ -45,7 +47,7 @@ def parse_results(state: SearchState, context: Context) -> StateUpdate:
         noise_runs=scores,
         verified=list(verified.values()),
     )
-    return {"outcome": record}
+    return {"run_id": run_id, "proposal": state["launched"][run_id], "outcome": record}
 
 
 def _noise_of(outcomes: Mapping[Path, Outcome]) -> tuple[float | None, int]:

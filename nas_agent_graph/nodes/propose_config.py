@@ -31,7 +31,7 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
     except ProposalError as error:
         return {"proposal": None, "attempt": attempt, "refusal": str(error)}
     if stored is None:
-        content = proposal.to_file(metric) | {"attempt": attempt}
+        content = proposal.to_file(metric) | {"attempt": attempt, "seen": _seen(run_id, context)}
         # Here, because to do the whole node again would pay for another answer.
         context.disk.retry_until_space(lambda: write_json(path, content))
     return {"proposal": proposal.to_record(), "attempt": attempt, "refusal": None}
@@ -45,6 +45,13 @@ def _proposed(context: Context, view: SearchView) -> Proposal:
     except BudgetSpent as reason:
         context.progress.note(f"{view.run_id}: {reason}; {context.fallback.name} proposes")
         return context.fallback.propose(view)
+
+
+def _seen(run_id: str, context: Context) -> dict[str, object]:
+    """Return what was known when the proposal was made: from it a replay tells which runs trained then."""
+    state = context.ledger.state
+    others = [run.run_id for run in state.in_progress if run.run_id != run_id]
+    return {"ended": len(state.runs), "in_progress": others}
 
 
 def _stored(path: Path, attempt: int) -> Mapping[str, Any] | None:

@@ -1,4 +1,7 @@
-"""Open the next run, or continue the one that a crash or a stop left behind."""
+"""Open the next run, or continue one that a crash or a stop left behind; where no slot is free, wait first.
+
+The only place that decides whether anything begins: a restarted agent comes here, too.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,27 @@ from nas_system.processes.run_files import next_run_id
 
 
 def read_context(state: SearchState, context: Context) -> StateUpdate:
-    """Begin a round on the current run; its id is reserved on disk before anything else happens."""
-    ledger = context.ledger
-    current = ledger.state.current
-    if current is None:
-        run_id = next_run_id(run.run_id for run in ledger.state.runs)
-        ledger.begin(run_id, "propose_config")
-    else:
-        run_id = current.run_id
+    """Begin a round on a run whose id is reserved on disk before anything else happens."""
+    ledger, launched = context.ledger, state["launched"]
+    kept = {"launched": launched, "end": state["end"]}
+    run_id = None
+    if state["end"] is None:
+        left = [run.run_id for run in ledger.state.in_progress if run.run_id not in launched]
+        run_id = left[0] if left else _opened(context)
+    if run_id is None:
+        end = state["end"] or (None if launched else context.limits.reached(context.committed))
+        return {**initial_state(), **kept, "end": end}
     make_run_folder(ledger.paths(run_id).folder)
-    return {**initial_state(), "run_id": run_id}
+    return {**initial_state(), **kept, "run_id": run_id}
+
+
+def _opened(context: Context) -> str | None:
+    """Reserve the next id if a slot is free and no limit is reached."""
+    ledger = context.ledger
+    run_id = next_run_id(ledger.state.run_ids)
+    if context.limits.reached(context.committed) is not None or not context.slots.is_free(
+        ledger.state, run_id
+    ):
+        return None
+    ledger.begin(run_id, "propose_config", context.slots.device_for(ledger.state))
+    return run_id

@@ -6,7 +6,7 @@ recorded one is drift, and is reported with a diff.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -51,15 +51,15 @@ class Exchange:
 class Cassette:
     """The exchanges of every run in the order in which they took place, each played once."""
 
-    def __init__(self, exchanges: Mapping[str, list[Exchange]], *, ends_in: str | None = None) -> None:
-        """`ends_in` is the run that had not ended when the recording was copied."""
+    def __init__(self, exchanges: Mapping[str, list[Exchange]], *, ends_in: Collection[str] = ()) -> None:
+        """`ends_in` are the runs that had not ended when the recording was copied."""
         self._exchanges = exchanges
         self._position = dict.fromkeys(exchanges, 0)
         self._restarted_at: tuple[str, int] | None = None
         self.ends_in = ends_in
 
     @classmethod
-    def load(cls, runs_dir: Path, run_ids: Iterable[str], *, ends_in: str | None = None) -> Cassette:
+    def load(cls, runs_dir: Path, run_ids: Iterable[str], *, ends_in: Collection[str] = ()) -> Cassette:
         """Read the transcripts. Raises StateError for one that is not a transcript of these runs."""
         found = {run_id: exchanges_in(RunPaths(runs_dir / run_id).transcript, run_id) for run_id in run_ids}
         return cls(found, ends_in=ends_in)
@@ -96,7 +96,7 @@ class Cassette:
         run_id, node, attempt = key
         exchange = self.next_of(run_id)
         if exchange is None:
-            if run_id == self.ends_in:
+            if run_id in self.ends_in:
                 raise RecordingEnds(f"the recording ends at {place(*key)}")
             raise AnswerMissing(f"the recording holds no answer for {place(*key)}")
         if exchange.key != key:
@@ -116,7 +116,7 @@ class Cassette:
         """Raise SearchRestarted, or an error if starting again leads nowhere."""
         position = self._position[run_id]
         following = self.next_of(run_id)
-        if following is None and run_id == self.ends_in:
+        if following is None and run_id in self.ends_in:
             raise RecordingEnds(f"the recording ends within {run_id}, at a question without an answer")
         if self._restarted_at == (run_id, position):
             where = place(*following.key) if following else run_id

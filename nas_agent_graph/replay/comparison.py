@@ -53,7 +53,8 @@ def compare(arguments: argparse.Namespace) -> int:
             print(f"also {line}")
         return 1
     runs = len(recorded.state.runs)
-    unfinished = f" and {replayed.current.run_id} unfinished" if replayed.current else ""
+    left = ", ".join(run.run_id for run in replayed.in_progress)
+    unfinished = f" and {left} unfinished" if left else ""
     how = "by key alone" if arguments.lenient else "every message as recorded"
     print(f"equal: {runs} runs{unfinished}, {how}, in {seconds:.1f} s")
     return 0

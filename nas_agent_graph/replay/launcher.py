@@ -11,6 +11,7 @@ from nas_system.config_io.config_file import read_config
 from nas_system.errors import StateError
 from nas_system.files import LARGEST_RECORD_BYTES, finite, read_bounded, read_record
 from nas_system.nas_agent.agent_state import AgentState, get_run
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
 from nas_system.processes.run_files import RunPaths
@@ -20,27 +21,35 @@ from nas_system.space import canonical_key
 class RecordedLauncher:
     """Copies what the recorded training left behind; weights and pictures are not needed."""
 
-    def __init__(self, state: AgentState, recorded: Path, replayed: Path) -> None:
-        """`recorded` and `replayed` are the two folders of all runs; `state` is the recorded one's."""
+    def __init__(self, state: AgentState, recorded: Path, ledger: Ledger) -> None:
+        """`recorded` is the folder of all recorded runs, `state` their state, `ledger` the replay's own."""
         self.state = state
         self.recorded = recorded
-        self.replayed = replayed
+        self.ledger = ledger
+        self.replayed = ledger.runs_dir
+        self._endless: set[Path] = set()
+        """Trainings that had not ended when the recording was copied."""
 
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
-        """End the run at once. Raises Drift if another configuration was trained then, RecordingEnds if
-        the recorded training has not ended, AnswerMissing if nothing is known of its end."""
+        """End the training, which `survey` shows when its turn has come; one that was running never ends.
+
+        Raises Drift if another configuration was trained then, AnswerMissing if nothing is known of its end,
+        RecordingEnds if it had not been tried so often.
+        """
         relative = run_dir.relative_to(self.replayed)
         source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
         self._check_config(target, relative)
+        has_ended = get_run(self.state, relative.parts[0]) is not None
         try:
             outcome = read_outcome(source.folder, self.state.metric)  # it may run on this machine
-        except StateError as error:
-            raise RecordingEnds(str(error)) from None
-        status = outcome.status
-        if status is Status.MISSING and get_run(self.state, relative.parts[0]) is not None:
+        except StateError:
+            self._endless.add(run_dir)
+            return
+        if outcome.status is Status.MISSING and has_ended:
             raise AnswerMissing(f"the recording holds no outcome of the training of {relative}")
-        if status in (Status.STOPPED, Status.MISSING):
-            raise RecordingEnds(f"the training of {relative} has not ended in the recording")
+        if outcome.status in (Status.STOPPED, Status.MISSING):
+            self._endless.add(run_dir)
+            return
         if outcome.attempt < attempt:
             raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
         for path in (source.metrics, source.history, source.error, source.log, source.retried):
@@ -50,10 +59,23 @@ class RecordedLauncher:
         copy_record(source.exit, target.folder)
 
     def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
-        return {run_dir: _state_of(RunPaths(run_dir)) for run_dir in run_dirs}
+        """Return that the runs end in the recorded order: one that ends later is still running."""
+        return {run_dir: self._state_of(run_dir) for run_dir in run_dirs}
+
+    def _state_of(self, run_dir: Path) -> RunState:
+        if run_dir in self._endless:
+            return "running"
+        paths = RunPaths(run_dir)
+        if not paths.exit.exists():
+            return "lost" if paths.process.exists() else "absent"
+        ended = len(self.ledger.state.runs)
+        if ended >= len(self.state.runs):
+            return "finished"
+        run_id = run_dir.relative_to(self.replayed).parts[0]
+        return "finished" if self.state.runs[ended].run_id == run_id else "running"
 
     def is_running(self, run_dir: Path) -> bool:
-        """Return False: every training has ended when `submit` returns."""
+        """Return False: no file of a training changes after `submit` has returned."""
         return False
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:

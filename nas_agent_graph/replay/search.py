@@ -29,6 +29,7 @@ from nas_agent_graph.context import (
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
+from nas_agent_graph.pool.slots import Slots
 from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.proposers.llm import LLMProposer
@@ -88,9 +89,8 @@ class RecordedSearch:
 
     @property
     def run_ids(self) -> list[str]:
-        """Return the finished runs, and the one that was running."""
-        current = [self.state.current.run_id] if self.state.current else []
-        return [run.run_id for run in self.state.runs] + current
+        """Return the finished runs, and those that were running."""
+        return self.state.run_ids
 
     @property
     def repeats(self) -> int:
@@ -140,7 +140,7 @@ class ReplayedProposer:
         if kind in PROPOSERS and kind != self.name and isinstance(attempt, int) and attempt <= self.repairs:
             return PROPOSERS[kind].prepare(self.setup).proposer.propose(view)
         where = place(view.run_id, NODE, view.attempt)
-        if view.run_id == self.cassette.ends_in:
+        if view.run_id in self.cassette.ends_in:
             raise RecordingEnds(f"the recording ends at {where}")
         why = f" (asked because: {view.refused[-1]})" if view.refused else ""
         raise AnswerMissing(f"the recording holds no answer for {where}{why}")
@@ -163,6 +163,37 @@ class ReplayedFallback:
         return self.fallback.propose(under(latest.circumstances, view) if latest else view)
 
 
+@dataclass(frozen=True)
+class RecordedSlots(Slots):
+    """Lets a run begin when it began in the recording: after as many ends as its proposer knew of."""
+
+    recorded: RecordedSearch | None = None
+
+    def is_free(self, state: AgentState, run_id: str) -> bool:
+        """Return whether the run began now; in an older recording, which has no such note, when none runs."""
+        assert self.recorded is not None
+        seen = self.recorded.proposal(run_id).get("seen")
+        if not isinstance(seen, dict):
+            return not state.in_progress
+        return seen.get("ended") == len(state.runs)
+
+
+@dataclass(frozen=True)
+class RecordedClock(SystemClock):
+    """In a replay nobody waits for a training: there is none."""
+
+    recorded: AgentState
+    ledger: Ledger
+
+    def sleep(self, seconds: float) -> None:
+        """Raise RecordingEnds where nothing more had ended, Drift where the run that did has not begun."""
+        ended = len(self.ledger.state.runs)
+        if ended >= len(self.recorded.runs):
+            raise RecordingEnds("what is training now had not ended when the recording was copied")
+        run_id = self.recorded.runs[ended].run_id
+        raise Drift(place(run_id, NODE, 0), "the run that ended next has not begun in the replay")
+
+
 def replay(
     recorded: RecordedSearch, workspace: Path, *, lenient: bool = False, prompts: Path | None = None
 ) -> AgentState:
@@ -170,8 +201,8 @@ def replay(
 
     Raises Drift or AnswerMissing where it leaves the recording.
     """
-    current = recorded.state.current
-    cassette = Cassette.load(recorded.runs_dir, recorded.run_ids, ends_in=current.run_id if current else None)
+    unfinished = [run.run_id for run in recorded.state.in_progress]
+    cassette = Cassette.load(recorded.runs_dir, recorded.run_ids, ends_in=unfinished)
     context = _context(recorded, workspace, cassette, lenient=lenient, prompts=prompts)
     while not _is_at_its_end(recorded, context.ledger.state, cassette):
         try:
@@ -221,7 +252,7 @@ def _comparable(state: AgentState) -> dict[str, Any]:
         del run["seconds"]
         run["history_summary"] = run["history_summary"].replace(OLD_TOO_SHORT, TOO_SHORT)
     # At which of its steps an interrupted run stood is a matter of the moment.
-    plain["current"] = state.current.run_id if state.current else None
+    plain["in_progress"] = [run.run_id for run in state.in_progress]
     return plain
 
 
@@ -237,7 +268,7 @@ def _context(
     ledger.save(
         task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, hold_out=state.hold_out
     )
-    launcher = RecordedLauncher(state, recorded.runs_dir, runs_dir)
+    launcher = RecordedLauncher(state, recorded.runs_dir, ledger)
     disk = DiskSpace(workspace, SystemClock(), StopRequest(), say=lambda text: None)
     setup = ProposerSetup(ledger=ledger, task=recorded.base.task, launcher=launcher, disk=disk)
     transcript = Transcript(runs_dir)
@@ -259,6 +290,8 @@ def _context(
         limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_base=recorded.repeats),
         train_command=("recorded",),
         verify=launcher.verify,
+        slots=RecordedSlots(total=len(recorded.run_ids), recorded=recorded),
+        clock=RecordedClock(state, ledger),
     )
 
 
@@ -277,8 +310,6 @@ def _drive(recorded: RecordedSearch, context: Context, cassette: Cassette) -> No
 def _is_at_its_end(recorded: RecordedSearch, state: AgentState, cassette: Cassette) -> bool:
     """Return whether the replay is where the recording was: its runs are done, or the last one is as far."""
     wanted = recorded.state
-    if len(state.runs) != len(wanted.runs) or (wanted.current is None) != (state.current is None):
-        return False
-    if wanted.current is None:
-        return True
-    return state.current == wanted.current and cassette.next_of(wanted.current.run_id) is None
+    steps, wanted_steps = ({run.run_id: run.step for run in known.in_progress} for known in (state, wanted))
+    asked = all(cassette.next_of(run_id) is None for run_id in wanted_steps)
+    return len(state.runs) == len(wanted.runs) and steps == wanted_steps and asked

@@ -119,9 +119,7 @@ def report_record(
     """Build the whole report but its pictures: about the search, its baselines, and every run in order."""
     limits = limits or Limits()
     ledger = Ledger(workspace, state)
-    known = [run.run_id for run in state.runs]
-    if state.current is not None and state.current.run_id not in known:
-        known.append(state.current.run_id)
+    known = state.run_ids
     points = max(40, min(400, limits.curve_points // max(len(known), 1)))
     prompts: dict[str, str] = {}
     runs = [_run_record(ledger, run_id, points, prompts, limits) for run_id in known]

@@ -104,10 +104,9 @@ def _hash(text: str) -> str:
 
 
 def _fingerprint(workspace: Path) -> tuple[Any, ...]:
-    """What changes whenever there is something new to show: the state, and the files of the current run."""
+    """What changes whenever there is something new to show: the state, and files of runs in progress."""
     paths = [workspace / STATE_FILE]
-    current = read_state(workspace).current
-    if current is not None:
+    for current in read_state(workspace).in_progress:
         run = RunPaths(workspace / "runs" / current.run_id)
         paths += [run.proposal, run.transcript, run.config, run.history, run.metrics]
     return (is_held(workspace), *map(_stamp, paths))

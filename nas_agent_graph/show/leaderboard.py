@@ -99,8 +99,8 @@ def leaderboard(
 def headline(state: AgentState, width: int) -> list[Line]:
     """State how far the search is, its task, and its data."""
     progress = f"{len(state.runs)} of {state.max_runs} runs finished"
-    if state.current is not None:
-        progress += f", {state.current.run_id} begun (at {printable(state.current.step, 40)})"
+    for run in state.in_progress:
+        progress += f", {run.run_id} begun (at {printable(run.step, 40)})"
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
         text = f"Task: {printable(state.labels.goal, 200)}; {state.task.winning} wins"

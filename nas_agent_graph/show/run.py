@@ -22,7 +22,7 @@ from nas_agent_graph.text.terminal import (
 )
 from nas_system.errors import StateError
 from nas_system.files import finite, read_record
-from nas_system.nas_agent.agent_state import RunInfo, get_run
+from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progress
 from nas_system.nas_agent.history_summary import CurveDigest, curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
@@ -110,8 +110,8 @@ class RunRecord:
 def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
     """Gather all that is known of a run. Nothing is written, no missing file is an error."""
     state, paths, folder = ledger.state, ledger.paths(run_id), ledger.runs_dir / run_id
-    run, current = get_run(state, run_id), state.current
-    running = run is None and current is not None and current.run_id == run_id
+    run, current = get_run(state, run_id), get_run_in_progress(state, run_id)
+    running = run is None and current is not None
     proposal = read_record(paths.proposal) or {}
     digest, scores = _curve(ledger, run_id)
     return RunRecord(

@@ -107,7 +107,7 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
     from nas_agent_graph.text.terminal import width_of
     from nas_system.nas_agent.ledger import Ledger
 
-    known = [run.run_id for run in state.runs] + ([state.current.run_id] if state.current else [])
+    known = state.run_ids
     if arguments.run_id not in known:
         names = ", ".join(known) if len(known) <= 12 else f"{known[0]} to {known[-1]} ({len(known)} runs)"
         raise ConfigError(f"no run {arguments.run_id!a:.80} in {workspace}; there are: {names or 'none yet'}")

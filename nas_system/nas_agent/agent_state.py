@@ -128,11 +128,13 @@ METRIC_NAMES = frozenset({"val_mse", "test_mse", "val_mae", "test_mae"})
 """Names of scores in versions before 4."""
 
 
-class CurrentRun(_Stored):
-    """The run that is in progress, and the node that has to act on it next."""
+class RunInProgress(_Stored):
+    """A run that has begun and has no verdict yet, and the last node that has acted on it."""
 
     run_id: str
     step: str
+    device: str | None = None
+    """The CUDA device that is leased to its training, None for all that there are."""
 
 
 class AgentState(_Stored):
@@ -148,7 +150,8 @@ class AgentState(_Stored):
     noise: float | None = None
     """Standard deviation of the base config's score over seeds; None while it is unknown."""
     noise_runs: int = 0
-    current: CurrentRun | None = None
+    in_progress: tuple[RunInProgress, ...] = ()
+    """In the order in which they began."""
     hold_out: dict[str, Score] = {}
     """Score on the hold-out rows, per run that was best run when a search ended."""
     runs: tuple[RunInfo, ...] = ()
@@ -173,6 +176,11 @@ class AgentState(_Stored):
     def direction(self) -> Direction:
         """Which way the metric is better."""
         return ForecastingTask.direction if self.task is None else self.task.direction
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The runs as they ended, then those in progress."""
+        return [run.run_id for run in (*self.runs, *self.in_progress)]
 
     def replace(self, **changes: Any) -> AgentState:
         """A copy with some fields replaced."""
@@ -206,8 +214,7 @@ def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
         ) from None
     except ValueError as error:
         raise StateError(f"{path}: not a valid search state ({error})") from None
-    ids = [run.run_id for run in state.runs]
-    if len(set(ids)) != len(ids):
+    if len(set(state.run_ids)) != len(state.run_ids):
         raise StateError(f"{path}: not a valid search state (a run id stands twice)")
     return state
 
@@ -262,7 +269,20 @@ def _with_hold_out(values: dict[str, Any]) -> dict[str, Any]:
     return {("hold_out" if name == "sealed" else name): value for name, value in values.items()}
 
 
-MIGRATIONS: tuple[Migration, ...] = (_from_original_format, _with_costs, _with_other_tasks, _with_hold_out)
+def _with_several_in_progress(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 5 knows any number of runs in progress, where there was one `current` run."""
+    current = values.get("current")
+    others = {name: value for name, value in values.items() if name != "current"}
+    return others | {"in_progress": [] if current is None else [current]}
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    _from_original_format,
+    _with_costs,
+    _with_other_tasks,
+    _with_hold_out,
+    _with_several_in_progress,
+)
 """From version i to version i + 1, on plain JSON. Append only: files of every version lie on disks."""
 
 SCHEMA_VERSION = len(MIGRATIONS)
@@ -303,6 +323,11 @@ def add_run(state: AgentState, run: RunInfo) -> AgentState:
 def get_run(state: AgentState, run_id: str) -> RunInfo | None:
     """The run with this id, if the state has it."""
     return next((run for run in state.runs if run.run_id == run_id), None)
+
+
+def get_run_in_progress(state: AgentState, run_id: str) -> RunInProgress | None:
+    """The run with this id, if it is in progress."""
+    return next((run for run in state.in_progress if run.run_id == run_id), None)
 
 
 def get_best_run(state: AgentState) -> RunInfo | None:

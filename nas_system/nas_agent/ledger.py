@@ -21,9 +21,9 @@ from nas_system.nas_agent.agent_state import (
     METRIC_NAMES,
     STATE_FILE,
     AgentState,
-    CurrentRun,
     NewerState,
     RunInfo,
+    RunInProgress,
     UnreadableState,
     add_run,
     get_best_run,
@@ -103,14 +103,25 @@ class Ledger:
         save_agent_state(state, self.workspace / STATE_FILE)
         self.state = state
 
-    def begin(self, run_id: str, step: str) -> None:
-        """Record which run is the current one and which node acts on it next."""
-        self.save(current=CurrentRun(run_id=run_id, step=step))
+    def begin(self, run_id: str, step: str, device: str | None = None) -> None:
+        """Record a run as in progress, with the CUDA device that is leased to it."""
+        run = RunInProgress(run_id=run_id, step=step, device=device)
+        self.save(in_progress=(*self.state.in_progress, run))
+
+    def reach(self, run_id: str, step: str) -> None:
+        """Record which node has acted on a run in progress; nothing for one that is not."""
+        runs = tuple(
+            run.model_copy(update={"step": step}) if run.run_id == run_id else run
+            for run in self.state.in_progress
+        )
+        if runs != self.state.in_progress:
+            self.save(in_progress=runs)
 
     def finish(self, run: RunInfo, **changes: Any) -> None:
-        """Add a finished run; there is no current run after it."""
+        """Add a finished run, which is in progress no longer."""
         state = add_run(self.state, run)
-        self.save(runs=state.runs, best_run_id=state.best_run_id, current=None, **changes)
+        left = tuple(other for other in self.state.in_progress if other.run_id != run.run_id)
+        self.save(runs=state.runs, best_run_id=state.best_run_id, in_progress=left, **changes)
 
     def config(self, run_id: str) -> RunConfig | None:
         """Return what a run was trained with; None when its folder is gone, damaged or edited."""
@@ -142,28 +153,43 @@ class Ledger:
         self._configs[run_id] = config
 
     def proposal(self, run_id: str) -> Mapping[str, Any]:
-        """Read proposal.json of a finished run; empty when it is gone or damaged."""
-        if run_id not in self._proposals:
-            self._proposals[run_id] = read_record(self.paths(run_id).proposal) or {}
-        return self._proposals[run_id]
+        """Read proposal.json of a run; empty when it is gone or damaged."""
+        known = self._proposals.get(run_id)
+        if known is not None:
+            return known
+        found = read_record(self.paths(run_id).proposal) or {}
+        if get_run(self.state, run_id) is not None:  # that of a run in progress may still change
+            self._proposals[run_id] = found
+        return found
 
     def run_with_key(self, key: str) -> RunInfo | None:
         """Return the finished run that already trained this configuration."""
         return next((run for run in self.state.runs if run.key == key), None)
 
+    def running_with_key(self, key: str, *, other_than: str) -> str | None:
+        """Return the id of a run in progress, not `other_than`, that trains this configuration."""
+        for run in self.state.in_progress:
+            config = self.config(run.run_id) if run.run_id != other_than else None
+            if config is not None and canonical_key(config) == key:
+                return run.run_id
+        return None
+
 
 def rebuild_state(runs_dir: Path) -> AgentState | None:
     """Rebuild the state from the run directories; None if that is impossible.
 
-    Every finished run left its entry in verdict.json; the task and the data stand in task_facts.json, the
-    seed in base_config.py. A last run without a verdict is the one that was running.
+    Every finished run left its entry and its place in verdict.json; the task and the data stand in
+    task_facts.json, the seed in base_config.py. A run without a verdict is in progress, unless it is so old
+    that its verdict must have been lost.
     """
     ids = run_ids(runs_dir)
     facts = read_record(runs_dir / FACTS_FILE)
     if not ids or facts is None:
         return None
     verdicts = {run_id: _verdict(runs_dir / run_id) for run_id in ids}
-    current = None if verdicts[ids[-1]] else ids.pop()
+    without = [run_id for run_id in ids if verdicts[run_id] is None]
+    in_progress = _in_progress(runs_dir, ids, without)
+    ids = _in_order_of_end([run_id for run_id in ids if run_id not in in_progress], verdicts)
     runs = tuple(
         verdict.run if (verdict := verdicts[run_id]) else _lost_run(runs_dir / run_id) for run_id in ids
     )
@@ -173,8 +199,8 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
         "data": facts.get("source"),
         "noise": measured[-1].noise if measured else None,
         "noise_runs": measured[-1].noise_runs if measured else 0,
-        "current": current and CurrentRun(run_id=current, step="read_context"),
-        "max_runs": max(AgentState().max_runs, len(runs)),
+        "in_progress": [RunInProgress(run_id=run_id, step="read_context") for run_id in in_progress],
+        "max_runs": max(AgentState().max_runs, len(runs) + len(in_progress)),
     }
     try:
         seed = read_config(runs_dir / BASE_CONFIG_FILE, follow_link=False).seed
@@ -197,6 +223,26 @@ class _Verdict(NamedTuple):
     noise: Any
     """Validated with the whole state, like `noise_runs`."""
     noise_runs: Any
+    number: int | None
+    """The run's place among those that have ended; None where a search knew one run at a time."""
+
+
+def _in_progress(runs_dir: Path, ids: list[str], without_verdict: list[str]) -> list[str]:
+    """Return the runs that have not ended, of those without a verdict: the last one, and what its proposer
+    saw in progress. Any other has ended, and lost its verdict."""
+    seen = (read_record(RunPaths(runs_dir / ids[-1]).proposal) or {}).get("seen")
+    known = seen.get("in_progress") if isinstance(seen, dict) else None
+    open_ids = [ids[-1], *(known if isinstance(known, list) else ())]
+    return [run_id for run_id in without_verdict if run_id in open_ids]
+
+
+def _in_order_of_end(ids: list[str], verdicts: Mapping[str, _Verdict | None]) -> list[str]:
+    """Return the runs as they ended; what lost its number takes the places that are free."""
+    numbers = {run_id: verdict.number for run_id in ids if (verdict := verdicts[run_id])}
+    taken = set(numbers.values())
+    free = iter([place for place in range(len(ids)) if place not in taken] + [len(ids)] * len(ids))
+    places = {run_id: next(free) if (number := numbers.get(run_id)) is None else number for run_id in ids}
+    return sorted(ids, key=places.__getitem__)
 
 
 def _verdict(run_dir: Path) -> _Verdict | None:
@@ -216,7 +262,9 @@ def _verdict(run_dir: Path) -> _Verdict | None:
         return None
     if run.run_id != run_dir.name:
         return None
-    return _Verdict(run, verdict.get("noise"), verdict.get("noise_runs"))
+    number = verdict.get("number")
+    known = number if type(number) is int and number >= 0 else None
+    return _Verdict(run, verdict.get("noise"), verdict.get("noise_runs"), known)
 
 
 def _lost_run(run_dir: Path) -> RunInfo:

@@ -38,8 +38,8 @@ def leaves(search: Search, code: int, within_s: float = 120.0) -> float:
     # A supervisor has its last microseconds after exit.json.
     wait_for(lambda: search.alive() == [], "the supervisors to leave")
     assert "Traceback" not in search.text()
-    if search.last.current is not None:
-        search.hits[search.last.current.run_id] += 1
+    if search.last.in_progress != ():
+        search.hits[search.last.in_progress[0].run_id] += 1
         for number in search.workspace.glob("runs/run_0000/repeats/*"):
             search.hits[search.name_of(number)] += 1
     return took_s
@@ -62,7 +62,7 @@ def test_a_signal_during_a_training_stops_it_and_the_same_command_continues(
     process.send_signal(number)
     leaves(search, 128 + number)
     assert f"stopped by {number.name}; everything is on disk" in search.text()
-    assert (search.last.runs, search.last.current is not None) == ((), True)
+    assert (search.last.runs, search.last.in_progress != ()) == ((), True)
     search.wish("epoch_s", None)
     finish(search)
     assert search.last.runs[0].attempt == 2
@@ -129,7 +129,7 @@ def test_a_signal_while_the_program_starts_leaves_nothing_behind(
         wait_for(lambda: search.alive() == [], "the supervisors to leave")
         if process.returncode > 0:
             assert "Traceback" not in search.text()
-        if search.last.current is not None:
+        if search.last.in_progress != ():
             search.hits["run_0000"] += 1
     finish(search)
 
@@ -174,8 +174,8 @@ def test_two_ctrl_c_at_any_moments_tear_nothing(new_search: NewSearch, record_pr
         assert not [run_dir for run_dir, training in search.trainings() if training.is_alive()]
         if process.returncode == 130:
             assert "Traceback" not in search.text()
-        if search.last.current is not None:
-            search.hits[search.last.current.run_id] += 1
+        if search.last.in_progress != ():
+            search.hits[search.last.in_progress[0].run_id] += 1
         if not search.last.runs:
             search.hits["run_0000.repeats.seed_43"] += 1
     last = len(search.last.runs)

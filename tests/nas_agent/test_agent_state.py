@@ -14,9 +14,9 @@ from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
     SCHEMA_VERSION,
     AgentState,
-    CurrentRun,
     NewerState,
     RunInfo,
+    RunInProgress,
     add_run,
     get_best_run,
     get_recent_runs,
@@ -55,7 +55,7 @@ def test_the_state_survives_a_round_trip(tmp_path):
     state = AgentState(
         task=ForecastingTask(targets=("OT", "HUFL")),
         data=DATA,
-        current=CurrentRun(run_id="run_0001", step="x"),
+        in_progress=(RunInProgress(run_id="run_0001", step="x"),),
     )
     state = add_run(state, run(0, history_summary="20 epochs", accepted=True, test_mse=0.1))
     save_agent_state(state, tmp_path / "s.json")
@@ -160,7 +160,7 @@ def test_the_run_under_way_is_found_again_and_a_lost_folder_is_marked(workspace)
     os.unlink(workspace / "runs" / "run_0001" / "verdict.json")
     (workspace / "agent_state.json").write_bytes(b"")
     ledger, _ = Ledger.open(workspace)
-    assert ledger.state.current.run_id == "run_0003"
+    assert [run.run_id for run in ledger.state.in_progress] == ["run_0003"]
     assert [r.status for r in ledger.state.runs] == ["OK", "MISSING", "OK"]
 
 

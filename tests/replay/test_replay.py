@@ -246,10 +246,10 @@ def test_a_search_under_way_is_replayed_up_to_where_it_stood(tmp_path: Path) -> 
         record(tmp_path / "recorded", script, max_runs=5, score=by_lr)
     recorded = RecordedSearch.open(tmp_path / "recorded")
     assert [run.run_id for run in recorded.state.runs] == ["run_0000", "run_0001"]
-    assert recorded.state.current is not None and recorded.state.current.run_id == "run_0002"
+    assert [run.run_id for run in recorded.state.in_progress] == ["run_0002"]
     state = replay(recorded, tmp_path / "again")
     assert differences(recorded.state, state) == []
-    assert state.current == recorded.state.current
+    assert state.in_progress == recorded.state.in_progress
 
 
 def test_a_search_that_was_stopped_between_two_questions_and_asked_anew_is_replayed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from nas_agent_graph.report.html import embedded_json, render
 from nas_agent_graph.report.pictures import embed_pictures
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
-from nas_system.nas_agent.agent_state import AgentState, CurrentRun, RunInfo, add_run, save_agent_state
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, RunInProgress, add_run, save_agent_state
 from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
@@ -74,7 +74,7 @@ def state(tmp_path: Path) -> AgentState:
     state = add(tmp_path, state, 1, 0.05, accepted=True, parent="run_0000", proposer="llm:m", test_mse=0.025)
     state = add(tmp_path, state, 2, None, status="OOM_GPU", cause="24 GiB", parent="run_0000", proposer="tpe")
     state = state.replace(
-        current=CurrentRun(run_id="run_0003", step="launch_training"), hold_out={"run_0001": 0.0312}
+        in_progress=(RunInProgress(run_id="run_0003", step="launch_training"),), hold_out={"run_0001": 0.0312}
     )
     write_json(tmp_path / "runs/task_facts.json", INFO.to_json())
     save_agent_state(state, tmp_path / "agent_state.json")
@@ -414,7 +414,7 @@ def test_watching_follows_the_search_and_ends_with_it(
         )
         try:
             wait_for((True, 3))
-            more = add(tmp_path, state.replace(current=None), 3, 0.045, accepted=True, proposer="tpe")
+            more = add(tmp_path, state.replace(in_progress=()), 3, 0.045, accepted=True, proposer="tpe")
             save_agent_state(more, tmp_path / "agent_state.json")
             wait_for((True, 4))
         except BaseException:

@@ -20,8 +20,8 @@ from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
     AgentState,
-    CurrentRun,
     RunInfo,
+    RunInProgress,
     add_run,
     save_agent_state,
 )
@@ -85,7 +85,7 @@ def workspace(tmp_path: Path) -> Path:
     hold_out = {"references": [{"name": "nlinear-336", "sealed_mse": 0.0333}]}
     write_json(tmp_path / "runs/run_0001/sealed.json", hold_out)
     state = state.replace(
-        current=CurrentRun(run_id="run_0003", step="launch_training"), hold_out={"run_0001": 0.0312}
+        in_progress=(RunInProgress(run_id="run_0003", step="launch_training"),), hold_out={"run_0001": 0.0312}
     )
     write_json(tmp_path / "runs/task_facts.json", FACTS)
     save_agent_state(state, tmp_path / "agent_state.json")
@@ -325,7 +325,7 @@ def test_json_is_for_programs(show: Show, workspace: Path) -> None:
     assert board["rows"][0]["run"] is None
     assert board["rows"][1]["run"]["proposer"] == "llm"
     assert [run["run_id"] for run in board["failed"]] == ["run_0002"]
-    assert board["current"] == {"run_id": "run_0003", "step": "launch_training"}
+    assert board["in_progress"] == [{"run_id": "run_0003", "step": "launch_training", "device": None}]
     run = json.loads(show(workspace, "run_0001", "--json").stdout)
     assert run["changes"][0] == {"parameter": "model.d_model", "old": 32, "new": 64}
     assert run["curve"]["flag"] == "overfit"

@@ -47,7 +47,7 @@ def kill_agents(
 def _step(search: Search) -> str:
     if "runs done" not in search.text():
         return "start-up"
-    current = search.last.current
+    current = next(iter(search.last.in_progress), None)
     return f"after {current.step}" if current else "between two runs"
 
 
@@ -74,7 +74,7 @@ def finish(search: Search, *, timeout_s: float = 200.0) -> None:
         search.start()
     assert search.wait(timeout_s) == 0, search.text()
     assert "The search has ended: all" in search.text()
-    assert search.last.current is None
+    assert search.last.in_progress == ()
     assert search.alive() == []
     search.check_statuses()
     if search.stand_in:

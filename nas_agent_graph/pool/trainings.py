@@ -1,0 +1,228 @@
+"""Each training from its start to its end, by what its folder says: submit, adopt, try again, harvest.
+
+Never two processes for one run: a training's folder is its handle, and whoever starts or adopts it looks
+there first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas_agent_graph.context import Context
+from nas_system.config_io.config_file import write_config
+from nas_system.errors import RunError, SearchPaused, StateError
+from nas_system.files import read_record, write_json
+from nas_system.nas_agent.logging_utils import load_history
+from nas_system.nas_agent.outcome import Outcome, Status
+from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
+from nas_system.processes.job import Job, hard_limit_s
+from nas_system.processes.run_files import FACTS_FILE, RunPaths
+
+POLL_S = 0.1
+FORCE_AFTER_S = 30.0
+"""How long stopped trainings may take to end by themselves before they are killed."""
+DEFAULT_RUN_SECONDS = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training of a run: its own, or with another seed."""
+
+    paths: RunPaths
+    label: str
+    """Its name for people."""
+    planned_under: int | None = None
+    """Most optimizer steps, in the place of the search's own limits."""
+
+
+def launch(run_id: str, context: Context) -> None:
+    """Start the run's training, or adopt it if it runs already; one that has ended is left as it is."""
+    training = Training(context.ledger.paths(run_id), run_id)
+    folder = training.paths.folder
+    # A signal must not come between the start of a supervisor and the files that tell of it: the
+    # training would outlive an agent that knows of none.
+    with context.stop.held_back():
+        found = context.launcher.survey([folder])[folder]
+        if found == "running":
+            context.progress.note(f"{run_id}: its training outlived an earlier agent and is adopted")
+        elif found == "absent":
+            context.stop.check()
+            _submit(training, 1, context)
+
+
+def await_end(run_ids: Sequence[str], context: Context) -> str:
+    """Return the first of the runs that has ended for good; on a stop request end all and raise.
+
+    A run has ended when its training and, for the first run of a search, those with other seeds have, and no
+    further attempt is due.
+    """
+    stop, clock = context.stop, context.clock
+    asked_at: float | None = None
+    with stop.held_back():
+        while True:
+            ended = [run_id for run_id in run_ids if _advance(run_id, context)]
+            if stop.signal is None and ended:
+                return min(ended, key=lambda run_id: (_ended_at(run_id, context), run_id))
+            if stop.signal is not None:
+                running = _running(run_ids, context)
+                if not running:
+                    stop.check()
+                force = asked_at is not None and (stop.force or clock.monotonic() - asked_at > FORCE_AFTER_S)
+                for folder in running if asked_at is None or force else ():
+                    context.launcher.cancel(folder, force=force)
+                asked_at = clock.monotonic() if asked_at is None else asked_at
+            clock.sleep(POLL_S)
+
+
+def folders_of(run_id: str, context: Context) -> list[Path]:
+    """Return the folders of a run's trainings. A link is no run of ours: what trains there is another's."""
+    folder = context.ledger.paths(run_id).folder
+    return [folder, *(path for path in sorted((folder / "repeats").glob("seed_*")) if not path.is_symlink())]
+
+
+def _running(run_ids: Sequence[str], context: Context) -> list[Path]:
+    folders = [folder for run_id in run_ids for folder in folders_of(run_id, context)]
+    return [folder for folder, found in context.launcher.survey(folders).items() if found == "running"]
+
+
+def _advance(run_id: str, context: Context) -> bool:
+    """Look at the run's trainings and start what is due; return whether all have ended for good."""
+    own = Training(context.ledger.paths(run_id), run_id)
+    if not _has_ended(own, context):
+        return False
+    n_running = 0
+    for repeat in _due_repeats(own, context):
+        n_running += not _has_ended(repeat, context)
+        if n_running == context.slots.parallel_repeats:
+            break
+    return n_running == 0
+
+
+def _due_repeats(own: Training, context: Context) -> Iterator[Training]:
+    """Yield the repeats of a search's first run, as many side by side as there are slots.
+
+    They are as long as the run was planned: their spread is the seed's alone.
+    """
+    number_of_repeats = context.limits.repeat_base
+    if context.ledger.state.runs or context.outcome(own.paths.folder).status is not Status.OK:
+        return
+    refuse_links_in(own.paths.folder)
+    planned = _planned_under(own.paths)
+    for number in range(1, number_of_repeats + 1):
+        seed = context.base.seed + number
+        repeat = RunPaths(own.paths.folder / "repeats" / f"seed_{seed}")
+        make_run_folder(repeat.folder)
+        if not repeat.config.exists():
+            write_config(repeat.config, context.base.model_copy(update={"seed": seed}))
+        label = f"{own.paths.folder.name}, repeat {number} of {number_of_repeats} with seed {seed}"
+        yield Training(repeat, label, planned)
+
+
+def _has_ended(training: Training, context: Context) -> bool:
+    """Return whether the training has ended and no further attempt is due; start what is due."""
+    folder = training.paths.folder
+    while True:
+        found = context.launcher.survey([folder])[folder]
+        if found == "running":
+            context.progress.training(folder.name, training.label, _history(training.paths))
+            return False
+        attempt = 1
+        if found != "absent":
+            outcome = context.outcome(folder)
+            if not _goes_on(training.paths, outcome, context):
+                return True
+            attempt = outcome.attempt + 1
+        if context.stop.signal is not None:
+            return False
+        _submit(training, attempt, context)
+
+
+def _submit(training: Training, attempt: int, context: Context) -> None:
+    """Start the attempt. Raises OSError where there is no space for it."""
+    folder = training.paths.folder
+    context.disk.require(folder)
+    try:
+        context.launcher.submit(folder, _job(training, context), attempt)
+    except RunError:
+        # A supervisor that cannot write its first file does not begin; for space it is worth waiting.
+        context.disk.prove(folder)
+        raise
+
+
+def _ended_at(run_id: str, context: Context) -> str:
+    """Return when the run's training ended, as its supervisor wrote it down; empty if it could not."""
+    return str((read_record(context.ledger.paths(run_id).exit) or {}).get("ended_at", ""))
+
+
+def _planned_under(paths: RunPaths) -> int | None:
+    """Return the most steps that a finished training was planned under; None if it does not say."""
+    plan = (read_record(paths.metrics) or {}).get("plan")
+    most = plan.get("most_steps") if isinstance(plan, dict) else None
+    return most if type(most) is int and most >= 1 else None
+
+
+def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
+    """Return whether another attempt is due, from where the training stood: always after a stop on request,
+    once after an end that came from outside and says nothing about the configuration, a full disk included.
+
+    Raises OSError while the disk is still full, SearchPaused if the machine refuses the second start as well.
+    """
+    if outcome.status is Status.STOPPED and outcome.requested:
+        return True
+    disk_full = outcome.status is Status.DISK_FULL
+    if not (disk_full or outcome.came_from_outside):
+        return False
+    retried = read_record(paths.retried)
+    if retried is not None:
+        if outcome.refused and retried.get("attempt") != outcome.attempt:
+            paths.retried.unlink()  # when the search goes on, this is forgotten
+            raise SearchPaused(f"{outcome.cause}. What was trained is kept: then give the same command again")
+        # The same attempt once more: an earlier agent died between this decision and the start.
+        return retried.get("attempt") == outcome.attempt
+    if disk_full:
+        context.disk.prove(paths.folder)
+    write_json(paths.retried, {"attempt": outcome.attempt, "status": outcome.status, "cause": outcome.cause})
+    return True
+
+
+def _job(training: Training, context: Context) -> Job:
+    paths, compute_s = training.paths, context.limits.run_seconds
+    command = [
+        *context.train_command,
+        *("--config", str(paths.config)),
+        *("--runs-dir", str(paths.folder.parent)),
+        *("--tag", paths.folder.name),
+        *("--output-dir", str(paths.work)),
+        "--resume",
+    ]
+    if training.planned_under is None:
+        command += context.limits.flags_of_a_run()
+    else:
+        command += ["--max-steps", str(training.planned_under)]
+    memory_mb = context.limits.memory_mb
+    if memory_mb is not None:
+        command += ["--memory-limit", str(memory_mb)]
+    return Job(
+        command=tuple(command),
+        time_limit_s=DEFAULT_RUN_SECONDS if compute_s is None else hard_limit_s(compute_s),
+        silence_limit_s=context.limits.silence_seconds,
+        memory_limit_mb=memory_mb,
+        disk_limit_mb=context.limits.disk_mb,
+        readable=_needed_files(context),
+    )
+
+
+def _needed_files(context: Context) -> tuple[Path, ...]:
+    """Return the data and the task info, which may lie in a hidden folder of the home folder."""
+    data = context.info.source.path
+    return (context.ledger.runs_dir / FACTS_FILE, *([data] if data else []))
+
+
+def _history(paths: RunPaths) -> dict[str, Any] | None:
+    try:
+        return load_history(paths.folder)
+    except StateError:
+        return None
