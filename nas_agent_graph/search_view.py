@@ -11,7 +11,8 @@ from nas_agent_graph.state import ChangeRecord, ProposalRecord
 from nas_system.errors import ProposalError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import BASE_PROPOSER, OLD_BASE_PROPOSER
-from nas_system.space import Change, RunConfig, TaskConfig
+from nas_system.nas_agent.history_summary import curve_digest
+from nas_system.space import Change, RunConfig, TaskConfig, canonical_key
 from nas_system.space.sampling import usable_families
 from nas_system.space.series_defaults import SeriesFit
 
@@ -82,13 +83,18 @@ class Proposal:
         return replace(proposal, proposer=BASE_PROPOSER) if old else proposal
 
 
+BASE_RUN = "run_0000"
+RUNNING = "RUNNING"
+"""Status of a run in progress: it has begun and has no verdict."""
+PRUNED = "PRUNED"
+"""Status of a run that the search stopped early, for what its first epochs scored."""
 BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
 """Ends that say nothing about the configuration."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """One finished run as a proposer may see it: without its test metrics."""
+    """One run, finished or in progress, as a proposer may see it: without its test metrics."""
 
     run_id: str
     status: str
@@ -106,6 +112,37 @@ class RunView:
     hypothesis: str = ""
     """The proposer's own words."""
     expected_score: float | None = None
+    epochs: int = 0
+    """Epochs that a run in progress, or one stopped early, has trained; 0 for others."""
+    best_so_far: float | None = None
+    """Best validation score of those epochs; None if there is none, and for other runs."""
+
+    @property
+    def is_base(self) -> bool:
+        """Return whether it trains the configuration that the search began with."""
+        return self.run_id == BASE_RUN
+
+
+def run_in_progress(
+    run_id: str, config: RunConfig, history: Mapping[str, Any], *, parent: str | None, proposer: str
+) -> RunView:
+    """Return a training without a verdict as proposers see it; `history` is what it has written, or empty."""
+    digest = curve_digest(history, config.task.metric.removeprefix("val_"))
+    return RunView(
+        run_id=run_id,
+        status=RUNNING,
+        cause=None,
+        config=config,
+        family=config.model.family,
+        key=canonical_key(config),
+        val_score=None,
+        accepted=False,
+        parent=parent,
+        summary="",
+        proposer=proposer,
+        epochs=digest.epochs,
+        best_so_far=digest.best_val,
+    )
 
 
 @dataclass(frozen=True)
@@ -144,6 +181,8 @@ class SearchView:
     """Samples to train and to validate on; the test part is not mentioned."""
     measured: Mapping[str, object] = field(default_factory=dict)
     """What else was measured of data of this kind (see `TaskInfo.seen`)."""
+    running: tuple[RunView, ...] = ()
+    """Runs in progress, in the order they began: a configuration, status RUNNING, no score."""
 
     @property
     def fit(self) -> SeriesFit | None:
@@ -153,6 +192,12 @@ class SearchView:
     def __post_init__(self) -> None:
         if not self.families:
             object.__setattr__(self, "families", tuple(usable_families(self.task)))
+
+    def refuse_if_running(self, key: str) -> None:
+        """Raise ProposalError if a run in progress trains the configuration with this canonical key."""
+        for run in self.running:
+            if run.key == key:
+                raise ProposalError(f"this is {run.run_id}, which is training now; propose another one")
 
 
 class Proposer(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from nas_agent_graph.search_view import RunView
+from nas_agent_graph.search_view import PRUNED, RunView
 from nas_agent_graph.text.untrusted import quoted
 from nas_system.space import (
     FAMILIES,
@@ -70,7 +70,8 @@ def lessons_note(
     same = sorted((e for e in scored if abs(e.middle) <= 1), key=lambda e: (-len(e.gains), e.change))
     broken = sorted((e for e in effects if not e.gains), key=lambda e: (-e.failed, e.change))
     lines = [
-        f"After {counted} runs. Gains are medians against the parent run, in units of {meaning}.",
+        f"After {counted} runs. Gains are medians against the parent run, in units of {meaning}."
+        + (" A run stopped early counts with its best so far." if any(map(_was_pruned, runs)) else ""),
         _families(runs, base, best, unit),
         "Worked: " + _listed(better) + "." if better else "Worked: no kind of change beyond one unit.",
         "Made it worse: " + _listed(worse) + "." if worse else "",
@@ -92,19 +93,24 @@ def effects_of(runs: Sequence[RunView], base: RunConfig, unit: float) -> list[Ef
     known = {run.run_id: run for run in runs}
     gains: dict[str, list[float]] = {}
     failed: Counter[str] = Counter()
-    for index, run in enumerate(runs):
+    for run in runs:
         parent = known.get(run.parent or "")
-        if parent is None or run.config is None or index == 0:
+        if parent is None or run.config is None or run.is_base:
             continue
-        start = parent.config or (base if parent is runs[0] else None)
+        start = parent.config or (base if parent.is_base else None)
         for change in _kinds_of_change(start, run.config) if start else ():
-            if run.val_score is None:
+            score = run.best_so_far if _was_pruned(run) else run.val_score
+            if score is None:
                 failed[change] += 1
             elif parent.val_score is not None:
-                gain = gain_of(run.val_score, parent.val_score, base.task.direction)
+                gain = gain_of(score, parent.val_score, base.task.direction)
                 gains.setdefault(change, []).append(gain / unit)
     names = sorted({*gains, *failed})
     return [Effect(name, tuple(gains.get(name, ())), failed[name]) for name in names]
+
+
+def _was_pruned(run: RunView) -> bool:
+    return run.status == PRUNED
 
 
 def _kinds_of_change(before: RunConfig, after: RunConfig) -> list[str]:
@@ -154,8 +160,10 @@ def _families(runs: Sequence[RunView], base: RunConfig, best: float | None, unit
         if scores and best is not None:
             distance = gain_of(best, best_of(scores, direction), direction) / unit
         behind = "no score" if not scores else "the best" if distance <= 0 else f"behind by {distance:.3g}"
-        failures = Counter(run.status for run in own if run.val_score is None)
+        failures = Counter(run.status for run in own if run.val_score is None and not _was_pruned(run))
         failed = "".join(f", {count} {_known_status(name)}" for name, count in sorted(failures.items()))
+        stopped = sum(map(_was_pruned, own))
+        failed += f", {stopped} stopped early" if stopped else ""
         rows.append((distance, family, f"{family} {behind} in {len(own)}{failed}"))
     return "Families, best first (runs): " + "; ".join(text for _, _, text in sorted(rows)) + "."
 

@@ -1,8 +1,8 @@
 """The content of a prompt, chosen and bounded. Pure functions of the view.
 
 The prompt must not grow with the search, and evidence says what to keep: the best, the latest, the
-best of every family, and failures with their cause (hidden ones are repeated). The templates in
-`prompts/` only format it.
+best of every family, failures and runs stopped early with their cause (hidden ones are repeated), and
+what is in progress. The templates in `prompts/` only format it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nas_agent_graph.analysis.stagnation import demanded, flat_runs, is_stuck
 from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
-from nas_agent_graph.search_view import RunView, SearchView
+from nas_agent_graph.search_view import PRUNED, RunView, SearchView
 from nas_agent_graph.text.terminal import duration
 from nas_system.files import finite
 from nas_system.space import FAMILIES, Change, changes_between
@@ -29,12 +29,14 @@ from nas_system.space.data_card import card_of
 from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import loss_of
 
-BEST, RECENT, FAILED = 6, 6, 4
+BEST, RECENT, FAILED, STOPPED_EARLY = 6, 6, 4, 4
 """How many runs of each kind are shown, in addition to the best of each family."""
 NEAR = 10
 """How many configurations near the best run are listed."""
 NEAR_CHANGES = 3
 """Differing in more parameters than this is not near."""
+SHOWN_RUNNING = 13
+"""Runs in progress that are listed, the latest: with what stands around them, sixteen lines."""
 SHOWN_CHANGES = 20
 SHOWN_COLUMNS = 40
 SHOWN_PROPOSERS = 3
@@ -69,6 +71,10 @@ class ShownRun:
     changes: ShownChanges | None
     """None when the configuration is gone."""
     summary: str
+    epochs: int
+    """That a run stopped early, or one in progress, has trained."""
+    best_so_far: float | None
+    """Best score of those epochs; None for other runs, too."""
 
 
 def opening_messages(view: SearchView, folder: Path | None = None) -> list[Message]:
@@ -86,7 +92,8 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
     return {
         "run_id": view.run_id,
         "n_runs": len(view.runs),
-        "runs_left": view.max_runs - len(view.runs),
+        "n_running": len(view.running),
+        "runs_left": view.max_runs - len(view.runs) - len(view.running),
         "left": format_remaining(view.left),
         "run_limit": format_run_limit(view),
         "task": view.task,
@@ -102,10 +109,8 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "baselines": sorted(view.baselines, key=lambda row: -loss_of(row[1], view.task.direction)),
         "noise": view.noise,
         "best_run": view.best_run,
-        "runs": [
-            _shown(run, view, None if run.config is None else changes_between(view.base, run.config))
-            for run in shown
-        ],
+        "runs": [_against_base(run, view) for run in shown],
+        "running": [_against_base(run, view) for run in view.running[-SHOWN_RUNNING:]],
         "near": near_best(view),
         "lessons": lessons_note(view.runs, view.base, view.noise, families),
         "lessons_every": REBUILT_EVERY,
@@ -141,20 +146,24 @@ def format_remaining(left: Left) -> list[str]:
 
 
 def shown_runs(view: SearchView) -> list[RunView]:
-    """Choose a bounded number of runs, worst first: those without a score, then by score up to the best."""
+    """Choose a bounded number of runs, worst first: failures, those stopped early, then by score."""
 
     def loss(run: RunView) -> float:
         return math.inf if run.val_score is None else loss_of(run.val_score, view.task.direction)
 
     scored = sorted((run for run in view.runs if run.val_score is not None), key=loss)
-    failed = [run for run in view.runs if run.val_score is None]
-    chosen = {run.run_id: run for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:])}
+    pruned = [run for run in view.runs if run.status == PRUNED]
+    failed = [run for run in view.runs if run.val_score is None and run.status != PRUNED]
+    chosen = {
+        run.run_id: run
+        for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:], *pruned[-STOPPED_EARLY:])
+    }
     for family in view.families:
         best = next((run for run in scored if run.family == family), None)
         if best is not None:
             chosen[best.run_id] = best
     place = {run.run_id: index for index, run in enumerate(view.runs)}
-    return sorted(chosen.values(), key=lambda run: (-loss(run), place[run.run_id]))
+    return sorted(chosen.values(), key=lambda run: (-loss(run), run.status == PRUNED, place[run.run_id]))
 
 
 def near_best(view: SearchView) -> list[ShownRun]:
@@ -176,6 +185,10 @@ def near_best(view: SearchView) -> list[ShownRun]:
     return [_shown(run, view, changes) for _, _, run, changes in found[:NEAR]]
 
 
+def _against_base(run: RunView, view: SearchView) -> ShownRun:
+    return _shown(run, view, None if run.config is None else changes_between(view.base, run.config))
+
+
 def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> ShownRun:
     best_score = view.best_run.val_score if view.best_run else None
     delta = run.val_score - best_score if run.val_score is not None and best_score is not None else None
@@ -193,6 +206,8 @@ def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> 
         parent=run.parent if any(run.parent == other.run_id for other in view.runs) else None,
         changes=None if changes is None else _first(changes),
         summary=run.summary,
+        epochs=run.epochs,
+        best_so_far=run.best_so_far,
     )
 
 

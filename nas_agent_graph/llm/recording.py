@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.redaction import redacted
-from nas_agent_graph.search_view import Proposal, Proposer, SearchView
+from nas_agent_graph.search_view import Proposal, Proposer, RunView, SearchView
 from nas_system.errors import ConfigError, advice_on_limit
 from nas_system.files import append_durably, finite, read_bounded, set_aside, write_atomic
 from nas_system.processes.run_files import RunPaths
@@ -271,7 +271,7 @@ def request_hash(
 
 
 def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any]:
-    """Return what a prompt shows that is not in the state or the run folders: flags, packages, the clock."""
+    """Return what a prompt shows that no file says later: flags, packages, the clock, the epochs so far."""
     left = view.left.to_record()
     return {
         "max_runs": view.max_runs,
@@ -279,6 +279,7 @@ def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any
         **({"left": left} if left else {}),
         **({"run_seconds": view.run_seconds} if view.run_seconds is not None else {}),
         **({"run_steps": view.run_steps} if view.run_steps is not None else {}),
+        **({"running": {r.run_id: [r.epochs, r.best_so_far] for r in view.running}} if view.running else {}),
     }
 
 
@@ -292,4 +293,13 @@ def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
         left=Left.from_record(circumstances.get("left")),
         run_seconds=finite(circumstances.get("run_seconds")),
         run_steps=counted(circumstances.get("run_steps")),
+        running=tuple(_as_far_as(circumstances.get("running"), run) for run in view.running),
     )
+
+
+def _as_far_as(recorded: object, run: RunView) -> RunView:
+    """Return a run in progress as far as it had come, by what a prompt's circumstances say of it."""
+    match recorded.get(run.run_id) if isinstance(recorded, dict) else None:
+        case [int() as epochs, best]:
+            return replace(run, epochs=epochs, best_so_far=finite(best))
+    return run

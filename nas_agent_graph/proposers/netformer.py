@@ -2,7 +2,7 @@
 
 The list of configurations comes from `python -m nas_system.netformer propose`, a process of its own,
 since the networks need torch. It is written to the workspace once, before the first proposal; from then
-on every proposal is a function of that file and of the finished runs, even if the networks are replaced.
+on every proposal is a function of that file and of the runs, even if the networks are replaced.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from nas_agent_graph.context import Launcher
 from nas_agent_graph.proposers.sampling import known_keys
 from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
-from nas_agent_graph.search_view import Proposal, Proposer, SearchView
+from nas_agent_graph.search_view import BASE_RUN, Proposal, Proposer, SearchView
 from nas_system.errors import ConfigError, NasError, ProposalError, RunError, StateError
 from nas_system.files import ARCHIVE_FILE, archive_folder, finite, read_record, write_json
 from nas_system.nas_agent.run_manager import load_task_info
@@ -107,7 +107,7 @@ class NetformerProposer:
         self.opening = opening
 
     def propose(self, view: SearchView) -> Proposal:
-        used = sum(run.proposer == NAME for run in view.runs)
+        used = sum(run.proposer == NAME for run in (*view.runs, *view.running))
         if used < self.opening:
             proposal = self._from_list(view)
             if proposal is not None:
@@ -116,7 +116,7 @@ class NetformerProposer:
         return replace(proposal, proposer=f"{NAME}:{self.then.name}")
 
     def _from_list(self, view: SearchView) -> Proposal | None:
-        """Return the best entry that can be trained and has not been; a later one after every refusal."""
+        """Return the best entry that can be trained and nobody has begun; a later one after every refusal."""
         known = known_keys(view)
         to_pass_over = view.attempt
         for entry in self.ranked.entries:
@@ -184,7 +184,7 @@ def _proposal(entry: Mapping[str, Any], changes: tuple[Change, ...]) -> Proposal
     expected = finite(entry.get("expected_val_mse"))
     return Proposal(
         NAME,
-        parent="run_0000",
+        parent=BASE_RUN,
         changes=changes,
         hypothesis=f"rank {rank} of what other data sets have taught about data like this",
         expected_score=expected,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from nas_agent_graph.search_view import Proposal, SearchView
+from nas_agent_graph.search_view import BASE_RUN, Proposal, SearchView
 from nas_system.errors import ProposalError
 from nas_system.space import (
     Change,
@@ -33,17 +33,17 @@ def seed_of(view: SearchView) -> int:
 
 
 def known_keys(view: SearchView) -> set[str]:
-    """Return the canonical keys of everything already trained."""
-    return {run.key for run in view.runs if run.key is not None}
+    """Return the canonical keys of everything trained or in training."""
+    return {run.key for run in (*view.runs, *view.running) if run.key is not None}
 
 
 def untried_default(view: SearchView, proposer: str) -> Proposal | None:
-    """Propose the default of the first family without a run of its own, right after the base config.
+    """Propose the default of the first family without a run of its own, finished or in progress.
 
     Good defaults are worth more than any sampler's first guesses. The base config is a run of its
     family only if it is that family's default: another one says little about the family.
     """
-    searched = {run.family for run in view.runs[1:]}
+    searched = {run.family for run in (*view.runs, *view.running) if not run.is_base}
     known, fit = known_keys(view), view.fit
     for family in view.families:
         config = (
@@ -76,7 +76,7 @@ def draw_config(view: SearchView, family: str, value_of: Callable[[Parameter], A
 
 
 def draw_until_new(view: SearchView, proposer: str, draw: Callable[[], RunConfig], why: str) -> Proposal:
-    """Return the first draw that is valid and untrained. Raises ProposalError after many failures."""
+    """Return the first draw that is valid and new. Raises ProposalError after many failures."""
     known = known_keys(view)
     problem = "every draw was a configuration that has been trained already"
     for _ in range(DRAWS):
@@ -94,4 +94,4 @@ def _proposal(view: SearchView, config: RunConfig, proposer: str, why: str) -> P
     """Propose `config`; classical samplers propose relative to the base config."""
     changes = changes_between(view.base, config, view.fit)
     apply_changes(view.base, changes, max_seq_len=view.max_seq_len, fit=view.fit)
-    return Proposal(proposer, parent="run_0000", changes=tuple(changes), hypothesis=why)
+    return Proposal(proposer, parent=BASE_RUN, changes=tuple(changes), hypothesis=why)

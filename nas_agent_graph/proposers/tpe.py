@@ -3,7 +3,9 @@
 Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization", NeurIPS. Two levels: a draw that
 favours the families with the best scores, then one study per family (multivariate: Falkner et al. 2018,
 arXiv:1807.01774) over its parameters. Rebuilt from the finished runs at every proposal, so there is no
-second store, and a search that continues after a crash proposes as if nothing had happened.
+second store, and a search that continues after a crash proposes as if nothing had happened. Runs in
+progress are running trials, which repel draws (the constant liar of Ginsbourger et al. 2010, "Kriging Is
+Well-Suited to Parallelize Optimization"), and runs stopped early are pruned trials.
 
 A draw moves a few parameters and keeps the others as the family's best run has them (Li et al. 2017,
 "High Dimensional Bayesian Optimization using Dropout", arXiv:1802.05400): with some twenty-five
@@ -41,7 +43,7 @@ from nas_agent_graph.proposers.sampling import (
     seed_of,
     untried_default,
 )
-from nas_agent_graph.search_view import BLAMELESS, Proposal, RunView, SearchView
+from nas_agent_graph.search_view import BLAMELESS, PRUNED, RUNNING, Proposal, RunView, SearchView
 from nas_system.space import Parameter, RunConfig, active_values
 from nas_system.space.sampling import sampled_parameters
 from nas_system.space.score import Direction, loss_of
@@ -74,11 +76,16 @@ class TPEProposer:
         seed = seed_of(view)
         generator = random.Random(seed)
         family = draw_family(runs, view.families, generator)
-        same = [run for run in runs if run.family == family and run.config is not None]
+        same, running = (
+            [run for run in candidates if run.family == family and run.config is not None]
+            for candidates in (runs, view.running)
+        )
         sampled = sampled_parameters(family, view.max_seq_len)
-        wide = len(view.families) == 1 and len(same) <= WIDE_DRAWS
-        study = family_study(same, sampled, seed, startup_runs=WIDE_DRAWS + 1 if wide else STARTUP_RUNS)
-        best = min(same, key=_loss, default=None)
+        wide = len(view.families) == 1 and len(same) + len(running) <= WIDE_DRAWS
+        study = family_study(
+            same, sampled, seed, startup_runs=WIDE_DRAWS + 1 if wide else STARTUP_RUNS, running=running
+        )
+        best = min(same or running, key=_loss, default=None)
         kept = {} if best is None or best.config is None else active_values(best.config)
 
         def draw() -> RunConfig:
@@ -131,15 +138,19 @@ def draw_moved(sampled: Sequence[Parameter], kept: Mapping[str, Any], generator:
 
 
 def family_study(
-    runs: Sequence[RunView], sampled: Sequence[Parameter], seed: int, startup_runs: int = STARTUP_RUNS
+    runs: Sequence[RunView],
+    sampled: Sequence[Parameter],
+    seed: int,
+    startup_runs: int = STARTUP_RUNS,
+    running: Sequence[RunView] = (),
 ) -> optuna.Study:
     """Build a study of one family's runs; a trial has the active ones of the sampled parameters.
 
-    Scores are losses: lower is better.
+    Scores are losses: lower is better. `runs` have ended, and those `running` are in progress.
     """
     study = _study(seed, startup_runs)
     known = {parameter.path: parameter for parameter in sampled}
-    for run in _window(runs):
+    for run in (*_window(runs), *running):
         assert run.config is not None
         values = {path: value for path, value in active_values(run.config).items() if path in known}
         params = {path: _to_study(known[path], value) for path, value in values.items()}
@@ -151,15 +162,27 @@ def _study(seed: int, startup_runs: int) -> optuna.Study:
     with warnings.catch_warnings():
         # `multivariate` and `group` are marked experimental.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler = TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=startup_runs)
+        sampler = TPESampler(
+            seed=seed, multivariate=True, group=True, n_startup_trials=startup_runs, constant_liar=True
+        )
     return optuna.create_study(direction="minimize", sampler=sampler)
 
 
 def _add(
     study: optuna.Study, params: dict[str, Any], distributions: dict[str, BaseDistribution], run: RunView
 ) -> None:
+    state, value, scores = TrialState.PRUNED, None, {}
+    if run.status == RUNNING:
+        state = TrialState.RUNNING
+    elif run.val_score is not None and math.isfinite(run.val_score):
+        state, value = TrialState.COMPLETE, run.val_score
+    elif math.isfinite(_loss(run)):
+        scores = {run.epochs: _loss(run)}
+    # A failure is one pruned before its first score: behind those with a score, and those stopped later.
     study.add_trial(
-        create_trial(params=params, distributions=distributions, value=_loss(run), state=TrialState.COMPLETE)
+        create_trial(
+            params=params, distributions=distributions, state=state, value=value, intermediate_values=scores
+        )
     )
 
 
@@ -177,13 +200,20 @@ def _window(runs: Sequence[RunView]) -> Sequence[RunView]:
 
 
 def _with_loss(run: RunView, direction: Direction) -> RunView:
-    """Return the run with a score to be minimized, as everything below expects."""
-    return run if run.val_score is None else replace(run, val_score=loss_of(run.val_score, direction))
+    """Return the run with scores to be minimized, as everything below expects."""
+    score, so_far = (
+        None if value is None else loss_of(value, direction) for value in (run.val_score, run.best_so_far)
+    )
+    return replace(run, val_score=score, best_so_far=so_far)
 
 
 def _loss(run: RunView) -> float:
-    """Return the score; a run that failed through its own configuration is as bad as a run can be."""
-    return run.val_score if run.val_score is not None and math.isfinite(run.val_score) else math.inf
+    """Return the score, or the best so far of a run stopped early.
+
+    A run that failed through its own configuration is as bad as a run can be.
+    """
+    score = run.best_so_far if run.status == PRUNED else run.val_score
+    return score if score is not None and math.isfinite(score) else math.inf
 
 
 def _is_ordered(parameter: Parameter) -> bool:

@@ -74,6 +74,18 @@ def ten_runs() -> list[RunView]:
     ]
 
 
+def test_a_run_stopped_early_counts_with_its_best_so_far_and_is_no_failure() -> None:
+    runs = ten_runs()
+    runs[9] = replace(runs[9], status="PRUNED", epochs=4, best_so_far=0.080)
+    effects = {effect.change: effect for effect in effects_of(runs, BASE, NOISE)}
+    dropout = effects["model.dropout up"]
+    assert dropout.gains == pytest.approx((-10,)) and dropout.failed == 0
+    note = lessons_note(runs, BASE, NOISE)
+    assert note is not None and "A run stopped early counts with its best so far." in note
+    assert "1 stopped early" in note and "PRUNED" not in note
+    assert "stopped early" not in (lessons_note(ten_runs(), BASE, NOISE) or "")
+
+
 def test_there_is_no_note_before_ten_runs() -> None:
     assert lessons_note(ten_runs()[:9], BASE, NOISE) is None
 

@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from nas_agent_graph.context import RunView, SearchView, without_test_metrics
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.briefing import opening_messages, prompt_values
 from nas_agent_graph.llm.prompts import render
+from nas_agent_graph.llm.recording import circumstances_of, under
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_agent_graph.text.untrusted import quoted
-from nas_system.errors import ConfigError
+from nas_system.errors import ConfigError, ProposalError
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.processes.job import Job
@@ -123,6 +125,75 @@ def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise(
     assert 'DIVERGED; cause: "NaN at step 3"' in text
     assert "against run_0000: training.lr 0.09\n" in text
     assert f'curve: "{CURVE}"' in text
+
+
+def begun(number: int, rate: float, epochs: int = 0, **fields: Any) -> RunView:
+    best = 0.0625 if epochs else None
+    lr = ("training.lr", rate)
+    return run_view(number, None, lr, status="RUNNING", summary="", epochs=epochs, best_so_far=best, **fields)
+
+
+def test_what_is_in_progress_stands_in_a_block_of_its_own() -> None:
+    done = [BASELINE, run_view(1, 0.061, ("training.lr", 0.002), accepted=True)]
+    running = (begun(2, 0.003, 4, parent="run_0001"), begun(3, 0.004, 1), begun(4, 0.005))
+    alone, asked = (question(view_of(done, run_id="run_0005", running=runs)) for runs in ((), running))
+    assert section(asked, "# In progress").splitlines() == [
+        "In progress, no result yet",
+        "Against run_0000; proposing one of these again is refused, and none of them can be a parent:",
+        "- run_0002 [informer, from run_0001] training.lr 0.003; 4 epochs, best val_mse 0.0625",
+        "- run_0003 [informer, from run_0000] training.lr 0.004; 1 epoch, best val_mse 0.0625",
+        "- run_0004 [informer, from run_0000] training.lr 0.005; no epoch yet",
+        "",
+    ]
+    assert "\n2 runs are done, 3 in progress, 1995 are left. This proposal becomes run_0005.\n" in asked
+    # Without any, everything is as in a search of one training at once.
+    block = "# " + section(asked, "# In progress")
+    counts = ("done, 3 in progress, 1995 are", "done, 1998 are")
+    assert asked.replace(block, "").replace(*counts) == alone
+
+
+def test_a_crowd_in_progress_takes_sixteen_lines() -> None:
+    running = [begun(number, 0.001 * number, 2) for number in range(1, 41)]
+    for count, lines in ((1, 3), (13, 15), (14, 16), (40, 16)):
+        text = section(question(view_of([BASELINE], running=tuple(running[:count]))), "# In progress")
+        assert len(text.rstrip().splitlines()) == lines
+    assert "- run_0040 " in text and "- run_0028 " in text and "run_0027" not in text
+    assert text.rstrip().endswith("\nand 27 more")
+
+
+def test_a_run_stopped_early_is_no_failure() -> None:
+    cause = "stopped early at epoch 4 of 8 at 0.0612, 22 % behind run_0007"
+    fields = {"status": "PRUNED", "cause": cause, "epochs": 4, "best_so_far": 0.0612}
+    pruned = [run_view(n, None, ("training.lr", 0.001 * n), **fields) for n in range(2, 12)]
+    failed = run_view(1, None, ("training.lr", 0.09), status="DIVERGED")
+    asked = question(view_of([BASELINE, failed, *pruned, *(run_view(n, 0.08) for n in range(12, 20))]))
+    text = section(asked, "# Runs, worst first")
+    assert "the latest failures, the latest stopped early)" in text
+    assert f'PRUNED (stopped early after 4 epochs, best val_mse 0.0612); cause: "{cause}"\n' in text
+    order = re.findall(r"^- (run_\d+)", text, re.MULTILINE)
+    assert order[:6] == ["run_0001", "run_0008", "run_0009", "run_0010", "run_0011", "run_0012"]
+    without = question(view_of([BASELINE, failed]))
+    assert "the latest failures)\n" in without and "PRUNED" not in without and "stopped" not in without
+
+
+def test_a_prompt_is_written_again_as_far_as_trainings_had_come_then() -> None:
+    then = view_of([BASELINE], running=(begun(1, 0.002, 3), begun(2, 0.003)))
+    circumstances = json.loads(json.dumps(circumstances_of(then, then.families)))
+    later = replace(then, running=(begun(1, 0.002, 20), begun(2, 0.003, 20)))
+    assert question(later) != question(then)
+    assert question(under(circumstances, later)) == question(then)
+    assert "running" not in circumstances_of(view_of([BASELINE]), then.families)
+    for edited in (7, {"run_0001": "3"}, {"run_0001": ["3", 0.1]}, {"run_0001": [3]}):
+        assert under({"running": edited}, later) == replace(later, families=then.families)
+
+
+def test_what_is_training_now_is_refused_by_its_name() -> None:
+    run = begun(18, 0.002)
+    view = view_of([BASELINE], running=(run,))
+    assert BASELINE.key is not None and run.key is not None
+    view.refuse_if_running(BASELINE.key)
+    with pytest.raises(ProposalError, match="this is run_0018, which is training now; propose another one"):
+        view.refuse_if_running(run.key)
 
 
 class R2(ForecastingTask):

@@ -15,6 +15,7 @@ from nas_agent_graph.context import RunView, SearchView
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.sampling import draw_config
 from nas_agent_graph.proposers.tpe import WIDE_DRAWS, TPEProposer, draw_family, family_study
+from nas_agent_graph.search_view import run_in_progress
 from nas_system.errors import ProposalError
 from nas_system.space import (
     Change,
@@ -333,7 +334,123 @@ def test_a_trial_holds_active_parameters_only_and_a_failure_is_as_bad_as_can_be(
         )
     assert with_sgd.params["data.seq_len"] == 3, "300 is nearest to 336, the fourth on the grid"
     assert with_sgd.params["training.momentum"] == 1, "0.5 is nearer to 0.9 than to 0"
-    assert [trial.value for trial in study.get_trials()] == [0.05, math.inf, math.inf, 0.06]
+    assert [trial.value for trial in study.get_trials()] == [0.05, None, None, 0.06]
+    states = [trial.state.name for trial in study.get_trials()]
+    assert states == ["COMPLETE", "PRUNED", "PRUNED", "COMPLETE"], "before its first score"
+
+
+def stopped(run, epochs, best_so_far):
+    return replace(run, status="PRUNED", val_score=None, epochs=epochs, best_so_far=best_so_far)
+
+
+def test_a_run_stopped_early_is_told_with_its_score_so_far_and_is_no_failure():
+    view = view_of([family_default("linear")] * 5, [0.05, None, 1.0, 1.0, 1.0])
+    ok, failed, *others = view.runs
+    ends = [(4, 0.07), (2, 0.06), (4, 0.065)]
+    pruned = [stopped(run, *end) for run, end in zip(others, ends, strict=True)]
+    study = family_study([ok, failed, *pruned], sampled_parameters("linear", view.max_seq_len), seed=0)
+    trials = study.get_trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE", *["PRUNED"] * 4]
+    assert [trial.intermediate_values for trial in trials] == [{}, {}, {4: 0.07}, {2: 0.06}, {4: 0.065}]
+
+
+def test_a_family_is_judged_by_the_best_so_far_of_a_run_stopped_early():
+    families = ["gru", "lstm", "linear"]
+    view = view_of([family_default(name) for name in families], [None, None, 0.05])
+    gru, lstm, linear = view.runs
+    runs = [gru, stopped(lstm, 2, 0.04), linear]
+    drawn = [draw_family(runs, families, random.Random(seed)) for seed in range(100)]
+    assert sorted(families, key=drawn.count) == ["gru", "linear", "lstm"]
+
+
+def test_what_was_stopped_early_of_a_maximized_score_is_mirrored_like_the_others():
+    configs, scores = grow(TPEProposer(), smooth, 30)
+    error = view_of(configs, scores)
+    runs = [stopped(run, 3, run.val_score) if number % 3 else run for number, run in enumerate(error.runs)]
+    mirrored = [
+        replace(
+            run,
+            val_score=None if run.val_score is None else -run.val_score,
+            best_so_far=None if run.best_so_far is None else -run.best_so_far,
+        )
+        for run in runs
+    ]
+    accuracy = replace(error, task=Maximized(), runs=tuple(mirrored))
+    assert TPEProposer().propose(accuracy) == TPEProposer().propose(replace(error, runs=tuple(runs)))
+
+
+def in_progress(number, config):
+    return run_in_progress(f"run_{number:04d}", config, {}, parent="run_0000", proposer="tpe")
+
+
+def begin(proposer, view, count, base=BASE):
+    """Begin `count` runs of which none ends."""
+    begun = []
+    for number in range(len(view.runs), len(view.runs) + count):
+        now = replace(view, run_id=f"run_{number:04d}", running=tuple(begun))
+        config = apply_changes(base, proposer.propose(now).changes, max_seq_len=view.max_seq_len)
+        begun.append(in_progress(number, config))
+    return begun
+
+
+@on_both_tasks
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_no_proposal_doubles_a_run_in_progress(name, base):
+    for done in (1, 12):
+        configs, scores = grow(SAMPLERS[name](), smooth, done, base=base)
+        begun = begin(SAMPLERS[name](), view_of(configs, scores, base=base), 8, base=base)
+        assert len({*map(canonical_key, configs), *(run.key for run in begun)}) == done + 8
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_draw_that_is_in_training_is_passed_over(name):
+    """A draw is a function of the run's number: only what is known of the first stands in its second way."""
+    configs, scores = grow(SAMPLERS[name](), smooth, len(FORECASTERS) + 3)
+    view, proposer = view_of(configs, scores), SAMPLERS[name]()
+    first = apply_changes(BASE, proposer.propose(view).changes)
+    running = (in_progress(len(configs), first),)
+    second = apply_changes(BASE, proposer.propose(replace(view, running=running)).changes)
+    assert canonical_key(second) != canonical_key(first)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_default_of_a_family_in_progress_is_not_proposed_again(name):
+    base = family_default("informer")
+    begun = begin(SAMPLERS[name](), view_of([base], [0.06], base=base), len(FORECASTERS) - 1, base=base)
+    assert [run.family for run in begun] == list(FORECASTERS)[1:]
+    # A run of another configuration stands for its family, too; the base config in progress does not.
+    own = apply_changes(BASE, [Change(parameter="model.d_model", value=256)])
+    before = view_of([], [], base=own, run_number=1)
+    view = replace(before, running=(in_progress(0, own), in_progress(1, family_default("ridge"))))
+    assert apply_changes(own, SAMPLERS[name]().propose(view).changes).model.family == "informer"
+
+
+def test_tpe_draws_away_from_what_is_in_progress():
+    """Beyond passing doubles over: a running trial counts as a bad one until its score is known."""
+    rate = next(p for p in sampled_parameters("linear", None) if p.path == "training.lr")
+    rates = [1e-4 * 10 ** (n / 10) for n in range(31)]
+    configs = [
+        apply_changes(family_default("linear"), [Change(parameter=rate.path, value=value)]) for value in rates
+    ]
+    done = view_of(configs, [0.05 + abs(math.log10(value) + 2) for value in rates]).runs
+    crowd = [in_progress(90 + n, configs[20]) for n in range(8)]
+    distances = {}
+    for count in (0, 8):
+        drawn = []
+        for seed in range(30):
+            study = family_study(done, [rate], seed, running=crowd[:count])
+            drawn.append(study.ask().suggest_float(rate.path, rate.low, rate.high, log=rate.log))
+        distances[count] = statistics.median(abs(math.log10(value) + 2) for value in drawn)
+    assert distances[8] > 1.5 * distances[0], distances
+
+
+def test_where_one_family_begins_broadly_what_is_in_progress_counts():
+    begun = begin(TPEProposer(), view_of([GRAPHS], [0.6], base=GRAPHS), WIDE_DRAWS + 1, base=GRAPHS)
+    assert all(run.config.training == GRAPHS.training for run in begun[:WIDE_DRAWS])
+    assert len({run.key for run in begun}) == WIDE_DRAWS + 1
+    view = view_of([GRAPHS], [0.6], base=GRAPHS, run_number=WIDE_DRAWS + 1)
+    after = TPEProposer().propose(replace(view, running=tuple(begun[:WIDE_DRAWS])))
+    assert after.hypothesis.startswith("TPE over 1 scored")
 
 
 def test_the_study_of_a_long_search_holds_a_window_of_its_runs():

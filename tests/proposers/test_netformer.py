@@ -27,6 +27,7 @@ from nas_agent_graph.proposers.netformer import (
 )
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.proposers.tpe import TPEProposer
+from nas_agent_graph.search_view import run_in_progress
 from nas_system.errors import ConfigError, StateError
 from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.ledger import Ledger
@@ -96,6 +97,28 @@ def test_what_is_known_refused_or_impossible_gives_way_to_the_next() -> None:
     # A look-back of 336 is too long here; families that are not there are not proposed.
     assert proposer.propose(view_of([(BASE, "base config")], max_seq_len=100)).proposer == CARRIED_ON
     assert proposer.propose(view_of([(BASE, "base config")], families=("tcn", "informer"))).rank == 5
+
+
+def test_what_is_in_progress_gives_way_to_the_next_entry_and_counts_as_used() -> None:
+    proposer, done = opening_with(ENTRIES), [(BASE, "base config")]
+    begun: list[RunView] = []
+    ranks = []
+    for number in range(1, 6):
+        proposal = proposer.propose(view_of(done, run_id=f"run_{number:04d}", running=tuple(begun)))
+        ranks.append(proposal.rank)
+        begun.append(
+            run_in_progress(
+                f"run_{number:04d}", config_of(proposal), {}, parent="run_0000", proposer=proposal.proposer
+            )
+        )
+    assert ranks == [1, 2, 4, 5, None], "the list decides four runs, finished or not"
+    # Somebody else's run that is an entry: passed over, and not counted.
+    other = run_in_progress("run_0001", family_default("gru"), {}, parent="run_0000", proposer="llm")
+    assert proposer.propose(view_of(done, running=(other,))).rank == 2
+    # One that was stopped early has been tried.
+    first = view_of([*done, (family_default("gru"), "netformer")])
+    stopped = replace(first.runs[1], status="PRUNED", val_score=None, epochs=2, best_so_far=0.2)
+    assert proposer.propose(replace(first, runs=(first.runs[0], stopped))).rank == 2
 
 
 def test_the_list_is_made_once_and_belongs_to_its_task(tmp_path: Path) -> None:
