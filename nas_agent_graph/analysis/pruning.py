@@ -199,6 +199,10 @@ def problem_of(pruned: Pruned) -> str | None:
         return f"epoch {pruned.epoch} of {pruned.planned_epochs} is not the rung {pruned.rung}"
     if pruned.compared < FIRST_RUNS:
         return f"only {pruned.compared} runs had a score, and none is stopped before {FIRST_RUNS} have one"
+    margin = MARGINS[pruned.rung] if pruned.rule == "margin" else 0.0
+    expected = worse_by(margin, pruned.reference, pruned.direction) if margin else pruned.reference
+    if (pruned.threshold, pruned.margin) != (expected, margin):
+        return f"its threshold {pruned.threshold:.6g} is not what its reference gives"
     if not is_better(pruned.threshold, pruned.score, pruned.direction):
         return f"its score {pruned.score:.6g} is not worse than the threshold {pruned.threshold:.6g}"
     return None
