@@ -16,6 +16,7 @@ from pathlib import Path
 from nas_system.errors import StateError, advice_on_limit
 from nas_system.files import read_object, read_record
 from nas_system.nas_agent.log_text import log_tail, one_line
+from nas_system.nas_agent.pruned import Pruned, read_pruned
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_supervised
 from nas_system.space.tasks.task import metric_on
@@ -72,6 +73,8 @@ class Status(StrEnum):
     process or file size was left to it."""
     STOPPED = "STOPPED"
     """Ended on request; it can go on."""
+    PRUNED = "PRUNED"
+    """Ended on request of the search's rule of early stopping: a result; no other attempt is due."""
     MISSING = "MISSING"
     """Never started, or its files are gone."""
 
@@ -104,6 +107,8 @@ class Outcome:
     """What kept the training from the rest of the machine, as the supervisor calls it."""
     not_held: dict[str, str] = field(default_factory=dict)
     """What the sandbox could not keep closed, and why."""
+    pruned: Pruned | None = None
+    """Why the search stopped it early, with the best score so far; only for PRUNED."""
     numbers: dict[str, float] = field(default_factory=dict)
     """Every finite number in error.json, under its own name."""
 
@@ -118,8 +123,8 @@ class Outcome:
     @property
     def cause_and_numbers(self) -> str | None:
         """Return the cause with epoch, step and peak memory as far as known, at most 200 characters."""
-        if self.cause is None:
-            return None
+        if self.cause is None or self.status is Status.PRUNED:  # that one says at which epoch
+            return self.cause
         peak = None if self.peak_memory_mb is None else f"{self.peak_memory_mb:,.0f} MiB"
         facts = [
             *(f"{name} {value}" for name, value in (("epoch", self.epoch), ("step", self.step))),
@@ -235,6 +240,10 @@ def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcom
         if result.status is Status.OK or reason != "stop_request":
             return result
     if reason == "stop_request":
+        pruned = read_pruned(run_dir, known.attempt)
+        if pruned is not None:
+            cause = _sentence(pruned.cause(metric))
+            return replace(known, status=Status.PRUNED, cause=cause, requested=True, pruned=pruned)
         return replace(known, status=Status.STOPPED, cause="stopped on request", requested=True)
     return _failure(run_dir, known, ended, error)
 

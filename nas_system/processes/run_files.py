@@ -119,6 +119,11 @@ class RunPaths(NamedTuple):
         return self.folder / "retried.json"
 
     @property
+    def pruned(self) -> Path:
+        """Why the search stopped an attempt early; written before the attempt is asked to end."""
+        return self.folder / "pruned.json"
+
+    @property
     def verdict(self) -> Path:
         """Accepted or not, against what, and why."""
         return self.folder / "verdict.json"

@@ -84,6 +84,7 @@ def test_a_good_run_has_its_score_and_numbers(tmp_path: Path) -> None:
         "refused": False,
         "sandbox": "landlock 7: writes",
         "not_held": {},
+        "pruned": None,
         "numbers": {},
     }
     assert json.loads(json.dumps(asdict(outcome)))["status"] == "OK"
@@ -225,7 +226,7 @@ def test_every_end_has_its_name_and_cause(
 
 def test_the_table_of_ends_leaves_no_status_out() -> None:
     seen = {status for _, _, status, _ in OUTCOMES}
-    assert seen == set(Status) - {Status.OK, Status.BAD_RESULT, Status.LOST, Status.MISSING}
+    assert seen == set(Status) - {Status.OK, Status.BAD_RESULT, Status.LOST, Status.MISSING, Status.PRUNED}
 
 
 @pytest.mark.fault(16)
