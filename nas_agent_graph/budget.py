@@ -101,6 +101,8 @@ class Limits:
     """MiB of free disk without which no training begins."""
     disk_wait_seconds: float | None = None
     """How long to wait for space on a full disk; None: as long as it takes."""
+    stop_early: str | None = None
+    """The rule by which trainings that cannot win are stopped, a name in `analysis.pruning.RULES`."""
     repeat_base: int = 2
     repairs: int = 2
     """How often a proposer may repair a refused proposal before the fallback sampler steps in."""

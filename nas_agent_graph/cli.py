@@ -23,12 +23,14 @@ from nas_system.command_line import (
     add_data_dir,
     add_device,
     amount,
+    auto_or_count,
     choose_command,
     count,
     exit_code_of,
     positive,
     positive_int,
     seconds_between,
+    share,
 )
 from nas_system.processes.sandbox.modes import MODES
 
@@ -149,6 +151,24 @@ def _add_run_arguments(parser: Parser) -> None:
         amount,
         "on a full disk wait this long, then end with exit code 4 (default: until there is space)",
     )
+    group = parser.add_argument_group("several trainings")
+    _add(
+        group,
+        "--parallel",
+        "N|auto",
+        auto_or_count,
+        "trainings at once; auto: one a core, or as many as the GPUs hold",
+        1,
+    )
+    _add(group, "--gpus-per-run", "F", share, "share of a GPU that a training gets, such as 0.5", 1.0)
+    group.add_argument(
+        "--stop-early",
+        choices=("margin", "median", "off"),
+        default="off",
+        help="stop trainings that cannot win: far behind the best run, or worse than the median "
+        "(default: off)",
+    )
+    _add(group, "--continue", "RUN_ID", str, "first train a run to its end that was stopped early")
     group = parser.add_argument_group("search")
     _add(
         group,

@@ -25,10 +25,13 @@ from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
 from nas_agent_graph.search_view import SearchView as SearchView
+from nas_agent_graph.search_view import run_in_progress
 from nas_system.errors import SearchPaused as SearchPaused
+from nas_system.errors import StateError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, read_outcome
 from nas_system.processes.job import Job
 from nas_system.space import RunConfig
@@ -69,6 +72,14 @@ class Launcher(Protocol):
 
     def memory_limit_mb(self) -> int | None:
         """Return the MiB that a training may hold where it runs unless a person sets a limit; None: any."""
+        ...
+
+    def cores(self) -> int:
+        """Return how many cores trainings may use together."""
+        ...
+
+    def cuda_devices(self, name: str) -> tuple[str, ...]:
+        """Return the CUDA devices behind a device's name, as `CUDA_VISIBLE_DEVICES` names them."""
         ...
 
     def check_device(self, name: str) -> None:
@@ -136,6 +147,8 @@ class Context:
     """Start of the training's command line; the nodes add config, tag and limits."""
     verify: Verify | None = None
     """None takes every training at its word, as those that a script stands in for."""
+    continued: str | None = None
+    """A run that was stopped early and is to be trained to its end before anything is proposed."""
     slots: Slots = field(default_factory=Slots)
     """How many trainings run at once."""
     clock: Clock = field(default_factory=SystemClock)
@@ -231,7 +244,36 @@ def view_of(
         run_steps=limits.run_steps,
         sizes={part: size for part, size in info.sizes.items() if part in ("train", "val")},
         measured=info.seen,
+        running=running_views(ledger, other_than=run_id),
     )
+
+
+def running_views(ledger: Ledger, *, other_than: str) -> tuple[RunView, ...]:
+    """Return the runs in progress that train a configuration, other than `other_than`."""
+    views = []
+    for run in ledger.state.in_progress:
+        config = None if run.run_id == other_than else ledger.config(run.run_id)
+        if config is not None:
+            proposal = ledger.proposal(run.run_id)
+            parent = proposal.get("parent")
+            views.append(
+                run_in_progress(
+                    run.run_id,
+                    config,
+                    history_of(ledger.paths(run.run_id).folder) or {},
+                    parent=parent if isinstance(parent, str) else None,
+                    proposer=str(proposal.get("proposer", "")),
+                )
+            )
+    return tuple(views)
+
+
+def history_of(run_dir: Path) -> dict[str, Any] | None:
+    """Return what a training has written about its epochs; None while that is nothing that can be read."""
+    try:
+        return load_history(run_dir)
+    except StateError:
+        return None
 
 
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:

@@ -127,7 +127,7 @@ def _preflight(
     config = folder / "config.py"
     write_config(config, view.base)
     write_json(folder / FACTS_FILE, info.to_json())
-    _, _, module, *rest = train_command_of(arguments, folder / FACTS_FILE)
+    _, _, module, *rest = train_command_of(arguments, folder / FACTS_FILE, launcher)
     command = [*rest, "--config", str(config), "--runs-dir", str(folder), "--tag", "run_0000"]
     command += limits.flags_of_a_run()
     if limits.memory_mb is not None:

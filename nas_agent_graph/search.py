@@ -16,6 +16,7 @@ from nas_agent_graph.context import Context, Launcher, SearchInterrupted, StopRe
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
+from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
@@ -53,7 +54,8 @@ def run_search(
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()
     launcher = build_launcher(arguments.launcher, arguments.sandbox)
-    limits = limits_of(arguments, launcher)
+    slots = slots_for(arguments.parallel, arguments.gpus_per_run, arguments.device, launcher)
+    limits = limits_of(arguments, launcher, slots.total)
     disk = DiskSpace(
         workspace, SystemClock(), stop, _note, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
     )
@@ -95,7 +97,8 @@ def run_search(
             launcher=launcher,
             progress=build_progress(),
             limits=limits,
-            train_command=train_command_of(arguments, facts_file_of(ledger), trainer),
+            train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
+            slots=slots,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
             started=time.monotonic(),

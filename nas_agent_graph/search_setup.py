@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Launcher
 from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.pool.slots import SEQUENTIAL, Slots
 from nas_agent_graph.text.terminal import printable
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
@@ -204,8 +205,8 @@ def _data_is_there(source: DataSource) -> bool:
     return path.is_file() and sha256_of_file(path) == source.sha256
 
 
-def limits_of(arguments: argparse.Namespace, launcher: Launcher) -> Limits:
-    """Return what the search may spend; the memory of a run is that of the machine which trains."""
+def limits_of(arguments: argparse.Namespace, launcher: Launcher, parallel: int = 1) -> Limits:
+    """Return what the search may spend; `parallel` trainings share the memory of the machine and its disk."""
     return Limits(
         max_runs=arguments.max_runs,
         max_seconds=None if arguments.max_hours is None else arguments.max_hours * 3600,
@@ -216,8 +217,9 @@ def limits_of(arguments: argparse.Namespace, launcher: Launcher) -> Limits:
         least_free_mb=arguments.keep_free,
         disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
         silence_seconds=_silence_limit_s(arguments.max_silent_minutes),
-        memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher),
-        disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute()),
+        memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher, parallel),
+        disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute(), parallel),
+        stop_early=None if arguments.stop_early == "off" else arguments.stop_early,
         repeat_base=arguments.repeat_base,
     )
 
@@ -227,27 +229,37 @@ def _silence_limit_s(minutes: float | None) -> float | None:
     return SILENCE_LIMIT_S if minutes is None else minutes * 60 or None
 
 
-def _memory_limit_mb(gib: float | None, launcher: Launcher) -> int | None:
-    """Return the launcher's limit if none is given; 0 means no limit."""
-    return launcher.memory_limit_mb() if gib is None else math.ceil(gib * 1024) or None
+def _memory_limit_mb(gib: float | None, launcher: Launcher, parallel: int) -> int | None:
+    """Return a part of the launcher's limit if none is given; 0 means no limit."""
+    if gib is not None:
+        return math.ceil(gib * 1024) or None
+    limit = launcher.memory_limit_mb()
+    return None if limit is None else max(1, limit // parallel)
 
 
-def _disk_limit_mb(gib: float | None, workspace: Path) -> int | None:
+def _disk_limit_mb(gib: float | None, workspace: Path, parallel: int) -> int | None:
     """Return a share of what is free if no limit is given; 0 means no limit."""
     if gib is not None:
         return math.ceil(gib * 1024) or None
     there = next(folder for folder in (workspace, *workspace.parents) if folder.is_dir())
-    return disk_limit_mb(shutil.disk_usage(there).free / 2**20)
+    return disk_limit_mb(shutil.disk_usage(there).free / 2**20 / parallel)
 
 
 def train_command_of(
-    arguments: argparse.Namespace, facts_file: Path, trainer: Sequence[str] | None = None
+    arguments: argparse.Namespace,
+    facts_file: Path,
+    launcher: Launcher,
+    slots: Slots = SEQUENTIAL,
+    trainer: Sequence[str] | None = None,
 ) -> tuple[str, ...]:
     """Return the beginning of every training's command line."""
     if trainer is not None:
         return tuple(trainer)
     command = [sys.executable, "-m", "nas_system.train", "--facts", str(facts_file)]
-    command += ["--device", arguments.device]
-    if arguments.threads is not None:
+    # Of a leased device a training sees nothing else.
+    command += ["--device", "cuda:0" if slots.devices else arguments.device]
+    if arguments.threads == "auto" and slots.total > 1:
+        command += ["--threads", str(max(1, launcher.cores() // slots.total))]
+    elif arguments.threads is not None:
         command += ["--threads", str(arguments.threads)]
     return tuple(command)

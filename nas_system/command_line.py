@@ -172,6 +172,18 @@ def threads(text: str) -> int | None:
     return _number(text, int, lambda value: value >= 1, "auto or a whole number of 1 or more")
 
 
+def auto_or_count(text: str) -> int | str:
+    """Read `auto`, or a number of things at once."""
+    if text == "auto":
+        return text
+    return _number(text, int, lambda value: 1 <= value <= 1000, "auto or a whole number from 1 to 1000")
+
+
+def share(text: str) -> float:
+    """Read a share above 0, 1 included."""
+    return _number(text, float, lambda value: 0 < value <= 1, "a number above 0 and at most 1")
+
+
 def seconds_between(low: float, high: float) -> Callable[[str], float]:
     """Return the type of a duration from `low` to `high` seconds, bounds included."""
     return lambda text: _number(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
 
 
 def _describe(arguments: argparse.Namespace) -> None:
+    if arguments.list_devices is not None:
+        _list_devices(arguments.list_devices)
+        return
     if arguments.check_device is not None:
         _check_device(arguments.check_device)
         return
@@ -61,6 +65,19 @@ def _check_device(name: str) -> None:
     from nas_system.training.reproducibility import resolve_device
 
     print(resolve_device(name))
+
+
+def _list_devices(name: str) -> None:
+    """Print the CUDA devices behind a name as JSON, as `CUDA_VISIBLE_DEVICES` names them."""
+    import torch
+
+    from nas_system.training.reproducibility import resolve_device
+
+    device = resolve_device(name)
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    named = [text.strip() for text in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if text.strip()]
+    devices = named[:count] if named else [str(number) for number in range(count)]
+    print(json.dumps([devices[device.index or 0]] if ":" in name and devices else devices))
 
 
 def source_lines(source: DataSource) -> list[str]:
@@ -99,6 +116,7 @@ def build_parser(prog: str) -> Parser:
     add_data_dir(parser)
     parser.add_argument("--no-download", action="store_true", help="never fetch data from the web")
     parser.add_argument("--check-device", metavar="NAME", help="only say if this device is there to train on")
+    parser.add_argument("--list-devices", metavar="NAME", help="only print the CUDA devices behind this name")
     parser.add_argument(
         "--hold-out",
         "--sealed",

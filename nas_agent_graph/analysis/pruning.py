@@ -90,6 +90,8 @@ class Rule:
     rungs: tuple[str, ...]
     threshold: Callable[[Rung, Sequence[EndedRun], Direction], Threshold | None]
     """Of a rung and the ended runs, of which at least FIRST_RUNS have a score."""
+    curves: bool = False
+    """Whether the ended runs' curves are needed."""
 
 
 def evidence(
@@ -185,7 +187,7 @@ def _median(rung: Rung, ended: Sequence[EndedRun], direction: Direction) -> Thre
 
 RULES = {
     "margin": Rule(tuple(MARGINS), _within_margin),
-    "median": Rule(MEDIAN_RUNGS, _median),
+    "median": Rule(MEDIAN_RUNGS, _median, curves=True),
 }
 """The rules by name."""
 

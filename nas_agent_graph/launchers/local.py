@@ -24,6 +24,7 @@ from nas_system.errors import ConfigError, RunError
 from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
 from nas_system.processes.job import Job, memory_limit_mb
+from nas_system.processes.machine_cores import usable_cores
 from nas_system.processes.machine_memory import total_memory_mb
 from nas_system.processes.process_tree import kill_carriers
 from nas_system.processes.run_files import RunPaths
@@ -146,6 +147,16 @@ class LocalLauncher:
         """Return the default limit of one training: a share of this machine's or container's memory."""
         return memory_limit_mb(total_memory_mb())
 
+    def cores(self) -> int:
+        """Return how many cores trainings may use: of those that this process may run on, and of its
+        control group's share."""
+        return usable_cores()
+
+    def cuda_devices(self, name: str) -> tuple[str, ...]:
+        """Return the CUDA devices behind a name such as `auto`, as `CUDA_VISIBLE_DEVICES` names them."""
+        found = self.call("nas_system.describe", ["--list-devices", name], timeout_s=CHECK_DEVICE_TIMEOUT_S)
+        return tuple(json.loads(found))
+
     def check_device(self, name: str) -> None:
         """Raise ConfigError for a device that is not there: every training of the search would fail on it."""
         # Some installers leave compiling to the first import, and a training in its sandbox cannot keep what
@@ -186,7 +197,7 @@ class LocalLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env=self._environment,
+                    env={**self._environment, **dict(job.environment)},
                     start_new_session=True,
                 )
         except OSError as error:

@@ -63,6 +63,14 @@ class ScriptedLauncher:
     def memory_limit_mb(self) -> None:
         """Return None: what trains nothing needs no memory."""
 
+    def cores(self) -> int:
+        """Return 1: nothing is computed here."""
+        return 1
+
+    def cuda_devices(self, name: str) -> tuple[str, ...]:
+        """Return none."""
+        return ()
+
     def check_device(self, name: str) -> None:
         """Accept any device: none is used."""
 

@@ -18,7 +18,10 @@ def read_context(state: SearchState, context: Context) -> StateUpdate:
     run_id = None
     if state["end"] is None:
         left = [run.run_id for run in ledger.state.in_progress if run.run_id not in launched]
-        run_id = left[0] if left else _opened(context)
+        if left and len(launched) < context.slots.total:
+            run_id = left[0]
+        elif not left:
+            run_id = _opened(context)
     if run_id is None:
         end = state["end"] or (None if launched else context.limits.reached(context.committed))
         return {**initial_state(), **kept, "end": end}

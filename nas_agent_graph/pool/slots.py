@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
-from nas_system.nas_agent.agent_state import AgentState
+from nas_system.errors import ConfigError
+from nas_system.nas_agent.agent_state import AgentState, get_run_in_progress
+
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,7 @@ class Slots:
     devices: tuple[str, ...] = ()
     """CUDA devices as `CUDA_VISIBLE_DEVICES` names them, to be leased; empty where each run may use all."""
     gpus_per_run: float = 1.0
-    """Share of a device that a training leases; a share limits its memory on the device to the same."""
+    """Share of a device that a training leases, and of its memory that it may take."""
 
     def is_free(self, state: AgentState, run_id: str) -> bool:
         """Return whether `run_id` may begin now: nothing does next to the first run, which the noise and the
@@ -29,15 +33,72 @@ class Slots:
 
     def device_for(self, state: AgentState) -> str | None:
         """Return the device with the most left for one more training; None if none has, or none is leased."""
-        leased = Counter(run.device for run in state.in_progress)
-        left = {device: 1.0 - self.gpus_per_run * leased[device] for device in self.devices}
+        left = dict.fromkeys(self.devices, 1.0)
+        for run in state.in_progress:
+            if run.device in left:
+                left[run.device] -= 1.0 if run.alone else self.gpus_per_run
         fits = [device for device in self.devices if left[device] >= self.gpus_per_run - _ROUNDING]
         return max(fits, key=left.__getitem__, default=None)
 
     @property
+    def shares_devices(self) -> bool:
+        """Return whether several trainings may have one device."""
+        return bool(self.devices) and self.gpus_per_run < 1
+
+    def is_packed(self, state: AgentState, run_id: str) -> bool:
+        """Return whether the run leases a share of a device, so that others may have its memory."""
+        run = get_run_in_progress(state, run_id)
+        return run is not None and run.device is not None and not run.alone and self.gpus_per_run < 1
+
+    def is_alone(self, state: AgentState, run_id: str) -> bool:
+        """Return whether no other run in progress leases the run's device."""
+        run = get_run_in_progress(state, run_id)
+        shared = Counter(other.device for other in state.in_progress)
+        return run is None or shared[run.device] <= 1
+
+    @property
     def parallel_repeats(self) -> int:
         """How many repeats of the first run train side by side: on its device, as many as fit there."""
-        return min(self.total, int(1 / self.gpus_per_run + _ROUNDING)) if self.devices else self.total
+        return min(self.total, self._per_device) if self.devices else self.total
+
+    @property
+    def capacity(self) -> int:
+        """How many trainings the devices hold."""
+        return len(self.devices) * self._per_device
+
+    @property
+    def _per_device(self) -> int:
+        return int(1 / self.gpus_per_run + _ROUNDING)
 
 
-_ROUNDING = 1e-6
+SEQUENTIAL = Slots()
+"""One training after the other."""
+
+
+class Machine(Protocol):
+    """Where trainings run, as far as slots depend on it."""
+
+    def cores(self) -> int: ...
+    def cuda_devices(self, name: str) -> tuple[str, ...]: ...
+
+
+def slots_for(parallel: int | str, gpus_per_run: float, device: str, machine: Machine) -> Slots:
+    """Return the slots that `--parallel`, `--gpus-per-run` and `--device` ask for.
+
+    Raises ConfigError for more trainings than the devices hold, and for a share of a GPU where there is none.
+    """
+    if parallel == 1 and gpus_per_run == 1.0:
+        return SEQUENTIAL
+    devices = () if device == "cpu" else machine.cuda_devices(device)
+    if not devices:
+        if gpus_per_run != 1.0:
+            raise ConfigError("--gpus-per-run: trainings find no GPU here; leave it out")
+        return Slots(machine.cores() if isinstance(parallel, str) else parallel)
+    most = Slots(devices=devices, gpus_per_run=gpus_per_run).capacity
+    total = most if isinstance(parallel, str) else parallel
+    if total > most:
+        raise ConfigError(
+            f"--parallel {total}: {len(devices)} GPUs hold {most} trainings of {gpus_per_run:g} GPUs each; "
+            f"lower it, or give each less with --gpus-per-run {len(devices) / total:.2g}"
+        )
+    return Slots(total, devices, gpus_per_run)

@@ -9,17 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from nas_agent_graph.context import Context
+from nas_agent_graph.analysis.pruning import RULES, Curve, EndedRun, evidence
+from nas_agent_graph.context import Context, history_of
 from nas_system.config_io.config_file import write_config
-from nas_system.errors import RunError, SearchPaused, StateError
+from nas_system.errors import RunError, SearchPaused
 from nas_system.files import read_record, write_json
-from nas_system.nas_agent.logging_utils import load_history
+from nas_system.nas_agent.agent_state import get_run_in_progress
 from nas_system.nas_agent.outcome import Outcome, Status
+from nas_system.nas_agent.pruned import read_pruned, write_pruned
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
 from nas_system.processes.job import Job, hard_limit_s
 from nas_system.processes.run_files import FACTS_FILE, RunPaths
+from nas_system.processes.run_lock import attempt_in
 
 POLL_S = 0.1
 FORCE_AFTER_S = 30.0
@@ -31,6 +33,7 @@ DEFAULT_RUN_SECONDS = 24 * 3600.0
 class Training:
     """One training of a run: its own, or with another seed."""
 
+    run_id: str
     paths: RunPaths
     label: str
     """Its name for people."""
@@ -40,7 +43,7 @@ class Training:
 
 def launch(run_id: str, context: Context) -> None:
     """Start the run's training, or adopt it if it runs already; one that has ended is left as it is."""
-    training = Training(context.ledger.paths(run_id), run_id)
+    training = Training(run_id, context.ledger.paths(run_id), run_id)
     folder = training.paths.folder
     # A signal must not come between the start of a supervisor and the files that tell of it: the
     # training would outlive an agent that knows of none.
@@ -61,9 +64,10 @@ def await_end(run_ids: Sequence[str], context: Context) -> str:
     """
     stop, clock = context.stop, context.clock
     asked_at: float | None = None
+    epochs: dict[Path, int] = {}
     with stop.held_back():
         while True:
-            ended = [run_id for run_id in run_ids if _advance(run_id, context)]
+            ended = [run_id for run_id in run_ids if _advance(run_id, context, epochs)]
             if stop.signal is None and ended:
                 return min(ended, key=lambda run_id: (_ended_at(run_id, context), run_id))
             if stop.signal is not None:
@@ -88,10 +92,15 @@ def _running(run_ids: Sequence[str], context: Context) -> list[Path]:
     return [folder for folder, found in context.launcher.survey(folders).items() if found == "running"]
 
 
-def _advance(run_id: str, context: Context) -> bool:
-    """Look at the run's trainings and start what is due; return whether all have ended for good."""
-    own = Training(context.ledger.paths(run_id), run_id)
+def _advance(run_id: str, context: Context, epochs: dict[Path, int]) -> bool:
+    """Look at the run's trainings, start what is due and stop what cannot win; return whether all have ended.
+
+    `epochs` holds how many epochs of each training have been looked at.
+    """
+    own = Training(run_id, context.ledger.paths(run_id), run_id)
     if not _has_ended(own, context):
+        if context.ledger.state.runs:
+            _stop_early(own.paths, context, epochs)
         return False
     n_running = 0
     for repeat in _due_repeats(own, context):
@@ -117,8 +126,8 @@ def _due_repeats(own: Training, context: Context) -> Iterator[Training]:
         make_run_folder(repeat.folder)
         if not repeat.config.exists():
             write_config(repeat.config, context.base.model_copy(update={"seed": seed}))
-        label = f"{own.paths.folder.name}, repeat {number} of {number_of_repeats} with seed {seed}"
-        yield Training(repeat, label, planned)
+        label = f"{own.run_id}, repeat {number} of {number_of_repeats} with seed {seed}"
+        yield Training(own.run_id, repeat, label, planned)
 
 
 def _has_ended(training: Training, context: Context) -> bool:
@@ -127,17 +136,58 @@ def _has_ended(training: Training, context: Context) -> bool:
     while True:
         found = context.launcher.survey([folder])[folder]
         if found == "running":
-            context.progress.training(folder.name, training.label, _history(training.paths))
+            context.progress.training(folder.name, training.label, history_of(folder))
             return False
         attempt = 1
         if found != "absent":
             outcome = context.outcome(folder)
-            if not _goes_on(training.paths, outcome, context):
+            if not _goes_on(training, outcome, context):
                 return True
             attempt = outcome.attempt + 1
+        run = get_run_in_progress(context.ledger.state, training.run_id)
+        if (
+            run is not None
+            and run.alone
+            and not context.slots.is_alone(context.ledger.state, training.run_id)
+        ):
+            return False  # until the others on its device have ended
         if context.stop.signal is not None:
             return False
         _submit(training, attempt, context)
+
+
+def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> None:
+    """Ask the training to end if it cannot win, by the search's rule; the evidence is on disk before that."""
+    folder, state, rule = paths.folder, context.ledger.state, context.limits.stop_early
+    history = history_of(folder) if rule is not None else None
+    curve = Curve.of(history, state.metric)
+    if rule is None or curve is None or epochs.get(folder) == len(curve.scores):
+        return
+    epochs[folder] = len(curve.scores)
+    attempt = attempt_in(read_record(paths.process))
+    if read_pruned(folder, attempt) is None:
+        found = evidence(rule, curve, _ended_runs(rule, context), state.direction)
+        if found is None:
+            return
+        write_pruned(folder, found, attempt)
+        context.progress.note(f"{folder.name}: {found.cause(state.metric)}")
+    # An earlier agent may have died between the evidence and the request.
+    context.launcher.cancel(folder)
+
+
+def _ended_runs(rule: str, context: Context) -> list[EndedRun]:
+    """Return the ended runs, with their curves where the rule compares curves."""
+    state, ledger = context.ledger.state, context.ledger
+    return [
+        EndedRun(
+            run.run_id,
+            run.val_score if run.status == Status.OK else None,
+            Curve.of(history_of(ledger.paths(run.run_id).folder), state.metric)
+            if RULES[rule].curves
+            else None,
+        )
+        for run in state.runs
+    ]
 
 
 def _submit(training: Training, attempt: int, context: Context) -> None:
@@ -164,16 +214,18 @@ def _planned_under(paths: RunPaths) -> int | None:
     return most if type(most) is int and most >= 1 else None
 
 
-def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
+def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:
     """Return whether another attempt is due, from where the training stood: always after a stop on request,
-    once after an end that came from outside and says nothing about the configuration, a full disk included.
+    once after an end that came from outside and says nothing about the configuration, a full disk included,
+    and once with a whole GPU after a share of it was too little.
 
     Raises OSError while the disk is still full, SearchPaused if the machine refuses the second start as well.
     """
     if outcome.status is Status.STOPPED and outcome.requested:
         return True
-    disk_full = outcome.status is Status.DISK_FULL
-    if not (disk_full or outcome.came_from_outside):
+    paths, disk_full = training.paths, outcome.status is Status.DISK_FULL
+    crowded = outcome.status is Status.OOM_GPU and context.slots.shares_devices
+    if not (disk_full or crowded or outcome.came_from_outside):
         return False
     retried = read_record(paths.retried)
     if retried is not None:
@@ -184,6 +236,8 @@ def _goes_on(paths: RunPaths, outcome: Outcome, context: Context) -> bool:
         return retried.get("attempt") == outcome.attempt
     if disk_full:
         context.disk.prove(paths.folder)
+    if crowded:
+        context.ledger.lease_alone(training.run_id)
     write_json(paths.retried, {"attempt": outcome.attempt, "status": outcome.status, "cause": outcome.cause})
     return True
 
@@ -205,8 +259,15 @@ def _job(training: Training, context: Context) -> Job:
     memory_mb = context.limits.memory_mb
     if memory_mb is not None:
         command += ["--memory-limit", str(memory_mb)]
+    environment: tuple[tuple[str, str], ...] = ()
+    run = get_run_in_progress(context.ledger.state, training.run_id)
+    if run is not None and run.device is not None:
+        environment = (("CUDA_VISIBLE_DEVICES", run.device),)
+        if context.slots.is_packed(context.ledger.state, training.run_id):
+            command += ["--gpu-share", f"{context.slots.gpus_per_run:g}"]
     return Job(
         command=tuple(command),
+        environment=environment,
         time_limit_s=DEFAULT_RUN_SECONDS if compute_s is None else hard_limit_s(compute_s),
         silence_limit_s=context.limits.silence_seconds,
         memory_limit_mb=memory_mb,
@@ -219,10 +280,3 @@ def _needed_files(context: Context) -> tuple[Path, ...]:
     """Return the data and the task info, which may lie in a hidden folder of the home folder."""
     data = context.info.source.path
     return (context.ledger.runs_dir / FACTS_FILE, *([data] if data else []))
-
-
-def _history(paths: RunPaths) -> dict[str, Any] | None:
-    try:
-        return load_history(paths.folder)
-    except StateError:
-        return None

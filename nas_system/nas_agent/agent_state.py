@@ -135,6 +135,8 @@ class RunInProgress(_Stored):
     step: str
     device: str | None = None
     """The CUDA device that is leased to its training, None for all that there are."""
+    alone: bool = False
+    """Whether it needs all of the device: a share of it was too little."""
 
 
 class AgentState(_Stored):

@@ -117,6 +117,15 @@ class Ledger:
         if runs != self.state.in_progress:
             self.save(in_progress=runs)
 
+    def lease_alone(self, run_id: str) -> None:
+        """Record that a run in progress needs all of its device."""
+        runs = self.state.in_progress
+        self.save(
+            in_progress=tuple(
+                run.model_copy(update={"alone": True}) if run.run_id == run_id else run for run in runs
+            )
+        )
+
     def finish(self, run: RunInfo, **changes: Any) -> None:
         """Add a finished run, which is in progress no longer."""
         state = add_run(self.state, run)

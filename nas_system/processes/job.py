@@ -58,6 +58,8 @@ class Job:
     """Processes and threads at a time."""
     grace_s: float = 10.0
     """Seconds between asking it to end and killing it."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables on top of those that every training gets, such as the device that it leases."""
     readable: tuple[Path, ...] = ()
     """What it must be able to read wherever it lies, such as its data (see `sandbox`)."""
 
