@@ -36,6 +36,13 @@ from nas_system.processes.run_files import RunPaths
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
 """The kind of an error of ours in error.json, by its exit code."""
 
+PRELOADED = (
+    *("nas_system.training_job", "nas_system.tasks.forecasting_data", "nas_system.config_io.config_file"),
+    *("nas_system.nas_agent.run_manager", "nas_system.visualization"),
+    *("numpy.ma", "numpy.random", "torch.utils.serialization.config", "encodings.utf_8_sig"),
+)
+"""What a training imports by and by; a fork server does it in advance."""
+
 DEFAULT_THREADS = 1
 """Small steps gain nothing from a second thread, and lose much where cores are shared."""
 
