@@ -97,7 +97,7 @@ class ForkServer:
             try:
                 self._process = subprocess.Popen(
                     [*self._command, *(f"--preload={module}" for module in self._preloaded)],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     # Trainings overwrite the placeholder, each with its own cookie.
@@ -125,7 +125,7 @@ class ForkServer:
     def fork(
         self, arguments: Sequence[str], environment: Mapping[str, str], log: int
     ) -> ForkedSupervisor | None:
-        """Fork a supervisor with these arguments, which writes to the open file `log`; None if that failed."""
+        """Fork a supervisor with these arguments, which writes to the open file `log`; None if it failed."""
         request = {
             "arguments": list(arguments),
             "environment": dict(environment),

@@ -98,13 +98,13 @@ class LocalLauncher:
         supervisor = self._start_supervisor(run_dir, job, attempt)
         killed = 0
         while not _has_begun(run_dir, attempt, supervisor.pid):
-            if supervisor.poll() not in (None, 0):
-                killed += supervisor.returncode < 0
-                if supervisor.returncode > 0 and supervisor.returncode != BUSY:
+            if code := supervisor.poll():
+                killed += code < 0
+                if code > 0 and code != BUSY:
                     raise RunError(f"cannot start {run_dir}: {_supervisor_log(run_dir)}")
                 if killed > _KILLED_STARTS:
                     raise RunError(
-                        f"cannot start {run_dir}: signal {-supervisor.returncode} ended its supervisor "
+                        f"cannot start {run_dir}: signal {-code} ended its supervisor "
                         f"{killed} times before it could begin; look for what kills processes here"
                     )
                 # It was killed, or one of an earlier attempt is about to leave, or another agent was faster.

@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.freeze()
         problem = why_not_to_fork()
     except Exception as error:
-        # Whatever it is: trainings start without the server, and say what is wrong with their imports.
+        # Of any kind: trainings start without the server, and say what is wrong with their imports.
         problem = f"{type(error).__name__}: {error}"
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         send(connection, {"ready": problem is None, "problem": problem})

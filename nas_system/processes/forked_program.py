@@ -88,7 +88,7 @@ class ForkedProgram:
             os.environ.clear()
             os.environ.update(environment)
             _extend_path(environment.get("PYTHONPATH", ""))
-            if "numpy.random" in sys.modules:  # Python's own generator is seeded anew by each fork
+            if "numpy.random" in sys.modules:  # Python's own generator is seeded again by each fork
                 sys.modules["numpy.random"].seed()
             sys.argv = [self._file, *command[3:]]
             gc.enable()
@@ -128,7 +128,7 @@ def _code_of(main: Callable[[], int]) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
-        # The program's border: a new interpreter prints it, too, whatever it is.
+        # The program's border: a new interpreter prints it, too, of any kind.
         traceback.print_exc()
     return _FAILED
 
