@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import signal
 import sys
 import traceback
@@ -36,13 +37,6 @@ from nas_system.processes.run_files import RunPaths
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
 """The kind of an error of ours in error.json, by its exit code."""
 
-PRELOADED = (
-    *("nas_system.training_job", "nas_system.tasks.forecasting_data", "nas_system.config_io.config_file"),
-    *("nas_system.nas_agent.run_manager", "nas_system.visualization"),
-    *("numpy.ma", "numpy.random", "torch.utils.serialization.config", "encodings.utf_8_sig"),
-)
-"""What a training imports by and by; a fork server does it in advance."""
-
 DEFAULT_THREADS = 1
 """Small steps gain nothing from a second thread, and lose much where cores are shared."""
 
@@ -63,6 +57,20 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
         # The program's border.
         return record_failure(arguments.output_dir or run_dir, error)
     return 0
+
+
+def preload() -> None:
+    """Import what a training imports by and by; a fork server does so in advance. Computes nothing."""
+    for module in (
+        *("nas_system.training_job", "nas_system.tasks.forecasting_data", "nas_system.visualization"),
+        *("nas_system.config_io.config_file", "nas_system.nas_agent.run_manager"),
+        *("numpy.ma", "numpy.random", "torch.utils.serialization.config", "encodings.utf_8_sig"),
+    ):
+        importlib.import_module(module)
+    from nas_system.space import RunConfig
+
+    # Its validators are built when the first configuration is read.
+    RunConfig.model_rebuild(force=True)
 
 
 def record_failure(run_dir: Path | None, error: Exception) -> int:

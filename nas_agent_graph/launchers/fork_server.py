@@ -1,6 +1,6 @@
 """The launcher's end of a fork server: a process that forks supervisors from an interpreter with torch in it.
 
-The server is an accelerator and nothing else: whatever it cannot do is done as if there were none.
+The server is an accelerator and nothing else: what it cannot do is done as if there were none.
 """
 
 from __future__ import annotations

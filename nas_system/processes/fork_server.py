@@ -137,7 +137,7 @@ def why_not_to_fork() -> str | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Import, say so or why the server is of no use, and serve. Returns 0."""
     parser = argparse.ArgumentParser(prog="fork_server", description="Fork supervisors of trainings.")
-    parser.add_argument("--program", required=True, metavar="MODULE", help="what trains; has PRELOADED, too")
+    parser.add_argument("--program", required=True, metavar="MODULE", help="what trains")
     parser.add_argument("--preload", action="append", default=[], metavar="MODULE", help="import this, too")
     options = parser.parse_args(arguments)
     # In the place of standard input, so that no number of a descriptor has to be agreed upon.
@@ -151,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         slot = CookieSlot.find()
         del os.environ[COOKIE_NAME]
         program = ForkedProgram(options.program, slot)
-        for module in (*getattr(sys.modules[options.program], "PRELOADED", ()), *options.preload):
+        for module in options.preload:
             importlib.import_module(module)
         gc.freeze()
         problem = why_not_to_fork()

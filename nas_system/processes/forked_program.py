@@ -66,8 +66,9 @@ class ForkedProgram:
     """The program `python -m MODULE`, whose module this interpreter has imported."""
 
     def __init__(self, module: str, slot: CookieSlot) -> None:
-        """Import `module`, which has a `main(arguments) -> exit code`."""
+        """Import `module`, which has `main(arguments) -> exit code`, and let it `preload()` what it needs."""
         imported = importlib.import_module(module)
+        imported.preload()
         self._main: Callable[[Sequence[str]], int] = imported.main
         self._file = imported.__file__ or module
         self._module, self._slot = module, slot
