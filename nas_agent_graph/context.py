@@ -94,6 +94,18 @@ class Launcher(Protocol):
         ...
 
 
+class SearchLauncher(Launcher, Protocol):
+    """A launcher that may keep processes of its own while a search runs."""
+
+    def warm_up(self, modules: Sequence[str]) -> None:
+        """Prepare for trainings, which need `modules`, so that each starts in less time. Does not wait."""
+        ...
+
+    def close(self) -> None:
+        """End what `warm_up` has started. Trainings go on."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recomputed:
     """What a run's best weights give on the validation part."""

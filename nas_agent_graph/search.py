@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -59,7 +60,7 @@ def run_search(
     disk = DiskSpace(
         workspace, SystemClock(), stop, _note, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
     )
-    with WorkspaceLock(workspace):
+    with WorkspaceLock(workspace), contextlib.closing(launcher):
         ledger, note = disk.retry_until_space(lambda: Ledger.open(workspace))
         if note:
             _note(note)
@@ -79,6 +80,9 @@ def run_search(
             launcher.check_device(arguments.device)
             if (warning := launcher.check_sandbox()) is not None:
                 _note(warning)
+        if chosen is not None and trainer is None:
+            # While the data are read and the first run is proposed.
+            launcher.warm_up([f"nas_system.tasks.{search.task.kind}"])
         base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         if chosen is None:
             _conclude(search, end or "")

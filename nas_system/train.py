@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import signal
 import sys
 import traceback
@@ -56,6 +57,20 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
         # The program's border.
         return record_failure(arguments.output_dir or run_dir, error)
     return 0
+
+
+def preload() -> None:
+    """Import what a training imports by and by; a fork server does so in advance. Computes nothing."""
+    for module in (
+        *("nas_system.training_job", "nas_system.tasks.forecasting_data", "nas_system.visualization"),
+        *("nas_system.config_io.config_file", "nas_system.nas_agent.run_manager"),
+        *("numpy.ma", "numpy.random", "torch.utils.serialization.config", "encodings.utf_8_sig"),
+    ):
+        importlib.import_module(module)
+    from nas_system.space import RunConfig
+
+    # Its validators are built when the first configuration is read.
+    RunConfig.model_rebuild(force=True)
 
 
 def record_failure(run_dir: Path | None, error: Exception) -> int:
