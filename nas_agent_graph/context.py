@@ -21,6 +21,7 @@ from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest as StopRequest
 from nas_agent_graph.pool.slots import Slots as Slots
+from nas_agent_graph.search_view import CONTINUED as CONTINUED
 from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView

@@ -28,13 +28,15 @@ from nas_agent_graph.search_setup import (
     task_of,
     train_command_of,
 )
+from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.state import initial_state
-from nas_system.errors import NasError
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.errors import ConfigError, NasError
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.space import metric_on
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
@@ -74,6 +76,8 @@ def run_search(
             llm_flags=llm_flags(arguments),
             max_cost_usd=limits.max_cost_usd,
         )
+        if arguments.continued is not None:
+            _refuse_to_continue(ledger, arguments.continued, end)
         # Everything a person may have mistyped is checked before the search is written down.
         chosen = None if end else choose_proposer(arguments.proposer, search)
         if trainer is None:
@@ -103,6 +107,7 @@ def run_search(
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
             slots=slots,
+            continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
             started=time.monotonic(),
@@ -124,6 +129,25 @@ def _verification(
         threads=arguments.threads,
         memory_mb=limits.memory_mb,
     )
+
+
+def _refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
+    """Raise ConfigError unless the run was stopped early and may be trained on now."""
+    run = get_run(ledger.state, run_id)
+    if run is None or run.status != Status.PRUNED:
+        known = [other.run_id for other in ledger.state.runs if other.status == Status.PRUNED]
+        raise ConfigError(
+            f"--continue {run_id}: only a run that was stopped early is continued; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    for other in ledger.state.run_ids:
+        record = ledger.proposal(other)
+        if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
+            raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
+    if not ledger.paths(run_id).work.is_dir():
+        raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
+    if end is not None:
+        raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
 
 
 def _note(text: str) -> None:

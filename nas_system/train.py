@@ -20,7 +20,7 @@ if not __package__:
     # be found as top-level modules; the package must.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from nas_system.command_line import Parser, add_data_dir, add_device, positive_int, threads
+from nas_system.command_line import Parser, add_data_dir, add_device, positive_int, share, threads
 from nas_system.errors import (
     ConfigError,
     NasError,
@@ -133,6 +133,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         time_limit_s=arguments.time_limit,
         memory_limit_mb=arguments.memory_limit,
         max_steps=arguments.max_steps,
+        gpu_share=arguments.gpu_share,
         resume=arguments.resume,
         facts=arguments.facts,
         data_dir=arguments.data_dir,
@@ -206,6 +207,9 @@ def build_parser(prog: str) -> Parser:
         "--output-dir", type=Path, metavar="DIR", help="write everything here (default: RUNS_DIR/TAG)"
     )
     add_device(parser)
+    parser.add_argument(
+        "--gpu-share", type=share, default=1.0, metavar="F", help="share of the GPU's memory (default: 1)"
+    )
     add_data_dir(parser)
     parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")
     parser.add_argument(

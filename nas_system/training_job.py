@@ -71,6 +71,8 @@ class JobOptions:
     """MiB of resident memory above which a supervisor ends this process."""
     max_steps: int | None = None
     """Most optimizer steps."""
+    gpu_share: float = 1.0
+    """Share of the CUDA device's memory that this process may take."""
     results: Path | None = None
     """Where people find the files once the training has ended; None for where they are written."""
     preflight_only: bool = False
@@ -110,6 +112,9 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     started = time.monotonic()
     set_threads(options.threads or 1)
     device = resolve_device(options.device)
+    if device.type == "cuda" and options.gpu_share < 1:
+        # Who takes too much fails, and not its neighbour on the device.
+        torch.cuda.set_per_process_memory_fraction(options.gpu_share, device)
     info = _read_info(options.facts)
     problem = kind_of(config.task).open(config, info, options.data_dir, device)
     engine = build_engine(config, problem, device)

@@ -33,6 +33,7 @@ from nas_system.processes.run_lock import attempt_in, is_alive, is_finished, is_
 from nas_system.processes.sandbox.modes import mode_in
 from nas_system.processes.stop_requests import REPEATABLE_STOP_SIGNAL
 from nas_system.processes.supervisor import BUSY
+from nas_system.processes.work_folder import continue_from
 
 START_TIMEOUT_S = 30.0
 CHECK_DEVICE_TIMEOUT_S = 300.0
@@ -95,6 +96,12 @@ class LocalLauncher:
 
         Raises RunError if it cannot be started.
         """
+        if job.continues is not None and attempt == 1:
+            try:
+                continue_from(job.continues, run_dir)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise RunError(f"the training in {job.continues} cannot be continued: {reason}") from error
         deadline = time.monotonic() + START_TIMEOUT_S
         supervisor = self._start_supervisor(run_dir, job, attempt)
         killed = 0
@@ -215,12 +222,12 @@ class LocalLauncher:
         for path in job.readable:
             command += ["--read", str(path)]
         command += ["--", *job.command]
-        server = self.fork_server
+        server, environment = self.fork_server, self._environment | dict(job.environment)
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
             with open(open_to_append(RunPaths(run_dir).supervisor_log), "ab") as log:
                 if server is not None and server.can_fork(job.command):
-                    forked = server.fork(command, self._environment, log.fileno())
+                    forked = server.fork(command, environment, log.fileno())
                     if forked is not None:
                         return forked
                 process = subprocess.Popen(
@@ -228,7 +235,7 @@ class LocalLauncher:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**self._environment, **dict(job.environment)},
+                    env=environment,
                     start_new_session=True,
                 )
         except OSError as error:

@@ -131,6 +131,26 @@ class WorkFolder:
             os.close(self._run)
 
 
+def continue_from(stopped: Path, run_dir: Path) -> None:
+    """Copy what a stopped training left into the work folder of another run, which has none yet.
+
+    Raises OSError: FileNotFoundError if there is no checkpoint to continue from.
+    """
+    work = RunPaths(run_dir).work
+    names = (RunPaths(stopped).best_model.name, RunPaths(stopped).history.name, RunPaths(stopped).last.name)
+    work.mkdir(mode=0o700, exist_ok=True)
+    source, target = os.open(RunPaths(stopped).work, _FOLDER), os.open(work, _FOLDER)
+    try:
+        # The checkpoint comes last: where it is, everything else is, too.
+        for name in names:
+            _copy(name, source, target, math.inf, durable=True)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+    finally:
+        os.close(source)
+        os.close(target)
+
+
 def _measure(folder: int, depth: int) -> Usage:
     """Measure what is below an open folder, and close that. As many are open at a time as it is deep."""
     size = files = 0
