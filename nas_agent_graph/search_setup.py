@@ -247,7 +247,7 @@ def train_command_of(
     if trainer is not None:
         return tuple(trainer)
     command = [sys.executable, "-m", "nas_system.train", "--facts", str(facts_file)]
-    command += ["--device", arguments.device]
+    command += ["--device", arguments.device, "--pictures", "later"]
     if arguments.threads is not None:
         command += ["--threads", str(arguments.threads)]
     return tuple(command)
