@@ -98,8 +98,12 @@ class Launcher(Protocol):
 class SearchLauncher(Launcher, Protocol):
     """A launcher that may keep processes of its own while a search runs."""
 
-    def warm_up(self, modules: Sequence[str]) -> None:
+    def warm_up(self, runs_dir: Path, modules: Sequence[str]) -> None:
         """Prepare for trainings, which need `modules`, so that each starts in less time. Does not wait."""
+        ...
+
+    def finish(self, runs_dir: Path) -> None:
+        """Return once all is there that belongs to the finished runs. Raises RunError if it is not."""
         ...
 
     def close(self) -> None:

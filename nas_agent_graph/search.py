@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas_agent_graph.budget import Limits, Spent
-from nas_agent_graph.context import Context, Launcher, SearchInterrupted, StopRequest, SystemClock
+from nas_agent_graph.context import (
+    Context,
+    Launcher,
+    SearchInterrupted,
+    SearchLauncher,
+    StopRequest,
+    SystemClock,
+)
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
@@ -86,10 +93,10 @@ def run_search(
                 _note(warning)
         if chosen is not None and trainer is None:
             # While the data are read and the first run is proposed.
-            launcher.warm_up([f"nas_system.tasks.{search.task.kind}"])
+            launcher.warm_up(ledger.runs_dir, [f"nas_system.tasks.{search.task.kind}"])
         base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         if chosen is None:
-            _conclude(search, end or "")
+            _conclude(search, launcher, end or "")
             return 0
         ready = PROPOSERS[chosen].prepare(search)
         by_default = chosen == "tpe" and arguments.proposer is None
@@ -112,7 +119,7 @@ def run_search(
             stop=stop,
             started=time.monotonic(),
         )
-        _conclude(search, _drive(context))
+        _conclude(search, launcher, _drive(context))
         for name, entry in PROPOSERS.items():
             entry.after_search(search, name == chosen)
     return 0
@@ -188,11 +195,15 @@ def _stop_trainings(context: Context) -> None:
         time.sleep(0.1)
 
 
-def _conclude(search: ProposerSetup, end: str) -> None:
+def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None:
     """Score the best run on the hold-out set (once), print the leaderboard and what comes next."""
     ledger = search.ledger
     best_run = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
+    try:
+        launcher.finish(ledger.runs_dir)
+    except NasError as error:
+        _note(str(error))
     if best_run is not None:
         try:
             _score_on_hold_out(search, best_run)

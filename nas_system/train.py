@@ -140,7 +140,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         results=run_dir,
         stop=_stop_on_signals(),
         preflight_only=arguments.preflight_only,
-        pictures=not arguments.no_pictures,
+        pictures=arguments.pictures,
     )
     run_training(config, paths, options)
 
@@ -248,7 +248,15 @@ def build_parser(prog: str) -> Parser:
         action="store_true",
         help="look at the first batch, print what the training will cost as JSON, train nothing",
     )
-    parser.add_argument("--no-pictures", action="store_true", help="draw no curve, forecasts and attention")
+    parser.add_argument(
+        "--pictures",
+        choices=("now", "later", "none"),
+        default="now",
+        help="draw curve, forecasts and attention; later: with python -m nas_system.draw_pictures RUNS_DIR",
+    )
+    parser.add_argument(
+        "--no-pictures", action="store_const", dest="pictures", const="none", help="as --pictures none"
+    )
     parser.add_argument("--overwrite", action="store_true", help="train again over a finished run")
     return parser
 

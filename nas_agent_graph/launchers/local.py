@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nas_agent_graph.context import RunState
+from nas_agent_graph.launchers.drawer import Drawer
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
 from nas_agent_graph.launchers.fork_server import ForkedSupervisor, ForkServer, is_wanted
 from nas_system.errors import ConfigError, RunError
@@ -72,21 +73,32 @@ class LocalLauncher:
         self._supervisors: list[subprocess.Popen[bytes]] = []
         wanted = is_wanted(seen) if fork_server is None else fork_server
         self._wanted_fork_server = ForkServer(self._python, self._environment) if wanted else None
+        self._drawer: Drawer | None = None
         self.fork_server: ForkServer | None = None
         """None before `warm_up` and where there is to be none."""
 
-    def warm_up(self, modules: Sequence[str] = ()) -> None:
+    def warm_up(self, runs_dir: Path, modules: Sequence[str] = ()) -> None:
         """Start to import what trainings need, and `modules`: they start in less time once it is done.
 
-        Does not wait. A training that is submitted earlier imports for itself.
+        Does not wait. A training that is submitted earlier imports for itself. From now on the pictures of
+        finished runs in `runs_dir` are drawn in the background.
         """
+        self._drawer = Drawer(self._python, self._environment, runs_dir)
         self.fork_server = self._wanted_fork_server
         if self.fork_server is not None:
             self.fork_server.preload(modules)
             self.fork_server.start()
 
+    def finish(self, runs_dir: Path) -> None:
+        """Return once the pictures of all finished runs are there. Raises RunError if some are not."""
+        drawer = self._drawer or Drawer(self._python, self._environment, runs_dir)
+        drawer.finish()
+
     def close(self) -> None:
         """End what `warm_up` has started. Trainings go on."""
+        if self._drawer is not None:
+            self._drawer.end()
+            self._drawer = None
         if self.fork_server is not None:
             self.fork_server.close()
             self.fork_server = None
@@ -128,7 +140,12 @@ class LocalLauncher:
     def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
         """Return what the runs' files and locks say, whoever started them."""
         self._reap()
-        return {run_dir: _state_of(run_dir) for run_dir in run_dirs}
+        found: dict[Path, RunState] = {run_dir: _state_of(run_dir) for run_dir in run_dirs}
+        if self._drawer is not None:
+            for run_dir, state in found.items():
+                if state == "finished":
+                    self._drawer.tell(run_dir)
+        return found
 
     def is_running(self, run_dir: Path) -> bool:
         """Return whether a live supervisor holds the run's lock."""

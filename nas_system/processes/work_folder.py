@@ -55,7 +55,10 @@ class WorkFolder:
             paths.history.name: LARGEST_RECORD_BYTES,
             paths.error.name: LARGEST_RECORD_BYTES,
             **dict.fromkeys(
-                (paths.learning_curve.name, paths.predictions.name, paths.attention.name),
+                (
+                    *(paths.learning_curve.name, paths.predictions.name, paths.attention.name),
+                    paths.pictures.name,
+                ),
                 LARGEST_PICTURE_BYTES,
             ),
             paths.best_model.name: weights_bytes,
@@ -72,7 +75,7 @@ class WorkFolder:
         for name in os.listdir(self._work):
             if name not in kept or not _is_there(name, self._work):
                 _remove(name, self._work)
-        for result in (paths.metrics, paths.error):
+        for result in (paths.metrics, paths.error, paths.pictures):
             make_room(result)
         # A training that an older version of this program began has worked in the folder of its run. And from
         # a full disk files cross by being moved.
