@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a b
 
 from nas_agent_graph.analysis.pruning import RULES, Curve, EndedRun, epoch_of, evidence
 from nas_system.files import finite, read_record, write_atomic
-from nas_system.nas_agent.history_summary import direction_in
+from nas_system.nas_agent.history_summary import direction_in, metric_in
 from nas_system.processes.run_files import RunPaths
 from nas_system.space.score import Direction, is_better, loss_of
 
@@ -138,11 +138,12 @@ def task_of_folder(folder: Path) -> Task:
     runs: list[EndedRun] = []
     metric, direction = "", "minimize"
     for run_dir in sorted((folder / "runs").glob("run_*")):
-        history = read_record(RunPaths(run_dir).history) or {}
-        metrics = read_record(RunPaths(run_dir).metrics) or {}
-        metric, direction = history.get("metric", metric), direction_in(history)
+        history, metrics = read_record(RunPaths(run_dir).history), read_record(RunPaths(run_dir).metrics)
+        if history is None or metrics is None or metrics.get("reason") in ("stopped", "diverged"):
+            continue
+        metric, direction = f"val_{metric_in(history)}", direction_in(history)
         curve, score = Curve.of(history, metric), finite(metrics.get(metric))
-        if curve is not None and score is not None and metrics.get("reason") not in ("stopped", "diverged"):
+        if curve is not None and score is not None:
             runs.append(EndedRun(run_dir.name, score, curve))
     return Task(folder.resolve().name, metric, direction, tuple(runs))
 

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from nas_system.files import finite
+from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.nas_agent.pruned import MOST_EPOCHS, Pruned
 from nas_system.space.score import Direction, is_better, loss_of
 
@@ -21,7 +22,7 @@ FIRST_RUNS = 5
 """No training is stopped before so many runs have ended with a score."""
 MARGINS = {"1/4": 0.15, "1/2": 0.10}
 """Of the rule `margin`: by which share of the best run's error a training may be worse at a rung."""
-BETTER_SHARE = 0.7
+BETTER_SHARE = 0.6
 """Of the rule `margin`: which share of all that came to the rung a training has to be worse than as well. A
 margin alone is right where curves are flat after a quarter, as on ETTh1; on molecules errors fall to less
 than half after that, and it stops the later best run (`benchmarks/stopping_rules.py`)."""
@@ -62,6 +63,11 @@ class EndedRun:
     score: float | None
     """None without a score: it failed, or was stopped early."""
     curve: Curve | None = None
+
+    @classmethod
+    def of(cls, run: RunInfo, history: Mapping[str, Any] | None) -> EndedRun:
+        """Make it from a run of the state and what its history.json holds."""
+        return cls(run.run_id, run.val_score if run.status == "OK" else None, Curve.of(history, run.metric))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import run_info
 
 from nas_agent_graph.analysis.pruning import (
     FIRST_RUNS,
@@ -210,6 +211,14 @@ def test_a_curve_is_read_from_a_history_whatever_else_it_holds() -> None:
     entries = [{"val_mse": 0.5, "val_mae": 9}, {"val_mse": float("nan")}, "no entry", {"val_mse": "0.1"}, {}]
     curve = Curve.of({"planned_epochs": 8, "epochs": entries}, "val_mse")
     assert curve == Curve((0.5, None, None, None, None), 8)
+
+
+def test_a_run_that_was_stopped_early_keeps_its_curve_and_has_no_score() -> None:
+    history = {"planned_epochs": 8, "epochs": [{"val_mse": 0.5}, {"val_mse": 0.4}]}
+    curve = Curve((0.5, 0.4), 8)
+    assert EndedRun.of(run_info(3, 0.4), history) == EndedRun("run_0003", 0.4, curve)
+    assert EndedRun.of(run_info(3, status="PRUNED"), history) == EndedRun("run_0003", None, curve)
+    assert EndedRun.of(run_info(3, 0.4), None) == EndedRun("run_0003", 0.4, None)
 
 
 @pytest.mark.parametrize(
