@@ -52,7 +52,7 @@ class RecordedLauncher:
             return
         if outcome.attempt < attempt:
             raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
-        for path in (source.metrics, source.history, source.error, source.log, source.retried):
+        for path in (source.metrics, source.history, source.error, source.log, source.retried, source.pruned):
             copy_record(path, target.folder)
         # Last, as a supervisor would: it is what says that the run has ended.
         copy_record(source.process, target.folder)
