@@ -102,7 +102,7 @@ class ForkServer:
             os.close(self._woken)
             os.close(self._wakeup)
             self._connection.close()
-            os.environ.clear()
+            # On top of the server's own, to which its interpreter may have added a locale.
             os.environ.update(request["environment"])
             os.chdir(request["folder"])
             code = supervisor.main(request["arguments"], program=self._program)
@@ -116,10 +116,10 @@ class ForkServer:
 
 
 def send(connection: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
-    """Send one message, and open files with it. Raises OSError."""
+    """Send one message, and open files with it. Raises OSError, or ValueError for one that is too long."""
     content = json.dumps(message).encode()
     if len(content) > LARGEST_MESSAGE_BYTES:
-        raise OSError(f"a message of {len(content):,} bytes is too long")
+        raise ValueError(f"a message of {len(content):,} bytes is too long")
     socket.send_fds(connection, [content], descriptors)
 
 
