@@ -108,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--nice", type=int, default=0, metavar="N", help="leave the cores to others: 0 to 19")
     parser.add_argument("--watch", action="store_true", help="look again at every line of the input")
     arguments = parser.parse_args(argv)
-    _give_way(arguments.nice)
+    if arguments.nice:
+        _give_way(arguments.nice)
     # Once for all runs: it takes longer than a picture.
     from nas_system.visualization.canvas import import_matplotlib
 
