@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def a_run(runs_dir: Path, number: int, kept: Any, history: Any = HISTORY) -> Run
     """Make the folder of a finished run that keeps `kept` for its pictures."""
     paths = RunPaths(runs_dir / f"run_{number:04d}")
     paths.folder.mkdir(parents=True)
-    write_json(paths.history, history)
+    paths.history.write_text(json.dumps(history))
     write_json(paths.exit, {})
     paths.pictures.write_text(kept if isinstance(kept, str) else json.dumps(kept))
     return paths
@@ -80,35 +81,30 @@ def test_all_that_waits_is_drawn_once(tmp_path: Path) -> None:
 
 BAD_ARRAY = {"dtype": "float64", "shape": [10**9, 10**9], "base64": "AAAA"}
 TWO = {"dtype": "float64", "shape": [1, 2], "base64": "AAAAAAAA8D8AAAAAAADwPw=="}
+FLAT = {**TWO, "shape": [2]}
 
 
-def huge_classes() -> dict[str, Any]:
-    """A matrix of so many classes would fill any memory."""
-    return drawings.confusions(np.array([2**40]), np.array([0])).to_json()
+def made_up(kind: str, file: str, **values: Any) -> dict[str, Any]:
+    return {"kind": kind, "file": file, "values": values}
 
 
 @pytest.mark.parametrize(
-    "drawing",
+    ("drawing", "reason"),
     [
-        {},
-        [],
-        {"kind": "forecasts", "file": "../../outside.png", "values": {}},
-        {"kind": "forecasts", "file": "learning_curve.png", "values": {}},
-        {"kind": "forecasts", "file": "predictions.png", "values": {"past": BAD_ARRAY}},
-        {
-            "kind": "forecasts",
-            "file": "predictions.png",
-            "values": {"past": TWO, "truth": TWO, "forecast": 7},
-        },
-        {"kind": "forecasts", "file": "predictions.png", "values": {"past": {**TWO, "dtype": "object"}}},
-        {"kind": "attention", "file": "attention.png", "values": {"maps": [{}] * 10**5, "seq_len": 1}},
-        {"kind": "molecule", "file": "attention.png", "values": {"atoms": ["C"] * 10**5, "attention": TWO}},
-        huge_classes(),
+        ({}, "not a picture"),
+        ([], "not a picture"),
+        (made_up("forecasts", "../../outside.png"), "not a picture"),
+        (made_up("forecasts", "learning_curve.png"), "not a picture"),
+        (made_up("forecasts", "predictions.png", past=BAD_ARRAY), "buffer"),
+        (made_up("forecasts", "predictions.png", past=TWO, truth=TWO, forecast=7), "forecast is not"),
+        (made_up("forecasts", "predictions.png", past={**TWO, "dtype": "object"}), "not an array"),
+        (made_up("attention", "attention.png", maps=[{}] * 10**5, seq_len=1), "too many"),
+        (made_up("molecule", "attention.png", atoms=["C"] * 10**5, attention=FLAT, bonds=[]), "too many"),
+        (drawings.confusions(np.array([2**40]), np.array([0])).to_json(), "too many"),
     ],
-    ids=repr,
 )
-def test_a_made_up_picture_is_refused(drawing: Any, tmp_path: Path) -> None:
-    with pytest.raises(ValueError):
+def test_a_made_up_picture_is_refused(drawing: Any, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=reason):
         Drawing.from_json(drawing).draw(tmp_path, "run_0000")
     assert list(tmp_path.iterdir()) == []
 
@@ -120,7 +116,7 @@ def test_a_made_up_file_costs_its_own_run_the_pictures_and_no_other(tmp_path: Pa
         a_run(tmp_path, 1, "[" * 10**6),
         a_run(tmp_path, 2, {"title": 7, "baselines": [7], "drawings": [{"kind": "forecasts"}]}),
     ]
-    odd = a_run(tmp_path, 3, good, {"epochs": [7, {"epoch": "x", "val_mse": 1e400, "train_mse": "y"}, {}]})
+    odd = a_run(tmp_path, 3, good, {"epochs": [7, {"epoch": "x", "val_mse": math.inf, "train_mse": "y"}, {}]})
     link = a_run(tmp_path, 4, good)
     link.pictures.unlink()
     link.pictures.symlink_to(odd.history)
