@@ -168,7 +168,12 @@ def _add_run_arguments(parser: Parser) -> None:
         help="stop trainings that cannot win: far behind the best run, or worse than the median "
         "(default: off)",
     )
-    _add(group, "--continue", "RUN_ID", str, "first train a run to its end that was stopped early")
+    group.add_argument(
+        "--continue",
+        dest="continued",
+        metavar="RUN_ID",
+        help="first train a run to its end that was stopped early, as a further run",
+    )
     group = parser.add_argument_group("search")
     _add(
         group,

@@ -21,6 +21,7 @@ from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest as StopRequest
 from nas_agent_graph.pool.slots import Slots as Slots
+from nas_agent_graph.search_view import CONTINUED as CONTINUED
 from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
@@ -91,6 +92,22 @@ class Launcher(Protocol):
 
         Raises ConfigError if it is required and does not hold.
         """
+        ...
+
+
+class SearchLauncher(Launcher, Protocol):
+    """A launcher that may keep processes of its own while a search runs."""
+
+    def warm_up(self, runs_dir: Path, modules: Sequence[str]) -> None:
+        """Prepare for trainings, which need `modules`, so that each starts in less time. Does not wait."""
+        ...
+
+    def finish(self, runs_dir: Path) -> None:
+        """Return once all is there that belongs to the finished runs. Raises RunError if it is not."""
+        ...
+
+    def close(self) -> None:
+        """End what `warm_up` has started. Trainings go on."""
         ...
 
 

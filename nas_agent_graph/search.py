@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -12,7 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nas_agent_graph.budget import Limits, Spent
-from nas_agent_graph.context import Context, Launcher, SearchInterrupted, StopRequest, SystemClock
+from nas_agent_graph.context import (
+    Context,
+    Launcher,
+    SearchInterrupted,
+    SearchLauncher,
+    StopRequest,
+    SystemClock,
+)
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
@@ -27,13 +35,15 @@ from nas_agent_graph.search_setup import (
     task_of,
     train_command_of,
 )
+from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.state import initial_state
-from nas_system.errors import NasError
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.errors import ConfigError, NasError
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.space import metric_on
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
@@ -59,7 +69,7 @@ def run_search(
     disk = DiskSpace(
         workspace, SystemClock(), stop, _note, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
     )
-    with WorkspaceLock(workspace):
+    with WorkspaceLock(workspace), contextlib.closing(launcher):
         ledger, note = disk.retry_until_space(lambda: Ledger.open(workspace))
         if note:
             _note(note)
@@ -73,15 +83,20 @@ def run_search(
             llm_flags=llm_flags(arguments),
             max_cost_usd=limits.max_cost_usd,
         )
+        if arguments.continued is not None:
+            _refuse_to_continue(ledger, arguments.continued, end)
         # Everything a person may have mistyped is checked before the search is written down.
         chosen = None if end else choose_proposer(arguments.proposer, search)
         if trainer is None:
             launcher.check_device(arguments.device)
             if (warning := launcher.check_sandbox()) is not None:
                 _note(warning)
+        if chosen is not None and trainer is None:
+            # While the data are read and the first run is proposed.
+            launcher.warm_up(ledger.runs_dir, [f"nas_system.tasks.{search.task.kind}"])
         base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         if chosen is None:
-            _conclude(search, end or "")
+            _conclude(search, launcher, end or "")
             return 0
         ready = PROPOSERS[chosen].prepare(search)
         by_default = chosen == "tpe" and arguments.proposer is None
@@ -99,11 +114,12 @@ def run_search(
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
             slots=slots,
+            continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
             started=time.monotonic(),
         )
-        _conclude(search, _drive(context))
+        _conclude(search, launcher, _drive(context))
         for name, entry in PROPOSERS.items():
             entry.after_search(search, name == chosen)
     return 0
@@ -120,6 +136,25 @@ def _verification(
         threads=arguments.threads,
         memory_mb=limits.memory_mb,
     )
+
+
+def _refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
+    """Raise ConfigError unless the run was stopped early and may be trained on now."""
+    run = get_run(ledger.state, run_id)
+    if run is None or run.status != Status.PRUNED:
+        known = [other.run_id for other in ledger.state.runs if other.status == Status.PRUNED]
+        raise ConfigError(
+            f"--continue {run_id}: only a run that was stopped early is continued; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    for other in ledger.state.run_ids:
+        record = ledger.proposal(other)
+        if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
+            raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
+    if not ledger.paths(run_id).work.is_dir():
+        raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
+    if end is not None:
+        raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
 
 
 def _note(text: str) -> None:
@@ -160,11 +195,15 @@ def _stop_trainings(context: Context) -> None:
         time.sleep(0.1)
 
 
-def _conclude(search: ProposerSetup, end: str) -> None:
+def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None:
     """Score the best run on the hold-out set (once), print the leaderboard and what comes next."""
     ledger = search.ledger
     best_run = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
+    try:
+        launcher.finish(ledger.runs_dir)
+    except NasError as error:
+        _note(str(error))
     if best_run is not None:
         try:
             _score_on_hold_out(search, best_run)

@@ -257,7 +257,8 @@ def train_command_of(
         return tuple(trainer)
     command = [sys.executable, "-m", "nas_system.train", "--facts", str(facts_file)]
     # Of a leased device a training sees nothing else.
-    command += ["--device", "cuda:0" if slots.devices else arguments.device]
+    device = "cuda:0" if slots.devices else arguments.device
+    command += ["--device", device, "--pictures", "later"]
     if arguments.threads == "auto" and slots.total > 1:
         command += ["--threads", str(max(1, launcher.cores() // slots.total))]
     elif arguments.threads is not None:

@@ -88,6 +88,8 @@ RUNNING = "RUNNING"
 """Status of a run in progress: it has begun and has no verdict."""
 PRUNED = "PRUNED"
 """Status of a run that the search stopped early, for what its first epochs scored."""
+CONTINUED = "continued"
+"""Who proposes the rest of a training that was stopped early: a person, with `--continue`."""
 BLAMELESS = ("LOST", "KILLED", "STOPPED", "DISK_FULL", "MISSING")
 """Ends that say nothing about the configuration."""
 

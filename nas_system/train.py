@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import signal
 import sys
 import traceback
@@ -19,7 +20,7 @@ if not __package__:
     # be found as top-level modules; the package must.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from nas_system.command_line import Parser, add_data_dir, add_device, positive_int, threads
+from nas_system.command_line import Parser, add_data_dir, add_device, positive_int, share, threads
 from nas_system.errors import (
     ConfigError,
     NasError,
@@ -56,6 +57,20 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
         # The program's border.
         return record_failure(arguments.output_dir or run_dir, error)
     return 0
+
+
+def preload() -> None:
+    """Import what a training imports by and by; a fork server does so in advance. Computes nothing."""
+    for module in (
+        *("nas_system.training_job", "nas_system.tasks.forecasting_data", "nas_system.visualization"),
+        *("nas_system.config_io.config_file", "nas_system.nas_agent.run_manager"),
+        *("numpy.ma", "numpy.random", "torch.utils.serialization.config", "encodings.utf_8_sig"),
+    ):
+        importlib.import_module(module)
+    from nas_system.space import RunConfig
+
+    # Its validators are built when the first configuration is read.
+    RunConfig.model_rebuild(force=True)
 
 
 def record_failure(run_dir: Path | None, error: Exception) -> int:
@@ -118,13 +133,14 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         time_limit_s=arguments.time_limit,
         memory_limit_mb=arguments.memory_limit,
         max_steps=arguments.max_steps,
+        gpu_share=arguments.gpu_share,
         resume=arguments.resume,
         facts=arguments.facts,
         data_dir=arguments.data_dir,
         results=run_dir,
         stop=_stop_on_signals(),
         preflight_only=arguments.preflight_only,
-        pictures=not arguments.no_pictures,
+        pictures=arguments.pictures,
     )
     run_training(config, paths, options)
 
@@ -191,6 +207,9 @@ def build_parser(prog: str) -> Parser:
         "--output-dir", type=Path, metavar="DIR", help="write everything here (default: RUNS_DIR/TAG)"
     )
     add_device(parser)
+    parser.add_argument(
+        "--gpu-share", type=share, default=1.0, metavar="F", help="share of the GPU's memory (default: 1)"
+    )
     add_data_dir(parser)
     parser.add_argument("--facts", type=Path, help="task_facts.json of a search: use exactly its data")
     parser.add_argument(
@@ -229,7 +248,15 @@ def build_parser(prog: str) -> Parser:
         action="store_true",
         help="look at the first batch, print what the training will cost as JSON, train nothing",
     )
-    parser.add_argument("--no-pictures", action="store_true", help="draw no curve, forecasts and attention")
+    parser.add_argument(
+        "--pictures",
+        choices=("now", "later", "none"),
+        default="now",
+        help="draw curve, forecasts and attention; later: with python -m nas_system.draw_pictures RUNS_DIR",
+    )
+    parser.add_argument(
+        "--no-pictures", action="store_const", dest="pictures", const="none", help="as --pictures none"
+    )
     parser.add_argument("--overwrite", action="store_true", help="train again over a finished run")
     return parser
 

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from nas_system.draw_pictures import keep_for_later
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
@@ -46,6 +47,8 @@ from nas_system.training.reproducibility import (
     set_threads,
 )
 from nas_system.training.scheduler import optimizer_steps
+from nas_system.visualization import learning_curve
+from nas_system.visualization.drawings import Drawing
 
 SAFETY_FACTOR, SAFETY_EXTRA_S = 3.0, 60.0
 """A training that costs so many times what it may, and so many seconds more, was measured wrong: it ends
@@ -71,12 +74,15 @@ class JobOptions:
     """MiB of resident memory above which a supervisor ends this process."""
     max_steps: int | None = None
     """Most optimizer steps."""
+    gpu_share: float = 1.0
+    """Share of the CUDA device's memory that this process may take."""
     results: Path | None = None
     """Where people find the files once the training has ended; None for where they are written."""
     preflight_only: bool = False
     """Print the estimate as JSON and train nothing."""
-    pictures: bool = True
-    """Draw the learning curve, the forecasts and the attention; they cost more than a tiny training."""
+    pictures: Literal["now", "later", "none"] = "now"
+    """When to draw the learning curve, the forecasts and the attention, which costs more than a tiny
+    training: `later` leaves it to `nas_system.draw_pictures`."""
     log_interval_s: float = 60.0
     """A longer epoch prints its progress: for people, and for a supervisor that ends what is silent."""
 
@@ -110,6 +116,9 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     started = time.monotonic()
     set_threads(options.threads or 1)
     device = resolve_device(options.device)
+    if device.type == "cuda" and options.gpu_share < 1:
+        # Who takes too much fails, and not its neighbour on the device.
+        torch.cuda.set_per_process_memory_fraction(options.gpu_share, device)
     info = _read_info(options.facts)
     problem = kind_of(config.task).open(config, info, options.data_dir, device)
     engine = build_engine(config, problem, device)
@@ -199,6 +208,7 @@ class TrainingRun:
         engine, folder = self.engine, self.paths.folder
         compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
+        drawings: list[Drawing] = []
         save_history(folder, history_as_json(engine))
         if self.best.sha256 is not None and reason != "diverged":
             checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
@@ -207,10 +217,10 @@ class TrainingRun:
             best_epoch, train, val = record.epoch, record.train, record.val
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
-            if self.options.pictures:
-                self.problem.draw(engine, self.paths, self.options.tag)
-        if self.options.pictures:
-            self._draw_curve()
+            if self.options.pictures != "none":
+                drawings = self.problem.drawings(engine)
+        if self.options.pictures != "none":
+            self._picture(drawings)
         name = self.metric_name
         scores = {"best_epoch": best_epoch}
         scores |= named_scores(name, val=val.get(name), test=test.get(name), train=train.get(name))
@@ -272,16 +282,15 @@ class TrainingRun:
             "plan": {"most_steps": plan.most_steps, "why": plan.why},
         }
 
-    def _draw_curve(self) -> None:
-        # matplotlib is imported only now: it costs as much as an epoch of a small model.
-        from nas_system.visualization import learning_curve
-
-        learning_curve(
-            history_as_json(self.engine),
-            self.paths.learning_curve,
-            title=self.options.tag,
-            baselines=self.baselines,
-        )
+    def _picture(self, drawings: Sequence[Drawing]) -> None:
+        title = self.options.tag
+        if self.options.pictures == "later":
+            keep_for_later(self.paths, drawings, title=title, baselines=self.baselines)
+            return
+        for drawing in drawings:
+            drawing.draw(self.paths.folder, title)
+        history = history_as_json(self.engine)
+        learning_curve(history, self.paths.learning_curve, title=title, baselines=self.baselines)
 
 
 class ProgressLog(Callback):

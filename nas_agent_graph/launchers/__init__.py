@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
-    from nas_agent_graph.context import Launcher
+    from nas_agent_graph.context import SearchLauncher
 
 
-def _local(sandbox: str | None) -> Launcher:
+def _local(sandbox: str | None) -> SearchLauncher:
     from nas_agent_graph.launchers.local import LocalLauncher
 
     return LocalLauncher(sandbox=sandbox)
 
 
-LAUNCHERS: dict[str, Callable[[str | None], Launcher]] = {"local": _local}
+LAUNCHERS: dict[str, Callable[[str | None], SearchLauncher]] = {"local": _local}
 """Launchers by the name that `--launcher` takes."""
 DEFAULT = "local"
 
 
-def build_launcher(name: str, sandbox: str | None = None) -> Launcher:
+def build_launcher(name: str, sandbox: str | None = None) -> SearchLauncher:
     """Build the launcher called `name`; `sandbox` is a mode, by default what the environment says.
 
     Raises ConfigError, naming the choices, if there is no such launcher.

@@ -43,6 +43,9 @@ PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "TORCH_")
 SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 
 FIXED = {
+    # numpy's library starts its threads as soon as it is loaded, with any --threads; a process with
+    # threads cannot be forked.
+    "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUNBUFFERED": "1",  # what was printed before a crash is in the log
     "PYTHONFAULTHANDLER": "1",  # a crash in native code, or a hang, leaves the stack in the log
 }

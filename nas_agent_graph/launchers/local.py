@@ -19,7 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nas_agent_graph.context import RunState
+from nas_agent_graph.launchers.drawer import Drawer
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
+from nas_agent_graph.launchers.fork_server import ForkedSupervisor, ForkServer, is_wanted
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
@@ -32,6 +34,7 @@ from nas_system.processes.run_lock import attempt_in, is_alive, is_finished, is_
 from nas_system.processes.sandbox.modes import mode_in
 from nas_system.processes.stop_requests import REPEATABLE_STOP_SIGNAL
 from nas_system.processes.supervisor import BUSY
+from nas_system.processes.work_folder import continue_from
 
 START_TIMEOUT_S = 30.0
 CHECK_DEVICE_TIMEOUT_S = 300.0
@@ -54,10 +57,12 @@ class LocalLauncher:
         environment: Mapping[str, str] | None = None,
         extra_names: Sequence[str] = (),
         sandbox: str | None = None,
+        fork_server: bool | None = None,
     ) -> None:
         """`python` runs supervisors and modules (default: this interpreter); trainings see the usual names
         and `extra_names` of `environment` (default: ours). `sandbox` is one of its modes, by default what
-        the environment says. Raises ConfigError for the name of a secret."""
+        the environment says. `fork_server` says whether `warm_up` starts one (default: where it can, unless
+        NAS_FORK_SERVER is `off`). Raises ConfigError for the name of a secret."""
         self._python = python or sys.executable
         seen = os.environ if environment is None else environment
         self._environment = training_environment(seen, extra_names)
@@ -66,23 +71,60 @@ class LocalLauncher:
         self._sandbox = mode_in(self._environment) if sandbox is None else sandbox
         self._forced_at: dict[Path, float] = {}
         self._supervisors: list[subprocess.Popen[bytes]] = []
+        wanted = is_wanted(seen) if fork_server is None else fork_server
+        self._wanted_fork_server = ForkServer(self._python, self._environment) if wanted else None
+        self._drawer: Drawer | None = None
+        self.fork_server: ForkServer | None = None
+        """None before `warm_up` and where there is to be none."""
+
+    def warm_up(self, runs_dir: Path, modules: Sequence[str] = ()) -> None:
+        """Start to import what trainings need, and `modules`: they start in less time once it is done.
+
+        Does not wait. A training that is submitted earlier imports for itself. From now on the pictures of
+        finished runs in `runs_dir` are drawn in the background.
+        """
+        self._drawer = Drawer(self._python, self._environment, runs_dir)
+        self.fork_server = self._wanted_fork_server
+        if self.fork_server is not None:
+            self.fork_server.preload(modules)
+            self.fork_server.start()
+
+    def finish(self, runs_dir: Path) -> None:
+        """Return once the pictures of all finished runs are there. Raises RunError if some are not."""
+        drawer = self._drawer or Drawer(self._python, self._environment, runs_dir)
+        drawer.finish()
+
+    def close(self) -> None:
+        """End what `warm_up` has started. Trainings go on."""
+        if self._drawer is not None:
+            self._drawer.end()
+            self._drawer = None
+        if self.fork_server is not None:
+            self.fork_server.close()
+            self.fork_server = None
 
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
         """Start the attempt unless it runs or ran already; returns once its files say that it has begun.
 
         Raises RunError if it cannot be started.
         """
+        if job.continues is not None and attempt == 1:
+            try:
+                continue_from(job.continues, run_dir)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise RunError(f"the training in {job.continues} cannot be continued: {reason}") from error
         deadline = time.monotonic() + START_TIMEOUT_S
         supervisor = self._start_supervisor(run_dir, job, attempt)
         killed = 0
         while not _has_begun(run_dir, attempt, supervisor.pid):
-            if supervisor.poll() not in (None, 0):
-                killed += supervisor.returncode < 0
-                if supervisor.returncode > 0 and supervisor.returncode != BUSY:
+            if code := supervisor.poll():
+                killed += code < 0
+                if code > 0 and code != BUSY:
                     raise RunError(f"cannot start {run_dir}: {_supervisor_log(run_dir)}")
                 if killed > _KILLED_STARTS:
                     raise RunError(
-                        f"cannot start {run_dir}: signal {-supervisor.returncode} ended its supervisor "
+                        f"cannot start {run_dir}: signal {-code} ended its supervisor "
                         f"{killed} times before it could begin; look for what kills processes here"
                     )
                 # It was killed, or one of an earlier attempt is about to leave, or another agent was faster.
@@ -98,7 +140,12 @@ class LocalLauncher:
     def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
         """Return what the runs' files and locks say, whoever started them."""
         self._reap()
-        return {run_dir: _state_of(run_dir) for run_dir in run_dirs}
+        found: dict[Path, RunState] = {run_dir: _state_of(run_dir) for run_dir in run_dirs}
+        if self._drawer is not None:
+            for run_dir, state in found.items():
+                if state == "finished":
+                    self._drawer.tell(run_dir)
+        return found
 
     def is_running(self, run_dir: Path) -> bool:
         """Return whether a live supervisor holds the run's lock."""
@@ -175,8 +222,10 @@ class LocalLauncher:
         )
         return found["warning"]
 
-    def _start_supervisor(self, run_dir: Path, job: Job, attempt: int) -> subprocess.Popen[bytes]:
-        command = [self._python, "-m", "nas_system.processes.supervisor", str(run_dir)]
+    def _start_supervisor(
+        self, run_dir: Path, job: Job, attempt: int
+    ) -> subprocess.Popen[bytes] | ForkedSupervisor:
+        command = [str(run_dir)]
         command += ["--attempt", str(attempt), "--time-limit", str(job.time_limit_s)]
         command += ["--grace", str(job.grace_s)]
         if job.silence_limit_s is not None:
@@ -189,15 +238,21 @@ class LocalLauncher:
         command += ["--sandbox", self._sandbox]
         for path in job.readable:
             command += ["--read", str(path)]
+        command += ["--", *job.command]
+        server, environment = self.fork_server, self._environment | dict(job.environment)
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
             with open(open_to_append(RunPaths(run_dir).supervisor_log), "ab") as log:
+                if server is not None and server.can_fork(job.command):
+                    forked = server.fork(command, environment, log.fileno())
+                    if forked is not None:
+                        return forked
                 process = subprocess.Popen(
-                    [*command, "--", *job.command],
+                    [self._python, "-m", "nas_system.processes.supervisor", *command],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**self._environment, **dict(job.environment)},
+                    env=environment,
                     start_new_session=True,
                 )
         except OSError as error:

@@ -29,6 +29,15 @@ class ScriptedLauncher:
         self.submitted: list[tuple[str, int]] = []
         """Every training started: (tag, attempt)."""
 
+    def warm_up(self, runs_dir: Path, modules: Sequence[str]) -> None:
+        """Do nothing: there are no trainings to prepare for."""
+
+    def finish(self, runs_dir: Path) -> None:
+        """Do nothing: a script draws no pictures."""
+
+    def close(self) -> None:
+        """Do nothing: nothing was started."""
+
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
         """End the run at once."""
         paths = RunPaths(run_dir)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_agent_graph.budget import BudgetSpent
-from nas_agent_graph.context import Context, Proposal, SearchView
+from nas_agent_graph.context import CONTINUED, Context, Proposal, SearchView
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError, SearchPaused
 from nas_system.files import read_record, write_json
@@ -25,6 +25,9 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
             proposal = Proposal.from_file(stored, metric)
         elif not context.ledger.state.runs:
             proposal = Proposal(BASE_PROPOSER, parent=None, hypothesis="the base configuration, unchanged")
+        elif attempt == 0 and (continued := _continued(context)) is not None:
+            text = f"the training of {continued}, which was stopped early, to its end"
+            proposal = Proposal(CONTINUED, parent=continued, hypothesis=text)
         else:
             refused = (state["refusal"],) if state["refusal"] else ()
             proposal = _proposed(context, context.view(run_id, refused, attempt))
@@ -51,6 +54,14 @@ def _proposed(context: Context, view: SearchView) -> Proposal:
     except BudgetSpent as reason:
         context.progress.note(f"{view.run_id}: {reason}; {context.fallback.name} proposes")
         return context.fallback.propose(view)
+
+
+def _continued(context: Context) -> str | None:
+    """Return the run that a person wants to be continued, unless a run does so already."""
+    state = context.ledger.state
+    done = [context.ledger.proposal(run_id) for run_id in state.run_ids]
+    known = {record.get("parent") for record in done if record.get("proposer") == CONTINUED}
+    return None if context.continued in known else context.continued
 
 
 def _circumstances(run_id: str, context: Context) -> dict[str, object]:

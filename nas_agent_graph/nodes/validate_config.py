@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas_agent_graph.analysis.stagnation import require_new_structure
-from nas_agent_graph.context import Context, Proposal
+from nas_agent_graph.context import CONTINUED, Context, Proposal
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import ProposalError
@@ -43,6 +43,8 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
     parent = base or (context.ledger.config(proposal.parent) if proposal.parent in known else None)
     if parent is None:
         raise ProposalError(f"parent {proposal.parent!r} is not a run of this search that can be built upon")
+    if proposal.proposer == CONTINUED:
+        return parent
     config = apply_changes(parent, proposal.changes, max_seq_len=context.max_seq_len, fit=context.fit)
     if proposal.must_restructure:
         require_new_structure(context.view(run_id), proposal, parent, config)

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from nas_agent_graph.analysis.pruning import RULES, Curve, EndedRun, evidence
 from nas_agent_graph.context import Context, history_of
+from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
 from nas_system.files import read_record, write_json
-from nas_system.nas_agent.agent_state import get_run_in_progress
+from nas_system.nas_agent.agent_state import get_run, get_run_in_progress
 from nas_system.nas_agent.outcome import Outcome, Status
 from nas_system.nas_agent.pruned import read_pruned, write_pruned
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
@@ -159,6 +160,8 @@ def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> N
     if rule is None or curve is None or epochs.get(folder) == len(curve.scores):
         return
     epochs[folder] = len(curve.scores)
+    if context.ledger.proposal(folder.name).get("proposer") == CONTINUED:
+        return
     attempt = attempt_in(read_record(paths.process))
     if read_pruned(folder, attempt) is None:
         found = evidence(rule, curve, _ended_runs(rule, context), state.direction)
@@ -263,12 +266,22 @@ def _job(training: Training, context: Context) -> Job:
     return Job(
         command=tuple(command),
         environment=environment,
+        continues=_continues(training, context),
         time_limit_s=DEFAULT_RUN_SECONDS if compute_s is None else hard_limit_s(compute_s),
         silence_limit_s=context.limits.silence_seconds,
         memory_limit_mb=memory_mb,
         disk_limit_mb=context.limits.disk_mb,
         readable=_needed_files(context),
     )
+
+
+def _continues(training: Training, context: Context) -> Path | None:
+    """Return the folder of the stopped training that this one is the rest of."""
+    proposal = context.ledger.proposal(training.run_id)
+    parent = proposal.get("parent")
+    if proposal.get("proposer") != CONTINUED or get_run(context.ledger.state, str(parent)) is None:
+        return None
+    return context.ledger.paths(str(parent)).folder
 
 
 def _needed_files(context: Context) -> tuple[Path, ...]:

@@ -37,6 +37,7 @@ from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.replay.cassette import Cassette, CassetteClient
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
 from nas_agent_graph.replay.launcher import RecordedLauncher, copy_record
+from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError
@@ -135,6 +136,8 @@ class ReplayedProposer:
         name, attempt = record.get("proposer"), record.get("attempt", 0)
         if name == FALLBACK and attempt == view.attempt > 0 and self.cassette.last_of(view.run_id):
             raise BudgetSpent("the recorded search did not ask the language model again")
+        if name == CONTINUED:  # by a person's wish, which stands in no other file
+            return Proposal.from_file(record, self.recorded.state.metric)
         # What stands after a colon is the model, or the part of the proposer that was asked.
         kind = str(name).partition(":")[0]
         if kind in PROPOSERS and kind != self.name and isinstance(attempt, int) and attempt <= self.repairs:

@@ -60,6 +60,8 @@ class Job:
     """Seconds between asking it to end and killing it."""
     environment: tuple[tuple[str, str], ...] = ()
     """Variables on top of those that every training gets, such as the device that it leases."""
+    continues: Path | None = None
+    """Folder of another run of the same configuration, whose stopped training the first attempt continues."""
     readable: tuple[Path, ...] = ()
     """What it must be able to read wherever it lies, such as its data (see `sandbox`)."""
 

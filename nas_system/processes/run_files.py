@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -72,6 +72,11 @@ class RunPaths(NamedTuple):
     def attention(self) -> Path:
         """Attention of the forecasts over past steps, as a picture; of families with attention."""
         return self.folder / "attention.png"
+
+    @property
+    def pictures(self) -> Path:
+        """What the pictures above are drawn from; there only until they have been drawn."""
+        return self.folder / "pictures.json"
 
     @property
     def best_model(self) -> Path:
@@ -151,3 +156,14 @@ def run_ids(runs_dir: str | Path = "runs") -> list[str]:
         if (match := _NUMBERED.fullmatch(entry.name)) and entry.is_dir() and not entry.is_symlink()
     ]
     return [run_id for _, run_id in sorted(found)]
+
+
+def undrawn_runs(runs_dir: Path) -> Iterator[RunPaths]:
+    """Yield the finished runs of a search, repeats too, whose pictures have not been drawn yet."""
+    for run_id in run_ids(runs_dir):
+        folder = runs_dir / run_id
+        repeats = folder / "repeats"
+        seeds = [] if repeats.is_symlink() else sorted(repeats.glob("seed_*"))
+        for paths in map(RunPaths, (folder, *(seed for seed in seeds if not seed.is_symlink()))):
+            if paths.pictures.exists() and paths.exit.exists():
+                yield paths

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from nas_system.files import make_room, read_record, write_json
 from nas_system.processes.capped_log import CappedLog
+from nas_system.processes.forked_program import ForkedProgram
 from nas_system.processes.process_tree import identify, kernel_oom_kills
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths, stop_file
 from nas_system.processes.run_lock import acquire_run_lock, attempt_in, free_reserve, is_own_lock
@@ -50,8 +51,9 @@ _MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 class Supervisor:
     """One attempt at one run, from the held lock to exit.json."""
 
-    def __init__(self, options: argparse.Namespace, lock: int) -> None:
+    def __init__(self, options: argparse.Namespace, lock: int, program: ForkedProgram | None) -> None:
         self.options = options
+        self.program = program
         self.run_dir: Path = options.run_dir
         self.lock = lock
         self.stop = StopRequests()
@@ -108,7 +110,9 @@ class Supervisor:
             limits=Limits(options.memory_limit_mb * _MIB, self.disk_limit_bytes, options.process_limit),
         )
         sandbox.prepare()
-        return TrainingProcess(options.command, inherited_lock=self.lock, sandbox=sandbox)
+        return TrainingProcess(
+            options.command, inherited_lock=self.lock, sandbox=sandbox, program=self.program
+        )
 
     def _write_process_record(self, training: TrainingProcess | None) -> None:
         record = {
@@ -270,8 +274,11 @@ class Supervisor:
         return RECORDED
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Supervise one attempt unless it is recorded already or another supervisor runs it."""
+def main(arguments: Sequence[str] | None = None, *, program: ForkedProgram | None = None) -> int:
+    """Supervise one attempt unless it is recorded already or another supervisor runs it.
+
+    A training that is `program` starts in a copy of this interpreter; any other in one of its own.
+    """
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         _refuse_link(options.run_dir)
@@ -280,7 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return BUSY
         if attempt_in(read_record(RunPaths(options.run_dir).exit)) >= options.attempt:
             return RECORDED
-        return Supervisor(options, lock).run()
+        return Supervisor(options, lock, program).run()
     except OSError as error:
         print(f"cannot supervise {options.run_dir}: {error}", file=sys.stderr)
         return NOT_RECORDED

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
+from nas_system.processes.forked_program import ForkedProgram
 from nas_system.processes.process_tree import (
     COOKIE_NAME,
     LONGEST_LOOK_S,
@@ -48,8 +49,18 @@ _STATUS = struct.Struct("=i")
 class TrainingProcess:
     """The training and everything it starts. One per supervisor."""
 
-    def __init__(self, command: Sequence[str], *, inherited_lock: int, sandbox: Sandbox) -> None:
-        """Start `command`, which dies with this process. Raises OSError if it cannot be started."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        inherited_lock: int,
+        sandbox: Sandbox,
+        program: ForkedProgram | None = None,
+    ) -> None:
+        """Start `command`, which dies with this process; in a copy of it if the command is `program`.
+
+        Raises OSError if it cannot be started.
+        """
         self.supervisor = identify(os.getpid())
         self.exit_code: int | None = None
         """As in subprocess: negative for a signal; None while the training runs."""
@@ -70,7 +81,7 @@ class TrainingProcess:
         ends = _Ends(output_end, status_end, started_end, inherited_lock)
         self._keeper = os.fork()
         if self._keeper == 0:
-            _keep(ends, self.status, command, environment, sandbox)
+            _keep(ends, self.status, command, environment, sandbox, program)
         self._keeper_is_there = True
         for descriptor in (output_end, status_end, started_end):
             os.close(descriptor)
@@ -260,6 +271,7 @@ def _keep(
     command: Sequence[str],
     environment: dict[str, str],
     sandbox: Sandbox,
+    program: ForkedProgram | None,
 ) -> NoReturn:
     """Start the training, wait for its end, say so, and stay until killed. Never returns."""
     try:
@@ -272,7 +284,7 @@ def _keep(
         keeper = os.getpid()
         training = os.fork()
         if training == 0:
-            _become(command, environment, sandbox, ends, keeper)
+            _become(command, environment, sandbox, ends, keeper, program)
         # Requests to end reach our group, and are not meant for us.
         signal.set_wakeup_fd(-1)
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
@@ -299,7 +311,12 @@ def _keep(
 
 
 def _become(
-    command: Sequence[str], environment: dict[str, str], sandbox: Sandbox, ends: _Ends, keeper: int
+    command: Sequence[str],
+    environment: dict[str, str],
+    sandbox: Sandbox,
+    ends: _Ends,
+    keeper: int,
+    program: ForkedProgram | None,
 ) -> NoReturn:
     """Enter the sandbox and become the training's program. Never returns."""
     what = ""
@@ -313,7 +330,13 @@ def _become(
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
         _close_all_but(ends.started)
+        forked = program if program is not None and program.is_named_by(command) else None
+        if forked is not None:
+            forked.mark(environment[COOKIE_NAME])
         os.write(ends.started, report_as_line(sandbox.enter()))
+        if forked is not None:
+            os.close(ends.started)  # what exec would do
+            forked.run(command, environment)
         what = f"{command[0]}: "
         os.execvpe(command[0], list(command), environment)
     except (OSError, ValueError) as error:  # a NUL in an argument is a ValueError

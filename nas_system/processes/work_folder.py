@@ -55,7 +55,10 @@ class WorkFolder:
             paths.history.name: LARGEST_RECORD_BYTES,
             paths.error.name: LARGEST_RECORD_BYTES,
             **dict.fromkeys(
-                (paths.learning_curve.name, paths.predictions.name, paths.attention.name),
+                (
+                    *(paths.learning_curve.name, paths.predictions.name, paths.attention.name),
+                    paths.pictures.name,
+                ),
                 LARGEST_PICTURE_BYTES,
             ),
             paths.best_model.name: weights_bytes,
@@ -72,7 +75,7 @@ class WorkFolder:
         for name in os.listdir(self._work):
             if name not in kept or not _is_there(name, self._work):
                 _remove(name, self._work)
-        for result in (paths.metrics, paths.error):
+        for result in (paths.metrics, paths.error, paths.pictures):
             make_room(result)
         # A training that an older version of this program began has worked in the folder of its run. And from
         # a full disk files cross by being moved.
@@ -129,6 +132,26 @@ class WorkFolder:
         finally:
             os.close(self._work)
             os.close(self._run)
+
+
+def continue_from(stopped: Path, run_dir: Path) -> None:
+    """Copy what a stopped training left into the work folder of another run, which has none yet.
+
+    Raises OSError: FileNotFoundError if there is no checkpoint to continue from.
+    """
+    work = RunPaths(run_dir).work
+    names = (RunPaths(stopped).best_model.name, RunPaths(stopped).history.name, RunPaths(stopped).last.name)
+    work.mkdir(mode=0o700, exist_ok=True)
+    source, target = os.open(RunPaths(stopped).work, _FOLDER), os.open(work, _FOLDER)
+    try:
+        # The checkpoint comes last: where it is, everything else is, too.
+        for name in names:
+            _copy(name, source, target, math.inf, durable=True)
+    except ValueError as error:
+        raise OSError(errno.EINVAL, str(error)) from None
+    finally:
+        os.close(source)
+        os.close(target)
 
 
 def _measure(folder: int, depth: int) -> Usage:

@@ -24,13 +24,14 @@ from nas_system.data.baselines.bounded import AFTER_IT, compute_limit
 from nas_system.data.baselines.scoring import score_all
 from nas_system.data.columns import input_columns
 from nas_system.model import build_model
-from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.attention_maps import attention_maps
 from nas_system.tasks.kind import Batches, Part, ScoredPart, Scoring, scoring_batch
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Forecasting
+from nas_system.visualization import drawings
+from nas_system.visualization.drawings import Drawing
 
 EXAMPLES = 6
 """Test windows that predictions.png shows, evenly spread."""
@@ -94,13 +95,10 @@ class ForecastingProblem:
     def export_metadata(self) -> dict[str, Any]:
         return _metadata(self.config, self.series, self.windows, self.source)
 
-    def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
-        self._draw_forecasts(engine, paths.predictions, title)
-        self._draw_attention(engine.model, paths.attention, title)
+    def drawings(self, engine: Engine) -> list[Drawing]:
+        return [self._forecasts(engine), *self._attention(engine.model)]
 
-    def _draw_forecasts(self, engine: Engine, path: Path, title: str) -> None:
-        from nas_system.visualization import forecast_examples
-
+    def _forecasts(self, engine: Engine) -> Drawing:
         test, windows = self.windows["test"], self.windows
         chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
         batch = test.batch(chosen.to(engine.device))
@@ -115,29 +113,21 @@ class ForecastingProblem:
             )
         )
         rows = [test.target_rows(int(index))[0] for index in chosen]
-        forecast_examples(
+        return drawings.forecasts(
             past,
             truth,
             forecast,
-            path,
             column=self.series.column_names(self.config.forecasting.targets)[0],
-            title=title,
             labels=[self._date(row) for row in rows],
         )
 
-    def _draw_attention(self, model: nn.Module, path: Path, title: str) -> None:
+    def _attention(self, model: nn.Module) -> list[Drawing]:
         test = self.windows["test"]
-        if maps := attention_maps(model, test):
-            from nas_system.visualization import attention_picture
-
-            first_row = test.target_rows(maps[0].example_window)[0]
-            attention_picture(
-                maps,
-                path,
-                seq_len=self.config.data.seq_len,
-                title=title,
-                example_label=f"forecast from {self._date(first_row)}",
-            )
+        maps = attention_maps(model, test)
+        if not maps:
+            return []
+        label = f"forecast from {self._date(test.target_rows(maps[0].example_window)[0])}"
+        return [drawings.attention(maps, seq_len=self.config.data.seq_len, example_label=label)]
 
     def _date(self, row: int) -> str:
         return str(self.series.dates[row])[:16].replace("T", " ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor
 from nas_system.graphs.baselines import class_predictions
 from nas_system.tasks.graphs import Answers, graph_kind
 from nas_system.training.objectives import Classification
+from nas_system.visualization import drawings
+from nas_system.visualization.drawings import Drawing
 
 
 def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
@@ -19,11 +20,9 @@ def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
     return float((predicted == torch.cat([graph.y for graph in graphs])).double().mean())
 
 
-def draw_classes(truth: Tensor, logits: Tensor, path: Path, title: str) -> None:
-    """Draw how often each class is taken for which."""
-    from nas_system.visualization import confusion_matrix
-
-    confusion_matrix(truth.numpy(), logits.argmax(-1).numpy(), path, title=title)
+def draw_classes(truth: Tensor, logits: Tensor) -> Drawing:
+    """Return the picture of how often each class is taken for which."""
+    return drawings.confusions(truth.long().numpy(), logits.argmax(-1).numpy())
 
 
 KIND = graph_kind(

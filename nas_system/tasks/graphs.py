@@ -21,7 +21,6 @@ from nas_system.graphs.loader import GraphLoader, joined
 from nas_system.graphs.task_graphs import load_graphs, locate_graphs
 from nas_system.graphs.transformer import GraphTransformer
 from nas_system.model import build_model
-from nas_system.processes.run_files import RunPaths
 from nas_system.space import GraphShape, RunConfig, Task, family_default
 from nas_system.space.families import GraphTransformerConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
@@ -40,9 +39,11 @@ from nas_system.training.callbacks import BestWeights
 from nas_system.training.engine import Engine
 from nas_system.training.objectives import Objective
 from nas_system.training.reproducibility import set_threads
+from nas_system.visualization import MoleculeDrawing, drawings
+from nas_system.visualization.drawings import Drawing
 
-Picture = Callable[[Tensor, Tensor, Path, str], None]
-"""Draws true and predicted answers, (N, outputs) both, into a file under a title."""
+Picture = Callable[[Tensor, Tensor], Drawing]
+"""Returns the picture of true and predicted answers, (N, outputs) both."""
 
 
 @dataclass(frozen=True)
@@ -120,20 +121,17 @@ class GraphProblem:
             "config": self.config.model_dump(mode="json"),
         }
 
-    def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
-        from nas_system.visualization import molecule_picture
-
+    def drawings(self, engine: Engine) -> list[Drawing]:
         test = self._graphs("test")
         predicted = engine.predict(self.batches("test", self.evaluation_batch))
         truth = torch.cat([graph.y for graph in test])
-        self.answers.picture(truth, predicted.float().cpu(), paths.predictions, title)
+        found = [self.answers.picture(truth, predicted.float().cpu())]
         if isinstance(engine.model, GraphTransformer):
-            molecule_picture(self._attention_of_a_graph(engine.model, test), paths.attention, title=title)
+            found.append(drawings.molecule(self._attention_of_a_graph(engine.model, test)))
+        return found
 
-    def _attention_of_a_graph(self, model: GraphTransformer, graphs: Sequence[Any]) -> Any:
+    def _attention_of_a_graph(self, model: GraphTransformer, graphs: Sequence[Any]) -> MoleculeDrawing:
         """Return the attention of the most spread-out node in a graph of median size, in the last layer."""
-        from nas_system.visualization import MoleculeDrawing
-
         graph = sorted(graphs, key=lambda graph: len(graph.x))[len(graphs) // 2]
         maps = model.attention_maps(joined([graph], self.device))
         # Over the heads of the last layer: what the answer is read from comes next.
@@ -262,11 +260,9 @@ def without_encodings(task: GraphTask) -> RunConfig:
     return family_default("graph_transformer").model_copy(update={"task": task})
 
 
-def draw_values(truth: Tensor, predicted: Tensor, path: Path, title: str) -> None:
-    """Draw predicted against true numbers."""
-    from nas_system.visualization import predicted_values
-
-    predicted_values(truth.numpy(), predicted.numpy(), path, title=title)
+def draw_values(truth: Tensor, predicted: Tensor) -> Drawing:
+    """Return the picture of predicted against true numbers."""
+    return drawings.predicted_numbers(truth.numpy(), predicted.numpy())
 
 
 def _graph_task(task: Task) -> GraphTask:

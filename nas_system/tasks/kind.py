@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from nas_system.processes.run_files import RunPaths
 from nas_system.space.run_config import RunConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from nas_system.training.engine import Engine
     from nas_system.training.objectives import Objective
+    from nas_system.visualization.drawings import Drawing
 
 Part = Literal["train", "val", "test"]
 ScoredPart = Literal["val", "hold_out"]
@@ -73,8 +73,8 @@ class Problem(Protocol):
         """Return what another machine needs next to the weights."""
         ...
 
-    def draw(self, engine: Engine, paths: RunPaths, title: str) -> None:
-        """Draw what the trained model does with test samples."""
+    def drawings(self, engine: Engine) -> list[Drawing]:
+        """Return pictures of what the trained model does with test samples."""
         ...
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor
 from nas_system.graphs.baselines import link_predictions
 from nas_system.tasks.graphs import Answers, graph_kind
 from nas_system.training.objectives import EdgePrediction
+from nas_system.visualization import drawings
+from nas_system.visualization.drawings import Drawing
 
 
 def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
@@ -19,12 +20,10 @@ def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
     return float((predicted == torch.cat([graph.edge_label for graph in graphs])).double().mean())
 
 
-def draw_links(truth: Tensor, logits: Tensor, path: Path, title: str) -> None:
-    """Draw how often linked and unlinked pairs are told apart."""
-    from nas_system.visualization import confusion_matrix
-
+def draw_links(truth: Tensor, logits: Tensor) -> Drawing:
+    """Return the picture of how often linked and unlinked pairs are told apart."""
     linked = (logits.reshape(-1) > 0).long().numpy()
-    confusion_matrix(truth.long().numpy(), linked, path, title=title, names=("no link", "link"))
+    return drawings.confusions(truth.long().numpy(), linked, names=("no link", "link"))
 
 
 KIND = graph_kind(

@@ -69,6 +69,13 @@ class Label:
     color: str = INK
 
 
+def import_matplotlib() -> None:
+    """Import what every picture needs, which takes longer than to draw one."""
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure
+    import matplotlib.font_manager  # noqa: F401  # reads the list of the fonts here
+
+
 def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None]) -> None:
     """Let `paint` fill a figure and replace the PNG file at `path` by it. Raises OSError."""
     import matplotlib

@@ -152,7 +152,7 @@ def test_ridge_regression_takes_no_optimizer_step_whatever_the_budget(tmp_path):
     write_config(paths.config, config)
     options = JobOptions(
         tag="run", device="cpu", threads=1, time_limit_s=60.0, max_steps=500, resume=True, facts=None,
-        data_dir=None, stop=lambda: None, pictures=False,
+        data_dir=None, stop=lambda: None, pictures="none",
     )  # fmt: skip
     run_training(config, paths, options)
     metrics = read_object(paths.metrics)

@@ -1,0 +1,169 @@
+"""A fork server: imports what trainings need, then forks a supervisor for each of them.
+
+    python -m nas_system.processes.fork_server --program nas_system.train
+
+A training then starts in milliseconds, not in seconds of imports. Its processes are the same as without a
+fork server: a detached supervisor (`supervisor.py`), a keeper, and the training in its sandbox. Only the
+program `python -m PROGRAM` does not begin with a new interpreter, but in a copy of this one.
+
+Nothing is shared after a fork, and the server itself runs nothing but imports: no thread, no
+computation, no CUDA. It is started by a launcher, with the environment of a training, talks to it over a
+socket in the place of standard input, and ends with it. Its supervisors do not: they belong to nobody.
+Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from nas_system.processes import supervisor
+from nas_system.processes.forked_program import CookieSlot, ForkedProgram
+from nas_system.processes.process_tree import COOKIE_NAME
+
+LARGEST_MESSAGE_BYTES = 2**17
+"""A packet larger than this is refused by the sending side."""
+
+
+class ForkServer:
+    """The server's end of the connection to a launcher."""
+
+    def __init__(self, connection: socket.socket, program: ForkedProgram) -> None:
+        self._connection, self._program = connection, program
+        self._woken, self._wakeup = os.pipe()
+        for descriptor in (self._woken, self._wakeup):
+            os.set_blocking(descriptor, False)
+        signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> None:
+        """Fork a supervisor for each request and report their ends, until the launcher is gone."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        poll.register(self._woken, select.POLLIN)
+        while True:
+            ready = [descriptor for descriptor, _ in poll.poll()]
+            if self._woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._woken, LARGEST_MESSAGE_BYTES)
+            self._report_ended()
+            if self._connection.fileno() in ready and not self._answer():
+                return
+
+    def _report_ended(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                send(self._connection, {"ended": pid, "code": os.waitstatus_to_exitcode(status)})
+
+    def _answer(self) -> bool:
+        """Serve one request; return whether there was one."""
+        descriptors = array.array("i")
+        content, ancillary, _, _ = self._connection.recvmsg(
+            LARGEST_MESSAGE_BYTES, socket.CMSG_SPACE(descriptors.itemsize)
+        )
+        if not content:
+            return False
+        for _, _, data in ancillary:
+            descriptors.frombytes(data)
+        (log,) = descriptors
+        request = json.loads(content)
+        pid = os.fork()
+        if pid == 0:
+            self._become_supervisor(request, log)
+        os.close(log)
+        send(self._connection, {"started": pid})
+        return True
+
+    def _become_supervisor(self, request: dict[str, Any], log: int) -> NoReturn:
+        """Do in a child what `python -m nas_system.processes.supervisor` does in a new process."""
+        code = supervisor.NOT_RECORDED
+        try:
+            os.setsid()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for descriptor in (1, 2):
+                os.dup2(log, descriptor)
+            os.close(log)
+            os.close(self._woken)
+            os.close(self._wakeup)
+            self._connection.close()
+            os.environ.clear()
+            os.environ.update(request["environment"])
+            os.chdir(request["folder"])
+            code = supervisor.main(request["arguments"], program=self._program)
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else supervisor.NOT_RECORDED
+        except BaseException:
+            # The border of this process: nothing of it may return to the server's loop.
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+
+def send(connection: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
+    """Send one message, and open files with it. Raises OSError."""
+    content = json.dumps(message).encode()
+    if len(content) > LARGEST_MESSAGE_BYTES:
+        raise OSError(f"a message of {len(content):,} bytes is too long")
+    socket.send_fds(connection, [content], descriptors)
+
+
+def why_not_to_fork() -> str | None:
+    """Return what forbids to fork this process, None if nothing does."""
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        return f"the imports have started {threads - 1} threads"
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return "the imports have started CUDA"
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Import, say so or why the server is of no use, and serve. Returns 0."""
+    parser = argparse.ArgumentParser(prog="fork_server", description="Fork supervisors of trainings.")
+    parser.add_argument("--program", required=True, metavar="MODULE", help="what trains")
+    parser.add_argument("--preload", action="append", default=[], metavar="MODULE", help="import this, too")
+    options = parser.parse_args(arguments)
+    # In the place of standard input, so that no number of a descriptor has to be agreed upon.
+    connection = socket.socket(fileno=os.dup(0))
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    try:
+        # Objects that are never freed need no collector, and one would write to pages that forks share.
+        gc.disable()
+        slot = CookieSlot.find()
+        del os.environ[COOKIE_NAME]
+        program = ForkedProgram(options.program, slot)
+        for module in options.preload:
+            importlib.import_module(module)
+        gc.freeze()
+        problem = why_not_to_fork()
+    except Exception as error:
+        # Of any kind: trainings start without the server, and say what is wrong with their imports.
+        problem = f"{type(error).__name__}: {error}"
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        send(connection, {"ready": problem is None, "problem": problem})
+        if problem is None:
+            ForkServer(connection, program).serve()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
