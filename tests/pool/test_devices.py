@@ -89,6 +89,7 @@ def crowded(out_of_memory: set[tuple[str, int]]):
     return script
 
 
+@pytest.mark.fault(56)
 def test_who_runs_out_of_a_shared_devices_memory_is_tried_once_more_alone(search) -> None:
     clock = SimulatedClock()
     launcher = SimulatedLauncher(clock, crowded({("run_0001", 1), ("run_0001", 2), ("run_0002", 1)}))
@@ -107,6 +108,7 @@ def test_who_runs_out_of_a_shared_devices_memory_is_tried_once_more_alone(search
     assert "--gpu-share" in launcher.flags_of("run_0001", 1)
 
 
+@pytest.mark.fault(56)
 def test_an_agent_that_is_killed_meanwhile_tries_it_alone_all_the_same(search) -> None:
     clock = MortalClock(dies_at=[5.5])
     launcher = SimulatedLauncher(clock, crowded({("run_0001", 1)}))

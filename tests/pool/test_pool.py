@@ -130,6 +130,7 @@ class Down(RandomSearchProposer):
         return super().propose(view)
 
 
+@pytest.mark.fault(57)
 def test_what_trains_is_brought_to_its_end_while_no_proposal_can_come(
     search, launcher: SimulatedLauncher
 ) -> None:
@@ -145,6 +146,7 @@ def test_what_trains_is_brought_to_its_end_while_no_proposal_can_come(
     assert sorted(launcher.submitted) == [(name, 1) for name in ids(range(8))]
 
 
+@pytest.mark.fault(57)
 def test_the_search_goes_on_by_itself_when_the_service_is_back(
     search, launcher: SimulatedLauncher, tmp_path
 ) -> None:
