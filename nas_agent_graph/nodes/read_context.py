@@ -5,6 +5,8 @@ The only place that decides whether anything begins: a restarted agent comes her
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from nas_agent_graph.context import Context
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
 from nas_system.nas_agent.agent_state import RunInProgress
@@ -19,7 +21,7 @@ def read_context(state: SearchState, context: Context) -> StateUpdate:
     run_id = None
     if state["end"] is None and not (state["postponed"] and launched):
         left = [run for run in ledger.state.in_progress if run.run_id not in launched]
-        run_id = _taken_up(left, len(launched), context) if left else _opened(context)
+        run_id = _taken_up(left, launched, context) if left else _opened(context)
     if run_id is None:
         end = state["end"] or (None if launched else context.limits.reached(context.committed))
         return {**initial_state(), **kept, "end": end}
@@ -27,22 +29,25 @@ def read_context(state: SearchState, context: Context) -> StateUpdate:
     return {**initial_state(), **kept, "run_id": run_id}
 
 
-def _taken_up(left: list[RunInProgress], launched: int, context: Context) -> str | None:
+def _taken_up(left: list[RunInProgress], launched: Container[str], context: Context) -> str | None:
     """Return a run that an earlier agent left: first those that train already, even where that agent had more
     slots, then the others as slots and devices allow."""
-    folders = {run.run_id: context.ledger.paths(run.run_id).folder for run in left}
+    ledger, slots = context.ledger, context.slots
+    folders = {run.run_id: ledger.paths(run.run_id).folder for run in left}
     found = context.launcher.survey(list(folders.values()))
     for run in left:
         if found[folders[run.run_id]] == "running":
             return run.run_id
-    if launched >= context.slots.total:
+    here = tuple(run for run in ledger.state.in_progress if run.run_id in launched)
+    if len(here) >= slots.total:
         return None
     for run in left:
-        if context.slots.has_lease(run):
+        if not slots.devices:
             return run.run_id
-        device = context.slots.device_for(context.ledger.state)
+        # That agent may have had other devices, or given out other shares of them.
+        device = slots.device_for(ledger.state.replace(in_progress=here), preferred=run.device)
         if device is not None:
-            context.ledger.lease(run.run_id, device)
+            ledger.lease(run.run_id, device)
             return run.run_id
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nas_system.errors import ConfigError
-from nas_system.nas_agent.agent_state import AgentState, RunInProgress, get_run_in_progress
+from nas_system.nas_agent.agent_state import AgentState, get_run_in_progress
 
 _ROUNDING = 1e-6
 
@@ -31,18 +31,15 @@ class Slots:
             not self.devices or self.device_for(state) is not None
         )
 
-    def device_for(self, state: AgentState) -> str | None:
-        """Return the device with the most left for one more training; None if none has, or none is leased."""
+    def device_for(self, state: AgentState, preferred: str | None = None) -> str | None:
+        """Return the device with the most left for one more training, or the preferred one if it has enough;
+        None if none has, or none is leased."""
         left = dict.fromkeys(self.devices, 1.0)
         for run in state.in_progress:
             if run.device in left:
                 left[run.device] -= 1.0 if run.alone else self.gpus_per_run
         fits = [device for device in self.devices if left[device] >= self.gpus_per_run - _ROUNDING]
-        return max(fits, key=left.__getitem__, default=None)
-
-    def has_lease(self, run: RunInProgress) -> bool:
-        """Return whether the run has a device that is leased here, or needs none."""
-        return not self.devices or run.device in self.devices
+        return preferred if preferred in fits else max(fits, key=left.__getitem__, default=None)
 
     @property
     def shares_devices(self) -> bool:

@@ -152,7 +152,7 @@ def test_kills_over_real_trainings(real_search: Search, record_property: Record)
     rng, steps, seed = random.Random(2026), Counter[str](), 2026
     parts = kill_parts(real_search, rng, Counter(supervisor=3, training=3))
     real_search.kill_agent()
-    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=9.0)
+    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=6.0)
     finish(real_search, timeout_s=300)
     assert (agents, parts.total()) == (8, 6)
     ends = Counter(run.status for run in real_search.last.runs)

@@ -8,7 +8,9 @@ import pytest
 from builders import drive
 from simulated import Killed, MortalClock, Scripted, SimulatedClock, SimulatedLauncher
 
+from nas_agent_graph.cli import COMMANDS
 from nas_agent_graph.pool.slots import SEQUENTIAL, Slots, slots_for
+from nas_agent_graph.search_setup import limits_of, train_command_of
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.nas_agent.ledger import Ledger
@@ -79,6 +81,20 @@ def test_a_run_whose_device_is_gone_gets_another_one_when_there_is_room(search) 
     drive(search(slots=Slots(1, ("1",)), launcher=launcher, clock=clock, max_runs=4))
     assert {launcher.device_of(name, 2) for name in ("run_0001", "run_0002")} == {"1"}
     assert all(len(names) == 1 for names in launcher.at_once[3:])
+
+
+def test_with_larger_shares_than_before_each_device_still_holds_one(search) -> None:
+    clock = MortalClock(dies_at=[1.5])
+    launcher = SimulatedLauncher(clock, lambda name, attempt, config: Scripted(1), devices=("0", "1"))
+    with pytest.raises(Killed):
+        drive(search(slots=Slots(4, ("0", "1"), 0.5), launcher=launcher, clock=clock))
+    assert len(launcher.running) == 4
+    for run_dir in list(launcher.running):
+        launcher.cancel(run_dir)
+    drive(search(slots=Slots(2, ("0", "1")), launcher=launcher, clock=clock, max_runs=6))
+    second = launcher.at_once[5:]
+    device = {name: launcher.device_of(name, attempt) for name, attempt in launcher.jobs}
+    assert all(len({device[name] for name in names}) == len(names) <= 2 for names in second)
 
 
 def crowded(out_of_memory: set[tuple[str, int]]):
@@ -179,3 +195,20 @@ def test_a_control_groups_share_of_the_cores_counts(tmp_path, text: str, cores: 
     without_limit = usable_cores(path)
     path.write_text(text)
     assert usable_cores(path) == (cores or without_limit)
+
+
+@pytest.mark.parametrize(
+    ("flags", "threads"), [((), None), (("--threads", "auto"), "2"), (("--threads", "3"), "3")]
+)
+def test_trainings_at_once_share_memory_and_cores(tmp_path, flags, threads) -> None:
+    class Large(SimulatedLauncher):
+        def memory_limit_mb(self):
+            return 4001
+
+    launcher = Large(SimulatedClock())
+    arguments = COMMANDS["run"].parser("nas run").parse_args(["--parallel", "4", "--device", "cpu", *flags])
+    slots = slots_for(arguments.parallel, arguments.gpus_per_run, arguments.device, launcher)
+    assert limits_of(arguments, launcher, slots.total).memory_mb == 1000
+    command = train_command_of(arguments, tmp_path, launcher, slots)
+    found = command[command.index("--threads") + 1] if "--threads" in command else None
+    assert found == threads
