@@ -133,21 +133,22 @@ class Search:
 
     def trainings(self) -> Iterator[tuple[Path, ProcessId]]:
         """Those that the runs' records name; a record may tell of a dead one."""
-        for record in self.workspace.glob("runs/run_*/**/proc.json"):
+        for record in self.of_runs("proc.json"):
             process = process_id_from_json((read_record(record) or {}).get("training"))
             if process is not None:
                 yield record.parent, process
+
+    def of_runs(self, name: str) -> list[Path]:
+        """Return the files of this name in the folders of runs and repeats; `**` fails on what vanishes."""
+        patterns = (f"runs/run_*/{name}", f"runs/run_*/repeats/seed_*/{name}")
+        return [path for pattern in patterns for path in self.workspace.glob(pattern)]
 
     def name_of(self, folder: Path) -> str:
         return str(folder.relative_to(self.workspace / "runs")).replace("/", ".")
 
     def alive(self) -> list[str]:
         """Runs of which a process is left."""
-        return [
-            self.name_of(lock.parent)
-            for lock in self.workspace.glob("runs/run_*/**/run.lock")
-            if is_alive(lock.parent)
-        ]
+        return [self.name_of(lock.parent) for lock in self.of_runs("run.lock") if is_alive(lock.parent)]
 
     def clean_up(self) -> None:
         """End whatever a failed test has left."""
