@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from itertools import count
 
 import pytest
-from builders import drive
+from builders import chat_client, drive
 from simulated import Scripted, SimulatedLauncher
 
 from nas_agent_graph.context import Proposal, SearchPaused
+from nas_agent_graph.llm.recording import RecordedFallback, Transcript, read_events
+from nas_agent_graph.llm.scripted_server import FAULTS, ScriptedServer
+from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.drift import Drift
@@ -205,3 +209,33 @@ def test_a_run_that_cannot_have_begun_when_the_recording_says_so_is_drift(
     recorded = RecordedSearch.open(context.ledger.workspace)
     with pytest.raises(Drift, match="the run that ended next has not begun"):
         replay(recorded, tmp_path / "again")
+
+
+def answer(lr: float) -> str:
+    change = {"parameter": "training.lr", "value": json.dumps(lr)}
+    proposal = {"parent": "run_0000", "changes": [change], "hypothesis": "", "expected_val_mse": 0.05}
+    return json.dumps(proposal)
+
+
+@pytest.mark.fault(57)
+def test_what_a_model_was_told_of_the_runs_in_progress_replays_equal(
+    search, launcher: SimulatedLauncher, tmp_path
+) -> None:
+    """Its service is down for one question, and an answer is refused, while others train."""
+    launcher.script = lengths(7, scores=(0.09, 0.08, 0.07, 0.06))
+    script = [answer(0.002), FAULTS["bad_key"], answer(0.003), answer(0.002), answer(0.004), answer(0.005)]
+    with ScriptedServer(iter([*script, answer(0.006)])) as server:
+        transcript = Transcript(tmp_path / "search" / "runs")
+        context = search(
+            3,
+            max_runs=6,
+            proposer=LLMProposer(chat_client(server, timeout_s=20), transcript),
+            fallback=RecordedFallback(TPEProposer(), transcript),
+        )
+        drive(context)
+        asked = [str(body["messages"]) for body in server.requests]
+    assert sum("In progress, no result yet" in text for text in asked) >= 3
+    events = [read_events(context.ledger.paths(name).transcript) for name in ids(range(1, 6))]
+    assert {"failed", "refused"} <= {event["kind"] for events_of_run in events for event in events_of_run}
+    recorded = RecordedSearch.open(context.ledger.workspace)
+    assert differences(recorded.state, replay(recorded, tmp_path / "again")) == []
