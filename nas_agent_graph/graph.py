@@ -60,9 +60,9 @@ def build_graph(checkpointer: Any = None, *, context_schema: type | None = Conte
     return graph.compile(checkpointer=checkpointer)
 
 
-def steps_for(limits: Limits) -> int:
-    """Return an upper bound on the graph steps of a search of this length."""
-    return limits.max_runs * (10 + 2 * limits.attempts) + 50
+def steps_for(limits: Limits, begun: int = 0) -> int:
+    """Return an upper bound on the graph steps of a search of this length; `begun` runs have begun."""
+    return max(limits.max_runs, begun) * (14 + 2 * limits.attempts) + 50
 
 
 def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], StateUpdate]:

@@ -15,8 +15,8 @@ def after_reading(state: SearchState) -> Literal["room", "full", "done"]:
 
 
 def after_validation(state: SearchState) -> Literal["valid", "invalid", "exhausted"]:
-    """Train a valid proposal, send a refused one back to the proposer, begin nothing more without any."""
-    if state.get("end"):
+    """Train a valid proposal, send a refused one back to the proposer, begin nothing without any."""
+    if state.get("end") or state.get("postponed"):
         return "exhausted"
     return "invalid" if state.get("refusal") else "valid"
 

@@ -173,7 +173,7 @@ def _drive(context: Context) -> str:
     try:
         final = build_graph().invoke(
             initial_state(),
-            config={"recursion_limit": steps_for(context.limits)},
+            config={"recursion_limit": steps_for(context.limits, len(context.ledger.state.run_ids))},
             context=context,
         )
     except (SearchInterrupted, NasError):

@@ -68,6 +68,8 @@ class SearchState(TypedDict):
     summary: str
     launched: dict[str, ProposalRecord]
     """Runs that are training, or wait for the parser of their results, and what was proposed for them."""
+    postponed: bool
+    """Whether no proposal could come now, and nothing begins before another run has ended."""
     end: str | None
     """Why nothing new begins, None while the search goes on."""
 
@@ -82,5 +84,6 @@ def initial_state() -> SearchState:
         outcome=None,
         summary="",
         launched={},
+        postponed=False,
         end=None,
     )

@@ -9,9 +9,9 @@ from typing import Any
 from nas_agent_graph.budget import BudgetSpent
 from nas_agent_graph.context import CONTINUED, Context, Proposal, SearchView
 from nas_agent_graph.state import SearchState, StateUpdate
-from nas_system.errors import ProposalError
+from nas_system.errors import ProposalError, SearchPaused
 from nas_system.files import read_record, write_json
-from nas_system.nas_agent.agent_state import BASE_PROPOSER
+from nas_system.nas_agent.agent_state import BASE_PROPOSER, get_run_in_progress
 
 
 def propose_config(state: SearchState, context: Context) -> StateUpdate:
@@ -33,8 +33,14 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
             proposal = _proposed(context, context.view(run_id, refused, attempt))
     except ProposalError as error:
         return {"proposal": None, "attempt": attempt, "refusal": str(error)}
+    except SearchPaused as pause:
+        # To a question that has been answered once, more must not be known the next time.
+        if attempt or not state["launched"]:
+            raise
+        context.progress.note(f"{run_id}: {pause}. What is training goes on; when a run has ended, once more")
+        return {"proposal": None, "postponed": True}
     if stored is None:
-        content = proposal.to_file(metric) | {"attempt": attempt, "seen": _seen(run_id, context)}
+        content = proposal.to_file(metric) | {"attempt": attempt} | _circumstances(run_id, context)
         # Here, because to do the whole node again would pay for another answer.
         context.disk.retry_until_space(lambda: write_json(path, content))
     return {"proposal": proposal.to_record(), "attempt": attempt, "refusal": None}
@@ -58,11 +64,14 @@ def _continued(context: Context) -> str | None:
     return None if context.continued in known else context.continued
 
 
-def _seen(run_id: str, context: Context) -> dict[str, object]:
-    """Return what was known when the proposal was made: from it a replay tells which runs trained then."""
+def _circumstances(run_id: str, context: Context) -> dict[str, object]:
+    """Return what was known when the proposal was made, from which a replay tells which runs trained then;
+    and the device that is leased to the run, for a state that has to be rebuilt."""
     state = context.ledger.state
     others = [run.run_id for run in state.in_progress if run.run_id != run_id]
-    return {"ended": len(state.runs), "in_progress": others}
+    run = get_run_in_progress(state, run_id)
+    device = {} if run is None or run.device is None else {"device": run.device}
+    return {"seen": {"ended": len(state.runs), "in_progress": others}, **device}
 
 
 def _stored(path: Path, attempt: int) -> Mapping[str, Any] | None:

@@ -13,6 +13,8 @@ from nas_system.space import RunConfig, apply_changes, canonical_key
 def validate_config(state: SearchState, context: Context) -> StateUpdate:
     """Write config_used.py and go on, or send the reason back to the proposer."""
     run_id, record = state["run_id"], state["proposal"]
+    if state["postponed"]:
+        return {}
     try:
         if record is None:
             raise ProposalError(state["refusal"] or "no proposal came")

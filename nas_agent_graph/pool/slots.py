@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,14 +31,15 @@ class Slots:
             not self.devices or self.device_for(state) is not None
         )
 
-    def device_for(self, state: AgentState) -> str | None:
-        """Return the device with the most left for one more training; None if none has, or none is leased."""
+    def device_for(self, state: AgentState, preferred: str | None = None) -> str | None:
+        """Return the device with the most left for one more training, or the preferred one if it has enough;
+        None if none has, or none is leased."""
         left = dict.fromkeys(self.devices, 1.0)
         for run in state.in_progress:
             if run.device in left:
                 left[run.device] -= 1.0 if run.alone else self.gpus_per_run
         fits = [device for device in self.devices if left[device] >= self.gpus_per_run - _ROUNDING]
-        return max(fits, key=left.__getitem__, default=None)
+        return preferred if preferred in fits else max(fits, key=left.__getitem__, default=None)
 
     @property
     def shares_devices(self) -> bool:
@@ -50,16 +51,25 @@ class Slots:
         run = get_run_in_progress(state, run_id)
         return run is not None and run.device is not None and not run.alone and self.gpus_per_run < 1
 
-    def is_alone(self, state: AgentState, run_id: str) -> bool:
-        """Return whether no other run in progress leases the run's device."""
+    def must_wait(self, state: AgentState, run_id: str) -> bool:
+        """Return whether the run needs all of its device and another has it, or needs all of it, too, and
+        has begun before."""
         run = get_run_in_progress(state, run_id)
-        shared = Counter(other.device for other in state.in_progress)
-        return run is None or shared[run.device] <= 1
+        if run is None or not run.alone:
+            return False
+        before = True
+        for other in state.in_progress:
+            if other.run_id == run_id:
+                before = False
+            elif other.device == run.device and (before or not other.alone):
+                return True
+        return False
 
-    @property
-    def parallel_repeats(self) -> int:
-        """How many repeats of the first run train side by side: on its device, as many as fit there."""
-        return min(self.total, self._per_device) if self.devices else self.total
+    def parallel_repeats(self, state: AgentState, run_id: str) -> int:
+        """Return how many repeats of the first run train side by side: as many as its device holds."""
+        if not self.devices:
+            return self.total
+        return min(self.total, self._per_device) if self.is_packed(state, run_id) else 1
 
     @property
     def capacity(self) -> int:
@@ -99,6 +109,11 @@ def slots_for(parallel: int | str, gpus_per_run: float, device: str, machine: Ma
     if total > most:
         raise ConfigError(
             f"--parallel {total}: {len(devices)} GPUs hold {most} trainings of {gpus_per_run:g} GPUs each; "
-            f"lower it, or give each less with --gpus-per-run {len(devices) / total:.2g}"
+            f"lower it, or give each less with --gpus-per-run {_share_for(total, len(devices)):g}"
         )
     return Slots(total, devices, gpus_per_run)
+
+
+def _share_for(trainings: int, devices: int) -> float:
+    """Return the largest share of a device, in hundredths, of which the devices hold so many trainings."""
+    return math.floor(100 / math.ceil(trainings / devices)) / 100

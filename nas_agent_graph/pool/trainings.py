@@ -106,7 +106,7 @@ def _advance(run_id: str, context: Context, epochs: dict[Path, int]) -> bool:
     n_running = 0
     for repeat in _due_repeats(own, context):
         n_running += not _has_ended(repeat, context)
-        if n_running == context.slots.parallel_repeats:
+        if n_running == context.slots.parallel_repeats(context.ledger.state, run_id):
             break
     return n_running == 0
 
@@ -145,12 +145,7 @@ def _has_ended(training: Training, context: Context) -> bool:
             if not _goes_on(training, outcome, context):
                 return True
             attempt = outcome.attempt + 1
-        run = get_run_in_progress(context.ledger.state, training.run_id)
-        if (
-            run is not None
-            and run.alone
-            and not context.slots.is_alone(context.ledger.state, training.run_id)
-        ):
+        if context.slots.must_wait(context.ledger.state, training.run_id):
             return False  # until the others on its device have ended
         if context.stop.signal is not None:
             return False
@@ -160,13 +155,13 @@ def _has_ended(training: Training, context: Context) -> bool:
 def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> None:
     """Ask the training to end if it cannot win, by the search's rule; the evidence is on disk before that."""
     folder, state, rule = paths.folder, context.ledger.state, context.limits.stop_early
-    if context.ledger.proposal(folder.name).get("proposer") == CONTINUED:
-        return
     history = history_of(folder) if rule is not None else None
     curve = Curve.of(history, state.metric)
     if rule is None or curve is None or epochs.get(folder) == len(curve.scores):
         return
     epochs[folder] = len(curve.scores)
+    if context.ledger.proposal(folder.name).get("proposer") == CONTINUED:
+        return
     attempt = attempt_in(read_record(paths.process))
     if read_pruned(folder, attempt) is None:
         found = evidence(rule, curve, _ended_runs(context), state.direction)
@@ -228,7 +223,7 @@ def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:
     if not (disk_full or crowded or outcome.came_from_outside):
         return False
     retried = read_record(paths.retried)
-    if retried is not None:
+    if retried is not None and not (crowded and retried.get("status") != Status.OOM_GPU):
         if outcome.refused and retried.get("attempt") != outcome.attempt:
             paths.retried.unlink()  # when the search goes on, this is forgotten
             raise SearchPaused(f"{outcome.cause}. What was trained is kept: then give the same command again")

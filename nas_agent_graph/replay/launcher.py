@@ -10,12 +10,15 @@ from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, di
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import StateError
 from nas_system.files import LARGEST_RECORD_BYTES, finite, read_bounded, read_record
-from nas_system.nas_agent.agent_state import AgentState, get_run
+from nas_system.nas_agent.agent_state import AgentState, get_run, get_run_in_progress
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import canonical_key
+
+_AFTER_THE_END = ("parse_results", "summarize_history", "decide_acceptance")
+"""The nodes that act on a run whose training has ended."""
 
 
 class RecordedLauncher:
@@ -52,8 +55,9 @@ class RecordedLauncher:
             return
         if outcome.attempt < attempt:
             raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
-        for path in (source.metrics, source.history, source.error, source.log, source.retried, source.pruned):
-            copy_record(path, target.folder)
+        # Why it was stopped early is taken over: no rule is asked again.
+        for name in ("metrics", "history", "error", "log", "retried", "pruned"):
+            copy_record(getattr(source, name), target.folder)
         # Last, as a supervisor would: it is what says that the run has ended.
         copy_record(source.process, target.folder)
         copy_record(source.exit, target.folder)
@@ -69,10 +73,12 @@ class RecordedLauncher:
         if not paths.exit.exists():
             return "lost" if paths.process.exists() else "absent"
         ended = len(self.ledger.state.runs)
-        if ended >= len(self.state.runs):
-            return "finished"
         run_id = run_dir.relative_to(self.replayed).parts[0]
-        return "finished" if self.state.runs[ended].run_id == run_id else "running"
+        if ended < len(self.state.runs):
+            return "finished" if self.state.runs[ended].run_id == run_id else "running"
+        # Beyond the recorded verdicts ends only what was being evaluated when the recording was copied.
+        run = get_run_in_progress(self.state, run_id)
+        return "finished" if run is None or run.step in _AFTER_THE_END else "running"
 
     def is_running(self, run_dir: Path) -> bool:
         """Return False: no file of a training changes after `submit` has returned."""
@@ -133,12 +139,6 @@ class RecordedLauncher:
             "the proposed configuration is not the recorded one",
             diff_of_values(_proposal(recorded), _proposal(replayed)),
         )
-
-
-def _state_of(paths: RunPaths) -> RunState:
-    if paths.exit.exists():
-        return "finished"
-    return "lost" if paths.process.exists() else "absent"
 
 
 def _proposal(record: dict[str, object]) -> dict[str, object]:

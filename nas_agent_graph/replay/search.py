@@ -173,11 +173,12 @@ class RecordedSlots(Slots):
     recorded: RecordedSearch | None = None
 
     def is_free(self, state: AgentState, run_id: str) -> bool:
-        """Return whether the run began now; in an older recording, which has no such note, when none runs."""
+        """Return whether the run began now; in an older recording, which has no such note, when none runs.
+        One that was copied before its proposal was there began last."""
         assert self.recorded is not None
-        seen = self.recorded.proposal(run_id).get("seen")
+        seen, all_ended = self.recorded.proposal(run_id).get("seen"), len(self.recorded.state.runs)
         if not isinstance(seen, dict):
-            return not state.in_progress
+            return not state.in_progress or len(state.runs) == all_ended
         return seen.get("ended") == len(state.runs)
 
 

@@ -110,21 +110,22 @@ class Ledger:
 
     def reach(self, run_id: str, step: str) -> None:
         """Record which node has acted on a run in progress; nothing for one that is not."""
-        runs = tuple(
-            run.model_copy(update={"step": step}) if run.run_id == run_id else run
-            for run in self.state.in_progress
-        )
-        if runs != self.state.in_progress:
-            self.save(in_progress=runs)
+        self._update(run_id, step=step)
+
+    def lease(self, run_id: str, device: str | None) -> None:
+        """Record which CUDA device a run in progress has from now on."""
+        self._update(run_id, device=device)
 
     def lease_alone(self, run_id: str) -> None:
         """Record that a run in progress needs all of its device."""
-        runs = self.state.in_progress
-        self.save(
-            in_progress=tuple(
-                run.model_copy(update={"alone": True}) if run.run_id == run_id else run for run in runs
-            )
+        self._update(run_id, alone=True)
+
+    def _update(self, run_id: str, **changes: object) -> None:
+        runs = tuple(
+            run.model_copy(update=changes) if run.run_id == run_id else run for run in self.state.in_progress
         )
+        if runs != self.state.in_progress:
+            self.save(in_progress=runs)
 
     def finish(self, run: RunInfo, **changes: Any) -> None:
         """Add a finished run, which is in progress no longer."""
@@ -200,7 +201,10 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
         "data": facts.get("source"),
         "noise": measured[-1].noise if measured else None,
         "noise_runs": measured[-1].noise_runs if measured else 0,
-        "in_progress": [RunInProgress(run_id=run_id, step="read_context") for run_id in in_progress],
+        "in_progress": [
+            RunInProgress(run_id=run_id, step="read_context", device=_device(runs_dir / run_id))
+            for run_id in in_progress
+        ],
         "max_runs": max(AgentState().max_runs, len(runs) + len(in_progress)),
     }
     try:
@@ -230,11 +234,22 @@ class _Verdict(NamedTuple):
 
 def _in_progress(runs_dir: Path, ids: list[str], without_verdict: list[str]) -> list[str]:
     """Return the runs that have not ended, of those without a verdict: the last one, and what its proposer
-    saw in progress. Any other has ended, and lost its verdict."""
-    seen = (read_record(RunPaths(runs_dir / ids[-1]).proposal) or {}).get("seen")
-    known = seen.get("in_progress") if isinstance(seen, dict) else None
-    open_ids = [ids[-1], *(known if isinstance(known, list) else ())]
+    saw in progress. Any other has ended, and lost its verdict. Only the last run may have no proposal yet;
+    then the one before it tells."""
+    open_ids = ids[-1:]
+    for run_id in reversed(ids[-2:]):
+        seen = (read_record(RunPaths(runs_dir / run_id).proposal) or {}).get("seen")
+        known = seen.get("in_progress") if isinstance(seen, dict) else None
+        if isinstance(known, list):
+            open_ids += [run_id, *known]
+            break
     return [run_id for run_id in without_verdict if run_id in open_ids]
+
+
+def _device(run_dir: Path) -> str | None:
+    """Return the CUDA device that was leased to the run when it was proposed."""
+    device = (read_record(RunPaths(run_dir).proposal) or {}).get("device")
+    return device if isinstance(device, str) else None
 
 
 def _in_order_of_end(ids: list[str], verdicts: Mapping[str, _Verdict | None]) -> list[str]:

@@ -76,5 +76,27 @@ ROWS: dict[int, Row] = {
     ),
     51: Row("a node or a router raises", "the search ends with an error and a code, never silently"),
     52: Row("a long search", "every file of a run is read once or twice, to go on as to show it"),
+    53: Row(
+        "`kill -9` of an agent with several trainings at once",
+        "each begins once, never more at once than allowed; the search replays equal",
+    ),
+    54: Row(
+        "Ctrl-C with several trainings at once", "all end side by side, each goes on from its checkpoint"
+    ),
+    55: Row(
+        "`agent_state.json` lost while several runs are in progress",
+        "the order of the ends and the runs in progress come back, nothing trains twice",
+    ),
+    56: Row(
+        "a GPU's memory runs out among trainings that share it", "tried once more alone; only then OOM_GPU"
+    ),
+    57: Row(
+        "the model's service is down while trainings run",
+        "these end and are evaluated; then the search pauses",
+    ),
+    58: Row(
+        "the agent dies between the reason for an early stop and the stop",
+        "the next agent stops the training",
+    ),
 }
 """Numbers that are missing belong to parts that are not there yet: dashboard, cluster, generated code."""

@@ -12,27 +12,39 @@ from chaos.bombardment import finish, kill_agents, kill_parts, until_struck
 from chaos.search import Search
 from chaos.series import CHEAP, TASK, write_series
 
+from nas_agent_graph.replay.search import RecordedSearch, differences, replay
+
 NewSearch = Callable[..., Search]
 Record = Callable[[str, object], None]
 
 
-def bombard_agents(new_search: NewSearch, record: Record, *, kills: int, runs: int, seed: int) -> None:
+def bombard_agents(
+    new_search: NewSearch, record: Record, *flags: str, kills: int, runs: int, seed: int
+) -> list[Search]:
     rng, steps = random.Random(seed), Counter[str]()
     searches = until_struck(
         kills,
-        lambda: new_search("--max-runs", str(runs), "--seed", str(42)),
+        lambda: new_search("--max-runs", str(runs), "--seed", str(42), *flags),
         lambda search, left: kill_agents(search, rng, left, steps),
     )
     assert steps.total() == kills
     done = sum(len(search.last.runs) for search in searches)
     reads = sum(search.reads for search in searches)
+    at_once = f", {max(search.most_at_once() for search in searches)} trainings at once" if flags else ""
     record(
         "measured",
-        f"{kills} kills of the agent ({_format_run(steps)}) over {len(searches)} searches: "
+        f"{kills} kills of the agent ({_format_run(steps)}{at_once}) over {len(searches)} searches: "
         f"{done} of {runs * len(searches)} runs there, "
         f"0 trained twice, {reads:,} looks at the state, all whole",
     )
     record("seed", seed)
+    return searches
+
+
+def replays_equal(search: Search, into: Path) -> bool:
+    """Return whether the search, driven again from what it left, ends in the same state."""
+    recorded = RecordedSearch.open(search.workspace)
+    return differences(recorded.state, replay(recorded, into)) == []
 
 
 def bombard_parts(
@@ -68,6 +80,15 @@ def test_an_agent_killed_at_random_loses_nothing_and_trains_nothing_twice(
     bombard_agents(new_search, record_property, kills=3, runs=3, seed=6)
 
 
+@pytest.mark.fault(53)
+def test_an_agent_of_four_trainings_at_once_killed_at_random_begins_each_once(
+    new_search: NewSearch, tmp_path: Path, record_property: Record
+) -> None:
+    searches = bombard_agents(new_search, record_property, "--parallel", "4", kills=3, runs=8, seed=7)
+    assert max(search.most_at_once() for search in searches) <= 4
+    assert replays_equal(searches[0], tmp_path / "again")
+
+
 @pytest.mark.fault(4)
 def test_killed_supervisors_and_trainings_are_made_good_once(
     new_search: NewSearch, record_property: Record
@@ -81,6 +102,17 @@ def test_killed_supervisors_and_trainings_are_made_good_once(
 @pytest.mark.fault(1, 2, 3, 50)
 def test_two_hundred_kills_of_the_agent(new_search: NewSearch, record_property: Record) -> None:
     bombard_agents(new_search, record_property, kills=200, runs=20, seed=2026)
+
+
+@pytest.mark.faults_long
+@pytest.mark.timeout(1800)
+@pytest.mark.fault(53)
+def test_two_hundred_kills_of_an_agent_of_four_trainings_at_once(
+    new_search: NewSearch, tmp_path: Path, record_property: Record
+) -> None:
+    searches = bombard_agents(new_search, record_property, "--parallel", "4", kills=200, runs=40, seed=2026)
+    assert max(search.most_at_once() for search in searches) == 4
+    assert all(replays_equal(search, tmp_path / str(n)) for n, search in enumerate(searches))
 
 
 @pytest.mark.faults_long
@@ -120,7 +152,7 @@ def test_kills_over_real_trainings(real_search: Search, record_property: Record)
     rng, steps, seed = random.Random(2026), Counter[str](), 2026
     parts = kill_parts(real_search, rng, Counter(supervisor=3, training=3))
     real_search.kill_agent()
-    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=9.0)
+    agents = kill_agents(real_search, rng, 8, steps, longest_life_s=6.0)
     finish(real_search, timeout_s=300)
     assert (agents, parts.total()) == (8, 6)
     ends = Counter(run.status for run in real_search.last.runs)

@@ -15,6 +15,7 @@ from chaos.bombardment import finish
 from chaos.search import Search, wait_for
 
 from nas_agent_graph.llm.scripted_server import FAULTS, ScriptedServer
+from nas_system.files import read_record
 
 NewSearch = Callable[..., Search]
 Record = Callable[[str, object], None]
@@ -38,8 +39,9 @@ def leaves(search: Search, code: int, within_s: float = 120.0) -> float:
     # A supervisor has its last microseconds after exit.json.
     wait_for(lambda: search.alive() == [], "the supervisors to leave")
     assert "Traceback" not in search.text()
-    if search.last.in_progress != ():
-        search.hits[search.last.in_progress[0].run_id] += 1
+    for run in search.last.in_progress:
+        search.hits[run.run_id] += 1
+    if search.last.in_progress:
         for number in search.workspace.glob("runs/run_0000/repeats/*"):
             search.hits[search.name_of(number)] += 1
     return took_s
@@ -66,6 +68,34 @@ def test_a_signal_during_a_training_stops_it_and_the_same_command_continues(
     search.wish("epoch_s", None)
     finish(search)
     assert search.last.runs[0].attempt == 2
+
+
+@pytest.mark.fault(54)
+@each_signal(signal.SIGTERM)
+def test_a_signal_stops_four_trainings_side_by_side_and_the_same_command_continues_each(
+    new_search: NewSearch, number: signal.Signals
+) -> None:
+    search = new_search("--parallel", "4", "--max-runs", "1")
+    finish(search)
+    search.command[-1] = "6"
+    search.wish("epoch_s", "20")
+    process = search.start()
+    ledger = search.evidence / "ledger"
+    four = [f"run_{number:04d}" for number in range(1, 5)]
+    wait_for(lambda: all(f"{run_id} start" in ledger.read_text() for run_id in four), "four trainings")
+    process.send_signal(number)
+    leaves(search, 128 + number)
+    assert [run.run_id for run in search.last.in_progress] == four
+    ends = [read_record(search.workspace / "runs" / run_id / "exit.json") or {} for run_id in four]
+    assert [end.get("ended") for end in ends] == ["stop_request"] * 4
+    search.wish("epoch_s", None)
+    finish(search)
+    assert {run.run_id: run.attempt for run in search.last.runs} == {
+        "run_0000": 1,
+        **dict.fromkeys(four, 2),
+        "run_0005": 1,
+    }
+    assert all(ledger.read_text().count(f"{run_id} start") == 2 for run_id in four)
 
 
 @pytest.mark.fault(29)

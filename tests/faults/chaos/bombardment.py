@@ -10,7 +10,7 @@ from collections.abc import Callable
 from chaos.search import Search
 
 STARTUP_S = 1.0
-LONGEST_LIFE_S = 2.5
+LONGEST_LIFE_S = 1.5
 LONGEST_PAUSE_S = 0.5
 
 
@@ -30,8 +30,10 @@ def kill_agents(
     while struck < kills:
         # A third of the blows falls while the program starts, the others while it searches.
         starts = rng.random() < 1 / 3
-        life_s = rng.uniform(0, STARTUP_S) if starts else rng.uniform(STARTUP_S, longest_life_s)
+        life_s = rng.uniform(0, STARTUP_S) if starts else rng.uniform(0, longest_life_s)
         process = search.start()
+        while not starts and not _searches(search) and process.poll() is None:
+            time.sleep(0.02)
         dies_at = time.monotonic() + life_s
         while process.poll() is None and time.monotonic() < dies_at:
             search.check()
@@ -44,8 +46,12 @@ def kill_agents(
     return struck
 
 
+def _searches(search: Search) -> bool:
+    return "runs done" in search.text()
+
+
 def _step(search: Search) -> str:
-    if "runs done" not in search.text():
+    if not _searches(search):
         return "start-up"
     current = next(iter(search.last.in_progress), None)
     return f"after {current.step}" if current else "between two runs"

@@ -133,21 +133,22 @@ class Search:
 
     def trainings(self) -> Iterator[tuple[Path, ProcessId]]:
         """Those that the runs' records name; a record may tell of a dead one."""
-        for record in self.workspace.glob("runs/run_*/**/proc.json"):
+        for record in self.of_runs("proc.json"):
             process = process_id_from_json((read_record(record) or {}).get("training"))
             if process is not None:
                 yield record.parent, process
+
+    def of_runs(self, name: str) -> list[Path]:
+        """Return the files of this name in the folders of runs and repeats; `**` fails on what vanishes."""
+        patterns = (f"runs/run_*/{name}", f"runs/run_*/repeats/seed_*/{name}")
+        return [path for pattern in patterns for path in self.workspace.glob(pattern)]
 
     def name_of(self, folder: Path) -> str:
         return str(folder.relative_to(self.workspace / "runs")).replace("/", ".")
 
     def alive(self) -> list[str]:
         """Runs of which a process is left."""
-        return [
-            self.name_of(lock.parent)
-            for lock in self.workspace.glob("runs/run_*/**/run.lock")
-            if is_alive(lock.parent)
-        ]
+        return [self.name_of(lock.parent) for lock in self.of_runs("run.lock") if is_alive(lock.parent)]
 
     def clean_up(self) -> None:
         """End whatever a failed test has left."""
@@ -166,8 +167,9 @@ class Search:
         said = self.text()
         state = load_agent_state(self.workspace / "agent_state.json")
         self.reads += 1
-        ids = [run.run_id for run in state.runs]
-        assert ids == [f"run_{number:04d}" for number in range(len(ids))]
+        ids, begun = [run.run_id for run in state.runs], sorted(state.run_ids)
+        assert begun == [f"run_{number:04d}" for number in range(len(begun))]
+        assert "--parallel" in self.command or ids == sorted(ids), "one after the other, they end in turn"
         assert state.runs[: len(self.last.runs)] == self.last.runs, (
             "a run that was there is not, or is changed"
         )
@@ -196,6 +198,15 @@ class Search:
         trained = {name for name in events if "." not in name}
         # A supervisor may be killed before its training starts, and so again at the second attempt.
         assert trained | set(self.hits) >= {run.run_id for run in self.last.runs}
+
+    def most_at_once(self) -> int:
+        """Return how many trainings there were at once, by their own ledger; for a search without hits."""
+        now, most = set[str](), 0
+        for line in (self.evidence / "ledger").read_text().splitlines():
+            name, event, _, _ = line.split()
+            now = now | {name} if event == "start" else now - {name}
+            most = max(most, len(now))
+        return most
 
     def check_statuses(self) -> None:
         """No kill, no trace of one; one kill is made good; only the second one may cost a run its score."""
