@@ -40,7 +40,7 @@ class TrainingTable:
 def _table(running: Sequence[Training], tracker: ProgressTracker, width: int) -> Table:
     now = tracker.clock()
     ids = [f"  {training.run_id}" for training in running]
-    names = [printable(training.repeat or training.candidate.family, 60) for training in running]
+    names = [printable(_name(training), 60) for training in running]
     columns = [
         ("epoch", [_format_epochs(training) for training in running]),
         (tracker.metric, [_format_score(training, tracker) for training in running]),
@@ -73,6 +73,11 @@ def _table(running: Sequence[Training], tracker: ProgressTracker, width: int) ->
             *(Text(cells[index], style=style) for _, cells in columns),
         )
     return table
+
+
+def _name(training: Training) -> str:
+    """Return the family, or which repeat it is."""
+    return training.repeat.partition(" with ")[0] or training.candidate.family
 
 
 def _width(ids: Sequence[str], columns: Sequence[tuple[str, Sequence[str]]]) -> int:
