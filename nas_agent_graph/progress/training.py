@@ -16,7 +16,7 @@ _MOST_EPOCHS = 10**6
 
 @dataclass(frozen=True)
 class Candidate:
-    """A run that has been proposed and has no verdict yet, in words for people."""
+    """A run that has been proposed and has no verdict yet, as text for people."""
 
     run_id: str
     proposer: str = ""

@@ -21,7 +21,7 @@ from nas_system.processes.run_files import RunPaths
 MOST_REPEATS = 100
 """Repeats of one run that are looked at."""
 MOST_ROWS = 64
-"""Rows that are drawn; what trained beside so many others is counted."""
+"""Rows that are drawn; what trained next to so many others is counted."""
 _LONGEST_PAUSE = 0.1
 """A pause of the whole search that is longer than this share of the time that it trained is cut out."""
 _SHORTEST_CUT_S = 60.0

@@ -601,7 +601,7 @@ def test_the_timeline_of_a_thousand_runs_is_drawn(browser: Browser, workspace: P
     legend = browser.text("#timeline .legend")
     assert "training 89 % of 20 slots" in legend
     assert "1 pause left out (60.0 min)" in legend
-    assert "2 trainings beside so many others not drawn" in legend
+    assert "2 trainings next to so many others not drawn" in legend
     assert browser.js("document.querySelector('#timeline svg').getBoundingClientRect().height") < 500
     assert_calm(browser)
 

@@ -7,7 +7,7 @@ function timeTicks(seconds, wanted) {
   return found.values.map((value) => ({ at: value * size, text: value ? `${value.toFixed(found.decimals)} ${unit}` : "0" }));
 }
 
-/** In words what a bar shows, for the tip and for those who cannot see it. */
+/** What a bar shows, as text for those who cannot see it. */
 function barText(bar, run) {
   const status = bar.repeat ? "repeat " + bar.repeat.replace("seed_", "with seed ") : run ? statusOf(run).word : "";
   const own = run && !bar.repeat && known(run.val_score) ? `${search.metric} ${score(run.val_score)}` : "";
@@ -91,7 +91,7 @@ function timelineChart(width) {
     html("span", {}, "training ", html("b", {}, share), `, over ${duration(timeline.seconds)} from ${moment(timeline.began)}`),
     key.map(([tone, label]) => html("span", {}, spanKey(tone), label)),
     cut ? html("span", {}, `${plural(timeline.pauses.length, "pause")} left out (${duration(cut)})`) : null,
-    timeline.left_out ? html("span", {}, `${plural(timeline.left_out, "training")} beside so many others not drawn`) : null,
+    timeline.left_out ? html("span", {}, `${plural(timeline.left_out, "training")} next to so many others not drawn`) : null,
   );
   return html("div", { class: "chart" }, picture, tip, legend);
 }
