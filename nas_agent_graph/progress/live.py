@@ -140,14 +140,19 @@ class LiveProgress:
 
     def _trainings(self, most: int) -> list[RenderableType]:
         """Return a line per training, and one about what the search does meanwhile."""
-        running = self._tracker.running
+        tracker = self._tracker
+        running = tracker.running
         lines: list[RenderableType] = []
         if running:
-            lines.append(TrainingTable(running[:most], self._tracker))
+            lines.append(
+                TrainingTable(
+                    running[:most], tracker.metric, tracker.direction, tracker.best_score, tracker.clock()
+                )
+            )
         if len(running) > most:
             lines.append(Text(f"  and {len(running) - most} more", style="dim"))
-        if self._tracker.is_drained:
-            status = self._tracker.format_draining()
+        if tracker.is_drained:
+            status = tracker.format_draining()
         else:
             status = f"{len(running)} training"
             status += "" if self._activity == "training" else f", {self._activity} ..."
