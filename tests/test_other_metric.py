@@ -207,7 +207,8 @@ def test_the_live_display_reads_the_epochs_of_the_tasks_own_error(search: Search
     display.begin(state.replace(runs=state.runs[:3]), TaskInfo.from_json(FACTS), Limits(max_runs=RUNS))
     history = {"epochs": [{"epoch": 0, "train_mae": 0.9, "val_mae": 0.81234, "seconds": 1.0}]}
     display.training("run_0003", "run_0003", history)
-    assert display._tracker.format_epoch() == "epoch 1 val_mae 0.81234"
+    [training] = display._tracker.running
+    assert training.format_epoch(display._tracker.metric) == "epoch 1 val_mae 0.81234"
     display.finished(state.runs[3], {"reason": "better"})
     display.close()
     assert_no_other_error(out.getvalue())

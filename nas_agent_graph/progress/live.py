@@ -1,4 +1,4 @@
-"""The live display of a search: the running training, what it has to beat, and how far the search is."""
+"""The live display of a search: the trainings that run, what it has to beat, and how far the search is."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rich.text import Text
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
+from nas_agent_graph.progress.training import Training
+from nas_agent_graph.progress.training_table import TrainingTable
 from nas_agent_graph.show.leaderboard import data_lines
 from nas_agent_graph.text.terminal import duration, printable, sparkline
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
@@ -24,6 +26,8 @@ from nas_system.space.task_info import TaskInfo
 
 FRAMES_PER_SECOND = 4
 LAST_RUNS = 4
+MOST_TRAININGS = 8
+"""Trainings with a line of their own."""
 _SHORT_TERMINAL = 24
 """Rows; with fewer the last runs are left out."""
 
@@ -69,6 +73,8 @@ class LiveProgress:
         noise = format_noise(verdict)
         if first and noise:
             self._above(noise)
+        if self._tracker.begins_draining():
+            self._above(self._tracker.format_draining(), "yellow")
 
     def note(self, text: str) -> None:
         self._above(f"note: {printable(text, 1000)}", "yellow")
@@ -92,50 +98,80 @@ class LiveProgress:
     def frame(self) -> RenderableType:
         """Return what the screen shows now. Markup is off on this console: nothing is read as such."""
         tracker = self._tracker
+        is_tall = self._console.height >= _SHORT_TERMINAL
         title = Text(f" {tracker.format_totals()} ", style="bold")
-        parts: list[RenderableType] = [Rule(title, style="dim", align="left"), *self._run_lines()]
+        parts: list[RenderableType] = [Rule(title, style="dim", align="left")]
+        # Where trainings have run side by side, there is a line for each, also while there is but one.
+        if tracker.side_by_side > 1:
+            parts += self._trainings(MOST_TRAININGS if is_tall else MOST_TRAININGS // 2)
+        else:
+            parts += self._only_run()
         parts.append(self._comparison())
-        if self._console.height >= _SHORT_TERMINAL:
+        if is_tall:
             parts += self._last_runs()
         return Group(*parts)
 
-    def _run_lines(self) -> list[RenderableType]:
-        tracker = self._tracker
-        if not tracker.run_id:
+    def _only_run(self) -> list[RenderableType]:
+        run, training = self._tracker.latest, self._only_training()
+        if run is None:
             return [Text(f"{self._activity} ...", style="dim")]
-        family = tracker.config.model.family if tracker.config else ""
-        head = Text.assemble((tracker.run_id, "bold"), f"  {family}  ", (f"by {tracker.proposer}", "dim"))
-        lines: list[RenderableType] = [head, _cut(f"  {tracker.changes}")]
-        if tracker.hypothesis:
-            lines.append(_cut(f"  {tracker.hypothesis}", "dim italic"))
-        lines.append(self._bar())
+        head = Text.assemble((run.run_id, "bold"), f"  {run.family}  ", (f"by {run.proposer}", "dim"))
+        lines: list[RenderableType] = [head, _cut(f"  {run.changes}")]
+        if run.hypothesis:
+            lines.append(_cut(f"  {run.hypothesis}", "dim italic"))
+        lines.append(
+            Text(f"  {self._activity} ...", style="dim") if training is None else self._bar(training)
+        )
         return lines
 
-    def _bar(self) -> RenderableType:
-        tracker = self._tracker
-        if not tracker.label:
-            return Text(f"  {self._activity} ...", style="dim")
+    def _only_training(self) -> Training | None:
+        return next(iter(self._tracker.running), None) if self._tracker.side_by_side <= 1 else None
+
+    def _bar(self, training: Training) -> RenderableType:
         row = Table.grid(padding=(0, 1))
-        left = tracker.run_seconds_left()
-        text = tracker.format_epoch() + (f"  up to {duration(left)} left" if left is not None else "")
-        if tracker.label != tracker.run_id:
-            text += f"  ({printable(tracker.label, 60).removeprefix(tracker.run_id).lstrip(', ')})"
-        bar = ProgressBar(total=tracker.max_epochs or 1, completed=len(tracker.scores), width=20)
+        left = training.seconds_left(self._tracker.clock())
+        text = training.format_epoch(self._tracker.metric)
+        text += f"  up to {duration(left)} left" if left is not None else ""
+        if training.repeat:
+            text += f"  ({printable(training.repeat, 60)})"
+        bar = ProgressBar(total=training.max_epochs or 1, completed=len(training.scores), width=20)
         row.add_row(Text(" "), bar, Text(text, overflow="ellipsis", no_wrap=True))
         return row
 
+    def _trainings(self, most: int) -> list[RenderableType]:
+        """Return a line per training, and one about what the search does meanwhile."""
+        tracker = self._tracker
+        running = tracker.running
+        lines: list[RenderableType] = []
+        if running:
+            lines.append(
+                TrainingTable(
+                    running[:most], tracker.metric, tracker.direction, tracker.best_score, tracker.clock()
+                )
+            )
+        if len(running) > most:
+            lines.append(Text(f"  and {len(running) - most} more", style="dim"))
+        if tracker.is_drained:
+            status = tracker.format_draining()
+        else:
+            status = f"{len(running)} training"
+            status += "" if self._activity == "training" else f", {self._activity} ..."
+        return [*lines, _cut(f"  {status}", "dim")]
+
     def _comparison(self) -> RenderableType:
-        """The scores that count: this run's, the best run's, and the baselines'."""
+        """The scores that count: the only training's, the best run's, and the baselines'."""
         tracker, width = self._tracker, max(self._console.width - 52, 8)
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
         grid.add_column(justify="right", no_wrap=True)
         grid.add_column(no_wrap=True, overflow="ellipsis")
-        known = [score for score in tracker.scores if score is not None]
+        training = self._only_training()
+        scores = training.scores if training is not None else []
+        known = [score for score in scores if score is not None]
         if known:
             best, own = tracker.best_run.val_score if tracker.best_run else None, tracker.best_of(known)
             against = "" if best is None else f"  {own - best:+.5f} to the best"
-            curve = Text(sparkline(tracker.scores, width, tracker.direction) + against, style="cyan")
+            curve = Text(sparkline(scores, width, tracker.direction) + against, style="cyan")
             grid.add_row("  this run", f"{own:.5f}", curve)
         if tracker.best_run is not None and tracker.best_run.val_score is not None:
             name = f"  best, {tracker.best_run.run_id}"

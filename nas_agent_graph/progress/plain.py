@@ -16,6 +16,7 @@ from typing import Self, TextIO
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
+from nas_agent_graph.progress.training import Training
 from nas_agent_graph.show.leaderboard import data_lines
 from nas_agent_graph.text.terminal import duration, is_terminal, printable
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
@@ -48,8 +49,7 @@ class PlainProgress:
         self._stream = stream
         self._tracker = ProgressTracker(clock)
         self._last_line_at = -math.inf
-        self._unprinted = False
-        """Whether there is an epoch that no line has reported."""
+        """When there was a line about the search; those about a training keep their own time."""
 
     def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None:
         tracker = self._tracker
@@ -62,29 +62,27 @@ class PlainProgress:
         self._print(tracker.format_totals() + (f"; {best}" if best else ""))
 
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None:
-        tracker = self._tracker
-        tracker.proposed(run_id, proposal, config)
-        self._unprinted = False
-        self._print(f"{run_id} proposed by {tracker.proposer}: {config.model.family}, {tracker.changes}")
-        if tracker.hypothesis:
-            self._print(f"{run_id} because: {tracker.hypothesis}")
+        run = self._tracker.proposed(run_id, proposal, config)
+        self._print(f"{run_id} proposed by {run.proposer}: {run.family}, {run.changes}")
+        if run.hypothesis:
+            self._print(f"{run_id} because: {run.hypothesis}")
 
     def refused(self, run_id: str, reason: str, proposer: str) -> None:
         self._print(f"{run_id} proposal by {printable(proposer, 40)} refused: {printable(reason, 600)}")
 
     def training(self, run_id: str, label: str, history: Mapping[str, object] | None) -> None:
         tracker = self._tracker
-        started = label != tracker.label
-        self._unprinted |= tracker.training(label, history)
-        if started:
-            self._print(f"{printable(label, 80)} training")
-        silent_s = tracker.clock() - self._last_line_at
-        if not silent_s >= (EPOCH_LINE_EVERY_S if self._unprinted else SIGN_OF_LIFE_EVERY_S):
+        training = tracker.training(label, history)
+        name, now = printable(label, 80), tracker.clock()
+        if training.told_at == -math.inf:
+            self._print(f"{name} training", training)
+        silent_s = now - max(training.told_at, self._last_line_at)
+        if not silent_s >= (EPOCH_LINE_EVERY_S if training.is_untold else SIGN_OF_LIFE_EVERY_S):
             return
-        self._unprinted = False
-        left, best = tracker.run_seconds_left(), tracker.format_best()
-        text = f"{printable(label, 80)} {tracker.format_epoch()}" + (f" ({best})" if best else "")
-        self._print(text + (f" up to {duration(left)} left" if left is not None else ""))
+        training.is_untold = False
+        left, best = training.seconds_left(now), tracker.format_best()
+        text = f"{name} {training.format_epoch(tracker.metric)}" + (f" ({best})" if best else "")
+        self._print(text + (f" up to {duration(left)} left" if left is not None else ""), training)
 
     def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
         first = self._tracker.done == 0
@@ -94,6 +92,8 @@ class PlainProgress:
         noise = format_noise(verdict)
         if first and noise:
             self._print(noise)
+        if self._tracker.begins_draining():
+            self._print(self._tracker.format_draining())
 
     def note(self, text: str) -> None:
         self._print(f"note: {printable(text, 1000)}")
@@ -107,8 +107,13 @@ class PlainProgress:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _print(self, text: str) -> None:
-        self._last_line_at = self._tracker.clock()
+    def _print(self, text: str, training: Training | None = None) -> None:
+        """Print a line, about the search unless it is about one training: those do not silence each other."""
+        now = self._tracker.clock()
+        if training is None:
+            self._last_line_at = now
+        else:
+            training.told_at = now
         try:
             self._stream.write(f"{text}\n")
             self._stream.flush()

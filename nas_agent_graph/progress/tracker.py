@@ -7,8 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 
-from nas_agent_graph.budget import Limits
+from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import Proposal
+from nas_agent_graph.progress.training import Candidate, Training
 from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
@@ -33,22 +34,21 @@ class ProgressTracker:
         self.noise: float | None = None
         self.baselines: list[tuple[str, float]] = []
         self.done = 0
+        self.tokens, self.cost_usd = 0, 0.0
         self.best_run: RunInfo | None = None
         self.curve: list[float] = []
         """Best score so far, one entry per finished run with a score."""
         self.recent: deque[RunInfo] = deque(maxlen=_RECENT)
         self.pace: deque[float] = deque(maxlen=_RECENT)
         """Seconds from one finished run to the next, latest last."""
-        self.run_id = self.proposer = self.changes = ""
-        self.hypothesis = ""
-        self.config: RunConfig | None = None
-        self.label = ""
-        self.scores: list[float | None] = []
-        """Validation scores of the running training's epochs."""
-        self.epoch_seen = self.began
-        self.epoch_s: float | None = None
-        self.planned_epochs: int | None = None
-        """Of the running training, once it has written what it plans."""
+        self.candidates: dict[str, Candidate | None] = {}
+        """Runs in progress; None for one that an earlier agent began and this one has not taken up yet."""
+        self.trainings: dict[str, Training] = {}
+        """Trainings of the runs in progress, by their labels."""
+        self.side_by_side = 0
+        """Most trainings that were seen to run at once."""
+        self.is_drained = False
+        """Whether a limit is reached, and what still trains is waited for."""
 
     def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None:
         self.began = self.changed = self.clock()
@@ -63,33 +63,55 @@ class ProgressTracker:
             if run.seconds is not None:
                 self.pace.append(run.seconds)
         self.best_run = get_best_run(state)
+        self.candidates = {run.run_id: None for run in state.in_progress}
 
-    def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None:
+    def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> Candidate:
         parent = f", from {proposal.parent}" if proposal.parent else ""
-        self.run_id, self.proposer = run_id, printable(proposal.proposer, 40) + parent
         changes = [{"parameter": change.parameter, "value": change.value} for change in proposal.changes]
-        self.changes = format_changes(changes) or "no change"
-        self.hypothesis = printable(proposal.hypothesis)
-        self.config = config
-        self.label, self.scores = "", []
+        candidate = Candidate(
+            run_id,
+            proposer=printable(proposal.proposer, 40) + parent,
+            changes=format_changes(changes) or "no change",
+            hypothesis=printable(proposal.hypothesis),
+            config=config,
+            tokens=proposal.tokens,
+            cost_usd=proposal.cost_usd or 0.0,
+        )
+        self._forget(run_id)
+        self.candidates[run_id] = candidate
+        return candidate
 
-    def training(self, label: str, history: Mapping[str, object] | None) -> bool:
-        """Read what a training has written; return True if there is a new epoch."""
-        now = self.clock()
-        if label != self.label:
-            self.label, self.scores, self.epoch_s, self.planned_epochs = label, [], None, None
-            self.epoch_seen = now
-        epochs = history.get("epochs") if history else None
-        if not isinstance(epochs, list) or len(epochs) == len(self.scores):
-            return False
-        planned = finite(history.get("planned_epochs")) if history else None
-        self.planned_epochs = None if planned is None else int(planned)
-        entries = [epoch if isinstance(epoch, dict) else {} for epoch in epochs]
-        self.scores = [finite(entry.get(self.metric)) for entry in entries]
-        seconds = [s for entry in entries if (s := finite(entry.get("seconds"))) is not None]
-        self.epoch_s = statistics.fmean(seconds) if seconds else None
-        self.epoch_seen = now
-        return bool(entries)
+    def training(self, label: str, history: Mapping[str, object] | None) -> Training:
+        """Read what a training has written; return it as it stands."""
+        now, run_id = self.clock(), label.partition(",")[0]
+        training = self.trainings.get(label)
+        siblings = [
+            other for other in self.trainings.values() if other.run_id == run_id and other is not training
+        ]
+        if training is None:
+            training = Training(label, self.candidates.get(run_id) or Candidate(run_id), now)
+            # A repeat takes the place of the training before it, unless that is seen once more.
+            for other in siblings:
+                other.has_ended = True
+            self.trainings = {**self.trainings, label: training}
+        training.has_ended, training.missed = False, 0
+        for other in siblings:
+            other.missed += 1
+            other.has_ended |= other.missed > 2 * len(siblings)
+        training.is_untold |= training.read(history, self.metric, now)
+        self.side_by_side = max(self.side_by_side, len(self.running))
+        return training
+
+    @property
+    def running(self) -> list[Training]:
+        """Trainings that run, in the order of their runs."""
+        running = [training for training in self.trainings.values() if not training.has_ended]
+        return sorted(running, key=lambda training: (len(training.run_id), training.label))
+
+    @property
+    def latest(self) -> Candidate | None:
+        """The run in progress that was proposed last."""
+        return next((run for run in reversed(self.candidates.values()) if run is not None), None)
 
     def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:
         now = self.clock()
@@ -99,11 +121,34 @@ class ProgressTracker:
         self.noise = finite(verdict.get("noise"))
         if run.accepted:
             self.best_run = run
-        self.run_id = self.label = ""
-        self.scores = []
+        self._forget(run.run_id)
+
+    def begins_draining(self) -> bool:
+        """Return whether, for the first time, a slot stays empty because a limit of the search is reached,
+        while other runs are still training."""
+        begun = list(self.candidates.values())
+        if self.is_drained or self.limits is None or not begun or None in begun:
+            return False
+        spent = Spent(
+            self.done + len(begun),
+            self.clock() - self.began,
+            self.tokens + sum(run.tokens for run in begun if run),
+            self.cost_usd + sum(run.cost_usd for run in begun if run),
+        )
+        self.is_drained = self.limits.reached(spent) is not None
+        return self.is_drained
+
+    def _forget(self, run_id: str) -> None:
+        """Drop a run that is no longer in progress. The live display's thread may read the old objects."""
+        self.candidates = {name: run for name, run in self.candidates.items() if name != run_id}
+        self.trainings = {
+            label: training for label, training in self.trainings.items() if training.run_id != run_id
+        }
 
     def _count(self, run: RunInfo) -> None:
         self.done += 1
+        self.tokens += run.tokens
+        self.cost_usd += run.cost_usd or 0.0
         self.recent.append(run)
         if run.status == "OK" and run.val_score is not None:
             self.curve.append(self.best_of([run.val_score, *self.curve[-1:]]))
@@ -116,42 +161,33 @@ class ProgressTracker:
     def max_runs(self) -> int:
         return self.limits.max_runs if self.limits else 0
 
-    @property
-    def max_epochs(self) -> int | None:
-        if (
-            self.planned_epochs is not None
-            or self.config is None
-            or self.config.training.max_steps is not None
-        ):
-            return self.planned_epochs
-        return self.config.training.max_epochs
-
-    def run_seconds_left(self) -> float | None:
-        """Return, by the clock, the rest of the planned epochs at the pace so far; None before the first and
-        after the last. Early stopping may end a training before."""
-        if self.epoch_s is None or self.max_epochs is None or len(self.scores) >= self.max_epochs:
-            return None
-        epochs = self.max_epochs - len(self.scores)
-        return max(epochs * self.epoch_s - (self.clock() - self.epoch_seen), 0.0)
-
     def search_seconds_left(self) -> float | None:
         """Estimate from the median of the latest runs: the base config with its repeats takes longer."""
-        if self.limits is None or not self.pace:
+        pace_s = self._seconds_per_run()
+        if self.limits is None or pace_s is None:
             return None
         now = self.clock()
-        left = statistics.median(self.pace) * (self.max_runs - self.done) - (now - self.changed)
+        left = pace_s * (self.max_runs - self.done) - (now - self.changed)
         if self.limits.max_seconds is not None:
             left = min(left, self.limits.max_seconds - (now - self.began))
         return max(left, 0.0)
 
-    def format_epoch(self) -> str:
-        """Format finished epochs of the most there can be: `epoch 4/10 val_mse 0.05310`."""
-        of = f"/{self.max_epochs}" if self.max_epochs is not None else ""
-        if not self.scores:
-            return f"no epoch finished yet{f' (of {self.max_epochs})' if of else ''}"
-        latest = self.scores[-1]
-        score = "not finite" if latest is None else f"{latest:.5f}"
-        return f"epoch {len(self.scores)}{of} {self.metric} {score}"
+    def _seconds_per_run(self) -> float | None:
+        """Return how often a run ends; side by side they end in bursts, so their own lengths tell."""
+        if self.side_by_side <= 1:
+            return statistics.median(self.pace) if self.pace else None
+        seconds = [run.seconds for run in self.recent if run.seconds is not None]
+        return statistics.median(seconds) / self.side_by_side if seconds else None
+
+    def format_draining(self) -> str:
+        """Format what is waited for at a limit."""
+        count = len(self.candidates)
+        runs = "1 run that is" if count == 1 else f"{count} runs that are"
+        return f"limit reached: waiting for {runs} still training"
+
+    @property
+    def best_score(self) -> float | None:
+        return None if self.best_run is None else self.best_run.val_score
 
     def format_best(self) -> str:
         if self.best_run is None or self.best_run.val_score is None:

@@ -19,6 +19,7 @@ from typing import Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
+from nas_agent_graph.report.timeline import timeline_of
 from nas_agent_graph.show.leaderboard import card_lines, failures_of, headline, pruned_of, remarks, rows_of
 from nas_agent_graph.show.run import FileSize, record_of_run
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
@@ -123,12 +124,12 @@ def report_record(
     points = max(40, min(400, limits.curve_points // max(len(known), 1)))
     prompts: dict[str, str] = {}
     runs = [_run_record(ledger, run_id, points, prompts, limits) for run_id in known]
-    left_out = _bound(runs, limits)
+    left_out, live = _bound(runs, limits), is_held(workspace)
     record = {
         "schema": SCHEMA_VERSION,
         "generated": now.isoformat(timespec="seconds"),
         "name": workspace.resolve().name,
-        "live": is_held(workspace),
+        "live": live,
         "search": {**_search_record(state, info, runs), "calibration": _calibration(ledger)},
         "baselines": [
             {
@@ -139,6 +140,7 @@ def report_record(
             for baseline in (info.baselines if info else ())
         ],
         "runs": runs,
+        "timeline": timeline_of(ledger.runs_dir, state, now, live=live),
         "left_out": left_out,
     }
     return printable_json(record)

@@ -17,6 +17,7 @@ from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, dollars, pri
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.pruned import epochs_saved
+from nas_system.processes.run_files import next_run_id
 from nas_system.space import metric_name_of
 from nas_system.space.data_card import series_lines, warnings_of
 from nas_system.space.score import gain_of, is_better, loss_of
@@ -27,6 +28,9 @@ LIMIT = 15
 _ROOM_FOR_CHANGES = 24
 """Columns that have to be left over for the changes to be shown at all."""
 _FEWEST_FAILURES = 3
+_MOST_NAMED = 3
+"""Runs in progress whose steps are told one by one."""
+_MOST_RANGES = 6
 TEST_HEADER = "test (not used by the search)"
 
 Changes = Callable[[str], str]
@@ -113,13 +117,30 @@ def leaderboard(
 def headline(state: AgentState, width: int) -> list[Line]:
     """State how far the search is, its task, and its data."""
     progress = f"{len(state.runs)} of {state.max_runs} runs finished"
-    for run in state.in_progress:
-        progress += f", {run.run_id} begun (at {printable(run.step, 40)})"
+    if len(state.in_progress) > _MOST_NAMED:
+        names = format_run_ids([run.run_id for run in state.in_progress])
+        progress += f", {len(state.in_progress)} runs in progress: {names}"
+    else:
+        for run in state.in_progress:
+            progress += f", {run.run_id} begun (at {printable(run.step, 40)})"
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
         text = f"Task: {printable(state.labels.goal, 200)}; {state.task.winning} wins"
         lines += wrapped(text, width, indent=2)
     return lines + data_lines(state.data, width)
+
+
+def format_run_ids(run_ids: Sequence[str]) -> str:
+    """Name runs by ascending number, neighbours as one: `run_0003 to run_0006, run_0009`."""
+    ranges: list[list[str]] = []
+    for run_id in sorted(run_ids, key=lambda name: (len(name), name)):
+        if ranges and next_run_id(ranges[-1][-1:]) == run_id:
+            ranges[-1].append(run_id)
+        else:
+            ranges.append([run_id])
+    names = [printable(ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}", 140) for ids in ranges]
+    hidden = sum(map(len, ranges[_MOST_RANGES:]))
+    return ", ".join(names[:_MOST_RANGES]) + (f" and {hidden} more" if hidden else "")
 
 
 def data_lines(source: Any, width: int) -> list[Line]:

@@ -20,7 +20,7 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.progress.live import LiveProgress
 from nas_agent_graph.progress.plain import PlainProgress, build_progress
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, RunInProgress, add_run
 from nas_system.space import Change, ForecastingTask, RunConfig
 
 SOURCE = {"name": "ETTh1", "kind": "file", "sha256": "f18de3ad269cef59", "notice": None}
@@ -267,6 +267,197 @@ def test_the_live_display_shows_the_run_and_what_it_has_to_beat() -> None:
     assert re.search(r"best, run_0000 +0\.06000", text)
     assert re.search(r"nlinear-336 +0\.04900", text)
     assert max(map(len, text.splitlines())) <= 80
+
+
+# --- several trainings at once --------------------------------------------------------------
+
+
+def begin_side_by_side(progress: Progress, clock: HandClock, count: int, max_runs: int = 20) -> list[str]:
+    """A search with a best run, of which `count` runs have begun."""
+    state = add_run(AgentState(max_runs=max_runs), finished(0, 0.06, accepted=True))
+    progress.begin(state, INFO, Limits(max_runs=max_runs))
+    run_ids = [f"run_{number:04d}" for number in range(1, count + 1)]
+    for run_id in run_ids:
+        progress.proposed(run_id, proposal(), CONFIG)
+    for run_id in run_ids:
+        progress.training(run_id, run_id, None)
+    clock.now += 1
+    return run_ids
+
+
+def screen(progress: LiveProgress, width: int) -> list[str]:
+    shown = io.StringIO()
+    Console(file=shown, width=width).print(progress.frame())
+    return [line.rstrip() for line in shown.getvalue().splitlines()]
+
+
+def test_each_of_several_trainings_is_told_as_one_alone_would_be() -> None:
+    alone, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(alone, clock)
+    begin_side_by_side(progress, clock, 1)
+    for polls in range(1, 101):
+        clock.now += 0.1
+        progress.training("run_0001", "run_0001", history(*[0.08] * (polls // 4)))
+    several, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(several, clock)
+    run_ids = begin_side_by_side(progress, clock, 3)
+    for polls in range(1, 101):
+        clock.now += 0.1
+        for run_id in reversed(run_ids):
+            progress.training(run_id, run_id, history(*[0.08] * (polls // 4)))
+    lines = alone.getvalue().splitlines()[3:]
+    assert len(lines) > 8
+    for run_id in run_ids:
+        own = [line for line in several.getvalue().splitlines() if line.startswith(run_id)]
+        assert own == [line.replace("run_0001", run_id) for line in lines]
+
+
+def test_repeats_side_by_side_are_told_apart_and_begin_once() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(stream, clock)
+    progress.proposed("run_0000", proposal(), CONFIG)
+    labels = [f"run_0000, repeat {number} of 2 with seed {42 + number}" for number in (1, 2)]
+    progress.training("run_0000", "run_0000", history(0.08))
+    for _ in range(50):
+        clock.now += 0.1
+        for label in labels:
+            progress.training(label[-7:], label, history(0.07))
+    lines = stream.getvalue().splitlines()
+    for label in labels:
+        assert lines.count(f"{label} training") == 1
+        assert sum(line.startswith(f"{label} epoch 1/10 val_mse 0.07000") for line in lines) == 1
+
+
+def test_at_a_limit_one_line_says_what_is_waited_for() -> None:
+    for build in (PlainProgress, LiveProgress):
+        stream, clock = io.StringIO(), HandClock()
+        progress = build(stream, clock)
+        run_ids = begin_side_by_side(progress, clock, 4, max_runs=5)
+        assert "limit reached" not in stream.getvalue()
+        for number in (2, 1, 4, 3):
+            progress.finished(finished(number, 0.07), verdict())
+            for run_id in run_ids:
+                progress.training(run_id, run_id, None)
+        progress.close()
+        line = "limit reached: waiting for 3 runs that are still training\n"
+        assert stream.getvalue().count(line) == 1
+
+
+def test_while_another_run_can_begin_nothing_is_waited_for() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(stream, clock)
+    begin_side_by_side(progress, clock, 4, max_runs=6)
+    progress.finished(finished(1, 0.07), verdict())
+    assert "limit reached" not in stream.getvalue()
+    progress.proposed("run_0005", proposal(), CONFIG)
+    progress.finished(finished(2, 0.07), verdict())
+    assert "limit reached: waiting for 3 runs that are still training" in stream.getvalue()
+
+
+def test_what_an_earlier_agent_began_is_taken_up_before_anything_is_waited_for() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    left = tuple(RunInProgress(run_id=f"run_000{number}", step="launch_training") for number in range(1, 4))
+    state = add_run(AgentState(max_runs=4), finished(0, 0.06, accepted=True)).replace(in_progress=left)
+    progress = PlainProgress(stream, clock)
+    progress.begin(state, INFO, Limits(max_runs=4))
+    for number in (1, 2):
+        progress.proposed(f"run_000{number}", proposal(), CONFIG)
+    progress.finished(finished(1, 0.07), verdict())
+    assert "limit reached" not in stream.getvalue()
+    progress.proposed("run_0003", proposal(), CONFIG)
+    progress.finished(finished(2, 0.07), verdict())
+    assert "limit reached: waiting for 1 run that is still training" in stream.getvalue()
+
+
+def test_a_spent_budget_is_a_limit_that_is_waited_at() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(stream, clock)
+    progress.begin(AgentState(max_runs=9), INFO, Limits(max_runs=9, max_tokens=500))
+    for number in range(1, 4):
+        progress.proposed(f"run_000{number}", Proposal("llm", None, (), "", tokens=200), CONFIG)
+    progress.finished(finished(1, 0.07, tokens=200), verdict())
+    assert "limit reached: waiting for 2 runs that are still training" in stream.getvalue()
+
+
+def test_the_live_display_has_a_line_for_each_training() -> None:
+    clock = HandClock()
+    progress = LiveProgress(io.StringIO(), clock)
+    first, second, third = begin_side_by_side(progress, clock, 3)
+    progress.training(third, third, history(0.09, 0.0672, seconds=5.0) | {"planned_epochs": 8})
+    progress.training(first, first, history(0.0597))
+    lines = screen(progress, 100)
+    assert lines[1].split() == ["run", "family", "epoch", "val_mse", "to", "best", "left"]
+    assert re.fullmatch(r"  run_0001  informer  ━+ +1/10  0.05970   -0.5 %  18 s", lines[2])
+    assert re.fullmatch(r"  run_0002  informer +0/10", lines[3])
+    assert re.fullmatch(r"  run_0003  informer  ━+ +2/8  0.06720    \+12 %  30 s", lines[4])
+    assert lines[5] == "  3 training"
+    # One that has ended vanishes, and what runs alone then keeps its line.
+    progress.finished(finished(1, 0.0597), verdict())
+    progress.finished(finished(3, 0.0672), verdict())
+    progress.training(second, second, history(0.07))
+    lines = screen(progress, 100)
+    assert re.fullmatch(r"  run_0002  informer  ━+ +1/10  0.07000    \+17 %  18 s", lines[2])
+    assert lines[3] == "  1 training"
+    progress.close()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_many_trainings_fold_and_fit_the_terminal(width: int) -> None:
+    clock = HandClock()
+    progress = LiveProgress(io.StringIO(), clock)
+    run_ids = begin_side_by_side(progress, clock, 12)
+    for run_id in run_ids:
+        progress.training(run_id, run_id, history(*[0.0777] * 7, seconds=700.0))
+    lines = screen(progress, width)
+    progress.close()
+    assert max(map(len, lines)) <= width
+    shown = [line for line in lines if line.startswith("  run_") and "accepted" not in line]
+    assert [line.split()[0] for line in shown] == run_ids[:8]
+    assert "  and 4 more" in lines
+    assert "  12 training" in lines
+    if width >= 60:
+        assert all("informer" in line and "━" in line for line in shown)
+        assert all(line.endswith("7/10  0.07770    +30 %  35.0 min") for line in shown)
+
+
+def test_repeats_have_lines_while_they_train() -> None:
+    clock = HandClock()
+    progress = LiveProgress(io.StringIO(), clock)
+    progress.begin(AgentState(), INFO, Limits(max_runs=5))
+    progress.proposed("run_0000", proposal(), CONFIG)
+    progress.training("run_0000", "run_0000", history(0.08))
+    labels = [f"run_0000, repeat {number} of 3 with seed {42 + number}" for number in (1, 2, 3)]
+    for _ in range(3):
+        for label in labels:
+            progress.training(label[-7:], label, history(0.07))
+    told = [line for line in screen(progress, 100) if line.startswith("  run_0000")]
+    assert [re.findall(r"repeat \d of 3", line) for line in told] == [[f"repeat {n} of 3"] for n in (1, 2, 3)]
+    for _ in range(9):
+        for label in labels[1:]:
+            progress.training(label[-7:], label, history(0.07))
+    told = [line for line in screen(progress, 100) if line.startswith("  run_0000")]
+    assert [re.findall(r"repeat \d of 3", line) for line in told] == [[f"repeat {n} of 3"] for n in (2, 3)]
+    progress.close()
+
+
+def test_what_a_training_says_of_its_plan_is_taken_only_if_it_can_be_true() -> None:
+    for planned in (10**300, -3, 0, "12", None, float("nan"), True):
+        stream, clock = io.StringIO(), HandClock()
+        progress = PlainProgress(stream, clock)
+        progress.proposed("run_0000", proposal(), CONFIG)
+        progress.training("run_0000", "run_0000", None)
+        clock.now += 2
+        progress.training("run_0000", "run_0000", history(0.08) | {"planned_epochs": planned})
+        assert "epoch 1/10 val_mse 0.08000" in stream.getvalue()
+
+
+def test_trainings_side_by_side_end_sooner_than_one_after_the_other() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(stream, clock)
+    begin_side_by_side(progress, clock, 4, max_runs=9)
+    progress.finished(finished(1, 0.07), verdict())
+    # Seven runs of 20 s in four slots, against seven times the second between the ends of two.
+    assert stream.getvalue().splitlines()[-1].endswith("2/9 runs done, about 35 s left")
 
 
 LIVE_CRASH = """

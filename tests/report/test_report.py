@@ -402,6 +402,43 @@ def test_bad_input_ends_with_what_to_do(
     assert "Traceback" not in done.stderr
 
 
+def test_watching_sees_each_run_in_progress(tmp_path: Path, state: AgentState, project_root: Path) -> None:
+    out = tmp_path / "report.html"
+    run_ids = ["run_0003", "run_0004", "run_0005"]
+    runs = tuple(RunInProgress(run_id=run_id, step="launch_training") for run_id in run_ids)
+    save_agent_state(state.replace(in_progress=runs), tmp_path / "agent_state.json")
+
+    def epochs_shown() -> list[int]:
+        page = out.read_text(encoding="utf-8") if out.exists() else ""
+        found = re.findall(r'id="data">(.*?)</script>', page, re.DOTALL)
+        curves = [run["curve"] for run in json.loads(found[0])["runs"] if run["running"]] if found else []
+        return [curve["epochs"] if curve else 0 for curve in curves]
+
+    def wait_for(expected: list[int]) -> None:
+        end = time.monotonic() + 20
+        while epochs_shown() != expected:
+            assert time.monotonic() < end, f"{epochs_shown()} never became {expected}"
+            time.sleep(0.05)
+
+    with WorkspaceLock(tmp_path):
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "nas_agent_graph.report", "--workspace", str(tmp_path), "--watch", "0.2"],
+            cwd=project_root,
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            wait_for([0, 0, 0])
+            for shown, number in (([0, 0, 1], 2), ([0, 1, 1], 1), ([1, 1, 1], 0)):
+                paths = RunPaths(tmp_path / "runs" / run_ids[number])
+                paths.folder.mkdir(parents=True)
+                write_json(paths.history, {"epochs": [{"epoch": 0, "train_mse": 0.1, "val_mse": 0.06}]})
+                wait_for(shown)
+        except BaseException:
+            watching.kill()
+            raise
+    assert watching.wait(timeout=240) == 0
+
+
 def test_watching_follows_the_search_and_ends_with_it(
     tmp_path: Path, state: AgentState, project_root: Path
 ) -> None:

@@ -24,7 +24,7 @@ from nas_agent_graph.report.pictures import embed_pictures
 from nas_agent_graph.show.leaderboard import leaderboard
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, save_agent_state
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, load_agent_state, save_agent_state
 from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import (
@@ -513,6 +513,97 @@ def test_the_page_looks_again_while_the_search_runs_and_keeps_its_place(
     browser.open(page)
     browser.js("window.mark = 1; new Promise(done => setTimeout(done, 6000))")
     assert browser.js("window.mark") == 1
+
+
+def side_by_side(workspace: Path, tmp_path: Path, ends: list[tuple[float, float]]) -> Path:
+    """A copy of the search whose trainings began and ended at these seconds; the base config with repeats."""
+    copy = tmp_path / "copy"
+    shutil.copytree(workspace, copy, ignore=shutil.ignore_patterns("report.html"))
+    folders = sorted((copy / "runs").glob("run_*"))
+    folders += [folders[0] / "repeats" / f"seed_{seed}" for seed in (43, 44)]
+    for folder, (start, end) in zip(folders, ends, strict=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        stamps = [f"2026-01-02T03:{int(s) // 60:02d}:{s % 60:06.3f}+00:00" for s in (start, end)]
+        times = {"started_at": stamps[0], "ended_at": stamps[1], "wall_s": end - start}
+        write_json(folder / "exit.json", {"schema": 1, "attempt": 1, "ended": "exited", **times})
+    return copy
+
+
+def test_the_timeline_shows_which_slot_trained_what(
+    browser: Browser,
+    workspace: Path,
+    tmp_path: Path,
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    ends = [(0, 10), (30, 60), (31, 50), (50, 70), (61, 70), (71, 80), (10, 29), (10, 28)]
+    copy = side_by_side(workspace, tmp_path, [(float(start), float(end)) for start, end in ends])
+    written = run_cli("nas_agent_graph.report", "--workspace", copy, cwd=copy)
+    assert written.returncode == 0, written.stderr
+    browser.open((copy / "report.html").as_uri())
+    assert "training 84 % of 2 slots, over 80 s" in browser.text("#timeline .legend")
+    labels = browser.js("[...document.querySelectorAll('#timeline a')].map(a => a.ariaLabel)")
+    assert len(labels) == 8
+    assert labels[0] == "run_0000, informer, accepted, val_mse 0.06000, 10 s, slot 1"
+    assert sorted(labels[1:3]) == [
+        "run_0000, informer, repeat with seed 43, 19 s, slot 2",
+        "run_0000, informer, repeat with seed 44, 18 s, slot 1",
+    ]
+    assert [label.split(", ")[-1] for label in labels[3:]] == [
+        "slot 1",
+        "slot 2",
+        "slot 2",
+        "slot 1",
+        "slot 1",
+    ]
+    # Gaps are as long as they were.
+    boxes = browser.js("[...document.querySelectorAll('#timeline a rect')].map(r => r.x.baseVal.value)")
+    assert boxes[3] - boxes[0] == pytest.approx(3 * (boxes[1] - boxes[0]), rel=0.01)
+    browser.js("document.querySelector('#timeline a[tabindex=\"0\"]').focus()")
+    for _ in range(3):
+        browser.press("ArrowRight")
+    assert browser.text("#timeline .tip").splitlines()[0] == "run_0001 informer"
+    assert browser.text("#timeline .tip").splitlines()[1] == "0.05500"
+    assert browser.js("document.querySelectorAll('#timeline a[tabindex=\"0\"]').length") == 1
+    browser.press("Enter")
+    browser.wait("location.hash === '#run_0001'")
+    assert_calm(browser)
+
+
+def test_a_search_of_one_training_at_a_time_has_no_timeline(browser: Browser, page: str) -> None:
+    browser.open(page)
+    assert browser.js("document.getElementById('timeline')") is None
+
+
+def test_the_timeline_of_a_thousand_runs_is_drawn(browser: Browser, workspace: Path, tmp_path: Path) -> None:
+    state, now = load_agent_state(workspace / "agent_state.json"), datetime.now(UTC)
+    record = report_record(workspace, state, None, now=now)
+    record["left_out"] |= embed_pictures(record["runs"], workspace / "runs", "minimize")
+    record["folder"] = "runs"
+    runs = [{**record["runs"][n % 6], "run_id": f"run_{n:04d}", "conversation": []} for n in range(1000)]
+    bars = [
+        {
+            "run": run["run_id"],
+            "repeat": None,
+            "row": n % 20,
+            "start": n // 20 * 9.0,
+            "end": n // 20 * 9.0 + 8,
+        }
+        | {"seconds": 8.0, "running": False}
+        for n, run in enumerate(runs)
+    ]
+    pauses = [{"at": 99.0, "seconds": 3600.0}]
+    timeline = {"began": "2026-01-02T03:04:05+00:00", "rows": 20, "seconds": 450.0, "share": 0.889}
+    record |= {"runs": runs, "timeline": {**timeline, "bars": bars, "pauses": pauses, "left_out": 2}}
+    target = tmp_path / "large.html"
+    target.write_text(render(record, ""), encoding="utf-8")
+    browser.open(target.as_uri())
+    assert browser.js("document.querySelectorAll('#timeline a').length") == 1000
+    legend = browser.text("#timeline .legend")
+    assert "training 89 % of 20 slots" in legend
+    assert "1 pause left out (60.0 min)" in legend
+    assert "2 trainings next to so many others not drawn" in legend
+    assert browser.js("document.querySelector('#timeline svg').getBoundingClientRect().height") < 500
+    assert_calm(browser)
 
 
 def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, page: str) -> None:

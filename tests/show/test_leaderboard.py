@@ -9,7 +9,7 @@ import pytest
 from builders import run_info, task_info
 
 from nas_agent_graph.show.leaderboard import leaderboard, leaderboard_lines, rows_of
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, RunInProgress, add_run
 from nas_system.space import ForecastingTask
 from nas_system.space.task_info import TaskInfo
 
@@ -288,3 +288,29 @@ def test_a_wide_character_takes_two_columns_of_the_terminal() -> None:
     wide = next(line for line in lines if "移動平均" in line)
     narrow = next(line for line in lines if "mean" in line)
     assert wide.index("0.05000") == narrow.index("0.06000") - 4
+
+
+def headline_of(*numbers: int) -> str:
+    runs = tuple(RunInProgress(run_id=f"run_{number:04d}", step="launch_training") for number in numbers)
+    state = search(run(0, 0.08, accepted=True), in_progress=runs)
+    return leaderboard(state, INFO, width=200).splitlines()[0]
+
+
+def test_few_runs_in_progress_are_told_one_by_one_and_many_are_folded() -> None:
+    done = "1 of 10 runs finished"
+    assert headline_of() == done
+    assert headline_of(3) == f"{done}, run_0003 begun (at launch_training)"
+    three = ", ".join(f"run_000{number} begun (at launch_training)" for number in (3, 4, 5))
+    assert headline_of(3, 4, 5) == f"{done}, {three}"
+    assert headline_of(3, 4, 5, 6) == f"{done}, 4 runs in progress: run_0003 to run_0006"
+    assert headline_of(9, 3, 4, 7) == f"{done}, 4 runs in progress: run_0003 to run_0004, run_0007, run_0009"
+    assert headline_of(9998, 9999, 10000, 10001) == f"{done}, 4 runs in progress: run_9998 to run_10001"
+    odd = headline_of(*range(1, 40, 2))
+    assert odd.startswith(f"{done}, 20 runs in progress: run_0001, run_0003, ")
+    assert odd.endswith("run_0011 and 14 more")
+
+
+def test_names_of_runs_in_progress_come_out_harmless() -> None:
+    runs = tuple(RunInProgress(run_id=f"\x1b[2J{name}\u202e", step="x") for name in "abcd")
+    first = leaderboard(search(in_progress=runs), INFO, width=200).splitlines()[0]
+    assert first.isprintable() and "4 runs in progress" in first

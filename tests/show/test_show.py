@@ -23,6 +23,7 @@ from nas_system.nas_agent.agent_state import (
     RunInfo,
     RunInProgress,
     add_run,
+    load_agent_state,
     save_agent_state,
 )
 from nas_system.nas_agent.pruned import Pruned, write_pruned
@@ -249,6 +250,25 @@ def test_a_running_run_says_whether_it_is_training(show: Show, workspace: Path) 
         assert "run_0003: running (training now; at launch_training)" in show(workspace, "run_0003").stdout
 
 
+def test_each_run_in_progress_shows_its_epochs_so_far(show: Show, workspace: Path) -> None:
+    state = load_agent_state(workspace / "agent_state.json")
+    run_ids = [f"run_{number:04d}" for number in range(3, 7)]
+    runs = tuple(RunInProgress(run_id=run_id, step="launch_training") for run_id in run_ids)
+    save_agent_state(state.replace(in_progress=runs), workspace / "agent_state.json")
+    assert "3 of 10 runs finished, 4 runs in progress: run_0003 to run_0006\n" in show(workspace).stdout
+    for number, run_id in enumerate(run_ids):
+        paths = RunPaths(workspace / "runs" / run_id)
+        paths.folder.mkdir(exist_ok=True)
+        epochs = [{"epoch": n, "train_mse": 0.1, "val_mse": 0.09 - n / 100} for n in range(number)]
+        write_json(paths.history, {"planned_epochs": 8, "epochs": epochs})
+    assert "curve        no epoch yet\n" in show(workspace, "run_0003").stdout
+    assert "curve        1 epoch, val_mse from 0.09000" in show(workspace, "run_0004").stdout
+    told = show(workspace, "run_0006").stdout
+    assert "curve        3 epochs, val_mse from 0.09000 to 0.07000 at epoch 2" in told
+    assert "█▅▁" in told
+    assert show(workspace, "run_0007").stderr.count("run_0003") == 1
+
+
 def test_a_run_whose_folder_is_gone_says_so(show: Show, workspace: Path) -> None:
     for path in (workspace / "runs/run_0002").iterdir():
         path.unlink()
@@ -326,7 +346,9 @@ def test_json_is_for_programs(show: Show, workspace: Path) -> None:
     assert board["rows"][0]["run"] is None
     assert board["rows"][1]["run"]["proposer"] == "llm"
     assert [run["run_id"] for run in board["failed"]] == ["run_0002"]
-    assert board["in_progress"] == [{"run_id": "run_0003", "step": "launch_training", "device": None}]
+    assert board["in_progress"] == [
+        {"run_id": "run_0003", "step": "launch_training", "device": None, "alone": False}
+    ]
     run = json.loads(show(workspace, "run_0001", "--json").stdout)
     assert run["changes"][0] == {"parameter": "model.d_model", "old": 32, "new": 64}
     assert run["curve"]["flag"] == "overfit"

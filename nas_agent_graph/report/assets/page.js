@@ -36,6 +36,7 @@ function overview(width) {
         search.card.filter((line) => !line.tone).map(say),
         search.remarks.filter((line) => !line.tone).map(say), search.calibration.map((text) => html("p", {}, text)))),
     html("section", { "aria-label": "Progress" }, html("h2", {}, "Progress"), searchChart(width)),
+    report.timeline ? html("section", { id: "timeline", "aria-label": "Timeline" }, html("h2", {}, "Timeline"), timelineChart(width)) : null,
     tableSection(),
     html("footer", {},
       cut.characters || cut.pictures ? html("p", {}, "Left out to keep this page small: ",
@@ -48,8 +49,9 @@ function overview(width) {
 
 function liveness() {
   if (!report.live) return search.finished < search.max_runs ? html("span", { class: "live off" }, "not running") : null;
-  const at = runs.find((run) => run.running);
-  return html("span", { class: "live" }, isStale() ? "was running then" : `running${at ? ": " + at.run_id : ""}`);
+  const [first, ...others] = runs.filter((run) => run.running);
+  const names = first ? `: ${first.run_id}${others.length ? ` and ${count(others.length)} more` : ""}` : "";
+  return html("span", { class: "live" }, isStale() ? "was running then" : "running" + names);
 }
 const isStale = () => Date.now() - Date.parse(report.generated) > STALE_MS;
 
