@@ -356,7 +356,8 @@ def _remove_if_empty(path: Path) -> None:
 
 
 def _utc_now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    seconds, fraction = divmod(time.time(), 1)
+    return time.strftime(f"%Y-%m-%dT%H:%M:%S.{int(1000 * fraction):03d}Z", time.gmtime(seconds))
 
 
 if __name__ == "__main__":
