@@ -68,6 +68,8 @@ def evaluate(
 
     `noise` is the standard deviation of the base config's score over seeds; None counts as 0.
     """
+    if status == "PRUNED":
+        return Verdict(False, "the training was stopped early")
     if status != "OK":
         return Verdict(False, f"the training ended as {status}")
     if score is None or not math.isfinite(score):

@@ -22,11 +22,11 @@ from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest as StopRequest
 from nas_agent_graph.pool.slots import Slots as Slots
 from nas_agent_graph.search_view import CONTINUED as CONTINUED
+from nas_agent_graph.search_view import PRUNED, run_in_progress
 from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
 from nas_agent_graph.search_view import SearchView as SearchView
-from nas_agent_graph.search_view import run_in_progress
 from nas_system.errors import SearchPaused as SearchPaused
 from nas_system.errors import StateError
 from nas_system.files import finite
@@ -34,6 +34,7 @@ from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, read_outcome
+from nas_system.nas_agent.pruned import read_pruned
 from nas_system.processes.job import Job
 from nas_system.space import RunConfig
 from nas_system.space.series_defaults import SeriesFit
@@ -301,6 +302,8 @@ def run_views(ledger: Ledger) -> tuple[RunView, ...]:
 def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
     proposal = ledger.proposal(run.run_id)
     expected = proposal.get(f"expected_{ledger.state.metric}")
+    folder = ledger.paths(run.run_id).folder
+    pruned = read_pruned(folder, run.attempt) if run.status == PRUNED else None
     return RunView(
         run_id=run.run_id,
         status=run.status,
@@ -315,6 +318,8 @@ def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
         proposer=run.proposer or "",
         hypothesis=without_test_metrics(str(proposal.get("hypothesis") or "")),
         expected_score=finite(expected),
+        epochs=0 if pruned is None else pruned.epoch,
+        best_so_far=None if pruned is None else pruned.score,
     )
 
 

@@ -68,9 +68,11 @@ def preload() -> None:
     ):
         importlib.import_module(module)
     from nas_system.space import RunConfig
+    from nas_system.space.tasks import task_adapter
 
-    # Its validators are built when the first configuration is read.
+    # Both build their validators when they are first used.
     RunConfig.model_rebuild(force=True)
+    task_adapter.rebuild(force=True)
 
 
 def record_failure(run_dir: Path | None, error: Exception) -> int:

@@ -382,9 +382,12 @@ def catches_everything(node: ast.AST) -> bool:
     return bool(names & {"Exception", "BaseException"}) and not raises_on
 
 
-def test_only_the_borders_of_the_two_programs_catch_everything() -> None:
+def test_only_the_borders_of_programs_catch_everything() -> None:
     found = [module_name(path) for path in SOURCES for node in nodes_of(path) if catches_everything(node)]
-    assert set(found) <= {"nas_agent_graph.run", "nas_system.train"}
+    programs = {"nas_agent_graph.run", "nas_system.train", "nas_system.draw_pictures"}
+    # A fork server goes on with any import that fails, and no frame of it may see how a forked program ends.
+    programs |= {"nas_system.processes.fork_server", "nas_system.processes.forked_program"}
+    assert set(found) <= programs
     assert len(found) == len(set(found)), "once is enough"
 
 

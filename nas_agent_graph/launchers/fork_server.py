@@ -6,6 +6,7 @@ The server is an accelerator and nothing else: what it cannot do is done as if t
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import socket
@@ -13,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from nas_system.processes.fork_server import LARGEST_MESSAGE_BYTES, send
@@ -25,6 +25,7 @@ SWITCH = "NAS_FORK_SERVER"
 """Environment variable; `off` starts every training in a new interpreter."""
 ANSWER_TIMEOUT_S = 10.0
 """A fork takes milliseconds: a server that is silent for so long hangs, and is given up."""
+_LOOK_S = 0.1
 _MOST_STARTS = 2
 """A server that has died is started again once."""
 
@@ -58,16 +59,21 @@ class ForkedSupervisor:
 class ForkServer:
     """One server after the other: `start` it early, `fork` when it is ready, `close` it."""
 
-    def __init__(self, python: str, environment: Mapping[str, str]) -> None:
-        """`environment` is that of trainings."""
-        self._command = [python, "-m", "nas_system.processes.fork_server", "--program", PROGRAM]
+    def __init__(
+        self, python: str, environment: Mapping[str, str], program: str = PROGRAM, modules: Sequence[str] = ()
+    ) -> None:
+        """`environment` is that of trainings, `python -m program` their command; it needs `modules`, too."""
+        self._forked = [python, "-m", program]
+        self._command = [python, "-m", "nas_system.processes.fork_server", "--program", program]
+        self._command += [f"--preload={module}" for module in modules]
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
-        self._preloaded: tuple[str, ...] = ()
         self._starts = 0
-        self._answers: list[int] = []
-        self._forked: dict[int, ForkedSupervisor] = {}
+        self._started: list[ForkedSupervisor] = []
+        """What the server has forked, until `fork` returns it."""
+        self._supervisors: dict[int, ForkedSupervisor] = {}
+        """Those whose end the server will report, by their pids."""
         self.is_ready = False
         """Whether it has imported everything and can fork now."""
         self.problem: str | None = None
@@ -77,10 +83,6 @@ class ForkServer:
     def pid(self) -> int | None:
         """Return the server's process; None if there is none."""
         return None if self._process is None else self._process.pid
-
-    def preload(self, modules: Sequence[str]) -> None:
-        """Let servers that are started from now on import these, too."""
-        self._preloaded = tuple(modules)
 
     def start(self) -> None:
         """Start the server unless there is one, or there were too many; do not wait for its imports."""
@@ -96,7 +98,7 @@ class ForkServer:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [*self._command, *(f"--preload={module}" for module in self._preloaded)],
+                    self._command,
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
@@ -120,35 +122,28 @@ class ForkServer:
     def can_fork(self, command: Sequence[str]) -> bool:
         """Return whether a training with this command can be forked now. Starts a dead server again."""
         self.start()
-        return self.is_ready and list(command[:3]) == [self._command[0], "-m", PROGRAM]
+        return self.is_ready and list(command[:3]) == self._forked
 
     def fork(
         self, arguments: Sequence[str], environment: Mapping[str, str], log: int
     ) -> ForkedSupervisor | None:
         """Fork a supervisor with these arguments, which writes to the open file `log`; None if it failed."""
-        request = {
-            "arguments": list(arguments),
-            "environment": dict(environment),
-            "folder": str(Path.cwd()),
-        }
+        request = {"arguments": list(arguments), "environment": dict(environment)}
         give_up_at = time.monotonic() + ANSWER_TIMEOUT_S
         try:
+            request["folder"] = os.getcwd()
             assert self._connection is not None
             send(self._connection, request, log)
-        except BlockingIOError:
-            self._give_up("it does not listen")
+        except (FileNotFoundError, ValueError):  # no folder to work in, or too long a message for a server
             return None
         except OSError as error:
             self._give_up(str(error))
             return None
-        while not self._answers and self._connection is not None:
+        while not self._started and self._connection is not None:
             if time.monotonic() > give_up_at:
                 self._give_up("it does not answer")
-                return None
-            self._listen(0.1)
-        if not self._answers:
-            return None
-        return self._forked[self._answers.pop()]
+            self._listen(_LOOK_S)
+        return self._started.pop() if self._started else None
 
     def close(self) -> None:
         """End the server. Supervisors that it has forked go on."""
@@ -173,10 +168,10 @@ class ForkServer:
     def _hear(self, message: Mapping[str, Any]) -> None:
         if "started" in message:
             pid = message["started"]
-            self._forked[pid] = ForkedSupervisor(pid, self._listen)
-            self._answers.append(pid)
+            self._supervisors[pid] = ForkedSupervisor(pid, self._listen)
+            self._started.append(self._supervisors[pid])
         elif "ended" in message:
-            ended = self._forked.pop(message["ended"], None)
+            ended = self._supervisors.pop(message["ended"], None)
             if ended is not None:
                 ended.returncode = message["code"]
         elif message["ready"]:
@@ -192,9 +187,9 @@ class ForkServer:
             self._connection.close()
             self._connection = None
         self.is_ready, self.problem = False, problem
-        for supervisor in self._forked.values():
+        for supervisor in self._supervisors.values():
             supervisor.is_watched = False
-        self._forked.clear()
+        self._supervisors.clear()
         if self._process is not None:
             # It may still be at its imports, and nothing is lost with it.
             self._process.kill()

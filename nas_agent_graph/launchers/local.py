@@ -21,7 +21,7 @@ from pathlib import Path
 from nas_agent_graph.context import RunState
 from nas_agent_graph.launchers.drawer import Drawer
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
-from nas_agent_graph.launchers.fork_server import ForkedSupervisor, ForkServer, is_wanted
+from nas_agent_graph.launchers.fork_server import PROGRAM, ForkedSupervisor, ForkServer, is_wanted
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
@@ -57,12 +57,12 @@ class LocalLauncher:
         environment: Mapping[str, str] | None = None,
         extra_names: Sequence[str] = (),
         sandbox: str | None = None,
-        fork_server: bool | None = None,
+        forked_program: str | None = PROGRAM,
     ) -> None:
         """`python` runs supervisors and modules (default: this interpreter); trainings see the usual names
         and `extra_names` of `environment` (default: ours). `sandbox` is one of its modes, by default what
-        the environment says. `fork_server` says whether `warm_up` starts one (default: where it can, unless
-        NAS_FORK_SERVER is `off`). Raises ConfigError for the name of a secret."""
+        the environment says. A job `python -m forked_program` is forked after `warm_up`, on Linux and unless
+        NAS_FORK_SERVER is `off`; None forks none. Raises ConfigError for the name of a secret."""
         self._python = python or sys.executable
         seen = os.environ if environment is None else environment
         self._environment = training_environment(seen, extra_names)
@@ -71,8 +71,7 @@ class LocalLauncher:
         self._sandbox = mode_in(self._environment) if sandbox is None else sandbox
         self._forced_at: dict[Path, float] = {}
         self._supervisors: list[subprocess.Popen[bytes]] = []
-        wanted = is_wanted(seen) if fork_server is None else fork_server
-        self._wanted_fork_server = ForkServer(self._python, self._environment) if wanted else None
+        self._forked_program = forked_program if is_wanted(seen) else None
         self._drawer: Drawer | None = None
         self.fork_server: ForkServer | None = None
         """None before `warm_up` and where there is to be none."""
@@ -84,9 +83,8 @@ class LocalLauncher:
         finished runs in `runs_dir` are drawn in the background.
         """
         self._drawer = Drawer(self._python, self._environment, runs_dir)
-        self.fork_server = self._wanted_fork_server
-        if self.fork_server is not None:
-            self.fork_server.preload(modules)
+        if self._forked_program is not None:
+            self.fork_server = ForkServer(self._python, self._environment, self._forked_program, modules)
             self.fork_server.start()
 
     def finish(self, runs_dir: Path) -> None:

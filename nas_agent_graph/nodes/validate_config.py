@@ -54,9 +54,5 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
         raise ProposalError(
             f"this is the configuration of {earlier.run_id} ({earlier.status}, {score}); propose another one"
         )
-    training = context.ledger.running_with_key(canonical_key(config), other_than=run_id)
-    if training is not None:
-        raise ProposalError(
-            f"this is the configuration of {training}, which is training now; propose another one"
-        )
+    context.view(run_id).refuse_if_running(canonical_key(config))
     return config

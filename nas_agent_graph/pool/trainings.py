@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas_agent_graph.analysis.pruning import RULES, Curve, EndedRun, evidence
+from nas_agent_graph.analysis.pruning import Curve, EndedRun, evidence
 from nas_agent_graph.context import Context, history_of
 from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
@@ -164,7 +164,7 @@ def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> N
         return
     attempt = attempt_in(read_record(paths.process))
     if read_pruned(folder, attempt) is None:
-        found = evidence(rule, curve, _ended_runs(rule, context), state.direction)
+        found = evidence(rule, curve, _ended_runs(context), state.direction)
         if found is None:
             return
         write_pruned(folder, found, attempt)
@@ -173,16 +173,13 @@ def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> N
     context.launcher.cancel(folder)
 
 
-def _ended_runs(rule: str, context: Context) -> list[EndedRun]:
-    """Return the ended runs, with their curves where the rule compares curves."""
+def _ended_runs(context: Context) -> list[EndedRun]:
     state, ledger = context.ledger.state, context.ledger
     return [
         EndedRun(
             run.run_id,
             run.val_score if run.status == Status.OK else None,
-            Curve.of(history_of(ledger.paths(run.run_id).folder), state.metric)
-            if RULES[rule].curves
-            else None,
+            Curve.of(history_of(ledger.paths(run.run_id).folder), state.metric),
         )
         for run in state.runs
     ]

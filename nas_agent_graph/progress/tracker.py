@@ -12,6 +12,7 @@ from nas_agent_graph.context import Proposal
 from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.nas_agent.outcome import Status
 from nas_system.space import RunConfig
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.task_info import TaskInfo
@@ -170,6 +171,8 @@ class ProgressTracker:
 def format_verdict(run: RunInfo, verdict: Mapping[str, object], metric: str) -> str:
     """Format a finished run in one line; `metric` is the task's."""
     took = f" ({duration(run.seconds)})" if run.seconds is not None else ""
+    if run.status == Status.PRUNED:
+        return f"{run.run_id} {printable(run.cause or 'stopped early')}{took}"
     if run.status != "OK" or run.val_score is None:
         return f"{run.run_id} {printable(run.status, 20)}: {printable(run.cause or 'no finite score')}{took}"
     accepted = "ACCEPTED" if run.accepted else "not accepted"

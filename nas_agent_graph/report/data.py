@@ -19,7 +19,7 @@ from typing import Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
-from nas_agent_graph.show.leaderboard import card_lines, failures_of, headline, remarks, rows_of
+from nas_agent_graph.show.leaderboard import card_lines, failures_of, headline, pruned_of, remarks, rows_of
 from nas_agent_graph.show.run import FileSize, record_of_run
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
@@ -179,6 +179,7 @@ def _search_record(state: AgentState, info: TaskInfo | None, runs: Sequence[Repo
         "card": lines[2],
         "max_runs": state.max_runs,
         "finished": len(state.runs),
+        "pruned": len(pruned_of(state)),
         "failed": len(failures_of(state)),
         "accepted": sum(run.accepted for run in state.runs),
         "seconds": sum(run.seconds or 0.0 for run in state.runs),

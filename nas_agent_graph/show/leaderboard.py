@@ -15,6 +15,8 @@ from typing import Any
 from nas_agent_graph.budget import Spent
 from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, dollars, printable, table, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.nas_agent.outcome import Status
+from nas_system.nas_agent.pruned import epochs_saved
 from nas_system.space import metric_name_of
 from nas_system.space.data_card import series_lines, warnings_of
 from nas_system.space.score import gain_of, is_better, loss_of
@@ -59,8 +61,18 @@ def rows_of(state: AgentState, info: TaskInfo | None) -> list[Row]:
 
 
 def failures_of(state: AgentState) -> list[RunInfo]:
-    """Return the runs without a score, in the order they were tried."""
-    return [run for run in state.runs if run.status != "OK" or run.val_score is None]
+    """Return the runs that ended without a score, in the order they were tried; not those stopped early."""
+    return [run for run in state.runs if not is_pruned(run) and (run.status != "OK" or run.val_score is None)]
+
+
+def pruned_of(state: AgentState) -> list[RunInfo]:
+    """Return the runs that the search stopped early, in the order they were tried."""
+    return [run for run in state.runs if is_pruned(run)]
+
+
+def is_pruned(run: RunInfo) -> bool:
+    """Return whether the search stopped the run early, which is no failure."""
+    return run.status == Status.PRUNED
 
 
 def leaderboard_lines(
@@ -78,6 +90,8 @@ def leaderboard_lines(
         lines.append(Line("No run has finished yet."))
     if rows:
         lines += _scores(state, rows, width, limit, changes)
+    if pruned := pruned_of(state):
+        lines += [Line(""), *_pruned(pruned, width, limit)]
     if failures:
         lines += [Line(""), *_failed(failures, width, limit)]
     return [*lines, Line(""), *remarks(state, info, rows, width)]
@@ -223,9 +237,37 @@ def _mark(run: RunInfo | None, best_run: RunInfo | None) -> str:
     return "*" if run is best_run else "+"
 
 
+def _pruned(pruned: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
+    """Count the runs that were stopped early, and list the latest of them."""
+    latest = _latest(pruned, limit)
+    head = f"{len(pruned)} stopped early"
+    lines = wrapped(head + (", the latest:" if len(latest) < len(pruned) else ":"), width, indent=4)
+    whys = [printable(run.cause or "stopped early").removeprefix("stopped early at ") for run in latest]
+    columns = [
+        Column("  run", [f"  {run.run_id}" for run in latest]),
+        Column("family", [printable(run.family or "?", 40) for run in latest], least=8, drop=1),
+        Column("at", whys, least=12),
+    ]
+    return lines + table(columns, [""] * len(latest), width)
+
+
+def early_stopping_remark(state: AgentState) -> str:
+    """State how many runs were stopped early and what that saved at most; empty if none was."""
+    pruned = pruned_of(state)
+    if not pruned:
+        return ""
+    saved = sum(epochs_saved(run.cause) for run in pruned)
+    runs = "1 run" if len(pruned) == 1 else f"{len(pruned)} runs"
+    return f"{runs} stopped early, up to {saved:,} epochs saved"
+
+
+def _latest(runs: Sequence[RunInfo], limit: int) -> Sequence[RunInfo]:
+    return runs[-max(_FEWEST_FAILURES, limit // 3) :]
+
+
 def _failed(failures: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
     """Count the failures by status, and list the latest of them."""
-    latest = failures[-max(_FEWEST_FAILURES, limit // 3) :]
+    latest = _latest(failures, limit)
     counts = ", ".join(f"{printable(name, 20)} {count}" for name, count in _statuses(failures))
     head = f"{len(failures)} without a score: {counts}"
     lines = wrapped(head + ("; the latest:" if len(latest) < len(failures) else ""), width, indent=4)
@@ -269,6 +311,7 @@ def remarks(state: AgentState, info: TaskInfo | None, rows: Sequence[Row], width
     if info is None or not info.baselines:
         text = "No baselines (runs/task_facts.json is missing or unreadable): a score alone says little"
         lines += wrapped(text, width, style="yellow", indent=2)
+    lines += wrapped(early_stopping_remark(state), width, indent=2)
     lines += wrapped(_windows_remark(info), width, indent=2)
     lines += wrapped(hold_out_remark(state, info), width, indent=2)
     return lines + wrapped(spent_remark(state), width, indent=2)

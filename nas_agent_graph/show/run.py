@@ -26,7 +26,7 @@ from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progre
 from nas_system.nas_agent.history_summary import CurveDigest, curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.nas_agent.outcome import Outcome, is_alive, log_tail, read_outcome
+from nas_system.nas_agent.outcome import Outcome, Status, is_alive, log_tail, read_outcome
 from nas_system.space import active_values, changes_between, metric_name_of, metric_on
 from nas_system.space.score import Direction, gain_of, loss_of
 
@@ -133,8 +133,13 @@ def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
         plan=_plan(ledger, run_id),
         repeats=_repeats(ledger, run_id),
         files=_files(ledger, run_id),
-        log_tail=log_tail(folder, LOG_LINES) if run is not None and run.status != "OK" else "",
+        log_tail=log_tail(folder, LOG_LINES) if run is not None and has_failed(run) else "",
     )
+
+
+def has_failed(run: RunInfo) -> bool:
+    """Return whether the run ended in another way than with a score, or stopped early by the search."""
+    return run.status not in ("OK", Status.PRUNED)
 
 
 def run_record(run: RunInfo, metric: str) -> dict[str, object]:
@@ -247,6 +252,8 @@ def _title(record: RunRecord) -> Line:
         return Line(f"{record.run_id}: running ({now}; at {printable(record.step, 40)})", "bold yellow")
     if run is None:
         return Line(f"{record.run_id}: not in the search's state, only its folder is there", "bold yellow")
+    if run.status == Status.PRUNED:
+        return Line(f"{record.run_id}: stopped early, no score", "bold yellow")
     if run.status != "OK":
         return Line(f"{record.run_id}: {printable(run.status, 20)}, no score", "bold red")
     verdict = "the best run" if record.is_best_run else "accepted" if run.accepted else "not accepted"
@@ -329,7 +336,7 @@ def _result_lines(record: RunRecord, width: int) -> list[Line]:
         lines += _field("verified", f"{metric} {again:.6f}, computed again from its weights", width)
     if run is None:
         return lines
-    lines += _field("end", _format_end(run, record.outcome), width, "" if run.status == "OK" else "red")
+    lines += _field("end", _format_end(run, record.outcome), width, "red" if has_failed(run) else "")
     if record.outcome is None or verified.get("problem"):  # then the folder holds what was refused
         return lines
     return lines + _outcome_lines(run, record.outcome, metric, width)
@@ -345,6 +352,12 @@ def _verified(record: RunRecord) -> Mapping[str, Any]:
 def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> list[Line]:
     """Format what the folder says now: the sandbox, and where it differs from what the search read."""
     lines, score = [], outcome.val_score
+    if (pruned := outcome.pruned) is not None:
+        text = (
+            f"{metric} {pruned.score:.6f} in the first {pruned.epoch} of {pruned.planned_epochs} epochs "
+            f"(rung {pruned.rung}); {pruned.threshold:.6f} would have been enough to go on"
+        )
+        lines += _field("best so far", text, width)
     if outcome.sandbox:
         lines += _field("sandbox", printable(outcome.sandbox, 120), width)
     for name, why in outcome.not_held.items():
@@ -370,7 +383,7 @@ def _format_end(run: RunInfo, outcome: Outcome | None) -> str:
         return text
     if outcome.peak_memory_mb:
         text += f", peak memory {outcome.peak_memory_mb:.0f} MiB"
-    if run.status != "OK":
+    if has_failed(run):
         known = {**outcome.numbers, "epoch": outcome.epoch, "step": outcome.step}
         numbers = [f"{printable(name, 40)} {value:.6g}" for name, value in known.items() if value is not None]
         text += f" ({', '.join(numbers)})" if numbers else ""

@@ -75,8 +75,9 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
 
 
 def search_record(state: AgentState, info: TaskInfo | None, limit: int | None) -> dict[str, object]:
-    """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then `failed`."""
-    from nas_agent_graph.show.leaderboard import failures_of, rows_of, shown_rows
+    """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then those
+    stopped early (`pruned`) and `failed`."""
+    from nas_agent_graph.show.leaderboard import failures_of, pruned_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_system.space import metric_on
     from nas_system.space.data_card import CARD
@@ -98,6 +99,7 @@ def search_record(state: AgentState, info: TaskInfo | None, limit: int | None) -
             }
             for row in rows
         ],
+        "pruned": [run_record(run, state.metric) for run in pruned_of(state)],
         "failed": [run_record(run, state.metric) for run in failures_of(state)],
     }
 

@@ -176,14 +176,6 @@ class Ledger:
         """Return the finished run that already trained this configuration."""
         return next((run for run in self.state.runs if run.key == key), None)
 
-    def running_with_key(self, key: str, *, other_than: str) -> str | None:
-        """Return the id of a run in progress, not `other_than`, that trains this configuration."""
-        for run in self.state.in_progress:
-            config = self.config(run.run_id) if run.run_id != other_than else None
-            if config is not None and canonical_key(config) == key:
-                return run.run_id
-        return None
-
 
 def rebuild_state(runs_dir: Path) -> AgentState | None:
     """Rebuild the state from the run directories; None if that is impossible.

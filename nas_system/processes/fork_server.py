@@ -25,12 +25,11 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from nas_system.processes import supervisor
-from nas_system.processes.forked_program import CookieSlot, ForkedProgram
+from nas_system.processes.forked_program import CookieSlot, ForkedProgram, exit_code_of
 from nas_system.processes.process_tree import COOKIE_NAME
 
 LARGEST_MESSAGE_BYTES = 2**17
@@ -98,28 +97,24 @@ class ForkServer:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             for descriptor in (1, 2):
                 os.dup2(log, descriptor)
-            os.close(log)
-            os.close(self._woken)
-            os.close(self._wakeup)
+            for descriptor in (log, self._woken, self._wakeup):
+                os.close(descriptor)
             self._connection.close()
-            os.environ.clear()
+            # On top of the server's own, to which its interpreter may have added a locale.
             os.environ.update(request["environment"])
             os.chdir(request["folder"])
-            code = supervisor.main(request["arguments"], program=self._program)
-        except SystemExit as ended:
-            code = ended.code if isinstance(ended.code, int) else supervisor.NOT_RECORDED
-        except BaseException:
-            # The border of this process: nothing of it may return to the server's loop.
-            traceback.print_exc()
+            arguments = request["arguments"]
+            code = exit_code_of(lambda: supervisor.main(arguments, program=self._program))
         finally:
+            # Nothing of this process may return to the server's loop.
             os._exit(code)
 
 
 def send(connection: socket.socket, message: dict[str, Any], *descriptors: int) -> None:
-    """Send one message, and open files with it. Raises OSError."""
+    """Send one message, and open files with it. Raises OSError, or ValueError for one that is too long."""
     content = json.dumps(message).encode()
     if len(content) > LARGEST_MESSAGE_BYTES:
-        raise OSError(f"a message of {len(content):,} bytes is too long")
+        raise ValueError(f"a message of {len(content):,} bytes is too long")
     socket.send_fds(connection, [content], descriptors)
 
 

@@ -93,7 +93,7 @@ class ForkedProgram:
                 sys.modules["numpy.random"].seed()
             sys.argv = [self._file, *command[3:]]
             gc.enable()
-            code = _code_of(lambda: self._main(command[3:]))
+            code = exit_code_of(lambda: self._main(command[3:]))
         finally:
             _exit(code)
 
@@ -116,8 +116,8 @@ def _extend_path(python_path: str) -> None:
     importlib.invalidate_caches()
 
 
-def _code_of(main: Callable[[], int]) -> int:
-    """Run a program and return its exit code, whichever way it ends."""
+def exit_code_of(main: Callable[[], int]) -> int:
+    """Run a program in a forked interpreter and return its exit code, whichever way it ends."""
     try:
         return main()
     except SystemExit as ended:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from builders import run_info
 
 from nas_agent_graph.analysis.pruning import (
     FIRST_RUNS,
@@ -22,20 +23,18 @@ from nas_agent_graph.analysis.pruning import (
 from nas_system.nas_agent.pruned import Pruned
 
 
-def falling(start: float, end: float, epochs: int = 8) -> Curve:
-    """Return a curve that falls in a straight line over all of its plan."""
-    step = (end - start) / (epochs - 1)
-    return Curve(tuple(start + step * epoch for epoch in range(epochs)), epochs)
-
-
-def runs_with(*scores: float | None) -> list[EndedRun]:
+def runs_with(*scores: float) -> list[EndedRun]:
+    """Return ended runs with flat curves."""
     return [
-        EndedRun(f"run_{number:04d}", score, None if score is None else falling(2 * score, score))
-        for number, score in enumerate(scores)
+        EndedRun(f"run_{number:04d}", score, Curve((score,) * 8, 8)) for number, score in enumerate(scores)
     ]
 
 
-GOOD = runs_with(0.3, 0.1, 0.2, 0.25, 0.15)
+GOOD = runs_with(0.104, 0.1, 0.102, 0.103, 0.101)
+
+
+LATE = ((5.0, 4.0), (6.0, 5.0), (7.0, 5.05), (8.0, 5.1), (8.5, 5.2))
+"""Best score at a quarter and at half of five runs that all end at 1."""
 
 
 def so_far(*scores: float | None, planned: int = 8) -> Curve:
@@ -58,12 +57,13 @@ def test_a_training_that_is_clearly_worse_than_the_best_run_is_stopped_with_its_
         planned_epochs=8,
         direction="minimize",
         score=0.2,
-        threshold=pytest.approx(0.1 * (1 + MARGINS["1/2"])),
+        threshold=0.1 * (1 + MARGINS["1/2"]),
         reference=0.1,
         against="run_0001",
         margin=MARGINS["1/2"],
         compared=5,
     )
+    assert pruned is not None
     assert problem_of(pruned) is None
 
 
@@ -75,7 +75,7 @@ def test_between_two_rungs_the_last_one_decides_whenever_it_is_looked_at() -> No
 
 
 def test_what_came_after_the_rung_counts_only_where_the_training_leads_by_it() -> None:
-    assert found(so_far(0.5, 0.4, 0.3, 0.2, 0.11)) == ("1/2", 4, 0.2)
+    assert found(so_far(0.5, 0.4, 0.3, 0.2, 0.1001)) == ("1/2", 4, 0.2)
     assert found(so_far(0.5, 0.4, 0.3, 0.2, 0.09)) is None
 
 
@@ -95,11 +95,10 @@ def test_rungs_are_shares_of_the_plan_rounded_up(planned: int, epochs: tuple[int
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("planned", [1, 2, 3, 8])
 def test_nothing_is_stopped_at_its_last_epoch(rule: str, planned: int) -> None:
-    ended = [replace(run, curve=falling(0.2, 0.1)) for run in GOOD]
     at = [
         pruned.epoch
         for epochs in range(planned + 1)
-        if (pruned := evidence(rule, so_far(*[9.0] * epochs, planned=planned), ended, "minimize"))
+        if (pruned := evidence(rule, so_far(*[9.0] * epochs, planned=planned), GOOD, "minimize"))
     ]
     assert all(epoch < planned for epoch in at)
     assert bool(at) == (planned > 1)
@@ -133,7 +132,9 @@ def test_margins_are_shares_of_the_error(direction: Any, score: float, threshold
 
 
 def test_of_accuracies_the_share_of_errors_is_compared() -> None:
-    ended = [replace(run, score=1 - (run.score or 0)) for run in GOOD]  # the best is .90
+    ended = [
+        replace(run, score=1 - (run.score or 0), curve=so_far(*[1 - (run.score or 0)] * 8)) for run in GOOD
+    ]  # the best is .90
     least = 1 - 0.1 * (1 + MARGINS["1/2"])
     assert found(so_far(0.5, 0.6, 0.7, least - 0.001), ended, direction="maximize") is not None
     assert found(so_far(0.5, 0.6, 0.7, least + 0.001), ended, direction="maximize") is None
@@ -145,6 +146,21 @@ def test_where_errors_have_no_ratio_the_margin_stops_nothing_and_the_median_does
     ]
     assert found(so_far(5.0, 5.0, 5.0, 5.0), ended) is None
     assert found(so_far(5.0, 5.0, 5.0, 5.0), ended, "median") == ("1/2", 4, 5.0)
+
+
+def test_a_margin_stops_nothing_that_is_among_the_better_at_its_rung() -> None:
+    """Where curves fall late, the later best run is far above the best score as well, but among the first."""
+    curves = [so_far(9.0, at_quarter, at_half, at_half, 2.0, 1.0) for at_quarter, at_half in LATE]
+    ended = [EndedRun(f"run_{number:04d}", 1.0, curve) for number, curve in enumerate(curves)]
+    assert found(so_far(9.0, 7.99), ended) is None
+    assert found(so_far(9.0, 8.01), ended) == ("1/4", 2, 8.01)
+    at_half = evidence("margin", so_far(9.0, 9.0, 8.9, 5.2), ended, "minimize")
+    assert at_half is not None
+    assert (at_half.threshold, at_half.reference, at_half.compared) == (5.1, 1.0, 5)
+    assert problem_of(at_half) is None
+    assert evidence("margin", so_far(9.0, 9.0, 9.0, 5.0), ended, "minimize") is None
+    unknown = [replace(run, curve=None) for run in ended]
+    assert found(so_far(9.0, 9.0), unknown) is None, "nothing is known of the others at this rung"
 
 
 def test_the_median_is_of_what_others_had_reached_at_the_same_share_of_their_plans() -> None:
@@ -197,6 +213,14 @@ def test_a_curve_is_read_from_a_history_whatever_else_it_holds() -> None:
     assert curve == Curve((0.5, None, None, None, None), 8)
 
 
+def test_a_run_that_was_stopped_early_keeps_its_curve_and_has_no_score() -> None:
+    history = {"planned_epochs": 8, "epochs": [{"val_mse": 0.5}, {"val_mse": 0.4}]}
+    curve = Curve((0.5, 0.4), 8)
+    assert EndedRun.of(run_info(3, 0.4), history) == EndedRun("run_0003", 0.4, curve)
+    assert EndedRun.of(run_info(3, status="PRUNED"), history) == EndedRun("run_0003", None, curve)
+    assert EndedRun.of(run_info(3, 0.4), None) == EndedRun("run_0003", 0.4, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
@@ -206,11 +230,11 @@ def test_a_curve_is_read_from_a_history_whatever_else_it_holds() -> None:
         ({"planned_epochs": 4}, "epoch 4 of 4 is not the rung"),
         ({"compared": FIRST_RUNS - 1}, "only 4 runs"),
         ({"score": 0.1}, "not worse than the threshold"),
-        ({"threshold": 0.101}, "not what its reference gives"),
-        ({"margin": 0.01, "threshold": 0.101}, "not what its reference gives"),
-        ({"reference": 0.2}, "not what its reference gives"),
-        ({"direction": "maximize"}, "not what its reference gives"),
-        ({"rule": "median"}, "not what its reference gives"),
+        ({"threshold": 0.109}, "better than what its reference"),
+        ({"reference": 0.12}, "better than what its reference"),
+        ({"rule": "median", "threshold": 0.099}, "better than what its reference"),
+        ({"reference": -1.0}, "better than what its reference"),
+        ({"direction": "maximize", "threshold": 0.0}, "not worse than the threshold"),
     ],
 )
 def test_evidence_that_does_not_support_the_stop_says_why(changes: dict[str, Any], problem: str) -> None:

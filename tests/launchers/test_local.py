@@ -422,3 +422,52 @@ def test_ctrl_c_during_a_call_ends_its_process_group(
     assert b"KeyboardInterrupt" in complaint
     for pid in pids.read_text().split():
         wait_for(lambda pid=pid: not identify(int(pid)).is_alive(), "the process group's end")
+
+
+def pictures_of(run_dir: Path) -> set[str]:
+    return {path.name for path in run_dir.glob("*.png")}
+
+
+DRAWABLE = (
+    "import json\n"
+    "epochs = [{'epoch': 0, 'train_mse': 1.0, 'val_mse': 0.5}]\n"
+    "(here / 'history.json').write_text(json.dumps({'epochs': epochs}))\n"
+    "kept = {'title': 'a run', 'baselines': [], 'drawings': []}\n"
+    "(here / 'pictures.json').write_text(json.dumps(kept))\n"
+) + GOOD
+
+
+def test_pictures_are_drawn_in_the_background_and_are_there_at_the_end(tmp_path: Path) -> None:
+    launcher = LocalLauncher(forked_program=None)
+    launcher.warm_up(tmp_path)
+    run_dirs = [tmp_path / f"run_{number:04d}" for number in range(3)]
+    for run_dir in run_dirs:
+        run_dir.mkdir()
+        launcher.submit(run_dir, job(run_dir, DRAWABLE), attempt=1)
+        assert wait_for_end(launcher, run_dir) == "finished"
+    drawers = [pid for pid in children() if b"nas_system.draw_pictures" in command_line(pid)]
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in drawers] in ([19], [0])  # 0 before its first line
+    wait_for(lambda: pictures_of(run_dirs[0]), "a picture in the background")
+    launcher.finish(tmp_path)
+    launcher.close()
+    assert all(pictures_of(run_dir) == {"learning_curve.png"} for run_dir in run_dirs)
+    assert not any((run_dir / "pictures.json").exists() for run_dir in run_dirs)
+    assert not any(b"nas_system.draw_pictures" in command_line(pid) for pid in children())
+
+
+def test_the_next_agent_draws_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run_0000"
+    run_dir.mkdir()
+    dead = LocalLauncher(forked_program=None)  # it never comes to drawing
+    dead.submit(run_dir, job(run_dir, DRAWABLE), attempt=1)
+    assert wait_for_end(dead, run_dir) == "finished"
+    assert pictures_of(run_dir) == set()
+    LocalLauncher(forked_program=None).finish(tmp_path)
+    assert pictures_of(run_dir) == {"learning_curve.png"}
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -108,6 +108,16 @@ def test_plain_lines_tell_the_whole_story_once() -> None:
     assert stream.getvalue() == TRANSCRIPT
 
 
+def test_a_run_that_was_stopped_early_says_so_in_one_line() -> None:
+    stream, clock = io.StringIO(), HandClock()
+    progress = PlainProgress(stream, clock)
+    progress.begin(AgentState(max_runs=5, data=SOURCE), INFO, Limits(max_runs=5))
+    cause = "stopped early at epoch 4 of 8 at val_mse 0.061200, 22 % above run_0001 (rule margin)"
+    progress.finished(finished(2, None, status="PRUNED", cause=cause), verdict(noise=0.001))
+    assert f"\nrun_0002 {cause} (20 s); 1/5 runs done" in stream.getvalue()
+    assert "PRUNED" not in stream.getvalue()
+
+
 def test_the_same_epoch_is_told_once_however_often_it_is_seen() -> None:
     stream, clock = io.StringIO(), HandClock()
     progress = PlainProgress(stream, clock)

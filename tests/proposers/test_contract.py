@@ -418,10 +418,14 @@ def test_the_default_of_a_family_in_progress_is_not_proposed_again(name):
     base = family_default("informer")
     begun = begin(SAMPLERS[name](), view_of([base], [0.06], base=base), len(FORECASTERS) - 1, base=base)
     assert [run.family for run in begun] == list(FORECASTERS)[1:]
-    # A run of another configuration stands for its family, too; the base config in progress does not.
+    # A run of another configuration stands for its family, too.
+    searched = apply_changes(family_default("ridge"), [Change(parameter="data.seq_len", value=48)])
+    view = replace(view_of([base], [0.06], base=base, run_number=2), running=(in_progress(1, searched),))
+    assert apply_changes(base, SAMPLERS[name]().propose(view).changes).model.family == "linear"
+    # The base config does so only if it is its family's default: here it is not, and has not ended either.
     own = apply_changes(BASE, [Change(parameter="model.d_model", value=256)])
-    before = view_of([], [], base=own, run_number=1)
-    view = replace(before, running=(in_progress(0, own), in_progress(1, family_default("ridge"))))
+    running = (in_progress(0, own), in_progress(1, family_default("ridge")))
+    view = replace(view_of([], [], base=own, run_number=2), running=running)
     assert apply_changes(own, SAMPLERS[name]().propose(view).changes).model.family == "informer"
 
 

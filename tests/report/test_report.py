@@ -106,6 +106,20 @@ def test_the_record_tells_of_every_run_and_what_it_changed(tmp_path: Path, state
     assert failed["log"].splitlines()[-1] == "the end"
 
 
+def test_a_run_that_was_stopped_early_is_counted_apart_from_failures(
+    tmp_path: Path, state: AgentState
+) -> None:
+    cause = "stopped early at epoch 4 of 8 at val_mse 0.061200, 22 % above run_0001 (rule margin)"
+    state = add(tmp_path, state, 3, None, status="PRUNED", cause=cause, proposer="tpe")
+    record = record_of(tmp_path, state)
+    assert (record["search"]["pruned"], record["search"]["failed"]) == (1, 1)
+    assert "1 run stopped early, up to 4 epochs saved" in [
+        line["text"] for line in record["search"]["remarks"]
+    ]
+    pruned = record["runs"][3]
+    assert (pruned["status"], pruned["cause"], pruned["val_score"]) == ("PRUNED", cause, None)
+
+
 def test_the_record_warns_when_simple_forecasts_are_better(tmp_path: Path, state: AgentState) -> None:
     search = record_of(tmp_path, state)["search"]
     (warning,) = [line["text"] for line in search["remarks"] if line["tone"]]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +21,10 @@ from attack_world import World, as_user
 from attacks import everybody, files, kernel, network, processes
 from attacks.runner import MARK
 from attacks.toolbox import CLAIM, ROOT, SECCOMP, SECRET, SERVERS, USER, WAYS, Way, call
+
+from nas_system.processes.fork_server import LARGEST_MESSAGE_BYTES, send
+from nas_system.processes.forked_program import placeholder
+from nas_system.processes.process_tree import COOKIE_NAME
 
 PROJECT = Path(__file__).resolve().parents[2]
 ATTACKS = Path(__file__).resolve().parent / "attacks"
@@ -36,6 +43,7 @@ BATCHES = {
 NOBODY = 65533
 """A user without files and, unlike 65534, without processes of other tests."""
 HANGS_AFTER_S = 120
+FORKED_PROGRAM = "forked_attacks"
 AGENT_CHANGED, SUPERVISOR_STOPPED = 98, 99
 AGENT = f"""
 import os, sys
@@ -122,20 +130,26 @@ def supervise(
     environment: Mapping[str, str] | None = None,
     cwd: Path | str = "/",
     agent: bool = False,
+    forked: bool = False,
     during: Callable[[], None] = lambda: None,
 ) -> Supervised:
     """Run a command as training under the supervisor; `sandboxed` demands the whole sandbox.
 
     `agent`: a process above the supervisor stands for the agent, and both are named in the environment.
+    `forked`: a fork server forks the supervisor, and the training does not start an interpreter.
     """
     environment = dict(environment or {})
-    own = [identity.python, "-c", AGENT] if agent else []
-    own += [identity.python, "-m", "nas_system.processes.supervisor", str(run_dir)]
-    own += ["--attempt", str(attempt), "--time-limit", str(time_limit), "--grace", "0.5", *options]
+    arguments = [str(run_dir), "--attempt", str(attempt), "--time-limit", str(time_limit)]
+    arguments += ["--grace", "0.5", *options]
     # The limits hold without a sandbox, too.
-    own += ["--sandbox", "required"] if sandboxed else ["--sandbox", "off", "--disk-limit-mb", "inf"]
+    arguments += ["--sandbox", "required"] if sandboxed else ["--sandbox", "off", "--disk-limit-mb", "inf"]
+    arguments += ["--", *command]
+    if forked:
+        code, errors = _fork(arguments, identity, environment, cwd, during)
+        return Supervised(code, _record(run_dir / "exit.json"), _text(run_dir / "train.log"), errors)
+    own = [identity.python, "-c", AGENT] if agent else []
     supervisor = subprocess.Popen(
-        [*own, "--", *command],
+        [*own, identity.python, "-m", "nas_system.processes.supervisor", *arguments],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(PROJECT), **environment},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
@@ -148,6 +162,53 @@ def supervise(
     code = _wait(supervisor, during)
     _, errors = supervisor.communicate()
     return Supervised(code, _record(run_dir / "exit.json"), _text(run_dir / "train.log"), errors)
+
+
+def _fork(
+    arguments: Sequence[str],
+    identity: Identity,
+    environment: Mapping[str, str],
+    cwd: Path | str,
+    during: Callable[[], None],
+) -> tuple[int | None, str]:
+    """Let a fork server fork a supervisor; return its exit code as `_wait` does, and what it printed."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    path = f"{PROJECT}:{PROJECT / 'tests/sandbox'}"
+    marked = {"PATH": os.environ["PATH"], "PYTHONPATH": path, **environment, COOKIE_NAME: placeholder()}
+    server = subprocess.Popen(
+        [identity.python, "-m", "nas_system.processes.fork_server", "--program", FORKED_PROGRAM],
+        env=marked,
+        cwd=cwd,
+        stdin=theirs.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        **as_user(identity.uid),
+    )
+    theirs.close()
+    with server, ours, tempfile.TemporaryFile("w+") as log:
+        ours.settimeout(HANGS_AFTER_S)
+        ready = json.loads(ours.recv(LARGEST_MESSAGE_BYTES))
+        assert ready["ready"], ready
+        send(ours, {"arguments": arguments, "environment": {}, "folder": str(cwd)}, log.fileno())
+        pid, code = json.loads(ours.recv(LARGEST_MESSAGE_BYTES))["started"], None
+        give_up_at = time.monotonic() + HANGS_AFTER_S
+        while time.monotonic() < give_up_at and not _is_stopped(pid):
+            if select.select([ours], [], [], 0.01)[0]:
+                code = json.loads(ours.recv(LARGEST_MESSAGE_BYTES))["code"]
+                break
+            during()
+        else:
+            os.killpg(pid, signal.SIGKILL)
+        log.seek(0)
+        return code, log.read()
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
 
 
 def _wait(supervisor: subprocess.Popen[str], during: Callable[[], None]) -> int | None:
@@ -210,13 +271,13 @@ def program(names: Iterable[str]) -> str:
     )
 
 
-def measure(batch: str, identity: Identity, *, sandboxed: bool) -> dict[str, Outcome]:
+def measure(batch: str, identity: Identity, *, sandboxed: bool, forked: bool = False) -> dict[str, Outcome]:
     """Try every way of a batch in one training and return what became of each."""
     with World(identity.uid) as world:
         ways = [way for way in BATCHES[batch] if identity.name in way.who and _possible(way, world)]
         world.victims(ways)
         before = world.everything()
-        ended = run_ways(world, ways, identity, sandboxed=sandboxed)
+        ended = run_ways(world, ways, identity, sandboxed=sandboxed, forked=forked)
         assert ended.record is not None, ended
         assert ended.record["returncode"] == 0, ended.log or ended
         outcomes = outcomes_of(world, ways, ended)
@@ -270,13 +331,15 @@ def _run(
     sandboxed: bool,
     alone: bool = False,
     environment: Mapping[str, str] | None = None,
+    forked: bool = False,
     **more: Any,
 ) -> Supervised:
     source = world.make_file(world.base / "program.py", program(names))
     here = world.run_dir / "work"
     plan = json.dumps({name: world.target(name, here) for name in names})
     reading = [text for path in (source, *world.readable_files()) for text in ("--read", str(path))]
-    command = [identity.python, "-I", "-S", "-B", str(source), plan, *(["alone"] if alone else [])]
+    flags = ["-m", FORKED_PROGRAM] if forked else ["-I", "-S", "-B"]
+    command = [identity.python, *flags, str(source), plan, *(["alone"] if alone else [])]
     if environment is None:
         environment = {"HOME": str(world.home)}
     return supervise(
@@ -287,6 +350,7 @@ def _run(
         *options,
         sandboxed=sandboxed,
         environment=environment,
+        forked=forked,
         **more,
     )
 

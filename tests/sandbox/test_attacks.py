@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pytest
 from attack_cases import CASES, measure_case
 from attack_faults import FAULTS, measure_fault
-from attack_runs import BATCHES, Identity, identities, measure, why_it_does_not_hold
+from attack_runs import BATCHES, Identity, Outcome, identities, measure, why_it_does_not_hold
 from attacks.toolbox import WAYS
 
 SLOW = ("fill_disk_with_names",)
@@ -46,10 +46,29 @@ def test_no_way_leads_out_of_the_sandbox(name: str, identity: Identity) -> None:
     assert {way: outcome.error for way, outcome in outcomes.items() if outcome.by is None} == {}
 
 
+@needs_sandbox
+@every_batch
+def test_no_way_leads_out_of_a_forked_training(name: str, identity: Identity) -> None:
+    outcomes = measure(name, identity, sandboxed=True, forked=True)
+    assert {way: outcome.error for way, outcome in outcomes.items() if outcome.open} == {}
+    assert {way: outcome.error for way, outcome in outcomes.items() if outcome.by is None} == {}
+
+
 @every_batch
 def test_every_way_leads_out_where_the_sandbox_is_off(name: str, identity: Identity) -> None:
     """Or the test above would prove nothing."""
     outcomes = measure(name, identity, sandboxed=False)
+    assert_open(outcomes, name, identity)
+
+
+@every_batch
+def test_every_way_leads_out_of_a_forked_training_where_the_sandbox_is_off(
+    name: str, identity: Identity
+) -> None:
+    assert_open(measure(name, identity, sandboxed=False, forked=True), name, identity)
+
+
+def assert_open(outcomes: dict[str, Outcome], name: str, identity: Identity) -> None:
     expected = {way.name for way in BATCHES[name] if identity.name in way.off} & outcomes.keys()
     assert {way: outcomes[way].error for way in expected if not outcomes[way].open} == {}
 

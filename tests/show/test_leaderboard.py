@@ -71,6 +71,39 @@ def test_a_small_search_fills_one_page() -> None:
     assert leaderboard(SMALL, INFO) == PAGE
 
 
+PRUNED = (
+    "stopped early at epoch 4 of 8 at val_mse 0.067100, 22 % above run_0001 (rule margin)",
+    "stopped early at epoch 5 of 20 at val_mse 0.090000, 64 % above run_0001 (rule margin)",
+)
+
+
+def test_runs_that_were_stopped_early_are_listed_and_counted_and_are_no_failures() -> None:
+    pruned = [run(4 + number, status="PRUNED", cause=cause) for number, cause in enumerate(PRUNED)]
+    page = leaderboard(search(*SMALL.runs, *pruned), INFO, width=100)
+    section = """\
+2 stopped early:
+  run       family    at
+  run_0004  informer  epoch 4 of 8 at val_mse 0.067100, 22 % above run_0001 (rule margin)
+  run_0005  informer  epoch 5 of 20 at val_mse 0.090000, 64 % above run_0001 (rule margin)
+
+1 without a score: OOM_GPU 1
+"""
+    assert section in page
+    assert "2 runs stopped early, up to 19 epochs saved" in page
+    lines = leaderboard_lines(search(*pruned), INFO)
+    assert not [line for line in lines if "run_0004" in line.text and line.style]
+    assert "without a score" not in "".join(line.text for line in lines)
+    assert "1 run stopped early, up to 4 epochs saved" in leaderboard(search(pruned[0]), INFO)
+    assert "stopped early" not in leaderboard(SMALL, INFO)
+
+
+def test_of_many_runs_that_were_stopped_early_the_latest_are_listed() -> None:
+    pruned = [run(number, status="PRUNED", cause=PRUNED[0]) for number in range(200)]
+    page = leaderboard(search(*pruned), INFO)
+    assert "200 stopped early, the latest:" in page
+    assert page.count("22 %") == 5
+
+
 def test_runs_and_baselines_are_ranked_together() -> None:
     names = [row.name for row in rows_of(SMALL, INFO)]
     assert names == ["nlinear-336", "run_0002", "run_0001", "last-value", "run_0000"]

@@ -25,6 +25,7 @@ from nas_system.nas_agent.agent_state import (
     add_run,
     save_agent_state,
 )
+from nas_system.nas_agent.pruned import Pruned, write_pruned
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
@@ -412,3 +413,45 @@ def held(lock: Path) -> Iterator[None]:
     with open(lock, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def test_a_run_that_was_stopped_early_shows_its_evidence_and_is_no_failure(
+    show: Show, tmp_path: Path
+) -> None:
+    pruned = Pruned(
+        rule="margin",
+        rung="1/2",
+        epoch=4,
+        planned_epochs=8,
+        direction="minimize",
+        score=0.0612,
+        threshold=0.055,
+        reference=0.05,
+        against="run_0000",
+        margin=0.1,
+        compared=9,
+    )
+    cause = pruned.cause("val_mse")
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE)
+    state = add_run(state, add(tmp_path, run_info(0, 0.05, accepted=True), RunConfig()))
+    run = add(tmp_path, run_info(1, None, status="PRUNED", cause=cause, proposer="tpe"), RunConfig())
+    folder = tmp_path / "runs/run_0001"
+    write_pruned(folder, pruned, attempt=1)
+    end = {"schema": 1, "attempt": 1, "ended": "stop_request", "returncode": 5, "wall_s": 12.0}
+    write_json(folder / "exit.json", end)
+    save_agent_state(add_run(state, run), tmp_path / "agent_state.json")
+    page = show(tmp_path, "run_0001").stdout
+    assert "run_0001: stopped early, no score" in page
+    flat = " ".join(page.split())
+    assert f"end PRUNED: {cause}; 12 s" in flat
+    enough = (
+        "val_mse 0.061200 in the first 4 of 8 epochs (rung 1/2); 0.055000 would have been enough to go on"
+    )
+    assert f"best so far {enough}" in flat
+    assert "the last lines of train.log" not in page
+    assert "today its folder says" not in page
+    record = json.loads(show(tmp_path, "run_0001", "--json").stdout)
+    assert record["outcome"]["pruned"]["score"] == 0.0612
+    search = json.loads(show(tmp_path, "--json").stdout)
+    assert [run["run_id"] for run in search["pruned"]] == ["run_0001"]
+    assert search["failed"] == []

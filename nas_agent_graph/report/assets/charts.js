@@ -103,10 +103,10 @@ function searchChart(width) {
     if (isScored(run) || run.running) return;
     const [cx, cy, r] = [x(index), margin.top - 8, small ? 2 : 3.5];
     const cross = `M${cx - r},${cy - r}L${cx + r},${cy + r}M${cx - r},${cy + r}L${cx + r},${cy - r}`;
-    marks.push(svg("path", { class: "mark failed", d: cross }));
+    marks.push(svg("path", { class: "mark " + statusOf(run).tone, d: cross }));
   });
   // The important ones last, so that they lie on top.
-  const weight = (node) => ["rejected", "failed", "accepted", "best-run"].findIndex((name) => node.classList.contains(name));
+  const weight = (node) => ["rejected", "pruned", "failed", "accepted", "best-run"].findIndex((name) => node.classList.contains(name));
   picture.append(...marks.sort((a, b) => weight(a) - weight(b)));
   picture.append(svg("text", { class: "tick", x: margin.left - 9, y: 11, "text-anchor": "end" }, search.metric));
   picture.append(svg("text", { class: "tick", x: (margin.left + edge) / 2, y: height - 6, "text-anchor": "middle" }, "run"));
@@ -145,7 +145,7 @@ function searchChart(width) {
   picture.addEventListener("click", () => pointed && (location.hash = pointed.run.run_id));
 
   const key = [
-    ["accepted", "accepted"], ["rejected", "not accepted"], ["failed", "no score"],
+    ["accepted", "accepted"], ["rejected", "not accepted"], ["pruned", "stopped early"], ["failed", "no score"],
   ].filter(([tone]) => runs.some((run) => statusOf(run).tone === tone || (tone === "accepted" && run.is_best_run)));
   const legend = html("p", { class: "legend" },
     html("span", {}, `${search.metric}: ${maximized ? "higher" : "lower"} is better`),
@@ -168,7 +168,7 @@ function mark(run, cx, cy, beyond, small) {
 
 function keyMark(tone) {
   const inside = tone === "noise" ? svg("rect", { class: "noise", x: 0, y: 2, width: 14, height: 10 })
-    : tone === "failed" ? svg("path", { class: "mark failed", d: "M3.5,3.5L10.5,10.5M3.5,10.5L10.5,3.5" })
+    : tone === "failed" || tone === "pruned" ? svg("path", { class: "mark " + tone, d: "M3.5,3.5L10.5,10.5M3.5,10.5L10.5,3.5" })
     : svg("circle", { class: "mark " + tone, cx: 7, cy: 7, r: tone === "accepted" ? 4.5 : 3.5 });
   return svg("svg", { width: 14, height: 14, viewBox: "0 0 14 14", "aria-hidden": "true" }, inside);
 }

@@ -61,8 +61,9 @@ const moment = (stamp) => {
 /** How a run ended, and the class that colours it. */
 function statusOf(run) {
   if (run.running) return { word: "running", tone: "running", rank: 2 };
-  if (run.status !== "OK") return { word: run.status || "unknown", tone: "failed", rank: 4 };
-  if (!known(run.val_score)) return { word: "no score", tone: "failed", rank: 4 };
+  if (run.status === "PRUNED") return { word: "stopped early", tone: "pruned", rank: 4 };
+  if (run.status !== "OK") return { word: run.status || "unknown", tone: "failed", rank: 5 };
+  if (!known(run.val_score)) return { word: "no score", tone: "failed", rank: 5 };
   if (run.is_best_run) return { word: "best run", tone: "best-run", rank: 0 };
   if (run.accepted) return { word: "accepted", tone: "accepted", rank: 1 };
   return { word: "not accepted", tone: "rejected", rank: 3 };

@@ -10,6 +10,7 @@ function overview(width) {
   const facts = [
     [`${count(search.finished)} of ${count(search.max_runs)}`, "runs finished"],
     [count(search.accepted), "accepted"],
+    search.pruned ? [count(search.pruned), "stopped early"] : null,
     [count(search.failed), "without a score"],
     [duration(search.seconds), "of training"],
     search.tokens ? [count(search.tokens), "tokens"] : null,

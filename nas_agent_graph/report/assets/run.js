@@ -68,7 +68,8 @@ function verdict(run) {
   lines.push(html("p", {}, by, "."));
   if (run.running) lines.push(html("p", {}, `Running, at ${run.step || "its beginning"}.`));
   if (run.verdict) lines.push(html("p", {}, `${run.accepted ? "Accepted" : "Not accepted"}: ${run.verdict}.`));
-  if (run.cause) {
+  if (run.status === "PRUNED") lines.push(html("p", {}, run.cause || "stopped early"));
+  else if (run.cause) {
     const where = ["epoch", "step"].filter((name) => known(run.outcome[name])).map((name) => `${name} ${run.outcome[name]}`);
     lines.push(html("p", { class: "cause" }, `${run.status}: ${run.cause}`, where.length ? ` (${where.join(", ")})` : ""));
   }

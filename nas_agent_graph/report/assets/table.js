@@ -69,7 +69,8 @@ function compare(column, a, b) {
 const statusFilters = {
   accepted: (run) => run.accepted,
   "not accepted": (run) => isScored(run) && !run.accepted,
-  "no score": (run) => !isScored(run) && !run.running,
+  "stopped early": (run) => run.status === "PRUNED",
+  "no score": (run) => !isScored(run) && !run.running && run.status !== "PRUNED",
 };
 const usedByModel = (run) => run.conversation.length > 0;
 if (runs.some(usedByModel)) statusFilters["with a conversation"] = usedByModel;
