@@ -69,6 +69,6 @@ def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
     for warning in context.limits.warnings(before, now):
         context.progress.note(warning)
     launched = {other: record for other, record in state["launched"].items() if other != run_id}
-    # What is training is brought to its end first.
-    end = None if launched else context.limits.reached(now)
+    # What has begun is brought to its end first.
+    end = None if ledger.state.in_progress else context.limits.reached(now)
     return {"launched": launched, "end": state["end"] or end}

@@ -56,8 +56,8 @@ class RecordedLauncher:
         if outcome.attempt < attempt:
             raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
         # Why it was stopped early is taken over: no rule is asked again.
-        for name in ("metrics", "history", "error", "log", "retried", "pruned"):
-            copy_record(getattr(source, name), target.folder)
+        for path in (source.metrics, source.history, source.error, source.log, source.retried, source.pruned):
+            copy_record(path, target.folder)
         # Last, as a supervisor would: it is what says that the run has ended.
         copy_record(source.process, target.folder)
         copy_record(source.exit, target.folder)

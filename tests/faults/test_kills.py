@@ -22,11 +22,14 @@ def bombard_agents(
     new_search: NewSearch, record: Record, *flags: str, kills: int, runs: int, seed: int
 ) -> list[Search]:
     rng, steps = random.Random(seed), Counter[str]()
-    searches = until_struck(
-        kills,
-        lambda: new_search("--max-runs", str(runs), "--seed", str(42), *flags),
-        lambda search, left: kill_agents(search, rng, left, steps),
-    )
+
+    def make() -> Search:
+        search = new_search("--max-runs", str(runs), "--seed", str(42), *flags)
+        if flags:  # long enough for the next ones to begin meanwhile
+            search.wish("epoch_s", "0.5")
+        return search
+
+    searches = until_struck(kills, make, lambda search, left: kill_agents(search, rng, left, steps))
     assert steps.total() == kills
     done = sum(len(search.last.runs) for search in searches)
     reads = sum(search.reads for search in searches)
@@ -85,7 +88,7 @@ def test_an_agent_of_four_trainings_at_once_killed_at_random_begins_each_once(
     new_search: NewSearch, tmp_path: Path, record_property: Record
 ) -> None:
     searches = bombard_agents(new_search, record_property, "--parallel", "4", kills=3, runs=8, seed=7)
-    assert max(search.most_at_once() for search in searches) <= 4
+    assert 1 < max(search.most_at_once() for search in searches) <= 4
     assert replays_equal(searches[0], tmp_path / "again")
 
 
@@ -111,7 +114,7 @@ def test_two_hundred_kills_of_an_agent_of_four_trainings_at_once(
     new_search: NewSearch, tmp_path: Path, record_property: Record
 ) -> None:
     searches = bombard_agents(new_search, record_property, "--parallel", "4", kills=200, runs=40, seed=2026)
-    assert max(search.most_at_once() for search in searches) == 4
+    assert 1 < max(search.most_at_once() for search in searches) <= 4
     assert all(replays_equal(search, tmp_path / str(n)) for n, search in enumerate(searches))
 
 

@@ -61,10 +61,16 @@ def killed(search):
     return launcher
 
 
-def test_what_has_begun_is_brought_to_its_end_though_fewer_runs_are_allowed(search, killed) -> None:
-    context = search(4, launcher=killed, clock=killed.clock, max_runs=2)
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_what_has_begun_is_brought_to_its_end_though_fewer_runs_are_allowed(
+    search, killed, parallel: int
+) -> None:
+    for run_dir in list(killed.running)[1:]:
+        killed.cancel(run_dir)
+    context = search(parallel, launcher=killed, clock=killed.clock, max_runs=2)
     assert "6 runs are done" in drive(context)["end"]
-    assert len(killed.submitted) == 6
+    assert {name for name, _ in killed.submitted} == {f"run_000{number}" for number in range(6)}
+    assert context.ledger.state.in_progress == ()
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
