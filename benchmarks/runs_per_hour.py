@@ -1,0 +1,91 @@
+"""How many runs a search does in an hour, and what of that time is training.
+
+    python benchmarks/runs_per_hour.py [--runs 100] [--parallel 2] [--etth1] [--proposer random_search]
+
+The same search twice, by the real program: one training after the other, each in an interpreter of its own;
+then with `--parallel N`, forked by a fork server. Pictures are drawn by another process in both. The trainings are the same ones, with the same number of steps, if the proposer asks nobody for results
+(`random_search`, the default). "Ideal" is the sum of the trainings' own compute (`compute_sec`, evaluations
+included) divided by N: what is left is start-up, data, pictures, scores computed again, and the agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
+
+from short_series_data import SERIES, TARGET
+
+from nas_system.files import read_record
+from nas_system.processes.run_files import RunPaths
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def search(workspace: Path, data: list[str], options: argparse.Namespace, *, before: bool) -> dict[str, Any]:
+    """Search and return the wall time and what the trainings computed. Raises CalledProcessError."""
+    parallel = 1 if before else options.parallel
+    command = [sys.executable, "-m", "nas_agent_graph.run", "--workspace", str(workspace), *data]
+    command += ["--max-runs", str(options.runs), "--repeat-base", "0", "--proposer", options.proposer]
+    command += ["--threads", "1", "--device", "cpu", "--parallel", str(parallel)]
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        "NAS_ARCHIVE_DIR": str(workspace / "archive"),
+        "NAS_STATS_SECONDS": "0",
+        "NAS_FORK_SERVER": "off" if before else "on",
+    }
+    workspace.mkdir()
+    began = time.monotonic()
+    with open(workspace / "search.log", "w", encoding="utf-8") as log:
+        subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
+    wall_s = time.monotonic() - began
+    folders = sorted((workspace / "runs").glob("run_*"))
+    metrics = [read_record(RunPaths(folder).metrics) or {} for folder in folders]
+    computed_s = sum(record.get("compute_sec", 0.0) for record in metrics)
+    ideal_s = computed_s / parallel
+    return {
+        "parallel": parallel,
+        "runs": len(folders),
+        "wall_s": round(wall_s, 1),
+        "computed_s": round(computed_s, 1),
+        "wall_by_ideal": round(wall_s / ideal_s, 3) if ideal_s else None,
+        "runs_per_hour": round(3600 * len(folders) / wall_s, 1),
+    }
+
+
+def main() -> int:
+    """Print both searches as JSON, one a line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--etth1", action="store_true", help="instead of 730 daily rows with a week")
+    parser.add_argument("--proposer", default="random_search")
+    parser.add_argument("--only-after", action="store_true", help="leave the slow one out")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder, data = Path(name), ["--dataset", "etth1", "--target", "OT", "--pred-len", "24"]
+        if not options.etth1:
+            series = next(one for one in SERIES if one.name == "weekly")
+            series.write_csv(folder / "weekly.csv")
+            data = ["--dataset", str(folder / "weekly.csv"), "--target", TARGET, "--pred-len", "14"]
+        found = []
+        for before in (False,) if options.only_after else (True, False):
+            found.append(search(folder / f"{len(found)}", data, options, before=before))
+            print(json.dumps(found[-1]), flush=True)
+    if len(found) == 2:
+        print(f"{found[1]['runs_per_hour'] / found[0]['runs_per_hour']:.2f} times as many runs an hour")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
