@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chaos.bombardment import finish, kill_agents, kill_parts, until_struck
-from chaos.search import Search
+from chaos.search import Search, wait_for
 from chaos.series import CHEAP, TASK, write_series
 
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
@@ -90,6 +90,26 @@ def test_an_agent_of_four_trainings_at_once_killed_at_random_begins_each_once(
     searches = bombard_agents(new_search, record_property, "--parallel", "4", kills=3, runs=8, seed=7)
     assert 1 < max(search.most_at_once() for search in searches) <= 4
     assert replays_equal(searches[0], tmp_path / "again")
+
+
+@pytest.mark.fault(58)
+def test_early_stops_and_a_killed_agent_train_nothing_twice(new_search: NewSearch, tmp_path: Path) -> None:
+    """In its first epochs every stand-in is far behind the best run."""
+    search = new_search("--max-runs", "12", "--parallel", "3", "--stop-early", "margin")
+    search.wish("epoch_s", "0.4")
+    process = search.start()
+    evidence = search.workspace / "runs"
+    wait_for(lambda: process.poll() is not None or any(evidence.glob("run_*/pruned.json")), "a reason")
+    assert search.kill_agent()
+    search.start()
+    assert search.wait() == 0, search.text()
+    stopped = {run.run_id for run in search.last.runs if run.status == "PRUNED"}
+    # What has ended by itself before the next agent came has its score.
+    assert stopped and stopped <= {path.parent.name for path in evidence.glob("run_*/pruned.json")}
+    assert {run.status for run in search.last.runs} == {"OK", "PRUNED"}
+    ledger = (search.evidence / "ledger").read_text()
+    assert all(ledger.count(f"{run.run_id} start") == 1 for run in search.last.runs)
+    assert replays_equal(search, tmp_path / "again")
 
 
 @pytest.mark.fault(4)

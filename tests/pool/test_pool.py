@@ -193,7 +193,7 @@ def test_a_configuration_that_trains_now_is_not_begun_again(search, launcher: Si
     context = search(4, proposer=Copying())
     drive(context)
     reason = next(event[2] for event in context.progress.events if event[0] == "refused")
-    assert "this is the configuration of run_0001, which is training now" in reason
+    assert "run_0001, which is training now" in reason
     assert len({run.key for run in context.ledger.state.runs}) == 8
 
 

@@ -45,7 +45,8 @@ def main(evidence: str, *arguments: str) -> None:
         time.sleep(epoch_s)
         train_mse, val_mse = score * 2, score + 0.1 * (EPOCHS - 1 - epoch)
         epochs.append({"epoch": epoch, "train_mse": train_mse, "val_mse": val_mse, "lr": 0.001})
-        write(work, "history.json", {"best_epoch": epoch, "epochs": epochs})
+        history = {"best_epoch": epoch, "planned_epochs": EPOCHS, "epochs": epochs}
+        write(work, "history.json", history)
         print(f"epoch {epoch + 1}/{EPOCHS}", flush=True)
     result = {"val_mse": score, "test_mse": 2 * score, "best_epoch": EPOCHS - 1, "reason": "completed"}
     write(work, "metrics.json", result)
