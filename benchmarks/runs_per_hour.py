@@ -3,7 +3,8 @@
     python benchmarks/runs_per_hour.py [--runs 100] [--parallel 2] [--etth1] [--proposer random_search]
 
 The same search twice, by the real program: one training after the other, each in an interpreter of its own;
-then with `--parallel N`, forked by a fork server. Pictures are drawn by another process in both. The trainings are the same ones, with the same number of steps, if the proposer asks nobody for results
+then with `--parallel N`, forked by a fork server. Pictures are drawn by another process in both. The
+trainings are the same ones, with the same number of steps, if the proposer asks nobody for results
 (`random_search`, the default). "Ideal" is the sum of the trainings' own compute (`compute_sec`, evaluations
 included) divided by N: what is left is start-up, data, pictures, scores computed again, and the agent.
 """
