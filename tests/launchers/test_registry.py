@@ -15,6 +15,7 @@ from nas_agent_graph.replay.launcher import RecordedLauncher
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
 
 AGENT = Path(__file__).parents[2] / "nas_agent_graph"
@@ -22,15 +23,15 @@ AGENT = Path(__file__).parents[2] / "nas_agent_graph"
 
 def every_launcher(folder: Path) -> dict[str, Any]:
     chosen = {name: build_launcher(name) for name in LAUNCHERS}
-    recorded = RecordedLauncher(AgentState(), folder / "recorded", folder / "replayed")
+    recorded = RecordedLauncher(AgentState(), folder / "recorded", Ledger(folder, AgentState()))
     return {**chosen, "scripted": ScriptedLauncher(lambda config: 0.0), "recorded": recorded}
 
 
 @pytest.mark.parametrize("name", [*LAUNCHERS, "scripted", "recorded"])
 def test_a_survey_tells_of_every_run_what_its_files_say(name: str, tmp_path: Path) -> None:
     launcher = every_launcher(tmp_path)[name]
-    never, ended = tmp_path / "run_0000", tmp_path / "run_0001"
-    ended.mkdir()
+    never, ended = tmp_path / "runs/run_0000", tmp_path / "runs/run_0001"
+    ended.mkdir(parents=True)
     write_json(ended / "exit.json", {"schema": 1, "attempt": 1, "ended": "exited", "returncode": 0})
     assert dict(launcher.survey([never, ended])) == {never: "absent", ended: "finished"}
     assert not launcher.is_running(never) and not launcher.is_running(ended)
@@ -39,6 +40,7 @@ def test_a_survey_tells_of_every_run_what_its_files_say(name: str, tmp_path: Pat
     launcher.cancel(ended, force=True)
     limit = launcher.memory_limit_mb()
     assert limit is None or limit > 0
+    assert launcher.cores() >= 1 and launcher.cuda_devices("cpu") == ()
 
 
 def test_an_unknown_launcher_is_refused_with_the_choices(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
