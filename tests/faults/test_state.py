@@ -218,6 +218,15 @@ VERSIONS: dict[int, dict[str, object]] = {
             },
         ],
     },
+    5: {
+        **{name: value for name, value in _SINCE_4.items() if name != "current"},
+        "schema_version": 5,
+        "in_progress": [
+            {"run_id": "run_0004", "step": "launch_training", "device": "0", "alone": True},
+            {"run_id": "run_0005", "step": "read_context", "device": None, "alone": False},
+        ],
+        "runs": [{**_RUN_SINCE_1, "val_score": 0.05, "test_score": 0.03, "cost_usd": None}],
+    },
 }
 
 
