@@ -45,6 +45,7 @@ from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, 
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import metric_on
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
@@ -151,7 +152,7 @@ def _refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
         record = ledger.proposal(other)
         if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
             raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
-    if not ledger.paths(run_id).work.is_dir():
+    if not RunPaths(ledger.paths(run_id).work).last.is_file():
         raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
     if end is not None:
         raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")

@@ -207,6 +207,7 @@ def _data_is_there(source: DataSource) -> bool:
 
 def limits_of(arguments: argparse.Namespace, launcher: Launcher, parallel: int = 1) -> Limits:
     """Return what the search may spend; `parallel` trainings share the memory of the machine and its disk."""
+    at_once = min(parallel, arguments.max_runs)
     return Limits(
         max_runs=arguments.max_runs,
         max_seconds=None if arguments.max_hours is None else arguments.max_hours * 3600,
@@ -217,8 +218,8 @@ def limits_of(arguments: argparse.Namespace, launcher: Launcher, parallel: int =
         least_free_mb=arguments.keep_free,
         disk_wait_seconds=None if arguments.wait_for_disk is None else arguments.wait_for_disk * 60,
         silence_seconds=_silence_limit_s(arguments.max_silent_minutes),
-        memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher, parallel),
-        disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute(), parallel),
+        memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher, at_once),
+        disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute(), at_once),
         stop_early=None if arguments.stop_early == "off" else arguments.stop_early,
         repeat_base=arguments.repeat_base,
     )
@@ -229,12 +230,23 @@ def _silence_limit_s(minutes: float | None) -> float | None:
     return SILENCE_LIMIT_S if minutes is None else minutes * 60 or None
 
 
+LEAST_MEMORY_MB = 400
+"""What a training holds before its first step: Python, torch and a short series."""
+
+
 def _memory_limit_mb(gib: float | None, launcher: Launcher, parallel: int) -> int | None:
     """Return a part of the launcher's limit if none is given; 0 means no limit."""
     if gib is not None:
         return math.ceil(gib * 1024) or None
     limit = launcher.memory_limit_mb()
-    return None if limit is None else max(1, limit // parallel)
+    if limit is None or parallel == 1:
+        return limit
+    if limit // parallel < LEAST_MEMORY_MB:
+        raise ConfigError(
+            f"--parallel {parallel} leaves each training {limit // parallel} MiB of memory, too little; lower "
+            f"it to {max(1, limit // LEAST_MEMORY_MB)}, or say how much with --memory-per-run"
+        )
+    return limit // parallel
 
 
 def _disk_limit_mb(gib: float | None, workspace: Path, parallel: int) -> int | None:

@@ -28,8 +28,8 @@ from nas_agent_graph.replay.launcher import RecordedLauncher
 from nas_system.config_io.config_file import read_config, write_config
 from nas_system.errors import ConfigError, RunError, SearchPaused
 from nas_system.files import read_object, sha256_of_file, write_json
-from nas_system.nas_agent.agent_state import RunInfo
-from nas_system.nas_agent.ledger import rebuild_state
+from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.nas_agent.ledger import Ledger, rebuild_state
 from nas_system.processes.job import Job
 from nas_system.processes.run_files import RunPaths
 from nas_system.processes.work_folder import WorkFolder
@@ -267,15 +267,18 @@ def test_a_state_rebuilt_from_the_runs_is_the_same(search: Search) -> None:
 def test_a_replay_takes_over_what_the_search_computed(search: Search) -> None:
     """Without torch, and without weights, which no recording holds."""
     ledger = search.context.ledger
-    recorded = RecordedLauncher(ledger.state, ledger.runs_dir, Path("replayed"))
-    folders = [Path("replayed") / run.run_id for run in ledger.state.runs]
-    repeats = [Path("replayed/run_0000/repeats") / name for name in ("seed_43", FORGED_REPEAT)]
+    replayed = Ledger(Path("replayed"), AgentState())
+    recorded = RecordedLauncher(ledger.state, ledger.runs_dir, replayed)
+    folders = [replayed.runs_dir / run.run_id for run in ledger.state.runs]
+    repeats = [replayed.runs_dir / "run_0000/repeats" / name for name in ("seed_43", FORGED_REPEAT)]
     found = recorded.verify([*folders, *repeats], timeout_s=1)
     assert [again is not None and again.problem is not None for again in found] == [
         *(run.status == "BAD_RESULT" for run in ledger.state.runs),
         *(False, True),
     ]
-    assert recorded.verify([Path("replayed/run_0099")], timeout_s=1) == [None], "an older search checked none"
+    assert recorded.verify([replayed.runs_dir / "run_0099"], timeout_s=1) == [None], (
+        "an older search checked none"
+    )
 
 
 class Answers(ScriptedLauncher):

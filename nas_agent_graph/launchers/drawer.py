@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +40,7 @@ class Drawer:
         self._told.add(known)
         try:
             if self._process is None or self._process.poll() is not None:
-                self._process = self._start()
+                self._process = self._start("--watch", "--nice", str(_LOWEST_PRIORITY))
             assert self._process.stdin is not None
             self._process.stdin.write(b"\n")
             self._process.stdin.flush()
@@ -56,29 +58,30 @@ class Drawer:
         self.end()
         if not any(undrawn_runs(self._runs_dir)):
             return
+        problem = "the disk is full, or something kills the process that draws"
         try:
-            subprocess.run(
-                self._command,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                timeout=DRAW_TIMEOUT_S,
-                check=True,
-            )
+            self._process = self._start()
+            self._process.communicate(timeout=DRAW_TIMEOUT_S)
+            drawn = self._process.returncode == 0
         except (OSError, subprocess.SubprocessError) as error:
-            raise RunError(f"the pictures of some runs could not be drawn: {error}") from None
+            drawn, problem = False, str(error)
+        finally:
+            self.end()
+        if not drawn:
+            raise RunError(
+                f"the pictures of some runs could not be drawn ({problem}); the same command tries again"
+            )
 
     def end(self) -> None:
         """End the process now. What it was about to draw still waits."""
         if self._process is not None:
-            self._process.kill()
+            if self._process.returncode is None:  # not collected, so the group's number is its own
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
             self._process = None
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        flags = ["--watch", "--nice", str(_LOWEST_PRIORITY)]
+    def _start(self, *flags: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [*self._command, *flags],
             env=self._environment,

@@ -273,12 +273,19 @@ def _job(training: Training, context: Context) -> Job:
 
 
 def _continues(training: Training, context: Context) -> Path | None:
-    """Return the folder of the stopped training that this one is the rest of."""
+    """Return the folder of the stopped training that this one is the rest of; where its checkpoint is gone,
+    the same configuration trains from the start."""
     proposal = context.ledger.proposal(training.run_id)
     parent = proposal.get("parent")
     if proposal.get("proposer") != CONTINUED or get_run(context.ledger.state, str(parent)) is None:
         return None
-    return context.ledger.paths(str(parent)).folder
+    paths = context.ledger.paths(str(parent))
+    if not RunPaths(paths.work).last.is_file():
+        context.progress.note(
+            f"{training.run_id}: the checkpoint of {parent} is gone; it trains from the start"
+        )
+        return None
+    return paths.folder
 
 
 def _needed_files(context: Context) -> tuple[Path, ...]:
