@@ -243,8 +243,8 @@ def _memory_limit_mb(gib: float | None, launcher: Launcher, parallel: int) -> in
         return limit
     if limit // parallel < LEAST_MEMORY_MB:
         raise ConfigError(
-            f"--parallel {parallel} leaves each training {limit // parallel} MiB of memory, too little; lower "
-            f"it to {max(1, limit // LEAST_MEMORY_MB)}, or say how much with --memory-per-run"
+            f"--parallel {parallel} leaves each training {limit // parallel} MiB of memory, too little; "
+            f"lower it to {max(1, limit // LEAST_MEMORY_MB)}, or say how much with --memory-per-run"
         )
     return limit // parallel
 
