@@ -174,14 +174,9 @@ def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> N
 
 
 def _ended_runs(context: Context) -> list[EndedRun]:
-    state, ledger = context.ledger.state, context.ledger
     return [
-        EndedRun(
-            run.run_id,
-            run.val_score if run.status == Status.OK else None,
-            Curve.of(history_of(ledger.paths(run.run_id).folder), state.metric),
-        )
-        for run in state.runs
+        EndedRun.of(run, history_of(context.ledger.paths(run.run_id).folder))
+        for run in context.ledger.state.runs
     ]
 
 

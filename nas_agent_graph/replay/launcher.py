@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nas_agent_graph.analysis.pruning import problem_of
 from nas_agent_graph.context import Recomputed, RunState
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, diff_of_values, place
 from nas_system.config_io.config_file import read_config
@@ -36,8 +37,8 @@ class RecordedLauncher:
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
         """End the training, which `survey` shows when its turn has come; one that was running never ends.
 
-        Raises Drift if another configuration was trained then, AnswerMissing if nothing is known of its end,
-        RecordingEnds if it had not been tried so often.
+        Raises Drift if another configuration was trained then, or if what pruned.json says does not support
+        the stop; AnswerMissing if nothing is known of its end, RecordingEnds if it was not tried so often.
         """
         relative = run_dir.relative_to(self.replayed)
         source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
@@ -55,7 +56,9 @@ class RecordedLauncher:
             return
         if outcome.attempt < attempt:
             raise RecordingEnds(f"attempt {attempt} at {relative} is not in the recording")
-        # Why it was stopped early is taken over: no rule is asked again.
+        # Why it was stopped early is taken over, if it stands: no rule is asked again.
+        if outcome.pruned is not None and (problem := problem_of(outcome.pruned)) is not None:
+            raise Drift(place(relative.parts[0], "parse_results", 0), f"it was stopped early, but {problem}")
         for path in (source.metrics, source.history, source.error, source.log, source.retried, source.pruned):
             copy_record(path, target.folder)
         # Last, as a supervisor would: it is what says that the run has ended.

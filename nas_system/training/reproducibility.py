@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nas_system.errors import ConfigError
+from nas_system.processes.machine_cores import usable_cores
 
 
 def set_seed(seed: int, deterministic: bool = False) -> None:
@@ -111,11 +112,6 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 ROUNDS = 5
 MIN_GAIN = 0.9
 """More threads must take less than this share of the time, since other processes lose them."""
@@ -128,7 +124,7 @@ def fastest_threads(step: Callable[[], None], candidates: Iterable[int] | None =
     count and random state are left as they were. `candidates` default to the powers of two up to
     the cores of this process.
     """
-    cores = available_cores()
+    cores = usable_cores()
     counts = sorted(set(candidates or (2**power for power in range(cores.bit_length()) if 2**power <= cores)))
     if not counts or counts[0] < 1:
         raise ConfigError(f"threads={counts}: at least one thread is needed")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from builders import drive
 from simulated import Killed, MortalClock, Scripted, SimulatedClock, SimulatedLauncher
 
 from nas_agent_graph.analysis.pruning import problem_of
+from nas_agent_graph.replay.drift import Drift
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_agent_graph.show.leaderboard import rows_of
 from nas_system.nas_agent.pruned import read_pruned
@@ -49,6 +52,11 @@ def check(context, launcher: SimulatedLauncher, again) -> None:
     for run_id in HOPELESS:
         copies = [folder / "runs" / run_id / "pruned.json" for folder in (recorded.workspace, again)]
         assert copies[0].read_bytes() == copies[1].read_bytes()
+    evidence = RunPaths(recorded.runs_dir / HOPELESS[0]).pruned
+    record = json.loads(evidence.read_text())
+    evidence.write_text(json.dumps(record | {"score": record["threshold"] / 2}))
+    with pytest.raises(Drift, match=f"{HOPELESS[0]}.*is not worse than the threshold"):
+        replay(recorded, again.with_name("edited"))
 
 
 @pytest.mark.parametrize("rule", ["margin", "median"])
