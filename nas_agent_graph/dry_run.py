@@ -16,6 +16,7 @@ from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
+from nas_agent_graph.pool.repeat_rule import is_unfinished
 from nas_agent_graph.proposers import choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_setup import limits_of, look_up_search, task_of, train_command_of
@@ -63,7 +64,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
     for message in messages:
         print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
     print("--- estimates (no model was asked, nothing was trained or written)")
-    finished = None if ledger.state.in_progress else limits.reached(Spent.by(runs))
+    finished = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(runs))
     if finished:
         print(f"Nothing would be done: {finished}.")
         return 0
@@ -78,7 +79,8 @@ def _run_to_propose(ledger: Ledger) -> str:
     state = ledger.state
     if not state.runs:  # the first run is the base configuration, about which nobody is asked
         return next_run_id(["run_0000"])
-    return state.in_progress[0].run_id if state.in_progress else next_run_id(state.run_ids)
+    left = state.runs_in_progress
+    return left[0].run_id if left else next_run_id(state.run_ids)
 
 
 def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:

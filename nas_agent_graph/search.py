@@ -24,6 +24,7 @@ from nas_agent_graph.context import (
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
+from nas_agent_graph.pool.repeat_rule import SelectionRule, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
@@ -74,8 +75,8 @@ def run_search(
         ledger, note = disk.retry_until_space(lambda: Ledger.open(workspace))
         if note:
             _note(note)
-        # A run that has begun has been paid for: it is brought to its end first.
-        end = None if ledger.state.in_progress else limits.reached(Spent.by(ledger.state.runs))
+        # A run that has begun has been paid for: it is brought to its end first, and so is the final.
+        end = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(ledger.state.runs))
         search = ProposerSetup(
             ledger=ledger,
             task=task_of(arguments, ledger.state.task),
@@ -115,6 +116,7 @@ def run_search(
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
             slots=slots,
+            repeats=SelectionRule(),
             continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,

@@ -221,7 +221,8 @@ def limits_of(arguments: argparse.Namespace, launcher: Launcher, parallel: int =
         memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher, at_once),
         disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute(), at_once),
         stop_early=None if arguments.stop_early == "off" else arguments.stop_early,
-        repeat_base=arguments.repeat_base,
+        repeat_base=0 if arguments.repeats == 0 else arguments.repeat_base,
+        repeats=arguments.repeats,
     )
 
 
