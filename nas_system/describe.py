@@ -22,6 +22,8 @@ from pydantic import ValidationError
 from nas_system.command_line import Parser, add_data_dir, exit_code_of
 from nas_system.errors import ConfigError
 from nas_system.files import write_json
+from nas_system.nas_agent.window_errors import write_baseline_errors
+from nas_system.processes.run_files import BASELINE_ERRORS_FILE
 from nas_system.processes.sandbox.places import font_lists
 from nas_system.space.task_flags import FLAGS, add_task_flags, task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -102,6 +104,7 @@ def baseline_table(info: TaskInfo) -> list[str]:
 
 def _write(path: Path, info: TaskInfo) -> None:
     try:
+        write_baseline_errors(path.with_name(BASELINE_ERRORS_FILE), info.baselines)
         write_json(path, info.to_json())
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}") from error

@@ -2,10 +2,11 @@
 
 By default on the hold-out rows, at which no training, no selection and no early stopping has ever looked. A
 search does this once, for its best run; the baselines are scored on them as well. Prints one JSON object and
-writes it to `sealed.json` in the run's folder.
+writes it to `sealed.json` in the run's folder, and the score of every single window to `hold_out_errors.npy`.
 
 With `--part val` it computes again what a training claims in its metrics.json, for one run or several, and
-writes nothing. A search does this before a run may become its best one.
+writes nothing. A search does this before a run may become its best one. With `--windows` it replaces the
+training's `val_errors.npy` by what it computed, so that nothing rests on the training's own word.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from nas_system.space.task_info import TaskInfo
     from nas_system.tasks.kind import Scoring
     from nas_system.training.acceleration.precision import Precision
+    from nas_system.training.loops import Evaluation
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.score") -> int:
@@ -43,6 +45,8 @@ def _score(given: argparse.Namespace) -> dict[str, Any]:
             return score_again(given)
         if len(given.run) > 1:
             raise ConfigError("the hold-out set is for one run; give --run once, or --part val")
+        if given.windows:
+            raise ConfigError("--windows is for --part val; on the hold-out set they are always written")
         return score_hold_out(given.run[0], given.facts, given.data_dir, given.device, given.threads)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -60,6 +64,7 @@ def score_hold_out(
     from nas_system.config_io.config_file import read_config
     from nas_system.files import write_json
     from nas_system.nas_agent.logging_utils import load_metrics
+    from nas_system.nas_agent.window_errors import write_errors
     from nas_system.processes.run_files import RunPaths
     from nas_system.tasks import kind_of
     from nas_system.training.acceleration.precision import Precision
@@ -71,7 +76,9 @@ def score_hold_out(
     device = resolve_device(device_name)
     scoring = kind_of(config.task).scoring(config, _read_info(facts), data_dir, device, "hold_out")
     expected = load_metrics(run_dir).get("checkpoint_sha256")
-    metrics = _evaluate(paths.best_model, scoring, Precision("fp32", device), sha256=expected)
+    metrics, errors = _evaluate(paths.best_model, scoring, Precision("fp32", device), sha256=expected)
+    if errors is not None:
+        write_errors(paths.hold_out_errors, errors.float().cpu().numpy())
     score = {
         "run": run_dir.name,
         **{f"hold_out_{name}": value for name, value in metrics.items()},
@@ -106,13 +113,16 @@ def score_again(given: argparse.Namespace) -> dict[str, Any]:
 
     return {
         "part": "val",
-        "runs": [{"run": str(run), **_again(run, scoring_of, device)} for run in given.run],
+        "runs": [{"run": str(run), **_again(run, scoring_of, device, given.windows)} for run in given.run],
     }
 
 
-def _again(run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: torch.device) -> dict[str, Any]:
+def _again(
+    run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: torch.device, windows: bool
+) -> dict[str, Any]:
     from nas_system.config_io.config_file import read_config
     from nas_system.nas_agent.logging_utils import load_metrics
+    from nas_system.nas_agent.window_errors import write_errors
     from nas_system.processes.run_files import RunPaths
     from nas_system.training.acceleration.precision import Precision
 
@@ -127,30 +137,34 @@ def _again(run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: to
     precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
     try:
         # A wrong checksum would keep the run from being scored on the hold-out set later.
-        metrics = _evaluate(paths.best_model, scoring, precision, sha256=expected)
+        metrics, errors = _evaluate(paths.best_model, scoring, precision, sha256=expected)
     except NasError as error:
         return {"problem": str(error).replace(f"{run_dir}/", "")}
+    if windows and errors is not None:
+        write_errors(paths.val_errors, errors.float().cpu().numpy())
     return {"samples": scoring.count, **{f"val_{name}": value for name, value in metrics.items()}}
 
 
 def _evaluate(
     weights: Path, scoring: Scoring, precision: Precision, *, sha256: str | None = None
-) -> dict[str, float]:
-    """Return the metrics of the weights in a file. Raises StateError for weights that give none."""
+) -> Evaluation:
+    """Evaluate the weights in a file. Raises StateError for weights that give no metrics."""
     from nas_system.training.checkpoint import load_checkpoint, restore_model
-    from nas_system.training.loops import evaluate
+    from nas_system.training.loops import evaluate_samples
 
     checkpoint = load_checkpoint(weights, sha256=sha256, follow_link=False)
     try:
         model = restore_model(scoring.build_model, checkpoint, weights).to(precision.device)
-        metrics = evaluate(model, scoring.batches, scoring.objective, precision.device, precision=precision)
+        found = evaluate_samples(
+            model, scoring.batches, scoring.objective, precision.device, precision=precision
+        )
     except (RuntimeError, MemoryError) as error:
         why = "there is not enough memory" if memory_that_ran_out(error) else "the model fails"
         raise StateError(f"{weights} cannot be evaluated, {why} ({first_line(error):.200})") from None
-    strange = next((name for name, value in metrics.items() if not math.isfinite(value)), None)
-    if strange is not None:
-        raise StateError(f"{weights}: its weights give a {strange} of {metrics[strange]}, no finite number")
-    return metrics
+    for name, value in found.metrics.items():
+        if not math.isfinite(value):
+            raise StateError(f"{weights}: its weights give a {name} of {value}, no finite number")
+    return found
 
 
 def _read_info(path: Path | None) -> TaskInfo | None:
@@ -193,6 +207,11 @@ def build_parser(prog: str) -> Parser:
         choices=("hold-out", "val"),
         default="hold-out",
         help="hold-out (default), or val: compute the validation score again, write nothing",
+    )
+    parser.add_argument(
+        "--windows",
+        action="store_true",
+        help="with --part val: write val_errors.npy, the score of every window",
     )
     parser.add_argument("--facts", type=Path, help="task_facts.json of the search: use exactly its data")
     add_data_dir(parser)

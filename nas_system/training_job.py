@@ -18,6 +18,7 @@ from nas_system.draw_pictures import keep_for_later
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
+from nas_system.nas_agent.window_errors import write_errors
 from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -215,6 +216,7 @@ class TrainingRun:
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
             best_epoch, train, val = record.epoch, record.train, record.val
+            self._write_errors()
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -234,6 +236,16 @@ class TrainingRun:
         )
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
+
+    def _write_errors(self) -> None:
+        """Write the error on every validation window of the best weights, which the engine holds now."""
+        errors = self.engine.best_errors
+        if errors is None:
+            # Resumed from a checkpoint of an older version, which did not keep them.
+            val = self.problem.batches("val", self.resources.evaluation_batch)
+            errors = self.engine.evaluate_samples(val).errors
+        if errors is not None:
+            write_errors(self.paths.val_errors, errors.float().cpu().numpy())
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""

@@ -15,6 +15,11 @@ FACTS_FILE = "task_facts.json"
 BASE_CONFIG_FILE = "base_config.py"
 """In the folder of all runs: the configuration that run_0000 trains."""
 
+BASELINE_ERRORS_FILE = "baseline_errors.npz"
+"""In the folder of all runs: the baselines' errors on every validation window."""
+LARGEST_ERRORS_BYTES = 16 * 2**20
+"""Of the errors on single windows of one training: four million."""
+
 _NUMBERED = re.compile(r"run_([0-9]{1,9})")
 
 
@@ -94,6 +99,11 @@ class RunPaths(NamedTuple):
         return self.folder / "metrics.json"
 
     @property
+    def val_errors(self) -> Path:
+        """The best weights' error on every validation window; its mean is the score."""
+        return self.folder / "val_errors.npy"
+
+    @property
     def exit(self) -> Path:
         """How the process ended; written last by the supervisor."""
         return self.folder / "exit.json"
@@ -137,6 +147,11 @@ class RunPaths(NamedTuple):
     def hold_out(self) -> Path:
         """The best run's score on the hold-out rows."""
         return self.folder / "sealed.json"
+
+    @property
+    def hold_out_errors(self) -> Path:
+        """The best run's error on every hold-out window."""
+        return self.folder / "hold_out_errors.npy"
 
 
 def next_run_id(existing: Iterable[str]) -> str:

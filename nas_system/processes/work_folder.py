@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nas_system.files import LARGEST_RECORD_BYTES, fsync_folder, make_room
-from nas_system.processes.run_files import RunPaths
+from nas_system.processes.run_files import LARGEST_ERRORS_BYTES, RunPaths
 
 LARGEST_PICTURE_BYTES = 32 * 2**20
 DISK_LIMIT_MB = 20 * 1024
@@ -62,6 +62,7 @@ class WorkFolder:
                 LARGEST_PICTURE_BYTES,
             ),
             paths.best_model.name: weights_bytes,
+            paths.val_errors.name: LARGEST_ERRORS_BYTES,
             # Last: where it is, everything else is, too.
             paths.metrics.name: LARGEST_RECORD_BYTES,
         }
@@ -75,7 +76,7 @@ class WorkFolder:
         for name in os.listdir(self._work):
             if name not in kept or not _is_there(name, self._work):
                 _remove(name, self._work)
-        for result in (paths.metrics, paths.error, paths.pictures):
+        for result in (paths.metrics, paths.error, paths.pictures, paths.val_errors):
             make_room(result)
         # A training that an older version of this program began has worked in the folder of its run. And from
         # a full disk files cross by being moved.

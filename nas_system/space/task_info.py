@@ -6,13 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import ValidationError
 
 from nas_system.errors import ConfigError
 from nas_system.space.tasks import Task, task_adapter
 from nas_system.space.tasks.task import metric_on
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION = 2
 HOLD_OUT = "hold_out"
@@ -60,6 +64,9 @@ class Baseline:
     scores: Mapping[str, float]
     windows: str = ""
     """`40 of 96`: scored on a part of the validation windows only; empty for all of them."""
+    errors: NDArray[np.floating[Any]] | None = field(default=None, compare=False, repr=False)
+    """On every validation window, NaN where it was not scored; None where that is not known. No part of the
+    JSON."""
 
     def on(self, part: str, metric: str) -> float | None:
         """Return the score on a part of the data; `metric` is the task's, for example `val_mse`."""

@@ -37,6 +37,17 @@ def step_of_months(months: int) -> str:
     return _spelled(months, "MS")
 
 
+def rows_in_a_week(step: str | None) -> int | None:
+    """Return how many rows a week has.
+
+    None for a step that is unknown, longer, or counted in seconds: what is read so often has other rhythms.
+    """
+    match = _STEP.fullmatch(step or "")
+    if match is None or match[2] not in SECONDS or match[2] == "s":
+        return None
+    return SECONDS["W"] // (int(match[1] or 1) * SECONDS[match[2]]) or None
+
+
 def normalised_step(text: str) -> str:
     """One spelling for what pandas and people write in several: `H`, `1h` and `60min` are `h`; `QS` is `3MS`.
 

@@ -15,9 +15,9 @@ from nas_system.visualization import drawings
 from nas_system.visualization.drawings import Drawing
 
 
-def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
-    """Return the share of (graphs,) predicted classes that are right."""
-    return float((predicted == torch.cat([graph.y for graph in graphs])).double().mean())
+def hits(predicted: Tensor, graphs: Sequence[Any]) -> Tensor:
+    """Return for (graphs,) predicted classes whether each is right."""
+    return predicted == torch.cat([graph.y for graph in graphs])
 
 
 def draw_classes(truth: Tensor, logits: Tensor) -> Drawing:
@@ -31,7 +31,7 @@ KIND = graph_kind(
         objective=lambda config, dataset: Classification(dataset.num_classes),
         n_outputs=lambda dataset: dataset.num_classes,
         baselines=class_predictions,
-        score=accuracy,
+        per_sample=hits,
         picture=draw_classes,
     )
 )

@@ -12,9 +12,9 @@ from nas_system.tasks.graphs import Answers, draw_values, graph_kind
 from nas_system.training.objectives import GraphRegression
 
 
-def mean_absolute_error(predicted: Tensor, graphs: Sequence[Any]) -> float:
-    """Return the error of (graphs,) predictions."""
-    return float((predicted - targets_of(graphs)).abs().mean())
+def absolute_errors(predicted: Tensor, graphs: Sequence[Any]) -> Tensor:
+    """Return the error of each of (graphs,) predictions."""
+    return (predicted - targets_of(graphs)).abs()
 
 
 KIND = graph_kind(
@@ -23,7 +23,7 @@ KIND = graph_kind(
         objective=lambda config, dataset: GraphRegression(config.training.loss),
         n_outputs=lambda dataset: 1,
         baselines=simple_predictions,
-        score=mean_absolute_error,
+        per_sample=absolute_errors,
         picture=draw_values,
         # As the model answers, (B, 1): compared with (B,) that would make B times B differences.
         target_shape=(1, 1),

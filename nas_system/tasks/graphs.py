@@ -6,7 +6,7 @@ simple predictions it is compared with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -56,8 +56,8 @@ class Answers:
     n_outputs: Callable[[GraphDataset], int]
     baselines: Callable[[GraphDataset], dict[str, Predict]]
     """Predictions that need no search, by name."""
-    score: Callable[[Tensor, Sequence[Any]], float]
-    """The task's metric of predictions by a baseline."""
+    per_sample: Callable[[Tensor, Sequence[Any]], Tensor]
+    """The task's metric of predictions by a baseline, (samples,): its mean is the score."""
     picture: Picture
     level: Literal["graph", "edge"] = "graph"
     target_shape: tuple[int, ...] | None = None
@@ -231,13 +231,16 @@ def score_baselines(
     """
     graphs = {name: part for name, part in _parts(dataset).items() if name in parts and len(part)}
 
-    def named(score: Callable[[str, Sequence[Any]], float]) -> Mapping[str, float]:
-        return {
-            f"{part}_{task.metric_name}": float(f"{score(part, those):.6g}") for part, those in graphs.items()
+    def row(name: str, per_sample: Callable[[str, Sequence[Any]], Tensor]) -> Baseline:
+        errors = {part: per_sample(part, those).double() for part, those in graphs.items()}
+        scores = {
+            f"{part}_{task.metric_name}": float(f"{float(found.mean()):.6g}")
+            for part, found in errors.items()
         }
+        return Baseline(name, scores, errors=errors["val"].cpu().numpy() if "val" in errors else None)
 
     rows = [
-        Baseline(name, named(lambda part, those, predict=predict: answers.score(predict(those), those)))
+        row(name, lambda part, those, predict=predict: answers.per_sample(predict(those), those))
         for name, predict in answers.baselines(dataset).items()
     ]
     config = without_encodings(task)
@@ -249,10 +252,12 @@ def score_baselines(
     engine.fit_planned(training, val, [BestWeights()])
     prepared = _parts(problem.dataset)
 
-    def trained(part: str, those: Sequence[Any]) -> float:
-        return engine.evaluate(GraphLoader(prepared[part], batch, problem.device))[task.metric_name]
+    def trained(part: str, those: Sequence[Any]) -> Tensor:
+        errors = engine.evaluate_samples(GraphLoader(prepared[part], batch, problem.device)).errors
+        assert errors is not None
+        return errors
 
-    return (*rows, Baseline("no encodings", named(trained)))
+    return (*rows, row("no encodings", trained))
 
 
 def without_encodings(task: GraphTask) -> RunConfig:

@@ -15,9 +15,9 @@ from nas_system.visualization import drawings
 from nas_system.visualization.drawings import Drawing
 
 
-def accuracy(predicted: Tensor, graphs: Sequence[Any]) -> float:
-    """Return the share of (pairs,) predictions, 0 or 1, that are right."""
-    return float((predicted == torch.cat([graph.edge_label for graph in graphs])).double().mean())
+def hits(predicted: Tensor, graphs: Sequence[Any]) -> Tensor:
+    """Return for (pairs,) predictions, 0 or 1, whether each is right."""
+    return predicted == torch.cat([graph.edge_label for graph in graphs])
 
 
 def draw_links(truth: Tensor, logits: Tensor) -> Drawing:
@@ -32,7 +32,7 @@ KIND = graph_kind(
         objective=lambda config, dataset: EdgePrediction(),
         n_outputs=lambda dataset: 1,
         baselines=link_predictions,
-        score=accuracy,
+        per_sample=hits,
         picture=draw_links,
         level="edge",
     )

@@ -24,6 +24,7 @@ from nas_system.training.acceleration.precision import Precision
 from nas_system.training.checkpoint import StateDict
 from nas_system.training.clock import Clock
 from nas_system.training.early_stopping import EarlyStoppingState
+from nas_system.training.loops import Evaluation
 from nas_system.training.objectives import Objective, direction_of
 from nas_system.training.preflight.plan import Passes, TrainingPlan
 from nas_system.training.reproducibility import random_state, set_random_state
@@ -101,6 +102,8 @@ class Engine:
     `fit_planned`, before those of the plan."""
     callbacks: Sequence[Callback] = ()
     """Those of the last `fit`."""
+    best_errors: Tensor | None = None
+    """Of the best epoch: the deciding metric of every validation sample, in order; None if it has none."""
 
     def __post_init__(self) -> None:
         if self.accumulation_steps < 1:
@@ -208,13 +211,17 @@ class Engine:
 
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
         """Return the metrics of one pass without training."""
+        return self.evaluate_samples(loader).metrics
+
+    def evaluate_samples(self, loader: Iterable[Any]) -> Evaluation:
+        """Evaluate in one pass without training, as a whole and sample by sample."""
         self._clock.start()
         meter = self.meter() if self.meter else None
-        metrics = loops.evaluate(
+        evaluation = loops.evaluate_samples(
             self._network, loader, self.objective, self.device, precision=self.amp, meter=meter
         )
         self._clock.lap("evaluation")
-        return metrics
+        return evaluation
 
     def predict(self, loader: Iterable[Any]) -> Tensor:
         """Return the post-processed outputs of all samples, in order, on the CPU."""
@@ -259,9 +266,11 @@ class Engine:
         solve = self.solve if epoch == 0 else None
         lr = 0.0 if solve else float(self.optimizer.param_groups[0]["lr"])
         train_metrics = solve() if solve else self.train_epoch(train, after_step=after_step)
-        val_metrics = {} if val is None else self.evaluate(val)
+        val_metrics, errors = Evaluation({}, None) if val is None else self.evaluate_samples(val)
         decisive = self._decisive(train_metrics if val is None else val_metrics, epoch)
         is_best = self.progress.update(decisive, epoch)
+        if is_best:
+            self.best_errors = errors
         if isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self.scheduler.step(decisive)
         elif self.scheduler is not None and not self.scheduler_per_step and not solve:
@@ -290,6 +299,7 @@ class Engine:
             "scaler": self.amp.state_dict(),
             "progress": self.progress.state_dict(),
             "history": [asdict(record) for record in self.history],
+            "best_errors": self.best_errors,
             "steps": self.steps,
             "plan": None if self.plan is None else asdict(self.plan),
             "callbacks": {
@@ -314,6 +324,7 @@ class Engine:
         self.progress.load_state_dict(state["progress"])
         self.history = [EpochRecord(**record) for record in state["history"]]
         self.steps = state["steps"]
+        self.best_errors = state.get("best_errors")  # older checkpoints have none
         self._resumed = {name: state[name] for name in ("callbacks", "random", "shuffle")}
 
     def _continue_exactly(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -81,7 +81,16 @@ def train_epoch(
     return metrics
 
 
-@torch.no_grad()
+class Evaluation(NamedTuple):
+    """One pass without training."""
+
+    metrics: dict[str, float]
+    """Sample-weighted means of every reported metric."""
+    errors: Tensor | None
+    """The deciding metric of every sample, (samples,), in order, on the device; None if the objective has
+    none for single samples."""
+
+
 def evaluate(
     model: nn.Module,
     loader: Iterable[Any],
@@ -92,14 +101,28 @@ def evaluate(
     meter: Meter | None = None,
 ) -> dict[str, float]:
     """Return the sample-weighted mean of every reported metric over one pass without training."""
+    return evaluate_samples(model, loader, objective, device, precision=precision, meter=meter).metrics
+
+
+@torch.no_grad()
+def evaluate_samples(
+    model: nn.Module,
+    loader: Iterable[Any],
+    objective: Objective,
+    device: torch.device,
+    *,
+    precision: Precision | None = None,
+    meter: Meter | None = None,
+) -> Evaluation:
+    """Evaluate in one pass without training, as a whole and sample by sample."""
     model.eval()
     precision = precision or Precision("fp32", device)
-    running_mean = RunningMean(objective, device, meter)
+    running_mean = RunningMean(objective, device, meter, keeps_samples=True)
     for raw in loader:
         batch = unpack(raw, device)
         output = _forward(model, batch.args, precision)
         running_mean.add(output, batch.target, batch.weight, batch.n)
-    return running_mean.metrics()
+    return Evaluation(running_mean.metrics(), running_mean.errors())
 
 
 @torch.no_grad()

@@ -16,11 +16,12 @@ from nas_system.space.score import Direction
 class Objective(Protocol):
     """Loss and metrics of a task.
 
-    Three attributes are optional. `direction` says whether the deciding metric is minimised (the
+    Four attributes are optional. `direction` says whether the deciding metric is minimised (the
     default) or maximised; the loss is minimised in either case. `pools_batches = True` promises that the
     report of several batches joined into one is the sample-weighted mean of their reports; small batches
     are then evaluated together. `output_shape(target)` is the shape of outputs that fit a target, by
-    default the target's own.
+    default the target's own. `per_sample(output, target)` are the values (n,) of the deciding metric for
+    single samples, whose mean is the reported one.
     """
 
     @property
@@ -78,6 +79,9 @@ class Forecasting:
         output = output.float()
         return torch.stack((F.mse_loss(output, target), F.l1_loss(output, target)))
 
+    def per_sample(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output.float() - target).square().reshape(len(target), -1).mean(1)
+
     def postproc(self, output: Tensor) -> Tensor:
         return output
 
@@ -97,6 +101,9 @@ class GraphRegression(Forecasting):
                 f"an output {tuple(output.shape)} cannot be compared with targets {tuple(target.shape)}"
             )
         return super().report(output, target, weight).flip(0)
+
+    def per_sample(self, output: Tensor, target: Tensor) -> Tensor:
+        return (output.float() - target).abs().reshape(len(target), -1).mean(1)
 
 
 class Classification:
@@ -124,9 +131,18 @@ class Classification:
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         output = output.float()
-        hits = self._logits(output).argmax(-1) == target.flatten()
-        metrics = {"accuracy": hits.float().mean(), "cross_entropy": self.loss(output, target, weight)}
+        hits = self._hits(output, target).mean()
+        metrics = {"accuracy": hits, "cross_entropy": self.loss(output, target, weight)}
         return torch.stack([metrics[name] for name in self.names])
+
+    def per_sample(self, output: Tensor, target: Tensor) -> Tensor:
+        output = output.float()
+        if self.names[0] == "accuracy":
+            return self._hits(output, target)
+        return F.cross_entropy(self._logits(output), target.flatten().long(), reduction="none")
+
+    def _hits(self, output: Tensor, target: Tensor) -> Tensor:
+        return (self._logits(output).argmax(-1) == target.flatten()).float()
 
     def postproc(self, output: Tensor) -> Tensor:
         """Return the logits: some callers want the classes, others their probabilities."""
@@ -158,8 +174,10 @@ class EdgePrediction:
 
     def report(self, output: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         output = output.float()
-        hits = (aligned(output, target) > 0) == (target > 0.5)
-        return torch.stack((hits.float().mean(), self.loss(output, target, weight)))
+        return torch.stack((self.per_sample(output, target).mean(), self.loss(output, target, weight)))
+
+    def per_sample(self, output: Tensor, target: Tensor) -> Tensor:
+        return ((aligned(output, target) > 0) == (target > 0.5)).float().flatten()
 
     def postproc(self, output: Tensor) -> Tensor:
         """Return the logits: their order ranks the pairs, their sigmoid is the probability of a link."""

@@ -32,11 +32,22 @@ ELEMENTS_HELD = 2**18
 class RunningMean:
     """Sample-weighted means of an objective's metrics, and those of a meter if there is one.
 
+    With `keeps_samples` also the deciding metric of every sample, if the objective tells it.
+
     Nothing is read back before the end or a check.
     """
 
-    def __init__(self, objective: Objective, device: torch.device, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        objective: Objective,
+        device: torch.device,
+        meter: Meter | None = None,
+        *,
+        keeps_samples: bool = False,
+    ) -> None:
         self.objective = objective
+        self._per_sample = getattr(objective, "per_sample", None) if keeps_samples else None
+        self._errors: list[Tensor] = []
         self.meter = meter
         self.samples = 0
         self._batches_held = BATCHES_HELD if getattr(objective, "pools_batches", False) else 1
@@ -86,11 +97,19 @@ class RunningMean:
         means = dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
         return means if self.meter is None else means | self.meter.compute()
 
+    def errors(self) -> Tensor | None:
+        """Return the deciding metric of every sample, (samples,), in order; None if it was not kept."""
+        self._evaluate()
+        return torch.cat(self._errors) if self._errors else None
+
     @torch.no_grad()
     def _evaluate(self) -> None:
         if not self._outputs:
             return
-        metrics = self.objective.report(_joined(self._outputs), _joined(self._targets), self._weight())
+        output, target = _joined(self._outputs), _joined(self._targets)
+        metrics = self.objective.report(output, target, self._weight())
+        if self._per_sample is not None:
+            self._errors.append(self._per_sample(output, target))
         self._totals.add_(metrics, alpha=self._held_samples)
         for held in (self._outputs, self._targets, self._weights):
             held.clear()

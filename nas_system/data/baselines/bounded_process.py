@@ -7,6 +7,7 @@ Each row has a share of the processor time; the system ends the process at the f
 
 from __future__ import annotations
 
+import base64
 import importlib
 import io
 import json
@@ -23,7 +24,7 @@ import numpy as np
 from nas_system.data.baselines.boosted import BoostedLags
 from nas_system.data.baselines.bounded import LIBRARY, Request
 from nas_system.data.baselines.method import Array, Forecast
-from nas_system.data.baselines.scoring import mean_squared_error
+from nas_system.data.baselines.scoring import squared_errors
 from nas_system.data.baselines.statistical import Kind, Statistical
 
 WEIGHTS = {"lightgbm": 2.0, "arima": 2.0}
@@ -91,15 +92,21 @@ def _answer(name: str, request: Request, values: Array) -> dict[str, Any]:
             for target, column in enumerate(scaled.T)
         ]
         return {"values": (np.stack(future, axis=1) * std + mean).tolist()}
-    scores, windows = {}, ""
+    scores, windows, kept = {}, "", {}
     for part, (first, end) in request.parts.items():
         origins = range(first, end, _step(name, first, end, request))
-        scores[f"{part}_mse"] = mean_squared_error(scaled, origins, pred_len, forecast)
+        errors = squared_errors(scaled, origins, pred_len, forecast)
+        scores[f"{part}_mse"] = float(errors.mean())
+        if part == "val":
+            kept = {
+                "val_errors": base64.b64encode(errors.astype("<f4").tobytes()).decode(),
+                "val_step": origins.step,
+            }
         if len(origins) < end - first and not windows:
             windows = f"{len(origins)} of {end - first}"
     if not all(map(math.isfinite, scores.values())):
         raise ArithmeticError("its error is not a finite number")
-    return {"scores": scores, "windows": windows}
+    return {"scores": scores, "windows": windows, **kept}
 
 
 def _on_unscaled(forecast: Forecast, values: Array, request: Request) -> Forecast:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -47,7 +49,10 @@ def score_all(data: OpenTask, parts: Sequence[SplitName], limit_s: float) -> Sco
         parts={part: (rows.start, rows.stop) for part, rows in origins.items() if rows},
     )
     answers = run_bounded(request, values, limit_s)
-    more = [Baseline(name, row["scores"], row["windows"]) for name, row in answers.rows.items()]
+    more = [
+        Baseline(name, row["scores"], row["windows"], _spread(row, len(origins.get("val", ()))))
+        for name, row in answers.rows.items()
+    ]
     return Scored((*rows, *more), tuple(f"{name}: {why}" for name, why in answers.problems.items()))
 
 
@@ -78,11 +83,9 @@ def score_baselines(data: OpenTask, parts: Sequence[SplitName] = PARTS) -> tuple
 
     def row(method: Method) -> Baseline:
         forecast = method.fit(table[:train_end], pred_len)
-        scores = {
-            f"{part}_mse": mean_squared_error(table, rows, pred_len, forecast)
-            for part, rows in origins.items()
-        }
-        return Baseline(method.name, scores)
+        errors = {part: squared_errors(table, rows, pred_len, forecast) for part, rows in origins.items()}
+        scores = {f"{part}_mse": float(found.mean()) for part, found in errors.items()}
+        return Baseline(method.name, scores, errors=errors.get("val"))
 
     return tuple(map(row, simple_methods(train_end, pred_len, data.series.freq, seasons)))
 
@@ -93,13 +96,22 @@ def _origins(data: OpenTask, part: SplitName) -> range:
     return range(rows.start, max(rows.start, rows.stop - data.task.pred_len + 1))
 
 
-def mean_squared_error(table: Array, origins: range, pred_len: int, forecast: Forecast) -> float:
-    """Return the mean over windows, steps and targets of `table`, (rows, targets)."""
-    squares = 0.0
+def squared_errors(table: Array, origins: range, pred_len: int, forecast: Forecast) -> Array:
+    """Return the mean over steps and targets of `table`, (rows, targets), for every origin."""
+    squares = np.zeros(len(origins))
     for target, column in enumerate(np.ascontiguousarray(table.T)):
         truth = sliding_window_view(column, pred_len)
         for first in range(0, len(origins), CHUNK):
             chunk = origins[first : first + CHUNK]
             errors = forecast(column, chunk, target) - truth[chunk.start : chunk.stop : chunk.step]
-            squares += float(np.vdot(errors, errors))
-    return squares / (len(origins) * pred_len * table.shape[1])
+            squares[first : first + CHUNK] += np.einsum("ij,ij->i", errors, errors)
+    return squares / (pred_len * table.shape[1])
+
+
+def _spread(row: Mapping[str, Any], windows: int) -> Array | None:
+    """Return the errors of a row on the validation windows, with NaN where it was not scored."""
+    if "val_errors" not in row:
+        return None
+    errors = np.full(windows, np.nan)
+    errors[:: row["val_step"]] = np.frombuffer(base64.b64decode(row["val_errors"]), dtype="<f4")
+    return errors
