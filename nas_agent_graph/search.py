@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from nas_agent_graph.analysis.conclusions import conclude_search, contenders, read_conclusion
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import (
     Context,
@@ -37,6 +38,7 @@ from nas_agent_graph.search_setup import (
     train_command_of,
 )
 from nas_agent_graph.search_view import CONTINUED
+from nas_agent_graph.selection.sentences import sentences
 from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
@@ -209,11 +211,16 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
         _note(str(error))
     if best_run is not None:
         try:
+            _compute_windows(search)
+        except NasError as error:
+            _note(f"the losses on single windows could not be computed again ({error})")
+        try:
             _score_on_hold_out(search, best_run)
         except NasError as error:
             _note(f"the best run could not be scored on the hold-out rows ({error})")
     print()
     info = read_info(ledger.workspace, ledger.state)
+    _say_what_is_known(search, info)
     print_leaderboard(ledger.workspace, ledger.state, info)
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
@@ -224,6 +231,30 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
         print(f"look at it: nas show {best_run.run_id}{elsewhere}")
         print(f"go on:      nas run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
     print(_leading_baseline(ledger.state, info, elsewhere), end="")
+
+
+def _compute_windows(search: ProposerSetup) -> None:
+    """Let the losses on single validation windows be computed again, for the runs that may be recommended:
+    what is said of them must not rest on a training's own word. Raises NasError."""
+    ledger = search.ledger
+    known = read_conclusion(ledger.workspace, ledger.state) is not None
+    trainings = [] if known or ledger.state.leads_by == "margin" else contenders(ledger.state)
+    if not trainings:
+        return
+    folders = [flag for name in trainings for flag in ("--run", str(ledger.paths(name).folder))]
+    flags = ["--part", "val", "--windows", "--facts", str(facts_file_of(ledger))]
+    search.launcher.call("nas_system.score", [*folders, *flags], timeout_s=SCORE_TIMEOUT_S)
+
+
+def _say_what_is_known(search: ProposerSetup, info: TaskInfo | None) -> None:
+    """Print what may be said of the best run, and write it down."""
+    ledger = search.ledger
+    conclusion = search.disk.retry_until_space(lambda: conclude_search(ledger, info))
+    if conclusion is None:
+        return
+    for line in sentences(conclusion, ledger.state.metric, ledger.state.direction):
+        print(line)
+    print()
 
 
 def _leading_baseline(state: AgentState, info: TaskInfo | None, elsewhere: str) -> str:

@@ -68,7 +68,7 @@ AGENT = (
     "launchers",
     "selection",
 )
-NODE_MAY_IMPORT = ("state", "context", "acceptance", "analysis", "selection")
+NODE_MAY_IMPORT = ("state", "context", "acceptance", "analysis")
 NODE_MAY_IMPORT_OF_NAS_SYSTEM = ("errors", "files", "processes", "space", "config_io", "nas_agent")
 ImportPair = tuple[str, str]
 

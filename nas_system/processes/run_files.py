@@ -15,6 +15,8 @@ FACTS_FILE = "task_facts.json"
 BASE_CONFIG_FILE = "base_config.py"
 """In the folder of all runs: the configuration that run_0000 trains."""
 
+CONCLUSION_FILE = "conclusion.json"
+"""In the folder of all runs: what the search said at its end."""
 BASELINE_ERRORS_FILE = "baseline_errors.npz"
 """In the folder of all runs: the baselines' errors on every validation window."""
 LARGEST_ERRORS_BYTES = 16 * 2**20
