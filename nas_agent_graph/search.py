@@ -118,7 +118,7 @@ def run_search(
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
             slots=slots,
-            repeats=SelectionRule(),
+            repeat_rule=SelectionRule(),
             continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
