@@ -1,4 +1,4 @@
-"""The state has the rule's leader; `nas_system` may not import the rule, so it has lines of its own for it."""
+"""The state has the rule's leader: `nas_system` may not import the rule, so it has a few lines of its own."""
 
 from __future__ import annotations
 
