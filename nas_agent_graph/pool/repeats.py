@@ -104,16 +104,18 @@ def why_nothing_begins(context: Context) -> str | None:
 
 
 def _seconds_of_final(context: Context) -> float:
-    """Estimate how long the final will take: as long as the best runs took."""
+    """Estimate how long the final will take, as long as the best runs took, and a run before it."""
     told = circumstances_of(context, (), more=False)
     if context.repeat_rule is None or context.ledger.state.leads_by == "margin" or told.repeats == 0:
         return 0.0
-    best = finalists(standing_of(context.ledger, told).candidates)
+    candidates = standing_of(context.ledger, told).candidates
+    best = finalists(candidates)
     seconds = [candidate.seconds for candidate in best if candidate.seconds is not None]
-    if not seconds:
-        return 0.0
     trainings = final_size(len(context.ledger.state.run_ids), told.repeats)
-    return trainings * statistics.fmean(seconds) / min(context.slots.total, len(best))
+    if not seconds or not trainings:
+        return 0.0
+    in_final_s = trainings * statistics.fmean(seconds) / min(context.slots.total, len(best))
+    return in_final_s + statistics.fmean([other.seconds or 0.0 for other in candidates])
 
 
 def n_repeats(state: AgentState) -> int:

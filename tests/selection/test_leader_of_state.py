@@ -40,7 +40,7 @@ def states(draw: st.DrawFn) -> AgentState:
             seconds=1.0,
         )
         repeats.append(repeat)
-    return AgentState(runs=tuple(runs), repeats=tuple(repeats))
+    return AgentState(leads_by="mean", runs=tuple(runs), repeats=tuple(repeats))
 
 
 @settings(max_examples=300, deadline=None)
