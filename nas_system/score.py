@@ -17,6 +17,7 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of, positive, positive_int
@@ -127,10 +128,13 @@ def _again(run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: to
     precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
     try:
         # A wrong checksum would keep the run from being scored on the hold-out set later.
-        metrics = _evaluate(paths.best_model, scoring, precision, sha256=expected)
+        metrics = [_evaluate(paths.best_model, scoring, precision, sha256=expected)]
+        for number, origin in enumerate(scoring.earlier, 1):
+            metrics.append(_evaluate(paths.origin(number), origin, precision))
     except NasError as error:
         return {"problem": str(error).replace(f"{run_dir}/", "")}
-    return {"samples": scoring.count, **{f"val_{name}": value for name, value in metrics.items()}}
+    means = {f"val_{name}": fmean(each[name] for each in metrics) for name in metrics[0]}
+    return {"samples": scoring.count * len(metrics), **means}
 
 
 def _evaluate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from nas_system.draw_pictures import keep_for_later
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
+from nas_system.origins import Origins, train_origin
 from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -114,6 +116,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     Raises ConfigError, and PreflightFailed before an epoch is paid for.
     """
     started = time.monotonic()
+    options = _shared_out(options, config)
     set_threads(options.threads or 1)
     device = resolve_device(options.device)
     if device.type == "cuda" and options.gpu_share < 1:
@@ -121,20 +124,22 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
         torch.cuda.set_per_process_memory_fraction(options.gpu_share, device)
     info = _read_info(options.facts)
     problem = kind_of(config.task).open(config, info, options.data_dir, device)
+    earlier = problem.earlier_origins()
     engine = build_engine(config, problem, device)
     best = BestCheckpoint(paths.best_model, problem.export_metadata())
     resume_key = _resume_key(config, problem.source)
-    if options.resume:
-        _resume(engine, config, best, paths.last, resume_key)
+    resumed = options.resume and _resume(engine, config, best, paths.last, resume_key)
+    origins = Origins.resumed(paths, resume_key) if resumed else Origins(paths, resume_key)
     resources = _look_ahead(config, problem, engine, options)
     return TrainingRun(
         config=config,
         paths=paths,
         options=options,
         problem=problem,
+        earlier=earlier,
         engine=engine,
         best=best,
-        resume_key=resume_key,
+        origins=origins,
         baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
         resources=resources,
         log=ProgressLog(options.log_interval_s, started),
@@ -161,9 +166,12 @@ class TrainingRun:
     paths: RunPaths
     options: JobOptions
     problem: Problem
+    """At the last origin, as everything of the run."""
+    earlier: Sequence[Problem]
+    """At the earlier rolling origins, the earliest first."""
     engine: Engine
     best: BestCheckpoint
-    resume_key: str
+    origins: Origins
     baselines: Sequence[Mapping[str, Any]]
     """Rows of the search's baselines, for the picture of the learning curve."""
     resources: Resources
@@ -179,22 +187,59 @@ class TrainingRun:
         return self.engine.objective.names[0]
 
     def fit(self) -> str:
-        """Train to the end and return the reason."""
+        """Train to the end, then at the earlier origins; return why the first of these trainings ended."""
+        if self.origins.reason is None:
+            self.origins.reason = self._fit_last_origin()
+        if self.earlier:
+            self._fit_earlier_origins()
+        return self.origins.reason
+
+    def _fit_last_origin(self) -> str:
         callbacks: list[Callback] = [
             self.best,
-            HistoryFile(lambda history: save_history(self.paths.folder, history)),
+            HistoryFile(lambda history: save_history(self.paths.folder, {**history, **self._several()})),
             self.log,
-            LastCheckpoint(self.paths.last, self.resume_key),
+            LastCheckpoint(self.paths.last, self.origins.key, keep=bool(self.earlier)),
             StopFile(stop_file(self.options.tag)),
+            *self._time_budget(self.compute_began),
         ]
-        if (limit_s := self.options.time_limit_s) is not None:
-            planned = self.resources.estimate.step_ms is not None
-            most_s = SAFETY_FACTOR * limit_s + SAFETY_EXTRA_S if planned else limit_s
-            callbacks.append(TimeBudget(most_s, self.compute_began, self._compute_seconds))
         assert self.engine.generator is not None
         train = self.problem.training_batches(self.engine.generator)
         val = self.problem.batches("val", self.resources.evaluation_batch)
         return self.engine.fit_planned(train, val, callbacks, after_step=self.options.stop)
+
+    def _fit_earlier_origins(self) -> None:
+        engine, count = self.engine, len(self.earlier) + 1
+        assert engine.plan is not None
+        # What ended the training before its plan does so at every origin, or their errors do not compare.
+        cut_short = self.origins.reason in ("stop_file", "time_budget")
+        most_steps = max(engine.steps if cut_short else engine.plan.steps, 1)
+        self.origins.save()
+        for number in range(len(self.origins.earlier) + 1, count):
+            problem = self.earlier[number - 1]
+            print(f"origin {number} of {count}: {problem.count('train'):,} training windows", flush=True)
+            result = train_origin(
+                self.config,
+                problem,
+                self.paths.origin(number),
+                most_steps=most_steps,
+                evaluation_batch=self.resources.evaluation_batch,
+                callbacks=[self.log, *self._time_budget(self._compute_seconds())],
+                after_step=self.options.stop,
+            )
+            self.origins.earlier.append(result)
+            self.origins.save()
+
+    def _time_budget(self, began: float) -> list[Callback]:
+        if (limit_s := self.options.time_limit_s) is None:
+            return []
+        planned = self.resources.estimate.step_ms is not None
+        most_s = SAFETY_FACTOR * limit_s + SAFETY_EXTRA_S if planned else limit_s
+        return [TimeBudget(most_s, began, self._compute_seconds)]
+
+    def _several(self) -> dict[str, int]:
+        """Tell readers of the curve that the run's score is the mean over several origins."""
+        return {"origins": len(self.earlier) + 1} if self.earlier else {}
 
     def _compute_seconds(self) -> float:
         return compute_seconds(self.engine.device, self.resources.threads)
@@ -208,13 +253,15 @@ class TrainingRun:
         engine, folder = self.engine, self.paths.folder
         compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
+        by_origin: dict[str, Any] = {}
         drawings: list[Drawing] = []
-        save_history(folder, history_as_json(engine))
+        save_history(folder, {**history_as_json(engine), **self._several()})
         if self.best.sha256 is not None and reason != "diverged":
             checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
-            best_epoch, train, val = record.epoch, record.train, record.val
+            best_epoch, train, val = record.epoch, record.train, self.origins.means(record.val)
+            by_origin = self.origins.to_json(self.metric_name, record.val)
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -226,7 +273,10 @@ class TrainingRun:
         scores |= named_scores(name, val=val.get(name), test=test.get(name), train=train.get(name))
         scores |= {f"val_{metric}": value for metric, value in val.items()}
         scores |= {f"test_{metric}": value for metric, value in test.items()}
-        save_metrics(folder, scores | self._identity() | self._costs(compute_s) | {"reason": reason})
+        costs = self._costs(compute_s)
+        save_metrics(folder, scores | by_origin | self._identity() | costs | {"reason": reason})
+        if self.earlier and reason != "stopped":
+            self._clear_away()
         shown = ", ".join(
             f"{part}_{name} {metrics[name]:.5f}"
             for part, metrics in (("val", val), ("test", test))
@@ -234,6 +284,13 @@ class TrainingRun:
         )
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
+
+    def _clear_away(self) -> None:
+        """Remove what only an unfinished run needs, and a stop file that came too late."""
+        for path in (self.paths.last, self.paths.origins):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):
+            stop_file(self.options.tag).unlink(missing_ok=True)
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
@@ -350,7 +407,8 @@ def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: Jo
     if not engine.history and config.model.gradient_descent:
         _plan(config, problem, engine, options, pace)
     if pace is not None and engine.plan is not None:
-        estimate = replace(estimate, training_s=round(pace.cost_of(engine.plan), 3))
+        training_s = config.task.trainings * pace.cost_of(engine.plan)
+        estimate = replace(estimate, training_s=round(training_s, 3))
     return Resources(threads, preflight.evaluation_batch, estimate)
 
 
@@ -372,6 +430,19 @@ def _plan(
         print(plan.why, flush=True)
 
 
+def _shared_out(options: JobOptions, config: RunConfig) -> JobOptions:
+    """Return the options of one training of the run, all of which together keep to the run's limits."""
+    count, limit_s, most_steps = config.task.trainings, options.time_limit_s, options.max_steps
+    if count == 1:
+        return options
+    print(f"trained {count} times, on {count} origins, the last one first: each has its share of the limits")
+    return replace(
+        options,
+        time_limit_s=None if limit_s is None else limit_s / count,
+        max_steps=None if most_steps is None else max(most_steps // count, 1),
+    )
+
+
 def _read_info(path: Path | None) -> TaskInfo | None:
     if path is None:
         return None
@@ -386,10 +457,13 @@ def _resume_key(config: RunConfig, source: DataSource) -> str:
     return f"{canonical_key(config)} {config.seed} {config.task.model_dump_json()} {source.sha256}"
 
 
-def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path, key: str) -> None:
-    """Continue an interrupted training of the same configuration; anything else starts at the beginning."""
+def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path, key: str) -> bool:
+    """Continue an interrupted training of the same configuration; anything else starts at the beginning.
+
+    Return whether it continues.
+    """
     if not last.exists():
-        return
+        return False
     try:
         state = load_checkpoint(last)
         if state.get("config_key") != key:
@@ -398,9 +472,10 @@ def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path,
             load_checkpoint(best.path)  # its epoch may stay the best one, and the score is taken with it
     except StateError as error:
         print(f"note: {error}; training starts at the beginning", flush=True)
-        return
+        return False
     if state.get("plan") is not None and config.model.gradient_descent:
         follow_plan(engine, config.training, TrainingPlan(**state["plan"]))
     engine.load_state_dict(state)
     best.resume()
     print(f"resumed after epoch {len(engine.history) - 1}", flush=True)
+    return True

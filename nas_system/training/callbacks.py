@@ -50,17 +50,21 @@ class BestWeights(Callback):
 
 
 class LastCheckpoint(Callback):
-    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
+    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself.
 
-    def __init__(self, path: Path, config_key: str) -> None:
+    With `keep` it stays, for a run that goes on after this training.
+    """
+
+    def __init__(self, path: Path, config_key: str, *, keep: bool = False) -> None:
         self.path = path
         self.config_key = config_key
+        self.keep = keep
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         save_checkpoint(self.path, engine.state_dict() | {"config_key": self.config_key})
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        if reason not in ("error", "stopped"):
+        if reason not in ("error", "stopped") and not self.keep:
             self.path.unlink(missing_ok=True)
 
 
