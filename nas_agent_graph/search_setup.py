@@ -88,7 +88,13 @@ def look_up_search(
         base = read_config(base_file, follow_link=False)
         _refuse_other_base(base, arguments)
     info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
-    return (_fitting(base, info, arguments.base_config) if first else base), info
+    if not first:
+        return base, info
+    # The number of origins is decided with the data.
+    base = _fitting(base.model_copy(update={"task": info.task}), info, arguments.base_config)
+    if (count := base.task.trainings) > 1:
+        print(f"each configuration is trained {count} times: its score is the mean over {count} origins")
+    return base, info
 
 
 def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
@@ -116,8 +122,13 @@ def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
 
 
 def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
-    """Return the stored task, or the default one, with the given flags on top."""
+    """Return the stored task, or the default one, with the given flags on top.
+
+    The number of origins of a new search is found with its data unless it is given; that of an old one stays.
+    """
     given = task_fields(arguments)
+    if stored is not None and given.get("origins") == 0:
+        del given["origins"]
     if "dataset" in given:
         path = Path(given["dataset"]).expanduser()
         if path.suffix != "" or os.sep in given["dataset"]:

@@ -7,6 +7,7 @@ the mean over all of them. What has ended is in `origins.json`: a resumed run re
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -88,6 +89,49 @@ class Origins:
         earlier = [asdict(result) for result in self.earlier]
         write_json(self.paths.origins, {"key": self.key, "reason": self.reason, "earlier": earlier})
 
+    def clear_away(self, stop_file: Path) -> None:
+        """Remove what only an unfinished run needs, and a stop file that came too late."""
+        for path in (self.paths.last, self.paths.origins):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(PermissionError):
+            stop_file.unlink(missing_ok=True)
+
+    def train_earlier(
+        self,
+        config: RunConfig,
+        problems: Sequence[Problem],
+        last: Engine,
+        *,
+        evaluation_batch: int,
+        callbacks: Callable[[], Sequence[Callback]],
+        after_step: Callable[[], None],
+    ) -> None:
+        """Train at the earlier origins, `problems`, that have not ended; `last` has trained at the last one.
+
+        `callbacks` builds those of each training. Raises Diverged, and what `after_step` raises.
+        """
+        if not problems:
+            return
+        assert last.plan is not None
+        # What ended the training before its plan does so at every origin, or their errors do not compare.
+        cut_short = self.reason in ("stop_file", "time_budget")
+        most_steps = max(last.steps if cut_short else last.plan.steps, 1)
+        count = len(problems) + 1
+        self.save()
+        for number in range(len(self.earlier) + 1, count):
+            problem = problems[number - 1]
+            print(f"origin {number} of {count}: {problem.count('train'):,} training windows", flush=True)
+            best = BestCheckpoint(self.paths.origin(number), problem.export_metadata())
+            engine = _engine(config, problem, most_steps)
+            assert engine.generator is not None
+            passes, val = problem.training_batches(engine.generator), problem.batches("val", evaluation_batch)
+            try:
+                reason = engine.fit_planned(passes, val, [best, *callbacks()], after_step=after_step)
+                self.earlier.append(OriginResult.of(engine, best, reason))
+            except Diverged as error:
+                raise Diverged(f"origin {number} of {count}: {error}", error.numbers) from error
+            self.save()
+
     def means(self, last: Mapping[str, float]) -> dict[str, float]:
         """Return the validation metrics of the run, of which `last` are those at the last origin."""
         return {
@@ -105,27 +149,12 @@ class Origins:
         }
 
 
-def train_origin(
-    config: RunConfig,
-    problem: Problem,
-    path: Path,
-    *,
-    most_steps: int,
-    evaluation_batch: int,
-    callbacks: Sequence[Callback],
-    after_step: Callable[[], None],
-) -> OriginResult:
-    """Train a model of its own at an earlier origin, from the same seed, and keep its best weights at `path`.
-
-    It takes no more than `most_steps` steps. Raises Diverged, and what `after_step` raises.
-    """
+def _engine(config: RunConfig, problem: Problem, most_steps: int) -> Engine:
+    """Build the engine of an earlier origin, from the same seed, for no more than `most_steps` steps."""
     engine = build_engine(config, problem, problem.device)
-    assert engine.generator is not None
-    passes = problem.training_batches(engine.generator)
     if config.model.gradient_descent:
+        assert engine.generator is not None
+        passes = problem.training_batches(engine.generator)
         steps_per_pass = optimizer_steps(len(passes), engine.accumulation_steps)
         follow_plan(engine, config.training, plan_training(config.training, steps_per_pass, most_steps))
-    best = BestCheckpoint(path, problem.export_metadata())
-    val = problem.batches("val", evaluation_batch)
-    reason = engine.fit_planned(passes, val, [best, *callbacks], after_step=after_step)
-    return OriginResult.of(engine, best, reason)
+    return engine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -13,13 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from nas_system.draw_pictures import keep_for_later
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
-from nas_system.origins import Origins, train_origin
+from nas_system.origins import Origins
 from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -30,6 +28,7 @@ from nas_system.training.callbacks import (
     BestCheckpoint,
     HistoryFile,
     LastCheckpoint,
+    ProgressLog,
     StopFile,
     TimeBudget,
     history_as_json,
@@ -37,7 +36,7 @@ from nas_system.training.callbacks import (
 )
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.clock import compute_seconds
-from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.engine import Callback, Engine
 from nas_system.training.objectives import direction_of
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.plan import Pace, TrainingPlan, plan_within
@@ -190,8 +189,14 @@ class TrainingRun:
         """Train to the end, then at the earlier origins; return why the first of these trainings ended."""
         if self.origins.reason is None:
             self.origins.reason = self._fit_last_origin()
-        if self.earlier:
-            self._fit_earlier_origins()
+        self.origins.train_earlier(
+            self.config,
+            self.earlier,
+            self.engine,
+            evaluation_batch=self.resources.evaluation_batch,
+            callbacks=lambda: [self.log, *self._time_budget(self._compute_seconds())],
+            after_step=self.options.stop,
+        )
         return self.origins.reason
 
     def _fit_last_origin(self) -> str:
@@ -207,28 +212,6 @@ class TrainingRun:
         train = self.problem.training_batches(self.engine.generator)
         val = self.problem.batches("val", self.resources.evaluation_batch)
         return self.engine.fit_planned(train, val, callbacks, after_step=self.options.stop)
-
-    def _fit_earlier_origins(self) -> None:
-        engine, count = self.engine, len(self.earlier) + 1
-        assert engine.plan is not None
-        # What ended the training before its plan does so at every origin, or their errors do not compare.
-        cut_short = self.origins.reason in ("stop_file", "time_budget")
-        most_steps = max(engine.steps if cut_short else engine.plan.steps, 1)
-        self.origins.save()
-        for number in range(len(self.origins.earlier) + 1, count):
-            problem = self.earlier[number - 1]
-            print(f"origin {number} of {count}: {problem.count('train'):,} training windows", flush=True)
-            result = train_origin(
-                self.config,
-                problem,
-                self.paths.origin(number),
-                most_steps=most_steps,
-                evaluation_batch=self.resources.evaluation_batch,
-                callbacks=[self.log, *self._time_budget(self._compute_seconds())],
-                after_step=self.options.stop,
-            )
-            self.origins.earlier.append(result)
-            self.origins.save()
 
     def _time_budget(self, began: float) -> list[Callback]:
         if (limit_s := self.options.time_limit_s) is None:
@@ -260,8 +243,10 @@ class TrainingRun:
             checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
-            best_epoch, train, val = record.epoch, record.train, self.origins.means(record.val)
-            by_origin = self.origins.to_json(self.metric_name, record.val)
+            best_epoch, train, val = record.epoch, record.train, record.val
+            if len(self.origins.earlier) == len(self.earlier):
+                by_origin = self.origins.to_json(self.metric_name, val)
+                val = self.origins.means(val)
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -276,7 +261,7 @@ class TrainingRun:
         costs = self._costs(compute_s)
         save_metrics(folder, scores | by_origin | self._identity() | costs | {"reason": reason})
         if self.earlier and reason != "stopped":
-            self._clear_away()
+            self.origins.clear_away(stop_file(self.options.tag))
         shown = ", ".join(
             f"{part}_{name} {metrics[name]:.5f}"
             for part, metrics in (("val", val), ("test", test))
@@ -284,13 +269,6 @@ class TrainingRun:
         )
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
-
-    def _clear_away(self) -> None:
-        """Remove what only an unfinished run needs, and a stop file that came too late."""
-        for path in (self.paths.last, self.paths.origins):
-            path.unlink(missing_ok=True)
-        with contextlib.suppress(PermissionError):
-            stop_file(self.options.tag).unlink(missing_ok=True)
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
@@ -348,37 +326,6 @@ class TrainingRun:
             drawing.draw(self.paths.folder, title)
         history = history_as_json(self.engine)
         learning_curve(history, self.paths.learning_curve, title=title, baselines=self.baselines)
-
-
-class ProgressLog(Callback):
-    """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
-
-    def __init__(self, interval_s: float, started: float) -> None:
-        self.interval_s = interval_s
-        self.first_step_at: float | None = None
-        """`time.time()`"""
-        self._steps = 0
-        """Of the running epoch."""
-        self._printed_at = started
-
-    def step_ended(self, engine: Engine, loss: Tensor) -> None:
-        if self.first_step_at is None:
-            self.first_step_at = time.time()
-        self._steps += 1
-        now = time.monotonic()
-        if now - self._printed_at >= self.interval_s:
-            self._printed_at = now
-            print(f"epoch {len(engine.history) + 1}, step {self._steps}", flush=True)
-
-    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        self._steps, self._printed_at = 0, time.monotonic()
-        name = engine.objective.names[0]
-        print(
-            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
-            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
-            f"lr {record.lr:.2e}  {record.seconds:.1f} s",
-            flush=True,
-        )
 
 
 def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: JobOptions) -> Resources:

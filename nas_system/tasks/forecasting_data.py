@@ -90,7 +90,7 @@ class ForecastingProblem:
         """`data` is the whole series, or the task at an earlier origin, where there is no test part."""
         self.data = OpenTask.of_series(config.forecasting, data) if isinstance(data, Series) else data
         self.config, self.source, self.series, self.device = config, source, self.data.series, device
-        parts = [part for part in PARTS if self.data.split.target_rows(part)]
+        parts: list[SplitName] = [part for part in PARTS if self.data.split.target_rows(part)]
         self.windows = build_windows(self.data, config, device, splits=parts)
         self.objective = Forecasting(config.training.loss)
 

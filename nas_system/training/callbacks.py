@@ -1,4 +1,4 @@
-"""Callbacks of the engine: checkpoints, the history file, the time budget, the stop file and log hooks."""
+"""Callbacks of the engine: checkpoints, history file, progress, time budget, stop file and log hooks."""
 
 from __future__ import annotations
 
@@ -76,6 +76,37 @@ class HistoryFile(Callback):
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self.write(history_as_json(engine))
+
+
+class ProgressLog(Callback):
+    """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
+
+    def __init__(self, interval_s: float, started: float) -> None:
+        self.interval_s = interval_s
+        self.first_step_at: float | None = None
+        """`time.time()`"""
+        self._steps = 0
+        """Of the running epoch."""
+        self._printed_at = started
+
+    def step_ended(self, engine: Engine, loss: Tensor) -> None:
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+        self._steps += 1
+        now = time.monotonic()
+        if now - self._printed_at >= self.interval_s:
+            self._printed_at = now
+            print(f"epoch {len(engine.history) + 1}, step {self._steps}", flush=True)
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        self._steps, self._printed_at = 0, time.monotonic()
+        name = engine.objective.names[0]
+        print(
+            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
+            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
+            f"lr {record.lr:.2e}  {record.seconds:.1f} s",
+            flush=True,
+        )
 
 
 class TimeBudget(Callback):
