@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,8 @@ FAMILIES = {"ridge": 8, "linear": 3, "tide": 1, "lstm": 1, "gru": 1, "nhits": 0,
 CHANGED = 3
 """Parameters drawn anew in a variation."""
 DRAWS = 2_000
+TRAININGS = (12, 18)
+"""In a simulated search."""
 
 
 @dataclass(frozen=True)
@@ -170,21 +172,46 @@ def chosen_test_errors(
     scores = [trained.score(origins) for trained in pool]
     errors = []
     for _ in range(DRAWS):
-        drawn = generator.sample(range(len(pool)), count)
+        drawn = generator.sample(range(len(pool)), min(count, len(pool)))
         errors.append(pool[min(drawn, key=scores.__getitem__)].test)
     return errors
 
 
-def ratio(pool: Sequence[Trained], origins: int, trainings: int) -> tuple[float, float]:
-    """Return the test error chosen with `origins`, over that chosen with one validation period, both with
-    `trainings` trainings, as a ratio of geometric means; and the share of the pairs of draws that it wins,
-    ties counted half."""
-    generator = random.Random(1)
-    one = chosen_test_errors(pool, 1, trainings, generator)
-    several = chosen_test_errors(pool, origins, max(trainings // origins, 1), generator)
-    mean = math.exp(statistics.fmean(map(math.log, several)) - statistics.fmean(map(math.log, one)))
-    wins = statistics.fmean((a < b) + (a == b) / 2 for a, b in zip(several, one, strict=True))
-    return mean, wins
+def ratio(pool: Sequence[Trained], origins: int, trainings: int, *, equal_compute: bool = True) -> float:
+    """Return the test error chosen with `origins` over that chosen with one validation period, as a ratio of
+    geometric means over searches of `trainings` trainings each; or of as many configurations each."""
+    count = max(trainings // origins, 1) if equal_compute else trainings
+    one = chosen_test_errors(pool, 1, trainings, random.Random(1))
+    several = chosen_test_errors(pool, origins, count, random.Random(2))
+    return math.exp(statistics.fmean(map(math.log, several)) - statistics.fmean(map(math.log, one)))
+
+
+def mean_ratio(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Return the geometric mean, and its 90 % interval by drawing series again."""
+    logs, generator = [math.log(value) for value in ratios], random.Random(0)
+    means = sorted(statistics.fmean(generator.choices(logs, k=len(logs))) for _ in range(DRAWS))
+    low, high = means[int(0.05 * DRAWS)], means[int(0.95 * DRAWS)]
+    return math.exp(statistics.fmean(logs)), math.exp(low), math.exp(high)
+
+
+def report(table: Mapping[str, Any], names: Sequence[str], trainings: Sequence[int], most: int) -> None:
+    """Print the ratios of a half of the series, and how many of them are below 1."""
+    arms = [(n, k, equal) for n in trainings for k in range(2, most + 1) for equal in (True, False)]
+    heads = [f"{n}/{k if equal else 1}x{k}" for n, k, equal in arms]
+    print(f"{'series':<20}{'rows':>6}{'val':>5}" + "".join(f"{head:>9}" for head in heads))
+    columns: list[list[float]] = [[] for _ in arms]
+    for name in names:
+        pool = [Trained(tuple(row["val"]), row["test"]) for row in table[name]["pool"]]
+        values = [ratio(pool, k, n, equal_compute=equal) for n, k, equal in arms]
+        for column, value in zip(columns, values, strict=True):
+            column.append(value)
+        shown = "".join(f"{value:>9.3f}" for value in values)
+        print(f"{name:<20}{table[name]['rows']:>6}{table[name]['val_windows']:>5}{shown}")
+    for head, column in zip(heads, columns, strict=True):
+        mean, low, high = mean_ratio(column)
+        lower = sum(value < 0.9995 for value in column)
+        higher = sum(value > 1.0005 for value in column)
+        print(f"{head}: {mean:.3f} ({low:.3f} to {high:.3f}); lower in {lower}, higher in {higher} series")
 
 
 def main() -> int:
@@ -199,6 +226,12 @@ def main() -> int:
             stored[name] = pool.result()
             write_json(options.out, stored)
             print(f"{name}: {len(stored[name]['pool'])} in {stored[name]['seconds']} s", file=sys.stderr)
+    print("`12/2x2`: 12 trainings, so 6 configurations at 2 origins, against 12 at one; `12/1x2`: 12 at 2")
+    for half in ("choose", "report"):
+        names = [series.name for series in chosen if series.half == half]
+        if names:
+            print(f"\n{half}")
+            report(stored, names, TRAININGS, options.origins)
     return 0
 
 

@@ -36,6 +36,7 @@ from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default
 from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.space.tasks import TASK_NAMES, class_of
 
 NEW_FACTS_FILE = "task_facts.new.json"
 
@@ -90,11 +91,10 @@ def look_up_search(
     info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
     if not first:
         return base, info
-    # The number of origins is decided with the data.
-    base = _fitting(base.model_copy(update={"task": info.task}), info, arguments.base_config)
+    base = base.model_copy(update={"task": base.task.decided_by(info.task)})
     if (count := base.task.trainings) > 1:
         print(f"each configuration is trained {count} times: its score is the mean over {count} origins")
-    return base, info
+    return _fitting(base, info, arguments.base_config), info
 
 
 def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
@@ -129,6 +129,9 @@ def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskCon
     given = task_fields(arguments)
     if stored is not None and given.get("origins") == 0:
         del given["origins"]
+    kind = class_of(given.get("name", TASK_NAMES[0]))
+    if stored is None and kind is not None and "origins" in kind.model_fields:
+        given.setdefault("origins", 0)
     if "dataset" in given:
         path = Path(given["dataset"]).expanduser()
         if path.suffix != "" or os.sep in given["dataset"]:

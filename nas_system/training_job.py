@@ -308,13 +308,15 @@ class TrainingRun:
 
     def planned(self) -> dict[str, object]:
         """How long the training is, and why."""
-        plan = self.engine.plan
+        plan, count = self.engine.plan, len(self.earlier) + 1
         assert plan is not None
+        # What a repeat is given to make the same plan: the most steps of all its origins together.
+        most_steps = None if plan.most_steps is None else count * plan.most_steps
         return {
             "planned_epochs": self.engine.planned_epochs,
             "planned_steps": plan.steps,
             "wanted_steps": plan.wanted_steps,
-            "plan": {"most_steps": plan.most_steps, "why": plan.why},
+            "plan": {"most_steps": most_steps, "why": plan.why},
         }
 
     def _picture(self, drawings: Sequence[Drawing]) -> None:

@@ -151,6 +151,10 @@ def test_the_origins_share_the_steps_of_a_run(config: RunConfig, tmp_path: Path)
     metrics = train(config, tmp_path / "run", pictures="none", max_steps=12)
     assert metrics["planned_steps"] == metrics["steps"] == 4
     assert [origin["steps"] for origin in metrics["earlier_origins"]] == [4, 4]
+    free = train(config, tmp_path / "free", pictures="none")
+    repeat = train(config, tmp_path / "repeat", pictures="none", max_steps=free["plan"]["most_steps"])
+    assert repeat["planned_steps"] == free["planned_steps"] == free["steps"]
+    assert repeat["val_mse"] == free["val_mse"]
 
 
 def test_a_stop_file_ends_every_origin_after_as_many_steps(
@@ -260,3 +264,65 @@ def test_baselines_and_closed_forms_are_scored_as_the_mean_over_the_same_origins
     best = search_closed_form(data)[0]
     forms = [form for form in search_closed_form(open_task(alone)) if form.seq_len == best.seq_len]
     assert best.val_mse not in [form.val_mse for form in forms]
+
+
+# --- in a search ----------------------------------------------------------------------------
+
+BASE = """
+model: {family: linear}
+data: {features: MS, seq_len: 24, batch_size: 32}
+training: {lr: 0.01, max_epochs: 2, patience: 2}
+"""
+
+
+def test_a_search_ranks_its_runs_by_the_mean_over_the_origins(tmp_path: Path, run_cli: RunCli) -> None:
+    series_of(tmp_path)
+    (tmp_path / "base.yaml").write_text(BASE)
+    task = ("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml")
+    rest = ("--repeat-base", "0", "--proposer", "random_search", "--max-runs", "1")
+
+    def search(*flags: str) -> Any:
+        return run_cli("nas_agent_graph.run", *task, *rest, *flags, cwd=tmp_path)
+
+    done = search("--origins", "2")
+    assert done.returncode == 0, done.stderr
+    assert "each configuration is trained 2 times: its score is the mean over 2 origins" in done.stdout
+    run = tmp_path / "runs" / "run_0000"
+    metrics = json.loads((run / "metrics.json").read_text())
+    state = json.loads((tmp_path / "agent_state.json").read_text())
+    assert state["task"]["origins"] == 2
+    assert state["runs"][0]["val_score"] == metrics["val_mse"]
+    assert metrics["val_mse"] == pytest.approx(fmean(metrics["val_mse_by_origin"]))
+    # It leads, so the agent has computed the same from the weights of both origins, which it has kept.
+    (verified,) = json.loads((run / "verdict.json").read_text())["verified"]
+    assert verified["problem"] is None and verified["val_score"] == pytest.approx(metrics["val_mse"])
+    assert (run / "origin_1.pth").is_file() and not (run / "work").exists()
+    facts = json.loads((tmp_path / "runs" / "task_facts.json").read_text())
+    assert facts["max_seq_len"] == 270 - 4
+    assert facts["measured"]["origins"][0] == {"train": [0, 270], "val": [270, 360]}
+
+    for flags in ((), ("--origins", "auto"), ("--origins", "2")):
+        again = search(*flags)
+        assert again.returncode == 0, again.stderr
+        assert "all 1 runs are done" in again.stdout and "is trained 2 times" not in again.stdout
+    other = search("--origins", "3")
+    assert other.returncode == 2 and "origins is 2, not 3" in other.stderr
+
+
+def test_describe_shows_the_origins_and_refuses_what_the_rows_do_not_allow(
+    tmp_path: Path, run_cli: RunCli
+) -> None:
+    series_of(tmp_path)
+    task = ("--dataset", "series.csv", "--target", "load", "--pred-len", "4")
+    done = run_cli("nas_system.describe", *task, "--origins", "3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "origin 1  trained on rows 0 to 180, validated on 180 to 270" in done.stdout
+    assert "origin 3  trained on rows 0 to 360, validated on 360 to 450" in done.stdout
+    many = run_cli("nas_system.describe", *task, "--origins", "5", cwd=tmp_path)
+    assert many.returncode == 2 and "leave room for 4; lower --origins" in many.stderr
+    for wrong in ("0", "-1", "some"):
+        refused = run_cli("nas_system.describe", *task, "--origins", wrong, cwd=tmp_path)
+        assert refused.returncode == 2 and "neither a number of origins nor auto" in refused.stderr
+    graphs = run_cli("nas_system.describe", "--task", "zinc_synth", "--origins", "2", cwd=tmp_path)
+    assert graphs.returncode == 2
+    assert "--origins: the task zinc_synth has nothing of the kind" in graphs.stderr

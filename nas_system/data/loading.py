@@ -37,6 +37,10 @@ class OpenTask:
         split = split_for(task, len(series), series.dates)
         return cls(task, series, split, Scaler.fit(series, split, task.scaling), source)
 
+    def with_origins(self, count: int) -> Self:
+        """Return the task with so many rolling origins."""
+        return replace(self, task=self.task.model_copy(update={"origins": count}))
+
     def origins(self) -> tuple[Self, ...]:
         """Return the task at each of its rolling origins, the earliest first; the last is this one.
 

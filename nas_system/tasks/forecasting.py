@@ -13,6 +13,7 @@ from nas_system.data.baselines.seasons import shared_seasons
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.measures.card import measure_card
 from nas_system.data.measures.closed_form import ClosedForm, search_closed_form
+from nas_system.data.measures.origins import check_origins, sensible_origins
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -39,10 +40,13 @@ def describe(
 
 
 def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> TaskInfo:
-    """Measure the series in `source`."""
+    """Measure the series in `source`; where the task leaves the number of origins open, decide it."""
     data = open_task(task, source)
-    origins = data.origins()
+    if not task.origins:
+        data = data.with_origins(sensible_origins(data))
+    task, origins = data.task, data.origins()
     card = measure_card(data)
+    check_origins(data)
     parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
     targets = data.series.column_indices(task.targets)
     train = data.series.values[: data.split.train_end, list(targets)]

@@ -148,6 +148,9 @@ class ForecastingTask(Task):
     def trainings(self) -> int:
         return max(self.origins, 1)
 
+    def decided_by(self, found: Task) -> Task:
+        return self if self.origins else self.model_copy(update={"origins": found.trainings})
+
     @property
     def outside_names(self) -> tuple[str, ...]:
         return self.dataset, *self.targets

@@ -95,6 +95,10 @@ class Task(ConfigModel, ABC):
         """How many models a run trains for its validation score, each on rows of its own."""
         return 1
 
+    def decided_by(self, found: Task) -> Task:
+        """Return the task with what it leaves open as in `found`, the same task once its data are known."""
+        return self
+
     @property
     def outside_names(self) -> tuple[str, ...]:
         """Names that come from outside, which a configuration file has to be able to spell."""
