@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a b
 
 from short_series_data import SERIES, TARGET
 
+from nas_system.data.splits import SHARES
 from nas_system.errors import ConfigError, Diverged
 from nas_system.files import read_object, write_json
 from nas_system.space import ForecastingTask, RunConfig
@@ -41,6 +42,7 @@ FAMILIES = {"ridge": 8, "linear": 3, "tide": 1, "lstm": 1, "gru": 1, "nhits": 0,
 CHANGED = 3
 """Parameters drawn anew in a variation."""
 DRAWS = 2_000
+VAL_SHARE = SHARES[1]
 TRAININGS = (12, 18)
 """In a simulated search."""
 
@@ -59,8 +61,11 @@ class Trained:
 # --- training --------------------------------------------------------------------------------
 
 
-def train_pool(name: str, origins: int, steps: int) -> dict[str, Any]:
-    """Train the pool of the series of this name at its last origins; return a row per configuration."""
+def train_pool(name: str, origins: int, steps: int, blocks: int | None) -> dict[str, Any]:
+    """Train the pool of the series of this name at its last origins; return a row per configuration.
+
+    With `blocks` the horizon is at least so long that the validation part holds no more than as many of it.
+    """
     import torch
 
     from nas_system.data.source import locate
@@ -72,9 +77,9 @@ def train_pool(name: str, origins: int, steps: int) -> dict[str, Any]:
         file = Path(folder) / f"{series.name}.csv"
         rows = series.write_csv(file)
         missing = "ffill" if "ffill" in series.flags else "refuse"
-        task = ForecastingTask(
-            dataset=str(file), targets=(TARGET,), pred_len=series.pred_len, missing=missing
-        )
+        long = 0 if blocks is None else math.ceil(int(VAL_SHARE * rows) / blocks)
+        pred_len = max(series.pred_len, long)
+        task = ForecastingTask(dataset=str(file), targets=(TARGET,), pred_len=pred_len, missing=missing)
         info = describe_source(task, locate(task))
         began = time.monotonic()
         found: list[dict[str, Any]] = []
@@ -87,7 +92,13 @@ def train_pool(name: str, origins: int, steps: int) -> dict[str, Any]:
         val = info.sizes["val"]
     seconds = round(time.monotonic() - began, 1)
     baselines = [row.to_json() for row in info.baselines]
-    return {"rows": rows, "val_windows": val, "seconds": seconds, "baselines": baselines, "pool": found}
+    return {
+        "rows": rows,
+        "horizons": round((val + pred_len - 1) / pred_len, 1),
+        "seconds": seconds,
+        "baselines": baselines,
+        "pool": found,
+    }
 
 
 def pool_of(task: ForecastingTask, info: Any) -> list[tuple[str, RunConfig]]:
@@ -198,7 +209,7 @@ def report(table: Mapping[str, Any], names: Sequence[str], trainings: Sequence[i
     """Print the ratios of a half of the series, and how many of them are below 1."""
     arms = [(n, k, equal) for n in trainings for k in range(2, most + 1) for equal in (True, False)]
     heads = [f"{n}/{k if equal else 1}x{k}" for n, k, equal in arms]
-    print(f"{'series':<20}{'rows':>6}{'val':>5}" + "".join(f"{head:>9}" for head in heads))
+    print(f"{'series':<20}{'rows':>6}{'hor.':>6}" + "".join(f"{head:>9}" for head in heads))
     columns: list[list[float]] = [[] for _ in arms]
     for name in names:
         pool = [Trained(tuple(row["val"]), row["test"]) for row in table[name]["pool"]]
@@ -206,7 +217,7 @@ def report(table: Mapping[str, Any], names: Sequence[str], trainings: Sequence[i
         for column, value in zip(columns, values, strict=True):
             column.append(value)
         shown = "".join(f"{value:>9.3f}" for value in values)
-        print(f"{name:<20}{table[name]['rows']:>6}{table[name]['val_windows']:>5}{shown}")
+        print(f"{name:<20}{table[name]['rows']:>6}{table[name]['horizons']:>6}{shown}")
     for head, column in zip(heads, columns, strict=True):
         mean, low, high = mean_ratio(column)
         lower = sum(value < 0.9995 for value in column)
@@ -220,7 +231,10 @@ def main() -> int:
     stored = read_object(options.out) if options.out.exists() else {}
     missing = [series for series in chosen if series.name not in stored]
     with ProcessPoolExecutor(options.jobs) as executor:
-        pools = {executor.submit(train_pool, s.name, options.origins, options.steps): s.name for s in missing}
+        pools = {
+            executor.submit(train_pool, s.name, options.origins, options.steps, options.blocks): s.name
+            for s in missing
+        }
         for pool in as_completed(pools):
             name = pools[pool]
             stored[name] = pool.result()
@@ -241,6 +255,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--half", choices=("choose", "report", "both"), default="both")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--origins", type=int, default=3, help="origins that are trained (default: 3)")
+    parser.add_argument("--blocks", type=int, help="lengthen horizons: at most so many in a validation part")
     parser.add_argument("--steps", type=int, default=60, help="steps of a training at most (default: 60)")
     return parser
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,9 +14,11 @@ import torch
 from builders import write_hourly
 
 from nas_system.config_io.config_file import read_config, write_config
-from nas_system.data import build_windows, open_task
+from nas_system.data import OpenTask, build_windows, open_task, synthetic_series
 from nas_system.data.baselines.scoring import score_baselines
 from nas_system.data.measures.closed_form import search_closed_form
+from nas_system.data.measures.origins import sensible_origins
+from nas_system.data.splits import most_origins
 from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import ForecastingTask, RunConfig, family_default
@@ -264,6 +267,38 @@ def test_baselines_and_closed_forms_are_scored_as_the_mean_over_the_same_origins
     best = search_closed_form(data)[0]
     forms = [form for form in search_closed_form(open_task(alone)) if form.seq_len == best.seq_len]
     assert best.val_mse not in [form.val_mse for form in forms]
+
+
+# --- how many, where nobody says --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "pred_len", "expected"),
+    [(144, 12, 2), (240, 12, 2), (240, 5, 1), (600, 15, 2), (600, 14, 1), (3000, 75, 2), (3001, 75, 1)],
+)
+def test_a_short_series_with_few_horizons_to_validate_on_gets_a_second_origin(
+    rows: int, pred_len: int, expected: int
+) -> None:
+    assert sensible_origins(opened(rows, pred_len)) == expected
+
+
+def test_etth1_and_what_is_as_long_keep_one_validation_part() -> None:
+    task = ForecastingTask(dataset="synthetic", pred_len=720)
+    assert sensible_origins(OpenTask.of_series(task, synthetic_series())) == 1
+
+
+def test_where_the_earlier_origin_has_nothing_to_learn_from_there_is_only_one() -> None:
+    data = opened(240, 12)
+    flat = data.series.values.copy()
+    flat[:108] = 5.0
+    assert sensible_origins(OpenTask.of_series(data.task, replace(data.series, values=flat))) == 1
+    no_rows_before = opened(240, 24, split=(0.3, 0.3, 0.3))
+    assert most_origins(no_rows_before.split, 24) == sensible_origins(no_rows_before) == 1
+
+
+def opened(rows: int, pred_len: int, **fields: Any) -> OpenTask:
+    task = ForecastingTask(dataset="own.csv", pred_len=pred_len, **fields)
+    return OpenTask.of_series(task, synthetic_series(rows))
 
 
 # --- in a search ----------------------------------------------------------------------------

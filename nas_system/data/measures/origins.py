@@ -7,20 +7,23 @@ from nas_system.data.measures.card import sound_targets
 from nas_system.data.splits import most_origins
 from nas_system.errors import ConfigError
 
-FEW_BLOCKS = 3.0
-"""Horizons in the validation part, which is how many windows in it share no target: from here on one
-validation period chooses as well."""
-ORIGINS = 3
-"""As many as are used below that."""
+FEW_BLOCKS = 6
+"""Horizons in the validation part, which is how many windows in it share no target: with more, one validation
+period chooses as well for the same compute (`benchmarks/rolling_origins.py`)."""
+LONGEST_SERIES = 3_000
+"""Rows up to which that was measured, and a training is short."""
+ORIGINS = 2
+"""As many as are used there. With a third the earliest model has half of the training rows and says less of
+the one that is kept, and a third of the configurations is tried instead of half."""
 
 
 def sensible_origins(data: OpenTask) -> int:
-    """Return the number of origins for a search on these data: 1 unless the validation part is very short.
+    """Return the number of origins for a search on these data: 1 unless a short series has few windows.
 
     Fewer where the earliest would have too few rows, or targets on which nothing can be learned.
     """
     split, pred_len = data.split, data.task.pred_len
-    if len(split.target_rows("val")) >= FEW_BLOCKS * pred_len:
+    if len(split.target_rows("val")) > FEW_BLOCKS * pred_len or len(data.series) > LONGEST_SERIES:
         return 1
     return next(
         (
