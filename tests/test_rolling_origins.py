@@ -274,7 +274,7 @@ def test_baselines_and_closed_forms_are_scored_as_the_mean_over_the_same_origins
 
 @pytest.mark.parametrize(
     ("rows", "pred_len", "expected"),
-    [(144, 12, 2), (240, 12, 2), (240, 5, 1), (600, 15, 2), (600, 14, 1), (3000, 75, 2), (3001, 75, 1)],
+    [(144, 12, 2), (240, 13, 2), (240, 12, 1), (600, 31, 2), (600, 30, 1), (3000, 151, 2), (3001, 151, 1)],
 )
 def test_a_short_series_with_few_horizons_to_validate_on_gets_a_second_origin(
     rows: int, pred_len: int, expected: int
@@ -288,7 +288,8 @@ def test_etth1_and_what_is_as_long_keep_one_validation_part() -> None:
 
 
 def test_where_the_earlier_origin_has_nothing_to_learn_from_there_is_only_one() -> None:
-    data = opened(240, 12)
+    data = opened(240, 13)
+    assert sensible_origins(data) == 2
     flat = data.series.values.copy()
     flat[:108] = 5.0
     assert sensible_origins(OpenTask.of_series(data.task, replace(data.series, values=flat))) == 1

@@ -7,9 +7,9 @@ from nas_system.data.measures.card import sound_targets
 from nas_system.data.splits import most_origins
 from nas_system.errors import ConfigError
 
-FEW_BLOCKS = 6
-"""Horizons in the validation part, which is how many windows in it share no target: with more, one validation
-period chooses as well for the same compute (`benchmarks/rolling_origins.py`)."""
+FEW_BLOCKS = 3
+"""Horizons in the validation part, which is how many windows in it share no target: from here on one
+validation period chooses as well for the same compute (`benchmarks/rolling_origins.py`)."""
 LONGEST_SERIES = 3_000
 """Rows up to which that was measured, and a training is short."""
 ORIGINS = 2
@@ -23,7 +23,7 @@ def sensible_origins(data: OpenTask) -> int:
     Fewer where the earliest would have too few rows, or targets on which nothing can be learned.
     """
     split, pred_len = data.split, data.task.pred_len
-    if len(split.target_rows("val")) > FEW_BLOCKS * pred_len or len(data.series) > LONGEST_SERIES:
+    if len(split.target_rows("val")) >= FEW_BLOCKS * pred_len or len(data.series) > LONGEST_SERIES:
         return 1
     return next(
         (
