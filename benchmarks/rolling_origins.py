@@ -40,7 +40,7 @@ from nas_system.space.series_defaults import SeriesFit
 FAMILIES = {"ridge": 8, "linear": 3, "tide": 1, "lstm": 1, "gru": 1, "nhits": 0, "tsmixer": 0, "informer": 0}
 """How many variations of each family's default there are; the fewer, the longer a step takes."""
 CHANGED = 3
-"""Parameters drawn anew in a variation."""
+"""Parameters drawn again in a variation."""
 DRAWS = 2_000
 VAL_SHARE = SHARES[1]
 TRAININGS = (12, 18)
@@ -121,7 +121,7 @@ def pool_of(task: ForecastingTask, info: Any) -> list[tuple[str, RunConfig]]:
 
 
 def _varied(config: RunConfig, longest: int, generator: random.Random) -> RunConfig | None:
-    """Return the configuration with a few parameters drawn anew; None if no draw is valid."""
+    """Return the configuration with a few parameters drawn again; None if no draw is valid."""
     known = sampled_parameters(config.model.family, max(longest // 2, 4))
     for _ in range(30):
         plain = config.model_dump()
