@@ -16,6 +16,7 @@ from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
+from nas_agent_graph.pool.repeat_rule import is_unfinished
 from nas_agent_graph.proposers import choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_setup import (

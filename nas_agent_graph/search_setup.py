@@ -39,6 +39,7 @@ from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default
 from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.space.tasks import TASK_NAMES, class_of
 
 NEW_FACTS_FILE = "task_facts.new.json"
 
@@ -97,7 +98,12 @@ def look_up_search(
         base = read_config(base_file, follow_link=False)
         _refuse_other_base(base, arguments)
     info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
-    return (_fitting(base, info, arguments.base_config) if first else base), info
+    if not first:
+        return base, info
+    base = base.model_copy(update={"task": base.task.decided_by(info.task)})
+    if (count := base.task.trainings) > 1:
+        print(f"each configuration is trained {count} times: its score is the mean over {count} origins")
+    return _fitting(base, info, arguments.base_config), info
 
 
 def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
@@ -125,8 +131,16 @@ def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
 
 
 def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
-    """Return the stored task, or the default one, with the given flags on top."""
+    """Return the stored task, or the default one, with the given flags on top.
+
+    The number of origins of a new search is found with its data unless it is given; that of an old one stays.
+    """
     given = task_fields(arguments)
+    if stored is not None and given.get("origins") == 0:
+        del given["origins"]
+    kind = class_of(given.get("name", TASK_NAMES[0]))
+    if stored is None and kind is not None and "origins" in kind.model_fields:
+        given.setdefault("origins", 0)
     if "dataset" in given:
         path = Path(given["dataset"]).expanduser()
         if path.suffix != "" or os.sep in given["dataset"]:

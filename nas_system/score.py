@@ -19,6 +19,7 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of, positive, positive_int
@@ -148,12 +149,16 @@ def _again(
     precision = Precision("fp32" if name == "fp16" and device.type != "cuda" else name, device)
     try:
         # A wrong checksum would keep the run from being scored on the hold-out set later.
-        metrics, errors = _evaluate(paths.best_model, scoring, precision, sha256=expected)
+        found = [_evaluate(paths.best_model, scoring, precision, sha256=expected)]
+        for number, origin in enumerate(scoring.earlier, 1):
+            found.insert(-1, _evaluate(paths.origin(number), origin, precision))
     except NasError as error:
         return {"problem": str(error).replace(f"{run_dir}/", "")}
-    if windows and errors is not None:
-        write_errors(paths.val_errors, errors.float().cpu().numpy())
-    return {"samples": scoring.count, **{f"val_{name}": value for name, value in metrics.items()}}
+    errors = [each.errors.float().cpu() for each in found if each.errors is not None]
+    if windows and len(errors) == len(found):
+        write_errors(paths.val_errors, torch.cat(errors).numpy())
+    means = {f"val_{name}": fmean(each.metrics[name] for each in found) for name in found[0].metrics}
+    return {"samples": scoring.count * len(found), **means}
 
 
 def _evaluate(

@@ -23,6 +23,8 @@ BASELINE_ERRORS_FILE = "baseline_errors.npz"
 """In the folder of all runs: the baselines' errors on every validation window."""
 LARGEST_ERRORS_BYTES = 16 * 2**20
 """Of the errors on single windows of one training: four million."""
+MOST_ORIGINS = 10
+"""Rolling origins of one run; the last one's model is the run's."""
 
 _NUMBERED = re.compile(r"run_([0-9]{1,9})")
 
@@ -91,6 +93,20 @@ class RunPaths(NamedTuple):
     def best_model(self) -> Path:
         """Weights of the best validation epoch, and what a forecast elsewhere needs."""
         return self.folder / "best_model.pth"
+
+    def origin(self, number: int) -> Path:
+        """Weights of the model trained at an earlier rolling origin, counted from 1."""
+        return self.folder / f"origin_{number}.pth"
+
+    @property
+    def earlier_origins(self) -> tuple[Path, ...]:
+        """Every file that `origin` may name."""
+        return tuple(map(self.origin, range(1, MOST_ORIGINS)))
+
+    @property
+    def origins(self) -> Path:
+        """Which rolling origins have been trained; there only while a training is unfinished."""
+        return self.folder / "origins.json"
 
     @property
     def last(self) -> Path:

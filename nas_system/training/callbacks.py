@@ -1,4 +1,4 @@
-"""Callbacks of the engine: checkpoints, the history file, the time budget, the stop file and log hooks."""
+"""Callbacks of the engine: checkpoints, history file, progress, time budget, stop file and log hooks."""
 
 from __future__ import annotations
 
@@ -97,20 +97,26 @@ class BestWeights(Callback):
 
 
 class LastCheckpoint(Callback):
-    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
+    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself.
 
-    def __init__(self, path: Path, config_key: str, writes: DelayedWrites | None = None) -> None:
+    With `keep` it stays, for a run that goes on after this training.
+    """
+
+    def __init__(
+        self, path: Path, config_key: str, writes: DelayedWrites | None = None, *, keep: bool = False
+    ) -> None:
         """`writes` writes the file; by default it is there after every epoch."""
         self.path = path
         self.config_key = config_key
         self.writes = writes
+        self.keep = keep
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         checkpoint = checkpoint_bytes(engine.state_dict() | {"config_key": self.config_key})
         _write(self.path, checkpoint, self.writes)
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        if reason not in ("error", "stopped"):
+        if reason not in ("error", "stopped") and not self.keep:
             if self.writes is not None:
                 self.writes.drop(self.path)
             self.path.unlink(missing_ok=True)
@@ -134,6 +140,37 @@ class HistoryFile(Callback):
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         # All epochs until it is written belong into it.
         self.writes.put(self.path, lambda: self.write(history_as_json(engine)))
+
+
+class ProgressLog(Callback):
+    """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
+
+    def __init__(self, interval_s: float, started: float) -> None:
+        self.interval_s = interval_s
+        self.first_step_at: float | None = None
+        """`time.time()`"""
+        self._steps = 0
+        """Of the running epoch."""
+        self._printed_at = started
+
+    def step_ended(self, engine: Engine, loss: Tensor) -> None:
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+        self._steps += 1
+        now = time.monotonic()
+        if now - self._printed_at >= self.interval_s:
+            self._printed_at = now
+            print(f"epoch {len(engine.history) + 1}, step {self._steps}", flush=True)
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        self._steps, self._printed_at = 0, time.monotonic()
+        name = engine.objective.names[0]
+        print(
+            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
+            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
+            f"lr {record.lr:.2e}  {record.seconds:.1f} s",
+            flush=True,
+        )
 
 
 class TimeBudget(Callback):

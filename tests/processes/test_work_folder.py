@@ -52,6 +52,20 @@ def test_a_training_that_can_go_on_keeps_its_folder(run: RunPaths) -> None:
     assert not run.work.exists()
 
 
+def test_the_weights_of_every_origin_cross_and_a_next_attempt_knows_which_have_ended(run: RunPaths) -> None:
+    work = WorkFolder(run.folder, math.inf)
+    for path in (run.last, run.best_model, run.origin(1), run.origin(9), run.origins):
+        (run.work / path.name).write_text(path.name)
+    assert work.publish() == {}
+    work.close(keep=True)
+    assert sorted(os.listdir(run.folder)) == ["best_model.pth", "origin_1.pth", "origin_9.pth", "work"]
+    again = WorkFolder(run.folder, math.inf)
+    again.begin()
+    kept = ["best_model.pth", "last.pth", "origin_1.pth", "origin_9.pth", "origins.json"]
+    assert sorted(os.listdir(run.work)) == kept
+    again.close(keep=False)
+
+
 def test_a_training_begun_by_an_older_version_goes_on_in_the_folder_of_today(run: RunPaths) -> None:
     for path in (run.last, run.best_model, run.history, run.metrics):
         path.write_text(path.name)
