@@ -16,7 +16,7 @@ from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
-from nas_agent_graph.pool.repeat_rule import is_unfinished
+from nas_agent_graph.pool.repeat_rule import format_plan, is_unfinished
 from nas_agent_graph.proposers import choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_setup import (
@@ -81,7 +81,9 @@ def dry_run(arguments: argparse.Namespace) -> int:
         return 0
     # The first run is the base configuration, about which nobody is asked.
     left = limits.max_runs - max(len(runs), 1)
-    for line in (*_format_tokens(view, settings, left), *pace, *_format_limits(limits, len(runs))):
+    plan = format_plan(limits)
+    lines = [f"trainings: {plan}"] if plan and not runs else []
+    for line in (*_format_tokens(view, settings, left), *pace, *lines, *_format_limits(limits, len(runs))):
         print(line)
     return 0
 

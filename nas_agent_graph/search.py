@@ -25,7 +25,7 @@ from nas_agent_graph.context import (
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
-from nas_agent_graph.pool.repeat_rule import SelectionRule, is_unfinished
+from nas_agent_graph.pool.repeat_rule import SelectionRule, format_plan, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
@@ -105,6 +105,8 @@ def run_search(
         by_default = chosen == "tpe" and arguments.proposer is None
         why = " (no model is named; NAS_LLM_MODEL turns the language model on)" if by_default else ""
         print(f"proposer: {ready.introduction}{why}", flush=True)
+        if ledger.state.leads_by == "mean" and (plan := format_plan(limits)):
+            print(f"trainings: {plan}", flush=True)
         disk.retry_until_space(lambda: ledger.save(max_runs=arguments.max_runs))
         context = Context(
             ledger=ledger,
