@@ -6,7 +6,7 @@ of two models is taken window by window: what is hard for both cancels.
 
 Unlike there, nothing is drawn at random. The variance of the resampled mean is known exactly, from the sums
 over all circular blocks, and the interval is Student's t on it, with a degree of freedom less than there are
-blocks. Quantiles of draws cover less where blocks are few (`benchmarks/row_intervals.py`).
+blocks. Quantiles of draws cover less where blocks are few (`benchmarks/conclusions.py`).
 """
 
 from __future__ import annotations

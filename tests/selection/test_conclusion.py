@@ -338,6 +338,14 @@ def test_ties_and_lucky_runs_are_named() -> None:
     assert 3 <= len(told) <= 6
 
 
+@pytest.mark.parametrize(
+    ("scale", "shown"), [(1e-3, "0.00011"), (1e-9, "1.1e-10"), (1e6, "110000"), (1e12, "1.1e+11")]
+)
+def test_figures_have_no_exponent_where_they_can_be_read_without(scale: float, shown: str) -> None:
+    told = sentences(concluded(run(0, 0.61 * scale), run(1, 0.50 * scale), errors={}), "val_mse")
+    assert f"run_0000 is higher by {shown}." in told
+
+
 def test_without_repeats_it_says_what_is_missing() -> None:
     told = sentences(concluded(run(0, 0.9), run(1, 0.5), errors={}), "val_mse")
     assert told == [
