@@ -104,6 +104,9 @@ class Limits:
     stop_early: str | None = None
     """The rule by which trainings that cannot win are stopped, a name in `analysis.pruning.RULES`."""
     repeat_base: int = 2
+    repeats: int | None = None
+    """Trainings with fresh seeds at the end; None: as many as the rule of selection wants, 0: no repeats at
+    all."""
     repairs: int = 2
     """How often a proposer may repair a refused proposal before the fallback sampler steps in."""
     attempts: int = 12

@@ -193,6 +193,14 @@ def _add_run_arguments(parser: Parser) -> None:
         "train the base config N more times with other seeds to measure the noise",
         2,
     )
+    _add(
+        group,
+        "--repeats",
+        "N|auto",
+        _repeats,
+        "trainings with fresh seeds at the end, among the best three; 0: no repeats at all "
+        "(default: auto, a tenth of the runs; none below 10 runs)",
+    )
     _add(group, "--workspace", "DIR", Path, "folder of agent_state.json and runs/", Path())
     _add_switch(
         group, "--dry-run", "show the next prompt and the expected cost; ask, train and write nothing"
@@ -234,6 +242,11 @@ def _add_report_arguments(parser: Parser) -> None:
         metavar="SECONDS",
         help=f"keep the file up to date until the search ends, looking every {WATCH_S:g} seconds",
     )
+
+
+def _repeats(text: str) -> int | None:
+    """Read a number of trainings; None for `auto`."""
+    return None if text == "auto" else count(text)
 
 
 def _html_file(text: str) -> Path:

@@ -27,10 +27,12 @@ from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
 from nas_agent_graph.search_view import SearchView as SearchView
+from nas_agent_graph.selection.candidates import Repeat
+from nas_agent_graph.selection.circumstances import Circumstances
 from nas_system.errors import SearchPaused as SearchPaused
 from nas_system.errors import StateError
 from nas_system.files import finite
-from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, read_outcome
@@ -144,8 +146,20 @@ class Progress(Protocol):
         ...
 
     def finished(self, run: RunInfo, verdict: VerdictRecord) -> None: ...
+    def repeated(self, repeat: RepeatInfo, state: AgentState) -> None:
+        """Show a repeat that has ended; `state` is what the search knows with it."""
+        ...
+
     def note(self, text: str) -> None: ...
     def close(self) -> None: ...
+
+
+class RepeatRule(Protocol):
+    """Says which run is to be trained once more with another seed."""
+
+    def due(self, ledger: Ledger, told: Circumstances) -> Repeat | None:
+        """Return the run and the purpose; None if no repeat is due now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,8 @@ class Context:
     """A run that was stopped early and is to be trained to its end before anything is proposed."""
     slots: Slots = field(default_factory=Slots)
     """How many trainings run at once."""
+    repeat_rule: RepeatRule | None = None
+    """Says which runs are trained again; None: only the base config, to measure its noise."""
     clock: Clock = field(default_factory=SystemClock)
     stop: StopRequest = field(default_factory=StopRequest)
     started: float = field(default_factory=time.monotonic)
@@ -205,7 +221,7 @@ class Context:
 
     def _spent_without(self, run_id: str | None) -> Spent:
         """What all runs but `run_id` cost."""
-        others = [run for run in self.ledger.state.in_progress if run.run_id != run_id]
+        others = [run for run in self.ledger.state.runs_in_progress if run.run_id != run_id]
         return self.spent.plus([self.ledger.proposal(run.run_id) for run in others])
 
     def outcome(self, run_dir: Path) -> Outcome:
@@ -269,7 +285,7 @@ def view_of(
 def running_views(ledger: Ledger, *, other_than: str) -> tuple[RunView, ...]:
     """Return the runs in progress that train a configuration, other than `other_than`."""
     views = []
-    for run in ledger.state.in_progress:
+    for run in ledger.state.runs_in_progress:
         config = None if run.run_id == other_than else ledger.config(run.run_id)
         if config is not None:
             proposal = ledger.proposal(run.run_id)

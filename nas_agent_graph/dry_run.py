@@ -18,7 +18,13 @@ from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
 from nas_agent_graph.proposers import choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
-from nas_agent_graph.search_setup import limits_of, look_up_search, task_of, train_command_of
+from nas_agent_graph.search_setup import (
+    limits_of,
+    look_up_search,
+    refuse_to_continue,
+    task_of,
+    train_command_of,
+)
 from nas_agent_graph.settings import LLMSettings, llm_flags
 from nas_agent_graph.text.terminal import duration
 from nas_system.config_io.config_file import write_config
@@ -53,17 +59,22 @@ def dry_run(arguments: argparse.Namespace) -> int:
         llm_flags=llm_flags(arguments),
         max_cost_usd=limits.max_cost_usd,
     )
+    finished = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(runs))
+    if arguments.continued is not None:
+        refuse_to_continue(ledger, arguments.continued, finished)
     chosen = choose_proposer(arguments.proposer, search)
     settings = search.model_settings(demanded=True) if chosen == "llm" else None
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, info = look_up_search(ledger, arguments, launcher, Path(scratch))
         view = view_of(ledger, base, info, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
         pace = _pace_of(runs) if runs else _preflight(view, info, limits, arguments, launcher, Path(scratch))
-    messages = opening_messages(view)
-    for message in messages:
-        print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
+    if arguments.continued is not None:
+        run_id = next_run_id(ledger.state.run_ids)
+        print(f"--- {run_id} trains {arguments.continued}, stopped early, to its end; nobody is asked")
+    else:
+        for message in opening_messages(view):
+            print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
     print("--- estimates (no model was asked, nothing was trained or written)")
-    finished = None if ledger.state.in_progress else limits.reached(Spent.by(runs))
     if finished:
         print(f"Nothing would be done: {finished}.")
         return 0
@@ -78,7 +89,8 @@ def _run_to_propose(ledger: Ledger) -> str:
     state = ledger.state
     if not state.runs:  # the first run is the base configuration, about which nobody is asked
         return next_run_id(["run_0000"])
-    return state.in_progress[0].run_id if state.in_progress else next_run_id(state.run_ids)
+    left = state.runs_in_progress
+    return left[0].run_id if left else next_run_id(state.run_ids)
 
 
 def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:

@@ -43,7 +43,7 @@ def build_graph(checkpointer: Any = None, *, context_schema: type | None = Conte
     graph.add_conditional_edges(
         "read_context",
         routes.after_reading,
-        {"room": "propose_config", "full": "parse_results", "done": END},
+        {"room": "propose_config", "repeat": "launch_training", "full": "parse_results", "done": END},
     )
     graph.add_edge("propose_config", "validate_config")
     graph.add_conditional_edges(
@@ -62,7 +62,8 @@ def build_graph(checkpointer: Any = None, *, context_schema: type | None = Conte
 
 def steps_for(limits: Limits, begun: int = 0) -> int:
     """Return an upper bound on the graph steps of a search of this length; `begun` runs have begun."""
-    return max(limits.max_runs, begun) * (14 + 2 * limits.attempts) + 50
+    # Each run comes with two repeats at most, and a final's trainings may be any number.
+    return max(limits.max_runs, begun) * (24 + 2 * limits.attempts) + 6 * (limits.repeats or 0) + 100
 
 
 def _recorded(node: Node) -> Callable[[SearchState, Runtime[Context]], StateUpdate]:

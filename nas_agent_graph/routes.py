@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from nas_agent_graph.state import SearchState
+from nas_system.nas_agent.agent_state import is_repeat
 
 
-def after_reading(state: SearchState) -> Literal["room", "full", "done"]:
-    """Propose for the run that has a slot; else wait for one that is training, if any is."""
+def after_reading(state: SearchState) -> Literal["room", "repeat", "full", "done"]:
+    """Propose for the run that has a slot, train a repeat; else wait for one that is training, if any is."""
     if state.get("run_id"):
-        return "room"
+        return "repeat" if is_repeat(state["run_id"]) else "room"
     return "full" if state.get("launched") else "done"
 
 
@@ -22,5 +23,7 @@ def after_validation(state: SearchState) -> Literal["valid", "invalid", "exhaust
 
 
 def after_decision(state: SearchState) -> Literal["continue", "done"]:
-    """Go on while runs and time are left, or a run is still training."""
-    return "done" if state.get("end") and not state.get("launched") else "continue"
+    """Go on while runs and time are left, a run is still training or a repeat is due."""
+    if state.get("launched") or state.get("to_repeat"):
+        return "continue"
+    return "done" if state.get("end") else "continue"

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from nas_agent_graph.analysis.conclusions import conclude_search, contenders, read_conclusion
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import (
     Context,
@@ -24,6 +25,7 @@ from nas_agent_graph.context import (
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
+from nas_agent_graph.pool.repeat_rule import SelectionRule, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
@@ -32,20 +34,20 @@ from nas_agent_graph.search_setup import (
     facts_file_of,
     limits_of,
     open_search,
+    refuse_to_continue,
     task_of,
     train_command_of,
 )
-from nas_agent_graph.search_view import CONTINUED
+from nas_agent_graph.selection.sentences import sentences
 from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.state import initial_state
-from nas_system.errors import ConfigError, NasError
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
+from nas_system.errors import NasError
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
-from nas_system.processes.run_files import RunPaths
+from nas_system.processes.run_files import undrawn_runs
 from nas_system.space import metric_on
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
@@ -74,8 +76,8 @@ def run_search(
         ledger, note = disk.retry_until_space(lambda: Ledger.open(workspace))
         if note:
             _note(note)
-        # A run that has begun has been paid for: it is brought to its end first.
-        end = None if ledger.state.in_progress else limits.reached(Spent.by(ledger.state.runs))
+        # A run that has begun has been paid for: it is brought to its end first, and so is the final.
+        end = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(ledger.state.runs))
         search = ProposerSetup(
             ledger=ledger,
             task=task_of(arguments, ledger.state.task),
@@ -85,7 +87,7 @@ def run_search(
             max_cost_usd=limits.max_cost_usd,
         )
         if arguments.continued is not None:
-            _refuse_to_continue(ledger, arguments.continued, end)
+            refuse_to_continue(ledger, arguments.continued, end)
         # Everything a person may have mistyped is checked before the search is written down.
         chosen = None if end else choose_proposer(arguments.proposer, search)
         if trainer is None:
@@ -115,6 +117,7 @@ def run_search(
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
             slots=slots,
+            repeat_rule=SelectionRule(),
             continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
@@ -139,25 +142,6 @@ def _verification(
     )
 
 
-def _refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
-    """Raise ConfigError unless the run was stopped early and may be trained on now."""
-    run = get_run(ledger.state, run_id)
-    if run is None or run.status != Status.PRUNED:
-        known = [other.run_id for other in ledger.state.runs if other.status == Status.PRUNED]
-        raise ConfigError(
-            f"--continue {run_id}: only a run that was stopped early is continued; there are: "
-            f"{', '.join(known) or 'none'}"
-        )
-    for other in ledger.state.run_ids:
-        record = ledger.proposal(other)
-        if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
-            raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
-    if not RunPaths(ledger.paths(run_id).work).last.is_file():
-        raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
-    if end is not None:
-        raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
-
-
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
@@ -179,6 +163,9 @@ def _drive(context: Context) -> str:
         )
     except (SearchInterrupted, NasError):
         _stop_trainings(context)
+        if waiting := len(list(undrawn_runs(context.ledger.runs_dir))):
+            pictures = "of 1 finished run are" if waiting == 1 else f"of {waiting} finished runs are"
+            _note(f"the pictures {pictures} drawn when the search goes on")
         raise
     finally:
         context.progress.close()
@@ -207,11 +194,16 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
         _note(str(error))
     if best_run is not None:
         try:
+            _compute_windows(search)
+        except NasError as error:
+            _note(f"the losses on single windows could not be computed again ({error})")
+        try:
             _score_on_hold_out(search, best_run)
         except NasError as error:
             _note(f"the best run could not be scored on the hold-out rows ({error})")
     print()
     info = read_info(ledger.workspace, ledger.state)
+    _say_what_is_known(search, info)
     print_leaderboard(ledger.workspace, ledger.state, info)
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
@@ -222,6 +214,30 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
         print(f"look at it: nas show {best_run.run_id}{elsewhere}")
         print(f"go on:      nas run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
     print(_leading_baseline(ledger.state, info, elsewhere), end="")
+
+
+def _compute_windows(search: ProposerSetup) -> None:
+    """Let the losses on single validation windows be computed again, for the runs that may be recommended:
+    what is said of them must not rest on a training's own word. Raises NasError."""
+    ledger = search.ledger
+    known = read_conclusion(ledger.workspace, ledger.state) is not None
+    trainings = [] if known or ledger.state.leads_by == "margin" else contenders(ledger.state)
+    if not trainings:
+        return
+    folders = [flag for name in trainings for flag in ("--run", str(ledger.paths(name).folder))]
+    flags = ["--part", "val", "--windows", "--facts", str(facts_file_of(ledger))]
+    search.launcher.call("nas_system.score", [*folders, *flags], timeout_s=SCORE_TIMEOUT_S)
+
+
+def _say_what_is_known(search: ProposerSetup, info: TaskInfo | None) -> None:
+    """Print what may be said of the best run, and write it down."""
+    ledger = search.ledger
+    conclusion = search.disk.retry_until_space(lambda: conclude_search(ledger, info))
+    if conclusion is None:
+        return
+    for line in sentences(conclusion, ledger.state.metric, ledger.state.direction):
+        print(line)
+    print()
 
 
 def _leading_baseline(state: AgentState, info: TaskInfo | None, elsewhere: str) -> str:

@@ -21,14 +21,17 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Launcher
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.pool.slots import SEQUENTIAL, Slots
+from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.text.terminal import printable
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_object, set_aside, sha256_of_file, sha256_of_files
+from nas_system.nas_agent.agent_state import get_run
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
-from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
+from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
 from nas_system.space.data_card import warnings_of
@@ -57,7 +60,13 @@ def open_search(
         os.replace(made, facts_file_of(ledger))
     write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
     if ledger.state.task is None:
-        ledger.save(task=base.task, data=info.source.to_json(), seed=base.seed, max_runs=arguments.max_runs)
+        ledger.save(
+            task=base.task,
+            data=info.source.to_json(),
+            seed=base.seed,
+            max_runs=arguments.max_runs,
+            leads_by="mean",
+        )
     return base, info
 
 
@@ -160,6 +169,25 @@ def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
         )
 
 
+def refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
+    """Raise ConfigError unless the run was stopped early and may be trained on now."""
+    run = get_run(ledger.state, run_id)
+    if run is None or run.status != Status.PRUNED:
+        known = [other.run_id for other in ledger.state.runs if other.status == Status.PRUNED]
+        raise ConfigError(
+            f"--continue {run_id}: only a run that was stopped early is continued; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    for other in ledger.state.run_ids:
+        record = ledger.proposal(other)
+        if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
+            raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
+    if not RunPaths(ledger.paths(run_id).work).last.is_file():
+        raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
+    if end is not None:
+        raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
+
+
 def facts_file_of(ledger: Ledger) -> Path:
     return ledger.runs_dir / FACTS_FILE
 
@@ -221,7 +249,8 @@ def limits_of(arguments: argparse.Namespace, launcher: Launcher, parallel: int =
         memory_mb=_memory_limit_mb(arguments.memory_per_run, launcher, at_once),
         disk_mb=_disk_limit_mb(arguments.disk_per_run, arguments.workspace.expanduser().absolute(), at_once),
         stop_early=None if arguments.stop_early == "off" else arguments.stop_early,
-        repeat_base=arguments.repeat_base,
+        repeat_base=0 if arguments.repeats == 0 else arguments.repeat_base,
+        repeats=arguments.repeats,
     )
 
 

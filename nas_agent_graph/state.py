@@ -48,6 +48,8 @@ class OutcomeRecord(TypedDict):
     noise_runs: int
     verified: list[VerifiedRecord]
     """Scores that were computed again; empty if none had to be."""
+    repeats: NotRequired[list[dict[str, Any]]]
+    """Of the first run: the base config's repeats, as `RepeatInfo`."""
 
 
 StateUpdate = dict[str, object]
@@ -58,7 +60,7 @@ class SearchState(TypedDict):
     """One round: which run, what was proposed, how it went; and which other runs are training meanwhile."""
 
     run_id: str
-    """Empty where no run can begin now."""
+    """Empty where no run can begin now; of a repeat, its folder within that of all runs."""
     attempt: int
     """Refused proposals so far for this run."""
     proposal: ProposalRecord | None
@@ -66,10 +68,13 @@ class SearchState(TypedDict):
     """Why the last proposal was refused; goes back to the proposer."""
     outcome: OutcomeRecord | None
     summary: str
-    launched: dict[str, ProposalRecord]
-    """Runs that are training, or wait for the parser of their results, and what was proposed for them."""
+    launched: dict[str, ProposalRecord | None]
+    """Runs and repeats that are training, or wait for the parser of their results, and what was proposed for
+    them: nothing for a repeat."""
     postponed: bool
     """Whether no proposal could come now, and nothing begins before another run has ended."""
+    to_repeat: bool
+    """Whether a repeat is due, before which the search does not end."""
     end: str | None
     """Why nothing new begins, None while the search goes on."""
 
@@ -85,5 +90,6 @@ def initial_state() -> SearchState:
         summary="",
         launched={},
         postponed=False,
+        to_repeat=False,
         end=None,
     )

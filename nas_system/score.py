@@ -12,6 +12,7 @@ training's `val_errors.npy` by what it computed, so that nothing rests on the tr
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import resource
@@ -37,6 +38,16 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
     """Print the score and return 0; or 2 for what cannot be scored."""
     given = build_parser(prog).parse_args(argv)
     return exit_code_of(lambda: print(json.dumps(_score(given))))
+
+
+def preload() -> None:
+    """Import what scoring imports by and by; a fork server does so in advance. Computes nothing."""
+    for module in (
+        *("nas_system.config_io.config_file", "nas_system.nas_agent.logging_utils", "nas_system.tasks"),
+        *("nas_system.training.checkpoint", "nas_system.training.loops"),
+        *("nas_system.training.acceleration.precision", "nas_system.training.reproducibility"),
+    ):
+        importlib.import_module(module)
 
 
 def _score(given: argparse.Namespace) -> dict[str, Any]:

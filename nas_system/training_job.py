@@ -27,6 +27,7 @@ from nas_system.tasks.kind import Problem
 from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import (
     BestCheckpoint,
+    DelayedWrites,
     HistoryFile,
     LastCheckpoint,
     StopFile,
@@ -123,7 +124,8 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     info = _read_info(options.facts)
     problem = kind_of(config.task).open(config, info, options.data_dir, device)
     engine = build_engine(config, problem, device)
-    best = BestCheckpoint(paths.best_model, problem.export_metadata())
+    writes = DelayedWrites()
+    best = BestCheckpoint(paths.best_model, problem.export_metadata(), writes)
     resume_key = _resume_key(config, problem.source)
     if options.resume:
         _resume(engine, config, best, paths.last, resume_key)
@@ -135,6 +137,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
         problem=problem,
         engine=engine,
         best=best,
+        writes=writes,
         resume_key=resume_key,
         baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
         resources=resources,
@@ -164,6 +167,8 @@ class TrainingRun:
     problem: Problem
     engine: Engine
     best: BestCheckpoint
+    writes: DelayedWrites
+    """What writes the files of the epochs."""
     resume_key: str
     baselines: Sequence[Mapping[str, Any]]
     """Rows of the search's baselines, for the picture of the learning curve."""
@@ -183,9 +188,12 @@ class TrainingRun:
         """Train to the end and return the reason."""
         callbacks: list[Callback] = [
             self.best,
-            HistoryFile(lambda history: save_history(self.paths.folder, history)),
+            HistoryFile(
+                self.paths.history, lambda history: save_history(self.paths.folder, history), self.writes
+            ),
             self.log,
-            LastCheckpoint(self.paths.last, self.resume_key),
+            LastCheckpoint(self.paths.last, self.resume_key, self.writes),
+            self.writes,
             StopFile(stop_file(self.options.tag)),
         ]
         if (limit_s := self.options.time_limit_s) is not None:

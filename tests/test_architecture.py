@@ -66,6 +66,7 @@ AGENT = (
     "proposers",
     "llm",
     "launchers",
+    "selection",
 )
 NODE_MAY_IMPORT = ("state", "context", "acceptance", "analysis")
 NODE_MAY_IMPORT_OF_NAS_SYSTEM = ("errors", "files", "processes", "space", "config_io", "nas_agent")
@@ -121,7 +122,8 @@ def allowed_and_forbidden_imports() -> tuple[set[ImportPair], set[ImportPair]]:
         if importer == "nodes":
             continue
         for name in NAS_SYSTEM:
-            sort(f"nas_agent_graph.{importer}", f"nas_system.{name}", name in AGENT_MAY_IMPORT)
+            may = name in AGENT_MAY_IMPORT and importer != "selection"
+            sort(f"nas_agent_graph.{importer}", f"nas_system.{name}", may)
         sort(f"nas_agent_graph.{importer}", "torch", False)
         for sdk in ("openai", "langchain_openai"):
             sort(f"nas_agent_graph.{importer}", sdk, importer == "llm")

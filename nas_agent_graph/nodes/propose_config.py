@@ -8,6 +8,7 @@ from typing import Any
 
 from nas_agent_graph.budget import BudgetSpent
 from nas_agent_graph.context import CONTINUED, Context, Proposal, SearchView
+from nas_agent_graph.pool.repeats import n_repeats
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError, SearchPaused
 from nas_system.files import read_record, write_json
@@ -71,7 +72,8 @@ def _circumstances(run_id: str, context: Context) -> dict[str, object]:
     others = [run.run_id for run in state.in_progress if run.run_id != run_id]
     run = get_run_in_progress(state, run_id)
     device = {} if run is None or run.device is None else {"device": run.device}
-    return {"seen": {"ended": len(state.runs), "in_progress": others}, **device}
+    repeats = {"repeats": count} if (count := n_repeats(state)) else {}
+    return {"seen": {"ended": len(state.runs), **repeats, "in_progress": others}, **device}
 
 
 def _stored(path: Path, attempt: int) -> Mapping[str, Any] | None:

@@ -1,6 +1,7 @@
 """Open the next run, or continue one that a crash or a stop left behind; where no slot is free, wait first.
 
-The only place that decides whether anything begins: a restarted agent comes here, too.
+The only place that decides whether anything begins: a restarted agent comes here, too. What begins is a run,
+or a repeat of one with another seed, which needs no proposal.
 """
 
 from __future__ import annotations
@@ -8,25 +9,45 @@ from __future__ import annotations
 from collections.abc import Container
 
 from nas_agent_graph.context import Context
+from nas_agent_graph.pool.repeats import is_due, open_repeat, prepare, why_nothing_begins
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
-from nas_system.nas_agent.agent_state import RunInProgress
+from nas_system.nas_agent.agent_state import RunInProgress, is_repeat
 from nas_system.nas_agent.run_folders import make_run_folder
 from nas_system.processes.run_files import next_run_id
 
 
 def read_context(state: SearchState, context: Context) -> StateUpdate:
     """Begin a round on a run whose id is reserved on disk before anything else happens."""
-    ledger, launched = context.ledger, state["launched"]
-    kept = {"launched": launched, "end": state["end"]}
+    launched, end = state["launched"], state["end"]
     run_id = None
-    if state["end"] is None and not (state["postponed"] and launched):
-        left = [run for run in ledger.state.in_progress if run.run_id not in launched]
-        run_id = _taken_up(left, launched, context) if left else _opened(context)
+    if not (state["postponed"] and launched):
+        run_id = _next(launched, end, context)
     if run_id is None:
-        end = state["end"] or (None if launched else context.limits.reached(context.committed))
-        return {**initial_state(), **kept, "end": end}
-    make_run_folder(ledger.paths(run_id).folder)
-    return {**initial_state(), **kept, "run_id": run_id}
+        end = end or (None if launched else why_nothing_begins(context))
+        return {**initial_state(), "launched": launched, "end": end}
+    if is_repeat(run_id):
+        prepare(run_id, context)
+    else:
+        make_run_folder(context.ledger.paths(run_id).folder)
+    return {**initial_state(), "launched": launched, "end": end, "run_id": run_id}
+
+
+def _next(launched: Container[str], end: str | None, context: Context) -> str | None:
+    """Return what begins or goes on now; None while there is nothing, or no room for it.
+
+    Once no new configuration can be found (`end`), only repeats.
+    """
+    left = [run for run in context.ledger.state.in_progress if run.run_id not in launched]
+    if end is not None:
+        left = [run for run in left if run.is_repeat]
+    if left:
+        return _taken_up(left, launched, context)
+    more = end is None and why_nothing_begins(context) is None
+    repeat = open_repeat(context, launched, more=more)
+    if repeat is not None:
+        return repeat
+    # A repeat that is due has the next slot.
+    return _opened(context) if more and not is_due(context, launched, more=more) else None
 
 
 def _taken_up(left: list[RunInProgress], launched: Container[str], context: Context) -> str | None:
@@ -53,12 +74,10 @@ def _taken_up(left: list[RunInProgress], launched: Container[str], context: Cont
 
 
 def _opened(context: Context) -> str | None:
-    """Reserve the next id if a slot is free and no limit is reached."""
+    """Reserve the next id if a slot is free."""
     ledger = context.ledger
     run_id = next_run_id(ledger.state.run_ids)
-    if context.limits.reached(context.committed) is not None or not context.slots.is_free(
-        ledger.state, run_id
-    ):
+    if not context.slots.is_free(ledger.state, run_id):
         return None
     ledger.begin(run_id, "propose_config", context.slots.device_for(ledger.state))
     return run_id

@@ -16,7 +16,7 @@ from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
 from nas_system.files import read_record, write_json
-from nas_system.nas_agent.agent_state import get_run, get_run_in_progress
+from nas_system.nas_agent.agent_state import get_run, get_run_in_progress, is_repeat, parts_of_repeat
 from nas_system.nas_agent.outcome import Outcome, Status
 from nas_system.nas_agent.pruned import read_pruned, write_pruned
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
@@ -35,6 +35,7 @@ class Training:
     """One training of a run: its own, or with another seed."""
 
     run_id: str
+    """Of what holds the slot: the run, also for the base config's repeats; or the repeat."""
     paths: RunPaths
     label: str
     """Its name for people."""
@@ -44,7 +45,7 @@ class Training:
 
 def launch(run_id: str, context: Context) -> None:
     """Start the run's training, or adopt it if it runs already; one that has ended is left as it is."""
-    training = Training(run_id, context.ledger.paths(run_id), run_id)
+    training = _training(run_id, context)
     folder = training.paths.folder
     # A signal must not come between the start of a supervisor and the files that tell of it: the
     # training would outlive an agent that knows of none.
@@ -55,6 +56,16 @@ def launch(run_id: str, context: Context) -> None:
         elif found == "absent":
             context.stop.check()
             _submit(training, 1, context)
+
+
+def _training(training_id: str, context: Context) -> Training:
+    """Return a run's own training, or a repeat; that is as long as the run was planned."""
+    paths = context.ledger.paths(training_id)
+    if not is_repeat(training_id):
+        return Training(training_id, paths, training_id)
+    run_id, seed = parts_of_repeat(training_id)
+    label = f"{run_id}, once more with seed {seed}"
+    return Training(training_id, paths, label, _planned_under(context.ledger.paths(run_id)))
 
 
 def await_end(run_ids: Sequence[str], context: Context) -> str:
@@ -98,9 +109,9 @@ def _advance(run_id: str, context: Context, epochs: dict[Path, int]) -> bool:
 
     `epochs` holds how many epochs of each training have been looked at.
     """
-    own = Training(run_id, context.ledger.paths(run_id), run_id)
+    own = _training(run_id, context)
     if not _has_ended(own, context):
-        if context.ledger.state.runs:
+        if context.ledger.state.runs and not is_repeat(run_id):
             _stop_early(own.paths, context, epochs)
         return False
     n_running = 0

@@ -15,12 +15,12 @@ from rich.text import Text
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Proposal
-from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
+from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_repeat, format_verdict
 from nas_agent_graph.progress.training import Training
 from nas_agent_graph.progress.training_table import TrainingTable
 from nas_agent_graph.show.leaderboard import data_lines
 from nas_agent_graph.text.terminal import duration, printable, sparkline
-from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 
@@ -75,6 +75,10 @@ class LiveProgress:
             self._above(noise)
         if self._tracker.begins_draining():
             self._above(self._tracker.format_draining(), "yellow")
+
+    def repeated(self, repeat: RepeatInfo, state: AgentState) -> None:
+        self._tracker.repeated(repeat, state)
+        self._above(format_repeat(repeat, state), "" if repeat.status == "OK" else "red")
 
     def note(self, text: str) -> None:
         self._above(f"note: {printable(text, 1000)}", "yellow")

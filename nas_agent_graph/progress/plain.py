@@ -15,11 +15,11 @@ from typing import Self, TextIO
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
-from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_verdict
+from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_repeat, format_verdict
 from nas_agent_graph.progress.training import Training
 from nas_agent_graph.show.leaderboard import data_lines
 from nas_agent_graph.text.terminal import duration, is_terminal, printable
-from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 
@@ -94,6 +94,10 @@ class PlainProgress:
             self._print(noise)
         if self._tracker.begins_draining():
             self._print(self._tracker.format_draining())
+
+    def repeated(self, repeat: RepeatInfo, state: AgentState) -> None:
+        self._tracker.repeated(repeat, state)
+        self._print(format_repeat(repeat, state))
 
     def note(self, text: str) -> None:
         self._print(f"note: {printable(text, 1000)}")

@@ -12,7 +12,15 @@ from nas_agent_graph.context import Proposal
 from nas_agent_graph.progress.training import Candidate, Training
 from nas_agent_graph.text.terminal import duration, format_changes, printable
 from nas_system.files import finite
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.nas_agent.agent_state import (
+    AgentState,
+    RepeatInfo,
+    RunInfo,
+    get_best_run,
+    get_run,
+    mean_score,
+    scores_of,
+)
 from nas_system.nas_agent.outcome import Status
 from nas_system.space import RunConfig
 from nas_system.space.score import Direction, loss_of
@@ -36,6 +44,8 @@ class ProgressTracker:
         self.done = 0
         self.tokens, self.cost_usd = 0, 0.0
         self.best_run: RunInfo | None = None
+        self.best_score: float | None = None
+        """Mean of the best run over its seeds."""
         self.curve: list[float] = []
         """Best score so far, one entry per finished run with a score."""
         self.recent: deque[RunInfo] = deque(maxlen=_RECENT)
@@ -62,8 +72,8 @@ class ProgressTracker:
             self._count(run)
             if run.seconds is not None:
                 self.pace.append(run.seconds)
-        self.best_run = get_best_run(state)
-        self.candidates = {run.run_id: None for run in state.in_progress}
+        self._lead(state)
+        self.candidates = {run.run_id: None for run in state.runs_in_progress}
 
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> Candidate:
         parent = f", from {proposal.parent}" if proposal.parent else ""
@@ -120,8 +130,18 @@ class ProgressTracker:
         self._count(run)
         self.noise = finite(verdict.get("noise"))
         if run.accepted:
-            self.best_run = run
+            self.best_run, self.best_score = run, _mean_with_repeats(run, verdict)
         self._forget(run.run_id)
+
+    def repeated(self, repeat: RepeatInfo, state: AgentState) -> None:
+        """Count a repeat that has ended."""
+        self.changed = self.clock()
+        self._lead(state)
+        self._forget(repeat.run_id)
+
+    def _lead(self, state: AgentState) -> None:
+        self.best_run = get_best_run(state)
+        self.best_score = None if self.best_run is None else mean_score(state, self.best_run)
 
     def begins_draining(self) -> bool:
         """Return whether, for the first time, a slot stays empty because a limit of the search is reached,
@@ -185,14 +205,10 @@ class ProgressTracker:
         runs = "1 run that is" if count == 1 else f"{count} runs that are"
         return f"limit reached: waiting for {runs} still training"
 
-    @property
-    def best_score(self) -> float | None:
-        return None if self.best_run is None else self.best_run.val_score
-
     def format_best(self) -> str:
-        if self.best_run is None or self.best_run.val_score is None:
+        if self.best_run is None or self.best_score is None:
             return ""
-        return f"best {self.best_run.val_score:.5f} {self.best_run.run_id}"
+        return f"best {self.best_score:.5f} {self.best_run.run_id}"
 
     def format_totals(self) -> str:
         """Format `4/100 runs done, about 12 min left`."""
@@ -202,6 +218,31 @@ class ProgressTracker:
 
     def format_baselines(self) -> str:
         return ", ".join(f"{name} {score:.5f}" for name, score in self.baselines)
+
+
+def _mean_with_repeats(run: RunInfo, verdict: Mapping[str, object]) -> float | None:
+    """Return the mean of the run's score and of those of the repeats that ended with it."""
+    repeats = verdict.get("repeats")
+    scores = [run.val_score] + [
+        finite(repeat.get("val_score"))
+        for repeat in (repeats if isinstance(repeats, list) else ())
+        if repeat.get("status") == "OK"
+    ]
+    known = [score for score in scores if score is not None]
+    return statistics.fmean(known) if known else None
+
+
+def format_repeat(repeat: RepeatInfo, state: AgentState) -> str:
+    """Format a repeat that has ended in one line."""
+    run = get_run(state, repeat.run_id)
+    end = repeat.status
+    if repeat.status == "OK" and repeat.val_score is not None:
+        end = f"{state.metric} {repeat.val_score:.5f}"
+    mean = None if run is None else mean_score(state, run)
+    if run is not None and mean is not None:
+        end += f", mean {mean:.5f} of {len(scores_of(state, run))}"
+    leads = ", leads" if state.best_run_id == repeat.run_id else f", {state.best_run_id} leads"
+    return f"{repeat.run_id} with seed {repeat.seed} ({repeat.purpose}): {end}{leads}"
 
 
 def format_verdict(run: RunInfo, verdict: Mapping[str, object], metric: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, di
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import StateError
 from nas_system.files import LARGEST_RECORD_BYTES, finite, read_bounded, read_record
-from nas_system.nas_agent.agent_state import AgentState, get_run, get_run_in_progress
+from nas_system.nas_agent.agent_state import BASE_REPEAT, AgentState, get_run, get_run_in_progress
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
@@ -43,7 +44,7 @@ class RecordedLauncher:
         relative = run_dir.relative_to(self.replayed)
         source, target = RunPaths(self.recorded / relative), RunPaths(run_dir)
         self._check_config(target, relative)
-        has_ended = get_run(self.state, relative.parts[0]) is not None
+        has_ended = self._training_id(relative) in ends_of(self.state)
         try:
             outcome = read_outcome(source.folder, self.state.metric)  # it may run on this machine
         except StateError:
@@ -75,13 +76,21 @@ class RecordedLauncher:
         paths = RunPaths(run_dir)
         if not paths.exit.exists():
             return "lost" if paths.process.exists() else "absent"
-        ended = len(self.ledger.state.runs)
-        run_id = run_dir.relative_to(self.replayed).parts[0]
-        if ended < len(self.state.runs):
-            return "finished" if self.state.runs[ended].run_id == run_id else "running"
+        recorded, ended = ends_of(self.state), len(ends_of(self.ledger.state))
+        training_id = self._training_id(run_dir.relative_to(self.replayed))
+        if ended < len(recorded):
+            return "finished" if recorded[ended] == training_id else "running"
         # Beyond the recorded verdicts ends only what was being evaluated when the recording was copied.
-        run = get_run_in_progress(self.state, run_id)
+        run = get_run_in_progress(self.state, training_id)
         return "finished" if run is None or run.step in _AFTER_THE_END else "running"
+
+    def _training_id(self, folder: Path) -> str:
+        """Return the run, or the repeat, that a training in this folder ends with: the base config's repeats
+        end with the first run."""
+        name = folder.as_posix()
+        own = {repeat.training_id for repeat in self.state.repeats if repeat.purpose != BASE_REPEAT}
+        own |= {run.run_id for run in self.state.in_progress}
+        return name if name in own else folder.parts[0]
 
     def is_running(self, run_dir: Path) -> bool:
         """Return False: no file of a training changes after `submit` has returned."""
@@ -102,9 +111,9 @@ class RecordedLauncher:
         return [self._recomputed(run_dir.relative_to(self.replayed)) for run_dir in run_dirs]
 
     def _recomputed(self, folder: Path) -> Recomputed | None:
-        verdict = read_record(RunPaths(self.recorded / folder.parts[0]).verdict) or {}
-        found = verdict.get("verified")
-        for record in found if isinstance(found, list) else ():
+        paths = (RunPaths(self.recorded / folder), RunPaths(self.recorded / folder.parts[0]))
+        found = [(read_record(path.verdict) or {}).get("verified") for path in paths]
+        for record in itertools.chain(*(records for records in found if isinstance(records, list))):
             if isinstance(record, dict) and record.get("run") == folder.as_posix():
                 # Whether the scores agreed was decided then, and stands in the problem.
                 problem = record.get("problem")
@@ -142,6 +151,17 @@ class RecordedLauncher:
             "the proposed configuration is not the recorded one",
             diff_of_values(_proposal(recorded), _proposal(replayed)),
         )
+
+
+def ends_of(state: AgentState) -> list[str]:
+    """Return the runs and the repeats in the order in which they ended; the base config's repeats are part of
+    the first run."""
+    ends = []
+    repeats = [repeat for repeat in state.repeats if repeat.purpose != BASE_REPEAT]
+    for number in range(len(state.runs) + 1):
+        ends += [repeat.training_id for repeat in repeats if repeat.ended_after == number]
+        ends += [run.run_id for run in state.runs[number : number + 1]]
+    return ends
 
 
 def _proposal(record: dict[str, object]) -> dict[str, object]:

@@ -15,7 +15,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nas_agent_graph.budget import BudgetSpent, Limits
 from nas_agent_graph.context import (
@@ -29,6 +29,8 @@ from nas_agent_graph.context import (
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
+from nas_agent_graph.pool.repeat_rule import SelectionRule
+from nas_agent_graph.pool.repeats import n_repeats
 from nas_agent_graph.pool.slots import Slots
 from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers import PROPOSERS
@@ -36,13 +38,24 @@ from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.replay.cassette import Cassette, CassetteClient
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
-from nas_agent_graph.replay.launcher import RecordedLauncher, copy_record
+from nas_agent_graph.replay.launcher import RecordedLauncher, copy_record, ends_of
 from nas_agent_graph.search_view import CONTINUED
+from nas_agent_graph.selection.candidates import Purpose, Repeat
+from nas_agent_graph.selection.circumstances import Circumstances
 from nas_agent_graph.state import initial_state
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError
 from nas_system.files import read_record
-from nas_system.nas_agent.agent_state import STATE_FILE, AgentState, get_run, load_agent_state
+from nas_system.nas_agent.agent_state import (
+    ASKED,
+    BASE_REPEAT,
+    STATE_FILE,
+    AgentState,
+    get_run,
+    is_repeat,
+    load_agent_state,
+    parts_of_repeat,
+)
 from nas_system.nas_agent.history_summary import TOO_SHORT
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_folders import refuse_linked_runs
@@ -95,12 +108,23 @@ class RecordedSearch:
 
     @property
     def repeats(self) -> int:
-        """Count how often the base config was trained again with another seed."""
+        """Count how often the base config was trained again with another seed, to measure the noise."""
         folders = (RunPaths(self.runs_dir / "run_0000").folder / "repeats").glob("seed_*")
-        return sum(RunPaths(folder).exit.exists() or RunPaths(folder).process.exists() for folder in folders)
+        return sum(
+            RunPaths(folder).exit.exists() or RunPaths(folder).process.exists()
+            for folder in folders
+            if not RunPaths(folder).proposal.exists()
+        )
+
+    @property
+    def repeats_that_began(self) -> list[str]:
+        """Return the repeats that have ended, as they ended, and those that were running; but the base
+        config's, which belong to the first run."""
+        ended = [repeat.training_id for repeat in self.state.repeats if repeat.purpose != BASE_REPEAT]
+        return ended + [run.run_id for run in self.state.in_progress if run.is_repeat]
 
     def proposal(self, run_id: str) -> Mapping[str, Any]:
-        """Read proposal.json of a run; of a finished one at least who proposed it."""
+        """Read proposal.json of a run, or of a repeat; of a finished one at least who proposed it."""
         run = get_run(self.state, run_id)
         known = {"proposer": run.proposer} if run else {}
         return known | (read_record(RunPaths(self.runs_dir / run_id).proposal) or {})
@@ -176,10 +200,48 @@ class RecordedSlots(Slots):
         """Return whether the run began now; in an older recording, which has no such note, when none runs.
         One that was copied before its proposal was there began last."""
         assert self.recorded is not None
+        if is_repeat(run_id):  # that it began now is what `RecordedRepeats` says
+            return True
         seen, all_ended = self.recorded.proposal(run_id).get("seen"), len(self.recorded.state.runs)
         if not isinstance(seen, dict):
             return not state.in_progress or len(state.runs) == all_ended
-        return seen.get("ended") == len(state.runs)
+        return (seen.get("ended"), seen.get("repeats", 0)) == (len(state.runs), n_repeats(state))
+
+
+@dataclass(frozen=True)
+class RecordedRepeats:
+    """Lets a repeat begin when it began in the recording, if the rule of selection wanted it then."""
+
+    recorded: RecordedSearch
+
+    def due(self, ledger: Ledger, told: Circumstances) -> Repeat | None:
+        """Return the repeat that began now. Raises Drift if the rule, told the same, wants another."""
+        state = ledger.state
+        begun = {run.run_id for run in state.in_progress}
+        begun |= {repeat.training_id for repeat in state.repeats}
+        now = (len(state.runs), n_repeats(state), set(told.in_progress))
+        for training_id in self.recorded.repeats_that_began:
+            if training_id in begun:
+                continue
+            record = self.recorded.proposal(training_id)
+            try:
+                seen = record["seen"]
+                then = Circumstances.from_record(seen)
+                if (seen["ended"], seen["repeats"], set(then.in_progress)) != now:
+                    continue
+            except (LookupError, TypeError, ValueError):
+                continue
+            run_id, _ = parts_of_repeat(training_id)
+            found, purpose = SelectionRule().due(ledger, then), record.get("purpose")
+            # What the language model asked for is in its answer.
+            if purpose != ASKED and (found is None or (found.run_id, found.purpose) != (run_id, purpose)):
+                wanted = "none" if found is None else f"{found.run_id} ({found.purpose})"
+                raise Drift(
+                    place(run_id, "read_context", 0),
+                    f"{training_id} was trained for: {purpose}; the rule of selection wants {wanted}",
+                )
+            return Repeat(run_id, cast(Purpose, purpose), len(state.runs))
+        return None
 
 
 @dataclass(frozen=True)
@@ -191,11 +253,10 @@ class RecordedClock(SystemClock):
 
     def sleep(self, seconds: float) -> None:
         """Raise RecordingEnds where nothing more had ended, Drift where the run that did has not begun."""
-        ended = len(self.ledger.state.runs)
-        if ended >= len(self.recorded.runs):
+        recorded, ended = ends_of(self.recorded), len(ends_of(self.ledger.state))
+        if ended >= len(recorded):
             raise RecordingEnds("what is training now had not ended when the recording was copied")
-        run_id = self.recorded.runs[ended].run_id
-        raise Drift(place(run_id, NODE, 0), "the run that ended next has not begun in the replay")
+        raise Drift(place(recorded[ended], NODE, 0), "the run that ended next has not begun in the replay")
 
 
 def replay(
@@ -205,7 +266,7 @@ def replay(
 
     Raises Drift or AnswerMissing where it leaves the recording.
     """
-    unfinished = [run.run_id for run in recorded.state.in_progress]
+    unfinished = [run.run_id for run in recorded.state.runs_in_progress]
     cassette = Cassette.load(recorded.runs_dir, recorded.run_ids, ends_in=unfinished)
     context = _context(recorded, workspace, cassette, lenient=lenient, prompts=prompts)
     while not _is_at_its_end(recorded, context.ledger.state, cassette):
@@ -270,7 +331,12 @@ def _context(
         copy_record(path, runs_dir)
     ledger, _ = Ledger.open(workspace)
     ledger.save(
-        task=state.task, data=state.data, seed=state.seed, max_runs=state.max_runs, hold_out=state.hold_out
+        task=state.task,
+        data=state.data,
+        seed=state.seed,
+        max_runs=state.max_runs,
+        hold_out=state.hold_out,
+        leads_by=state.leads_by,
     )
     launcher = RecordedLauncher(state, recorded.runs_dir, ledger)
     disk = DiskSpace(workspace, SystemClock(), StopRequest(), say=lambda text: None)
@@ -294,7 +360,10 @@ def _context(
         limits=Limits(max_runs=max(len(recorded.run_ids), 1), repeat_base=recorded.repeats),
         train_command=("recorded",),
         verify=launcher.verify,
-        slots=RecordedSlots(total=len(recorded.run_ids), recorded=recorded),
+        slots=RecordedSlots(
+            total=len(recorded.run_ids) + len(recorded.repeats_that_began), recorded=recorded
+        ),
+        repeat_rule=RecordedRepeats(recorded),
         clock=RecordedClock(state, ledger),
     )
 
@@ -316,4 +385,4 @@ def _is_at_its_end(recorded: RecordedSearch, state: AgentState, cassette: Casset
     wanted = recorded.state
     steps, wanted_steps = ({run.run_id: run.step for run in known.in_progress} for known in (state, wanted))
     asked = all(cassette.next_of(run_id) is None for run_id in wanted_steps)
-    return len(state.runs) == len(wanted.runs) and steps == wanted_steps and asked
+    return ends_of(state) == ends_of(wanted) and steps == wanted_steps and asked

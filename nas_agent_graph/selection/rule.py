@@ -72,8 +72,8 @@ class Standing:
 def leader(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate with the lowest mean, of equal ones the first; None if there is none.
 
-    Once a final has begun, only the finalists compete. Their means have lost what was luck in them; that of
-    another one has not.
+    Once a final has begun, only the finalists compete. Their means have lost what was luck in them; those of
+    the others have not.
     """
     if any(candidate.fresh for candidate in candidates):
         candidates = finalists(candidates)
@@ -157,16 +157,13 @@ def _of_final(standing: Standing) -> Repeat | None:
     three = finalists(standing.candidates)
     chosen = next((candidate for candidate in three if candidate.run_id not in begun), None)
     if chosen is None and three and len(ended) >= len(three):
-        first_round = ended[: len(three)]
-        two = sorted(three, key=lambda candidate: _after_first_round(candidate, first_round))[:2]
-        chosen = min(two, key=lambda candidate: begun.count(candidate.run_id))
+        chosen = min(_best_two(three), key=lambda candidate: begun.count(candidate.run_id))
     # Without a choice the first round goes on: who is dropped depends on all of it.
     return chosen and Repeat(chosen.run_id, "final", standing.configurations)
 
 
-def _after_first_round(candidate: Candidate, first_round: Sequence[EndedRepeat]) -> float:
-    """Return the mean with the candidate's one fresh score; infinite if that training failed."""
-    scores = [repeat.score for repeat in first_round if repeat.run_id == candidate.run_id]
-    if scores[0] is None or not math.isfinite(scores[0]):
-        return math.inf
-    return fmean((*candidate.before_final, scores[0]))
+def _best_two(three: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Drop who is last after one fresh seed each. Those whose fresh seed failed come last."""
+    means = [fmean((*one.before_final, one.fresh[0])) if one.fresh else math.inf for one in three]
+    order = sorted(range(len(three)), key=means.__getitem__)
+    return tuple(three[place] for place in order[: FINALISTS - 1])

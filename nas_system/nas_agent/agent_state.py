@@ -7,139 +7,45 @@ the search needs to go on after any crash. What a run *was* stands in its folder
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 
 from nas_system.errors import StateError, advice_on_limit
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.log_text import one_line
+from nas_system.nas_agent.run_entries import ASKED as ASKED
+from nas_system.nas_agent.run_entries import BASE_PROPOSER as BASE_PROPOSER
+from nas_system.nas_agent.run_entries import BASE_REPEAT as BASE_REPEAT
+from nas_system.nas_agent.run_entries import CHALLENGE as CHALLENGE
+from nas_system.nas_agent.run_entries import FINAL as FINAL
+from nas_system.nas_agent.run_entries import METRIC_NAMES as METRIC_NAMES
+from nas_system.nas_agent.run_entries import OLD_BASE_PROPOSER as OLD_BASE_PROPOSER
+from nas_system.nas_agent.run_entries import PURPOSES as PURPOSES
+from nas_system.nas_agent.run_entries import RepeatInfo as RepeatInfo
+from nas_system.nas_agent.run_entries import RunInfo as RunInfo
+from nas_system.nas_agent.run_entries import RunInProgress as RunInProgress
+from nas_system.nas_agent.run_entries import Score, Stored
+from nas_system.nas_agent.run_entries import is_repeat as is_repeat
+from nas_system.nas_agent.run_entries import parts_of_repeat as parts_of_repeat
+from nas_system.nas_agent.run_entries import repeat_id as repeat_id
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.tasks import ForecastingTask, TaskConfig
-from nas_system.space.tasks.task import TaskLabels, metric_on
+from nas_system.space.tasks.task import TaskLabels
 
 STATE_FILE = "agent_state.json"
 LARGEST_STATE_BYTES = 64 * 2**20
 """A search of 1,000 runs writes half a MiB."""
 
 
-def _finite_or_none(value: Any) -> Any:
-    """JSON has no NaN: a score that is not finite is no score."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-Score = Annotated[float | None, BeforeValidator(_finite_or_none)]
-
-
-class _Stored(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class RunInfo(_Stored):
-    """One finished run, in under 600 bytes."""
-
-    run_id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    metric: str = Field(default="val_mse", pattern=r"^val_[a-z0-9_]{1,40}$")
-    """The task's metric on the validation part, under which the original format knows the score."""
-    val_score: Score = None
-    """What the run is evaluated by."""
-    test_score: Score = None
-    """The same metric on the test part, for people: no proposer, prompt or acceptance rule may read it."""
-    history_summary: str = Field(default="", max_length=300)
-    accepted: bool = False
-    status: str = "OK"
-    cause: str | None = Field(default=None, max_length=200)
-    parent: str | None = None
-    family: str | None = None
-    proposer: str | None = None
-    key: str | None = None
-    """Canonical key of the configuration: equal keys mean the same training."""
-    seconds: float | None = None
-    tokens: int = 0
-    cost_usd: float | None = None
-    """What the language model's answers about the run cost; None if no price is known."""
-    attempt: int = 1
-
-    @property
-    def val_mse(self) -> float | None:
-        """The original format's name of `val_score`, where the task's metric is the squared error."""
-        return self.val_score if self.metric == "val_mse" else None
-
-    @property
-    def test_mse(self) -> float | None:
-        """The original format's name of `test_score`, where the task's metric is the squared error."""
-        return self.test_score if self.metric == "val_mse" else None
-
-    @property
-    def val_mae(self) -> float | None:
-        """`val_score`, where the task's metric is the absolute error."""
-        return self.val_score if self.metric == "val_mae" else None
-
-    @property
-    def test_mae(self) -> float | None:
-        """`test_score`, where the task's metric is the absolute error."""
-        return self.test_score if self.metric == "val_mae" else None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_old_names(cls, values: Any) -> Any:
-        """Accept scores under the metric's own name, which is all that older versions and scripts write."""
-        if not isinstance(values, dict):
-            return values
-        metric = values.get("metric")
-        copies = {metric, metric_on("test", metric)} if isinstance(metric, str) else set()
-        plain = {name: value for name, value in values.items() if name not in METRIC_NAMES | copies}
-        if plain.get("proposer") == OLD_BASE_PROPOSER:
-            plain["proposer"] = BASE_PROPOSER
-        if "val_score" in plain or "test_score" in plain:
-            return plain
-        metric = "val_mae" if values.get("val_mae") is not None else "val_mse"
-        metric = plain.get("metric", metric)
-        return plain | {
-            "metric": metric,
-            "val_score": values.get(metric),
-            "test_score": values.get(metric_on("test", metric)),
-        }
-
-    @model_serializer(mode="wrap")
-    def _write_metric_names(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write the scores under the metric's own name as well: the one place where both names stand."""
-        values = write(self)
-        if self.metric == "val_mse":
-            del values["metric"]  # the default
-        copies = {self.metric: self.val_score, metric_on("test", self.metric): self.test_score}
-        return {"run_id": self.run_id, **copies, **values}
-
-
-BASE_PROPOSER, OLD_BASE_PROPOSER = "base config", "baseline"
-"""Who proposes the first run, now and before version 4."""
-METRIC_NAMES = frozenset({"val_mse", "test_mse", "val_mae", "test_mae"})
-"""Names of scores in versions before 4."""
-
-
-class RunInProgress(_Stored):
-    """A run that has begun and has no verdict yet, and the last node that has acted on it."""
-
-    run_id: str
-    step: str
-    device: str | None = None
-    """The CUDA device that is leased to its training, None for all that there are."""
-    alone: bool = False
-    """Whether it needs all of the device: a share of it was too little."""
-
-
-class AgentState(_Stored):
+class AgentState(Stored):
     """The whole of agent_state.json. Values are replaced, never changed in place."""
 
     schema_version: int = Field(default_factory=lambda: SCHEMA_VERSION)
@@ -152,11 +58,16 @@ class AgentState(_Stored):
     noise: float | None = None
     """Standard deviation of the base config's score over seeds; None while it is unknown."""
     noise_runs: int = 0
+    leads_by: Literal["mean", "margin"] = "margin"
+    """How a run comes to lead: by the lowest mean over its seeds; or because it was accepted, which in a
+    search that began before version 6 took a score better than the best run's by more than the noise."""
     in_progress: tuple[RunInProgress, ...] = ()
-    """In the order in which they began."""
-    hold_out: dict[str, Score] = {}
+    """Runs and repeats, in the order in which they began."""
+    hold_out: dict[str, Score] = Field(default_factory=dict)
     """Score on the hold-out rows, per run that was best run when a search ended."""
     runs: tuple[RunInfo, ...] = ()
+    repeats: tuple[RepeatInfo, ...] = ()
+    """In the order in which they ended."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -181,8 +92,13 @@ class AgentState(_Stored):
 
     @property
     def run_ids(self) -> list[str]:
-        """The runs as they ended, then those in progress."""
-        return [run.run_id for run in (*self.runs, *self.in_progress)]
+        """The runs as they ended, then those in progress; no repeats."""
+        return [run.run_id for run in (*self.runs, *self.runs_in_progress)]
+
+    @property
+    def runs_in_progress(self) -> tuple[RunInProgress, ...]:
+        """What is in progress and no repeat."""
+        return tuple(run for run in self.in_progress if not run.is_repeat)
 
     def replace(self, **changes: Any) -> AgentState:
         """A copy with some fields replaced."""
@@ -216,7 +132,9 @@ def load_agent_state(path: str | Path = STATE_FILE) -> AgentState:
         ) from None
     except ValueError as error:
         raise StateError(f"{path}: not a valid search state ({error})") from None
-    if len(set(state.run_ids)) != len(state.run_ids):
+    known = [*state.run_ids, *(repeat.training_id for repeat in state.repeats)]
+    known += [run.run_id for run in state.in_progress if run.is_repeat]
+    if len(set(known)) != len(known):
         raise StateError(f"{path}: not a valid search state (a run id stands twice)")
     return state
 
@@ -278,12 +196,19 @@ def _with_several_in_progress(values: dict[str, Any]) -> dict[str, Any]:
     return others | {"in_progress": [] if current is None else [current]}
 
 
+def _with_repeats(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 6 lets the lowest mean over seeds lead, in searches that begin with it: nothing has to be
+    changed."""
+    return values
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     _from_original_format,
     _with_costs,
     _with_other_tasks,
     _with_hold_out,
     _with_several_in_progress,
+    _with_repeats,
 )
 """From version i to version i + 1, on plain JSON. Append only: files of every version lie on disks."""
 
@@ -311,13 +236,38 @@ def save_agent_state(state: AgentState, path: str | Path = STATE_FILE) -> None:
 
 
 def add_run(state: AgentState, run: RunInfo) -> AgentState:
-    """The state with one more run; `best_run_id` is the accepted run with the best score.
+    """The state with one more run; `best_run_id` is the leader.
 
     Raises StateError if the run is already there.
     """
     if get_run(state, run.run_id) is not None:
         raise StateError(f"{run.run_id} is already in the state; a run is added once")
-    state = state.replace(runs=(*state.runs, run))
+    return with_leader(state.replace(runs=(*state.runs, run)))
+
+
+def add_repeat(state: AgentState, repeat: RepeatInfo) -> AgentState:
+    """The state with one more repeat, which may change the leader.
+
+    Raises StateError if the repeat is already there, or its run is not.
+    """
+    if repeat in state.repeats or get_run(state, repeat.run_id) is None:
+        raise StateError(f"{repeat.training_id} is already in the state, or its run is not")
+    return with_leader(state.replace(repeats=(*state.repeats, repeat)))
+
+
+def without_scores(state: AgentState, run_ids: Container[str]) -> AgentState:
+    """The state in which these runs have no score."""
+    runs = (
+        run.model_copy(update={"status": "BAD_RESULT", "val_score": None, "test_score": None})
+        if run.run_id in run_ids
+        else run
+        for run in state.runs
+    )
+    return state.replace(runs=tuple(runs))
+
+
+def with_leader(state: AgentState) -> AgentState:
+    """The state with `best_run_id` chosen again."""
     best = get_best_run(state.replace(best_run_id=None))
     return state.replace(best_run_id=best.run_id if best else None)
 
@@ -333,15 +283,63 @@ def get_run_in_progress(state: AgentState, run_id: str) -> RunInProgress | None:
 
 
 def get_best_run(state: AgentState) -> RunInfo | None:
-    """Return the accepted run with the best score, None before there is one."""
+    """Return the leader: the run with the best mean over its seeds, None before there is one.
+
+    Once a final has begun, only its three finalists compete: their means have lost what was luck in them,
+    that of another run has not. In a search that leads by a margin it is the accepted run with the best
+    score.
+    """
     if state.best_run_id is not None:
         return get_run(state, state.best_run_id)
-    scored = [
-        (loss_of(run.val_score, state.direction), run)
-        for run in state.runs
-        if run.accepted and run.val_score is not None
+    if state.leads_by == "margin":
+        return _lowest([(run.val_score, run) for run in state.runs if run.accepted], state)
+    scored = [run for run in state.runs if run.status == "OK" and run.val_score is not None]
+    if any(is_fresh(repeat, state) for repeat in state.repeats):
+        before = [repeat for repeat in state.repeats if not is_fresh(repeat, state)]
+        then = state.replace(repeats=tuple(before))
+        scored = sorted(scored, key=lambda run: _mean_loss(run, then))[:FINALISTS]
+    return _lowest([(mean_score(state, run), run) for run in scored], state)
+
+
+FINALISTS = 3
+"""As `nas_agent_graph.selection.rule` has it."""
+
+
+def _lowest(scored: Sequence[tuple[float | None, RunInfo]], state: AgentState) -> RunInfo | None:
+    known = [(loss_of(score, state.direction), run) for score, run in scored if score is not None]
+    return min(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _mean_loss(run: RunInfo, state: AgentState) -> float:
+    mean = mean_score(state, run)
+    return math.inf if mean is None else loss_of(mean, state.direction)
+
+
+def is_fresh(repeat: RepeatInfo, state: AgentState) -> bool:
+    """Return whether it is of the present final and has a score: no choice among many has seen that. Once
+    another run has ended, a final is an earlier one."""
+    scored = repeat.status == "OK" and repeat.val_score is not None
+    return scored and repeat.purpose == FINAL and repeat.after == len(state.runs)
+
+
+def scores_of(state: AgentState, run: RunInfo) -> list[float]:
+    """Return the run's validation scores: its own first, then those of its repeats as they ended."""
+    own = [] if run.val_score is None else [run.val_score]
+    return own + [
+        repeat.val_score
+        for repeat in state.repeats
+        if repeat.run_id == run.run_id and repeat.status == "OK" and repeat.val_score is not None
     ]
-    return min(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+def mean_score(state: AgentState, run: RunInfo) -> float | None:
+    """Return the mean of the run's validation scores over its seeds; None for a run without its own.
+
+    In a search that leads by a margin it is the run's own score.
+    """
+    if run.val_score is None or state.leads_by == "margin":
+        return run.val_score
+    return statistics.fmean(scores_of(state, run))
 
 
 def get_recent_runs(state: AgentState, k: int = 5) -> list[RunInfo]:

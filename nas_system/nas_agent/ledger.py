@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import math
 import os
 import socket
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,15 @@ from nas_system.errors import ConfigError, StateError, WorkspaceBusy, advice_on_
 from nas_system.files import is_disk_full, read_record, set_aside
 from nas_system.nas_agent.agent_state import (
     METRIC_NAMES,
+    PURPOSES,
     STATE_FILE,
     AgentState,
     NewerState,
+    RepeatInfo,
     RunInfo,
     RunInProgress,
     UnreadableState,
+    add_repeat,
     add_run,
     get_best_run,
     get_run,
@@ -103,9 +107,11 @@ class Ledger:
         save_agent_state(state, self.workspace / STATE_FILE)
         self.state = state
 
-    def begin(self, run_id: str, step: str, device: str | None = None) -> None:
-        """Record a run as in progress, with the CUDA device that is leased to it."""
-        run = RunInProgress(run_id=run_id, step=step, device=device)
+    def begin(self, run_id: str, step: str, device: str | None = None, *, purpose: str | None = None) -> None:
+        """Record a run, or a repeat for a purpose, as in progress, with the CUDA device that is leased to
+        it."""
+        after = None if purpose is None else len(self.state.runs)
+        run = RunInProgress(run_id=run_id, step=step, device=device, purpose=purpose, after=after)
         self.save(in_progress=(*self.state.in_progress, run))
 
     def reach(self, run_id: str, step: str) -> None:
@@ -127,11 +133,28 @@ class Ledger:
         if runs != self.state.in_progress:
             self.save(in_progress=runs)
 
-    def finish(self, run: RunInfo, **changes: Any) -> None:
-        """Add a finished run, which is in progress no longer."""
+    def finish(self, run: RunInfo, repeats: Sequence[RepeatInfo] = (), **changes: Any) -> None:
+        """Add a finished run with the repeats that belong to it; it is in progress no longer."""
         state = add_run(self.state, run)
+        for repeat in repeats:
+            state = add_repeat(state, repeat)
         left = tuple(other for other in self.state.in_progress if other.run_id != run.run_id)
-        self.save(runs=state.runs, best_run_id=state.best_run_id, in_progress=left, **changes)
+        self.save(
+            runs=state.runs,
+            repeats=state.repeats,
+            best_run_id=state.best_run_id,
+            in_progress=left,
+            **changes,
+        )
+
+    def finish_repeat(self, repeat: RepeatInfo, refuted: Sequence[RunInfo] = ()) -> None:
+        """Add a finished repeat, which is in progress no longer; `refuted` are runs whose scores turned out
+        not to be theirs, as they stand from now on."""
+        others = {run.run_id: run for run in refuted}
+        state = self.state.replace(runs=tuple(others.get(run.run_id, run) for run in self.state.runs))
+        state = add_repeat(state, repeat)
+        left = tuple(other for other in state.in_progress if other.run_id != repeat.training_id)
+        self.save(runs=state.runs, repeats=state.repeats, best_run_id=state.best_run_id, in_progress=left)
 
     def config(self, run_id: str) -> RunConfig | None:
         """Return what a run was trained with; None when its folder is gone, damaged or edited."""
@@ -195,7 +218,9 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
     runs = tuple(
         verdict.run if (verdict := verdicts[run_id]) else _lost_run(runs_dir / run_id) for run_id in ids
     )
-    measured = [verdict for run_id in ids if (verdict := verdicts[run_id]) and verdict.noise_runs]
+    known = [verdict for run_id in ids if (verdict := verdicts[run_id])]
+    measured = [verdict for verdict in known if verdict.noise_runs]
+    repeats, unfinished = _repeats(runs_dir, ids, known)
     values = {
         "task": facts.get("task"),
         "data": facts.get("source"),
@@ -204,7 +229,10 @@ def rebuild_state(runs_dir: Path) -> AgentState | None:
         "in_progress": [
             RunInProgress(run_id=run_id, step="read_context", device=_device(runs_dir / run_id))
             for run_id in in_progress
-        ],
+        ]
+        + unfinished,
+        "repeats": repeats,
+        "leads_by": "margin" if known and not any(verdict.by_mean for verdict in known) else "mean",
         "max_runs": max(AgentState().max_runs, len(runs) + len(in_progress)),
     }
     try:
@@ -230,6 +258,51 @@ class _Verdict(NamedTuple):
     noise_runs: Any
     number: int | None
     """The run's place among those that have ended; None where a search knew one run at a time."""
+    repeats: list[RepeatInfo]
+    """That ended with the run."""
+    by_mean: bool
+    """Whether the lowest mean leads, see `AgentState.leads_by`."""
+
+
+def _repeats(
+    runs_dir: Path, ids: list[str], verdicts: list[_Verdict]
+) -> tuple[list[RepeatInfo], list[RunInProgress]]:
+    """Return the repeats that have ended, as they ended, and those in progress."""
+    ended = {repeat.training_id: (-1, repeat) for verdict in verdicts for repeat in verdict.repeats}
+    in_progress = []
+    for folder in itertools.chain.from_iterable(
+        sorted((runs_dir / run_id / "repeats").glob("seed_*")) for run_id in ids
+    ):
+        paths, training_id = RunPaths(folder), folder.relative_to(runs_dir).as_posix()
+        record, asked = read_record(paths.verdict) or {}, read_record(paths.proposal) or {}
+        repeat = _repeat_in(record.get("repeat"))
+        if repeat is not None and repeat.training_id == training_id:
+            number = record.get("number")
+            ended[training_id] = (number if type(number) is int else len(ended), repeat)
+        elif training_id not in ended and asked.get("purpose") in PURPOSES:
+            seen = asked.get("seen")
+            after = seen.get("ended") if isinstance(seen, dict) else None
+            in_progress.append(
+                RunInProgress(
+                    run_id=training_id,
+                    step="read_context",
+                    device=_device(folder),
+                    purpose=asked["purpose"],
+                    after=after if type(after) is int and after >= 0 else 0,
+                )
+            )
+    in_order = sorted(ended.values(), key=lambda entry: (entry[0], entry[1].seed))
+    return [repeat for _, repeat in in_order], in_progress
+
+
+def _repeat_in(entry: object) -> RepeatInfo | None:
+    """Read a repeat's entry in a verdict; None if it is none."""
+    if not isinstance(entry, dict):
+        return None
+    try:
+        return RepeatInfo.model_validate({n: entry[n] for n in RepeatInfo.model_fields if n in entry})
+    except ValidationError:
+        return None
 
 
 def _in_progress(runs_dir: Path, ids: list[str], without_verdict: list[str]) -> list[str]:
@@ -280,7 +353,14 @@ def _verdict(run_dir: Path) -> _Verdict | None:
         return None
     number = verdict.get("number")
     known = number if type(number) is int and number >= 0 else None
-    return _Verdict(run, verdict.get("noise"), verdict.get("noise_runs"), known)
+    entries = verdict.get("repeats")
+    repeats = [
+        repeat
+        for entry in (entries if isinstance(entries, list) else ())
+        if (repeat := _repeat_in(entry)) is not None and repeat.run_id == run.run_id
+    ]
+    by_mean = verdict.get("leads_by") == "mean"
+    return _Verdict(run, verdict.get("noise"), verdict.get("noise_runs"), known, repeats, by_mean)
 
 
 def _lost_run(run_dir: Path) -> RunInfo:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nas_system.files import read_record
+
 SCHEMA_VERSION = 1
 """Of proc.json and exit.json."""
 
@@ -15,6 +17,8 @@ FACTS_FILE = "task_facts.json"
 BASE_CONFIG_FILE = "base_config.py"
 """In the folder of all runs: the configuration that run_0000 trains."""
 
+CONCLUSION_FILE = "conclusion.json"
+"""In the folder of all runs: what the search said at its end."""
 BASELINE_ERRORS_FILE = "baseline_errors.npz"
 """In the folder of all runs: the baselines' errors on every validation window."""
 LARGEST_ERRORS_BYTES = 16 * 2**20
@@ -174,11 +178,21 @@ def run_ids(runs_dir: str | Path = "runs") -> list[str]:
 
 
 def undrawn_runs(runs_dir: Path) -> Iterator[RunPaths]:
-    """Yield the finished runs of a search, repeats too, whose pictures have not been drawn yet."""
+    """Yield the finished runs of a search, repeats too, whose pictures have not been drawn yet.
+
+    A training that was only interrupted goes on, and draws again what it has kept now.
+    """
     for run_id in run_ids(runs_dir):
         folder = runs_dir / run_id
         repeats = folder / "repeats"
         seeds = [] if repeats.is_symlink() else sorted(repeats.glob("seed_*"))
         for paths in map(RunPaths, (folder, *(seed for seed in seeds if not seed.is_symlink()))):
-            if paths.pictures.exists() and paths.exit.exists():
+            if paths.pictures.exists() and paths.exit.exists() and not _goes_on(paths, RunPaths(folder)):
                 yield paths
+
+
+def _goes_on(paths: RunPaths, run: RunPaths) -> bool:
+    """Return whether the training has stopped before its end, and nobody says that it is over."""
+    if run.verdict.exists() or paths.pruned.exists():
+        return False
+    return (read_record(paths.metrics) or {}).get("reason") == "stopped"

@@ -1,0 +1,115 @@
+"""What a search says at its end, from its files: made once everything has ended, and read by every page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_agent_graph.analysis.standings import candidates_of, noise_of
+from nas_agent_graph.selection.candidates import Candidate
+from nas_agent_graph.selection.conclusion import MOST_TIES, Conclusion, conclude
+from nas_agent_graph.selection.record import from_record, to_record
+from nas_system.files import read_record, write_json
+from nas_system.nas_agent.agent_state import AgentState, get_run, is_fresh
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.window_errors import read_baseline_errors, read_errors
+from nas_system.processes.run_files import BASELINE_ERRORS_FILE, CONCLUSION_FILE
+from nas_system.space import RunConfig
+from nas_system.space.score import Direction, loss_of
+from nas_system.space.task_info import HOLD_OUT, TaskInfo
+from nas_system.space.time_steps import rows_in_a_week
+
+Losses = NDArray[np.float64]
+
+
+def contenders(state: AgentState) -> list[str]:
+    """Return the trainings whose losses on the validation windows a conclusion rests on: of the runs with the
+    lowest means those with fresh seeds, where there are any, else their own."""
+    ranked = sorted(candidates_of(state), key=lambda candidate: candidate.mean)
+    chosen = [candidate for candidate in ranked if candidate.fresh]
+    chosen += [candidate for candidate in ranked if not candidate.fresh][:MOST_TIES]
+    return [name for candidate in chosen for name in _trainings(candidate, state)]
+
+
+def _trainings(candidate: Candidate, state: AgentState) -> list[str]:
+    fresh = [
+        repeat.training_id
+        for repeat in state.repeats
+        if repeat.run_id == candidate.run_id and is_fresh(repeat, state)
+    ]
+    return fresh or [candidate.run_id]
+
+
+def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
+    """Conclude from what is on disk, and write `runs/conclusion.json`; None where no run has a score.
+
+    Raises OSError where there is no space for it.
+    """
+    state = ledger.state
+    if state.leads_by == "margin":
+        return None
+    baselines = info.baselines if info else ()
+    scores = {row.name: score for row in baselines if (score := row.on("val", state.metric)) is not None}
+    known = read_baseline_errors(ledger.runs_dir / BASELINE_ERRORS_FILE, scores)
+    candidates = candidates_of(state)
+    blocks = {candidate.run_id: _block(ledger.config(candidate.run_id), info) for candidate in candidates}
+    found = conclude(
+        candidates,
+        noise_of(state),
+        _errors_of_runs(ledger, candidates),
+        {name: _losses(rows, state.direction) for name, rows in known.items()},
+        {name: loss_of(score, state.direction) for name, score in scores.items()},
+        blocks,
+    )
+    if found is None:
+        return None
+    hold_out = state.hold_out.get(found.recommended)
+    if hold_out is not None:
+        rows = read_errors(ledger.paths(found.recommended).hold_out_errors, score=hold_out)
+        losses = None if rows is None else _losses(rows, state.direction)
+        found = found.with_hold_out(loss_of(hold_out, state.direction), losses, blocks[found.recommended])
+    record = {"runs": len(state.runs), "repeats": len(state.repeats), HOLD_OUT: hold_out is not None}
+    write_json(ledger.runs_dir / CONCLUSION_FILE, {**record, **to_record(found)})
+    return found
+
+
+def read_conclusion(workspace: Path, state: AgentState) -> Conclusion | None:
+    """Return what the search said at its end; None for one that has not ended, or has gone on since."""
+    record = read_record(workspace / "runs" / CONCLUSION_FILE) or {}
+    if (record.get("runs"), record.get("repeats")) != (len(state.runs), len(state.repeats)):
+        return None
+    found = from_record(record)
+    known = found is not None and get_run(state, found.recommended) is not None
+    return found if known and found is not None and found.recommended == state.best_run_id else None
+
+
+def _errors_of_runs(ledger: Ledger, candidates: Sequence[Candidate]) -> dict[str, Losses]:
+    """Return (trainings, windows) losses by run; of none that has not kept those that its scores are of."""
+    state, found = ledger.state, {}
+    scores = {run.run_id: run.val_score for run in state.runs}
+    scores |= {repeat.training_id: repeat.val_score for repeat in state.repeats}
+    for candidate in candidates:
+        rows = [
+            read_errors(ledger.paths(name).val_errors, score=scores[name])
+            for name in _trainings(candidate, state)
+        ]
+        known = [_losses(row, state.direction) for row in rows if row is not None]
+        if len(known) == len(rows) and len({len(row) for row in known}) == 1:
+            found[candidate.run_id] = np.stack(known)
+    return found
+
+
+def _losses(errors: NDArray[np.float32], direction: Direction) -> Losses:
+    losses = errors.astype(np.float64)
+    return losses if direction == "minimize" else -losses
+
+
+def _block(config: RunConfig | None, info: TaskInfo | None) -> int:
+    """Return how many windows in a row depend on each other: those that share rows, and at least a week."""
+    overlap = 1 if config is None else config.task.overlap(config.data.seq_len)
+    step = info.measured.get("freq") if info else None
+    week = rows_in_a_week(step if isinstance(step, str) else None)
+    return overlap if overlap == 1 else max(overlap, week or 1)

@@ -1,0 +1,140 @@
+"""Repeats: one more training of a run's configuration with another seed, as the rule of selection wants it.
+
+They live in their run's folder and are no runs: `--max-runs` does not count them. Which is due is a function
+of what is on disk; what the rule was told besides is written down with each, so that a replay asks it again.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Container
+
+from nas_agent_graph.context import Context
+from nas_agent_graph.pool.repeat_rule import standing_of
+from nas_agent_graph.selection.candidates import Repeat
+from nas_agent_graph.selection.circumstances import Circumstances
+from nas_agent_graph.selection.rule import final_size, finalists, next_seed
+from nas_system.config_io.config_file import write_config
+from nas_system.errors import ConfigError
+from nas_system.files import write_json
+from nas_system.nas_agent.agent_state import (
+    BASE_REPEAT,
+    AgentState,
+    RunInProgress,
+    get_run_in_progress,
+    parts_of_repeat,
+    repeat_id,
+)
+from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
+
+
+def circumstances_of(context: Context, launched: Container[str], *, more: bool) -> Circumstances:
+    """Return what the rule is given now; only what is in `launched` is in progress."""
+    limits = context.limits
+    in_progress = [run.run_id for run in context.ledger.state.in_progress if run.run_id in launched]
+    return Circumstances(limits.max_runs, limits.repeats, more, tuple(in_progress))
+
+
+def open_repeat(context: Context, launched: Container[str], *, more: bool) -> str | None:
+    """Reserve the repeat that is due now, if a slot and time are left; return its id, None if none begins."""
+    told = circumstances_of(context, launched, more=more)
+    due = _due(context, told)
+    if due is None:
+        return None
+    state = context.ledger.state
+    training_id = repeat_id(due.run_id, _unused_seed(due.run_id, context))
+    if not context.slots.is_free(state, training_id):
+        return None
+    context.ledger.begin(training_id, "read_context", context.slots.device_for(state), purpose=due.purpose)
+    prepare(training_id, context, told)
+    return training_id
+
+
+def prepare(training_id: str, context: Context, told: Circumstances | None = None) -> None:
+    """Write what the training of a repeat needs, unless it is there; an earlier agent may have died before.
+
+    Raises ConfigError where the configuration of its run is gone.
+    """
+    ledger, paths = context.ledger, context.ledger.paths(training_id)
+    run_id, seed = parts_of_repeat(training_id)
+    refuse_links_in(ledger.paths(run_id).folder)
+    make_run_folder(paths.folder)
+    in_progress = get_run_in_progress(ledger.state, training_id)
+    assert in_progress is not None, "a repeat is reserved before it is prepared"
+    if told is not None or not paths.proposal.exists():
+        told = told or circumstances_of(context, (), more=False)
+        device = {} if in_progress.device is None else {"device": in_progress.device}
+        seen = {"ended": len(ledger.state.runs), "repeats": n_repeats(ledger.state), **told.to_record()}
+        write_json(paths.proposal, {"purpose": in_progress.purpose, "seen": seen, **device})
+    if not paths.config.exists():
+        config = ledger.config(run_id)
+        if config is None:
+            raise ConfigError(
+                f"{training_id}: the configuration of {run_id} is gone or was changed, so it cannot be "
+                f"trained again; bring {ledger.paths(run_id).config} back"
+            )
+        write_config(paths.config, config.model_copy(update={"seed": seed}))
+
+
+def is_due(context: Context, launched: Container[str], *, more: bool) -> bool:
+    """Return whether a repeat could begin now, if a slot were free."""
+    return _due(context, circumstances_of(context, launched, more=more)) is not None
+
+
+def _due(context: Context, told: Circumstances) -> Repeat | None:
+    """Return the repeat that is due; none without a rule, and none once the search's time is over."""
+    most_s = context.limits.max_seconds
+    if context.repeat_rule is None or (most_s is not None and context.committed.seconds >= most_s):
+        return None
+    return context.repeat_rule.due(context.ledger, told)
+
+
+def why_nothing_begins(context: Context) -> str | None:
+    """Return which limit keeps further runs from beginning, as a sentence; None while something is left of
+    each. Of the time, what the final will take is kept for it."""
+    spent = context.committed
+    reached = context.limits.reached(spent)
+    most_s = context.limits.max_seconds
+    if reached is not None or most_s is None or not spent.runs:
+        return reached
+    kept_s = _seconds_of_final(context)
+    if spent.seconds + kept_s < most_s:
+        return None
+    return f"the time limit of {most_s / 3600:g} hours is reached, {kept_s:.0f} s of it kept for the final"
+
+
+def _seconds_of_final(context: Context) -> float:
+    """Estimate how long the final will take, as long as the best runs took, and a run before it."""
+    told = circumstances_of(context, (), more=False)
+    if context.repeat_rule is None or context.ledger.state.leads_by == "margin" or told.repeats == 0:
+        return 0.0
+    candidates = standing_of(context.ledger, told).candidates
+    best = finalists(candidates)
+    seconds = [candidate.seconds for candidate in best if candidate.seconds is not None]
+    trainings = final_size(len(context.ledger.state.run_ids), told.repeats)
+    if not seconds or not trainings:
+        return 0.0
+    in_final_s = trainings * statistics.fmean(seconds) / min(context.slots.total, len(best))
+    return in_final_s + statistics.fmean([other.seconds or 0.0 for other in candidates])
+
+
+def n_repeats(state: AgentState) -> int:
+    """Count the repeats that have ended, besides those of the base config, which belong to the first run."""
+    return sum(repeat.purpose != BASE_REPEAT for repeat in state.repeats)
+
+
+def seed_of(training_id: str) -> int:
+    """Return the seed of a repeat."""
+    return parts_of_repeat(training_id)[1]
+
+
+def _unused_seed(run_id: str, context: Context) -> int:
+    """Return the first seed after the base config's with which the run has not been trained."""
+    state, base, config = context.ledger.state, context.base, context.ledger.config(run_id)
+    used = {repeat.seed for repeat in state.repeats if repeat.run_id == run_id}
+    used |= {parts_of_repeat(run.run_id)[1] for run in state.in_progress if _is_of(run, run_id)}
+    return next_seed(base.seed if config is None else config.seed, used)
+
+
+def _is_of(run: RunInProgress, run_id: str) -> bool:
+    return run.is_repeat and parts_of_repeat(run.run_id)[0] == run_id
