@@ -224,7 +224,7 @@ class TrainingRun:
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
             best_epoch, train, val = record.epoch, record.train, record.val
-            self._write_errors()
+            self._write_errors(record)
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -245,11 +245,11 @@ class TrainingRun:
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
 
-    def _write_errors(self) -> None:
+    def _write_errors(self, best: EpochRecord) -> None:
         """Write the error on every validation window of the best weights, which the engine holds now."""
-        errors = self.engine.best_errors
-        if errors is None:
-            # Resumed from a checkpoint of an older version, which did not keep them.
+        errors, later = self.engine.best_errors, self.engine.history[best.epoch + 1 :]
+        if errors is None or any(record.is_best for record in later):
+            # Resumed from a checkpoint of an older version, or from one of another epoch than the weights.
             val = self.problem.batches("val", self.resources.evaluation_batch)
             errors = self.engine.evaluate_samples(val).errors
         if errors is not None:

@@ -95,8 +95,7 @@ def _fresh(conclusion: Conclusion, metric: str, direction: Direction) -> str:
     interval = ""
     if fresh.low is not None and fresh.high is not None:
         span = _span(fresh.low, fresh.high, direction)
-        source = "" if fresh.interval_from == "seeds" else ", from the noise of all that was repeated"
-        interval = f" (90 % interval over seeds {span}{source})"
+        interval = f" (90 % interval over seeds {span})"
     text = f"{metric} {_score(fresh.mean, direction)} is its mean over {_seeds(conclusion)}{interval}"
     if conclusion.optimism > 0:
         return f"{text}; its first score, {first}, was too good by {_digits(conclusion.optimism, 2)}."
