@@ -259,7 +259,7 @@ class TrainingRun:
             if len(self.origins.earlier) == len(self.earlier):
                 by_origin = self.origins.to_json(self.metric_name, val)
                 val = self.origins.means(val)
-                self._write_errors(checkpoint["model"])
+                self._write_errors(record, checkpoint["model"])
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -283,19 +283,19 @@ class TrainingRun:
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
 
-    def _write_errors(self, best: Mapping[str, Tensor]) -> None:
+    def _write_errors(self, best: EpochRecord, weights: Mapping[str, Tensor]) -> None:
         """Write the error on every validation window of the best weights, which the engine holds now, after
         those at the earlier origins."""
         engine, batch = self.engine, self.resources.evaluation_batch
-        errors = engine.best_errors
-        if errors is None:
-            # Resumed from a checkpoint of an older version, which did not keep them.
+        errors, later = engine.best_errors, engine.history[best.epoch + 1 :]
+        if errors is None or any(record.is_best for record in later):
+            # Resumed from a checkpoint of an older version, or from one of another epoch than the weights.
             errors = engine.evaluate_samples(self.problem.batches("val", batch)).errors
         found = [errors]
         for number, problem in enumerate(self.earlier, 1):
             engine.model.load_state_dict(load_checkpoint(self.paths.origin(number), engine.device)["model"])
             found.insert(-1, engine.evaluate_samples(problem.batches("val", batch)).errors)
-        engine.model.load_state_dict(best)
+        engine.model.load_state_dict(weights)
         known = [errors.float().cpu() for errors in found if errors is not None]
         if len(known) == len(found):
             write_errors(self.paths.val_errors, torch.cat(known).numpy())
