@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -200,11 +200,13 @@ def test_a_baseline_scored_on_some_windows_is_compared_on_those() -> None:
 # -- figures -----------------------------------------------------------------------------------------
 
 
-def test_the_fresh_seeds_alone_make_the_mean_and_its_interval() -> None:
+def test_the_fresh_seeds_make_the_mean_and_the_noise_of_all_helps_with_its_interval() -> None:
     found = concluded(QUIET, BEST, SECOND)
     fresh = found.fresh
     assert fresh is not None
-    half = 2.919986 * stdev(BEST.fresh) / 3**0.5
+    error, degrees = SeedNoise.of([QUIET, BEST, SECOND]).of_mean(BEST)
+    assert degrees == 6
+    half = 1.943180 * error
     assert (fresh.seeds, fresh.interval_from) == (3, "seeds")
     assert (fresh.mean, fresh.low, fresh.high) == pytest.approx((0.5, 0.5 - half, 0.5 + half))
     assert found.first == 0.498
@@ -214,8 +216,10 @@ def test_the_fresh_seeds_alone_make_the_mean_and_its_interval() -> None:
 def test_two_fresh_seeds_take_the_noise_of_all_that_was_repeated() -> None:
     found = concluded(QUIET, run(1, 0.498, 0.500, 0.501), SECOND)
     assert found.fresh is not None and found.fresh.interval_from == "noise"
-    noise = SeedNoise.of([QUIET, run(1, 0.498, 0.500, 0.501), SECOND]).of_family("gru")
-    assert found.fresh.high == pytest.approx(0.5005 + 1.64 * noise / 2**0.5)
+    best = run(1, 0.498, 0.500, 0.501)
+    error, degrees = SeedNoise.of([QUIET, best, SECOND]).of_mean(best)
+    assert degrees == 5
+    assert found.fresh.high == pytest.approx(0.5005 + 2.015048 * error)
 
 
 def test_the_resolution_is_the_median_margin_of_the_rows() -> None:
@@ -297,7 +301,7 @@ def test_a_confirmed_run_is_told_in_a_few_lines() -> None:
         "run_0002 is higher by 0.11 (margin of error at 90 %: 0.0052 from seeds, 0.00058 from the validation "
         "rows, 0.0052 together); baseline nlinear-336 is higher by 0.2 (margin of error at 90 %: 0.0033 from "
         "seeds, 0.00061 from the validation rows, 0.0033 together).",
-        "val_mse 0.5 is its mean over 3 fresh seeds (90 % interval over seeds 0.4983 to 0.5017); its first "
+        "val_mse 0.5 is its mean over 3 fresh seeds (90 % interval over seeds 0.4968 to 0.5032); its first "
         "score, 0.498, was too good by 0.002.",
         "The validation rows resolve no differences below about 0.00056 (90 %).",
     ]
@@ -318,7 +322,7 @@ def test_of_a_maximised_metric_scores_are_told_as_they_are() -> None:
     assert "its mean val_accuracy is higher than that of every other run" in told
     assert "run_0002 is lower by 0.11" in told
     assert (
-        "val_accuracy 0.8 is its mean over 3 fresh seeds (90 % interval over seeds 0.7983 to 0.8017)" in told
+        "val_accuracy 0.8 is its mean over 3 fresh seeds (90 % interval over seeds 0.7948 to 0.8052)" in told
     )
     assert "its first score, 0.812, was too good by 0.012" in told
 
