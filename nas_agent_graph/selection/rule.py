@@ -36,9 +36,9 @@ FEWEST_CONFIGURATIONS = 10
 """Without an explicit size, a search of fewer configurations has no final and no challenges."""
 SEEDS_OF_LEADER = 3
 """Trainings of a configuration, its own included, after which it leads unchallenged; failed ones count."""
-CHALLENGE_SHARE = 0.12
+CHALLENGE_SHARE = 0.08
 """Most trainings that challenges may take, as a share of those that have begun."""
-USUAL_CHALLENGES = 0.05
+USUAL_CHALLENGES = 0.04
 """Their usual share of the configurations, for a plan of what a search will take."""
 LARGE_NOISE = 0.1
 """Challenges pay where the noise exceeds this share of the lead over the median."""
