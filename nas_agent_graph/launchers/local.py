@@ -204,7 +204,10 @@ class LocalLauncher:
         """Return how the call ended, None where it has to be done in an interpreter of its own."""
         if self.fork_server is None:
             return None
-        returned = self.fork_server.call(module, arguments, self._call_environment, timeout_s=timeout_s)
+        try:
+            returned = self.fork_server.call(module, arguments, self._call_environment, timeout_s=timeout_s)
+        except OSError:  # no file can be opened for what it prints
+            return None
         # Any other end may be that of the server's copy alone.
         expected = (0, ConfigError.exit_code, None)
         return returned if returned is not None and returned.code in expected else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -231,3 +232,15 @@ def test_forked_scores_are_those_of_an_interpreter_of_its_own(tmp_path: Path) ->
         assert again["runs"][0]["val_mse"] == metrics["val_mse"]
     finally:
         launcher.close()
+
+
+def test_where_no_file_can_be_opened_the_call_is_refused_and_nothing_is_left(launcher: LocalLauncher) -> None:
+    server = server_of(launcher)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+    try:
+        with pytest.raises(RunError, match="cannot start"):
+            call(launcher, "print('never')")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert call(launcher, "import os; print(os.getppid())") == f"{server.pid}\n"
