@@ -39,7 +39,7 @@ from nas_system.training.callbacks import (
 )
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.clock import compute_seconds
-from nas_system.training.engine import Callback, Engine
+from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.plan import Pace, TrainingPlan, plan_within
