@@ -38,6 +38,7 @@ from nas_agent_graph.search_setup import (
     task_of,
     train_command_of,
 )
+from nas_agent_graph.selection.conclusion import Conclusion
 from nas_agent_graph.selection.sentences import sentences
 from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.leaderboard import rows_of
@@ -196,10 +197,6 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
         _note(str(error))
     if best_run is not None:
         try:
-            _compute_windows(search)
-        except NasError as error:
-            _note(f"the losses on single windows could not be computed again ({error})")
-        try:
             _score_on_hold_out(search, best_run)
         except NasError as error:
             _note(f"the best run could not be scored on the hold-out rows ({error})")
@@ -218,23 +215,31 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
     print(_leading_baseline(ledger.state, info, elsewhere), end="")
 
 
-def _compute_windows(search: ProposerSetup) -> None:
-    """Let the losses on single validation windows be computed again, for the runs that may be recommended:
-    what is said of them must not rest on a training's own word. Raises NasError."""
+def _concluded(search: ProposerSetup, info: TaskInfo | None) -> Conclusion | None:
+    """Conclude the search; the losses on single validation windows of the runs that may be recommended are
+    computed again before: what is said of them must not rest on a training's own word."""
     ledger = search.ledger
-    known = read_conclusion(ledger.workspace, ledger.state) is not None
-    trainings = [] if known or ledger.state.leads_by == "margin" else contenders(ledger.state)
-    if not trainings:
-        return
-    folders = [flag for name in trainings for flag in ("--run", str(ledger.paths(name).folder))]
-    flags = ["--part", "val", "--windows", "--facts", str(facts_file_of(ledger))]
-    search.launcher.call("nas_system.score", [*folders, *flags], timeout_s=SCORE_TIMEOUT_S)
+    known = read_conclusion(ledger.workspace, ledger.state)
+    if known is not None or ledger.state.leads_by == "margin":
+        return known
+    computed: set[str] = set()
+    conclusion = None
+    while wanted := [name for name in contenders(ledger.state, conclusion) if name not in computed]:
+        folders = [flag for name in wanted for flag in ("--run", str(ledger.paths(name).folder))]
+        flags = ["--part", "val", "--windows", "--facts", str(facts_file_of(ledger))]
+        try:
+            search.launcher.call("nas_system.score", [*folders, *flags], timeout_s=SCORE_TIMEOUT_S)
+        except NasError as error:
+            _note(f"the losses on single windows could not be computed again ({error})")
+        computed.update(wanted)
+        conclusion = search.disk.retry_until_space(lambda: conclude_search(ledger, info))
+    return conclusion
 
 
 def _say_what_is_known(search: ProposerSetup, info: TaskInfo | None) -> None:
     """Print what may be said of the best run, and write it down."""
     ledger = search.ledger
-    conclusion = search.disk.retry_until_space(lambda: conclude_search(ledger, info))
+    conclusion = _concluded(search, info)
     if conclusion is None:
         return
     for line in sentences(conclusion, ledger.state.metric, ledger.state.direction):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_agent_graph.analysis.standings import candidates_of, noise_of
+from nas_agent_graph.selection.bootstrap import block_length
 from nas_agent_graph.selection.candidates import Candidate
 from nas_agent_graph.selection.conclusion import MOST_TIES, Conclusion, conclude
 from nas_agent_graph.selection.record import from_record, to_record
@@ -25,12 +27,14 @@ from nas_system.space.time_steps import rows_in_a_week
 Losses = NDArray[np.float64]
 
 
-def contenders(state: AgentState) -> list[str]:
+def contenders(state: AgentState, conclusion: Conclusion | None = None) -> list[str]:
     """Return the trainings whose losses on the validation windows a conclusion rests on: of the runs with the
-    lowest means those with fresh seeds, where there are any, else their own."""
+    lowest means, and of those in the tie set, those with fresh seeds, where there are any, else their own."""
+    ties = () if conclusion is None else conclusion.ties
     ranked = sorted(candidates_of(state), key=lambda candidate: candidate.mean)
-    chosen = [candidate for candidate in ranked if candidate.fresh]
-    chosen += [candidate for candidate in ranked if not candidate.fresh][:MOST_TIES]
+    single = [candidate for candidate in ranked if not candidate.fresh]
+    chosen = [candidate for candidate in ranked if candidate.fresh or candidate.run_id in ties]
+    chosen += [candidate for candidate in single[:MOST_TIES] if candidate.run_id not in ties]
     return [name for candidate in chosen for name in _trainings(candidate, state)]
 
 
@@ -55,11 +59,15 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
     scores = {row.name: score for row in baselines if (score := row.on("val", state.metric)) is not None}
     known = read_baseline_errors(ledger.runs_dir / BASELINE_ERRORS_FILE, scores)
     candidates = candidates_of(state)
-    blocks = {candidate.run_id: _block(ledger.config(candidate.run_id), info) for candidate in candidates}
+    errors = _errors_of_runs(ledger, candidates)
+    blocks = {
+        candidate.run_id: _block(ledger.config(candidate.run_id), info, errors.get(candidate.run_id))
+        for candidate in candidates
+    }
     found = conclude(
         candidates,
         noise_of(state),
-        _errors_of_runs(ledger, candidates),
+        errors,
         {name: _losses(rows, state.direction) for name, rows in known.items()},
         {name: loss_of(score, state.direction) for name, score in scores.items()},
         blocks,
@@ -79,7 +87,8 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
 def read_conclusion(workspace: Path, state: AgentState) -> Conclusion | None:
     """Return what the search said at its end; None for one that has not ended, or has gone on since."""
     record = read_record(workspace / "runs" / CONCLUSION_FILE) or {}
-    if (record.get("runs"), record.get("repeats")) != (len(state.runs), len(state.repeats)):
+    of = (record.get("runs"), record.get("repeats"), record.get(HOLD_OUT))
+    if of != (len(state.runs), len(state.repeats), state.best_run_id in state.hold_out):
         return None
     found = from_record(record)
     known = found is not None and get_run(state, found.recommended) is not None
@@ -107,9 +116,12 @@ def _losses(errors: NDArray[np.float32], direction: Direction) -> Losses:
     return losses if direction == "minimize" else -losses
 
 
-def _block(config: RunConfig | None, info: TaskInfo | None) -> int:
-    """Return how many windows in a row depend on each other: those that share rows, and at least a week."""
-    overlap = 1 if config is None else config.task.overlap(config.data.seq_len)
-    step = info.measured.get("freq") if info else None
-    week = rows_in_a_week(step if isinstance(step, str) else None)
-    return overlap if overlap == 1 else max(overlap, week or 1)
+def _block(config: RunConfig | None, info: TaskInfo | None, losses: Losses | None) -> int:
+    """Return how many losses in a row depend on each other: those of windows that share rows, and of at least
+    a week; or those of one sample, where it has several."""
+    if config is not None and config.task.is_series:
+        step = info.measured.get("freq") if info else None
+        week = rows_in_a_week(step if isinstance(step, str) else None)
+        return block_length(config.data.seq_len, config.task.horizon, week)
+    samples = info.sizes.get("val", 0) if info else 0
+    return 1 if losses is None or not samples else math.ceil(losses.shape[1] / samples)

@@ -174,9 +174,10 @@ class ForecastingTask(Task):
             return "with model.channel_independence = true every target is forecast from its own past alone"
         return None
 
-    def overlap(self, seq_len: int) -> int:
-        """Return how many windows in a row share rows: as many as one is long."""
-        return seq_len + self.pred_len
+    @property
+    def horizon(self) -> int:
+        """Return `pred_len`."""
+        return self.pred_len
 
     def check(self, config: Any) -> None:
         config.model.check_window(config.data.seq_len, self.pred_len)

@@ -116,9 +116,10 @@ class Task(ConfigModel, ABC):
         reason = self.absent.get(where) if where is not None else None
         return None if reason is None else f"the task {self.name} {reason}"
 
-    def overlap(self, seq_len: int) -> int:
-        """Return how many samples in a row share data, with a look-back of `seq_len`; 1 where none do."""
-        return 1
+    @property
+    def horizon(self) -> int:
+        """Return how many steps ahead are forecast; 0 where there is no series."""
+        return 0
 
     def check(self, config: Any) -> None:
         """Raise ValueError, naming the fields, if `config` (a RunConfig) cannot be trained on this task."""
