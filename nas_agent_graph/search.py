@@ -40,8 +40,8 @@ from nas_agent_graph.search_setup import (
 from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.selection.sentences import sentences
 from nas_agent_graph.settings import llm_flags
-from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
+from nas_agent_graph.show.rows import rows_of
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ConfigError, NasError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from nas_agent_graph.show.contenders import Contender, contender_record, standing_of
+from nas_agent_graph.show.seeds import scores_of_run, spread_of
 from nas_agent_graph.text.terminal import (
     Column,
     Line,
@@ -22,7 +25,7 @@ from nas_agent_graph.text.terminal import (
 )
 from nas_system.errors import StateError
 from nas_system.files import finite, read_record
-from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progress
+from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progress, is_fresh
 from nas_system.nas_agent.history_summary import CurveDigest, curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
@@ -30,9 +33,15 @@ from nas_system.nas_agent.outcome import Outcome, Status, is_alive, log_tail, re
 from nas_system.space import active_values, changes_between, metric_name_of, metric_on
 from nas_system.space.score import Direction, gain_of, loss_of
 
+if TYPE_CHECKING:
+    from nas_agent_graph.selection.conclusion import Conclusion
+
 LOG_LINES = 20
 MOST_FILES = 100
 """Files of a run that are listed."""
+MOST_REPEATS = 100
+"""Folders of repeats that are looked at."""
+MOST_NAMED_TIES = 12
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
 _LABEL = 12
 """Columns of the labels on the left."""
@@ -49,11 +58,18 @@ class ChangedParameter:
 
 @dataclass(frozen=True)
 class Repeat:
-    """The run's configuration with another seed: how the noise was measured."""
+    """The run's configuration trained with another seed."""
 
     name: str
+    """Of its folder: `seed_43`."""
     status: str
     val_score: float | None = None
+    seed: int | None = None
+    purpose: str | None = None
+    """None for one that the search's state does not know."""
+    fresh: bool = False
+    """Whether it is of the final, so that no choice among many has seen its score."""
+    seconds: float | None = None
 
 
 class FileSize(TypedDict):
@@ -85,6 +101,11 @@ class RunRecord:
     plan: str | None
     """Why the training is as long as it is, in its own words; None if it does not say."""
     repeats: list[Repeat]
+    seed_scores: tuple[float, ...]
+    """Validation scores of its own training and of its repeats; empty without its own."""
+    conclusion: Conclusion | None
+    standing: Contender | None
+    """How it stands to the recommended run; None for a run that was not compared, or before the end."""
     files: list[FileSize]
     log_tail: str
 
@@ -95,20 +116,38 @@ class RunRecord:
 
     def to_json(self) -> dict[str, object]:
         """Return the record for programs, scores under the metric's name."""
-        record = asdict(self)
+        record = asdict(replace(self, conclusion=None, standing=None))
         digest, scores = record.pop("digest"), record.pop("scores")
+        seeds = record.pop("seed_scores")
+        del record["standing"]
         return record | {
             "run": None if self.run is None else run_record(self.run, self.metric),
             "curve": None if digest is None else digest | {self.metric: scores},
-            "repeats": [
-                {"name": repeat.name, "status": repeat.status, self.metric: repeat.val_score}
-                for repeat in self.repeats
-            ],
+            "repeats": [_repeat_record(repeat, self.metric) for repeat in self.repeats],
+            "over_seeds": {
+                "seeds": len(seeds),
+                "mean": fmean(seeds) if seeds else None,
+                "sd": spread_of(seeds),
+                "scores": list(seeds),
+            },
+            "conclusion": None if self.conclusion is None else self._conclusion_record(self.conclusion),
+        }
+
+    def _conclusion_record(self, conclusion: Conclusion) -> dict[str, object]:
+        standing = self.standing
+        return {
+            "recommended": conclusion.recommended,
+            "word": conclusion.word,
+            "in_tie_set": self.run_id in conclusion.ties,
+            "standing": None if standing is None else contender_record(standing),
         }
 
 
-def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
-    """Gather all that is known of a run. Nothing is written, no missing file is an error."""
+def record_of_run(ledger: Ledger, run_id: str, conclusion: Conclusion | None = None) -> RunRecord:
+    """Gather all that is known of a run. Nothing is written, no missing file is an error.
+
+    `conclusion` is what the search said at its end.
+    """
     state, paths, folder = ledger.state, ledger.paths(run_id), ledger.runs_dir / run_id
     run, current = get_run(state, run_id), get_run_in_progress(state, run_id)
     running = run is None and current is not None
@@ -132,6 +171,9 @@ def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
         outcome=None if running else _outcome(ledger, run_id),
         plan=_plan(ledger, run_id),
         repeats=_repeats(ledger, run_id),
+        seed_scores=() if run is None else scores_of_run(state, run),
+        conclusion=conclusion,
+        standing=None if conclusion is None else standing_of(conclusion, state, run_id),
         files=_files(ledger, run_id),
         log_tail=log_tail(folder, LOG_LINES) if run is not None and has_failed(run) else "",
     )
@@ -199,15 +241,51 @@ def _plan(ledger: Ledger, run_id: str) -> str | None:
 
 
 def _repeats(ledger: Ledger, run_id: str) -> list[Repeat]:
-    found = []
-    for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*")):
+    """Return the repeats that the state knows, in the order of their ends, then those in progress or known
+    by their folders alone."""
+    state = ledger.state
+    found = [
+        Repeat(
+            f"seed_{repeat.seed}",
+            repeat.status,
+            repeat.val_score if repeat.status == "OK" else None,
+            repeat.seed,
+            repeat.purpose,
+            is_fresh(repeat, state),
+            repeat.seconds,
+        )
+        for repeat in state.repeats
+        if repeat.run_id == run_id
+    ]
+    known = {repeat.name for repeat in found}
+    begun = {run.run_id: run for run in state.in_progress if run.is_repeat}
+    for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*"))[:MOST_REPEATS]:
+        if folder.name in known:
+            continue
+        name = folder.name.removeprefix("seed_")
+        seed = int(name) if name.isdecimal() and len(name) < 20 else None
+        running = begun.get(f"{run_id}/repeats/{folder.name}")
+        purpose = running.purpose if running else None
         try:
-            outcome = read_outcome(folder, ledger.state.metric)
+            outcome = read_outcome(folder, state.metric)
         except StateError:
-            found.append(Repeat(folder.name, "training"))
+            found.append(Repeat(folder.name, "training", seed=seed, purpose=purpose))
         else:
-            found.append(Repeat(folder.name, str(outcome.status), outcome.val_score))
+            score = outcome.val_score
+            found.append(Repeat(folder.name, str(outcome.status), score, seed, purpose))
     return found
+
+
+def _repeat_record(repeat: Repeat, metric: str) -> dict[str, object]:
+    return {
+        "name": repeat.name,
+        "seed": repeat.seed,
+        "purpose": repeat.purpose,
+        "fresh": repeat.fresh,
+        "status": repeat.status,
+        metric: repeat.val_score,
+        "seconds": repeat.seconds,
+    }
 
 
 def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
@@ -325,9 +403,8 @@ def _result_lines(record: RunRecord, width: int) -> list[Line]:
     if run is not None and run.test_score is not None:
         text = f"{run.test_score:.6f} (for people; not used by the search)"
         lines += _field(metric_on("test", metric), text, width)
-    for repeat in record.repeats:
-        score = repeat.status if repeat.val_score is None else f"{metric} {repeat.val_score:.6f}"
-        lines += _field("repeat", f"{repeat.name}: {score}", width)
+    lines += _seeds_lines(record, width)
+    lines += _standing_lines(record, width)
     if verdict:
         accepted = "accepted" if verdict.get("accepted") else "not accepted"
         lines += _field("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
@@ -340,6 +417,83 @@ def _result_lines(record: RunRecord, width: int) -> list[Line]:
     if record.outcome is None or verified.get("problem"):  # then the folder holds what was refused
         return lines
     return lines + _outcome_lines(run, record.outcome, metric, width)
+
+
+def _seeds_lines(record: RunRecord, width: int) -> list[Line]:
+    """List the repeats, then mean and spread over all seeds."""
+    lines = []
+    for repeat in record.repeats:
+        score = printable(repeat.status, 20)
+        if repeat.val_score is not None:
+            score = f"{record.metric} {repeat.val_score:.6f}"
+        why = f" ({printable(repeat.purpose, 20)})" if repeat.purpose else ""
+        took = f"; {duration(repeat.seconds)}" if repeat.seconds is not None else ""
+        lines += _field("repeat", f"{repeat.name}{why}: {score}{took}", width)
+    seeds, spread = record.seed_scores, spread_of(record.seed_scores)
+    if spread is not None:
+        text = f"mean {fmean(seeds):.6f}, standard deviation {spread:.2g} ({len(seeds)} seeds)"
+        lines += _field("over seeds", text, width, "bold")
+    return lines
+
+
+def _standing_lines(record: RunRecord, width: int) -> list[Line]:
+    """Say how the run stands to the recommended one, and by what margins; nothing before the search's end."""
+    conclusion, standing = record.conclusion, record.standing
+    if conclusion is None or record.run is None or not record.seed_scores:
+        return []
+    best = conclusion.recommended
+    if standing is None:
+        text = f"not compared with {best}: its mean is not among the lowest"
+        if record.direction == "maximize":
+            text = f"not compared with {best}: its mean is not among the highest"
+        return _field("standing", text, width)
+    if record.run_id == best:
+        return _field("standing", f"recommended, {_word_of(conclusion)}", width, "bold")
+    told = standing.comparison.told_apart if standing.comparison else None
+    if told is None:
+        text = f"not tested against {best}"
+    elif told:
+        text = f"told apart from {best}, which is better"
+    else:
+        member = (
+            "in the tie set" if record.run_id in conclusion.ties else "a tie, outside the tie set's limit"
+        )
+        text = f"{member}: cannot be told apart from {best}"
+    return _field("standing", text, width) + _field("", _distance(standing, best, record), width)
+
+
+def _word_of(conclusion: Conclusion) -> str:
+    if conclusion.word != "not distinguishable":
+        return conclusion.word
+    tied = [*conclusion.ties[1:], *conclusion.baseline_ties]
+    names = printable(", ".join(tied[:MOST_NAMED_TIES]), 600)
+    more = len(tied) - MOST_NAMED_TIES + conclusion.ties_left_out
+    further = f" and {more} more" if len(tied) > MOST_NAMED_TIES or conclusion.ties_left_out else ""
+    return f"not distinguishable from {names}{further}"
+
+
+def _distance(standing: Contender, best: str, record: RunRecord) -> str:
+    """Format the distance to the recommended run and what chance explains of it."""
+    compared = standing.comparison
+    if compared is None:
+        return ""
+    ahead = compared.lead < 0
+    higher = ahead == (record.direction == "maximize")
+    text = f"{'higher' if higher else 'lower'} than {best} by {abs(compared.lead):.2g}"
+    margins = [
+        f"{margin:.2g} {source}"
+        for margin, source in (
+            (compared.seeds_margin, "from seeds"),
+            (compared.rows_margin, "from the validation rows"),
+            (compared.margin, "together"),
+        )
+        if margin is not None
+    ]
+    if margins:
+        text += f" (margin of error at 90 %: {', '.join(margins)})"
+    if compared.rows is not None and not compared.rows.trusted:
+        text += "; the validation rows cannot tell"
+    return text
 
 
 def _verified(record: RunRecord) -> Mapping[str, Any]:
