@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 from builders import SOURCE, run_info, task_info
 
-from nas_agent_graph.analysis.standings import candidates_of, noise_of
+from nas_agent_graph.analysis.standings import candidates_of
 from nas_agent_graph.selection.conclusion import Conclusion, conclude
+from nas_agent_graph.selection.noise import SeedNoise
 from nas_agent_graph.selection.record import to_record
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
-from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, add_repeat, add_run, save_agent_state
+from nas_system.nas_agent.agent_state import (
+    AgentState,
+    RepeatInfo,
+    TaskConfig,
+    add_repeat,
+    add_run,
+    save_agent_state,
+    with_leader,
+)
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.space import ForecastingTask, RunConfig
 from nas_system.space.task_info import TaskInfo
@@ -36,9 +45,12 @@ FINAL_AFTER = 7
 WINDOWS = 400
 
 
-def ended_state(**fields: Any) -> AgentState:
-    """Return a search of seven runs, one of them without a score, whose final has ended."""
-    state = AgentState(max_runs=FINAL_AFTER, task=ForecastingTask(), data=SOURCE)
+def ended_state(task: TaskConfig | None = None, mirror: float | None = None) -> AgentState:
+    """Return a search of seven runs, one of them without a score, whose final has ended.
+
+    With `mirror` every score s is `mirror` - s, for a metric that is maximised.
+    """
+    state = AgentState(max_runs=FINAL_AFTER, task=task or ForecastingTask(), data=SOURCE)
     for number, (family, score, _) in SCORES.items():
         parent = "run_0000" if number else None
         state = add_run(
@@ -59,7 +71,17 @@ def ended_state(**fields: Any) -> AgentState:
                 seconds=9.5,
             )
             state = add_repeat(state, repeat)
-    return state.replace(hold_out={"run_0002": 0.0302}, **fields)
+    state = state.replace(hold_out={"run_0002": 0.0302})
+    return state if mirror is None else with_leader(_mirrored(state, mirror))
+
+
+def _mirrored(state: AgentState, mirror: float) -> AgentState:
+    def turned(score: float | None) -> float | None:
+        return None if score is None else mirror - score
+
+    runs = [run.model_copy(update={"val_score": turned(run.val_score)}) for run in state.runs]
+    repeats = [one.model_copy(update={"val_score": turned(one.val_score)}) for one in state.repeats]
+    return state.replace(runs=tuple(runs), repeats=tuple(repeats))
 
 
 def baselines_info() -> TaskInfo:
@@ -67,9 +89,9 @@ def baselines_info() -> TaskInfo:
     return task_info(BASELINES)
 
 
-def conclusion_of_ended(state: AgentState) -> Conclusion:
-    """Conclude the search from made-up losses on single windows, which differ least between the best."""
-    hours = np.arange(WINDOWS)
+def conclusion_of_ended(state: AgentState, windows: int = WINDOWS) -> Conclusion:
+    """Conclude the search from made-up losses on so many validation windows, in blocks of 24."""
+    hours = np.arange(windows)
     common = 0.02 * (1 + np.sin(hours / 7.0))
 
     def losses(score: float, number: int) -> np.ndarray:
@@ -78,11 +100,18 @@ def conclusion_of_ended(state: AgentState) -> Conclusion:
 
     candidates = candidates_of(state)
     errors = {one.run_id: losses(one.mean, int(one.run_id[-1])) for one in candidates}
+    if state.direction == "maximize":
+        return _concluded(candidates, errors, {}, {})
     known = {str(row["name"]): float(row["val_mse"]) for row in BASELINES}
     baselines = {name: losses(score, place) for place, (name, score) in enumerate(known.items(), 8)}
-    found = conclude(candidates, noise_of(state), errors, baselines, known, 24)
-    assert found is not None
+    found = _concluded(candidates, errors, baselines, known)
     return found.with_hold_out(0.0302, 0.0302 + 0.01 * np.sin(hours / 3.0), 24)
+
+
+def _concluded(candidates: Any, errors: Any, baselines: Any, known: dict[str, float]) -> Conclusion:
+    found = conclude(candidates, SeedNoise.of(candidates), errors, baselines, known, 24)
+    assert found is not None
+    return found
 
 
 def write_conclusion(workspace: Path, state: AgentState, conclusion: Conclusion) -> None:
@@ -91,7 +120,7 @@ def write_conclusion(workspace: Path, state: AgentState, conclusion: Conclusion)
     write_json(workspace / "runs" / "conclusion.json", {**record, **to_record(conclusion)})
 
 
-def write_ended_search(workspace: Path) -> AgentState:
+def write_ended_search(workspace: Path, windows: int = WINDOWS) -> AgentState:
     """Write the search, its run folders and its conclusion."""
     state = ended_state()
     for run in state.runs:
@@ -105,6 +134,6 @@ def write_ended_search(workspace: Path) -> AgentState:
     for repeat in state.repeats:
         (workspace / "runs" / repeat.training_id).mkdir(parents=True)
     write_json(workspace / "runs/task_facts.json", baselines_info().to_json())
-    write_conclusion(workspace, state, conclusion_of_ended(state))
+    write_conclusion(workspace, state, conclusion_of_ended(state, windows))
     save_agent_state(state, workspace / "agent_state.json")
     return state

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
+from nas_agent_graph.analysis.standings import noise_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.report.timeline import timeline_of
 from nas_agent_graph.show.contenders import conclusion_record, ties_of
@@ -234,6 +235,7 @@ def _search_record(
         "leads_by": state.leads_by,
         # That of the base config, by which a score had to be better to lead.
         "noise": state.noise if state.leads_by == "margin" else None,
+        "noise_of_seeds": noise_of(state).pooled,
         "repeats": len(state.repeats),
         "repeats_running": [format_in_progress(run) for run in state.in_progress if run.is_repeat],
         "seed": state.seed,

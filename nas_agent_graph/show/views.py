@@ -44,7 +44,7 @@ def show(arguments: argparse.Namespace) -> None:
     if arguments.run_id is not None:
         _show_run(workspace, state, arguments)
     elif arguments.plot is not None:
-        _plot(state, info, arguments.plot)
+        _plot(workspace, state, info, arguments.plot)
         print(f"wrote {one_line(str(arguments.plot), 300)}")
     elif arguments.lessons:
         _show_lessons(workspace, state)
@@ -145,11 +145,24 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         write_page(lines)
 
 
-def _plot(state: AgentState, info: TaskInfo | None, path: Path) -> None:
-    from nas_system.visualization import search_progress
+def _plot(workspace: Path, state: AgentState, info: TaskInfo | None, path: Path) -> None:
+    from nas_agent_graph.show.contenders import contenders_of
+    from nas_agent_graph.show.seeds import scores_by_run
+    from nas_system.visualization import Seeds, search_progress
 
+    conclusion = conclusion_of(workspace, state)
+    runs = (
+        [] if conclusion is None else [one for one in contenders_of(conclusion, state) if not one.is_baseline]
+    )
+    seeds = Seeds(
+        scores_by_run(state),
+        {one.name: (one.bounds.low, one.bounds.high) for one in runs if one.bounds},
+        {one.name for one in runs if one.tie},
+    )
     baselines = [baseline.to_json() for baseline in info.baselines] if info else []
     try:
-        search_progress(state.runs, baselines, path, metric=state.metric, direction=state.direction)
+        search_progress(
+            state.runs, baselines, path, metric=state.metric, direction=state.direction, seeds=seeds
+        )
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None

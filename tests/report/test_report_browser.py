@@ -245,7 +245,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bytes": 1,
         "notice": EVIL,
     }
-    state = AgentState(max_runs=6, task=ForecastingTask(), data=source, noise=0.001, noise_runs=3)
+    state = AgentState(max_runs=6, task=ForecastingTask(), data=source, leads_by="margin")
+    state = state.replace(noise=0.001, noise_runs=3)
     for number, score in enumerate(SCORES):
         state = add(folder, state, number, score)
     baselines = [

@@ -347,7 +347,14 @@ def test_json_is_for_programs(show: Show, workspace: Path) -> None:
     assert board["rows"][1]["run"]["proposer"] == "llm"
     assert [run["run_id"] for run in board["failed"]] == ["run_0002"]
     assert board["in_progress"] == [
-        {"run_id": "run_0003", "step": "launch_training", "device": None, "alone": False}
+        {
+            "run_id": "run_0003",
+            "step": "launch_training",
+            "purpose": None,
+            "after": None,
+            "device": None,
+            "alone": False,
+        }
     ]
     run = json.loads(show(workspace, "run_0001", "--json").stdout)
     assert run["changes"][0] == {"parameter": "model.d_model", "old": 32, "new": 64}

@@ -95,7 +95,7 @@ function searchChart(width) {
   }
   if (path) {
     picture.append(svg("path", { class: "best", d: path + `H${edge}`, "clip-path": "url(#inside)" }));
-    labels.push({ y: y(best), text: `${search.leads_by === "margin" ? "best run" : maximized ? "highest mean" : "lowest mean"} ${score(best)}`, tone: "strong" });
+    labels.push({ y: y(best), text: `${!repeated ? "best run" : maximized ? "highest mean" : "lowest mean"} ${score(best)}`, tone: "strong" });
   }
   const small = runs.length > 150;
   for (const { run, index } of scored) {

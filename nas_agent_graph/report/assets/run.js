@@ -60,7 +60,8 @@ function metrics(run) {
 function surprise(run) {
   if (!known(run.val_score)) return "it has no score";
   const off = loss(run.val_score) - loss(run.expected);
-  const noise = search.noise ? `, ${Math.abs(off / search.noise).toFixed(1)} times the noise` : "";
+  const unit = search.noise || search.noise_of_seeds;
+  const noise = unit ? `, ${Math.abs(off / unit).toFixed(1)} times the noise` : "";
   return `${score(Math.abs(off))} ${off <= 0 ? "better" : "worse"} than that${noise}`;
 }
 
