@@ -99,7 +99,7 @@ def conclusion_of_ended(state: AgentState, windows: int = WINDOWS) -> Conclusion
         return common + own + score - float((common + own).mean())
 
     candidates = candidates_of(state)
-    errors = {one.run_id: losses(one.mean, int(one.run_id[-1])) for one in candidates}
+    errors = {one.run_id: losses(one.mean, int(one.run_id.removeprefix("run_"))) for one in candidates}
     if state.direction == "maximize":
         return _concluded(candidates, errors, {}, {})
     known = {str(row["name"]): float(row["val_mse"]) for row in BASELINES}
