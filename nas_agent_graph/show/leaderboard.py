@@ -207,8 +207,8 @@ def _scores(
     if len(shown) < len(rows):
         runs = sum(row.run is not None for row in rows)
         result.append(Line(f"    --limit {runs} shows all", "dim"))
-    drawn = _INTERVAL_HEADER in header.text
-    return result + wrapped(_legend(state, rows, standings, drawn), width, style="dim", indent=4)
+    legend = _legend(state, rows, standings, header.text)
+    return result + wrapped(legend, width, style="dim", indent=4)
 
 
 _INTERVAL_HEADER = "90 % interval"
@@ -223,7 +223,7 @@ def _under_ties(conclusion: Conclusion, rows: Sequence[Row], group: int) -> str:
     return f"    {'-' * 8} {conclusion.recommended} cannot be told apart from {above}{others}"
 
 
-def _legend(state: AgentState, rows: Sequence[Row], standings: _Standings | None, drawn: bool) -> str:
+def _legend(state: AgentState, rows: Sequence[Row], standings: _Standings | None, header: str) -> str:
     accepted = "+ accepted when it was evaluated"
     if state.leads_by == "margin":
         legend = f"* best run   {accepted}   delta: {state.metric} minus the best run's"
@@ -232,12 +232,12 @@ def _legend(state: AgentState, rows: Sequence[Row], standings: _Standings | None
     if any(row.tie for row in rows):
         parts.append("= cannot be told apart from the best run")
     parts.append(f"{state.metric}: mean over n seeds, sd their standard deviation")
-    if standings is not None and drawn:
+    if standings is not None and _INTERVAL_HEADER in header:
         name = printable(standings.recommended.name, 64)
         parts.append(f"o score and |--| margin of its distance to {name} (:) from seeds and validation rows")
         if any(one.over_seeds and not one.over_both for one in standings.contenders.values()):
             parts.append("(..) from seeds alone, where the rows cannot tell")
-    else:
+    elif " delta " in header:
         parts.append(f"delta: {state.metric} minus the best run's")
     return "   ".join(parts)
 
