@@ -22,10 +22,10 @@ from nas_agent_graph.analysis.calibration import calibrate, format_calibration, 
 from nas_agent_graph.analysis.standings import noise_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.report.timeline import timeline_of
-from nas_agent_graph.show.contenders import conclusion_record, ties_of
+from nas_agent_graph.show.contenders import conclusion_record
 from nas_agent_graph.show.leaderboard import card_lines, headline
 from nas_agent_graph.show.remarks import remarks
-from nas_agent_graph.show.rows import failures_of, pruned_of, rows_of
+from nas_agent_graph.show.rows import failures_of, pruned_of, rows_of, ties_of
 from nas_agent_graph.show.run import FileSize, RunRecord, record_of_run
 from nas_agent_graph.show.seeds import format_in_progress, spread_of
 from nas_agent_graph.text.terminal import format_changes, format_value, printable

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from nas_agent_graph.show.rows import ties_of
 from nas_agent_graph.show.seeds import scores_by_run
 from nas_system.nas_agent.agent_state import AgentState, get_run, is_fresh
 from nas_system.space.score import Direction, loss_of
@@ -65,16 +66,6 @@ class Contender:
     def bounds(self) -> Bounds | None:
         """Return the widest interval that is known."""
         return self.over_both or self.over_seeds
-
-
-def ties_of(conclusion: Conclusion) -> frozenset[tuple[str, bool]]:
-    """Return what cannot be told from the recommended run, which is one of them: names, and whether of a
-    baseline. Empty where nothing ties."""
-    tied = {(name, False) for name in conclusion.ties[1:]}
-    tied |= {(name, True) for name in conclusion.baseline_ties}
-    # Of many ties the set names a few; others among those compared have the same words.
-    tied |= {(one.name, one.is_baseline) for one in conclusion.comparisons if one.is_tie}
-    return frozenset(tied | {(conclusion.recommended, False)}) if tied else frozenset()
 
 
 def contenders_of(conclusion: Conclusion, state: AgentState) -> list[Contender]:

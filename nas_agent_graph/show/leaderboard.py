@@ -10,9 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_agent_graph.show.contenders import Contender, axis_of, contenders_of
+from nas_agent_graph.show.data_source import data_lines
 from nas_agent_graph.show.remarks import conclusion_lines, remarks
 from nas_agent_graph.show.rows import (
     Row,
@@ -134,21 +135,6 @@ def format_run_ids(run_ids: Sequence[str]) -> str:
     names = [printable(ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}", 140) for ids in ranges]
     hidden = sum(map(len, ranges[_MOST_RANGES:]))
     return ", ".join(names[:_MOST_RANGES]) + (f" and {hidden} more" if hidden else "")
-
-
-def data_lines(source: Any, width: int) -> list[Line]:
-    """Name the data; a generated series in place of a real one is shouted."""
-    if not isinstance(source, dict):
-        return [Line("Data: unknown", "bold red")]
-    name, kind = printable(source.get("name"), 60), printable(source.get("kind"), 20)
-    checksum = printable(source.get("sha256", "?"), 64)[:12]
-    lines = wrapped(f"Data: {name} ({kind}, sha256 {checksum}...)", width, indent=2)
-    if source.get("notice"):
-        shouted = f"!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!! {printable(source['notice'], 600)}"
-        if kind != "synthetic":
-            shouted = f"!!! {printable(source['notice'], 600)}"
-        lines += wrapped(shouted, width, style="bold red", indent=4)
-    return lines
 
 
 def card_lines(info: TaskInfo | None, width: int) -> list[Line]:

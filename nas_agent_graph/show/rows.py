@@ -62,14 +62,22 @@ def rows_of(state: AgentState, info: TaskInfo | None, conclusion: Conclusion | N
 
 def _ties_first(rows: Sequence[Row], conclusion: Conclusion) -> list[Row]:
     """Put the recommended run first, then the others down to the last run of its tie set that tie."""
-    from nas_agent_graph.show.contenders import ties_of
-
     ties = ties_of(conclusion)
     marked = [replace(row, tie=(row.name, row.run is None) in ties) for row in rows]
     best = [row for row in marked if row.run is not None and row.name == conclusion.recommended]
     last = max((place for place, row in enumerate(marked) if row.tie and row.run is not None), default=-1)
     group = [row for row in marked[: last + 1] if row.tie and row not in best]
     return [*best, *group, *(row for row in marked if row not in best and row not in group)]
+
+
+def ties_of(conclusion: Conclusion) -> frozenset[tuple[str, bool]]:
+    """Return what cannot be told from the recommended run, which is one of them: names, and whether of a
+    baseline. Empty where nothing ties."""
+    tied = {(name, False) for name in conclusion.ties[1:]}
+    tied |= {(name, True) for name in conclusion.baseline_ties}
+    # Of many ties the set names a few; others among those compared have the same words.
+    tied |= {(one.name, one.is_baseline) for one in conclusion.comparisons if one.is_tie}
+    return frozenset(tied | {(conclusion.recommended, False)}) if tied else frozenset()
 
 
 def group_size(rows: Sequence[Row]) -> int:

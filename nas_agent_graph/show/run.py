@@ -11,6 +11,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nas_agent_graph.show.contenders import Contender, contender_record, standing_of
+from nas_agent_graph.show.run_seeds import (
+    LABEL_COLUMNS,
+    Repeat,
+    labelled,
+    repeat_record,
+    repeats_of,
+    seeds_lines,
+    standing_lines,
+)
 from nas_agent_graph.show.seeds import scores_of_run, spread_of
 from nas_agent_graph.text.terminal import (
     Column,
@@ -21,11 +30,10 @@ from nas_agent_graph.text.terminal import (
     printable,
     sparkline,
     table,
-    wrapped,
 )
 from nas_system.errors import StateError
 from nas_system.files import finite, read_record
-from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progress, is_fresh
+from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progress
 from nas_system.nas_agent.history_summary import CurveDigest, curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
@@ -39,12 +47,7 @@ if TYPE_CHECKING:
 LOG_LINES = 20
 MOST_FILES = 100
 """Files of a run that are listed."""
-MOST_REPEATS = 100
-"""Folders of repeats that are looked at."""
-MOST_NAMED_TIES = 12
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
-_LABEL = 12
-"""Columns of the labels on the left."""
 
 
 @dataclass(frozen=True)
@@ -54,22 +57,6 @@ class ChangedParameter:
     parameter: Any
     old: Any
     new: Any
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The run's configuration trained with another seed."""
-
-    name: str
-    """Of its folder: `seed_43`."""
-    status: str
-    val_score: float | None = None
-    seed: int | None = None
-    purpose: str | None = None
-    """None for one that the search's state does not know."""
-    fresh: bool = False
-    """Whether it is of the final, so that no choice among many has seen its score."""
-    seconds: float | None = None
 
 
 class FileSize(TypedDict):
@@ -123,7 +110,7 @@ class RunRecord:
         return record | {
             "run": None if self.run is None else run_record(self.run, self.metric),
             "curve": None if digest is None else digest | {self.metric: scores},
-            "repeats": [_repeat_record(repeat, self.metric) for repeat in self.repeats],
+            "repeats": [repeat_record(repeat, self.metric) for repeat in self.repeats],
             "over_seeds": {
                 "seeds": len(seeds),
                 "mean": fmean(seeds) if seeds else None,
@@ -170,7 +157,7 @@ def record_of_run(ledger: Ledger, run_id: str, conclusion: Conclusion | None = N
         verdict={key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
         outcome=None if running else _outcome(ledger, run_id),
         plan=_plan(ledger, run_id),
-        repeats=_repeats(ledger, run_id),
+        repeats=repeats_of(ledger, run_id),
         seed_scores=() if run is None else scores_of_run(state, run),
         conclusion=conclusion,
         standing=None if conclusion is None else standing_of(conclusion, state, run_id),
@@ -240,54 +227,6 @@ def _plan(ledger: Ledger, run_id: str) -> str | None:
     return why if isinstance(why, str) and why else None
 
 
-def _repeats(ledger: Ledger, run_id: str) -> list[Repeat]:
-    """Return the repeats that the state knows, in the order of their ends, then those in progress or known
-    by their folders alone."""
-    state = ledger.state
-    found = [
-        Repeat(
-            f"seed_{repeat.seed}",
-            repeat.status,
-            repeat.val_score if repeat.status == "OK" else None,
-            repeat.seed,
-            repeat.purpose,
-            is_fresh(repeat, state),
-            repeat.seconds,
-        )
-        for repeat in state.repeats
-        if repeat.run_id == run_id
-    ]
-    known = {repeat.name for repeat in found}
-    begun = {run.run_id: run for run in state.in_progress if run.is_repeat}
-    for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*"))[:MOST_REPEATS]:
-        if folder.name in known:
-            continue
-        name = folder.name.removeprefix("seed_")
-        seed = int(name) if name.isdecimal() and len(name) < 20 else None
-        running = begun.get(f"{run_id}/repeats/{folder.name}")
-        purpose = running.purpose if running else None
-        try:
-            outcome = read_outcome(folder, state.metric)
-        except StateError:
-            found.append(Repeat(folder.name, "training", seed=seed, purpose=purpose))
-        else:
-            score = outcome.val_score
-            found.append(Repeat(folder.name, str(outcome.status), score, seed, purpose))
-    return found
-
-
-def _repeat_record(repeat: Repeat, metric: str) -> dict[str, object]:
-    return {
-        "name": repeat.name,
-        "seed": repeat.seed,
-        "purpose": repeat.purpose,
-        "fresh": repeat.fresh,
-        "status": repeat.status,
-        metric: repeat.val_score,
-        "seconds": repeat.seconds,
-    }
-
-
 def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
     folder = ledger.runs_dir / run_id
     if not folder.is_dir():
@@ -305,15 +244,15 @@ def page(record: RunRecord, width: int) -> list[Line]:
     run, proposal = record.run, record.proposal
     lines = [_title(record)]
     parent = printable(proposal.get("parent") or (run and run.parent) or "none", 64)
-    lines += _field("proposed by", _format_proposer(record, parent), width)
+    lines += labelled("proposed by", _format_proposer(record, parent), width)
     if proposal.get("hypothesis"):
-        lines += _field("hypothesis", printable(proposal["hypothesis"], 1000), width)
+        lines += labelled("hypothesis", printable(proposal["hypothesis"], 1000), width)
     lines += _expectation(record, width)
     if record.config_problem:
-        lines += _field("", printable(record.config_problem, 400), width, "yellow")
+        lines += labelled("", printable(record.config_problem, 400), width, "yellow")
     lines += _changes_table(record.changes, parent, record.run_id, width)
     if record.plan:
-        lines += _field("length", printable(record.plan, 300), width)
+        lines += labelled("length", printable(record.plan, 300), width)
     lines += _curve_lines(record, width)
     lines += _result_lines(record, width)
     lines += _file_lines(record.files, width)
@@ -351,10 +290,6 @@ def _format_proposer(record: RunRecord, parent: str) -> str:
     return text + (f"; parent: {parent}" if parent != "none" else "; no parent")
 
 
-def _field(label: str, text: str, width: int, style: str = "") -> list[Line]:
-    return wrapped(f"{label:<{_LABEL}} {text}", width, style=style, indent=_LABEL + 1)
-
-
 def _expectation(record: RunRecord, width: int) -> list[Line]:
     expected, actual = record.expected, record.run.val_score if record.run else None
     if expected is None:
@@ -363,7 +298,7 @@ def _expectation(record: RunRecord, width: int) -> list[Line]:
     if actual is not None:
         gain = gain_of(actual, expected, record.direction)
         text += f"; it became {actual:.5f}, {abs(gain):.5f} {'better' if gain > 0 else 'worse'} than expected"
-    return _field("expected", text, width)
+    return labelled("expected", text, width)
 
 
 def _changes_table(changes: list[ChangedParameter], parent: str, run_id: str, width: int) -> list[Line]:
@@ -382,7 +317,7 @@ def _changes_table(changes: list[ChangedParameter], parent: str, run_id: str, wi
 def _curve_lines(record: RunRecord, width: int) -> list[Line]:
     digest = record.digest
     if digest is None:
-        return _field("curve", "no epoch yet" if record.running else "no epoch was completed", width)
+        return labelled("curve", "no epoch yet" if record.running else "no epoch was completed", width)
     text = f"{digest.epochs} epoch" + "s" * (digest.epochs != 1)
     known = [score for score in record.scores if score is not None]
     if known:
@@ -391,109 +326,33 @@ def _curve_lines(record: RunRecord, width: int) -> list[Line]:
             f", {record.metric} from {digest.first_val:.5f} to {best:.5f}"
             f" at epoch {digest.best_epoch} (counted from 0), at the end {digest.last_val:.5f}"
         )
-    lines = _field("curve", f"{text}; {digest.flag.replace('_', ' ')}", width)
-    drawn = sparkline(record.scores, width - _LABEL - 1, record.direction)
-    return lines + ([Line(" " * (_LABEL + 1) + drawn, "cyan")] if drawn.strip() else [])
+    lines = labelled("curve", f"{text}; {digest.flag.replace('_', ' ')}", width)
+    drawn = sparkline(record.scores, width - LABEL_COLUMNS - 1, record.direction)
+    return lines + ([Line(" " * (LABEL_COLUMNS + 1) + drawn, "cyan")] if drawn.strip() else [])
 
 
 def _result_lines(record: RunRecord, width: int) -> list[Line]:
     lines, run, metric, verdict = [], record.run, record.metric, record.verdict
     if run is not None and run.val_score is not None:
-        lines += _field(metric, f"{run.val_score:.6f}", width, "bold")
+        lines += labelled(metric, f"{run.val_score:.6f}", width, "bold")
     if run is not None and run.test_score is not None:
         text = f"{run.test_score:.6f} (for people; not used by the search)"
-        lines += _field(metric_on("test", metric), text, width)
-    lines += _seeds_lines(record, width)
-    lines += _standing_lines(record, width)
+        lines += labelled(metric_on("test", metric), text, width)
+    lines += seeds_lines(record.repeats, record.seed_scores, metric, width)
+    if record.conclusion is not None and record.seed_scores:
+        lines += standing_lines(record.run_id, record.conclusion, record.standing, record.direction, width)
     if verdict:
         accepted = "accepted" if verdict.get("accepted") else "not accepted"
-        lines += _field("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
+        lines += labelled("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
     verified = _verified(record)
     if (again := finite(verified.get("val_score"))) is not None:
-        lines += _field("verified", f"{metric} {again:.6f}, computed again from its weights", width)
+        lines += labelled("verified", f"{metric} {again:.6f}, computed again from its weights", width)
     if run is None:
         return lines
-    lines += _field("end", _format_end(run, record.outcome), width, "red" if has_failed(run) else "")
+    lines += labelled("end", _format_end(run, record.outcome), width, "red" if has_failed(run) else "")
     if record.outcome is None or verified.get("problem"):  # then the folder holds what was refused
         return lines
     return lines + _outcome_lines(run, record.outcome, metric, width)
-
-
-def _seeds_lines(record: RunRecord, width: int) -> list[Line]:
-    """List the repeats, then mean and spread over all seeds."""
-    lines = []
-    for repeat in record.repeats:
-        score = printable(repeat.status, 20)
-        if repeat.val_score is not None:
-            score = f"{record.metric} {repeat.val_score:.6f}"
-        why = f" ({printable(repeat.purpose, 20)})" if repeat.purpose else ""
-        took = f"; {duration(repeat.seconds)}" if repeat.seconds is not None else ""
-        lines += _field("repeat", f"{repeat.name}{why}: {score}{took}", width)
-    seeds, spread = record.seed_scores, spread_of(record.seed_scores)
-    if spread is not None:
-        text = f"mean {fmean(seeds):.6f}, standard deviation {spread:.2g} ({len(seeds)} seeds)"
-        lines += _field("over seeds", text, width, "bold")
-    return lines
-
-
-def _standing_lines(record: RunRecord, width: int) -> list[Line]:
-    """Say how the run stands to the recommended one, and by what margins; nothing before the search's end."""
-    conclusion, standing = record.conclusion, record.standing
-    if conclusion is None or record.run is None or not record.seed_scores:
-        return []
-    best = conclusion.recommended
-    if standing is None:
-        text = f"not compared with {best}: its mean is not among the lowest"
-        if record.direction == "maximize":
-            text = f"not compared with {best}: its mean is not among the highest"
-        return _field("standing", text, width)
-    if record.run_id == best:
-        return _field("standing", f"recommended, {_word_of(conclusion)}", width, "bold")
-    told = standing.comparison.told_apart if standing.comparison else None
-    if told is None:
-        text = f"not tested against {best}"
-    elif told:
-        text = f"told apart from {best}, which is better"
-    else:
-        member = (
-            "in the tie set" if record.run_id in conclusion.ties else "a tie, outside the tie set's limit"
-        )
-        text = f"{member}: cannot be told apart from {best}"
-    return _field("standing", text, width) + _field("", _distance(standing, best, record), width)
-
-
-def _word_of(conclusion: Conclusion) -> str:
-    if conclusion.word != "not distinguishable":
-        return conclusion.word
-    tied = [*conclusion.ties[1:], *conclusion.baseline_ties]
-    names = printable(", ".join(tied[:MOST_NAMED_TIES]), 600)
-    more = len(tied) - MOST_NAMED_TIES + conclusion.ties_left_out
-    further = f" and {more} more" if len(tied) > MOST_NAMED_TIES or conclusion.ties_left_out else ""
-    return f"not distinguishable from {names}{further}"
-
-
-def _distance(standing: Contender, best: str, record: RunRecord) -> str:
-    """Format the distance to the recommended run and what chance explains of it."""
-    compared = standing.comparison
-    if compared is None:
-        return ""
-    ahead = compared.lead < 0
-    higher = ahead == (record.direction == "maximize")
-    text = f"{'higher' if higher else 'lower'} than {best} by {abs(compared.lead):.2g}"
-    margins = [
-        f"{margin:.2g} {source}"
-        for margin, source in (
-            (compared.seeds_margin, "from seeds"),
-            (compared.rows_margin, "from the validation rows"),
-            (compared.margin, "together"),
-        )
-        if margin is not None
-    ]
-    if margins:
-        text += f" (margin of error at 90 %: {', '.join(margins)})"
-    if compared.rows is not None and not compared.rows.trusted:
-        text += "; the validation rows cannot tell"
-    return text
 
 
 def _verified(record: RunRecord) -> Mapping[str, Any]:
@@ -511,17 +370,17 @@ def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> l
             f"{metric} {pruned.score:.6f} in the first {pruned.epoch} of {pruned.planned_epochs} epochs "
             f"(rung {pruned.rung}); {pruned.threshold:.6f} would have been enough to go on"
         )
-        lines += _field("best so far", text, width)
+        lines += labelled("best so far", text, width)
     if outcome.sandbox:
-        lines += _field("sandbox", printable(outcome.sandbox, 120), width)
+        lines += labelled("sandbox", printable(outcome.sandbox, 120), width)
     for name, why in outcome.not_held.items():
-        lines += _field("", printable(f"does not hold: {name}, {why}"), width, "yellow")
+        lines += labelled("", printable(f"does not hold: {name}, {why}"), width, "yellow")
     if outcome.status != run.status:
         text = f"today its folder says {outcome.status}: {printable(outcome.cause or 'no cause')}"
-        lines += _field("", text, width, "yellow")
+        lines += labelled("", text, width, "yellow")
     elif score is not None and score != run.val_score:
         text = f"today its metrics.json says {metric} {score:.6f}; the search keeps what it read"
-        lines += _field("", text, width, "yellow")
+        lines += labelled("", text, width, "yellow")
     return lines
 
 
@@ -552,9 +411,9 @@ def _without_numbers(cause: str, outcome: Outcome | None) -> str:
 
 def _file_lines(files: list[FileSize], width: int) -> list[Line]:
     if not files:
-        return _field("files", "none", width)
+        return labelled("files", "none", width)
     names = ", ".join(f"{printable(file['name'], 60)} ({_size(file['bytes'])})" for file in files)
-    return _field("files", names, width)
+    return labelled("files", names, width)
 
 
 def _size(count: int) -> str:
