@@ -63,7 +63,8 @@ def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A base config, an accepted run, a failed one and one running; the best run has its hold-out score."""
-    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, leads_by="margin")
+    state = state.replace(noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, test_mse=0.03, accepted=True, proposer="base config"), base)
     better = run_info(
