@@ -41,8 +41,8 @@ from nas_agent_graph.search_setup import (
 from nas_agent_graph.selection.conclusion import Conclusion
 from nas_agent_graph.selection.sentences import sentences
 from nas_agent_graph.settings import llm_flags
-from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
+from nas_agent_graph.show.rows import rows_of
 from nas_agent_graph.state import initial_state
 from nas_system.errors import NasError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
@@ -254,8 +254,8 @@ def _leading_baseline(state: AgentState, info: TaskInfo | None, elsewhere: str) 
         return ""
     best_run = get_best_run(state)
     against = ""
-    if best_run is not None and best_run.val_score is not None:
-        against = f", the best run {best_run.run_id} {best_run.val_score:.5f}"
+    if best_run is not None and (score := mean_score(state, best_run)) is not None:
+        against = f", the best run {best_run.run_id} {score:.5f}"
     text = f"\nA baseline leads, no run: {leader.name} has {state.metric} {leader.val_score:.5f}{against}."
     if state.task is None or not state.task.is_series:
         return f"{text}\n"

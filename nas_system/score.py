@@ -132,6 +132,8 @@ def score_again(given: argparse.Namespace) -> dict[str, Any]:
 def _again(
     run_dir: Path, scoring_of: Callable[[RunConfig], Scoring], device: torch.device, windows: bool
 ) -> dict[str, Any]:
+    import numpy as np
+
     from nas_system.config_io.config_file import read_config
     from nas_system.nas_agent.logging_utils import load_metrics
     from nas_system.nas_agent.window_errors import write_errors
@@ -154,9 +156,9 @@ def _again(
             found.insert(-1, _evaluate(paths.origin(number), origin, precision))
     except NasError as error:
         return {"problem": str(error).replace(f"{run_dir}/", "")}
-    errors = [each.errors.float().cpu() for each in found if each.errors is not None]
+    errors = [each.errors.float().cpu().numpy() for each in found if each.errors is not None]
     if windows and len(errors) == len(found):
-        write_errors(paths.val_errors, torch.cat(errors).numpy())
+        write_errors(paths.val_errors, np.concatenate(errors))
     means = {f"val_{name}": fmean(each.metrics[name] for each in found) for name in found[0].metrics}
     return {"samples": scoring.count * len(found), **means}
 

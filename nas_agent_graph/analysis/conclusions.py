@@ -21,7 +21,7 @@ from nas_system.nas_agent.window_errors import read_baseline_errors, read_errors
 from nas_system.processes.run_files import BASELINE_ERRORS_FILE, CONCLUSION_FILE
 from nas_system.space import RunConfig
 from nas_system.space.score import Direction, loss_of
-from nas_system.space.task_info import HOLD_OUT, TaskInfo
+from nas_system.space.task_info import TaskInfo
 from nas_system.space.time_steps import rows_in_a_week
 
 Losses = NDArray[np.float64]
@@ -79,7 +79,7 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
         rows = read_errors(ledger.paths(found.recommended).hold_out_errors, score=hold_out)
         losses = None if rows is None else _losses(rows, state.direction)
         found = found.with_hold_out(loss_of(hold_out, state.direction), losses, blocks[found.recommended])
-    record = {"runs": len(state.runs), "repeats": len(state.repeats), HOLD_OUT: hold_out is not None}
+    record = {"runs": len(state.runs), "repeats": len(state.repeats), "on_hold_out": hold_out is not None}
     write_json(ledger.runs_dir / CONCLUSION_FILE, {**record, **to_record(found)})
     return found
 
@@ -87,7 +87,7 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
 def read_conclusion(workspace: Path, state: AgentState) -> Conclusion | None:
     """Return what the search said at its end; None for one that has not ended, or has gone on since."""
     record = read_record(workspace / "runs" / CONCLUSION_FILE) or {}
-    of = (record.get("runs"), record.get("repeats"), record.get(HOLD_OUT))
+    of = (record.get("runs"), record.get("repeats"), record.get("on_hold_out"))
     if of != (len(state.runs), len(state.repeats), state.best_run_id in state.hold_out):
         return None
     found = from_record(record)

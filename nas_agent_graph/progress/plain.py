@@ -17,7 +17,7 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Progress, Proposal
 from nas_agent_graph.progress.tracker import ProgressTracker, format_noise, format_repeat, format_verdict
 from nas_agent_graph.progress.training import Training
-from nas_agent_graph.show.leaderboard import data_lines
+from nas_agent_graph.show.data_source import data_lines
 from nas_agent_graph.text.terminal import duration, is_terminal, printable
 from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo
 from nas_system.space import RunConfig

@@ -10,30 +10,39 @@ import fcntl
 import math
 import os
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
+from nas_agent_graph.analysis.standings import noise_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.report.timeline import timeline_of
-from nas_agent_graph.show.leaderboard import card_lines, failures_of, headline, pruned_of, remarks, rows_of
-from nas_agent_graph.show.run import FileSize, record_of_run
+from nas_agent_graph.show.contenders import conclusion_record
+from nas_agent_graph.show.leaderboard import card_lines, headline
+from nas_agent_graph.show.remarks import remarks
+from nas_agent_graph.show.rows import failures_of, pruned_of, rows_of, ties_of
+from nas_agent_graph.show.run import FileSize, RunRecord, record_of_run
+from nas_agent_graph.show.seeds import format_in_progress, spread_of
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
 from nas_system.files import finite
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.nas_agent.agent_state import AgentState, get_best_run, mean_score
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.space import active_values, metric_name_of, metric_on
 from nas_system.space.score import Direction, loss_of
-from nas_system.space.task_info import TaskInfo
+from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
-SCHEMA_VERSION = 2
+if TYPE_CHECKING:
+    from nas_agent_graph.selection.conclusion import Conclusion
+
+SCHEMA_VERSION = 3
 _WIDE = 10_000
 """Columns for sentences that the page itself breaks into lines."""
 _TONES = {"bold red": "alarm", "bold yellow": "warning", "yellow": "warning"}
@@ -47,6 +56,8 @@ class Limits:
     log_characters: int = 1_500_000
     curve_points: int = 160_000
     """Epochs of all curves together; a curve keeps at least 40."""
+    repeats: int = 60
+    """Of one run."""
     text_characters: int = 4_000
     """Of one hypothesis."""
     log_lines: int = 40
@@ -71,6 +82,18 @@ class ShownChange(TypedDict):
     new: str
 
 
+class ShownRepeat(TypedDict):
+    """A training of the run with another seed."""
+
+    name: str
+    seed: int | None
+    purpose: str | None
+    fresh: bool
+    status: str
+    val_score: float | None
+    seconds: float | None
+
+
 class ReportRun(TypedDict):
     """One run as the page's scripts read it."""
 
@@ -85,13 +108,21 @@ class ReportRun(TypedDict):
     attempt: int | None
     seconds: float | None
     val_score: float | None
+    """Of its own training."""
+    mean: float | None
+    """Over its seeds; what runs are ranked by."""
+    sd: float | None
+    seeds: int
+    tie: bool
+    """Whether the search, which has ended, cannot tell it from the recommended run, or that from others."""
+    repeats: list[ShownRepeat]
     test_score: float | None
     parent: str | None
     proposer: str | None
     delta: float | None
-    """Score minus the best run's."""
+    """Mean minus the best run's."""
     delta_noise: float | None
-    """The same in units of the noise."""
+    """The same in units of the base config's noise, in a search that leads by a margin."""
     tokens: int
     cost: float | None
     refused: int
@@ -116,26 +147,36 @@ def report_record(
     *,
     now: datetime,
     limits: Limits | None = None,
+    conclusion: Conclusion | None = None,
 ) -> dict[str, Any]:
-    """Build the whole report but its pictures: about the search, its baselines, and every run in order."""
+    """Build the whole report but its pictures: about the search, its baselines, and every run in order.
+
+    `conclusion` is what the search said at its end.
+    """
     limits = limits or Limits()
     ledger = Ledger(workspace, state)
     known = state.run_ids
     points = max(40, min(400, limits.curve_points // max(len(known), 1)))
     prompts: dict[str, str] = {}
-    runs = [_run_record(ledger, run_id, points, prompts, limits) for run_id in known]
+    ties = frozenset() if conclusion is None else ties_of(conclusion)
+    runs = [
+        _run_record(ledger, run_id, points, prompts, limits, tie=(run_id, False) in ties) for run_id in known
+    ]
     left_out, live = _bound(runs, limits), is_held(workspace)
     record = {
         "schema": SCHEMA_VERSION,
         "generated": now.isoformat(timespec="seconds"),
         "name": workspace.resolve().name,
         "live": live,
-        "search": {**_search_record(state, info, runs), "calibration": _calibration(ledger)},
+        "search": {**_search_record(state, info, runs, conclusion), "calibration": _calibration(ledger)},
+        "conclusion": None if conclusion is None else conclusion_record(conclusion, state),
         "baselines": [
             {
                 "name": printable(baseline.name, 40),
                 "val_score": baseline.on("val", state.metric),
                 "test_score": baseline.on("test", state.metric),
+                "hold_out_score": baseline.on(HOLD_OUT, state.metric),
+                "tie": (baseline.name, True) in ties,
             }
             for baseline in (info.baselines if info else ())
         ],
@@ -165,11 +206,13 @@ def is_held(workspace: Path) -> bool:
     return False
 
 
-def _search_record(state: AgentState, info: TaskInfo | None, runs: Sequence[ReportRun]) -> dict[str, object]:
+def _search_record(
+    state: AgentState, info: TaskInfo | None, runs: Sequence[ReportRun], conclusion: Conclusion | None
+) -> dict[str, object]:
     best_run = get_best_run(state)
     groups = (
         headline(state, _WIDE),
-        remarks(state, info, rows_of(state, info), _WIDE),
+        remarks(state, info, rows_of(state, info, conclusion), _WIDE, conclusion),
         card_lines(info, _WIDE),
     )
     lines = [[{"text": line.text, "tone": _TONES.get(line.style, "")} for line in group] for group in groups]
@@ -188,9 +231,13 @@ def _search_record(state: AgentState, info: TaskInfo | None, runs: Sequence[Repo
         "tokens": sum(run["tokens"] for run in runs),
         "cost": sum(costs) if costs else None,
         "best_run": best_run.run_id if best_run else None,
-        "best": best_run.val_score if best_run else None,
-        "noise": state.noise,
-        "noise_runs": state.noise_runs,
+        "best": mean_score(state, best_run) if best_run else None,
+        "leads_by": state.leads_by,
+        # That of the base config, by which a score had to be better to lead.
+        "noise": state.noise if state.leads_by == "margin" else None,
+        "noise_of_seeds": noise_of(state).pooled,
+        "repeats": len(state.repeats),
+        "repeats_running": [format_in_progress(run) for run in state.in_progress if run.is_repeat],
         "seed": state.seed,
         "metric": state.metric,
         "direction": state.direction,
@@ -212,11 +259,13 @@ def _calibration(ledger: Ledger) -> list[str]:
 
 
 def _run_record(
-    ledger: Ledger, run_id: str, points: int, prompts: dict[str, str], limits: Limits
+    ledger: Ledger, run_id: str, points: int, prompts: dict[str, str], limits: Limits, *, tie: bool
 ) -> ReportRun:
     known, state = record_of_run(ledger, run_id), ledger.state
     run, proposal, outcome = known.run, known.proposal, known.outcome
-    delta, attempt = _delta(run, state), proposal.get("attempt")
+    mean = statistics.fmean(known.seed_scores) if known.seed_scores else None
+    delta, attempt = _delta(mean, state), proposal.get("attempt")
+    noise = state.noise if state.leads_by == "margin" else None
     talk = conversation_of(ledger.runs_dir, run_id, prompts)
     return {
         "run_id": run_id,
@@ -230,11 +279,16 @@ def _run_record(
         "attempt": run.attempt if run else None,
         "seconds": run.seconds if run else None,
         "val_score": run.val_score if run else None,
+        "mean": mean,
+        "sd": spread_of(known.seed_scores),
+        "seeds": len(known.seed_scores),
+        "tie": tie,
+        "repeats": _repeats(known, limits),
         "test_score": run.test_score if run else None,
         "parent": _text((run and run.parent) or proposal.get("parent"), 64),
         "proposer": _text((run and run.proposer) or proposal.get("proposer"), 100),
         "delta": delta,
-        "delta_noise": delta / state.noise if delta is not None and state.noise else None,
+        "delta_noise": delta / noise if delta is not None and noise else None,
         "tokens": talk.tokens or (run.tokens if run else 0),
         "cost": talk.cost,
         "refused": attempt if isinstance(attempt, int) else 0,
@@ -265,11 +319,25 @@ def _run_record(
     }
 
 
-def _delta(run: RunInfo | None, state: AgentState) -> float | None:
-    best_run, score = get_best_run(state), run.val_score if run else None
-    if best_run is None or best_run.val_score is None or score is None:
-        return None
-    return score - best_run.val_score
+def _repeats(known: RunRecord, limits: Limits) -> list[ShownRepeat]:
+    return [
+        ShownRepeat(
+            name=printable(repeat.name, 40),
+            seed=repeat.seed,
+            purpose=None if repeat.purpose is None else printable(repeat.purpose, 20),
+            fresh=repeat.fresh,
+            status=printable(repeat.status, 20),
+            val_score=repeat.val_score,
+            seconds=repeat.seconds,
+        )
+        for repeat in known.repeats[: limits.repeats]
+    ]
+
+
+def _delta(mean: float | None, state: AgentState) -> float | None:
+    best_run = get_best_run(state)
+    best = None if best_run is None else mean_score(state, best_run)
+    return None if best is None or mean is None else mean - best
 
 
 def _config(ledger: Ledger, run_id: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ import jinja2
 from nas_agent_graph.report.data import is_held, report_record
 from nas_agent_graph.report.pictures import embed_pictures
 from nas_agent_graph.show.leaderboard import leaderboard
-from nas_agent_graph.show.pages import read_info, read_state
+from nas_agent_graph.show.pages import conclusion_of, read_info, read_state
 from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.agent_state import STATE_FILE
@@ -31,7 +31,7 @@ from nas_system.nas_agent.log_text import one_line
 from nas_system.processes.run_files import RunPaths, run_ids
 
 PAGE = Path(__file__).with_name("assets")
-SCRIPTS = ("elements.js", "charts.js", "timeline.js", "table.js", "run.js", "page.js")
+SCRIPTS = ("elements.js", "charts.js", "conclusion.js", "timeline.js", "table.js", "run.js", "page.js")
 """Joined into one script, in this order."""
 FILE_NAME = "report.html"
 _FRESH_S = 60.0
@@ -71,10 +71,12 @@ def _write(workspace: Path, out: Path) -> str:
     """Write the page; return a line about what was written."""
     state = read_state(workspace)
     info = read_info(workspace, state)
-    record = report_record(workspace, state, info, now=datetime.now(UTC))
+    conclusion = conclusion_of(workspace, state)
+    record = report_record(workspace, state, info, now=datetime.now(UTC), conclusion=conclusion)
     record["left_out"] |= embed_pictures(record["runs"], workspace / "runs", state.direction)
     record["folder"] = quote(os.path.relpath(workspace / "runs", out.parent))
-    page = render(record, leaderboard(state, info, width=110, limit=len(state.runs) or 1)).encode()
+    plain = leaderboard(state, info, width=110, limit=len(state.runs) or 1, conclusion=conclusion)
+    page = render(record, plain).encode()
     try:
         write_atomic(out, page)
     except OSError as error:

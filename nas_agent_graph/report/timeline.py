@@ -39,6 +39,8 @@ class Span:
     end: float
     trained_s: float
     """What the supervisor measured; start and end are rounded."""
+    purpose: str | None = None
+    """Of a repeat, where the search's state knows it."""
     running: bool = False
     row: int = 0
 
@@ -46,6 +48,7 @@ class Span:
 class Bar(TypedDict):
     run: str
     repeat: str | None
+    purpose: str | None
     row: int
     start: float
     """Seconds on the timeline, pauses left out, like `end`."""
@@ -98,6 +101,7 @@ def timeline_of(runs_dir: Path, state: AgentState, now: datetime, *, live: bool)
             Bar(
                 run=span.run_id,
                 repeat=span.repeat,
+                purpose=span.purpose,
                 row=span.row,
                 start=place(span.start),
                 end=place(span.end),
@@ -113,18 +117,22 @@ def timeline_of(runs_dir: Path, state: AgentState, now: datetime, *, live: bool)
 
 def _spans(runs_dir: Path, state: AgentState, now: datetime, *, live: bool) -> Iterator[Span]:
     """Yield the last attempt of every training; earlier ones have left no times behind."""
-    ended = {run.run_id for run in state.runs}
+    begun = {run.run_id for run in state.in_progress} if live else set()
+    purposes = {repeat.training_id: repeat.purpose for repeat in state.repeats}
+    purposes |= {run.run_id: run.purpose for run in state.in_progress if run.purpose}
     for run_id in state.run_ids:
         folder = runs_dir / run_id
-        span = _span(folder, run_id, None, now, running=live and run_id not in ended)
+        span = _span(folder, run_id, None, now, running=run_id in begun)
         if span is not None:
             yield span
         repeats = folder / "repeats"
         if repeats.is_dir() and not repeats.is_symlink():
             for path in itertools.islice(repeats.glob("seed_*"), MOST_REPEATS):
-                span = _span(path, run_id, path.name, now, running=live and run_id not in ended)
+                name = f"{run_id}/repeats/{path.name}"
+                # In a search that began before repeats were in the state, a run is begun until they ended.
+                span = _span(path, run_id, path.name, now, running=bool(begun & {name, run_id}))
                 if span is not None and not path.is_symlink():
-                    yield span
+                    yield replace(span, purpose=purposes.get(name))
 
 
 def _span(folder: Path, run_id: str, repeat: str | None, now: datetime, *, running: bool) -> Span | None:

@@ -44,8 +44,8 @@ def _verdict(conclusion: Conclusion, metric: str, direction: Direction) -> str:
             "explains (each comparison at 90 %)."
         )
     if conclusion.word == "not distinguishable":
-        more = f" and {conclusion.ties_left_out} more" if conclusion.ties_left_out else ""
-        return f"{run} is recommended of {of}, but is not distinguishable from {_names(tied)}{more}."
+        names = _names(tied, conclusion.ties_left_out)
+        return f"{run} is recommended of {of}, but is not distinguishable from {names}."
     return f"{run} is recommended of {of}, untested: {_why_untested(conclusion)}."
 
 
@@ -146,9 +146,10 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _names(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:NAMED])
-    return listed if len(names) <= NAMED else f"{listed} and {len(names) - NAMED} others"
+def _names(names: Sequence[str], unnamed: int = 0) -> str:
+    """Enumerate the first names; `unnamed` more are only counted, as those that are too many."""
+    listed, others = ", ".join(names[:NAMED]), max(len(names) - NAMED, 0) + unnamed
+    return f"{listed} and {_count(others, 'other')}" if others else listed
 
 
 def _score(loss: float, direction: Direction) -> str:

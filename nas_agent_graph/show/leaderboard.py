@@ -8,20 +8,33 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from nas_agent_graph.budget import Spent
-from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, dollars, printable, table, wrapped
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
-from nas_system.nas_agent.outcome import Status
-from nas_system.nas_agent.pruned import epochs_saved
+from nas_agent_graph.show.contenders import Contender, axis_of, contenders_of
+from nas_agent_graph.show.data_source import data_lines
+from nas_agent_graph.show.remarks import conclusion_lines, remarks
+from nas_agent_graph.show.rows import (
+    Row,
+    failures_of,
+    format_score,
+    group_size,
+    pruned_of,
+    rows_of,
+    shown_rows,
+)
+from nas_agent_graph.show.seeds import format_in_progress, spread_of
+from nas_agent_graph.text.intervals import BARS, BRACKETS, Scale, draw_interval
+from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, printable, table, wrapped
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
 from nas_system.processes.run_files import next_run_id
 from nas_system.space import metric_name_of
 from nas_system.space.data_card import series_lines, warnings_of
-from nas_system.space.score import gain_of, is_better, loss_of
-from nas_system.space.task_info import HOLD_OUT, TaskInfo
+from nas_system.space.task_info import TaskInfo
+
+if TYPE_CHECKING:
+    from nas_agent_graph.selection.conclusion import Conclusion
 
 LIMIT = 15
 """Rows of runs that are shown; baselines and the best run come on top."""
@@ -31,52 +44,12 @@ _FEWEST_FAILURES = 3
 _MOST_NAMED = 3
 """Runs in progress whose steps are told one by one."""
 _MOST_RANGES = 6
+_INTERVAL_WIDTHS = (31, 19)
+"""Columns of a drawn interval, where there is plenty of room and where there is not."""
 TEST_HEADER = "test (not used by the search)"
 
 Changes = Callable[[str], str]
 """run id -> its changes relative to its parent, in short; called only for the rows that are shown."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A run with a score, or a baseline (then `run` is None)."""
-
-    rank: int
-    name: str
-    val_score: float
-    test_score: float | None
-    run: RunInfo | None = None
-
-
-def rows_of(state: AgentState, info: TaskInfo | None) -> list[Row]:
-    """Return runs and baselines together, best first; of equals the baseline comes first."""
-    unranked = [
-        Row(0, printable(baseline.name, 40), score, baseline.on("test", state.metric))
-        for baseline in (info.baselines if info else ())
-        if (score := baseline.on("val", state.metric)) is not None
-    ]
-    unranked += [
-        Row(0, run.run_id, run.val_score, run.test_score, run)
-        for run in state.runs
-        if run.status == "OK" and run.val_score is not None
-    ]
-    unranked.sort(key=lambda row: (loss_of(row.val_score, state.direction), row.run is not None, row.name))
-    return [replace(row, rank=rank) for rank, row in enumerate(unranked, start=1)]
-
-
-def failures_of(state: AgentState) -> list[RunInfo]:
-    """Return the runs that ended without a score, in the order they were tried; not those stopped early."""
-    return [run for run in state.runs if not is_pruned(run) and (run.status != "OK" or run.val_score is None)]
-
-
-def pruned_of(state: AgentState) -> list[RunInfo]:
-    """Return the runs that the search stopped early, in the order they were tried."""
-    return [run for run in state.runs if is_pruned(run)]
-
-
-def is_pruned(run: RunInfo) -> bool:
-    """Return whether the search stopped the run early, which is no failure."""
-    return run.status == Status.PRUNED
 
 
 def leaderboard_lines(
@@ -86,19 +59,25 @@ def leaderboard_lines(
     width: int = 80,
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
+    conclusion: Conclusion | None = None,
+    say_conclusion: bool = True,
 ) -> list[Line]:
-    """Return the whole page with its styles, no line wider than `width`."""
-    rows, failures = rows_of(state, info), failures_of(state)
+    """Return the whole page with its styles, no line wider than `width`.
+
+    `conclusion` is what the search said at its end; its sentences are left out where they were just printed.
+    """
+    rows, failures = rows_of(state, info, conclusion), failures_of(state)
     lines = [*headline(state, width), *card_lines(info, width), Line("")]
     if not state.runs:
         lines.append(Line("No run has finished yet."))
     if rows:
-        lines += _scores(state, rows, width, limit, changes)
+        lines += _scores(state, rows, width, limit, changes, conclusion)
     if pruned := pruned_of(state):
         lines += [Line(""), *_pruned(pruned, width, limit)]
     if failures:
         lines += [Line(""), *_failed(failures, width, limit)]
-    return [*lines, Line(""), *remarks(state, info, rows, width)]
+    said = conclusion_lines(conclusion, state, width) if say_conclusion else []
+    return [*lines, *said, Line(""), *remarks(state, info, rows, width, conclusion)]
 
 
 def leaderboard(
@@ -108,26 +87,41 @@ def leaderboard(
     width: int = 80,
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
+    conclusion: Conclusion | None = None,
 ) -> str:
     """Return the whole page as plain text."""
-    lines = leaderboard_lines(state, info, width=width, limit=limit, changes=changes)
+    lines = leaderboard_lines(state, info, width=width, limit=limit, changes=changes, conclusion=conclusion)
     return "\n".join(line.text for line in lines)
 
 
 def headline(state: AgentState, width: int) -> list[Line]:
     """State how far the search is, its task, and its data."""
     progress = f"{len(state.runs)} of {state.max_runs} runs finished"
-    if len(state.in_progress) > _MOST_NAMED:
-        names = format_run_ids([run.run_id for run in state.in_progress])
-        progress += f", {len(state.in_progress)} runs in progress: {names}"
-    else:
-        for run in state.in_progress:
-            progress += f", {run.run_id} begun (at {printable(run.step, 40)})"
+    if state.repeats:
+        progress += f" and {len(state.repeats)} repeat" + "s" * (len(state.repeats) != 1)
+    progress += _in_progress(state)
     lines = wrapped(progress, width, style="bold", indent=2)
     if state.task is not None:
         text = f"Task: {printable(state.labels.goal, 200)}; {state.task.winning} wins"
         lines += wrapped(text, width, indent=2)
     return lines + data_lines(state.data, width)
+
+
+def _in_progress(state: AgentState) -> str:
+    """Name what has begun and not ended: few with the step each is at, many without."""
+    if len(state.in_progress) <= _MOST_NAMED:
+        return "".join(
+            f", {printable(format_in_progress(run), 100)} begun (at {printable(run.step, 40)})"
+            for run in state.in_progress
+        )
+    runs = [run.run_id for run in state.runs_in_progress]
+    repeats = [format_in_progress(run) for run in state.in_progress if run.is_repeat]
+    text = f", {len(runs)} runs in progress: {format_run_ids(runs)}" if runs else ""
+    if repeats:
+        more = len(repeats) - _MOST_NAMED
+        named = ", ".join(printable(name, 100) for name in repeats[:_MOST_NAMED])
+        text += f", {len(repeats)} repeats in progress: {named}" + (f" and {more} more" if more > 0 else "")
+    return text
 
 
 def format_run_ids(run_ids: Sequence[str]) -> str:
@@ -143,21 +137,6 @@ def format_run_ids(run_ids: Sequence[str]) -> str:
     return ", ".join(names[:_MOST_RANGES]) + (f" and {hidden} more" if hidden else "")
 
 
-def data_lines(source: Any, width: int) -> list[Line]:
-    """Name the data; a generated series in place of a real one is shouted."""
-    if not isinstance(source, dict):
-        return [Line("Data: unknown", "bold red")]
-    name, kind = printable(source.get("name"), 60), printable(source.get("kind"), 20)
-    checksum = printable(source.get("sha256", "?"), 64)[:12]
-    lines = wrapped(f"Data: {name} ({kind}, sha256 {checksum}...)", width, indent=2)
-    if source.get("notice"):
-        shouted = f"!!! SYNTHETIC STAND-IN, NOT THE REAL DATA !!! {printable(source['notice'], 600)}"
-        if kind != "synthetic":
-            shouted = f"!!! {printable(source['notice'], 600)}"
-        lines += wrapped(shouted, width, style="bold red", indent=4)
-    return lines
-
-
 def card_lines(info: TaskInfo | None, width: int) -> list[Line]:
     """Describe the series and warn of what makes its scores hard to read; nothing for other kinds of data."""
     if info is None:
@@ -170,42 +149,89 @@ def card_lines(info: TaskInfo | None, width: int) -> list[Line]:
     return lines
 
 
-def _scores(state: AgentState, rows: Sequence[Row], width: int, limit: int, changes: Changes) -> list[Line]:
+@dataclass(frozen=True)
+class _Standings:
+    """The recommended run's and its contenders' intervals, by name and whether of a baseline."""
+
+    contenders: Mapping[tuple[str, bool], Contender]
+    recommended: Contender
+
+    @classmethod
+    def of(cls, conclusion: Conclusion, state: AgentState) -> _Standings:
+        found = contenders_of(conclusion, state)
+        # A baseline is shown under a printable name.
+        named = {(printable(one.name, 40), one.is_baseline): one for one in found}
+        return cls(named, found[0])
+
+    def of_row(self, row: Row) -> Contender | None:
+        return self.contenders.get((row.name, row.run is None))
+
+
+def _scores(
+    state: AgentState,
+    rows: Sequence[Row],
+    width: int,
+    limit: int,
+    changes: Changes,
+    conclusion: Conclusion | None,
+) -> list[Line]:
     """Return the table; rows that are left out are counted where they would be."""
     best_run = get_best_run(state)
     shown = shown_rows(state, rows, limit)
-    header, *lines = table(_columns(state, shown, changes, width), _styles(shown, best_run), width)
+    standings = None if conclusion is None else _Standings.of(conclusion, state)
+    header, *lines = table(_columns(state, shown, changes, width, standings), _styles(shown, best_run), width)
     result = [*_test_header(header.text, state.metric), header]
-    previous = 0
+    previous, group = 0, group_size(rows)
     for row, line in zip(shown, lines, strict=True):
         result += _gap(row.rank - previous - 1)
+        if conclusion is not None and previous <= group < row.rank and group:
+            result += wrapped(_under_ties(conclusion, rows, group), width, style="dim", indent=4)
         result.append(line)
         previous = row.rank
     hidden = len(rows) - previous
-    result += _gap(hidden, f", the worst {_score(rows[-1].val_score)}" if hidden > 0 else "")
+    result += _gap(hidden, f", the worst {format_score(rows[-1].val_score)}" if hidden > 0 else "")
     if len(shown) < len(rows):
         runs = sum(row.run is not None for row in rows)
         result.append(Line(f"    --limit {runs} shows all", "dim"))
-    legend = f"* best run   + accepted when it was evaluated   delta: {state.metric} minus the best run's"
-    if state.noise:
-        legend += "   noise: delta / noise"
+    legend = _legend(state, rows, standings, header.text)
     return result + wrapped(legend, width, style="dim", indent=4)
+
+
+_INTERVAL_HEADER = "90 % interval"
+
+
+def _under_ties(conclusion: Conclusion, rows: Sequence[Row], group: int) -> str:
+    """Close the group of rows that tie; of many runs some may tie further down, without a mark."""
+    marked = sum(row.tie and row.run is not None for row in rows)
+    more = len(conclusion.ties) + conclusion.ties_left_out - marked
+    others = f", nor from {more} of the runs below" if more > 0 else ""
+    above = "the other one above" if group == 2 else f"the other {group - 1} above"
+    return f"    {'-' * 8} {conclusion.recommended} cannot be told apart from {above}{others}"
+
+
+def _legend(state: AgentState, rows: Sequence[Row], standings: _Standings | None, header: str) -> str:
+    accepted = "+ accepted when it was evaluated"
+    if state.leads_by == "margin":
+        legend = f"* best run   {accepted}   delta: {state.metric} minus the best run's"
+        return legend + ("   noise: delta / noise" if state.noise else "")
+    parts = ["* best run", accepted]
+    if any(row.tie for row in rows):
+        parts.append("= cannot be told apart from the best run")
+    parts.append(f"{state.metric}: mean over n seeds, sd their standard deviation")
+    if standings is not None and _INTERVAL_HEADER in header:
+        name = printable(standings.recommended.name, 64)
+        parts.append(f"o score and |--| margin of its distance to {name} (:) from seeds and validation rows")
+        if any(one.over_seeds and not one.over_both for one in standings.contenders.values()):
+            parts.append("(..) from seeds alone, where the rows cannot tell")
+    elif " delta " in header:
+        parts.append(f"delta: {state.metric} minus the best run's")
+    return "   ".join(parts)
 
 
 def _test_header(header: str, metric: str) -> list[Line]:
     """Return the second header, which ends above the test scores; none where their column is left out."""
     column = re.search(rf" {re.escape(metric_name_of(metric))}(?= |$)", header)
     return [Line(TEST_HEADER.rjust(column.end()), "dim")] if column else []
-
-
-def shown_rows(state: AgentState, rows: Sequence[Row], limit: int) -> list[Row]:
-    """Return the best `limit` runs, the best run and all baselines, in order."""
-    shown, runs = [], 0
-    for row in rows:
-        runs += row.run is not None
-        if row.run is None or runs <= limit or row.name == state.best_run_id:
-            shown.append(row)
-    return shown
 
 
 def _gap(count: int, more: str = "") -> list[Line]:
@@ -219,37 +245,88 @@ def _styles(rows: Sequence[Row], best_run: RunInfo | None) -> list[str]:
     ]
 
 
-def _columns(state: AgentState, rows: Sequence[Row], changes: Changes, width: int) -> list[Column]:
-    best_run, noise = get_best_run(state), state.noise
-    best = best_run.val_score if best_run else None
+def _columns(
+    state: AgentState, rows: Sequence[Row], changes: Changes, width: int, standings: _Standings | None
+) -> list[Column]:
+    best_run = get_best_run(state)
     runs = [row.run for row in rows]
-    rank_width = len(str(rows[-1].rank))
+    rank_width = len(str(max(row.rank for row in rows)))
     families = [printable(run.family or "?", 40) if run else "baseline" for run in runs]
-    names = [f"{row.rank:>{rank_width}} {_mark(row.run, best_run)} {row.name}" for row in rows]
-    columns = [
-        Column(f"{'#':>{rank_width}}   run", names, least=rank_width + 11),
-        Column("family", families, least=8, drop=1),
-        Column(state.metric, [_score(row.val_score) for row in rows], "right"),
+    ties = any(row.tie for row in rows)
+    names = [
+        f"{row.rank:>{rank_width}} {('=' if row.tie else ' ') * ties}{_mark(row.run, best_run)} {row.name}"
+        for row in rows
     ]
-    if best is not None:
-        # A plain difference in either direction: `gain_of` is for sentences.
-        deltas = [None if row.run and row.run is best_run else row.val_score - best for row in rows]
-        columns.append(Column("delta", [_score(delta, "+") for delta in deltas], "right", drop=2))
-        if noise:
-            cells = ["" if delta is None else _in_noise(delta / noise) for delta in deltas]
-            columns.append(Column("noise", cells, "right", drop=3))
-    scores = [_score(row.test_score) for row in rows]
+    columns = [
+        Column(f"{'#':>{rank_width}}   {' ' * ties}run", names, least=rank_width + ties + 11),
+        Column("family", families, least=8, drop=1),
+        Column(state.metric, [format_score(row.val_score) for row in rows], "right"),
+    ]
+    if any(len(row.scores) > 1 for row in rows):
+        columns.append(Column("sd (n)", [_spread(row) for row in rows], "right", drop=2))
+    columns += _distances(state, rows, best_run, drop=7 if standings else 3)
+    tests = [format_score(row.test_score) for row in rows]
     columns += [
-        Column(metric_name_of(state.metric), scores, "right", drop=4),
-        Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=6),
-        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], "right", drop=5),
+        Column(metric_name_of(state.metric), tests, "right", drop=5),
+        Column("by", [printable(run.proposer or "?", 20) if run else "" for run in runs], least=6, drop=9),
+        Column("sec", [_seconds(run.seconds) if run else "" for run in runs], "right", drop=8),
     ]
     taken = sum(column.natural + COLUMN_GAP for column in columns)
-    if width - taken >= _ROOM_FOR_CHANGES:
-        cells = [changes(run.run_id) if run else "" for run in runs]
-        if any(cells):
-            columns.append(Column("changes to its parent", cells, least=_ROOM_FOR_CHANGES - COLUMN_GAP))
+    cells = [changes(run.run_id) if run else "" for run in runs]
+    least = _INTERVAL_WIDTHS[-1] + COLUMN_GAP if standings else 0
+    with_changes = any(cells) and width - taken >= _ROOM_FOR_CHANGES + least
+    if standings is not None:
+        left = width - taken - COLUMN_GAP - (_ROOM_FOR_CHANGES if with_changes else 0)
+        room = next((size for size in _INTERVAL_WIDTHS if size <= left), _INTERVAL_WIDTHS[-1])
+        columns.append(Column(_INTERVAL_HEADER, _intervals(state, rows, standings, room), drop=4))
+    if with_changes:
+        columns.append(Column("changes to its parent", cells, least=_ROOM_FOR_CHANGES - COLUMN_GAP))
     return columns
+
+
+def _distances(state: AgentState, rows: Sequence[Row], best_run: RunInfo | None, drop: int) -> list[Column]:
+    """Return the column of differences to the best run; in a search that leads by a margin also in units of
+    the noise of the base config."""
+    best = None if best_run is None else mean_score(state, best_run)
+    if best is None:
+        return []
+    # A plain difference in either direction: `gain_of` is for sentences.
+    deltas = [None if row.run and row.run is best_run else row.val_score - best for row in rows]
+    columns = [Column("delta", [format_score(delta, "+") for delta in deltas], "right", drop=drop)]
+    if state.leads_by == "margin" and (noise := state.noise):
+        cells = ["" if delta is None else _in_noise(delta / noise) for delta in deltas]
+        columns.append(Column("noise", cells, "right", drop=drop + 1))
+    return columns
+
+
+def _spread(row: Row) -> str:
+    """Return the standard deviation over seeds and their number: `0.00042 (4)`."""
+    if row.run is None:
+        return ""
+    spread = spread_of(row.scores)
+    return f"({len(row.scores)})" if spread is None else f"{format_score(spread)} ({len(row.scores)})"
+
+
+def _intervals(state: AgentState, rows: Sequence[Row], standings: _Standings, width: int) -> list[str]:
+    """Draw each row's score and interval on the scale that all share."""
+    found = [standings.of_row(row) for row in rows]
+    scores = [row.val_score if one is None else one.score for row, one in zip(rows, found, strict=True)]
+    axis = axis_of(scores, [one.bounds for one in found if one and one.bounds], state.direction)
+    scale = Scale(axis.low, axis.high, width)
+    drawn = []
+    for score, one in zip(scores, found, strict=True):
+        bounds = one.bounds if one else None
+        drawn.append(
+            draw_interval(
+                scale,
+                score,
+                bounds.low if bounds else None,
+                bounds.high if bounds else None,
+                reference=standings.recommended.score,
+                glyphs=BRACKETS if one and one.comparison and not one.over_both else BARS,
+            )
+        )
+    return drawn
 
 
 def _mark(run: RunInfo | None, best_run: RunInfo | None) -> str:
@@ -270,16 +347,6 @@ def _pruned(pruned: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
         Column("at", whys, least=12),
     ]
     return lines + table(columns, [""] * len(latest), width)
-
-
-def early_stopping_remark(state: AgentState) -> str:
-    """State how many runs were stopped early and what that saved at most; empty if none was."""
-    pruned = pruned_of(state)
-    if not pruned:
-        return ""
-    saved = sum(epochs_saved(run.cause) for run in pruned)
-    runs = "1 run" if len(pruned) == 1 else f"{len(pruned)} runs"
-    return f"{runs} stopped early, up to {saved:,} epochs saved"
 
 
 def _latest(runs: Sequence[RunInfo], limit: int) -> Sequence[RunInfo]:
@@ -308,86 +375,6 @@ def _failed(failures: Sequence[RunInfo], width: int, limit: int) -> list[Line]:
 def _statuses(failures: Sequence[RunInfo]) -> list[tuple[str, int]]:
     counts = Counter(run.status if run.status != "OK" else "no score" for run in failures)
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-
-
-def remarks(state: AgentState, info: TaskInfo | None, rows: Sequence[Row], width: int) -> list[Line]:
-    """State what a person has to know to read the table honestly."""
-    lines = wrapped(noise_remark(state), width, indent=2)
-    best_run = get_best_run(state)
-    if best_run is not None and best_run.val_score is not None:
-        best = best_run.val_score
-        better = [
-            (row.name, gain_of(row.val_score, best, state.direction))
-            for row in rows
-            if row.run is None and is_better(row.val_score, best, state.direction)
-        ]
-        if better:
-            names = ", ".join(f"{name} by {_score(gain)}" for name, gain in better)
-            verb = "is WORSE than"
-            if state.noise is not None and all(gain < state.noise for _, gain in better):
-                verb = "does not beat"
-                names += " (less than the noise)"
-            text = f"The best run {best_run.run_id} ({best:.5f}) {verb} {state.labels.baselines}: {names}"
-            lines += wrapped(text, width, style="bold yellow", indent=2)
-    if info is None or not info.baselines:
-        text = "No baselines (runs/task_facts.json is missing or unreadable): a score alone says little"
-        lines += wrapped(text, width, style="yellow", indent=2)
-    lines += wrapped(early_stopping_remark(state), width, indent=2)
-    lines += wrapped(_windows_remark(info), width, indent=2)
-    lines += wrapped(hold_out_remark(state, info), width, indent=2)
-    return lines + wrapped(spent_remark(state), width, indent=2)
-
-
-def _windows_remark(info: TaskInfo | None) -> str:
-    """Name the baselines whose scores are of a part of the windows; empty if there are none."""
-    rows = [row for row in (info.baselines if info else ()) if row.windows]
-    names = ", ".join(f"{printable(row.name, 40)} ({printable(row.windows, 40)})" for row in rows)
-    return f"Scored on some of the windows only: {names}" if rows else ""
-
-
-def noise_remark(state: AgentState) -> str:
-    """State how far two scores have to differ to mean something."""
-    if state.noise is None:
-        return "Noise unknown, counted as 0: a small gain may be luck; run with --repeat-base 2"
-    seeds = f"{state.noise_runs} seeds"
-    return f"Noise {state.noise:.5f} over {seeds} (standard deviation of the base config's {state.metric})"
-
-
-def hold_out_remark(state: AgentState, info: TaskInfo | None) -> str:
-    """State the best run's score on the hold-out set, which the search never reads."""
-    if info is not None and not info.has_hold_out:
-        return f"This split has no hold-out {state.labels.samples}: nothing here was kept from the search"
-    if not state.hold_out:
-        return "Best run on the hold-out set: not scored yet (once, when the search ends)"
-    current = state.best_run_id in state.hold_out
-    run_id = state.best_run_id if state.best_run_id and current else list(state.hold_out)[-1]
-    score = f"{metric_name_of(state.metric)} {_score(state.hold_out[run_id]) or 'none'}"
-    text = f"Best run on the hold-out set: {run_id} {score}"
-    if not current:
-        text += " (the best run then; the best run now is not scored yet)"
-    baselines = info.baselines if info else ()
-    rows = [(baseline.name, baseline.on(HOLD_OUT, state.metric)) for baseline in baselines]
-    others = ", ".join(f"{printable(name, 40)} {value:.5f}" for name, value in rows if value is not None)
-    return text + (f" (there: {others})" if others else "")
-
-
-def spent_remark(state: AgentState) -> str:
-    """State what the language model's answers cost; empty if there were none."""
-    spent, asked = Spent.by(state.runs), [run for run in state.runs if run.tokens]
-    if not asked:
-        return ""
-    priced = [run for run in asked if run.cost_usd is not None]
-    money = f", {dollars(spent.cost_usd)}" if priced else ", price not known"
-    if priced and len(priced) < len(asked):
-        money += f" for {len(priced)} of them"
-    runs = f"{len(asked)} run" + "s" * (len(asked) != 1)
-    return f"Language model: {spent.tokens:,} tokens for {runs}{money}"
-
-
-def _score(value: float | None, sign: str = "") -> str:
-    if value is None:
-        return ""
-    return f"{value:{sign}.5f}" if abs(value) < 1000 else f"{value:{sign}.2e}"
 
 
 def _in_noise(ratio: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from nas_agent_graph.analysis.calibration import Calibration
+    from nas_agent_graph.selection.conclusion import Conclusion
     from nas_agent_graph.text.terminal import Line
     from nas_system.nas_agent.agent_state import AgentState
     from nas_system.space.task_info import TaskInfo
@@ -61,10 +62,30 @@ def read_info(workspace: Path, state: AgentState) -> TaskInfo | None:
     return replace(info, baselines=tuple(merged))
 
 
+def conclusion_of(workspace: Path, state: AgentState) -> Conclusion | None:
+    """Return what the search said at its end; None before that."""
+    from nas_system.processes.run_files import CONCLUSION_FILE
+
+    if not (workspace / "runs" / CONCLUSION_FILE).is_file():
+        return None
+    # Brings numpy, which pages about a search that goes on do without.
+    from nas_agent_graph.analysis.conclusions import read_conclusion
+
+    return read_conclusion(workspace, state)
+
+
 def print_leaderboard(
-    workspace: Path, state: AgentState, info: TaskInfo | None, *, limit: int | None = None
+    workspace: Path,
+    state: AgentState,
+    info: TaskInfo | None,
+    *,
+    limit: int | None = None,
+    say_conclusion: bool = False,
 ) -> None:
-    """Print the leaderboard as wide as the terminal; opens only the folders of the rows that are shown."""
+    """Print the leaderboard as wide as the terminal; opens only the folders of the rows that are shown.
+
+    With `say_conclusion` what the search said at its end stands below it.
+    """
     from nas_agent_graph.show.leaderboard import LIMIT, leaderboard_lines
     from nas_agent_graph.text.terminal import format_changes, width_of
     from nas_system.files import read_record
@@ -75,7 +96,13 @@ def print_leaderboard(
         return format_changes(proposal.get("changes"), _CHANGES_CHARACTERS)
 
     page = leaderboard_lines(
-        state, info, width=width_of(sys.stdout), limit=LIMIT if limit is None else limit, changes=changes
+        state,
+        info,
+        width=width_of(sys.stdout),
+        limit=LIMIT if limit is None else limit,
+        changes=changes,
+        conclusion=conclusion_of(workspace, state),
+        say_conclusion=say_conclusion,
     )
     write_page([*page, *calibration_lines(workspace, state)])
 

@@ -6,9 +6,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, TypedDict
+from dataclasses import asdict, dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypedDict
 
+from nas_agent_graph.show.contenders import Contender, contender_record, standing_of
+from nas_agent_graph.show.run_seeds import (
+    LABEL_COLUMNS,
+    Repeat,
+    labelled,
+    repeat_record,
+    repeats_of,
+    seeds_lines,
+    standing_lines,
+)
+from nas_agent_graph.show.seeds import scores_of_run, spread_of
 from nas_agent_graph.text.terminal import (
     Column,
     Line,
@@ -18,7 +30,6 @@ from nas_agent_graph.text.terminal import (
     printable,
     sparkline,
     table,
-    wrapped,
 )
 from nas_system.errors import StateError
 from nas_system.files import finite, read_record
@@ -30,12 +41,13 @@ from nas_system.nas_agent.outcome import Outcome, Status, is_alive, log_tail, re
 from nas_system.space import active_values, changes_between, metric_name_of, metric_on
 from nas_system.space.score import Direction, gain_of, loss_of
 
+if TYPE_CHECKING:
+    from nas_agent_graph.selection.conclusion import Conclusion
+
 LOG_LINES = 20
 MOST_FILES = 100
 """Files of a run that are listed."""
 _LEFT_OUT = {"run_id", "val_mse", "test_mse", "val_mae", "test_mae", "history_summary", "key"}
-_LABEL = 12
-"""Columns of the labels on the left."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +57,6 @@ class ChangedParameter:
     parameter: Any
     old: Any
     new: Any
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """The run's configuration with another seed: how the noise was measured."""
-
-    name: str
-    status: str
-    val_score: float | None = None
 
 
 class FileSize(TypedDict):
@@ -85,6 +88,11 @@ class RunRecord:
     plan: str | None
     """Why the training is as long as it is, in its own words; None if it does not say."""
     repeats: list[Repeat]
+    seed_scores: tuple[float, ...]
+    """Validation scores of its own training and of its repeats; empty without its own."""
+    conclusion: Conclusion | None
+    standing: Contender | None
+    """How it stands to the recommended run; None for a run that was not compared, or before the end."""
     files: list[FileSize]
     log_tail: str
 
@@ -95,20 +103,38 @@ class RunRecord:
 
     def to_json(self) -> dict[str, object]:
         """Return the record for programs, scores under the metric's name."""
-        record = asdict(self)
+        record = asdict(replace(self, conclusion=None, standing=None))
         digest, scores = record.pop("digest"), record.pop("scores")
+        seeds = record.pop("seed_scores")
+        del record["standing"]
         return record | {
             "run": None if self.run is None else run_record(self.run, self.metric),
             "curve": None if digest is None else digest | {self.metric: scores},
-            "repeats": [
-                {"name": repeat.name, "status": repeat.status, self.metric: repeat.val_score}
-                for repeat in self.repeats
-            ],
+            "repeats": [repeat_record(repeat, self.metric) for repeat in self.repeats],
+            "over_seeds": {
+                "seeds": len(seeds),
+                "mean": fmean(seeds) if seeds else None,
+                "sd": spread_of(seeds),
+                "scores": list(seeds),
+            },
+            "conclusion": None if self.conclusion is None else self._conclusion_record(self.conclusion),
+        }
+
+    def _conclusion_record(self, conclusion: Conclusion) -> dict[str, object]:
+        standing = self.standing
+        return {
+            "recommended": conclusion.recommended,
+            "word": conclusion.word,
+            "in_tie_set": self.run_id in conclusion.ties,
+            "standing": None if standing is None else contender_record(standing),
         }
 
 
-def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
-    """Gather all that is known of a run. Nothing is written, no missing file is an error."""
+def record_of_run(ledger: Ledger, run_id: str, conclusion: Conclusion | None = None) -> RunRecord:
+    """Gather all that is known of a run. Nothing is written, no missing file is an error.
+
+    `conclusion` is what the search said at its end.
+    """
     state, paths, folder = ledger.state, ledger.paths(run_id), ledger.runs_dir / run_id
     run, current = get_run(state, run_id), get_run_in_progress(state, run_id)
     running = run is None and current is not None
@@ -131,7 +157,10 @@ def record_of_run(ledger: Ledger, run_id: str) -> RunRecord:
         verdict={key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
         outcome=None if running else _outcome(ledger, run_id),
         plan=_plan(ledger, run_id),
-        repeats=_repeats(ledger, run_id),
+        repeats=repeats_of(ledger, run_id),
+        seed_scores=() if run is None else scores_of_run(state, run),
+        conclusion=conclusion,
+        standing=None if conclusion is None else standing_of(conclusion, state, run_id),
         files=_files(ledger, run_id),
         log_tail=log_tail(folder, LOG_LINES) if run is not None and has_failed(run) else "",
     )
@@ -198,18 +227,6 @@ def _plan(ledger: Ledger, run_id: str) -> str | None:
     return why if isinstance(why, str) and why else None
 
 
-def _repeats(ledger: Ledger, run_id: str) -> list[Repeat]:
-    found = []
-    for folder in sorted((ledger.runs_dir / run_id / "repeats").glob("seed_*")):
-        try:
-            outcome = read_outcome(folder, ledger.state.metric)
-        except StateError:
-            found.append(Repeat(folder.name, "training"))
-        else:
-            found.append(Repeat(folder.name, str(outcome.status), outcome.val_score))
-    return found
-
-
 def _files(ledger: Ledger, run_id: str) -> list[FileSize]:
     folder = ledger.runs_dir / run_id
     if not folder.is_dir():
@@ -227,15 +244,15 @@ def page(record: RunRecord, width: int) -> list[Line]:
     run, proposal = record.run, record.proposal
     lines = [_title(record)]
     parent = printable(proposal.get("parent") or (run and run.parent) or "none", 64)
-    lines += _field("proposed by", _format_proposer(record, parent), width)
+    lines += labelled("proposed by", _format_proposer(record, parent), width)
     if proposal.get("hypothesis"):
-        lines += _field("hypothesis", printable(proposal["hypothesis"], 1000), width)
+        lines += labelled("hypothesis", printable(proposal["hypothesis"], 1000), width)
     lines += _expectation(record, width)
     if record.config_problem:
-        lines += _field("", printable(record.config_problem, 400), width, "yellow")
+        lines += labelled("", printable(record.config_problem, 400), width, "yellow")
     lines += _changes_table(record.changes, parent, record.run_id, width)
     if record.plan:
-        lines += _field("length", printable(record.plan, 300), width)
+        lines += labelled("length", printable(record.plan, 300), width)
     lines += _curve_lines(record, width)
     lines += _result_lines(record, width)
     lines += _file_lines(record.files, width)
@@ -273,10 +290,6 @@ def _format_proposer(record: RunRecord, parent: str) -> str:
     return text + (f"; parent: {parent}" if parent != "none" else "; no parent")
 
 
-def _field(label: str, text: str, width: int, style: str = "") -> list[Line]:
-    return wrapped(f"{label:<{_LABEL}} {text}", width, style=style, indent=_LABEL + 1)
-
-
 def _expectation(record: RunRecord, width: int) -> list[Line]:
     expected, actual = record.expected, record.run.val_score if record.run else None
     if expected is None:
@@ -285,7 +298,7 @@ def _expectation(record: RunRecord, width: int) -> list[Line]:
     if actual is not None:
         gain = gain_of(actual, expected, record.direction)
         text += f"; it became {actual:.5f}, {abs(gain):.5f} {'better' if gain > 0 else 'worse'} than expected"
-    return _field("expected", text, width)
+    return labelled("expected", text, width)
 
 
 def _changes_table(changes: list[ChangedParameter], parent: str, run_id: str, width: int) -> list[Line]:
@@ -304,7 +317,7 @@ def _changes_table(changes: list[ChangedParameter], parent: str, run_id: str, wi
 def _curve_lines(record: RunRecord, width: int) -> list[Line]:
     digest = record.digest
     if digest is None:
-        return _field("curve", "no epoch yet" if record.running else "no epoch was completed", width)
+        return labelled("curve", "no epoch yet" if record.running else "no epoch was completed", width)
     text = f"{digest.epochs} epoch" + "s" * (digest.epochs != 1)
     known = [score for score in record.scores if score is not None]
     if known:
@@ -313,30 +326,30 @@ def _curve_lines(record: RunRecord, width: int) -> list[Line]:
             f", {record.metric} from {digest.first_val:.5f} to {best:.5f}"
             f" at epoch {digest.best_epoch} (counted from 0), at the end {digest.last_val:.5f}"
         )
-    lines = _field("curve", f"{text}; {digest.flag.replace('_', ' ')}", width)
-    drawn = sparkline(record.scores, width - _LABEL - 1, record.direction)
-    return lines + ([Line(" " * (_LABEL + 1) + drawn, "cyan")] if drawn.strip() else [])
+    lines = labelled("curve", f"{text}; {digest.flag.replace('_', ' ')}", width)
+    drawn = sparkline(record.scores, width - LABEL_COLUMNS - 1, record.direction)
+    return lines + ([Line(" " * (LABEL_COLUMNS + 1) + drawn, "cyan")] if drawn.strip() else [])
 
 
 def _result_lines(record: RunRecord, width: int) -> list[Line]:
     lines, run, metric, verdict = [], record.run, record.metric, record.verdict
     if run is not None and run.val_score is not None:
-        lines += _field(metric, f"{run.val_score:.6f}", width, "bold")
+        lines += labelled(metric, f"{run.val_score:.6f}", width, "bold")
     if run is not None and run.test_score is not None:
         text = f"{run.test_score:.6f} (for people; not used by the search)"
-        lines += _field(metric_on("test", metric), text, width)
-    for repeat in record.repeats:
-        score = repeat.status if repeat.val_score is None else f"{metric} {repeat.val_score:.6f}"
-        lines += _field("repeat", f"{repeat.name}: {score}", width)
+        lines += labelled(metric_on("test", metric), text, width)
+    lines += seeds_lines(record.repeats, record.seed_scores, metric, width)
+    if record.conclusion is not None and record.seed_scores:
+        lines += standing_lines(record.run_id, record.conclusion, record.standing, record.direction, width)
     if verdict:
         accepted = "accepted" if verdict.get("accepted") else "not accepted"
-        lines += _field("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
+        lines += labelled("verdict", f"{accepted}: {printable(verdict.get('reason', ''))}", width)
     verified = _verified(record)
     if (again := finite(verified.get("val_score"))) is not None:
-        lines += _field("verified", f"{metric} {again:.6f}, computed again from its weights", width)
+        lines += labelled("verified", f"{metric} {again:.6f}, computed again from its weights", width)
     if run is None:
         return lines
-    lines += _field("end", _format_end(run, record.outcome), width, "red" if has_failed(run) else "")
+    lines += labelled("end", _format_end(run, record.outcome), width, "red" if has_failed(run) else "")
     if record.outcome is None or verified.get("problem"):  # then the folder holds what was refused
         return lines
     return lines + _outcome_lines(run, record.outcome, metric, width)
@@ -357,17 +370,17 @@ def _outcome_lines(run: RunInfo, outcome: Outcome, metric: str, width: int) -> l
             f"{metric} {pruned.score:.6f} in the first {pruned.epoch} of {pruned.planned_epochs} epochs "
             f"(rung {pruned.rung}); {pruned.threshold:.6f} would have been enough to go on"
         )
-        lines += _field("best so far", text, width)
+        lines += labelled("best so far", text, width)
     if outcome.sandbox:
-        lines += _field("sandbox", printable(outcome.sandbox, 120), width)
+        lines += labelled("sandbox", printable(outcome.sandbox, 120), width)
     for name, why in outcome.not_held.items():
-        lines += _field("", printable(f"does not hold: {name}, {why}"), width, "yellow")
+        lines += labelled("", printable(f"does not hold: {name}, {why}"), width, "yellow")
     if outcome.status != run.status:
         text = f"today its folder says {outcome.status}: {printable(outcome.cause or 'no cause')}"
-        lines += _field("", text, width, "yellow")
+        lines += labelled("", text, width, "yellow")
     elif score is not None and score != run.val_score:
         text = f"today its metrics.json says {metric} {score:.6f}; the search keeps what it read"
-        lines += _field("", text, width, "yellow")
+        lines += labelled("", text, width, "yellow")
     return lines
 
 
@@ -398,9 +411,9 @@ def _without_numbers(cause: str, outcome: Outcome | None) -> str:
 
 def _file_lines(files: list[FileSize], width: int) -> list[Line]:
     if not files:
-        return _field("files", "none", width)
+        return labelled("files", "none", width)
     names = ", ".join(f"{printable(file['name'], 60)} ({_size(file['bytes'])})" for file in files)
-    return _field("files", names, width)
+    return labelled("files", names, width)
 
 
 def _size(count: int) -> str:

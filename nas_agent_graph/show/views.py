@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from nas_agent_graph.show.pages import (
     calibration_lines,
     calibration_record,
+    conclusion_of,
     print_leaderboard,
     read_info,
     read_state,
@@ -22,6 +23,7 @@ from nas_agent_graph.show.pages import (
 from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
+    from nas_agent_graph.selection.conclusion import Conclusion
     from nas_system.nas_agent.agent_state import AgentState
     from nas_system.space.task_info import TaskInfo
 
@@ -42,15 +44,15 @@ def show(arguments: argparse.Namespace) -> None:
     if arguments.run_id is not None:
         _show_run(workspace, state, arguments)
     elif arguments.plot is not None:
-        _plot(state, info, arguments.plot)
+        _plot(workspace, state, info, arguments.plot)
         print(f"wrote {one_line(str(arguments.plot), 300)}")
     elif arguments.lessons:
         _show_lessons(workspace, state)
     elif arguments.json:
-        record = search_record(state, info, arguments.limit)
+        record = search_record(state, info, arguments.limit, conclusion_of(workspace, state))
         print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
     else:
-        print_leaderboard(workspace, state, info, limit=arguments.limit)
+        print_leaderboard(workspace, state, info, limit=arguments.limit, say_conclusion=True)
 
 
 def _show_lessons(workspace: Path, state: AgentState) -> None:
@@ -74,26 +76,41 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
     write_page([*page, *calibration_lines(workspace, state)])
 
 
-def search_record(state: AgentState, info: TaskInfo | None, limit: int | None) -> dict[str, object]:
+def search_record(
+    state: AgentState, info: TaskInfo | None, limit: int | None, conclusion: Conclusion | None = None
+) -> dict[str, object]:
     """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then those
-    stopped early (`pruned`) and `failed`."""
-    from nas_agent_graph.show.leaderboard import failures_of, pruned_of, rows_of, shown_rows
+    stopped early (`pruned`) and `failed`.
+
+    A row's score is the mean over its `seeds`, and `sd` their standard deviation; `tie` says whether it
+    cannot be told from the recommended run of the `conclusion`.
+    """
+    from nas_agent_graph.show.contenders import conclusion_record
+    from nas_agent_graph.show.rows import failures_of, pruned_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
+    from nas_agent_graph.show.seeds import luck_record, noise_record, spread_of
     from nas_system.space import metric_on
     from nas_system.space.data_card import CARD
 
-    rows = rows_of(state, info)
+    rows = rows_of(state, info, conclusion)
     if limit is not None:
         rows = shown_rows(state, rows, limit)
     return {
         **state.model_dump(mode="json", exclude={"runs"}),
         "finished": len(state.runs),
         "card": None if info is None else info.measured.get(CARD),
+        "noise_of_seeds": noise_record(state),
+        "leads_with_one_seed": luck_record(state),
+        "conclusion": None if conclusion is None else conclusion_record(conclusion, state),
         "rows": [
             {
                 "rank": row.rank,
                 "name": row.name,
                 state.metric: row.val_score,
+                "seeds": len(row.scores) or None,
+                "sd": spread_of(row.scores),
+                "scores": list(row.scores),
+                "tie": row.tie,
                 metric_on("test", state.metric): row.test_score,
                 "run": run_record(row.run, state.metric) if row.run else None,
             }
@@ -119,7 +136,8 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         record = record_of_transcript(workspace / "runs", arguments.run_id)
         lines = transcript_lines(record, width_of(sys.stdout))
     else:
-        run = record_of_run(Ledger(workspace, state), arguments.run_id)
+        conclusion = conclusion_of(workspace, state)
+        run = record_of_run(Ledger(workspace, state), arguments.run_id, conclusion)
         record, lines = run.to_json(), page(run, width_of(sys.stdout))
     if arguments.json:
         print(json.dumps(record, indent=1))
@@ -127,11 +145,24 @@ def _show_run(workspace: Path, state: AgentState, arguments: argparse.Namespace)
         write_page(lines)
 
 
-def _plot(state: AgentState, info: TaskInfo | None, path: Path) -> None:
-    from nas_system.visualization import search_progress
+def _plot(workspace: Path, state: AgentState, info: TaskInfo | None, path: Path) -> None:
+    from nas_agent_graph.show.contenders import contenders_of
+    from nas_agent_graph.show.seeds import scores_by_run
+    from nas_system.visualization import Seeds, search_progress
 
+    conclusion = conclusion_of(workspace, state)
+    runs = (
+        [] if conclusion is None else [one for one in contenders_of(conclusion, state) if not one.is_baseline]
+    )
+    seeds = Seeds(
+        scores_by_run(state),
+        {one.name: (one.bounds.low, one.bounds.high) for one in runs if one.bounds},
+        {one.name for one in runs if one.tie},
+    )
     baselines = [baseline.to_json() for baseline in info.baselines] if info else []
     try:
-        search_progress(state.runs, baselines, path, metric=state.metric, direction=state.direction)
+        search_progress(
+            state.runs, baselines, path, metric=state.metric, direction=state.direction, seeds=seeds
+        )
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}") from None

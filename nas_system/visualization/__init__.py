@@ -11,11 +11,12 @@ from nas_system.visualization.future import future_forecast
 from nas_system.visualization.learning_curves import learning_curve
 from nas_system.visualization.molecule import MoleculeDrawing, molecule_picture
 from nas_system.visualization.predicted_values import predicted_values
-from nas_system.visualization.search import search_progress
+from nas_system.visualization.search import Seeds, search_progress
 
 __all__ = [
     "AttentionMap",
     "MoleculeDrawing",
+    "Seeds",
     "attention_picture",
     "confusion_matrix",
     "forecast_examples",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,7 @@ from nas_system.visualization.canvas import (
     CYCLE,
     GREY,
     INK,
+    VERMILION,
     Label,
     caption,
     draw,
@@ -34,6 +37,22 @@ _MANY_RUNS = 150
 _LEGEND_COLUMNS = 5
 
 
+Scored = tuple[int, "RunInfo", float]
+"""A run's place in the order of trainings, the run, and its score: the mean over its seeds."""
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What is known of runs beyond their own scores; by run id."""
+
+    scores: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Of all trainings of a run, its own first."""
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """90 % intervals of those that a search compared at its end."""
+    ties: Collection[str] = ()
+    """Those that it could not tell from the recommended run, which is one of them."""
+
+
 def search_progress(
     runs: Sequence[RunInfo],
     baselines: Sequence[Mapping[str, object]],
@@ -42,15 +61,17 @@ def search_progress(
     metric: str = "val_mse",
     direction: Direction = "minimize",
     title: str = "",
+    seeds: Seeds | None = None,
 ) -> None:
-    """Draw every run's score into a PNG file.
+    """Draw every run's score into a PNG file, its mean where it was trained with several seeds.
 
     `baselines` have a `name` and the task's `metric`. A run without a score is a cross on the edge where
     the worst scores are. Raises OSError if `path` cannot be written.
     """
+    seeds = seeds or Seeds()
     rows = finite_scores(baselines, metric)
-    scored = [
-        (index, run, run.val_score)
+    scored: list[Scored] = [
+        (index, run, statistics.fmean(seeds.scores.get(run.run_id, ()) or (run.val_score,)))
         for index, run in enumerate(runs)
         if run.status == "OK" and run.val_score is not None
     ]
@@ -59,7 +80,7 @@ def search_progress(
         from matplotlib.ticker import MaxNLocator
 
         families = sorted({run.family or "unknown" for _, run, _ in scored})
-        legend_rows = math.ceil((len(families) + 3) / _LEGEND_COLUMNS)
+        legend_rows = math.ceil((len(families) + 3 + _extra_entries(seeds)) / _LEGEND_COLUMNS)
         bottom = 0.115 + 0.05 * legend_rows
         axes = figure.add_axes((0.09, bottom, 0.7, 0.91 - bottom))
         axes.set_title(caption(title or "Progress of the search", 80))
@@ -68,13 +89,20 @@ def search_progress(
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
         room = 0.02 * len(runs) + 0.5
         axes.set_xlim(-room, max(len(runs) - 1, 1) + room)
-        scale_for_scores(axes, [*(score for _, _, score in scored), *(score for _, score in rows)])
+        single = [score for _, run, _ in scored for score in seeds.scores.get(run.run_id, ())]
+        scale_for_scores(axes, [*(score for _, _, score in scored), *single, *(score for _, score in rows)])
         for _, score in rows:
             axes.axhline(score, color=GREY, linestyle=(0, (4, 3)), linewidth=1, zorder=1)
+        _intervals(axes, scored, seeds)
         _dots(axes, scored, families, len(runs))
         best = _best_so_far(axes, scored, direction)
         labels = [Label(score, f"{name} {score:.4f}", GREY) for name, score in rows]
-        label_right(axes, labels if best is None else [*labels, Label(best, f"best run {best:.4f}", INK)])
+        label_right(
+            axes,
+            labels
+            if best is None
+            else [*labels, Label(best, f"{_name_of_best(seeds, direction)} {best:.4f}", INK)],
+        )
         failed = [index for index, run in enumerate(runs) if run.status != "OK" or run.val_score is None]
         if failed:
             axes.plot(
@@ -98,9 +126,43 @@ def search_progress(
     draw(Path(path), (8.0, 4.5), paint)
 
 
-def _dots(
-    axes: Axes, scored: Sequence[tuple[int, RunInfo, float]], families: Sequence[str], count: int
-) -> None:
+def _name_of_best(seeds: Seeds, direction: Direction) -> str:
+    if not any(len(scores) > 1 for scores in seeds.scores.values()):
+        return "best run"
+    return "lowest mean" if direction == "minimize" else "highest mean"
+
+
+def _extra_entries(seeds: Seeds) -> int:
+    """Count what the seeds add to the legend."""
+    repeated = any(len(scores) > 1 for scores in seeds.scores.values())
+    return repeated + bool(seeds.intervals) + bool(seeds.ties)
+
+
+def _intervals(axes: Axes, scored: Sequence[Scored], seeds: Seeds) -> None:
+    """Draw the interval of each run that has one, a small dot per seed, and a ring around ties."""
+    label = "90 % interval"
+    for index, run, _ in scored:
+        if (ends := seeds.intervals.get(run.run_id)) is None:
+            continue
+        # An end beyond the picture is cut off there.
+        axes.plot([index, index], ends, "-_", color=GREY, linewidth=1.6, markersize=7, zorder=2, label=label)
+        label = "_" + label.lstrip("_")  # matplotlib leaves such labels out of the legend
+    places = [
+        (index, score)
+        for index, run, _ in scored
+        if len(seeds.scores.get(run.run_id, ())) > 1
+        for score in seeds.scores[run.run_id]
+    ]
+    if places:
+        style = {"color": INK, "markersize": 2.2, "alpha": 0.7, "zorder": 3.2, "label": "single seeds"}
+        axes.plot(*zip(*places, strict=True), ".", **style)
+    tied = [(index, score) for index, run, score in scored if run.run_id in seeds.ties]
+    if tied:
+        style = {"markerfacecolor": "none", "markeredgecolor": VERMILION, "markersize": 14, "zorder": 4}
+        axes.plot(*zip(*tied, strict=True), "o", **style, label="tie")
+
+
+def _dots(axes: Axes, scored: Sequence[Scored], families: Sequence[str], count: int) -> None:
     """Draw a dot per run, colour and shape by family, with a ring around the accepted ones."""
     size = 5.5 if count <= _MANY_RUNS else 3.0
     for number, family in enumerate(families):
@@ -132,9 +194,7 @@ def _dots(
         )
 
 
-def _best_so_far(
-    axes: Axes, scored: Sequence[tuple[int, RunInfo, float]], direction: Direction
-) -> float | None:
+def _best_so_far(axes: Axes, scored: Sequence[Scored], direction: Direction) -> float | None:
     """Draw the running best as a step line to the right edge, and return where it ends."""
     if not scored:
         return None

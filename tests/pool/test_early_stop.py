@@ -11,7 +11,7 @@ from simulated import Killed, MortalClock, Scripted, SimulatedClock, SimulatedLa
 from nas_agent_graph.analysis.pruning import problem_of
 from nas_agent_graph.replay.drift import Drift
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
-from nas_agent_graph.show.leaderboard import rows_of
+from nas_agent_graph.show.rows import rows_of
 from nas_system.nas_agent.pruned import read_pruned
 from nas_system.processes.run_files import RunPaths
 

@@ -69,7 +69,8 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None, **
 @pytest.fixture
 def state(tmp_path: Path) -> AgentState:
     """A base config, the best run, a failed run, and one running."""
-    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.002, noise_runs=3)
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, leads_by="margin")
+    state = state.replace(noise=0.002, noise_runs=3)
     state = add(tmp_path, state, 0, 0.06, accepted=True, proposer="base config")
     state = add(tmp_path, state, 1, 0.05, accepted=True, parent="run_0000", proposer="llm:m", test_mse=0.025)
     state = add(tmp_path, state, 2, None, status="OOM_GPU", cause="24 GiB", parent="run_0000", proposer="tpe")
@@ -362,7 +363,7 @@ def test_the_scripts_never_parse_text_as_markup(project_root: Path) -> None:
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc"
     )
     scripts = sorted((project_root / "nas_agent_graph/report/assets").glob("*.js"))
-    assert len(scripts) == 6
+    assert len(scripts) == 7
     assert [path.name for path in scripts if parsing.search(path.read_text(encoding="utf-8"))] == []
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from builders import task_info
+from concluded import write_ended_search
 
 from nas_agent_graph.report.data import report_record
 from nas_agent_graph.report.html import render
@@ -245,7 +246,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "bytes": 1,
         "notice": EVIL,
     }
-    state = AgentState(max_runs=6, task=ForecastingTask(), data=source, noise=0.001, noise_runs=3)
+    state = AgentState(max_runs=6, task=ForecastingTask(), data=source, leads_by="margin")
+    state = state.replace(noise=0.001, noise_runs=3)
     for number, score in enumerate(SCORES):
         state = add(folder, state, number, score)
     baselines = [
@@ -604,6 +606,83 @@ def test_the_timeline_of_a_thousand_runs_is_drawn(browser: Browser, workspace: P
     assert "2 trainings next to so many others not drawn" in legend
     assert browser.js("document.querySelector('#timeline svg').getBoundingClientRect().height") < 500
     assert_calm(browser)
+
+
+EVIL_NAME = "</script><img src=x onerror='window.evil=1'>"
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, run_cli: Callable[..., Any]) -> str:
+    """The page of a search that has said at its end what it knows; a name in it is hostile."""
+    folder = tmp_path_factory.mktemp("ended")
+    write_ended_search(folder)
+    path = folder / "runs/conclusion.json"
+    record = json.loads(path.read_text())
+    (baseline,) = [one for one in record["comparisons"] if one["name"] == "last-value"]
+    baseline["name"] = EVIL_NAME
+    path.write_text(json.dumps(record))
+    written = run_cli("nas_agent_graph.report", "--workspace", folder, cwd=folder)
+    assert written.returncode == 0, written.stderr
+    return (folder / "report.html").as_uri()
+
+
+def test_the_page_tells_what_the_search_says_at_its_end(browser: Browser, ended: str) -> None:
+    browser.open(ended)
+    assert browser.text(".lead").startswith("Recommended: run_0002 (gru) with val_mse 0.05000, the mean over")
+    assert "run_0002 is recommended of 6 runs, but is not distinguishable" in browser.text(".said .verdict")
+    titles = browser.js("[...document.querySelectorAll('#conclusion svg title')].map(t => t.textContent)")
+    assert titles[0].startswith("run_0002 (gru): 0.05000, 90 % 0.04917 to 0.05083, seeds 0.04910")
+    assert [title.partition(" ")[0].strip(":") for title in titles if "cannot be told apart" in title] == [
+        "run_0002",
+        "nlinear-336",
+        "run_0001",
+        "run_0003",
+    ]
+    # Those that tie are shaded, once more in the legend; the recommended run has a mark here and below.
+    counts = {".tied": 4 + 1, ".mark.best-run": 2, "g .seed.fresh": 2 + 2 + 1}
+    for selector, number in counts.items():
+        assert browser.js(f"document.querySelectorAll('#conclusion {selector}').length") == number, selector
+    cells = browser.js(
+        "[...document.querySelectorAll('#conclusion tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+    )
+    assert cells[2] == ["run_0003", "0.05085", "+0.00085", "±0.00127", "±0.00015", "±0.00128", "no"]
+    assert [row[-1] for row in cells] == ["no", "no", "no", "yes", "yes", "yes", "yes"]
+    assert "90 % interval over its rows" in browser.text(".hold-out")
+    assert EVIL_NAME in cells[-1][0]
+    assert_calm(browser)
+
+
+def test_the_table_and_a_run_show_means_over_seeds(browser: Browser, ended: str) -> None:
+    browser.open(ended)
+    assert browser.rows()[:4] == ["run_0002", "run_0003", "run_0001", "run_0004"]
+    row = "[...document.querySelector('tr[data-run=run_0002]').cells].slice(0, 5).map(c => c.innerText)"
+    assert browser.js(row) == ["= run_0002", "gru", "best run", "0.04985", "0.00053 (4)"]
+    browser.open(ended + "#run_0003")
+    shown = browser.text("article")
+    assert "val_mse, mean of 3 seeds" in shown and "0.05043" in shown
+    assert "Cannot be told apart from run_0002: 0.00085 worse (margin of error at 90 %:" in shown
+    rows = "[...document.querySelectorAll('#seeds tbody tr')].map(r => [...r.cells].map(c => c.innerText))"
+    assert [cells[:3] for cells in browser.js(rows)] == [
+        ["its own", "", "0.04960"],
+        ["seed 43", "final", "0.05120"],
+        ["seed 44", "final", "0.05050"],
+    ]
+    assert_calm(browser)
+
+
+def test_what_the_search_says_fits_a_narrow_window(browser: Browser, ended: str) -> None:
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+    browser.call("Emulation.setDeviceMetricsOverride", **size)
+    for fragment in ("", "#run_0003"):
+        browser.open(ended + fragment)
+        assert browser.js("document.documentElement.scrollWidth") <= 400
+    browser.call("Emulation.clearDeviceMetricsOverride")
+
+
+def test_a_search_that_goes_on_says_nothing_of_its_end(browser: Browser, page: str) -> None:
+    browser.open(page)
+    assert browser.js("document.getElementById('conclusion')") is None
+    assert "Best: run_0005" in browser.text(".lead")
 
 
 def test_a_narrow_window_needs_no_sideways_scrolling(browser: Browser, page: str) -> None:

@@ -11,7 +11,7 @@ from builders import run_info
 
 from nas_agent_graph.report.timeline import MOST_ROWS, Timeline, timeline_of
 from nas_system.files import write_json
-from nas_system.nas_agent.agent_state import AgentState, RunInProgress, add_run
+from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInProgress, add_repeat, add_run
 
 BEGAN = datetime(2026, 1, 2, 3, 0, 0, tzinfo=UTC)
 
@@ -87,6 +87,21 @@ def test_repeats_have_bars_of_their_own(tmp_path: Path) -> None:
     assert found is not None
     repeats = [(bar["run"], bar["repeat"], bar["row"]) for bar in found["bars"] if bar["repeat"]]
     assert sorted(repeats) == [("run_0000", "seed_43", 0), ("run_0000", "seed_44", 1)]
+
+
+def test_repeats_of_a_run_that_has_ended_have_their_purpose_and_may_run_now(tmp_path: Path) -> None:
+    state = search(tmp_path, (0, 10), (5, 12))
+    for seed, end in ((43, 30), (44, None)):
+        train(tmp_path / f"runs/run_0001/repeats/seed_{seed}", 20, end)
+    repeat = RepeatInfo(run_id="run_0001", seed=43, purpose="challenge", after=2, ended_after=2)
+    begun = RunInProgress(run_id="run_0001/repeats/seed_44", step="launch_training", purpose="final")
+    state = add_repeat(state, repeat).replace(in_progress=(begun,))
+    found = timeline(tmp_path, state, 40)
+    assert found is not None
+    repeats = {bar["repeat"]: (bar["purpose"], bar["running"]) for bar in found["bars"] if bar["repeat"]}
+    assert repeats == {"seed_43": ("challenge", False), "seed_44": ("final", True)}
+    ended = timeline(tmp_path, state, 40, live=False)
+    assert ended is not None and len(ended["bars"]) == 3
 
 
 def test_what_runs_now_ends_now_unless_no_agent_is_there(tmp_path: Path) -> None:

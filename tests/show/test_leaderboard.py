@@ -26,7 +26,8 @@ def run(number: int, val_mse: float | None = None, **fields: Any) -> RunInfo:
 
 
 def search(*runs: RunInfo, **fields: Any) -> AgentState:
-    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE)
+    """Return a search that leads by a margin; `test_ended_search.py` has those that lead by means."""
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, leads_by="margin")
     for one in runs:
         state = add_run(state, one)
     return state.replace(**fields)
@@ -253,6 +254,7 @@ MAXIMIZED = AgentState(
     best_run_id="run_0001",
     noise=0.5,
     noise_runs=3,
+    leads_by="margin",
     runs=(run(0, -12.0, accepted=True), run(1, 91.5, accepted=True), run(2, 91.8), run(3, 80.25)),
 )
 R2_INFO = task_info([{"name": "majority", "val_r2": 92.1}, {"name": "mean", "val_r2": -3.0}])

@@ -63,7 +63,8 @@ def show(run_cli: Callable[..., subprocess.CompletedProcess[str]]) -> Show:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     """A base config, an accepted run, a failed one and one running; the best run has its hold-out score."""
-    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, noise=0.001, noise_runs=3)
+    state = AgentState(max_runs=10, task=ForecastingTask(), data=SOURCE, leads_by="margin")
+    state = state.replace(noise=0.001, noise_runs=3)
     base = RunConfig()
     good = add(tmp_path, run_info(0, 0.06, test_mse=0.03, accepted=True, proposer="base config"), base)
     better = run_info(
@@ -347,7 +348,14 @@ def test_json_is_for_programs(show: Show, workspace: Path) -> None:
     assert board["rows"][1]["run"]["proposer"] == "llm"
     assert [run["run_id"] for run in board["failed"]] == ["run_0002"]
     assert board["in_progress"] == [
-        {"run_id": "run_0003", "step": "launch_training", "device": None, "alone": False}
+        {
+            "run_id": "run_0003",
+            "step": "launch_training",
+            "purpose": None,
+            "after": None,
+            "device": None,
+            "alone": False,
+        }
     ]
     run = json.loads(show(workspace, "run_0001", "--json").stdout)
     assert run["changes"][0] == {"parameter": "model.d_model", "old": 32, "new": 64}

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from nas_system.nas_agent.agent_state import RunInfo
-from nas_system.visualization import forecast_examples, learning_curve, search_progress
+from nas_system.visualization import Seeds, forecast_examples, learning_curve, search_progress
 from nas_system.visualization.canvas import BLUE, GREY, INK, ORANGE, VERMILION, spread
 
 Pixels = NDArray[np.uint8]
@@ -242,6 +242,22 @@ def test_every_number_of_runs_can_be_drawn(number: int, tmp_path: Path) -> None:
     ]
     search_progress(runs, BASELINES, tmp_path / "progress.png")
     assert pixels(tmp_path / "progress.png").std() > 1
+
+
+def test_seeds_intervals_and_ties_are_drawn(tmp_path: Path) -> None:
+    runs = [run_info(0, 0.06), run_info(1, 0.05), run_info(2, 0.052)]
+    plain, seeded, moved = (tmp_path / f"{name}.png" for name in ("plain", "seeded", "moved"))
+    search_progress(runs, BASELINES, plain)
+    intervals = {"run_0001": (0.049, 0.053), "run_0009": (0.0, 1.0)}
+    scores = {"run_0001": (0.050, 0.052), "run_0002": (0.052,)}
+    search_progress(runs, BASELINES, seeded, seeds=Seeds(scores, intervals, {"run_0001", "run_0002"}))
+    # Two rings, and one in the legend.
+    assert count(pixels(seeded), VERMILION) > count(pixels(plain), VERMILION) + 100
+    assert not content_touches_the_border(pixels(seeded))
+    search_progress(runs, BASELINES, moved, seeds=Seeds({"run_0001": (0.050, 0.056)}))
+    # The best mean is then that of another run, and higher: the line ends above where it did.
+    ends = [rows_of(pixels(path)[60:540, 930:940], INK).mean() for path in (plain, moved)]
+    assert ends[1] < ends[0]
 
 
 def test_a_search_of_failures_only_can_be_drawn(tmp_path: Path) -> None:

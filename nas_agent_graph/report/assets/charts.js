@@ -60,7 +60,7 @@ function labelsRight(labels, x, top, bottom) {
 function searchChart(width) {
   const scored = runs.map((run, index) => ({ run, index })).filter(({ run }) => isScored(run));
   const baselines = report.baselines.filter((row) => known(row.val_score));
-  const values = [...scored.map(({ run }) => run.val_score), ...baselines.map((row) => row.val_score)];
+  const values = [...scored.map(({ run }) => run.mean), ...baselines.map((row) => row.val_score)];
   if (!values.length) return html("p", { class: "quiet" }, "No run has a score yet.");
   const narrow = width < 620;
   const height = narrow ? 260 : 330;
@@ -90,15 +90,22 @@ function searchChart(width) {
   let best = null;
   let path = "";
   for (const { run, index } of scored) {
-    if (best === null || loss(run.val_score) < loss(best)) best = run.val_score;
+    if (best === null || loss(run.mean) < loss(best)) best = run.mean;
     path += path ? `H${x(index)}V${y(best)}` : `M${x(index)},${y(best)}`;
   }
   if (path) {
     picture.append(svg("path", { class: "best", d: path + `H${edge}`, "clip-path": "url(#inside)" }));
-    labels.push({ y: y(best), text: `best run ${score(best)}`, tone: "strong" });
+    labels.push({ y: y(best), text: `${!repeated ? "best run" : maximized ? "highest mean" : "lowest mean"} ${score(best)}`, tone: "strong" });
   }
   const small = runs.length > 150;
-  const marks = scored.map(({ run, index }) => mark(run, x(index), inside(run.val_score), isBeyond(run.val_score, range), small));
+  for (const { run, index } of scored) {
+    const seeds = [run.val_score, ...run.repeats.map((repeat) => repeat.val_score)].filter(known);
+    if (run.seeds < 2 || isBeyond(run.mean, range)) continue;
+    const ends = [Math.min(...seeds), Math.max(...seeds)].map(inside);
+    picture.append(svg("line", { class: "seeds", x1: x(index), x2: x(index), y1: ends[0], y2: ends[1] }),
+      ...seeds.map((value) => svg("circle", { class: "seed", cx: x(index), cy: inside(value), r: 1.8 })));
+  }
+  const marks = scored.map(({ run, index }) => mark(run, x(index), inside(run.mean), isBeyond(run.mean, range), small));
   runs.forEach((run, index) => {
     if (isScored(run) || run.running) return;
     const [cx, cy, r] = [x(index), margin.top - 8, small ? 2 : 3.5];
@@ -116,7 +123,7 @@ function searchChart(width) {
   const tip = html("div", { class: "tip", hidden: true });
   picture.append(focus);
   const places = runs
-    .map((run, index) => ({ run, x: x(index), y: isScored(run) ? inside(run.val_score) : margin.top - 8 }))
+    .map((run, index) => ({ run, x: x(index), y: isScored(run) ? inside(run.mean) : margin.top - 8 }))
     .filter(({ run }) => !run.running);
   let pointed = null;
   picture.addEventListener("pointermove", (event) => {
@@ -150,6 +157,7 @@ function searchChart(width) {
   const legend = html("p", { class: "legend" },
     html("span", {}, `${search.metric}: ${maximized ? "higher" : "lower"} is better`),
     key.map(([tone, label]) => html("span", {}, keyMark(tone), label)),
+    scored.some(({ run }) => run.seeds > 1) ? html("span", {}, "a mark is the mean over seeds, a line their range") : null,
     search.noise ? html("span", {}, keyMark("noise"), `± noise ${score(search.noise)} around the best`) : null,
     beyond.length ? html("span", {}, `${maximized ? "below" : "above"} the picture: ${beyond.join(", ")}`) : null,
     narrow ? labels.map((label) => html("span", {}, label.text)) : null,
@@ -178,7 +186,7 @@ function tipFor(run) {
   const line = (text, tone) => text && html("div", { class: tone }, text);
   return [
     html("div", {}, html("b", {}, run.run_id), " ", html("span", { class: "quiet" }, run.family || "")),
-    line(isScored(run) ? `${score(run.val_score)}  ${run.is_best_run ? "" : score(run.delta, true)}` : run.cause, "figures"),
+    line(isScored(run) ? `${score(run.mean)}${seedsText(run)}  ${run.is_best_run ? "" : score(run.delta, true)}` : run.cause, "figures"),
     line(status.word, "status " + status.tone),
     line(run.change_summary, "quiet"),
   ].filter(Boolean);

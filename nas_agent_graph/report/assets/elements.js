@@ -68,5 +68,7 @@ function statusOf(run) {
   if (run.accepted) return { word: "accepted", tone: "accepted", rank: 1 };
   return { word: "not accepted", tone: "rejected", rank: 3 };
 }
+/** ` ± 0.00042 (4)`: standard deviation and number of the seeds that a mean is of; nothing for one seed. */
+const seedsText = (run) => (run.seeds > 1 ? ` ± ${score(run.sd)} (${run.seeds})` : "");
 const isScored = (run) => run.status === "OK" && known(run.val_score);
 const runLink = (id, text) => (runById.has(id) ? html("a", { href: "#" + id }, text || id) : text || id);

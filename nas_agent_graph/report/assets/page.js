@@ -10,6 +10,7 @@ function overview(width) {
   const facts = [
     [`${count(search.finished)} of ${count(search.max_runs)}`, "runs finished"],
     [count(search.accepted), "accepted"],
+    search.repeats ? [count(search.repeats), search.repeats === 1 ? "repeat" : "repeats"] : null,
     search.pruned ? [count(search.pruned), "stopped early"] : null,
     [count(search.failed), "without a score"],
     [duration(search.seconds), "of training"],
@@ -25,8 +26,8 @@ function overview(width) {
     html("header", {},
       html("p", { class: "eyebrow" }, "architecture search", html("span", { class: "stamp" }, `as of ${moment(report.generated)}`), liveness()),
       html("h1", { tabindex: "-1" }, report.name),
-      best ? html("p", { class: "lead" }, "Best: ", html("a", { href: "#" + best.run_id }, best.run_id),
-        ` (${best.family || "unknown family"}) with ${search.metric} `, html("b", {}, score(best.val_score)), ".") : null,
+      best ? html("p", { class: "lead" }, conclusion ? "Recommended: " : "Best: ", html("a", { href: "#" + best.run_id }, best.run_id),
+        ` (${best.family || "unknown family"}) with ${search.metric} `, bestScore(best)) : null,
       warnings.length ? html("div", { class: "warnings", role: "note" }, warnings.map(say)) : null,
       html("dl", { class: "figures" }, facts.map(([value, label]) => html("div", {}, html("dt", {}, label), html("dd", {}, value)))),
       html("div", { class: "judgement" },
@@ -35,6 +36,7 @@ function overview(width) {
           html("code", { title: data.sha256 }, String(data.sha256 || "unknown").slice(0, 12)), ".") : null,
         search.card.filter((line) => !line.tone).map(say),
         search.remarks.filter((line) => !line.tone).map(say), search.calibration.map((text) => html("p", {}, text)))),
+    conclusion ? conclusionSection(width) : null,
     html("section", { "aria-label": "Progress" }, html("h2", {}, "Progress"), searchChart(width)),
     report.timeline ? html("section", { id: "timeline", "aria-label": "Timeline" }, html("h2", {}, "Timeline"), timelineChart(width)) : null,
     tableSection(),
@@ -47,10 +49,17 @@ function overview(width) {
         html("span", {}, html("kbd", {}, key), " ", words)))));
 }
 
+/** The score that may be expected of the best run: over fresh seeds, else over all. */
+function bestScore(best) {
+  const fresh = conclusion && conclusion.fresh;
+  if (fresh && known(fresh.mean)) return [html("b", {}, score(fresh.mean)), `, the mean over ${plural(fresh.seeds, "fresh seed")}.`];
+  return [html("b", {}, score(search.best)), best.seeds > 1 ? `, the mean over ${plural(best.seeds, "seed")}.` : "."];
+}
+
 function liveness() {
   if (!report.live) return search.finished < search.max_runs ? html("span", { class: "live off" }, "not running") : null;
-  const [first, ...others] = runs.filter((run) => run.running);
-  const names = first ? `: ${first.run_id}${others.length ? ` and ${count(others.length)} more` : ""}` : "";
+  const [first, ...others] = [...runs.filter((run) => run.running).map((run) => run.run_id), ...search.repeats_running];
+  const names = first ? `: ${first}${others.length ? ` and ${count(others.length)} more` : ""}` : "";
   return html("span", { class: "live" }, isStale() ? "was running then" : "running" + names);
 }
 const isStale = () => Date.now() - Date.parse(report.generated) > STALE_MS;

@@ -4,6 +4,7 @@ function runPage(run, width) {
   const sections = [
     ["changes", "Changes", changesSection(run)],
     ["curve", "Learning curve", curveSection(run, width)],
+    ["seeds", "Other seeds", seedsSection(run)],
     ["refused", "Refused answers", refusedSection(run)],
     ["conversation", "Conversation", conversationSection(run)],
     ["log", "End of the log", run.log ? html("pre", { class: "log" }, run.log) : null],
@@ -41,10 +42,13 @@ function header(run) {
 function metrics(run) {
   const entry = (label, value, more, tone) => value
     ? html("div", { class: tone }, html("dt", {}, label), html("dd", {}, value, more ? html("small", {}, more) : null)) : null;
+  const margin = search.leads_by === "margin";
   const against = run.is_best_run || !known(run.delta) ? ""
-    : known(run.delta_noise) ? `${inNoise(run.delta_noise)} times the noise` : "noise unknown";
+    : known(run.delta_noise) ? `${inNoise(run.delta_noise)} times the noise` : margin ? "noise unknown" : repeated ? "between means over seeds" : "";
+  const leads = run.is_best_run ? `the ${maximized ? "highest" : "lowest"} ${margin ? "accepted" : "mean"}` : "";
   return html("dl", { class: "figures" },
-    entry(search.metric, score(run.val_score), run.is_best_run ? `the ${maximized ? "highest" : "lowest"} accepted` : ""),
+    run.seeds > 1 ? entry(`${search.metric}, mean of ${run.seeds} seeds`, score(run.mean), `± ${score(run.sd)} standard deviation`) : null,
+    entry(run.seeds > 1 ? "its first score" : search.metric, score(run.val_score), run.seeds > 1 ? "" : leads),
     entry("to the best", run.is_best_run ? "" : score(run.delta, true), against),
     known(run.expected) ? entry("expected", score(run.expected), surprise(run)) : null,
     entry(`test ${search.error}`, score(run.test_score), "not used by the search", "test"),
@@ -56,7 +60,8 @@ function metrics(run) {
 function surprise(run) {
   if (!known(run.val_score)) return "it has no score";
   const off = loss(run.val_score) - loss(run.expected);
-  const noise = search.noise ? `, ${Math.abs(off / search.noise).toFixed(1)} times the noise` : "";
+  const unit = search.noise || search.noise_of_seeds;
+  const noise = unit ? `, ${Math.abs(off / unit).toFixed(1)} times the noise` : "";
   return `${score(Math.abs(off))} ${off <= 0 ? "better" : "worse"} than that${noise}`;
 }
 
@@ -93,6 +98,35 @@ function curveSection(run, width) {
   const thinned = run.curve.epoch.length < run.curve.epochs
     ? ` Drawn are ${run.curve.epoch.length} of its ${run.curve.epochs} epochs, the best validation score of each group.` : "";
   return [learningChart(run, width), html("p", { class: "quiet" }, run.summary || plural(run.curve.epochs, "epoch") + ".", thinned)];
+}
+
+/** The run's trainings with other seeds, and how it stands to the recommended run. */
+function seedsSection(run) {
+  const standing = standingText(run);
+  if (!run.repeats.length) return standing ? html("p", {}, standing) : null;
+  const own = { name: "its own", purpose: "", status: run.status, val_score: run.val_score, seconds: run.seconds };
+  return [
+    html("table", { class: "numbers seeds" },
+      html("thead", {}, html("tr", {}, [["training"], ["why"], [search.metric, "figures"], ["end", "drop1"], ["time", "figures drop1"]].map(([text, tone]) => html("th", { scope: "col", class: tone }, text)))),
+      html("tbody", {}, [own, ...run.repeats].map((repeat) => html("tr", {},
+        html("td", {}, known(repeat.seed) ? `seed ${repeat.seed}` : repeat.name), html("td", {}, repeat.purpose || ""),
+        html("td", { class: "figures" }, score(repeat.val_score)), html("td", { class: "drop1" }, repeat.status || ""),
+        html("td", { class: "figures drop1" }, duration(repeat.seconds)))))),
+    standing ? html("p", { class: "standing" }, standing) : null];
+}
+
+function standingText(run) {
+  if (!conclusion || !isScored(run)) return "";
+  const best = conclusion.recommended;
+  const row = conclusion.contenders.find((other) => other.name === run.run_id && !other.is_baseline);
+  if (run.run_id === best) return `Recommended: ${conclusion.word === "not distinguishable" ? "not distinguishable from others" : conclusion.word}.`;
+  if (!row) return `Not compared with ${best}: its mean is not among the ${maximized ? "highest" : "lowest"}.`;
+  const margins = [[row.margin_from_seeds, "from seeds"], [row.margin_from_rows, "from the validation rows"], [row.margin, "together"]]
+    .filter(([value]) => known(value)).map(([value, from]) => `${score(value)} ${from}`);
+  const told = row.told_apart === true ? `Told apart from ${best}` : row.told_apart === false ? `Cannot be told apart from ${best}` : `Not tested against ${best}`;
+  return `${told}: ${score(Math.abs(row.lead))} ${row.lead >= 0 ? "worse" : "better"}`
+    + (margins.length ? ` (margin of error at 90 %: ${margins.join(", ")})` : "")
+    + (rowsCannotTell(row) ? "; the validation rows cannot tell" : "") + ".";
 }
 
 function refusedSection(run) {

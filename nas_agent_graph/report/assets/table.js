@@ -1,10 +1,12 @@
 // The table of runs: sorting, filters, and text search in everything that is known of a run.
 
+const repeated = runs.some((run) => run.seeds > 1);
 const columns = [
   { key: "run", label: "run", value: (run) => run.run_id },
   { key: "family", label: "family", value: (run) => run.family },
   { key: "status", label: "status", value: (run) => statusOf(run).rank + statusOf(run).word },
-  { key: "val_score", label: search.metric, value: (run) => run.val_score, isScore: true, figures: true },
+  { key: "val_score", label: search.metric, value: (run) => run.mean, isScore: true, figures: true, hint: repeated ? "mean over the run's seeds" : null },
+  { key: "seeds", label: "± sd (n)", value: (run) => run.seeds || null, figures: true, drop: 2, hint: "standard deviation over the run's seeds, and their number" },
   { key: "delta", label: "to best", value: (run) => run.delta, isScore: true, figures: true, hint: `${search.metric} minus the best run's` },
   { key: "delta_noise", label: "in noise", value: (run) => run.delta_noise, isScore: true, figures: true, drop: 3, hint: "the difference to the best run in units of the noise" },
   { key: "test_score", label: "test", value: (run) => run.test_score, isScore: true, figures: true, drop: 2, test: true, hint: "for people; the search never reads it" },
@@ -13,6 +15,7 @@ const columns = [
   { key: "tokens", label: "tokens", value: (run) => run.tokens || null, figures: true, drop: 3 },
   { key: "words", label: "what changed", value: (run) => run.change_summary || run.cause, drop: 1 },
 ].filter((column) => column.key !== "delta_noise" || search.noise)
+  .filter((column) => column.key !== "seeds" || repeated)
   .filter((column) => column.key !== "tokens" || search.tokens);
 
 const view = { sort: "val_score", down: false, query: "", status: "", family: "", proposer: "" };
@@ -157,10 +160,11 @@ function rowOf(run) {
   const status = statusOf(run);
   const hit = view.query.trim() ? finding(run, view.query.trim()) : null;
   const content = {
-    run: html("a", { href: "#" + run.run_id }, run.run_id),
+    run: [run.tie ? html("span", { class: "tie", title: "cannot be told apart from the recommended run" }, "= ") : "", html("a", { href: "#" + run.run_id }, run.run_id)],
     family: run.family || "",
     status: html("span", { class: "status " + status.tone }, status.word),
-    val_score: score(run.val_score),
+    val_score: score(run.mean),
+    seeds: run.seeds > 1 ? `${score(run.sd)} (${run.seeds})` : run.seeds ? "(1)" : "",
     delta: run.is_best_run ? "" : score(run.delta, true),
     delta_noise: run.is_best_run ? "" : inNoise(run.delta_noise),
     test_score: score(run.test_score),
@@ -182,9 +186,9 @@ function rowOf(run) {
 function placeBaselines(rows) {
   const test = view.sort === "test_score";
   const valueOf = (row) => (test ? row.test_score : row.val_score);
-  const runValue = (run) => (test ? run.test_score : run.val_score);
+  const runValue = (run) => (test ? run.test_score : run.mean);
   for (const baseline of report.baselines.filter((row) => known(valueOf(row)))) {
-    const cells = { run: baseline.name, family: "baseline", val_score: score(baseline.val_score), test_score: score(baseline.test_score) };
+    const cells = { run: (baseline.tie ? "= " : "") + baseline.name, family: "baseline", val_score: score(baseline.val_score), test_score: score(baseline.test_score) };
     if (known(search.best) && known(baseline.val_score)) {
       cells.delta = score(baseline.val_score - search.best, true);
       if (search.noise) cells.delta_noise = inNoise((baseline.val_score - search.best) / search.noise);

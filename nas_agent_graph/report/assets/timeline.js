@@ -7,9 +7,11 @@ function timeTicks(seconds, wanted) {
   return found.values.map((value) => ({ at: value * size, text: value ? `${value.toFixed(found.decimals)} ${unit}` : "0" }));
 }
 
+const repeatText = (bar) => bar.repeat.replace("seed_", "repeat with seed ") + (bar.purpose ? ` (${bar.purpose})` : "");
+
 /** What a bar shows, as text for those who cannot see it. */
 function barText(bar, run) {
-  const status = bar.repeat ? "repeat " + bar.repeat.replace("seed_", "with seed ") : run ? statusOf(run).word : "";
+  const status = bar.repeat ? repeatText(bar) : run ? statusOf(run).word : "";
   const own = run && !bar.repeat && known(run.val_score) ? `${search.metric} ${score(run.val_score)}` : "";
   const took = `${bar.running ? "for " : ""}${duration(bar.seconds)}, slot ${bar.row + 1}`;
   return [bar.run, run && run.family, status, own, took].filter(Boolean).join(", ");
@@ -58,7 +60,7 @@ function timelineChart(width) {
   function point(bar, run) {
     tip.replaceChildren(...[
       html("div", {}, html("b", {}, bar.run), " ", html("span", { class: "quiet" }, (run && run.family) || "")),
-      bar.repeat ? html("div", { class: "quiet" }, `repeat with seed ${bar.repeat.replace("seed_", "")}`)
+      bar.repeat ? html("div", { class: "quiet" }, repeatText(bar))
         : run && html("div", { class: "figures" }, isScored(run) ? score(run.val_score) : run.cause || ""),
       !bar.repeat && run && html("div", { class: "status " + statusOf(run).tone }, statusOf(run).word),
       html("div", { class: "quiet" }, `${duration(bar.seconds)}${bar.running ? " so far" : ""}, after ${duration(bar.start)}`),
@@ -84,7 +86,7 @@ function timelineChart(width) {
   const tones = new Set(bars.map((bar) => bar.querySelector("rect").getAttribute("class").slice(5)));
   const key = [
     ["best-run", "best run"], ["accepted", "accepted"], ["rejected", "not accepted"], ["pruned", "stopped early"],
-    ["failed", "no score"], ["running", "running"], ["repeat", "repeats, for the noise"],
+    ["failed", "no score"], ["running", "running"], ["repeat", "repeats, with other seeds"],
   ].filter(([tone]) => tones.has(tone));
   const cut = timeline.pauses.reduce((sum, pause) => sum + pause.seconds, 0);
   const legend = html("p", { class: "legend" },
