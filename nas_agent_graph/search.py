@@ -45,7 +45,7 @@ from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.show.rows import rows_of
 from nas_agent_graph.state import initial_state
 from nas_system.errors import NasError
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.run_files import undrawn_runs
