@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_agent_graph.analysis.standings import candidates_of, noise_of
+from nas_agent_graph.selection.bootstrap import paired_difference
 from nas_agent_graph.selection.candidates import Candidate
 from nas_agent_graph.selection.conclusion import MOST_TIES, Conclusion, conclude
 from nas_agent_graph.selection.record import from_record, to_record
@@ -21,6 +24,9 @@ from nas_system.space import RunConfig
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
 from nas_system.space.time_steps import rows_in_a_week
+
+COMPARED = 4
+"""Runs next to the leader from whose differences to it a running search knows what its rows resolve."""
 
 Losses = NDArray[np.float64]
 
@@ -84,6 +90,46 @@ def read_conclusion(workspace: Path, state: AgentState) -> Conclusion | None:
     found = from_record(record)
     known = found is not None and get_run(state, found.recommended) is not None
     return found if known and found is not None and found.recommended == state.best_run_id else None
+
+
+def resolution_of(ledger: Ledger, info: TaskInfo | None) -> float | None:
+    """Return below which difference the validation rows resolve nothing (90 %): the median over the leader's
+    differences from the next runs, by the losses that their trainings kept.
+
+    None where they were not kept, or hold too few independent blocks; and in a search that leads by a margin.
+    """
+    state = ledger.state
+    ranked = sorted(candidates_of(state), key=lambda candidate: candidate.mean)
+    best = next((candidate for candidate in ranked if candidate.run_id == state.best_run_id), None)
+    if best is None or state.leads_by == "margin":
+        return None
+    others = [candidate for candidate in ranked if candidate is not best][:COMPARED]
+    block = _block(ledger.config(best.run_id), info)
+    margins = [
+        _rows_margin(
+            (ledger.paths(best.run_id).val_errors, best.scores[0]),
+            (ledger.paths(other.run_id).val_errors, other.scores[0]),
+            max(block, _block(ledger.config(other.run_id), info)),
+            state.direction,
+        )
+        for other in others
+    ]
+    known = [margin for margin in margins if margin]
+    return median(known) if known else None
+
+
+@lru_cache(maxsize=64)
+def _rows_margin(
+    ours: tuple[Path, float], theirs: tuple[Path, float], block: int, direction: Direction
+) -> float | None:
+    """Return half of the 90 % interval of the difference of two trainings, each given by its file of losses
+    and its score as a loss."""
+    errors = [read_errors(path, score=loss_of(loss, direction)) for path, loss in (ours, theirs)]
+    known = [_losses(rows, direction) for rows in errors if rows is not None]
+    if len(known) < 2 or len(known[0]) != len(known[1]):
+        return None
+    found = paired_difference(known[0], known[1], block)
+    return (found.high - found.low) / 2 if found.trusted else None
 
 
 def _errors_of_runs(ledger: Ledger, candidates: Sequence[Candidate]) -> dict[str, Losses]:

@@ -7,7 +7,8 @@ of what is on disk; what the rule was told besides is written down with each, so
 from __future__ import annotations
 
 import statistics
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from typing import Any
 
 from nas_agent_graph.context import Context
 from nas_agent_graph.pool.repeat_rule import standing_of
@@ -18,6 +19,7 @@ from nas_system.config_io.config_file import write_config
 from nas_system.errors import ConfigError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
+    ASKED,
     BASE_REPEAT,
     AgentState,
     RunInProgress,
@@ -25,6 +27,7 @@ from nas_system.nas_agent.agent_state import (
     parts_of_repeat,
     repeat_id,
 )
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
 
 
@@ -41,11 +44,10 @@ def open_repeat(context: Context, launched: Container[str], *, more: bool) -> st
     due = _due(context, told)
     if due is None:
         return None
-    state = context.ledger.state
-    training_id = repeat_id(due.run_id, _unused_seed(due.run_id, context))
-    if not context.slots.is_free(state, training_id):
+    training, training_id = without_waiting(context.ledger), repeat_of(due.run_id, context)
+    if not context.slots.is_free(training, training_id):
         return None
-    context.ledger.begin(training_id, "read_context", context.slots.device_for(state), purpose=due.purpose)
+    context.ledger.begin(training_id, "read_context", context.slots.device_for(training), purpose=due.purpose)
     prepare(training_id, context, told)
     return training_id
 
@@ -124,6 +126,41 @@ def n_repeats(state: AgentState) -> int:
 def seed_of(training_id: str) -> int:
     """Return the seed of a repeat."""
     return parts_of_repeat(training_id)[1]
+
+
+def waiting_for_repeats(ledger: Ledger) -> set[str]:
+    """Return the runs in progress that hold no slot: their proposer has asked for a repeat, which has not
+    ended."""
+    asked = {run.run_id for run in ledger.state.in_progress if run.purpose == ASKED}
+    if not asked:
+        return set()
+    runs = [run.run_id for run in ledger.state.runs_in_progress]
+    return {run_id for run_id in runs if latest_wish(ledger.proposal(run_id)) in asked}
+
+
+def without_waiting(ledger: Ledger) -> AgentState:
+    """Return the state without the runs that wait for a repeat: what holds slots and devices."""
+    waiting = waiting_for_repeats(ledger)
+    in_progress = tuple(run for run in ledger.state.in_progress if run.run_id not in waiting)
+    return ledger.state.replace(in_progress=in_progress)
+
+
+def latest_wish(proposal: Mapping[str, Any]) -> str | None:
+    """Return the repeat that was asked for last in the place of a run; None if none was."""
+    wishes = wishes_in(proposal)
+    return wishes[-1]["training"] if wishes else None
+
+
+def wishes_in(proposal: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the wishes for repeats in a proposal.json, which anybody may have edited."""
+    found = proposal.get("asked")
+    wishes = found if isinstance(found, list) else []
+    return [wish for wish in wishes if isinstance(wish, dict) and isinstance(wish.get("training"), str)]
+
+
+def repeat_of(run_id: str, context: Context) -> str:
+    """Return the id of the run's next repeat: with the first seed that it has not been trained with."""
+    return repeat_id(run_id, _unused_seed(run_id, context))
 
 
 def _unused_seed(run_id: str, context: Context) -> int:
