@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.analysis.conclusions import resolution_of
-from nas_agent_graph.analysis.standings import known_of_seeds
+from nas_agent_graph.analysis.standings import KnownOfSeeds, known_of_seeds
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
 from nas_agent_graph.host.clock import SystemClock as SystemClock
@@ -260,7 +260,7 @@ def view_of(
 ) -> SearchView:
     """Build the view: the only place where stored runs become visible to proposers."""
     state, seeds = ledger.state, known_of_seeds(ledger.state)
-    runs = tuple(_run_view(run, ledger, seeds.scores.get(run.run_id, ())) for run in state.runs)
+    runs = tuple(_run_view(run, ledger, seeds) for run in state.runs)
     return SearchView(
         run_id=run_id,
         task=state.task or base.task,
@@ -325,11 +325,12 @@ def history_of(run_dir: Path) -> dict[str, Any] | None:
 
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:
     """Return the finished runs."""
-    scores = known_of_seeds(ledger.state).scores
-    return tuple(_run_view(run, ledger, scores.get(run.run_id, ())) for run in ledger.state.runs)
+    seeds = known_of_seeds(ledger.state)
+    return tuple(_run_view(run, ledger, seeds) for run in ledger.state.runs)
 
 
-def _run_view(run: RunInfo, ledger: Ledger, scores: tuple[float, ...]) -> RunView:
+def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
+    scores = seeds.scores.get(run.run_id, ())
     proposal = ledger.proposal(run.run_id)
     expected = proposal.get(f"expected_{ledger.state.metric}")
     folder = ledger.paths(run.run_id).folder
@@ -351,6 +352,7 @@ def _run_view(run: RunInfo, ledger: Ledger, scores: tuple[float, ...]) -> RunVie
         epochs=0 if pruned is None else pruned.epoch,
         best_so_far=None if pruned is None else pruned.score,
         scores=scores,
+        failed_repeats=seeds.failed.get(run.run_id, 0),
     )
 
 

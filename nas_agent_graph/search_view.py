@@ -126,6 +126,8 @@ class RunView:
     """Best validation score of those epochs; None if there is none, and for other runs."""
     scores: tuple[float, ...] = ()
     """Those that `val_score` is the mean of, one a seed: its own first, then those of its repeats."""
+    failed_repeats: int = 0
+    """Its repeats that ended without a score."""
 
     @property
     def is_base(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import cast
@@ -57,6 +58,8 @@ class KnownOfSeeds:
     """How many runs those are."""
     scores: Mapping[str, tuple[float, ...]]
     """Of each run with a score, as the task's metric: its own first, then those of its repeats."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """How many of a run's repeats have ended without a score, where any have."""
     luck: Mapping[str, float] = field(default_factory=dict)
     """By the leader, if it has one seed: how probable it is that its lead over the next run is none."""
 
@@ -74,6 +77,7 @@ def known_of_seeds(state: AgentState) -> KnownOfSeeds:
         pooled,
         max(several, int(pooled is not None)),
         {candidate.run_id: _as_reported(candidate.scores, state) for candidate in candidates},
+        Counter(repeat.run_id for repeat in ended_repeats_of(state) if not repeat.has_score),
         _luck(candidates, noise, state.best_run_id),
     )
 

@@ -77,6 +77,7 @@ class ShownRun:
     """That the score is the mean of."""
     spread: float | None
     """Standard deviation over them; None below two."""
+    failed_repeats: int
     luck: float | None
     """How probable it is, by the noise of seeds, that the lead of this run is none; None for others."""
     epochs: int
@@ -238,6 +239,7 @@ def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> 
         summary=run.summary,
         seeds=len(run.scores),
         spread=stdev(run.scores) if len(run.scores) > 1 else None,
+        failed_repeats=run.failed_repeats,
         luck=view.luck.get(run.run_id),
         epochs=run.epochs,
         best_so_far=run.best_so_far,

@@ -158,9 +158,8 @@ class ReplayedProposer:
             return self.llm.propose(under(exchange.circumstances, view))
         record = self.recorded.proposal(view.run_id)
         name, attempt = record.get("proposer"), record.get("attempt", 0)
-        last = self.cassette.last_of(view.run_id)
-        # At the first attempt an answer was there already if it asked for a repeat.
-        answered = last is not None and (view.attempt > 0 or last.response is not None)
+        # At the first attempt answers have been paid for already if they asked for repeats.
+        answered = self.cassette.last_of(view.run_id) and (view.attempt > 0 or record.get("tokens"))
         if name == FALLBACK and attempt == view.attempt and answered:
             raise BudgetSpent("the recorded search did not ask the language model again")
         if name == CONTINUED:  # by a person's wish, which stands in no other file
