@@ -15,6 +15,7 @@ from nas_agent_graph.pool.repeats import circumstances_of, latest_wish, prepare,
 from nas_system.errors import ProposalError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import ASKED, AgentState, get_run_in_progress
+from nas_system.nas_agent.log_text import one_line
 
 
 def with_wishes(
@@ -48,7 +49,8 @@ def open_asked(run_id: str, proposal: Proposal, context: Context, launched: Cont
         ledger.lease(run_id, None)
         ledger.begin(training_id, "validate_config", device, purpose=ASKED)
         prepare(training_id, context, circumstances_of(context, launched, more=True))
-        context.progress.note(f"{run_id}: {proposal.proposer} wants {proposal.repeat} once more first")
+        wish = f"{proposal.proposer} wants {proposal.repeat} once more first"
+        context.progress.note(f"{run_id}: {wish}: {one_line(proposal.hypothesis, 300)}")
     # Without its attempt it is no proposal any more. What the answers cost still counts.
     write_json(ledger.paths(run_id).proposal, {name: record[name] for name in record if name != "attempt"})
 

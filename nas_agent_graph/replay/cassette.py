@@ -113,8 +113,8 @@ class Cassette:
         return exchange
 
     def was_lost(self, exchange: Exchange) -> bool:
-        """Return whether the answer of the exchange that was played last had no effect: whoever has acted on an
-        answer does not ask the same question next."""
+        """Return whether the answer of the exchange that was played last had no effect: whoever has acted on
+        an answer does not ask the same question next."""
         following, asked = self.next_of(exchange.run_id), exchange.request.get("request_hash")
         return (
             following is not None

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import Silent, chat_client, drive, search_context
+from builders import Silent, chat_client, drive, search_context, write_hourly
+from python_server import ROOT
 
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context, RunState, SearchPaused, StopRequest
@@ -22,8 +27,9 @@ from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_system.config_io.config_file import write_config
 from nas_system.files import read_object, write_json
-from nas_system.nas_agent.agent_state import AgentState
+from nas_system.nas_agent.agent_state import AgentState, load_agent_state
 from nas_system.processes.job import Job
+from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig
 
 ASKING = "run_0006"
@@ -297,6 +303,18 @@ def test_the_run_that_waits_for_its_repeat_holds_no_slot(tmp_path: Path) -> None
     assert drift(tmp_path / "s", tmp_path / "again") == []
 
 
+def test_the_repeat_has_the_device_of_the_run_that_waits_for_it(tmp_path: Path) -> None:
+    script = [*FIRST_FIVE, wish(), proposal(0.012)]
+    with pytest.raises(Killed):
+        launcher = KilledAtRepeat(better_and_better)
+        search(tmp_path / "s", script[:6], max_runs=7, slots=Slots(1, ("3",)), launcher=launcher)
+    state = search_context(tmp_path / "s").ledger.state
+    assert [(run.run_id, run.device) for run in state.in_progress] == [(ASKING, None), (WISHED, "3")]
+    context, _ = search(tmp_path / "s", script[6:], max_runs=7, slots=Slots(1, ("3",)))
+    assert context.ledger.proposal(ASKING)["device"] == "3"
+    assert not context.ledger.state.in_progress
+
+
 def test_a_wish_that_somebody_edited_is_refused(tmp_path: Path) -> None:
     workspace = tmp_path / "s"
     with pytest.raises(Killed):
@@ -306,3 +324,42 @@ def test_a_wish_that_somebody_edited_is_refused(tmp_path: Path) -> None:
     context, asked = search(workspace, [proposal(0.012), proposal(0.014)])
     assert "is not the one that was written down" in asked[0]["messages"][-1]["content"]
     assert repeats_of(context.ledger.state) == []
+
+
+SERIES = (
+    *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
+    *("--split", "0.7,0.15,0.15", "--max-runs", "7"),
+)
+
+
+def test_a_real_search_is_killed_while_it_repeats_goes_on_and_is_replayed(
+    run_cli: Any, tmp_path: Path
+) -> None:
+    write_hourly(tmp_path / "series.csv", 700, load=lambda hour: 10 + hour % 24 + hour % 7)
+    (tmp_path / "base.yaml").write_text(
+        "model: {family: linear}\ndata: {features: S, seq_len: 24}\ntraining: {max_epochs: 1}\n"
+    )
+    script = [*FIRST_FIVE, wish(), proposal(0.012)]
+    with ScriptedServer(iter(script)) as server:
+        environment = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_API_KEY": "k"}
+        command = [sys.executable, "-m", "nas_agent_graph.run", *SERIES]
+        variables = {**os.environ, **environment, "PYTHONPATH": str(ROOT)}
+        with open(tmp_path / "log", "wb") as log:
+            agent = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=log, stderr=log)
+            while not RunPaths(tmp_path / "runs" / WISHED).process.exists():
+                assert agent.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.02)
+            agent.kill()
+            agent.wait()
+        left = load_agent_state(tmp_path / "agent_state.json").in_progress
+        assert [run.run_id for run in left] == [ASKING, WISHED]
+        done = run_cli("nas_agent_graph.run", *SERIES, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert len(server.requests) == 7
+    state = load_agent_state(tmp_path / "agent_state.json")
+    assert repeats_of(state) == [(WISHED, "asked")]
+    assert [run.status for run in state.runs] == ["OK"] * 7
+    assert "seed 43" in done.stdout
+    replayed = run_cli("nas_agent_graph.replay", tmp_path, cwd=tmp_path)
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    assert replayed.stdout.startswith("equal: 7 runs")
