@@ -305,8 +305,8 @@ def test_the_run_that_waits_for_its_repeat_holds_no_slot(tmp_path: Path) -> None
 
 def test_the_repeat_has_the_device_of_the_run_that_waits_for_it(tmp_path: Path) -> None:
     script = [*FIRST_FIVE, wish(), proposal(0.012)]
+    launcher = KilledAtRepeat(better_and_better)
     with pytest.raises(Killed):
-        launcher = KilledAtRepeat(better_and_better)
         search(tmp_path / "s", script[:6], max_runs=7, slots=Slots(1, ("3",)), launcher=launcher)
     state = search_context(tmp_path / "s").ledger.state
     assert [(run.run_id, run.device) for run in state.in_progress] == [(ASKING, None), (WISHED, "3")]
