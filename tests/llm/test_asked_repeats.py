@@ -106,6 +106,8 @@ def test_a_repeat_is_trained_and_the_model_is_asked_for_the_same_run_again(tmp_p
     assert '{"repeat": true' not in after and '{"repeat": true' not in asked[4]["messages"][1]["content"]
     assert "run_0002 [informer, from run_0000] OK val_mse 0.097 (" in before
     assert "run_0002 [informer, from run_0000] OK val_mse 0.098 +- 0.0014 (2) (" in after
+    formats = [body["response_format"]["json_schema"]["schema"]["properties"] for body in asked]
+    assert ["repeat" in properties for properties in formats] == [False] * 5 + [True, False, False]
     # Both answers are paid for by the run that the model was asked about.
     own = read_events(tmp_path / "s/runs" / ASKING / "transcript.jsonl")
     usages = [event["usage"] for event in own if event["kind"] == "response"]
