@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nas_agent_graph.acceptance import VerdictRecord
-from nas_agent_graph.analysis.conclusions import resolution_of
+from nas_agent_graph.analysis.resolution import resolution_of
 from nas_agent_graph.analysis.standings import KnownOfSeeds, known_of_seeds
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
@@ -23,7 +23,6 @@ from nas_agent_graph.host.clock import SystemClock as SystemClock
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest as StopRequest
-from nas_agent_graph.pool.repeat_rule import repeats_left
 from nas_agent_graph.pool.slots import Slots as Slots
 from nas_agent_graph.search_view import CONTINUED as CONTINUED
 from nas_agent_graph.search_view import PRUNED, run_in_progress
@@ -288,10 +287,10 @@ def view_of(
         leads_by=state.leads_by,
         noise_runs=seeds.noise_runs,
         luck=seeds.luck,
-        resolution=resolution_of(ledger, info),
+        resolution=resolution_of(state, ledger.runs_dir, ledger.config, info),
         repeating=tuple(parts_of_repeat(run.run_id)[0] for run in state.in_progress if run.is_repeat),
         final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
-        repeats_left=repeats_left(state, limits),
+        repeats_left=limits.repeats_left(state),
     )
 
 

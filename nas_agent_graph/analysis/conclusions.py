@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
-from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas_agent_graph.analysis.resolution import Losses, block_of, losses_of
 from nas_agent_graph.analysis.standings import candidates_of, noise_of
-from nas_agent_graph.selection.bootstrap import paired_difference
 from nas_agent_graph.selection.candidates import Candidate
 from nas_agent_graph.selection.conclusion import MOST_TIES, Conclusion, conclude
 from nas_agent_graph.selection.record import from_record, to_record
@@ -20,15 +17,8 @@ from nas_system.nas_agent.agent_state import AgentState, get_run, is_fresh
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.window_errors import read_baseline_errors, read_errors
 from nas_system.processes.run_files import BASELINE_ERRORS_FILE, CONCLUSION_FILE
-from nas_system.space import RunConfig
-from nas_system.space.score import Direction, loss_of
+from nas_system.space.score import loss_of
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
-from nas_system.space.time_steps import rows_in_a_week
-
-COMPARED = 4
-"""Runs next to the leader from whose differences to it a running search knows what its rows resolve."""
-
-Losses = NDArray[np.float64]
 
 
 def contenders(state: AgentState) -> list[str]:
@@ -61,12 +51,12 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
     scores = {row.name: score for row in baselines if (score := row.on("val", state.metric)) is not None}
     known = read_baseline_errors(ledger.runs_dir / BASELINE_ERRORS_FILE, scores)
     candidates = candidates_of(state)
-    blocks = {candidate.run_id: _block(ledger.config(candidate.run_id), info) for candidate in candidates}
+    blocks = {candidate.run_id: block_of(ledger.config(candidate.run_id), info) for candidate in candidates}
     found = conclude(
         candidates,
         noise_of(state),
         _errors_of_runs(ledger, candidates),
-        {name: _losses(rows, state.direction) for name, rows in known.items()},
+        {name: losses_of(rows, state.direction) for name, rows in known.items()},
         {name: loss_of(score, state.direction) for name, score in scores.items()},
         blocks,
     )
@@ -75,7 +65,7 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
     hold_out = state.hold_out.get(found.recommended)
     if hold_out is not None:
         rows = read_errors(ledger.paths(found.recommended).hold_out_errors, score=hold_out)
-        losses = None if rows is None else _losses(rows, state.direction)
+        losses = None if rows is None else losses_of(rows, state.direction)
         found = found.with_hold_out(loss_of(hold_out, state.direction), losses, blocks[found.recommended])
     record = {"runs": len(state.runs), "repeats": len(state.repeats), HOLD_OUT: hold_out is not None}
     write_json(ledger.runs_dir / CONCLUSION_FILE, {**record, **to_record(found)})
@@ -92,46 +82,6 @@ def read_conclusion(workspace: Path, state: AgentState) -> Conclusion | None:
     return found if known and found is not None and found.recommended == state.best_run_id else None
 
 
-def resolution_of(ledger: Ledger, info: TaskInfo | None) -> float | None:
-    """Return below which difference the validation rows resolve nothing (90 %): the median over the leader's
-    differences from the next runs, by the losses that their trainings kept.
-
-    None where they were not kept, or hold too few independent blocks; and in a search that leads by a margin.
-    """
-    state = ledger.state
-    ranked = sorted(candidates_of(state), key=lambda candidate: candidate.mean)
-    best = next((candidate for candidate in ranked if candidate.run_id == state.best_run_id), None)
-    if best is None or state.leads_by == "margin":
-        return None
-    others = [candidate for candidate in ranked if candidate is not best][:COMPARED]
-    block = _block(ledger.config(best.run_id), info)
-    margins = [
-        _rows_margin(
-            (ledger.paths(best.run_id).val_errors, best.scores[0]),
-            (ledger.paths(other.run_id).val_errors, other.scores[0]),
-            max(block, _block(ledger.config(other.run_id), info)),
-            state.direction,
-        )
-        for other in others
-    ]
-    known = [margin for margin in margins if margin]
-    return median(known) if known else None
-
-
-@lru_cache(maxsize=64)
-def _rows_margin(
-    ours: tuple[Path, float], theirs: tuple[Path, float], block: int, direction: Direction
-) -> float | None:
-    """Return half of the 90 % interval of the difference of two trainings, each given by its file of losses
-    and its score as a loss."""
-    errors = [read_errors(path, score=loss_of(loss, direction)) for path, loss in (ours, theirs)]
-    known = [_losses(rows, direction) for rows in errors if rows is not None]
-    if len(known) < 2 or len(known[0]) != len(known[1]):
-        return None
-    found = paired_difference(known[0], known[1], block)
-    return (found.high - found.low) / 2 if found.trusted else None
-
-
 def _errors_of_runs(ledger: Ledger, candidates: Sequence[Candidate]) -> dict[str, Losses]:
     """Return (trainings, windows) losses by run; of none that has not kept those that its scores are of."""
     state, found = ledger.state, {}
@@ -142,20 +92,7 @@ def _errors_of_runs(ledger: Ledger, candidates: Sequence[Candidate]) -> dict[str
             read_errors(ledger.paths(name).val_errors, score=scores[name])
             for name in _trainings(candidate, state)
         ]
-        known = [_losses(row, state.direction) for row in rows if row is not None]
+        known = [losses_of(row, state.direction) for row in rows if row is not None]
         if len(known) == len(rows) and len({len(row) for row in known}) == 1:
             found[candidate.run_id] = np.stack(known)
     return found
-
-
-def _losses(errors: NDArray[np.float32], direction: Direction) -> Losses:
-    losses = errors.astype(np.float64)
-    return losses if direction == "minimize" else -losses
-
-
-def _block(config: RunConfig | None, info: TaskInfo | None) -> int:
-    """Return how many windows in a row depend on each other: those that share rows, and at least a week."""
-    overlap = 1 if config is None else config.task.overlap(config.data.seq_len)
-    step = info.measured.get("freq") if info else None
-    week = rows_in_a_week(step if isinstance(step, str) else None)
-    return overlap if overlap == 1 else max(overlap, week or 1)

@@ -8,8 +8,7 @@ from typing import Any
 
 from nas_agent_graph.budget import BudgetSpent
 from nas_agent_graph.context import CONTINUED, Context, Proposal, SearchView
-from nas_agent_graph.pool.asked_repeats import with_wishes
-from nas_agent_graph.pool.repeats import n_repeats
+from nas_agent_graph.pool.repeats import n_repeats, with_wishes
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError, SearchPaused
 from nas_system.files import read_record, write_json

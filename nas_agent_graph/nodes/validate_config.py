@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas_agent_graph.analysis.stagnation import require_new_structure
 from nas_agent_graph.context import CONTINUED, Context, Proposal
-from nas_agent_graph.pool.asked_repeats import open_asked
+from nas_agent_graph.pool.repeats import open_asked
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import ProposalError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import cast
 
 from nas_agent_graph.analysis.standings import ended_repeats_of, first_scores_of
@@ -10,7 +9,7 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.selection.candidates import Purpose, Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
 from nas_agent_graph.selection.rule import Standing, next_repeat
-from nas_system.nas_agent.agent_state import ASKED, AgentState, parts_of_repeat
+from nas_system.nas_agent.agent_state import parts_of_repeat
 from nas_system.nas_agent.ledger import Ledger
 
 
@@ -43,20 +42,6 @@ def standing_of(ledger: Ledger, told: Circumstances) -> Standing:
         ),
         repeats=told.repeats,
     )
-
-
-MOST_ASKED = 0.12
-"""Most repeats that a proposer may ask for, as a share of all trainings that have begun."""
-
-
-def repeats_left(state: AgentState, limits: Limits) -> int:
-    """Return how many repeats a proposer may still ask for now."""
-    if state.leads_by == "margin" or limits.repeats == 0 or not state.runs:
-        return 0
-    begun = [repeat.purpose for repeat in state.repeats]
-    begun += [run.purpose for run in state.in_progress if run.purpose is not None]
-    trainings = len(state.run_ids) + len(begun)
-    return max(math.floor(MOST_ASKED * trainings) - begun.count(ASKED), 0)
 
 
 def is_unfinished(ledger: Ledger, limits: Limits) -> bool:

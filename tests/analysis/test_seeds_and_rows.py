@@ -12,10 +12,9 @@ import pytest
 from builders import run_info, task_info
 from numpy.typing import NDArray
 
-from nas_agent_graph.analysis.conclusions import resolution_of
+from nas_agent_graph.analysis.resolution import resolution_of
 from nas_agent_graph.analysis.standings import known_of_seeds
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.pool.repeat_rule import repeats_left
 from nas_agent_graph.selection.bootstrap import paired_difference
 from nas_system.config_io.config_file import write_config
 from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInProgress, with_leader
@@ -89,7 +88,9 @@ def test_what_rows_resolve_is_half_of_the_interval_of_the_leaders_differences(tm
     found = [paired_difference(losses[0].astype(float), losses[n].astype(float), BLOCK) for n in (1, 2)]
     halves = [(one.high - one.low) / 2 for one in found]
     assert ledger.state.best_run_id == "run_0000"
-    assert resolution_of(ledger, info) == pytest.approx(statistics.median(halves))
+    assert resolution_of(ledger.state, ledger.runs_dir, ledger.config, info) == pytest.approx(
+        statistics.median(halves)
+    )
 
 
 @pytest.mark.parametrize("spoil", ["few windows", "no file", "other losses", "margin"])
@@ -102,16 +103,16 @@ def test_what_rows_resolve_is_not_said_where_it_is_not_known(spoil: str, tmp_pat
         best.unlink()
     elif spoil == "other losses":
         write_errors(best, losses[1])
-    assert resolution_of(ledger, task_info([])) is None
+    assert resolution_of(ledger.state, ledger.runs_dir, ledger.config, task_info([])) is None
 
 
 def test_a_share_of_the_trainings_that_have_begun_may_be_asked_for() -> None:
     scores = [0.3 - number / 1000 for number in range(16)]
     limits = Limits(max_runs=40)
-    assert [repeats_left(searched(scores[:count]), limits) for count in (0, 8, 9, 16)] == [0, 0, 1, 1]
+    assert [limits.repeats_left(searched(scores[:count])) for count in (0, 8, 9, 16)] == [0, 0, 1, 1]
     asked = searched(scores, [repeat(3, 43, 0.3, "asked")])
-    assert repeats_left(asked, limits) == 1
+    assert limits.repeats_left(asked) == 1
     running = RunInProgress(run_id="run_0004/repeats/seed_43", step="", purpose="asked", after=16)
-    assert repeats_left(asked.replace(in_progress=(running,)), limits) == 0
-    assert repeats_left(searched(scores), Limits(max_runs=40, repeats=0)) == 0
-    assert repeats_left(searched(scores, leads_by="margin"), limits) == 0
+    assert limits.repeats_left(asked.replace(in_progress=(running,))) == 0
+    assert Limits(max_runs=40, repeats=0).repeats_left(searched(scores)) == 0
+    assert limits.repeats_left(searched(scores, leads_by="margin")) == 0
