@@ -7,6 +7,11 @@ then with `--parallel N`, forked by a fork server. Pictures are drawn by another
 trainings are the same ones, with the same number of steps, if the proposer asks nobody for results
 (`random_search`, the default). "Ideal" is the sum of the trainings' own compute (`compute_sec`, evaluations
 included) divided by N: what is left is start-up, data, pictures, scores computed again, and the agent.
+
+`cpu_s` says where the CPU-seconds go, and on a busy machine compares better than times do: `steps` are the
+trainings' own compute, `around_steps` what else their processes use, `supervision` their supervisors and
+keepers and the scores that a fork server's children compute again; then the agent, the pictures, and each
+module that runs in an interpreter of its own. `idle_slots_s` is the time in which a slot trained nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
+from cpu_seconds import ProcessWatch, Used
 from short_series_data import SERIES, TARGET
 
 from nas_system.files import read_record
@@ -46,14 +53,20 @@ def search(workspace: Path, data: list[str], options: argparse.Namespace, *, bef
         "NAS_FORK_SERVER": "off" if before else "on",
     }
     workspace.mkdir()
-    began = time.monotonic()
+    before_it, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     with open(workspace / "search.log", "w", encoding="utf-8") as log:
-        subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        watch = ProcessWatch(process.pid)
+        if code := process.wait():
+            raise subprocess.CalledProcessError(code, command)
     wall_s = time.monotonic() - began
+    used, after_it = watch.close(), resource.getrusage(resource.RUSAGE_CHILDREN)
     folders = sorted((workspace / "runs").glob("run_*"))
     metrics = [read_record(RunPaths(folder).metrics) or {} for folder in folders]
+    ends = [read_record(RunPaths(folder).exit) or {} for folder in folders]
     computed_s = sum(record.get("compute_sec", 0.0) for record in metrics)
     ideal_s = computed_s / parallel
+    total_s = sum(after_it[:2]) - sum(before_it[:2])
     return {
         "parallel": parallel,
         "runs": len(folders),
@@ -61,7 +74,23 @@ def search(workspace: Path, data: list[str], options: argparse.Namespace, *, bef
         "computed_s": round(computed_s, 1),
         "wall_by_ideal": round(wall_s / ideal_s, 3) if ideal_s else None,
         "runs_per_hour": round(3600 * len(folders) / wall_s, 1),
+        "idle_slots_s": round(parallel * wall_s - sum(end.get("wall_s", 0.0) for end in ends), 1),
+        "load": os.getloadavg()[0],
+        "cpu_s": {part: round(value, 2) for part, value in _parts(used, ends, computed_s, total_s).items()},
     }
+
+
+def _parts(
+    used: dict[str, Used], ends: list[dict[str, Any]], computed_s: float, total_s: float
+) -> dict[str, float]:
+    """Return the CPU-seconds of each part; `total_s` is exact, so what ended unseen is in the rest."""
+    trainings_s = sum(end.get("user_s", 0.0) + end.get("sys_s", 0.0) for end in ends)
+    # Their children are the trainings, and the rest.
+    apart = {kind: one.own for kind, one in used.items() if kind in ("agent", "fork_server")}
+    called = {kind: sum(one) for kind, one in used.items() if kind not in (*apart, "supervisor")}
+    rest_s = total_s - trainings_s - sum(apart.values()) - sum(called.values())
+    steps = {"steps": computed_s, "around_steps": trainings_s - computed_s, "supervision": rest_s}
+    return {"total": total_s, **steps, **apart, **called}
 
 
 def main() -> int:

@@ -187,7 +187,7 @@ class Context:
     """A run that was stopped early and is to be trained to its end before anything is proposed."""
     slots: Slots = field(default_factory=Slots)
     """How many trainings run at once."""
-    repeats: RepeatRule | None = None
+    repeat_rule: RepeatRule | None = None
     """Says which runs are trained again; None: only the base config, to measure its noise."""
     clock: Clock = field(default_factory=SystemClock)
     stop: StopRequest = field(default_factory=StopRequest)

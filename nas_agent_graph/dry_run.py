@@ -16,10 +16,16 @@ from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
-from nas_agent_graph.pool.repeat_rule import is_unfinished
+from nas_agent_graph.pool.repeat_rule import format_plan, is_unfinished
 from nas_agent_graph.proposers import choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
-from nas_agent_graph.search_setup import limits_of, look_up_search, task_of, train_command_of
+from nas_agent_graph.search_setup import (
+    limits_of,
+    look_up_search,
+    refuse_to_continue,
+    task_of,
+    train_command_of,
+)
 from nas_agent_graph.settings import LLMSettings, llm_flags
 from nas_agent_graph.text.terminal import duration
 from nas_system.config_io.config_file import write_config
@@ -54,23 +60,30 @@ def dry_run(arguments: argparse.Namespace) -> int:
         llm_flags=llm_flags(arguments),
         max_cost_usd=limits.max_cost_usd,
     )
+    finished = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(runs))
+    if arguments.continued is not None:
+        refuse_to_continue(ledger, arguments.continued, finished)
     chosen = choose_proposer(arguments.proposer, search)
     settings = search.model_settings(demanded=True) if chosen == "llm" else None
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, info = look_up_search(ledger, arguments, launcher, Path(scratch))
         view = view_of(ledger, base, info, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
         pace = _pace_of(runs) if runs else _preflight(view, info, limits, arguments, launcher, Path(scratch))
-    messages = opening_messages(view)
-    for message in messages:
-        print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
+    if arguments.continued is not None:
+        run_id = next_run_id(ledger.state.run_ids)
+        print(f"--- {run_id} trains {arguments.continued}, stopped early, to its end; nobody is asked")
+    else:
+        for message in opening_messages(view):
+            print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
     print("--- estimates (no model was asked, nothing was trained or written)")
-    finished = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(runs))
     if finished:
         print(f"Nothing would be done: {finished}.")
         return 0
     # The first run is the base configuration, about which nobody is asked.
     left = limits.max_runs - max(len(runs), 1)
-    for line in (*_format_tokens(view, settings, left), *pace, *_format_limits(limits, len(runs))):
+    plan = format_plan(limits)
+    lines = [f"trainings: {plan}"] if plan and not runs else []
+    for line in (*_format_tokens(view, settings, left), *pace, *lines, *_format_limits(limits, len(runs))):
         print(line)
     return 0
 

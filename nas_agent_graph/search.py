@@ -25,7 +25,7 @@ from nas_agent_graph.context import (
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
-from nas_agent_graph.pool.repeat_rule import SelectionRule, is_unfinished
+from nas_agent_graph.pool.repeat_rule import SelectionRule, format_plan, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
@@ -34,21 +34,20 @@ from nas_agent_graph.search_setup import (
     facts_file_of,
     limits_of,
     open_search,
+    refuse_to_continue,
     task_of,
     train_command_of,
 )
-from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.selection.sentences import sentences
 from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.leaderboard import rows_of
 from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.state import initial_state
-from nas_system.errors import ConfigError, NasError
-from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, get_run
+from nas_system.errors import NasError
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
-from nas_system.processes.run_files import RunPaths
+from nas_system.processes.run_files import undrawn_runs
 from nas_system.space import metric_on
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
@@ -88,7 +87,7 @@ def run_search(
             max_cost_usd=limits.max_cost_usd,
         )
         if arguments.continued is not None:
-            _refuse_to_continue(ledger, arguments.continued, end)
+            refuse_to_continue(ledger, arguments.continued, end)
         # Everything a person may have mistyped is checked before the search is written down.
         chosen = None if end else choose_proposer(arguments.proposer, search)
         if trainer is None:
@@ -106,6 +105,8 @@ def run_search(
         by_default = chosen == "tpe" and arguments.proposer is None
         why = " (no model is named; NAS_LLM_MODEL turns the language model on)" if by_default else ""
         print(f"proposer: {ready.introduction}{why}", flush=True)
+        if ledger.state.leads_by == "mean" and (plan := format_plan(limits)):
+            print(f"trainings: {plan}", flush=True)
         disk.retry_until_space(lambda: ledger.save(max_runs=arguments.max_runs))
         context = Context(
             ledger=ledger,
@@ -118,7 +119,7 @@ def run_search(
             limits=limits,
             train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
             slots=slots,
-            repeats=SelectionRule(),
+            repeat_rule=SelectionRule(),
             continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
@@ -143,25 +144,6 @@ def _verification(
     )
 
 
-def _refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
-    """Raise ConfigError unless the run was stopped early and may be trained on now."""
-    run = get_run(ledger.state, run_id)
-    if run is None or run.status != Status.PRUNED:
-        known = [other.run_id for other in ledger.state.runs if other.status == Status.PRUNED]
-        raise ConfigError(
-            f"--continue {run_id}: only a run that was stopped early is continued; there are: "
-            f"{', '.join(known) or 'none'}"
-        )
-    for other in ledger.state.run_ids:
-        record = ledger.proposal(other)
-        if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
-            raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
-    if not RunPaths(ledger.paths(run_id).work).last.is_file():
-        raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
-    if end is not None:
-        raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
-
-
 def _note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
@@ -183,6 +165,9 @@ def _drive(context: Context) -> str:
         )
     except (SearchInterrupted, NasError):
         _stop_trainings(context)
+        if waiting := len(list(undrawn_runs(context.ledger.runs_dir))):
+            pictures = "of 1 finished run are" if waiting == 1 else f"of {waiting} finished runs are"
+            _note(f"the pictures {pictures} drawn when the search goes on")
         raise
     finally:
         context.progress.close()

@@ -21,14 +21,17 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Launcher
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.pool.slots import SEQUENTIAL, Slots
+from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.text.terminal import printable
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import read_object, set_aside, sha256_of_file, sha256_of_files
+from nas_system.nas_agent.agent_state import get_run
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
-from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE
+from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
 from nas_system.space.data_card import warnings_of
@@ -36,6 +39,7 @@ from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default
 from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.space.tasks import TASK_NAMES, class_of
 
 NEW_FACTS_FILE = "task_facts.new.json"
 
@@ -57,7 +61,13 @@ def open_search(
         os.replace(made, facts_file_of(ledger))
     write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
     if ledger.state.task is None:
-        ledger.save(task=base.task, data=info.source.to_json(), seed=base.seed, max_runs=arguments.max_runs)
+        ledger.save(
+            task=base.task,
+            data=info.source.to_json(),
+            seed=base.seed,
+            max_runs=arguments.max_runs,
+            leads_by="mean",
+        )
     return base, info
 
 
@@ -88,7 +98,12 @@ def look_up_search(
         base = read_config(base_file, follow_link=False)
         _refuse_other_base(base, arguments)
     info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
-    return (_fitting(base, info, arguments.base_config) if first else base), info
+    if not first:
+        return base, info
+    base = base.model_copy(update={"task": base.task.decided_by(info.task)})
+    if (count := base.task.trainings) > 1:
+        print(f"each configuration is trained {count} times: its score is the mean over {count} origins")
+    return _fitting(base, info, arguments.base_config), info
 
 
 def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
@@ -116,8 +131,16 @@ def _fitting(base: RunConfig, info: TaskInfo, name: str | None) -> RunConfig:
 
 
 def task_of(arguments: argparse.Namespace, stored: TaskConfig | None) -> TaskConfig:
-    """Return the stored task, or the default one, with the given flags on top."""
+    """Return the stored task, or the default one, with the given flags on top.
+
+    The number of origins of a new search is found with its data unless it is given; that of an old one stays.
+    """
     given = task_fields(arguments)
+    if stored is not None and given.get("origins") == 0:
+        del given["origins"]
+    kind = class_of(given.get("name", TASK_NAMES[0]))
+    if stored is None and kind is not None and "origins" in kind.model_fields:
+        given.setdefault("origins", 0)
     if "dataset" in given:
         path = Path(given["dataset"]).expanduser()
         if path.suffix != "" or os.sep in given["dataset"]:
@@ -158,6 +181,25 @@ def _refuse_other_base(base: RunConfig, arguments: argparse.Namespace) -> None:
         raise ConfigError(
             f"this search began with --seed {base.seed}, not {arguments.seed}; choose another --workspace"
         )
+
+
+def refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
+    """Raise ConfigError unless the run was stopped early and may be trained on now."""
+    run = get_run(ledger.state, run_id)
+    if run is None or run.status != Status.PRUNED:
+        known = [other.run_id for other in ledger.state.runs if other.status == Status.PRUNED]
+        raise ConfigError(
+            f"--continue {run_id}: only a run that was stopped early is continued; there are: "
+            f"{', '.join(known) or 'none'}"
+        )
+    for other in ledger.state.run_ids:
+        record = ledger.proposal(other)
+        if record.get("proposer") == CONTINUED and record.get("parent") == run_id:
+            raise ConfigError(f"--continue {run_id}: {other} is that run's continuation; leave it out")
+    if not RunPaths(ledger.paths(run_id).work).last.is_file():
+        raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
+    if end is not None:
+        raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
 
 
 def facts_file_of(ledger: Ledger) -> Path:

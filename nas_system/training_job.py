@@ -19,6 +19,7 @@ from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnReques
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
 from nas_system.nas_agent.window_errors import write_errors
+from nas_system.origins import Origins
 from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -27,8 +28,10 @@ from nas_system.tasks.kind import Problem
 from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import (
     BestCheckpoint,
+    DelayedWrites,
     HistoryFile,
     LastCheckpoint,
+    ProgressLog,
     StopFile,
     TimeBudget,
     history_as_json,
@@ -115,6 +118,7 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     Raises ConfigError, and PreflightFailed before an epoch is paid for.
     """
     started = time.monotonic()
+    options = _shared_out(options, config)
     set_threads(options.threads or 1)
     device = resolve_device(options.device)
     if device.type == "cuda" and options.gpu_share < 1:
@@ -122,20 +126,24 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
         torch.cuda.set_per_process_memory_fraction(options.gpu_share, device)
     info = _read_info(options.facts)
     problem = kind_of(config.task).open(config, info, options.data_dir, device)
+    earlier = problem.earlier_origins()
     engine = build_engine(config, problem, device)
-    best = BestCheckpoint(paths.best_model, problem.export_metadata())
+    writes = DelayedWrites()
+    best = BestCheckpoint(paths.best_model, problem.export_metadata(), writes)
     resume_key = _resume_key(config, problem.source)
-    if options.resume:
-        _resume(engine, config, best, paths.last, resume_key)
+    resumed = options.resume and _resume(engine, config, best, paths.last, resume_key)
+    origins = Origins.resumed(paths, resume_key) if resumed else Origins(paths, resume_key)
     resources = _look_ahead(config, problem, engine, options)
     return TrainingRun(
         config=config,
         paths=paths,
         options=options,
         problem=problem,
+        earlier=earlier,
         engine=engine,
         best=best,
-        resume_key=resume_key,
+        writes=writes,
+        origins=origins,
         baselines=() if info is None else tuple(row.to_json() for row in info.baselines),
         resources=resources,
         log=ProgressLog(options.log_interval_s, started),
@@ -162,9 +170,14 @@ class TrainingRun:
     paths: RunPaths
     options: JobOptions
     problem: Problem
+    """At the last origin, as everything of the run."""
+    earlier: Sequence[Problem]
+    """At the earlier rolling origins, the earliest first."""
     engine: Engine
     best: BestCheckpoint
-    resume_key: str
+    writes: DelayedWrites
+    """What writes the files of the epochs."""
+    origins: Origins
     baselines: Sequence[Mapping[str, Any]]
     """Rows of the search's baselines, for the picture of the learning curve."""
     resources: Resources
@@ -180,22 +193,48 @@ class TrainingRun:
         return self.engine.objective.names[0]
 
     def fit(self) -> str:
-        """Train to the end and return the reason."""
+        """Train to the end, then at the earlier origins; return why the first of these trainings ended."""
+        if self.origins.reason is None:
+            self.origins.reason = self._fit_last_origin()
+        self.origins.train_earlier(
+            self.config,
+            self.earlier,
+            self.engine,
+            evaluation_batch=self.resources.evaluation_batch,
+            callbacks=lambda: [self.log, *self._time_budget(self._compute_seconds())],
+            after_step=self.options.stop,
+        )
+        return self.origins.reason
+
+    def _fit_last_origin(self) -> str:
         callbacks: list[Callback] = [
             self.best,
-            HistoryFile(lambda history: save_history(self.paths.folder, history)),
+            HistoryFile(
+                self.paths.history,
+                lambda history: save_history(self.paths.folder, {**history, **self._several()}),
+                self.writes,
+            ),
             self.log,
-            LastCheckpoint(self.paths.last, self.resume_key),
+            LastCheckpoint(self.paths.last, self.origins.key, self.writes, keep=bool(self.earlier)),
+            self.writes,
             StopFile(stop_file(self.options.tag)),
+            *self._time_budget(self.compute_began),
         ]
-        if (limit_s := self.options.time_limit_s) is not None:
-            planned = self.resources.estimate.step_ms is not None
-            most_s = SAFETY_FACTOR * limit_s + SAFETY_EXTRA_S if planned else limit_s
-            callbacks.append(TimeBudget(most_s, self.compute_began, self._compute_seconds))
         assert self.engine.generator is not None
         train = self.problem.training_batches(self.engine.generator)
         val = self.problem.batches("val", self.resources.evaluation_batch)
         return self.engine.fit_planned(train, val, callbacks, after_step=self.options.stop)
+
+    def _time_budget(self, began: float) -> list[Callback]:
+        if (limit_s := self.options.time_limit_s) is None:
+            return []
+        planned = self.resources.estimate.step_ms is not None
+        most_s = SAFETY_FACTOR * limit_s + SAFETY_EXTRA_S if planned else limit_s
+        return [TimeBudget(most_s, began, self._compute_seconds)]
+
+    def _several(self) -> dict[str, int]:
+        """Tell readers of the curve that the run's score is the mean over several origins."""
+        return {"origins": len(self.earlier) + 1} if self.earlier else {}
 
     def _compute_seconds(self) -> float:
         return compute_seconds(self.engine.device, self.resources.threads)
@@ -209,14 +248,18 @@ class TrainingRun:
         engine, folder = self.engine, self.paths.folder
         compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
+        by_origin: dict[str, Any] = {}
         drawings: list[Drawing] = []
-        save_history(folder, history_as_json(engine))
+        save_history(folder, {**history_as_json(engine), **self._several()})
         if self.best.sha256 is not None and reason != "diverged":
             checkpoint = load_checkpoint(self.paths.best_model, engine.device, sha256=self.best.sha256)
             engine.model.load_state_dict(checkpoint["model"])
             record = engine.history[checkpoint["epoch"]]
             best_epoch, train, val = record.epoch, record.train, record.val
-            self._write_errors()
+            if len(self.origins.earlier) == len(self.earlier):
+                by_origin = self.origins.to_json(self.metric_name, val)
+                val = self.origins.means(val)
+                self._write_errors(record, checkpoint["model"])
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -228,7 +271,10 @@ class TrainingRun:
         scores |= named_scores(name, val=val.get(name), test=test.get(name), train=train.get(name))
         scores |= {f"val_{metric}": value for metric, value in val.items()}
         scores |= {f"test_{metric}": value for metric, value in test.items()}
-        save_metrics(folder, scores | self._identity() | self._costs(compute_s) | {"reason": reason})
+        costs = self._costs(compute_s)
+        save_metrics(folder, scores | by_origin | self._identity() | costs | {"reason": reason})
+        if self.earlier and reason != "stopped":
+            self.origins.clear_away(stop_file(self.options.tag))
         shown = ", ".join(
             f"{part}_{name} {metrics[name]:.5f}"
             for part, metrics in (("val", val), ("test", test))
@@ -237,15 +283,22 @@ class TrainingRun:
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
 
-    def _write_errors(self) -> None:
-        """Write the error on every validation window of the best weights, which the engine holds now."""
-        errors = self.engine.best_errors
-        if errors is None:
-            # Resumed from a checkpoint of an older version, which did not keep them.
-            val = self.problem.batches("val", self.resources.evaluation_batch)
-            errors = self.engine.evaluate_samples(val).errors
-        if errors is not None:
-            write_errors(self.paths.val_errors, errors.float().cpu().numpy())
+    def _write_errors(self, best: EpochRecord, weights: Mapping[str, Tensor]) -> None:
+        """Write the error on every validation window of the best weights, which the engine holds now, after
+        those at the earlier origins."""
+        engine, batch = self.engine, self.resources.evaluation_batch
+        errors, later = engine.best_errors, engine.history[best.epoch + 1 :]
+        if errors is None or any(record.is_best for record in later):
+            # Resumed from a checkpoint of an older version, or from one of another epoch than the weights.
+            errors = engine.evaluate_samples(self.problem.batches("val", batch)).errors
+        found = [errors]
+        for number, problem in enumerate(self.earlier, 1):
+            engine.model.load_state_dict(load_checkpoint(self.paths.origin(number), engine.device)["model"])
+            found.insert(-1, engine.evaluate_samples(problem.batches("val", batch)).errors)
+        engine.model.load_state_dict(weights)
+        known = [errors.float().cpu() for errors in found if errors is not None]
+        if len(known) == len(found):
+            write_errors(self.paths.val_errors, torch.cat(known).numpy())
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
@@ -285,13 +338,15 @@ class TrainingRun:
 
     def planned(self) -> dict[str, object]:
         """How long the training is, and why."""
-        plan = self.engine.plan
+        plan, count = self.engine.plan, len(self.earlier) + 1
         assert plan is not None
+        # What a repeat is given to make the same plan: the most steps of all its origins together.
+        most_steps = None if plan.most_steps is None else count * plan.most_steps
         return {
             "planned_epochs": self.engine.planned_epochs,
             "planned_steps": plan.steps,
             "wanted_steps": plan.wanted_steps,
-            "plan": {"most_steps": plan.most_steps, "why": plan.why},
+            "plan": {"most_steps": most_steps, "why": plan.why},
         }
 
     def _picture(self, drawings: Sequence[Drawing]) -> None:
@@ -303,37 +358,6 @@ class TrainingRun:
             drawing.draw(self.paths.folder, title)
         history = history_as_json(self.engine)
         learning_curve(history, self.paths.learning_curve, title=title, baselines=self.baselines)
-
-
-class ProgressLog(Callback):
-    """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
-
-    def __init__(self, interval_s: float, started: float) -> None:
-        self.interval_s = interval_s
-        self.first_step_at: float | None = None
-        """`time.time()`"""
-        self._steps = 0
-        """Of the running epoch."""
-        self._printed_at = started
-
-    def step_ended(self, engine: Engine, loss: Tensor) -> None:
-        if self.first_step_at is None:
-            self.first_step_at = time.time()
-        self._steps += 1
-        now = time.monotonic()
-        if now - self._printed_at >= self.interval_s:
-            self._printed_at = now
-            print(f"epoch {len(engine.history) + 1}, step {self._steps}", flush=True)
-
-    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        self._steps, self._printed_at = 0, time.monotonic()
-        name = engine.objective.names[0]
-        print(
-            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
-            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
-            f"lr {record.lr:.2e}  {record.seconds:.1f} s",
-            flush=True,
-        )
 
 
 def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: JobOptions) -> Resources:
@@ -362,7 +386,8 @@ def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: Jo
     if not engine.history and config.model.gradient_descent:
         _plan(config, problem, engine, options, pace)
     if pace is not None and engine.plan is not None:
-        estimate = replace(estimate, training_s=round(pace.cost_of(engine.plan), 3))
+        training_s = config.task.trainings * pace.cost_of(engine.plan)
+        estimate = replace(estimate, training_s=round(training_s, 3))
     return Resources(threads, preflight.evaluation_batch, estimate)
 
 
@@ -384,6 +409,19 @@ def _plan(
         print(plan.why, flush=True)
 
 
+def _shared_out(options: JobOptions, config: RunConfig) -> JobOptions:
+    """Return the options of one training of the run, all of which together keep to the run's limits."""
+    count, limit_s, most_steps = config.task.trainings, options.time_limit_s, options.max_steps
+    if count == 1:
+        return options
+    print(f"trained {count} times, on {count} origins, the last one first: each has its share of the limits")
+    return replace(
+        options,
+        time_limit_s=None if limit_s is None else limit_s / count,
+        max_steps=None if most_steps is None else max(most_steps // count, 1),
+    )
+
+
 def _read_info(path: Path | None) -> TaskInfo | None:
     if path is None:
         return None
@@ -398,10 +436,13 @@ def _resume_key(config: RunConfig, source: DataSource) -> str:
     return f"{canonical_key(config)} {config.seed} {config.task.model_dump_json()} {source.sha256}"
 
 
-def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path, key: str) -> None:
-    """Continue an interrupted training of the same configuration; anything else starts at the beginning."""
+def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path, key: str) -> bool:
+    """Continue an interrupted training of the same configuration; anything else starts at the beginning.
+
+    Return whether it continues.
+    """
     if not last.exists():
-        return
+        return False
     try:
         state = load_checkpoint(last)
         if state.get("config_key") != key:
@@ -410,9 +451,10 @@ def _resume(engine: Engine, config: RunConfig, best: BestCheckpoint, last: Path,
             load_checkpoint(best.path)  # its epoch may stay the best one, and the score is taken with it
     except StateError as error:
         print(f"note: {error}; training starts at the beginning", flush=True)
-        return
+        return False
     if state.get("plan") is not None and config.model.gradient_descent:
         follow_plan(engine, config.training, TrainingPlan(**state["plan"]))
     engine.load_state_dict(state)
     best.resume()
     print(f"resumed after epoch {len(engine.history) - 1}", flush=True)
+    return True

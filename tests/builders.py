@@ -127,7 +127,7 @@ def search_context(
     (workspace / "runs").mkdir(parents=True, exist_ok=True)
     ledger, _ = Ledger.open(workspace)
     if ledger.state.task is None:
-        ledger.save(task=task or ForecastingTask(), data=facts["source"], seed=42)
+        ledger.save(task=task or ForecastingTask(), data=facts["source"], seed=42, leads_by="mean")
         write_json(workspace / "runs" / "task_facts.json", facts)
     defaults = {
         "ledger": ledger,

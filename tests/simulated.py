@@ -76,6 +76,8 @@ class SimulatedLauncher(ScriptedLauncher):
     script: Callable[[str, int, RunConfig], Scripted] = lambda name, attempt, config: Scripted()
     devices: tuple[str, ...] = ()
     submitted: list[tuple[str, int]] = field(default_factory=list)
+    trained: list[str] = field(default_factory=list)
+    """The folder of each training within that of all runs, at its start: `run_0007/repeats/seed_43`."""
     jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
     """Each training's latest start: by name and attempt."""
     at_once: list[frozenset[str]] = field(default_factory=list)
@@ -86,6 +88,7 @@ class SimulatedLauncher(ScriptedLauncher):
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
         assert run_dir not in self.running, f"{run_dir} would train twice at once"
         config = read_config(RunPaths(run_dir).config)
+        self.trained.append(run_dir.as_posix().rpartition("/runs/")[2])
         script = self.script(run_dir.name, attempt, config)
         self.submitted.append((run_dir.name, attempt))
         self.jobs[run_dir.name, attempt] = job

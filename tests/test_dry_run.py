@@ -12,6 +12,8 @@ import pytest
 from builders import write_hourly
 
 from nas_agent_graph.llm.scripted_server import ScriptedServer
+from nas_system.nas_agent.agent_state import load_agent_state, save_agent_state
+from nas_system.processes.run_files import RunPaths
 
 TASK = (
     *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
@@ -91,6 +93,29 @@ def test_the_prompt_of_a_search_under_way_is_the_one_that_it_will_send(
     assert " a proposal\n" in done.stdout
     finished = dry_run("--max-runs", "3", **named)
     assert "Nothing would be done: all 3 runs are done." in finished.stdout
+
+
+def test_a_run_to_be_continued_is_checked_and_shown(
+    dry_run: Callable, run_search: Callable, workspace: Path
+) -> None:
+    run = (*TASK, "--repeat-baseline", "0", "--proposer", "random_search", "--max-runs")
+    assert run_search(*run, "2", cwd=workspace).returncode == 0
+    done = dry_run("--max-runs", "3", "--continue", "run_0001")
+    assert done.returncode == 2
+    assert "only a run that was stopped early is continued; there are: none" in done.stderr
+    state = load_agent_state(workspace / "agent_state.json")
+    stopped = state.runs[1].model_copy(update={"status": "PRUNED", "val_score": None, "accepted": False})
+    save_agent_state(state.replace(runs=(state.runs[0], stopped)), workspace / "agent_state.json")
+    assert "its checkpoint is gone" in dry_run("--max-runs", "3", "--continue", "run_0001").stderr
+    last = RunPaths(RunPaths(workspace / "runs" / "run_0001").work).last
+    last.parent.mkdir()
+    last.touch()
+    assert "2 runs are done" in dry_run("--max-runs", "2", "--continue", "run_0001").stderr
+    before = snapshot(workspace)
+    done = dry_run("--max-runs", "3", "--continue", "run_0001")
+    assert done.returncode == 0, done.stderr
+    assert "--- run_0002 trains run_0001, stopped early, to its end; nobody is asked\n--- est" in done.stdout
+    assert snapshot(workspace) == before
 
 
 def test_what_would_stop_the_search_stops_the_dry_run(dry_run: Callable, workspace: Path) -> None:

@@ -34,6 +34,7 @@ FILES = {
     "learning_curve.png",
     "metrics.json",
     "predictions.png",
+    "val_errors.npy",
 }
 
 

@@ -6,6 +6,7 @@ Every property is a function that raises; at the end each of them is shown to ra
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from nas_system.data import (
+    DataSource,
+    OpenTask,
     Scaler,
     Series,
     Split,
@@ -32,6 +35,7 @@ from nas_system.data import (
     synthetic_series,
 )
 from nas_system.data.augmentation import VARIATIONS, augmented
+from nas_system.data.baselines.scoring import score_baselines
 from nas_system.model import MODELS, build_model
 from nas_system.nas_agent.run_manager import RunPaths
 from nas_system.sequential.cnn_lstm import pooled
@@ -40,6 +44,8 @@ from nas_system.sequential.layers.attention import AttentionLayer, FullAttention
 from nas_system.sequential.layers.causal_convolution import CausalConv
 from nas_system.sequential.tcn import ResidualLevel
 from nas_system.space import FAMILIES, ForecastingTask, RunConfig, SeriesShape, TaskConfig, TrainingConfig
+from nas_system.tasks.forecasting_data import ForecastingProblem
+from nas_system.training.build import build_engine
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.loops import evaluate
 from nas_system.training.objectives import Forecasting
@@ -50,6 +56,7 @@ torch.set_num_threads(1)
 SEQ_LEN, PRED_LEN = 24, 5
 PARTS = ("train", "val", "test", "hold_out")
 CPU = torch.device("cpu")
+SOURCE = DataSource("own", "csv", None, "0" * 64, 1)
 SMALL = {
     "d_model": 8, "n_heads": 2, "d_ff": 8, "e_layers": 2, "hidden_size": 8, "channels": 4, "num_layers": 3,
     "patch_len": 6, "stride": 3, "label_len": 8, "factor": 1,
@@ -407,6 +414,124 @@ def test_the_score_counts_every_window_whatever_the_batch_size(family: str, data
     assert len(target) == 60 - PRED_LEN + 1
     mse = (forecast(config, windows, part).double() - target).square().mean().item()
     check_every_window_counts(model, [WindowLoader(part, size) for size in (3, 16, 1000)], target, mse)
+
+
+# --- 10: rolling origins --------------------------------------------------------------------
+
+ORIGINS = 3
+
+
+def with_origins(data: Data) -> OpenTask:
+    """The task with its last 700 rows at most, so that it is divided by shares and quickly trained on."""
+    task = data.task.model_copy(update={"origins": ORIGINS})
+    series = data.series
+    cut = replace(series, values=series.values[-700:], dates=series.dates[-700:])
+    return OpenTask.of_series(task, cut)  # type: ignore[arg-type]
+
+
+def trained_at_origin(whole: OpenTask, number: int, family: str, **model: Any) -> dict[str, Tensor]:
+    """The weights of a model trained for one epoch at an origin, through the engine."""
+    training = TrainingConfig(max_epochs=1)
+    config = config_of(family, whole.task, model).model_copy(update={"training": training})
+    last = ForecastingProblem(config, SOURCE, whole, CPU)
+    problem = (*last.earlier_origins(), last)[number]
+    engine = build_engine(config, problem, CPU)
+    assert engine.generator is not None
+    engine.fit_planned(problem.training_batches(engine.generator), problem.batches("val", 512))
+    return {name: value.clone() for name, value in engine.model.state_dict().items()}
+
+
+def check_same_weights(before: dict[str, Tensor], after: dict[str, Tensor]) -> None:
+    assert all(torch.equal(value, after[name]) for name, value in before.items()), "the weights have moved"
+
+
+def check_own_scaler(origin: OpenTask, whole: Series) -> None:
+    check_scaler(origin.scaler, whole, origin.split)
+
+
+def test_every_origin_is_scaled_by_the_rows_before_its_validation_part(data: Data) -> None:
+    whole = with_origins(data)
+    first, *_, last = whole.origins()
+    assert not np.allclose(first.scaler.mean, last.scaler.mean)
+    for origin in whole.origins():
+        check_own_scaler(origin, whole.series)
+    with pytest.raises(AssertionError):
+        check_own_scaler(replace(first, scaler=last.scaler), whole.series)
+
+
+def test_no_origin_has_rows_that_a_later_one_is_validated_on(data: Data) -> None:
+    *earlier, last = with_origins(data).origins()
+    for before, after in itertools.pairwise((*earlier, last)):
+        later_targets = after.split.target_rows("val")
+        assert len(before.series) == later_targets.start
+        assert after.split.train_end == before.split.val_end
+        windows = build_windows(before, config_of("linear", before.task), splits=("train", "val"))
+        for part in ("train", "val"):
+            ends = [windows[part].target_rows(i).stop for i in range(len(windows[part]))]
+            assert max(ends) == before.split.target_rows(part).stop <= later_targets.start
+
+
+@pytest.mark.parametrize(
+    ("family", "options"), [("lstm", {}), ("linear", {"linear_start": "ridge"}), ("ridge", {})]
+)
+def test_the_weights_of_an_origin_do_not_know_what_comes_after_its_training_part(
+    family: str, options: dict[str, Any], synthetic: Data
+) -> None:
+    whole = with_origins(synthetic)
+    for number, origin in enumerate(whole.origins()[:2]):
+        honest = trained_at_origin(whole, number, family, **options)
+        end = origin.split.train_end
+        changed = OpenTask.of_series(whole.task, poisoned(whole.series, end, 1e3))
+        check_same_weights(honest, trained_at_origin(changed, number, family, **options))
+        inside = OpenTask.of_series(whole.task, poisoned(whole.series, end - 1, 1e3))
+        with pytest.raises(AssertionError, match="the weights have moved"):
+            check_same_weights(honest, trained_at_origin(inside, number, family, **options))
+
+
+def run_with_origins(folder: Path, poisoned_from: int | None) -> list[dict[str, Any]]:
+    """What a whole run keeps of each earlier origin: its file of weights and its validation metrics."""
+    folder.mkdir()
+    task = own_csv(folder)
+    if poisoned_from is not None:
+        file = folder / "own.csv"
+        head, *rows = file.read_text().splitlines()
+        changed = [
+            row if i < poisoned_from else row.split(",")[0] + ",1000,1000" for i, row in enumerate(rows)
+        ]
+        file.write_text("\n".join([head, *changed]) + "\n")
+    config = config_of("lstm", task.model_copy(update={"origins": ORIGINS}))
+    config = config.model_copy(update={"training": TrainingConfig(max_epochs=3)})
+    paths = RunPaths(folder / "run")
+    paths.folder.mkdir()
+    run_training(config, paths, JobOptions("run", "cpu", 1, None, False, None, None, lambda: None))
+    metrics = json.loads(paths.metrics.read_text())
+    return [
+        {"val": origin["val"], "model": load_checkpoint(paths.origin(number))["model"]}
+        for number, origin in enumerate(metrics["earlier_origins"], 1)
+    ]
+
+
+def test_a_run_keeps_the_same_weights_of_an_origin_whatever_comes_after_its_validation_part(
+    tmp_path: Path,
+) -> None:
+    # 600 rows: validated on rows 180 to 270, 270 to 360, and 360 to 450.
+    honest = run_with_origins(tmp_path / "honest", None)
+    changed = run_with_origins(tmp_path / "changed", 270)
+    assert honest[0]["val"] == changed[0]["val"]
+    check_same_weights(honest[0]["model"], changed[0]["model"])
+    one_row_earlier = run_with_origins(tmp_path / "one_row_earlier", 269)
+    assert honest[0]["val"] != one_row_earlier[0]["val"]
+    with pytest.raises(AssertionError, match="the weights have moved"):
+        check_same_weights(honest[1]["model"], one_row_earlier[1]["model"])
+
+
+def test_baselines_at_an_origin_know_nothing_of_later_rows(synthetic: Data) -> None:
+    whole = with_origins(synthetic)
+    first = whole.origins()[0]
+    changed = OpenTask.of_series(whole.task, poisoned(whole.series, first.split.val_end, 1e3)).origins()[0]
+    alone = first.task.model_copy(update={"origins": 1})
+    before, after = (score_baselines(replace(origin, task=alone), ("val",)) for origin in (first, changed))
+    assert before == after and before
 
 
 # --- the checks can fail --------------------------------------------------------------------

@@ -41,7 +41,7 @@ LEFT_BEHIND = {
         "learning_curve.png",
         "predictions.png",
     ),
-    *("best_model.pth", "metrics.json", "exit.json", "verdict.json"),
+    *("best_model.pth", "val_errors.npy", "metrics.json", "exit.json", "verdict.json"),
 }
 
 

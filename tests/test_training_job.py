@@ -12,6 +12,7 @@ from builders import write_hourly
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import ConfigError, Diverged, StoppedOnRequest
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.nas_agent.window_errors import read_errors
 from nas_system.space import ForecastingTask, RunConfig, family_default
 from nas_system.training_job import JobOptions, run_training
 
@@ -77,6 +78,7 @@ def test_a_completed_training_has_every_file_and_figure(config, tmp_path):
         "best_model.pth",
         "config_used.py",
         "predictions.png",
+        "val_errors.npy",
     }
     assert all(metrics[name] is not None for name in SCORES)
     assert (metrics["metric"], metrics["direction"]) == ("val_mse", "minimize")
@@ -180,7 +182,11 @@ def test_a_stopped_training_keeps_its_score_so_far_and_leaves_the_test_part_alon
     assert metrics["epochs"] >= 1
     assert metrics["val_mse"] is not None
     assert metrics["test_mse"] is None
-    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES | {"last.pth", "best_model.pth"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= FILES | {
+        "last.pth",
+        "best_model.pth",
+        "val_errors.npy",
+    }
 
 
 def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one_bit_for_bit(config, tmp_path):
@@ -195,6 +201,24 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
         for name in ("whole", "cut")
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
+    errors = [(tmp_path / name / "val_errors.npy").read_bytes() for name in ("whole", "cut")]
+    assert errors[0] == errors[1]
+
+
+def test_a_training_resumed_from_an_older_checkpoint_has_the_errors_of_its_best_epoch_too(config, tmp_path):
+    """Such a checkpoint kept none; if no later epoch is better, they cost one pass more."""
+    never = config.training.model_copy(update={"lr": 1e-9, "scheduler": "none", "patience": 1})
+    config = config.model_copy(update={"training": never})
+    with pytest.raises(StoppedOnRequest):
+        train(config, tmp_path / "run", stop=StopAfter(12))
+    last = tmp_path / "run" / "last.pth"
+    content = torch.load(last, weights_only=True)
+    assert len(content.pop("best_errors")) > 50
+    torch.save(content, last)
+    (tmp_path / "run" / "val_errors.npy").unlink()
+    train(config, tmp_path / "run", resume=True)
+    score = metrics_of(tmp_path / "run")["val_mse"]
+    assert read_errors(tmp_path / "run" / "val_errors.npy", score=score) is not None
 
 
 @pytest.mark.parametrize("difference", ["lr", "seed"])

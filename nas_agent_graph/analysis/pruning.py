@@ -65,9 +65,17 @@ class EndedRun:
     curve: Curve | None = None
 
     @classmethod
-    def of(cls, run: RunInfo, history: Mapping[str, Any] | None) -> EndedRun:
-        """Make it from a run of the state and what its history.json holds."""
-        return cls(run.run_id, run.val_score if run.status == "OK" else None, Curve.of(history, run.metric))
+    def of(cls, run: RunInfo, history: Mapping[str, Any] | None, *, trainings: int = 1) -> EndedRun:
+        """Make it from a run of the state and what its history.json holds.
+
+        `trainings` is how many origins a run's score is the mean over: the curve is that of the last one.
+        """
+        score, curve = run.val_score if run.status == "OK" else None, Curve.of(history, run.metric)
+        if score is not None and curve is not None and trainings > 1:
+            # A training is compared while it is at its last origin, so with what others had reached there.
+            # Origins exist for series alone, whose errors are minimised.
+            score = curve.best_until(len(curve.scores), "minimize")
+        return cls(run.run_id, score, curve)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
-"""The launcher's end of a fork server: a process that forks supervisors from an interpreter with torch in it.
+"""The launcher's end of a fork server: a process that forks supervisors, and programs that answer calls, from
+an interpreter with torch in it.
 
 The server is an accelerator and nothing else: what it cannot do is done as if there were none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -13,18 +16,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from nas_system.processes.fork_server import LARGEST_MESSAGE_BYTES, send
 from nas_system.processes.forked_program import placeholder
 from nas_system.processes.process_tree import COOKIE_NAME, identify
 
 PROGRAM = "nas_system.train"
+CALLED = ("nas_system.score",)
+"""Modules that are forked when they are called."""
 SWITCH = "NAS_FORK_SERVER"
 """Environment variable; `off` starts every training in a new interpreter."""
 ANSWER_TIMEOUT_S = 10.0
 """A fork takes milliseconds: a server that is silent for so long hangs, and is given up."""
+IMPORTS_S = 20.0
+"""So long after its start a server is waited for: what a training imports for itself takes no less."""
 _LOOK_S = 0.1
 _MOST_STARTS = 2
 """A server that has died is started again once."""
@@ -56,20 +63,43 @@ class ForkedSupervisor:
         return self.returncode
 
 
+class Returned(NamedTuple):
+    """How a call ended."""
+
+    code: int | None
+    """None if it was killed, because it took too long."""
+    output: bytes
+    complaint: bytes
+
+
 class ForkServer:
     """One server after the other: `start` it early, `fork` when it is ready, `close` it."""
 
     def __init__(
-        self, python: str, environment: Mapping[str, str], program: str = PROGRAM, modules: Sequence[str] = ()
+        self,
+        python: str,
+        environment: Mapping[str, str],
+        program: str = PROGRAM,
+        modules: Sequence[str] = (),
+        called: Sequence[str] = (),
     ) -> None:
-        """`environment` is that of trainings, `python -m program` their command; it needs `modules`, too."""
+        """`environment` is that of trainings, `python -m program` their command; it needs `modules`, too.
+
+        `called` are the modules for `call`.
+        """
         self._forked = [python, "-m", program]
         self._command = [python, "-m", "nas_system.processes.fork_server", "--program", program]
         self._command += [f"--preload={module}" for module in modules]
+        self._command += [f"--call={module}" for module in called]
+        self._called = frozenset(called)
+        self._calls = 0
+        self._returned: dict[int, int] = {}
+        """Exit codes of calls by their numbers, until `call` returns them."""
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._starts = 0
+        self._started_at = -math.inf
         self._started: list[ForkedSupervisor] = []
         """What the server has forked, until `fork` returns it."""
         self._supervisors: dict[int, ForkedSupervisor] = {}
@@ -90,6 +120,7 @@ class ForkServer:
         if self._connection is not None or self._starts == _MOST_STARTS:
             return
         self._starts += 1
+        self._started_at = time.monotonic()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except OSError as error:
@@ -112,6 +143,14 @@ class ForkServer:
                 return
         self._connection, self.problem = ours, None
 
+    def is_for(self, command: Sequence[str]) -> bool:
+        """Return whether this is the command of a training that the server forks."""
+        return list(command[:3]) == self._forked
+
+    def wait_for_imports(self) -> None:
+        """Wait for the server's first imports, but never longer than `IMPORTS_S` after its start."""
+        self.wait_until_ready(self._started_at + IMPORTS_S - time.monotonic())
+
     def wait_until_ready(self, timeout_s: float) -> bool:
         """Wait for the server's imports; return whether it can fork."""
         give_up_at = time.monotonic() + timeout_s
@@ -122,7 +161,7 @@ class ForkServer:
     def can_fork(self, command: Sequence[str]) -> bool:
         """Return whether a training with this command can be forked now. Starts a dead server again."""
         self.start()
-        return self.is_ready and list(command[:3]) == self._forked
+        return self.is_ready and self.is_for(command)
 
     def fork(
         self, arguments: Sequence[str], environment: Mapping[str, str], log: int
@@ -144,6 +183,57 @@ class ForkServer:
                 self._give_up("it does not answer")
             self._listen(_LOOK_S)
         return self._started.pop() if self._started else None
+
+    def call(
+        self, module: str, arguments: Sequence[str], environment: Mapping[str, str], *, timeout_s: float
+    ) -> Returned | None:
+        """Fork `python -m module`, wait for its end and return it; None if it was not forked, or nobody knows
+        how it ended. It is gone when this returns or raises."""
+        self.start()
+        if not self.is_ready or module not in self._called:
+            return None
+        with _printed_to() as output, _printed_to() as complaint:
+            self._calls += 1
+            number, give_up_at = self._calls, time.monotonic() + timeout_s
+            request = {"call": number, "module": module, "arguments": list(arguments)}
+            try:
+                assert self._connection is not None
+                request |= {"environment": dict(environment), "folder": os.getcwd()}
+                send(self._connection, request, output, complaint)
+            except (FileNotFoundError, ValueError):
+                return None
+            except OSError as error:
+                self._give_up(str(error))
+                return None
+            try:
+                while not self._knows_end_of(number) and time.monotonic() < give_up_at:
+                    self._listen(min(_LOOK_S, max(0.0, give_up_at - time.monotonic())))
+                in_time = self._knows_end_of(number)
+            finally:
+                self._end_call(number)
+            code = self._returned.pop(number, None)
+            if not in_time:
+                return Returned(None, b"", b"")
+            return None if code is None else Returned(code, _content(output), _content(complaint))
+
+    def _knows_end_of(self, call: int) -> bool:
+        """Return whether the call has returned, or its server is gone, and the call with it."""
+        return call in self._returned or self._connection is None
+
+    def _end_call(self, call: int) -> None:
+        """Kill the call unless it has returned; if the server does not do so, it ends, and its calls do."""
+        if self._knows_end_of(call):
+            return
+        give_up_at = time.monotonic() + ANSWER_TIMEOUT_S
+        try:
+            assert self._connection is not None
+            send(self._connection, {"kill": call})
+        except OSError as error:
+            self._give_up(str(error))
+        while not self._knows_end_of(call):
+            if time.monotonic() > give_up_at:
+                self._give_up("it does not answer")
+            self._listen(_LOOK_S)
 
     def close(self) -> None:
         """End the server. Supervisors that it has forked go on."""
@@ -174,6 +264,8 @@ class ForkServer:
             ended = self._supervisors.pop(message["ended"], None)
             if ended is not None:
                 ended.returncode = message["code"]
+        elif "returned" in message:
+            self._returned[message["returned"]] = message["code"]
         elif message["ready"]:
             self.is_ready = True
         else:
@@ -195,3 +287,17 @@ class ForkServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+@contextlib.contextmanager
+def _printed_to() -> Iterator[int]:
+    """Open a file in memory for what a program prints: unlike a pipe it never keeps the program waiting."""
+    descriptor = os.memfd_create("printed")
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)

@@ -21,7 +21,14 @@ from pathlib import Path
 from nas_agent_graph.context import RunState
 from nas_agent_graph.launchers.drawer import Drawer
 from nas_agent_graph.launchers.environment import proxy_settings, training_environment
-from nas_agent_graph.launchers.fork_server import PROGRAM, ForkedSupervisor, ForkServer, is_wanted
+from nas_agent_graph.launchers.fork_server import (
+    CALLED,
+    PROGRAM,
+    ForkedSupervisor,
+    ForkServer,
+    Returned,
+    is_wanted,
+)
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
@@ -58,11 +65,13 @@ class LocalLauncher:
         extra_names: Sequence[str] = (),
         sandbox: str | None = None,
         forked_program: str | None = PROGRAM,
+        forked_calls: Sequence[str] = CALLED,
     ) -> None:
         """`python` runs supervisors and modules (default: this interpreter); trainings see the usual names
         and `extra_names` of `environment` (default: ours). `sandbox` is one of its modes, by default what
         the environment says. A job `python -m forked_program` is forked after `warm_up`, on Linux and unless
-        NAS_FORK_SERVER is `off`; None forks none. Raises ConfigError for the name of a secret."""
+        NAS_FORK_SERVER is `off`; None forks none. So is what `call` runs if it is one of the modules
+        `forked_calls`. Raises ConfigError for the name of a secret."""
         self._python = python or sys.executable
         seen = os.environ if environment is None else environment
         self._environment = training_environment(seen, extra_names)
@@ -72,6 +81,7 @@ class LocalLauncher:
         self._forced_at: dict[Path, float] = {}
         self._supervisors: list[subprocess.Popen[bytes]] = []
         self._forked_program = forked_program if is_wanted(seen) else None
+        self._forked_calls = forked_calls
         self._drawer: Drawer | None = None
         self.fork_server: ForkServer | None = None
         """None before `warm_up` and where there is to be none."""
@@ -84,7 +94,9 @@ class LocalLauncher:
         """
         self._drawer = Drawer(self._python, self._environment, runs_dir)
         if self._forked_program is not None:
-            self.fork_server = ForkServer(self._python, self._environment, self._forked_program, modules)
+            self.fork_server = ForkServer(
+                self._python, self._environment, self._forked_program, modules, self._forked_calls
+            )
             self.fork_server.start()
 
     def finish(self, runs_dir: Path) -> None:
@@ -175,18 +187,39 @@ class LocalLauncher:
 
         Raises ConfigError with its complaint if it exits with 2, RunError for any other failure.
         """
+        returned = self._called_in_fork(module, arguments, timeout_s)
+        if returned is None:
+            returned = self._called(module, arguments, timeout_s)
+        if returned.code == 0:
+            return returned.output.decode(errors="replace")
+        complaint = returned.complaint.decode(errors="replace")
+        complaint = complaint.strip()[-_ERROR_CHARACTERS:] or "it printed nothing"
+        if returned.code is None:
+            raise RunError(f"{module} did not end within {timeout_s:g} s and was ended")
+        if returned.code == ConfigError.exit_code:
+            raise ConfigError(complaint.removeprefix("error: "))
+        raise RunError(f"{module} ended with exit code {returned.code}: {complaint}")
+
+    def _called_in_fork(self, module: str, arguments: Sequence[str], timeout_s: float) -> Returned | None:
+        """Return how the call ended, None where it has to be done in an interpreter of its own."""
+        if self.fork_server is None:
+            return None
+        try:
+            returned = self.fork_server.call(module, arguments, self._call_environment, timeout_s=timeout_s)
+        except OSError:  # no file can be opened for what it prints
+            return None
+        # Any other end may be that of the server's copy alone.
+        expected = (0, ConfigError.exit_code, None)
+        return returned if returned is not None and returned.code in expected else None
+
+    def _called(self, module: str, arguments: Sequence[str], timeout_s: float) -> Returned:
         command = [self._python, "-m", module, *arguments]
         with _own_process_group(command, self._call_environment) as process:
             try:
                 output, complaint = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired:
-                raise RunError(f"{module} did not end within {timeout_s:g} s and was ended") from None
-        if process.returncode == 0:
-            return output
-        complaint = complaint.strip()[-_ERROR_CHARACTERS:] or "it printed nothing"
-        if process.returncode == ConfigError.exit_code:
-            raise ConfigError(complaint.removeprefix("error: "))
-        raise RunError(f"{module} ended with exit code {process.returncode}: {complaint}")
+                return Returned(None, b"", b"")
+        return Returned(process.returncode, output, complaint)
 
     def memory_limit_mb(self) -> int | None:
         """Return the default limit of one training: a share of this machine's or container's memory."""
@@ -241,6 +274,8 @@ class LocalLauncher:
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
             with open(open_to_append(RunPaths(run_dir).supervisor_log), "ab") as log:
+                if server is not None and server.is_for(job.command):
+                    server.wait_for_imports()
                 if server is not None and server.can_fork(job.command):
                     forked = server.fork(command, environment, log.fileno())
                     if forked is not None:
@@ -282,7 +317,7 @@ def _state_of(run_dir: Path) -> RunState:
 
 
 @contextlib.contextmanager
-def _own_process_group(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+def _own_process_group(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Start a process whose whole group is gone when the block is left, also by Ctrl-C."""
     try:
         process = subprocess.Popen(
@@ -292,8 +327,6 @@ def _own_process_group(command: list[str], environment: dict[str, str]) -> Itera
             stderr=subprocess.PIPE,
             env=environment,
             start_new_session=True,
-            text=True,
-            errors="replace",
         )
     except OSError as error:
         raise RunError(f"cannot start {command[0]}: {error.strerror}") from error

@@ -40,6 +40,10 @@ VERIFY_TIMEOUT_S = 600.0
 
 def parse_results(state: SearchState, context: Context) -> StateUpdate:
     """Read the outcome of the run that ended first; a failed run takes the same road as a good one."""
+    if state["end"] is not None:
+        count = len(state["launched"])
+        left = "1 run that is" if count == 1 else f"{count} runs that are"
+        context.progress.note(f"{state['end']}; waiting for {left} still training")
     run_id = await_end(list(state["launched"]), context)
     folder = context.ledger.paths(run_id).folder
     if is_repeat(run_id):

@@ -8,7 +8,7 @@ from nas_agent_graph.analysis.standings import ended_repeats_of, first_scores_of
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.selection.candidates import Purpose, Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
-from nas_agent_graph.selection.rule import Standing, next_repeat
+from nas_agent_graph.selection.rule import Standing, final_size, next_repeat, planned_trainings
 from nas_system.nas_agent.agent_state import parts_of_repeat
 from nas_system.nas_agent.ledger import Ledger
 
@@ -41,6 +41,19 @@ def standing_of(ledger: Ledger, told: Circumstances) -> Standing:
             if run.is_repeat
         ),
         repeats=told.repeats,
+    )
+
+
+def format_plan(limits: Limits) -> str:
+    """Say how many trainings a search takes; empty where each run is one."""
+    trainings = planned_trainings(limits.max_runs, limits.repeats, limits.repeat_base)
+    if trainings <= limits.max_runs:
+        return ""
+    final = final_size(limits.max_runs, limits.repeats)
+    last = f", {final} with fresh seeds at the end" if final else ""
+    return (
+        f"about {trainings} for {limits.max_runs} runs: {limits.repeat_base} repeats of the base config"
+        f"{last}; --repeats 0 leaves repeats out"
     )
 
 

@@ -135,9 +135,9 @@ def is_due(context: Context, launched: Container[str], *, more: bool) -> bool:
 def _due(context: Context, told: Circumstances) -> Repeat | None:
     """Return the repeat that is due; none without a rule, and none once the search's time is over."""
     most_s = context.limits.max_seconds
-    if context.repeats is None or (most_s is not None and context.committed.seconds >= most_s):
+    if context.repeat_rule is None or (most_s is not None and context.committed.seconds >= most_s):
         return None
-    return context.repeats.due(context.ledger, told)
+    return context.repeat_rule.due(context.ledger, told)
 
 
 def why_nothing_begins(context: Context) -> str | None:
@@ -155,16 +155,18 @@ def why_nothing_begins(context: Context) -> str | None:
 
 
 def _seconds_of_final(context: Context) -> float:
-    """Estimate how long the final will take: as long as the best runs took."""
+    """Estimate how long the final will take, as long as the best runs took, and a run before it."""
     told = circumstances_of(context, (), more=False)
-    if context.repeats is None or context.ledger.state.leads_by == "margin" or told.repeats == 0:
+    if context.repeat_rule is None or context.ledger.state.leads_by == "margin" or told.repeats == 0:
         return 0.0
-    best = finalists(standing_of(context.ledger, told).candidates)
+    candidates = standing_of(context.ledger, told).candidates
+    best = finalists(candidates)
     seconds = [candidate.seconds for candidate in best if candidate.seconds is not None]
-    if not seconds:
-        return 0.0
     trainings = final_size(len(context.ledger.state.run_ids), told.repeats)
-    return trainings * statistics.fmean(seconds) / min(context.slots.total, len(best))
+    if not seconds or not trainings:
+        return 0.0
+    in_final_s = trainings * statistics.fmean(seconds) / min(context.slots.total, len(best))
+    return in_final_s + statistics.fmean([other.seconds or 0.0 for other in candidates])
 
 
 def n_repeats(state: AgentState) -> int:

@@ -185,8 +185,9 @@ def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> N
 
 
 def _ended_runs(context: Context) -> list[EndedRun]:
+    trainings = context.base.task.trainings
     return [
-        EndedRun.of(run, history_of(context.ledger.paths(run.run_id).folder))
+        EndedRun.of(run, history_of(context.ledger.paths(run.run_id).folder), trainings=trainings)
         for run in context.ledger.state.runs
     ]
 

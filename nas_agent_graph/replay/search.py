@@ -368,7 +368,7 @@ def _context(
         slots=RecordedSlots(
             total=len(recorded.run_ids) + len(recorded.repeats_that_began), recorded=recorded
         ),
-        repeats=RecordedRepeats(recorded),
+        repeat_rule=RecordedRepeats(recorded),
         clock=RecordedClock(state, ledger),
     )
 

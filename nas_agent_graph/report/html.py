@@ -28,7 +28,7 @@ from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.agent_state import STATE_FILE
 from nas_system.nas_agent.log_text import one_line
-from nas_system.processes.run_files import RunPaths
+from nas_system.processes.run_files import RunPaths, run_ids
 
 PAGE = Path(__file__).with_name("assets")
 SCRIPTS = ("elements.js", "charts.js", "timeline.js", "table.js", "run.js", "page.js")
@@ -42,6 +42,8 @@ def report(arguments: argparse.Namespace) -> None:
     """Write the page; with `watch`, write it again until the search ends. Raises ConfigError."""
     workspace, out, watch_s = arguments.workspace.absolute(), arguments.out, arguments.watch
     out = (workspace / FILE_NAME if out is None else out).absolute()
+    if watch_s is not None:
+        _wait_for_search(workspace, watch_s)
     written = _write(workspace, out)
     print(written, flush=True)
     seen, since = _fingerprint(workspace), time.monotonic()
@@ -53,6 +55,16 @@ def report(arguments: argparse.Namespace) -> None:
     if watch_s is not None:
         # Once more: the search may have ended between the last look and the last page.
         print(_write(workspace, out), flush=True)
+
+
+def _wait_for_search(workspace: Path, look_s: float) -> None:
+    """Return once there is a search in the workspace, or what is left of one."""
+    told = False
+    while not (workspace / STATE_FILE).exists() and not run_ids(workspace / "runs"):
+        if not told:
+            print(f"there is no search in {one_line(str(workspace), 300)} yet; waiting for one", flush=True)
+            told = True
+        time.sleep(look_s)
 
 
 def _write(workspace: Path, out: Path) -> str:

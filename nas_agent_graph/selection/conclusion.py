@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import Literal
 
 from numpy.typing import ArrayLike
@@ -26,7 +26,7 @@ from nas_agent_graph.selection.comparison import (
     compare_with_baseline,
     probability_of_luck,
 )
-from nas_agent_graph.selection.noise import CRITICAL, SeedNoise
+from nas_agent_graph.selection.noise import SeedNoise
 from nas_agent_graph.selection.rule import leader
 from nas_agent_graph.selection.student import quantile
 
@@ -34,8 +34,6 @@ Word = Literal["confirmed", "not distinguishable", "untested"]
 
 MOST_TIES = 8
 """Runs in a tie set."""
-FEWEST_FOR_T = 3
-"""Fresh seeds from which their own spread makes the interval."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +44,7 @@ class FreshMean:
     mean: float
     low: float | None = None
     high: float | None = None
-    """None where neither their own spread nor the noise of others is known."""
-    interval_from: Literal["seeds", "noise"] | None = None
-    """Their own spread (Student's t), or the noise pooled over all runs that were repeated."""
+    """None where nothing but one seed is known."""
 
 
 @dataclass(frozen=True)
@@ -169,18 +165,15 @@ def _tie_set(best: Candidate, tied: Sequence[Candidate]) -> tuple[str, ...]:
 
 
 def _fresh_mean(best: Candidate, noise: SeedNoise) -> FreshMean | None:
-    n = len(best.fresh)
-    if not n:
+    """Return the mean with Student's t interval: their own spread, shrunk to the noise of all repeats."""
+    if not best.fresh:
         return None
-    mean = fmean(best.fresh)
-    if n >= FEWEST_FOR_T:
-        half = quantile(0.95, n - 1) * stdev(best.fresh) / n**0.5
-        return FreshMean(n, mean, mean - half, mean + half, "seeds")
-    spread = noise.of_family(best.family)
-    if spread is None:
+    n, mean, known = len(best.fresh), fmean(best.fresh), noise.of_mean(best)
+    if known is None:
         return FreshMean(n, mean)
-    half = CRITICAL * spread / n**0.5
-    return FreshMean(n, mean, mean - half, mean + half, "noise")
+    error, degrees = known
+    half = quantile(0.95, degrees) * error
+    return FreshMean(n, mean, mean - half, mean + half)
 
 
 def _luck(best: Candidate, others: Sequence[Candidate], noise: SeedNoise) -> dict[str, float]:

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from nas_agent_graph.selection.candidates import Candidate
 
-PRIOR_DEGREES = 4.0
+PRIOR_DEGREES = 4
 """What the pool of all families counts for in the noise of one, in degrees of freedom."""
 CRITICAL = 1.64
 """Standard errors by which two means over fresh seeds have to differ: 5 % by chance where they are equal."""
@@ -31,7 +31,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """Standard deviations of a score over seeds, pooled over all configurations with two scores or more."""
+    """Standard deviations of a score over seeds, pooled over the configurations with two scores or more."""
 
     everywhere: Spread = Spread()
     families: Mapping[str | None, Spread] = field(default_factory=dict)
@@ -64,6 +64,21 @@ class SeedNoise:
             return None
         own = self.families.get(family, Spread())
         return math.sqrt((own.squares + PRIOR_DEGREES * pooled**2) / (own.degrees + PRIOR_DEGREES))
+
+    def of_mean(self, candidate: Candidate) -> tuple[float, int] | None:
+        """Return the standard error of the mean of a candidate's fresh scores, and its degrees of freedom.
+
+        Their own spread is shrunk to the noise of its family, as that is to the noise of all: alone, two or
+        three scores are now and then almost equal by chance, and an interval made of them holds the true mean
+        too rarely (`benchmarks/selection.py`). None without a fresh score, or where no noise is known.
+        """
+        spread, n = self.of_family(candidate.family), len(candidate.fresh)
+        if not n or spread is None:
+            return None
+        own = Spread().plus(candidate.fresh)
+        prior = min(PRIOR_DEGREES, self.everywhere.degrees)
+        variance = (own.squares + prior * spread**2) / (own.degrees + prior)
+        return math.sqrt(variance / n), own.degrees + prior
 
 
 def is_distinguished(best: Candidate, other: Candidate, noise: SeedNoise) -> bool:

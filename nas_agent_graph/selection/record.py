@@ -104,11 +104,10 @@ def _interval(value: object) -> Interval | None:
 def _fresh_mean(value: object) -> FreshMean | None:
     if not isinstance(value, dict) or (mean := _finite(value.get("mean"))) is None:
         return None
-    low, high, source = _finite(value.get("low")), _finite(value.get("high")), value.get("interval_from")
-    seeds = _count(value.get("seeds"))
-    if low is None or high is None or source not in ("seeds", "noise"):
-        return FreshMean(seeds, mean)
-    return FreshMean(seeds, mean, low, high, source)
+    low, high = _finite(value.get("low")), _finite(value.get("high"))
+    if low is None or high is None:
+        return FreshMean(_count(value.get("seeds")), mean)
+    return FreshMean(_count(value.get("seeds")), mean, low, high)
 
 
 def _rows(value: object) -> list[Mapping[str, Any]]:

@@ -1,9 +1,10 @@
 """Which configuration leads, and which gets another seed now.
 
 While a search goes on, the lowest mean leads, without a margin: wrong leads cost little, missed ones a lot.
-One that takes the lead with a single score gets a second one (a challenge). After the last configuration the
-final spends what is kept for it: one fresh seed for each of the best three, of which the worst is dropped,
-then fresh seeds for the other two in turn. `benchmarks/selection.py` measures what that gains.
+Where the noise is large, the leader gets another seed (a challenge) until it has three or leads no more.
+After the last configuration the final spends what is kept for it: one fresh seed for each of the best three,
+of which the worst is dropped, then fresh seeds for the other two in turn. `benchmarks/selection.py` measures
+what that gains.
 
 Every decision is a function of the `Standing` alone, which can be read from what is on disk: it may be asked
 after every event, after a restart, and again by a replay.
@@ -33,15 +34,14 @@ FINAL_SHARE = 0.1
 SMALLEST_FINAL = 4
 FEWEST_CONFIGURATIONS = 10
 """Without an explicit size, a search of fewer configurations has no final and no challenges."""
-CHALLENGE_SHARE = 0.12
+SEEDS_OF_LEADER = 3
+"""Trainings of a configuration, its own included, after which it leads unchallenged; failed ones count."""
+CHALLENGE_SHARE = 0.08
 """Most trainings that challenges may take, as a share of those that have begun."""
-USUAL_CHALLENGES = 0.07
+USUAL_CHALLENGES = 0.04
 """Their usual share of the configurations, for a plan of what a search will take."""
-LONG_SEARCH = 60
-"""Trainings from which on challenges pay at any noise."""
-LARGE_NOISE = 0.25
-"""In a shorter search challenges pay where the noise exceeds this share of the leader's lead over the
-median."""
+LARGE_NOISE = 0.1
+"""Challenges pay where the noise exceeds this share of the lead over the median."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class Standing:
 def leader(candidates: Sequence[Candidate]) -> Candidate | None:
     """Return the candidate with the lowest mean, of equal ones the first; None if there is none.
 
-    Once a final has begun, only the finalists compete. Their means have lost what was luck in them; that of
-    another one has not.
+    Once a final has begun, only the finalists compete. Their means have lost what was luck in them; those of
+    the others have not.
     """
     if any(candidate.fresh for candidate in candidates):
         candidates = finalists(candidates)
@@ -101,8 +101,8 @@ def planned_trainings(
     if repeats == 0:
         return max_configurations
     final = final_size(max_configurations, repeats)
-    planned = max_configurations + base_repeats + final
-    return planned + (round(USUAL_CHALLENGES * max_configurations) if final and planned >= LONG_SEARCH else 0)
+    challenges = round(USUAL_CHALLENGES * max_configurations) if final else 0
+    return max_configurations + base_repeats + final + challenges
 
 
 def next_seed(seed: int, used: Collection[int]) -> int:
@@ -124,27 +124,31 @@ def is_over(standing: Standing) -> bool:
 
 
 def _challenge(standing: Standing) -> Repeat | None:
-    """Return a second seed for a leader with one score, where challenges pay and are left."""
+    """Return another seed for a leader with one or two, where challenges pay and are left."""
     best = leader(standing.candidates)
-    if best is None or best.n > 1 or not final_size(standing.max_configurations, standing.repeats):
+    if best is None or not final_size(standing.max_configurations, standing.repeats):
         return None
+    if any(repeat.run_id == best.run_id for repeat in standing.in_progress):
+        return None  # whether it still leads then, only that seed will show
     begun = [*standing.ended, *standing.in_progress]
-    if any(repeat.run_id == best.run_id for repeat in begun):
-        return None  # it is on its way, or has failed
+    if 1 + sum(repeat.run_id == best.run_id for repeat in begun) >= SEEDS_OF_LEADER:
+        return None
     challenges = sum(repeat.purpose == "challenge" for repeat in begun)
     if challenges + 1 > CHALLENGE_SHARE * (standing.configurations + len(begun)):
         return None
-    if not _challenges_pay(standing, best):
+    if not _challenges_pay(standing.candidates, best):
         return None
     return Repeat(best.run_id, "challenge", standing.configurations)
 
 
-def _challenges_pay(standing: Standing, best: Candidate) -> bool:
-    if planned_trainings(standing.max_configurations, standing.repeats) >= LONG_SEARCH:
-        return True
-    pooled = SeedNoise.of(standing.candidates).pooled
-    lead = median(candidate.mean for candidate in standing.candidates) - best.mean
-    return pooled is not None and pooled > LARGE_NOISE * lead
+def _challenges_pay(candidates: Sequence[Candidate], best: Candidate) -> bool:
+    """Return whether the noise is large enough to take a worse configuration for the best one, or unknown.
+
+    It is compared with the lead of the next best: that of `best` may be luck itself.
+    """
+    noise = SeedNoise.of(candidates).pooled
+    others = [candidate.mean for candidate in candidates if candidate is not best]
+    return noise is None or not others or noise > LARGE_NOISE * (median(others) - min(others))
 
 
 def _of_final(standing: Standing) -> Repeat | None:
@@ -157,16 +161,13 @@ def _of_final(standing: Standing) -> Repeat | None:
     three = finalists(standing.candidates)
     chosen = next((candidate for candidate in three if candidate.run_id not in begun), None)
     if chosen is None and three and len(ended) >= len(three):
-        first_round = ended[: len(three)]
-        two = sorted(three, key=lambda candidate: _after_first_round(candidate, first_round))[:2]
-        chosen = min(two, key=lambda candidate: begun.count(candidate.run_id))
+        chosen = min(_best_two(three), key=lambda candidate: begun.count(candidate.run_id))
     # Without a choice the first round goes on: who is dropped depends on all of it.
     return chosen and Repeat(chosen.run_id, "final", standing.configurations)
 
 
-def _after_first_round(candidate: Candidate, first_round: Sequence[EndedRepeat]) -> float:
-    """Return the mean with the candidate's one fresh score; infinite if that training failed."""
-    scores = [repeat.score for repeat in first_round if repeat.run_id == candidate.run_id]
-    if scores[0] is None or not math.isfinite(scores[0]):
-        return math.inf
-    return fmean((*candidate.before_final, scores[0]))
+def _best_two(three: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Drop who is last after one fresh seed each. Those whose fresh seed failed come last."""
+    means = [fmean((*one.before_final, one.fresh[0])) if one.fresh else math.inf for one in three]
+    order = sorted(range(len(three)), key=means.__getitem__)
+    return tuple(three[place] for place in order[: FINALISTS - 1])

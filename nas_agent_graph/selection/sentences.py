@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
 from nas_agent_graph.selection.bootstrap import FEWEST_BLOCKS
 from nas_agent_graph.selection.comparison import Comparison
 from nas_agent_graph.selection.conclusion import Conclusion
@@ -75,14 +77,14 @@ def _by_lead(comparisons: Sequence[Comparison]) -> list[Comparison]:
 def _lead(comparison: Comparison, direction: Direction) -> str:
     kind = "baseline " if comparison.is_baseline else ""
     better = _better(direction) if comparison.lead < 0 else _worse(direction)
-    text = f"{kind}{comparison.name} is {better} by {abs(comparison.lead):.2g}"
+    text = f"{kind}{comparison.name} is {better} by {_digits(abs(comparison.lead), 2)}"
     margins = []
     if comparison.seeds_margin is not None:
-        margins.append(f"{comparison.seeds_margin:.2g} from seeds")
+        margins.append(f"{_digits(comparison.seeds_margin, 2)} from seeds")
     if comparison.rows_margin is not None:
-        margins.append(f"{comparison.rows_margin:.2g} from the validation rows")
+        margins.append(f"{_digits(comparison.rows_margin, 2)} from the validation rows")
     if comparison.margin is not None:
-        margins.append(f"{comparison.margin:.2g} together")
+        margins.append(f"{_digits(comparison.margin, 2)} together")
     return f"{text} (margin of error at 90 %: {', '.join(margins)})" if margins else text
 
 
@@ -93,11 +95,10 @@ def _fresh(conclusion: Conclusion, metric: str, direction: Direction) -> str:
     interval = ""
     if fresh.low is not None and fresh.high is not None:
         span = _span(fresh.low, fresh.high, direction)
-        source = "" if fresh.interval_from == "seeds" else ", from the noise of all that was repeated"
-        interval = f" (90 % interval over seeds {span}{source})"
+        interval = f" (90 % interval over seeds {span})"
     text = f"{metric} {_score(fresh.mean, direction)} is its mean over {_seeds(conclusion)}{interval}"
     if conclusion.optimism > 0:
-        return f"{text}; its first score, {first}, was too good by {conclusion.optimism:.2g}."
+        return f"{text}; its first score, {first}, was too good by {_digits(conclusion.optimism, 2)}."
     return f"{text}; its first score, {first}, was no better."
 
 
@@ -112,7 +113,9 @@ def _rows(conclusion: Conclusion) -> str:
         )
     if conclusion.resolution is None:
         return ""
-    return f"The validation rows resolve no differences below about {conclusion.resolution:.2g} (90 %)."
+    return (
+        f"The validation rows resolve no differences below about {_digits(conclusion.resolution, 2)} (90 %)."
+    )
 
 
 def _lucky(conclusion: Conclusion, metric: str, direction: Direction) -> str:
@@ -149,7 +152,7 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _score(loss: float, direction: Direction) -> str:
-    return f"{loss if direction == 'minimize' else -loss:.4g}"
+    return _digits(loss if direction == "minimize" else -loss, 4)
 
 
 def _span(low: float, high: float, direction: Direction) -> str:
@@ -163,3 +166,11 @@ def _better(direction: Direction) -> str:
 
 def _worse(direction: Direction) -> str:
     return "higher" if direction == "minimize" else "lower"
+
+
+def _digits(number: float, significant: int) -> str:
+    """Return a number rounded to so many digits, without an exponent where it can be read without one."""
+    rounded = float(f"{number:.{significant}g}")
+    if rounded and not 1e-6 <= abs(rounded) < 1e9:
+        return f"{rounded:.{significant}g}"
+    return np.format_float_positional(rounded, trim="-")

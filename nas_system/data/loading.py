@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +11,7 @@ from nas_system.data.csv_file import parse_csv
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.source import DataSource, locate
-from nas_system.data.splits import Split, split_for
+from nas_system.data.splits import Split, rolling_origins, split_for
 from nas_system.data.synthetic import checksum_of, synthetic_series
 from nas_system.errors import ConfigError
 from nas_system.space.tasks import ForecastingTask
@@ -36,6 +36,26 @@ class OpenTask:
         """
         split = split_for(task, len(series), series.dates)
         return cls(task, series, split, Scaler.fit(series, split, task.scaling), source)
+
+    def with_origins(self, count: int) -> Self:
+        """Return the task with so many rolling origins."""
+        return replace(self, task=self.task.model_copy(update={"origins": count}))
+
+    def origins(self) -> tuple[Self, ...]:
+        """Return the task at each of its rolling origins, the earliest first; the last is this one.
+
+        The series of an earlier origin ends with its validation part: later rows are not there at all.
+        Raises ConfigError for more origins than the rows allow, or where one cannot be scaled.
+        """
+        splits = rolling_origins(self.split, self.task.pred_len, self.task.origins)
+        return (*map(self._at, splits[:-1]), self)
+
+    def _at(self, split: Split) -> Self:
+        series = replace(
+            self.series, values=self.series.values[: split.rows], dates=self.series.dates[: split.rows]
+        )
+        scaler = Scaler.fit(series, split, self.task.scaling)
+        return replace(self, series=series, split=split, scaler=scaler)
 
 
 def open_task(

@@ -81,6 +81,42 @@ def split_for(task: ForecastingTask, rows: int, dates: Dates | None = None) -> S
     return Split(train, train + val, train + val + test, rows)
 
 
+def rolling_origins(split: Split, pred_len: int, count: int) -> tuple[Split, ...]:
+    """Return the splits of `count` rolling origins, the earliest first; the last is `split` itself.
+
+    Every earlier one has a validation part of the same length that ends where the next one's begins, and the
+    rows before it to train on: an expanding window (Tashman 2000, "Out-of-sample tests of forecasting
+    accuracy", IJF 16, section 3.3). It ends with its validation part and has nothing else.
+
+    Raises ConfigError where the earliest would have too few rows to train on.
+    """
+    if count == 0:
+        raise ConfigError(
+            "task.origins=0 (auto) is decided when a search begins, and by describe --origins auto; "
+            "give a number"
+        )
+    most = most_origins(split, pred_len)
+    if count > most:
+        raise ConfigError(
+            f"task.origins={count}: {split.train_end} training rows before validation parts of "
+            f"{_val_rows(split)} rows leave room for {most}; lower --origins (task.origins)"
+        )
+    size = _val_rows(split)
+    ends = (split.train_end - back * size for back in range(count - 1, 0, -1))
+    return (*(Split(end, end + size, end + size, end + size) for end in ends), split)
+
+
+def most_origins(split: Split, pred_len: int) -> int:
+    """Return how many rolling origins the rows allow: the earliest trains on no fewer rows than it is
+    validated on, and on windows without a target in common."""
+    least = max(_val_rows(split), 2 * pred_len + SHORTEST_LOOK_BACK)
+    return 1 + max(split.train_end - least, 0) // _val_rows(split)
+
+
+def _val_rows(split: Split) -> int:
+    return split.val_end - split.train_end
+
+
 def _format_split(task: ForecastingTask) -> str:
     if task.split is None:
         return " with --split (task.split)"

@@ -58,9 +58,9 @@ class AgentState(Stored):
     noise: float | None = None
     """Standard deviation of the base config's score over seeds; None while it is unknown."""
     noise_runs: int = 0
-    leads_by: Literal["mean", "margin"] = "mean"
-    """How a run comes to lead: by the lowest mean over its seeds; or, in a search that began before version
-    6, by a score that is better than the best run's by more than the noise."""
+    leads_by: Literal["mean", "margin"] = "margin"
+    """How a run comes to lead: by the lowest mean over its seeds; or because it was accepted, which in a
+    search that began before version 6 took a score better than the best run's by more than the noise."""
     in_progress: tuple[RunInProgress, ...] = ()
     """Runs and repeats, in the order in which they began."""
     hold_out: dict[str, Score] = Field(default_factory=dict)
@@ -197,8 +197,9 @@ def _with_several_in_progress(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_repeats(values: dict[str, Any]) -> dict[str, Any]:
-    """Version 6 lets the lowest mean over seeds lead; a search ends under the rule that it began with."""
-    return values | {"leads_by": "margin" if values.get("runs") else "mean"}
+    """Version 6 lets the lowest mean over seeds lead, in searches that begin with it: nothing has to be
+    changed."""
+    return values
 
 
 MIGRATIONS: tuple[Migration, ...] = (

@@ -75,7 +75,12 @@ class ForkedProgram:
 
     def is_named_by(self, command: Sequence[str]) -> bool:
         """Return whether `command` starts this program with this interpreter."""
-        return list(command[:3]) == [sys.executable, "-m", self._module]
+        return list(command[:3]) == self.command
+
+    @property
+    def command(self) -> list[str]:
+        """Return how a command line of this program begins."""
+        return [sys.executable, "-m", self._module]
 
     def mark(self, cookie: str) -> None:
         """Let the calling process be found by its cookie. Raises ValueError."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from nas_system.files import read_record
+
 SCHEMA_VERSION = 1
 """Of proc.json and exit.json."""
 
@@ -21,6 +23,8 @@ BASELINE_ERRORS_FILE = "baseline_errors.npz"
 """In the folder of all runs: the baselines' errors on every validation window."""
 LARGEST_ERRORS_BYTES = 16 * 2**20
 """Of the errors on single windows of one training: four million."""
+MOST_ORIGINS = 10
+"""Rolling origins of one run; the last one's model is the run's."""
 
 _NUMBERED = re.compile(r"run_([0-9]{1,9})")
 
@@ -89,6 +93,20 @@ class RunPaths(NamedTuple):
     def best_model(self) -> Path:
         """Weights of the best validation epoch, and what a forecast elsewhere needs."""
         return self.folder / "best_model.pth"
+
+    def origin(self, number: int) -> Path:
+        """Weights of the model trained at an earlier rolling origin, counted from 1."""
+        return self.folder / f"origin_{number}.pth"
+
+    @property
+    def earlier_origins(self) -> tuple[Path, ...]:
+        """Every file that `origin` may name."""
+        return tuple(map(self.origin, range(1, MOST_ORIGINS)))
+
+    @property
+    def origins(self) -> Path:
+        """Which rolling origins have been trained; there only while a training is unfinished."""
+        return self.folder / "origins.json"
 
     @property
     def last(self) -> Path:
@@ -176,11 +194,21 @@ def run_ids(runs_dir: str | Path = "runs") -> list[str]:
 
 
 def undrawn_runs(runs_dir: Path) -> Iterator[RunPaths]:
-    """Yield the finished runs of a search, repeats too, whose pictures have not been drawn yet."""
+    """Yield the finished runs of a search, repeats too, whose pictures have not been drawn yet.
+
+    A training that was only interrupted goes on, and draws again what it has kept now.
+    """
     for run_id in run_ids(runs_dir):
         folder = runs_dir / run_id
         repeats = folder / "repeats"
         seeds = [] if repeats.is_symlink() else sorted(repeats.glob("seed_*"))
         for paths in map(RunPaths, (folder, *(seed for seed in seeds if not seed.is_symlink()))):
-            if paths.pictures.exists() and paths.exit.exists():
+            if paths.pictures.exists() and paths.exit.exists() and not _goes_on(paths, RunPaths(folder)):
                 yield paths
+
+
+def _goes_on(paths: RunPaths, run: RunPaths) -> bool:
+    """Return whether the training has stopped before its end, and nobody says that it is over."""
+    if run.verdict.exists() or paths.pruned.exists():
+        return False
+    return (read_record(paths.metrics) or {}).get("reason") == "stopped"

@@ -294,7 +294,7 @@ def _keep(
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor in range(3):
             os.dup2(nothing, descriptor)
-        _close_all_but(ends.status, ends.lock)
+        close_all_but(ends.status, ends.lock)
         while True:
             try:
                 pid, status = os.waitpid(-1, 0)
@@ -329,7 +329,7 @@ def _become(
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(ends.output, 1)
         os.dup2(ends.output, 2)
-        _close_all_but(ends.started)
+        close_all_but(ends.started)
         forked = program if program is not None and program.is_named_by(command) else None
         if forked is not None:
             forked.mark(environment[COOKIE_NAME])
@@ -361,7 +361,7 @@ def _reader_is_gone(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _close_all_but(*kept: int) -> None:
+def close_all_but(*kept: int) -> None:
     """Close every descriptor but standard input, output and error, and these."""
     for name in os.listdir("/proc/self/fd" if sys.platform == "linux" else "/dev/fd"):
         if int(name) > 2 and int(name) not in kept:

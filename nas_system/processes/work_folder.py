@@ -61,7 +61,7 @@ class WorkFolder:
                 ),
                 LARGEST_PICTURE_BYTES,
             ),
-            paths.best_model.name: weights_bytes,
+            **dict.fromkeys(_names_of_weights(paths), weights_bytes),
             paths.val_errors.name: LARGEST_ERRORS_BYTES,
             # Last: where it is, everything else is, too.
             paths.metrics.name: LARGEST_RECORD_BYTES,
@@ -71,7 +71,7 @@ class WorkFolder:
         """Clear away the results of an earlier attempt; bring back what a resumed training continues from."""
         paths = RunPaths(self._run_dir)
         last = paths.last.name
-        kept = (last, paths.best_model.name, paths.history.name)
+        kept = (*_names_to_continue(paths), last)
         # Nothing else is worth keeping, and a link among it would lead us to any place.
         for name in os.listdir(self._work):
             if name not in kept or not _is_there(name, self._work):
@@ -81,7 +81,7 @@ class WorkFolder:
         # A training that an older version of this program began has worked in the folder of its run. And from
         # a full disk files cross by being moved.
         if _is_there(last, self._run) or _is_there(last, self._work):
-            for name in (paths.best_model.name, paths.history.name, last):
+            for name in kept:
                 if _is_there(name, self._run) and not _is_there(name, self._work):
                     _copy(name, self._run, self._work, math.inf, durable=True)
             with contextlib.suppress(FileNotFoundError):
@@ -135,19 +135,30 @@ class WorkFolder:
             os.close(self._run)
 
 
+def _names_of_weights(paths: RunPaths) -> tuple[str, ...]:
+    return paths.best_model.name, *(path.name for path in paths.earlier_origins)
+
+
+def _names_to_continue(paths: RunPaths) -> tuple[str, ...]:
+    """Return what a resumed training reads besides its checkpoint."""
+    return *_names_of_weights(paths), paths.history.name, paths.origins.name
+
+
 def continue_from(stopped: Path, run_dir: Path) -> None:
     """Copy what a stopped training left into the work folder of another run, which has none yet.
 
     Raises OSError: FileNotFoundError if there is no checkpoint to continue from.
     """
     work = RunPaths(run_dir).work
-    names = (RunPaths(stopped).best_model.name, RunPaths(stopped).history.name, RunPaths(stopped).last.name)
+    names = (*_names_to_continue(RunPaths(stopped)), RunPaths(stopped).last.name)
+    optional = {path.name for path in (*RunPaths(stopped).earlier_origins, RunPaths(stopped).origins)}
     work.mkdir(mode=0o700, exist_ok=True)
     source, target = os.open(RunPaths(stopped).work, _FOLDER), os.open(work, _FOLDER)
     try:
         # The checkpoint comes last: where it is, everything else is, too.
         for name in names:
-            _copy(name, source, target, math.inf, durable=True)
+            if name not in optional or _is_there(name, source):
+                _copy(name, source, target, math.inf, durable=True)
     except ValueError as error:
         raise OSError(errno.EINVAL, str(error)) from None
     finally:

@@ -30,8 +30,15 @@ _BY_HAND: dict[str, dict[str, Any]] = {
         "help": "train, val and test: 0.6,0.15,0.15 (what is left is hold-out), or the dates on which val, "
         "test and hold-out begin: 2017-07-01,2017-11-01,2018-03-01 (default: the data set's own)",
     },
+    "origins": {
+        "type": lambda text: _origins_of(text),
+        "metavar": "K|auto",
+        "help": "rolling origins: a score is the mean over K validation blocks, each with a model of its own "
+        "that is trained on the rows before it (default: auto, K by the length of the series, for a search)",
+    },
 }
 """Where a flag is more than its field says: keywords of `add_argument`."""
+AUTO = "auto"
 
 
 def add_task_flags(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +60,17 @@ def _keywords(field: FieldInfo) -> dict[str, Any]:
     types = (field.annotation, *get_args(field.annotation))
     number = next((kind for kind in (int, float) if kind in types), None)
     return {"help": _help_of(field)} | ({"type": number, "metavar": "N"} if number else {})
+
+
+def _origins_of(text: str) -> int:
+    """Read a number, or `auto` as the 0 that stands for it."""
+    try:
+        count = 0 if text == AUTO else int(text)
+    except ValueError:
+        count = -1
+    if count < 0 or (count == 0 and text != AUTO):
+        raise argparse.ArgumentTypeError(f"{text!r:.40} is neither a number of origins nor auto")
+    return count
 
 
 def _help_of(field: FieldInfo) -> str:

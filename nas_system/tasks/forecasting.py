@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 from nas_system.data.baselines.bounded import BEFORE_THE_SEARCH, compute_limit
 from nas_system.data.baselines.scoring import score_all
 from nas_system.data.baselines.seasons import shared_seasons
-from nas_system.data.loading import open_task
+from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.measures.card import measure_card
 from nas_system.data.measures.closed_form import ClosedForm, search_closed_form
+from nas_system.data.measures.origins import check_origins, sensible_origins
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -39,16 +40,20 @@ def describe(
 
 
 def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> TaskInfo:
-    """Measure the series in `source`."""
+    """Measure the series in `source`; where the task leaves the number of origins open, decide it."""
     data = open_task(task, source)
+    if not task.origins:
+        data = data.with_origins(sensible_origins(data))
+    task, origins = data.task, data.origins()
     card = measure_card(data)
+    check_origins(data)
     parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
     targets = data.series.column_indices(task.targets)
     train = data.series.values[: data.split.train_end, list(targets)]
     forms = search_closed_form(data, shared_seasons(train, data.series.freq)[:MOST_SEASONS])
     # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
     scored = score_all(data, parts, compute_limit() * BEFORE_THE_SEARCH)
-    longest = data.split.train_end - task.pred_len
+    longest = origins[0].split.train_end - task.pred_len
     seq_len = min(DataConfig().seq_len, longest)
     return TaskInfo(
         task=task,
@@ -70,6 +75,7 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "scaler": data.scaler.of_columns(targets).to_json(),
             "ridge": _best_of(forms) if forms else None,
             **card,
+            **({"origins": [_origin(origin) for origin in origins]} if len(origins) > 1 else {}),
         },
     )
 
@@ -96,10 +102,19 @@ def summarize(info: TaskInfo) -> list[str]:
         )
     for name, (first, end) in known["split"].items():
         lines.append(f"{name.replace('_', '-'):<9} rows {first} to {end}, {info.sizes[name]} windows")
+    for number, origin in enumerate(known.get("origins", ()), 1):
+        (_, train_end), (val_start, val_end) = origin["train"], origin["val"]
+        lines.append(
+            f"origin {number}  trained on rows 0 to {train_end}, validated on {val_start} to {val_end}"
+        )
     lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
     lines += [f"target    {line}" for line in target_lines(info)]
     lines += [f"left out  {line}" for line in known["left_out"]]
     return lines + [f"WARNING   {text}" for text in warnings_of(info)]
+
+
+def _origin(data: OpenTask) -> dict[str, list[int]]:
+    return {part: _borders(data.split.target_rows(part)) for part in ("train", "val")}
 
 
 def _borders(rows: range) -> list[int]:

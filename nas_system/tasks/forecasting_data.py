@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from nas_system.data import (
     DataSource,
+    OpenTask,
     Series,
     TaskWindows,
     WindowLoader,
@@ -23,6 +25,7 @@ from nas_system.data.augmentation import augmented
 from nas_system.data.baselines.bounded import AFTER_IT, compute_limit
 from nas_system.data.baselines.scoring import score_all
 from nas_system.data.columns import input_columns
+from nas_system.data.splits import SplitName
 from nas_system.model import build_model
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
@@ -33,6 +36,7 @@ from nas_system.training.objectives import Forecasting
 from nas_system.visualization import drawings
 from nas_system.visualization.drawings import Drawing
 
+PARTS: tuple[SplitName, ...] = ("train", "val", "test")
 EXAMPLES = 6
 """Test windows that predictions.png shows, evenly spread."""
 
@@ -40,7 +44,7 @@ EXAMPLES = 6
 def open_forecasting(
     config: RunConfig, info: TaskInfo | None, data_dir: Path | None, device: torch.device
 ) -> ForecastingProblem:
-    """The windows of the task's series."""
+    """The windows of the task's series, at its last origin."""
     source = find_source(config, info, data_dir)
     return ForecastingProblem(config, source, load_series(source, config.forecasting), device)
 
@@ -52,8 +56,18 @@ def open_scoring(
     device: torch.device,
     part: ScoredPart,
 ) -> Scoring:
-    """The windows of the part."""
+    """The windows of the part; of the validation part at every origin."""
     data = open_task(config.forecasting, find_source(config, info, data_dir))
+    scoring = _scoring_of(data, config, device, part)
+    earlier = data.origins()[:-1] if part == "val" else ()
+    return replace(
+        scoring,
+        baselines=lambda: score_all(data, (part,), compute_limit() * AFTER_IT).rows,
+        earlier=tuple(_scoring_of(origin, config, device, part) for origin in earlier),
+    )
+
+
+def _scoring_of(data: OpenTask, config: RunConfig, device: torch.device, part: ScoredPart) -> Scoring:
     windows = build_windows(data, config, device, splits=(part,))
     return Scoring(
         build_model=lambda: build_model(config, windows.shape),
@@ -61,7 +75,6 @@ def open_scoring(
         objective=Forecasting(),
         samples="windows",
         count=len(windows[part]),
-        baselines=lambda: score_all(data, (part,), compute_limit() * AFTER_IT).rows,
     )
 
 
@@ -71,13 +84,24 @@ class ForecastingProblem:
     evaluation_batch = 512
     """A few large batches. The score does not depend on this number."""
 
-    def __init__(self, config: RunConfig, source: DataSource, series: Series, device: torch.device) -> None:
-        self.config, self.source, self.series, self.device = config, source, series, device
-        self.windows = build_windows(series, config, device)
+    def __init__(
+        self, config: RunConfig, source: DataSource, data: Series | OpenTask, device: torch.device
+    ) -> None:
+        """`data` is the whole series, or the task at an earlier origin, where there is no test part."""
+        self.data = OpenTask.of_series(config.forecasting, data) if isinstance(data, Series) else data
+        self.config, self.source, self.series, self.device = config, source, self.data.series, device
+        parts: list[SplitName] = [part for part in PARTS if self.data.split.target_rows(part)]
+        self.windows = build_windows(self.data, config, device, splits=parts)
         self.objective = Forecasting(config.training.loss)
 
+    def earlier_origins(self) -> list[ForecastingProblem]:
+        return [
+            ForecastingProblem(self.config, self.source, origin, self.device)
+            for origin in self.data.origins()[:-1]
+        ]
+
     def count(self, part: Part) -> int:
-        return len(self.windows[part])
+        return len(self.windows[part]) if part in self.windows.sets else 0
 
     def build_model(self) -> nn.Module:
         return build_model(self.config, self.windows.shape)

@@ -130,6 +130,9 @@ class GraphProblem:
             found.append(drawings.molecule(self._attention_of_a_graph(engine.model, test)))
         return found
 
+    def earlier_origins(self) -> Sequence[Problem]:
+        return ()
+
     def _attention_of_a_graph(self, model: GraphTransformer, graphs: Sequence[Any]) -> MoleculeDrawing:
         """Return the attention of the most spread-out node in a graph of median size, in the last layer."""
         graph = sorted(graphs, key=lambda graph: len(graph.x))[len(graphs) // 2]

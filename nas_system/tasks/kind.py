@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -38,6 +38,9 @@ class Problem(Protocol):
     def source(self) -> DataSource:
         """Where the data come from."""
         ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     @property
     def objective(self) -> Objective:
@@ -77,6 +80,11 @@ class Problem(Protocol):
         """Return pictures of what the trained model does with test samples."""
         ...
 
+    def earlier_origins(self) -> Sequence[Problem]:
+        """Return the problem at each earlier rolling origin of its task, the earliest first, without a test
+        part; none where the task has a single validation part."""
+        ...
+
 
 @dataclass(frozen=True)
 class Scoring:
@@ -89,8 +97,10 @@ class Scoring:
     samples: str
     """What is counted: windows or graphs."""
     count: int
-    baselines: Callable[[], tuple[Baseline, ...]]
+    baselines: Callable[[], tuple[Baseline, ...]] = tuple
     """Scores the baselines on it."""
+    earlier: tuple[Scoring, ...] = ()
+    """The part at earlier rolling origins, the earliest first: each has weights of its own."""
 
 
 def scoring_batch(config: RunConfig, largest: int) -> int:

@@ -1,27 +1,72 @@
-"""Callbacks of the engine: checkpoints, the history file, the time budget, the stop file and log hooks."""
+"""Callbacks of the engine: checkpoints, history file, progress, time budget, stop file and log hooks."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from nas_system.files import sha256_of_file
-from nas_system.training.checkpoint import StateDict, save_checkpoint
+from nas_system.files import sha256_of_file, write_atomic
+from nas_system.training.checkpoint import StateDict, checkpoint_bytes
 from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.objectives import direction_of
+
+LONGEST_DELAY_S = 1.0
+MOST_WAITING_BYTES = 64 * 2**20
+"""More is not held in memory: it is written at once."""
+
+
+class DelayedWrites(Callback):
+    """Writes files after the epochs; after short ones not every time, and what waits at the end.
+
+    Until a file is on the disk an epoch of a short series would have passed. A training that is killed loses
+    `LONGEST_DELAY_S` of its work. Comes after the callbacks whose files it writes.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._written_at = -math.inf
+        self._waiting: dict[Path, tuple[Callable[[], object], int]] = {}
+
+    def put(self, path: Path, write: Callable[[], object], size: int = 0) -> None:
+        """Let `write` be called for `path` by and by, in the place of what waits for it; it holds `size`
+        bytes."""
+        self._waiting.pop(path, None)  # files are written in the order of their latest epochs
+        self._waiting[path] = write, size
+
+    def drop(self, path: Path) -> None:
+        """Forget what waits for `path`."""
+        self._waiting.pop(path, None)
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        held = sum(size for _, size in self._waiting.values())
+        if self._clock() - self._written_at >= LONGEST_DELAY_S or held > MOST_WAITING_BYTES:
+            self._write()
+
+    def fit_ended(self, engine: Engine, reason: str) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        for path, (write, _) in list(self._waiting.items()):
+            write()
+            del self._waiting[path]
+        self._written_at = self._clock()
 
 
 class BestCheckpoint(Callback):
     """Saves the weights of every new best epoch, with what is needed to use them elsewhere."""
 
-    def __init__(self, path: Path, extra: StateDict) -> None:
+    def __init__(self, path: Path, extra: StateDict, writes: DelayedWrites | None = None) -> None:
+        """`writes` writes the file; by default it is there after every epoch."""
         self.path = path
         self.extra = extra
+        self.writes = writes
         self.sha256: str | None = None
 
     def resume(self) -> None:
@@ -31,7 +76,9 @@ class BestCheckpoint(Callback):
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         if record.is_best:
             content = {"model": engine.model.state_dict(), "epoch": record.epoch, "val": record.val}
-            self.sha256 = save_checkpoint(self.path, content | self.extra)
+            checkpoint = checkpoint_bytes(content | self.extra)
+            self.sha256 = hashlib.sha256(checkpoint).hexdigest()
+            _write(self.path, checkpoint, self.writes)
 
 
 class BestWeights(Callback):
@@ -50,28 +97,80 @@ class BestWeights(Callback):
 
 
 class LastCheckpoint(Callback):
-    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself."""
+    """Saves what an exact resume needs after every epoch; removed when the training has ended by itself.
 
-    def __init__(self, path: Path, config_key: str) -> None:
+    With `keep` it stays, for a run that goes on after this training.
+    """
+
+    def __init__(
+        self, path: Path, config_key: str, writes: DelayedWrites | None = None, *, keep: bool = False
+    ) -> None:
+        """`writes` writes the file; by default it is there after every epoch."""
         self.path = path
         self.config_key = config_key
+        self.writes = writes
+        self.keep = keep
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        save_checkpoint(self.path, engine.state_dict() | {"config_key": self.config_key})
+        checkpoint = checkpoint_bytes(engine.state_dict() | {"config_key": self.config_key})
+        _write(self.path, checkpoint, self.writes)
 
     def fit_ended(self, engine: Engine, reason: str) -> None:
-        if reason not in ("error", "stopped"):
+        if reason not in ("error", "stopped") and not self.keep:
+            if self.writes is not None:
+                self.writes.drop(self.path)
             self.path.unlink(missing_ok=True)
 
 
-class HistoryFile(Callback):
-    """Rewrites history.json after every epoch, so that others can watch the training."""
+def _write(path: Path, content: bytes, writes: DelayedWrites | None) -> None:
+    if writes is None:
+        write_atomic(path, content)
+    else:
+        writes.put(path, lambda: write_atomic(path, content), len(content))
 
-    def __init__(self, write: Callable[[Mapping[str, object]], None]) -> None:
-        self.write = write
+
+class HistoryFile(Callback):
+    """Rewrites the history after the epochs, so that others can watch the training."""
+
+    def __init__(
+        self, path: Path, write: Callable[[Mapping[str, object]], None], writes: DelayedWrites
+    ) -> None:
+        self.path, self.write, self.writes = path, write, writes
 
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
-        self.write(history_as_json(engine))
+        # All epochs until it is written belong into it.
+        self.writes.put(self.path, lambda: self.write(history_as_json(engine)))
+
+
+class ProgressLog(Callback):
+    """Prints a line for every epoch, and during a long one how far it is; notes the first step's time."""
+
+    def __init__(self, interval_s: float, started: float) -> None:
+        self.interval_s = interval_s
+        self.first_step_at: float | None = None
+        """`time.time()`"""
+        self._steps = 0
+        """Of the running epoch."""
+        self._printed_at = started
+
+    def step_ended(self, engine: Engine, loss: Tensor) -> None:
+        if self.first_step_at is None:
+            self.first_step_at = time.time()
+        self._steps += 1
+        now = time.monotonic()
+        if now - self._printed_at >= self.interval_s:
+            self._printed_at = now
+            print(f"epoch {len(engine.history) + 1}, step {self._steps}", flush=True)
+
+    def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
+        self._steps, self._printed_at = 0, time.monotonic()
+        name = engine.objective.names[0]
+        print(
+            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
+            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
+            f"lr {record.lr:.2e}  {record.seconds:.1f} s",
+            flush=True,
+        )
 
 
 class TimeBudget(Callback):

@@ -69,12 +69,17 @@ def save_checkpoint(path: Path, content: StateDict) -> str:
 
     A full disk or a kill in the middle leaves the previous checkpoint as it was. Raises OSError.
     """
+    data = checkpoint_bytes(content)
+    write_atomic(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def checkpoint_bytes(content: StateDict) -> bytes:
+    """Return what `save_checkpoint` writes."""
     # Through memory: torch.save reports a full disk as a RuntimeError about positions in its archive.
     buffer = io.BytesIO()
     torch.save({"schema_version": SCHEMA_VERSION} | content, buffer)
-    with buffer.getbuffer() as data:
-        write_atomic(path, data)
-        return hashlib.sha256(data).hexdigest()
+    return buffer.getvalue()
 
 
 def load_checkpoint(

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
+_COMPRESSION = 2
 
 # Okabe and Ito 2008, "Color Universal Design": told apart by every common kind of colour vision.
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 INK, GREY = "#222222", "#767676"
+GRID, GRID_WIDTH = "#E6E6E6", 0.7
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION, YELLOW)
 
 _METRICS = {"mse": "MSE (scaled data)", "mae": "MAE"}
@@ -45,8 +47,8 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#E6E6E6",
-    "grid.linewidth": 0.7,
+    "grid.color": GRID,
+    "grid.linewidth": GRID_WIDTH,
     "xtick.color": GREY,
     "ytick.color": GREY,
     "xtick.labelcolor": INK,
@@ -74,6 +76,9 @@ def import_matplotlib() -> None:
     import matplotlib.backends.backend_agg
     import matplotlib.figure
     import matplotlib.font_manager  # noqa: F401  # reads the list of the fonts here
+    from PIL import Image
+
+    Image.preinit()  # else by the first picture that is saved
 
 
 def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None]) -> None:
@@ -81,6 +86,7 @@ def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     # A user's own matplotlibrc must not decide what a run's pictures look like. The backend is the
     # one setting that matplotlib does not restore afterwards; the canvas below decides anyway.
@@ -88,10 +94,13 @@ def draw(path: Path, inches: tuple[float, float], paint: Callable[[Figure], None
     del style["backend"]
     with matplotlib.rc_context(style):
         figure = Figure(figsize=inches, dpi=DPI)
-        FigureCanvasAgg(figure)
+        canvas = FigureCanvasAgg(figure)
         paint(figure)
+        canvas.draw()
+        pixels = Image.frombytes("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba()))
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI)
+        # Nothing shines through, and a file a tenth larger is written in half the time.
+        pixels.convert("RGB").save(buffer, "png", dpi=(DPI, DPI), compress_level=_COMPRESSION)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(buffer.getvalue())
     os.replace(temporary, path)

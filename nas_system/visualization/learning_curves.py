@@ -23,6 +23,7 @@ from nas_system.visualization.canvas import (
     metric_label,
     scale_for_scores,
 )
+from nas_system.visualization.panels import draw_axes_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +81,7 @@ def learning_curve(
                 labels.append(Label(last, name, color))
         _mark_best(axes, epochs, val, direction)
         label_right(axes, labels)
+        draw_axes_ticks(figure, axes)
 
     draw(Path(path), (7.0, 4.0), paint)
 

@@ -221,6 +221,15 @@ def test_a_run_that_was_stopped_early_keeps_its_curve_and_has_no_score() -> None
     assert EndedRun.of(run_info(3, 0.4), None) == EndedRun("run_0003", 0.4, None)
 
 
+def test_a_run_at_several_origins_is_compared_by_the_curve_of_its_last_one() -> None:
+    history = {"planned_epochs": 8, "origins": 3, "epochs": [{"val_mse": 0.5}, {"val_mse": 0.3}]}
+    curve = Curve((0.5, 0.3), 8)
+    assert EndedRun.of(run_info(3, 0.4), history, trainings=3) == EndedRun("run_0003", 0.3, curve)
+    assert EndedRun.of(run_info(3, status="FAILED"), history, trainings=3).score is None
+    # What a training writes into its own history does not choose what it is compared by.
+    assert EndedRun.of(run_info(3, 0.4), history) == EndedRun("run_0003", 0.4, curve)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
-from nas_system.data.splits import SPLIT_NAMES, Split, SplitName, check_look_back, split_for
+from nas_system.data.splits import (
+    SPLIT_NAMES,
+    Split,
+    SplitName,
+    check_look_back,
+    most_origins,
+    rolling_origins,
+    split_for,
+)
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask, TaskConfig
 
@@ -177,3 +187,50 @@ def test_a_part_too_short_for_the_horizon_is_refused_with_the_split_that_made_it
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         split_for(ForecastingTask(dataset="own.csv", split=split), 1000, HOURS)
+
+
+# --- rolling origins ------------------------------------------------------------------------
+
+SPLIT = split_for(ForecastingTask(dataset="own.csv"), 1000)
+"""600, 150, 150 and 100 rows."""
+
+
+def test_a_single_origin_is_the_split_itself() -> None:
+    assert rolling_origins(SPLIT, 24, 1) == (SPLIT,)
+
+
+def test_validation_blocks_of_one_length_follow_each_other_up_to_the_test_part() -> None:
+    origins = rolling_origins(SPLIT, 24, 3)
+    assert [origin.target_rows("train") for origin in origins] == [range(300), range(450), range(600)]
+    blocks = [origin.target_rows("val") for origin in origins]
+    assert blocks == [range(300, 450), range(450, 600), range(600, 750)]
+    assert origins[-1] is SPLIT
+    for earlier in origins[:-1]:
+        assert not earlier.target_rows("test") and not earlier.target_rows("hold_out")
+        assert earlier.rows == earlier.val_end
+
+
+def test_no_window_of_an_earlier_origin_reaches_a_later_ones_targets() -> None:
+    *earlier, last = rolling_origins(SPLIT, 24, 3)
+    for before, after in itertools.pairwise((*earlier, last)):
+        for seq_len in (1, 96, 250):
+            windows = [*before.window_starts("train", seq_len, 24), *before.window_starts("val", seq_len, 24)]
+            assert max(windows) + seq_len + 24 == after.target_rows("val").start
+
+
+@pytest.mark.parametrize(("pred_len", "most"), [(1, 4), (24, 4), (73, 4), (74, 3), (300, 1)])
+def test_the_earliest_origin_keeps_a_block_of_rows_and_two_horizons_to_train_on(
+    pred_len: int, most: int
+) -> None:
+    assert most_origins(SPLIT, pred_len) == most
+    earliest = rolling_origins(SPLIT, pred_len, most)[0]
+    assert earliest.train_end >= 150
+    if most > 1:
+        assert earliest.train_end >= 2 * pred_len + 4
+    with pytest.raises(ConfigError, match=f"leave room for {most}; lower --origins"):
+        rolling_origins(SPLIT, pred_len, most + 1)
+
+
+def test_an_undecided_number_of_origins_is_no_split() -> None:
+    with pytest.raises(ConfigError, match="give a number"):
+        rolling_origins(SPLIT, 24, 0)

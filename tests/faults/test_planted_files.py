@@ -22,6 +22,7 @@ KINDS = ("fifo", "endless", "secret", "dangling", "folder")
 READ = (
     *("proposal.json", "config_used.py", "history.json", "metrics.json", "verdict.json", "sealed.json"),
     *("transcript.jsonl", "train.log", "error.json", "retried.json", "predictions.png", "attention.png"),
+    "val_errors.npy",
 )
 """Files of a finished run that somebody reads."""
 WRITTEN = ("proposal.json", "proposal.json.tmp", "config_used.py", "config_used.py.tmp", "transcript.jsonl")

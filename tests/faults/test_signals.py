@@ -79,12 +79,14 @@ def test_a_signal_stops_four_trainings_side_by_side_and_the_same_command_continu
     finish(search)
     search.command[-1] = "6"
     search.wish("epoch_s", "20")
+    (search.workspace / "runs" / "run_0000" / "pictures.json").write_text("{}")
     process = search.start()
     ledger = search.evidence / "ledger"
     four = [f"run_{number:04d}" for number in range(1, 5)]
     wait_for(lambda: all(f"{run_id} start" in ledger.read_text() for run_id in four), "four trainings")
     process.send_signal(number)
     leaves(search, 128 + number)
+    assert "note: the pictures of 1 finished run are drawn when the search goes on" in search.text()
     assert [run.run_id for run in search.last.in_progress] == four
     ends = [read_record(search.workspace / "runs" / run_id / "exit.json") or {} for run_id in four]
     assert [end.get("ended") for end in ends] == ["stop_request"] * 4

@@ -7,41 +7,36 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from builders import write_wave
+from forked_trainings import (
+    HERE,
+    LOOK,
+    READY_S,
+    ROOT,
+    ended,
+    job,
+    launcher_of,
+    parent_of,
+    process_of,
+    run,
+    submit_training,
+    wait_for,
+)
 
 from nas_agent_graph.launchers.local import LocalLauncher
-from nas_system.config_io.config_file import write_config
 from nas_system.data import locate
 from nas_system.files import read_object, write_json
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
-from nas_system.processes.process_tree import COOKIE_NAME, ProcessId, carriers_of, identify
-from nas_system.processes.run_files import RunPaths
-from nas_system.space import ForecastingTask, family_default
+from nas_system.processes.process_tree import COOKIE_NAME, carriers_of, identify
+from nas_system.space import ForecastingTask
 from nas_system.space.task_info import TaskInfo
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
-
-ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).resolve().parent
-READY_S = 100.0
-MODES = ("required", "off")
-
-
-def launcher_of(program: str, sandbox: str = "required", **environment: str) -> LocalLauncher:
-    """Return a launcher whose fork server is ready; the program lies next to this file, or is ours."""
-    seen = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], "PYTHONPATH": str(HERE), **environment}
-    launcher = LocalLauncher(environment=seen, sandbox=sandbox, forked_program=program)
-    launcher.warm_up(ROOT)
-    server = launcher.fork_server
-    assert server is not None
-    assert server.wait_until_ready(READY_S), server.problem
-    return launcher
 
 
 @pytest.fixture
@@ -51,43 +46,8 @@ def launcher(request: pytest.FixtureRequest) -> Iterator[LocalLauncher]:
     made.close()
 
 
+MODES = ("required", "off")
 in_both_modes = pytest.mark.parametrize("launcher", MODES, indirect=True)
-
-
-def job(code: str, **limits: float) -> Job:
-    command = (sys.executable, "-m", "forked_code", code)
-    return Job(command=command, **{"time_limit_s": 60, **limits})  # type: ignore[arg-type]
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    give_up_at = time.monotonic() + READY_S
-    while not condition():
-        assert time.monotonic() < give_up_at, f"waited in vain for {what}"
-        time.sleep(0.01)
-
-
-def ended(launcher: LocalLauncher, run_dir: Path) -> dict[str, object]:
-    """Wait for the end and return exit.json."""
-    wait_for(lambda: launcher.survey([run_dir])[run_dir] != "running", "the end of the run")
-    assert launcher.survey([run_dir])[run_dir] == "finished"
-    return json.loads((run_dir / "exit.json").read_bytes())
-
-
-def run(launcher: LocalLauncher, run_dir: Path, code: str, **limits: float) -> str:
-    """Run code as a training to its end and return what it printed."""
-    run_dir.mkdir(exist_ok=True)
-    launcher.submit(run_dir, job(code, **limits), 1)
-    ended(launcher, run_dir)
-    return (run_dir / "train.log").read_text()
-
-
-def process_of(run_dir: Path, who: str) -> ProcessId:
-    wait_for(lambda: read_object(run_dir / "proc.json").get(who), who)
-    return identify(read_object(run_dir / "proc.json")[who]["pid"])
-
-
-def parent_of(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_the_server_forks_the_supervisor_and_starts_no_interpreter(
@@ -101,29 +61,6 @@ def test_the_server_forks_the_supervisor_and_starts_no_interpreter(
     assert b"nas_system.processes.fork_server" in shown
     launcher.cancel(tmp_path)
     assert ended(launcher, tmp_path)["signal"] == signal.SIGTERM
-
-
-LOOK = """
-import faulthandler, gc, json, os, random, resource, signal, sys, threading
-import numpy
-umask = os.umask(0)
-handlers = {number.name: repr(signal.getsignal(number)) for number in signal.Signals if number != 9}
-kinds = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-limits = {name: resource.getrlimit(getattr(resource, name)) for name in kinds}
-stat = open("/proc/self/stat").read().rpartition(")")[2].split()
-status = dict(line.split(":", 1) for line in open("/proc/self/status"))
-print(json.dumps({
-    "environment": dict(os.environ), "folder": os.getcwd(), "umask": umask, "arguments": sys.argv[1:],
-    "handlers": handlers, "limits": limits, "threads": threading.active_count(), "gc": gc.isenabled(),
-    "descriptors": {name: os.readlink("/proc/self/fd/" + name).partition(":")[0]
-                    for name in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + name)},
-    "faulthandler": faulthandler.is_enabled(), "session": [stat[2] != stat[0], stat[3] != stat[0]],
-    "status": {name: status[name] for name in ("CapEff", "CapPrm", "CapInh", "NoNewPrivs", "Seccomp",
-               "SigBlk", "SigIgn", "SigCgt", "Uid", "Gid", "Threads", "Cpus_allowed")},
-    "nice": os.nice(0), "dumpable": os.stat("/proc/self/environ").st_uid, "name": __name__,
-    "oom": open("/proc/self/oom_score_adj").read(), "packages": [p for p in sys.path if "packages" in p],
-}))
-"""
 
 
 @in_both_modes
@@ -294,7 +231,7 @@ AGENT = (
     "import pathlib, sys, time\n"
     "from nas_agent_graph.launchers.local import LocalLauncher\n"
     "from nas_system.processes.job import Job\n"
-    "launcher = LocalLauncher(forked_program='forked_code')\n"
+    "launcher = LocalLauncher(forked_program='forked_code', forked_calls=())\n"
     "launcher.warm_up(pathlib.Path())\n"
     "assert launcher.fork_server.wait_until_ready(100), launcher.fork_server.problem\n"
     "launcher.submit(pathlib.Path(sys.argv[1]), Job(tuple(sys.argv[2:]), 60), 1)\n"
@@ -330,7 +267,7 @@ def test_a_server_whose_imports_start_threads_is_not_used(tmp_path: Path) -> Non
         "if __name__ == '__main__': raise SystemExit(main([]))\n"
     )
     seen = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
-    launcher = LocalLauncher(environment=seen, sandbox="off", forked_program="threaded")
+    launcher = LocalLauncher(environment=seen, sandbox="off", forked_program="threaded", forked_calls=())
     launcher.warm_up(tmp_path)
     server = launcher.fork_server
     assert server is not None
@@ -349,6 +286,26 @@ def test_no_server_is_started_where_a_person_wants_none(tmp_path: Path) -> None:
     assert launcher.fork_server is None
 
 
+def test_a_training_waits_for_a_server_that_is_at_its_imports(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "def preload(): time.sleep(1)\n"
+        "def main(arguments): print('trained'); return 0\n"
+        "if __name__ == '__main__': raise SystemExit('this is an interpreter of its own')\n"
+    )
+    seen = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path)}
+    launcher = LocalLauncher(environment=seen, sandbox="off", forked_program="slow", forked_calls=())
+    launcher.warm_up(tmp_path)
+    try:
+        run_dir = tmp_path / "run_0000"
+        run_dir.mkdir()
+        launcher.submit(run_dir, Job((sys.executable, "-m", "slow"), time_limit_s=60), 1)
+        assert ended(launcher, run_dir)["returncode"] == 0
+        assert (run_dir / "train.log").read_text() == "trained\n"
+    finally:
+        launcher.close()
+
+
 def test_scores_are_those_of_an_interpreter_of_its_own_also_side_by_side(tmp_path: Path) -> None:
     data = write_wave(tmp_path / "wave.csv", 400)
     task = ForecastingTask(dataset=str(data), targets=("load",), pred_len=8)
@@ -363,7 +320,7 @@ def test_scores_are_those_of_an_interpreter_of_its_own_also_side_by_side(tmp_pat
             run_dirs = [tmp_path / "runs" / f"run_{family}_{number}" for number in range(3)]
             for run_dir, by in zip(run_dirs, (own, launcher, launcher), strict=True):
                 run_dir.mkdir(parents=True)
-                _submit(by, run_dir, family, threads, task, facts, data)
+                submit_training(by, run_dir, family, threads, task, facts, data)
             for run_dir in run_dirs:
                 assert ended(launcher, run_dir)["returncode"] == 0, (run_dir / "train.log").read_text()
             found[family] = [_results(run_dir) for run_dir in run_dirs]
@@ -371,27 +328,6 @@ def test_scores_are_those_of_an_interpreter_of_its_own_also_side_by_side(tmp_pat
         assert found["linear"] != found["gru"]
     finally:
         launcher.close()
-
-
-def _submit(
-    launcher: LocalLauncher,
-    run_dir: Path,
-    family: str,
-    threads: int,
-    task: ForecastingTask,
-    facts: Path,
-    data: Path,
-) -> None:
-    config = family_default(family)
-    training = config.training.model_copy(update={"max_epochs": 2, "warmup_epochs": 0})
-    shape = config.data.model_copy(update={"seq_len": 24})
-    config = config.model_copy(update={"task": task, "training": training, "data": shape})
-    write_config(RunPaths(run_dir).config, config)
-    command = [sys.executable, "-m", "nas_system.train", "--config", str(RunPaths(run_dir).config)]
-    command += ["--facts", str(facts), "--runs-dir", str(run_dir.parent), "--tag", run_dir.name]
-    command += ["--output-dir", str(run_dir / "work"), "--device", "cpu", "--pictures", "later"]
-    command += ["--threads", str(threads)]
-    launcher.submit(run_dir, Job(tuple(command), time_limit_s=300, readable=(facts, data)), 1)
 
 
 def _results(run_dir: Path) -> tuple[object, ...]:

@@ -71,7 +71,7 @@ def search(
             "fallback": RecordedFallback(TPEProposer(), transcript),
             "launcher": ScriptedLauncher(better_and_better),
             "limits": limits,
-            "repeats": SelectionRule(),
+            "repeat_rule": SelectionRule(),
         }
         context = search_context(workspace, max_runs=max_runs, **defaults | parts)
         write_config(workspace / "runs" / "base_config.py", RunConfig())

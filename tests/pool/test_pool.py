@@ -174,7 +174,10 @@ def test_with_nothing_new_to_propose_what_trains_is_brought_to_its_end(
 
     launcher.script = lengths(4)
     context = search(4, proposer=Exhausted(), fallback=Exhausted())
-    assert "no new configuration could be proposed (nothing is left)" in drive(context)["end"]
+    reason = "no new configuration could be proposed (nothing is left)"
+    assert reason in drive(context)["end"]
+    notes = [event[1] for event in context.progress.events if event[0] == "note"]
+    assert f"{reason}; waiting for 1 run that is still training" in notes
     assert sorted(run.run_id for run in context.ledger.state.runs) == ids(range(4))
     assert [run.run_id for run in context.ledger.state.in_progress] == ["run_0004"]
 

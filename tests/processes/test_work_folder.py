@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nas_system.processes.run_files import RunPaths
+from nas_system.processes.run_files import LARGEST_ERRORS_BYTES, RunPaths
 from nas_system.processes.work_folder import LARGEST_PICTURE_BYTES, WorkFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,14 +30,13 @@ def run(tmp_path: Path) -> RunPaths:
 
 def test_what_is_known_by_name_crosses_with_a_mode_of_its_own_and_the_folder_goes(run: RunPaths) -> None:
     work = WorkFolder(run.folder, math.inf)
-    for name in ("metrics.json", "history.json", "best_model.pth", "predictions.png", "unknown.txt"):
+    names = ("best_model.pth", "history.json", "metrics.json", "predictions.png", "val_errors.npy")
+    for name in (*names, "unknown.txt"):
         (run.work / name).write_text(name)
     (run.work / "best_model.pth").chmod(0o4777)
     assert work.publish() == {}
     work.close(keep=True)
-    assert sorted(os.listdir(run.folder)) == [
-        *("best_model.pth", "history.json", "metrics.json", "predictions.png")
-    ]
+    assert sorted(os.listdir(run.folder)) == list(names)
     assert run.best_model.read_text() == "best_model.pth"
     assert stat.S_IMODE(run.best_model.stat().st_mode) & 0o7000 == 0
 
@@ -53,6 +52,20 @@ def test_a_training_that_can_go_on_keeps_its_folder(run: RunPaths) -> None:
     assert not run.work.exists()
 
 
+def test_the_weights_of_every_origin_cross_and_a_next_attempt_knows_which_have_ended(run: RunPaths) -> None:
+    work = WorkFolder(run.folder, math.inf)
+    for path in (run.last, run.best_model, run.origin(1), run.origin(9), run.origins):
+        (run.work / path.name).write_text(path.name)
+    assert work.publish() == {}
+    work.close(keep=True)
+    assert sorted(os.listdir(run.folder)) == ["best_model.pth", "origin_1.pth", "origin_9.pth", "work"]
+    again = WorkFolder(run.folder, math.inf)
+    again.begin()
+    kept = ["best_model.pth", "last.pth", "origin_1.pth", "origin_9.pth", "origins.json"]
+    assert sorted(os.listdir(run.work)) == kept
+    again.close(keep=False)
+
+
 def test_a_training_begun_by_an_older_version_goes_on_in_the_folder_of_today(run: RunPaths) -> None:
     for path in (run.last, run.best_model, run.history, run.metrics):
         path.write_text(path.name)
@@ -66,7 +79,7 @@ def test_a_training_begun_by_an_older_version_goes_on_in_the_folder_of_today(run
 def test_results_of_an_earlier_attempt_are_no_results_of_this_one(run: RunPaths) -> None:
     run.best_model.write_text("of the first attempt")
     work = WorkFolder(run.folder, math.inf)
-    for name in ("metrics.json", "error.json"):
+    for name in ("metrics.json", "error.json", "val_errors.npy"):
         (run.folder / name).write_text("old")
         (run.work / name).write_text("old")
     work.begin()
@@ -110,9 +123,11 @@ def test_what_is_too_large_stays_behind_and_says_so(run: RunPaths) -> None:
     (run.work / "best_model.pth").write_bytes(bytes(1001))
     (run.work / "predictions.png").touch()
     os.truncate(run.work / "predictions.png", LARGEST_PICTURE_BYTES + 1)
+    (run.work / "val_errors.npy").touch()
+    os.truncate(run.work / "val_errors.npy", LARGEST_ERRORS_BYTES + 1)
     refused = work.publish()
     assert refused["best_model.pth"] == "has 1,001 bytes, more than any such file may have"
-    assert set(refused) == {"best_model.pth", "predictions.png"}
+    assert set(refused) == {"best_model.pth", "predictions.png", "val_errors.npy"}
     assert sorted(os.listdir(run.folder)) == ["work"]
 
 

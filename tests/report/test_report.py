@@ -475,3 +475,22 @@ def test_watching_follows_the_search_and_ends_with_it(
     assert watching.returncode == 0
     assert len(said.splitlines()) == 2
     assert runs_shown() == (False, 4)
+
+
+def test_watching_waits_for_a_search_to_begin(tmp_path: Path, state: AgentState, project_root: Path) -> None:
+    workspace = tmp_path.with_name(f"{tmp_path.name}_begun")
+    with subprocess.Popen(
+        [sys.executable, "-m", "nas_agent_graph.report", "--workspace", str(workspace), "--watch", "0.2"],
+        cwd=project_root,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watching:
+        try:
+            assert watching.stdout is not None
+            assert watching.stdout.readline() == f"there is no search in {workspace} yet; waiting for one\n"
+            tmp_path.rename(workspace)
+            assert watching.stdout.readline().startswith("wrote ")
+        except BaseException:
+            watching.kill()
+            raise
+    assert watching.returncode == 0

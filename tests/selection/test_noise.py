@@ -37,6 +37,23 @@ def test_families_are_shrunk_to_the_pool_with_four_degrees_of_freedom() -> None:
     assert noise.of_family("tcn") == pytest.approx(((1 * np.var(loud, ddof=1) + 4 * pooled) / 5) ** 0.5)
 
 
+def test_the_error_of_a_mean_leans_on_the_noise_of_all() -> None:
+    best = of("gru", 0.1, fresh=(0.5, 0.5, 0.5))
+    noise = SeedNoise.of([best, of("gru", 1.0, 1.2), of("tcn", 2.0, 2.6, 2.9)])
+    known = noise.of_mean(best)
+    assert known is not None
+    spread = noise.of_family("gru")
+    assert known == (pytest.approx((4 * spread**2 / 6 / 3) ** 0.5), 6), "three equal scores are no certainty"
+    assert noise.of_mean(of("gru", 0.1)) is None, "nothing is fresh"
+    assert SeedNoise().of_mean(best) is None
+
+
+def test_little_is_leant_on_where_little_is_known() -> None:
+    best = of("gru", 0.0, fresh=(0.4,))
+    known = SeedNoise.of([best]).of_mean(best)
+    assert known == (pytest.approx(stdev([0.0, 0.4])), 1)
+
+
 def test_a_difference_counts_from_1_64_standard_errors_of_fresh_scores() -> None:
     spread = of("gru", 1.0, 1.2)  # the only noise there is: 0.1 sqrt(2)
     noise = SeedNoise.of([spread])

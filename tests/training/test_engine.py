@@ -1,5 +1,6 @@
 """The engine: right gradients, weighted means, exact resume, one exit for every end."""
 
+import json
 import math
 import random
 import time
@@ -15,7 +16,15 @@ from nas_system.errors import Diverged, StateError, StoppedOnRequest
 from nas_system.space import TrainingConfig
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
 from nas_system.training.batches import unpack
-from nas_system.training.callbacks import BestCheckpoint, LastCheckpoint, StopFile, TimeBudget
+from nas_system.training.callbacks import (
+    MOST_WAITING_BYTES,
+    BestCheckpoint,
+    DelayedWrites,
+    HistoryFile,
+    LastCheckpoint,
+    StopFile,
+    TimeBudget,
+)
 from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 from nas_system.training.early_stopping import EarlyStoppingState
 from nas_system.training.engine import Engine
@@ -114,6 +123,62 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(tmp_path, sc
     assert [r.val for r in whole.history] == [r.val for r in resumed.history]
     assert [r.lr for r in whole.history] == [r.lr for r in resumed.history]
     assert not (tmp_path / "last.pth").exists()
+
+
+def test_files_of_short_epochs_are_written_once_in_a_while_and_at_the_end(tmp_path):
+    """Stopped between two writes, a training has lost nothing."""
+    whole, train, val = build()
+    whole.fit(train, val, 6)
+    paths = {name: tmp_path / name for name in ("best.pth", "history.json", "last.pth")}
+    times, seen = iter([0.0, 0.0, 0.4, 0.8, 1.5, 1.5, 2.0, 2.0]), []
+
+    class Watch:
+        def epoch_ended(self, engine, record):
+            if paths["last.pth"].exists():
+                seen.append((record.epoch, len(load_checkpoint(paths["last.pth"])["history"])))
+                assert len(json.loads(paths["history.json"].read_text())["epochs"]) == seen[-1][1]
+                saved = load_checkpoint(paths["best.pth"])["epoch"]
+                assert saved == min(engine.history[: seen[-1][1]], key=lambda r: r.val["mse"]).epoch
+            if record.epoch == 4:
+                raise StoppedOnRequest("between two writes")
+
+        def fit_ended(self, engine, reason):
+            pass
+
+    def callbacks(writes):
+        return [
+            BestCheckpoint(paths["best.pth"], {}, writes),
+            HistoryFile(
+                paths["history.json"], lambda h: paths["history.json"].write_text(json.dumps(h)), writes
+            ),
+            LastCheckpoint(paths["last.pth"], "key", writes),
+            writes,
+        ]
+
+    begun, train, val = build()
+    with pytest.raises(StoppedOnRequest):
+        begun.fit(train, val, 6, [*callbacks(DelayedWrites(clock=lambda: next(times))), Watch()])
+    # After the epochs at 0.0 and 1.5 seconds.
+    assert seen == [(0, 1), (1, 1), (2, 1), (3, 4), (4, 4)]
+
+    resumed, train, val = build(seed=99)
+    resumed.load_state_dict(load_checkpoint(paths["last.pth"]))
+    assert len(resumed.history) == 5
+    best = callbacks(DelayedWrites())
+    best[0].resume()
+    resumed.fit(train, val, 6, best)
+    assert [r.val for r in whole.history] == [r.val for r in resumed.history]
+    assert not paths["last.pth"].exists()
+    assert load_checkpoint(paths["best.pth"], sha256=best[0].sha256)["epoch"] == whole.progress.best_epoch
+    assert len(json.loads(paths["history.json"].read_text())["epochs"]) == 6
+
+
+def test_large_files_do_not_wait_in_memory(tmp_path):
+    written, writes = [], DelayedWrites(clock=lambda: 0.0)
+    for epoch in range(3):
+        writes.put(tmp_path, lambda epoch=epoch: written.append(epoch), MOST_WAITING_BYTES + 1)
+        writes.epoch_ended(None, None)
+    assert written == [0, 1, 2]
 
 
 def test_early_stopping_keeps_the_best_weights(tmp_path):

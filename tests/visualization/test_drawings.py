@@ -128,3 +128,24 @@ def test_a_made_up_file_costs_its_own_run_the_pictures_and_no_other(tmp_path: Pa
         assert paths.learning_curve.exists() and not paths.pictures.exists()
     assert not os.path.lexists(link.pictures)
     assert read_object(odd.history)  # the link went, not what it led to
+
+
+def test_a_training_that_goes_on_is_drawn_when_it_has_ended(tmp_path: Path) -> None:
+    kept = {"title": "run_0000", "baselines": [], "drawings": []}
+    interrupted, pruned, over, repeated, done = (a_run(tmp_path, number, kept) for number in range(5))
+    repeat = a_run(repeated.folder / "repeats", 0, kept)
+    repeat.folder.rename(repeated.folder / "repeats" / "seed_43")
+    repeat = RunPaths(repeated.folder / "repeats" / "seed_43")
+    for paths in (interrupted, pruned, over, repeat):
+        write_json(paths.metrics, {"reason": "stopped"})
+    write_json(done.metrics, {"reason": "completed"})
+    write_json(pruned.pruned, {})
+    write_json(over.verdict, {})
+    draw_all(tmp_path)
+    assert [p.learning_curve.exists() for p in (pruned, over, repeated, done)] == [True] * 4
+    for paths in (interrupted, repeat):
+        assert paths.pictures.exists() and not paths.learning_curve.exists()
+    write_json(interrupted.metrics, {"reason": "completed"})
+    write_json(repeated.verdict, {})
+    draw_all(tmp_path)
+    assert interrupted.learning_curve.exists() and repeat.learning_curve.exists()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from nas_system.data.baselines.bounded import Request, installed_rows, run_bounded
+from nas_system.data.baselines.bounded import Answers, Request, installed_rows, run_bounded
 from nas_system.data.baselines.method import Array, Forecast, Method
 from nas_system.data.baselines.naive import Drift, LastValue, SeasonalNaive
 from nas_system.data.baselines.nlinear import CHUNK, NLinear
@@ -20,6 +20,7 @@ from nas_system.data.splits import SplitName
 from nas_system.space.task_info import Baseline
 
 PARTS: tuple[SplitName, ...] = ("val", "test")
+VAL = "val_mse"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,53 @@ class Scored:
 
 
 def score_all(data: OpenTask, parts: Sequence[SplitName], limit_s: float) -> Scored:
-    """Score every baseline there is here, those of the extra `stats` in `limit_s` of processor time."""
+    """Score every baseline there is here, those of the extra `stats` in `limit_s` of processor time.
+
+    On the validation part at every rolling origin, fitted to the rows before each: its score is their mean.
+    """
     rows, names = score_baselines(data, parts), installed_rows()
     if not names or limit_s <= 0:
         return Scored(rows)
+    earlier = _earlier_origins(data, parts)
+    share_s = limit_s / (1 + len(earlier))
+    answers = _answers(data, parts, names, share_s)
+    found, problems = dict(answers.rows), dict(answers.problems)
+    blocks = {name: [_spread(row, len(_origins(data, "val")))] for name, row in found.items()}
+    for origin in earlier:
+        at_origin = _answers(origin, ("val",), names, share_s)
+        problems = {
+            **{name: f"{why} at an earlier origin" for name, why in at_origin.problems.items()},
+            **problems,
+        }
+        found = {
+            name: {**row, "scores": _added(row["scores"], at_origin.rows[name]["scores"])}
+            for name, row in found.items()
+            if name in at_origin.rows
+        }
+        for name in found:
+            blocks[name].insert(-1, _spread(at_origin.rows[name], len(_origins(origin, "val"))))
+    more = [
+        Baseline(name, _mean_of(row["scores"], 1 + len(earlier)), row["windows"], _in_a_row(blocks[name]))
+        for name, row in found.items()
+    ]
+    return Scored((*rows, *more), tuple(f"{name}: {why}" for name, why in problems.items()))
+
+
+def _earlier_origins(data: OpenTask, parts: Sequence[SplitName]) -> tuple[OpenTask, ...]:
+    return data.origins()[:-1] if "val" in parts else ()
+
+
+def _added(scores: Mapping[str, float], earlier: Mapping[str, float]) -> dict[str, float]:
+    """Return the scores with the validation error of an earlier origin added."""
+    return {**scores, VAL: scores[VAL] + earlier[VAL]}
+
+
+def _mean_of(scores: Mapping[str, float], origins: int) -> dict[str, float]:
+    return {name: score / origins if name == VAL else score for name, score in scores.items()}
+
+
+def _answers(data: OpenTask, parts: Sequence[SplitName], names: tuple[str, ...], limit_s: float) -> Answers:
+    """Fit the rows of the extra `stats` to the training part; return their scores on `parts`."""
     columns = list(data.series.column_indices(data.task.targets))
     values, train_end = data.series.values[:, columns], data.split.train_end
     scaler = data.scaler.of_columns(columns)
@@ -48,12 +92,7 @@ def score_all(data: OpenTask, parts: Sequence[SplitName], limit_s: float) -> Sco
         train_end=train_end,
         parts={part: (rows.start, rows.stop) for part, rows in origins.items() if rows},
     )
-    answers = run_bounded(request, values, limit_s)
-    more = [
-        Baseline(name, row["scores"], row["windows"], _spread(row, len(origins.get("val", ()))))
-        for name, row in answers.rows.items()
-    ]
-    return Scored((*rows, *more), tuple(f"{name}: {why}" for name, why in answers.problems.items()))
+    return run_bounded(request, values, limit_s)
 
 
 def simple_methods(rows: int, pred_len: int, freq: str, seasons: Sequence[int]) -> tuple[Method, ...]:
@@ -73,21 +112,54 @@ def _is_of_use(method: Method, rows: int, pred_len: int) -> bool:
 def score_baselines(data: OpenTask, parts: Sequence[SplitName] = PARTS) -> tuple[Baseline, ...]:
     """Return the mean squared error, on scaled data, of the forecasts that take no library and no time.
 
-    One whose look-back does not fit the training rows is left out.
+    One whose look-back does not fit the training rows is left out. The validation error is the mean over the
+    rolling origins; at an earlier one a method has the period and look-back that the rows before it allow.
     """
-    pred_len, train_end = data.task.pred_len, data.split.train_end
-    columns = list(data.series.column_indices(data.task.targets))
-    table = data.scaler.transform(data.series.values)[:, columns]
-    seasons = shared_seasons(data.series.values[:train_end, columns], data.series.freq)
-    origins = {part: rows for part in parts if (rows := _origins(data, part))}
+    earlier = _earlier_origins(data, parts)
+    methods = {id(origin): _methods_of(origin) for origin in (*earlier, data)}
 
     def row(method: Method) -> Baseline:
-        forecast = method.fit(table[:train_end], pred_len)
-        errors = {part: squared_errors(table, rows, pred_len, forecast) for part, rows in origins.items()}
-        scores = {f"{part}_mse": float(found.mean()) for part, found in errors.items()}
-        return Baseline(method.name, scores, errors=errors.get("val"))
+        scores, errors = _scores(data, method, parts)
+        blocks = [errors]
+        for origin in earlier:
+            before, errors = _scores(origin, _counterpart(method, methods[id(origin)]), ("val",))
+            scores = _added(scores, before)
+            blocks.insert(-1, errors)
+        return Baseline(method.name, _mean_of(scores, 1 + len(earlier)), errors=_in_a_row(blocks))
 
-    return tuple(map(row, simple_methods(train_end, pred_len, data.series.freq, seasons)))
+    return tuple(map(row, methods[id(data)]))
+
+
+def _methods_of(data: OpenTask) -> tuple[Method, ...]:
+    train_end, freq = data.split.train_end, data.series.freq
+    columns = list(data.series.column_indices(data.task.targets))
+    seasons = shared_seasons(data.series.values[:train_end, columns], freq)
+    return simple_methods(train_end, data.task.pred_len, freq, seasons)
+
+
+def _counterpart(method: Method, there: Sequence[Method]) -> Method:
+    """Return the method at an origin where `there` are known: itself, or the last of its kind."""
+    alike = [other for other in there if type(other) is type(method)]
+    return method if method in there else alike[-1] if alike else LastValue()
+
+
+def _scores(
+    data: OpenTask, method: Method, parts: Sequence[SplitName]
+) -> tuple[dict[str, float], Array | None]:
+    """Fit the method to the training part; return its scores on `parts`, and its errors on the validation
+    windows."""
+    pred_len, columns = data.task.pred_len, list(data.series.column_indices(data.task.targets))
+    table = data.scaler.transform(data.series.values)[:, columns]
+    forecast = method.fit(table[: data.split.train_end], pred_len)
+    origins = {part: rows for part in parts if (rows := _origins(data, part))}
+    errors = {part: squared_errors(table, rows, pred_len, forecast) for part, rows in origins.items()}
+    return {f"{part}_mse": float(found.mean()) for part, found in errors.items()}, errors.get("val")
+
+
+def _in_a_row(blocks: Sequence[Array | None]) -> Array | None:
+    """Return the errors on the windows of all origins in the order of time; None if some are not known."""
+    known = [block for block in blocks if block is not None]
+    return np.concatenate(known) if known and len(known) == len(blocks) else None
 
 
 def _origins(data: OpenTask, part: SplitName) -> range:

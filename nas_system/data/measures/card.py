@@ -86,10 +86,7 @@ def measure_card(data: OpenTask) -> dict[str, Any]:
 
     Raises ConfigError for targets on which a training or a validation score would mean nothing.
     """
-    names = data.series.column_names(data.task.targets)
-    columns = data.series.values[:, list(data.series.column_indices(names))]
-    targets = [Target(name, values, data) for name, values in zip(names, columns.T, strict=True)]
-    refuse_degenerate(data, targets)
+    targets = sound_targets(data)
     cards = [_card_of(target) for target in targets[:MOST_TARGETS]]
     findings = [finding for target in targets for finding in _constant_parts(target)]
     findings += [finding for target in targets for finding in _extreme_values(target)]
@@ -111,6 +108,15 @@ def measure_card(data: OpenTask) -> dict[str, Any]:
         warnings=_texts([finding for finding in findings if finding.part not in SEEN]),
     )
     return {CARD: card.model_dump(mode="json"), UNSEEN: unseen.model_dump(mode="json")}
+
+
+def sound_targets(data: OpenTask) -> list[Target]:
+    """Return the targets. Raises ConfigError if training or validation cannot mean anything on them."""
+    names = data.series.column_names(data.task.targets)
+    columns = data.series.values[:, list(data.series.column_indices(names))]
+    targets = [Target(name, values, data) for name, values in zip(names, columns.T, strict=True)]
+    refuse_degenerate(data, targets)
+    return targets
 
 
 def refuse_degenerate(data: OpenTask, targets: Sequence[Target]) -> None:

@@ -93,25 +93,30 @@ def search_closed_form(
     them; empty for a series too short for any. The longest ones are left out where they would take more than
     `work`, and so is what is tried last: maps per target.
     """
-    longest = min(max(LOOK_BACKS), (data.split.train_end - data.task.pred_len) // 2)
-    look_backs = _affordable(_look_backs(longest, seasons), data, len(seasons) + 3, work)
+    origins = data.origins()
+    # At the earliest origin it leaves two windows to train on.
+    most = min(
+        (data.split.train_end - data.task.pred_len) // 2, origins[0].split.train_end - data.task.pred_len - 1
+    )
+    look_backs = _affordable(
+        _look_backs(min(max(LOOK_BACKS), most), seasons), origins, len(seasons) + 3, work
+    )
     if not look_backs:
         return ()
-    windows = _Moments.of(data, look_backs[-1])
+    windows = [_Moments.of(origin, look_backs[-1]) for origin in origins]
     found: list[ClosedForm] = []
     for seq_len in look_backs:
-        parts = windows.at(seq_len)
+        parts = [each.at(seq_len) for each in windows]
         for normalization, season in _normalizations(seq_len, seasons):
             form = ClosedForm(seq_len, normalization, season, 0.0, False, False, math.inf, math.inf)
             found += _tried(form, parts)
+    last = windows[-1]
     for best in _best_pairs(found):
-        parts = windows.at(best.seq_len)
-        maps = windows.table.shape[1]
-        apart = (
-            windows.individual and 2 * REFINED * maps * _solutions(best.seq_len, data.task.pred_len) < work
-        )
+        parts = [each.at(best.seq_len) for each in windows]
+        maps = last.table.shape[1] * len(windows)
+        apart = last.individual and 2 * REFINED * maps * _solutions(best.seq_len, data.task.pred_len) < work
         for individual in (False, True) if apart else (False,):
-            for calendar in (False, True) if windows.n_waves else (False,):
+            for calendar in (False, True) if last.n_waves else (False,):
                 if individual or calendar:
                     form = replace(best, individual=individual, time_features=calendar)
                     found += _tried(form, parts)
@@ -134,13 +139,17 @@ def _best_pairs(found: Sequence[ClosedForm]) -> list[ClosedForm]:
     return sorted(pairs.values(), key=lambda form: form.loss)[:REFINED]
 
 
-def _affordable(look_backs: list[int], data: OpenTask, normalizations: int, work: float) -> list[int]:
+def _affordable(
+    look_backs: list[int], origins: Sequence[OpenTask], normalizations: int, work: float
+) -> list[int]:
     """Return the look-backs up to the first that would take too much, at least the shortest one."""
-    cells = (data.split.val_end + data.split.train_end) * len(data.series.column_indices(data.task.targets))
+    data = origins[-1]
+    rows = sum(origin.split.val_end + origin.split.train_end for origin in origins)
+    cells = rows * len(data.series.column_indices(data.task.targets))
     kept, solved = list[int](), 0.0
     for look_back in look_backs:
         moments = cells * (look_back + data.task.pred_len) ** 2
-        solved += normalizations * _solutions(look_back, data.task.pred_len)
+        solved += len(origins) * normalizations * _solutions(look_back, data.task.pred_len)
         if kept and max(moments, solved) > work:
             break
         kept.append(look_back)
@@ -254,13 +263,18 @@ def _moments_of(table: Array, waves: Array, starts: range, seq_len: int, pred_le
     return _Part(moments, len(starts))
 
 
-def _tried(form: ClosedForm, parts: _Parts) -> list[ClosedForm]:
-    """Return the form at every strength, with its errors on the late and on the validation windows."""
-    if not parts.val.windows:
+def _tried(form: ClosedForm, origins: Sequence[_Parts]) -> list[ClosedForm]:
+    """Return the form at every strength, with its errors on the late and on the validation windows.
+
+    The latter is the mean over the rolling origins, the former that of the last one.
+    """
+    last = origins[-1]
+    if not last.val.windows:
         return []
-    errors = _errors(form, parts, parts.early + parts.between + parts.late, parts.val)
-    few = parts.val.windows < FEW * parts.pred_len
-    earlier = _errors(form, parts, parts.early, parts.late) if few else errors
+    at_each = [_errors(form, parts, parts.early + parts.between + parts.late, parts.val) for parts in origins]
+    errors = sum(at_each[1:], at_each[0]) / len(at_each)
+    few = sum(parts.val.windows for parts in origins) < FEW * last.pred_len
+    earlier = _errors(form, last, last.early, last.late) if few else errors
     return [
         replace(form, strength=strength, val_mse=float(val_mse), earlier_mse=float(earlier_mse))
         for strength, val_mse, earlier_mse in zip(STRENGTHS, errors, earlier, strict=True)

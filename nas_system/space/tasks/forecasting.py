@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ALL = "all"
 """As the only target: every column. Which columns these are is known where the data is read."""
 
+MOST_ORIGINS = 10
+"""As many files of weights can a run have (see `nas_system.processes.run_files`)."""
+
 
 class ForecastingTask(Task):
     """Dataset, targets, horizon, split and metric: what is measured, never how it is modelled."""
@@ -32,6 +35,7 @@ class ForecastingTask(Task):
     default_config = "default"
     is_series = True
     describe_timeout_s = 1800.0
+    left_out = ("origins",)
 
     name: Literal["forecasting"] = "forecasting"
     """Forecast a time series."""
@@ -65,6 +69,10 @@ class ForecastingTask(Task):
 
     test_rows: int | None = Field(default=None, ge=1)
     """Rows of the test part (default: the data set's own split)."""
+
+    origins: int = Field(default=1, ge=0, le=MOST_ORIGINS)
+    """Rolling origins: the validation score is the mean over so many blocks of rows, each with a model of its
+    own, trained on the rows before it. 0 (auto): decided by the length of the series when a search begins."""
 
     @field_validator("targets", mode="before")
     @classmethod
@@ -100,11 +108,12 @@ class ForecastingTask(Task):
         )
 
     @model_serializer(mode="wrap")
-    def _without_default_scaling(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A search that began before there was a choice keeps its keys and fingerprints.
         plain = write(self)
-        if plain.get("scaling") == "standard":
-            del plain["scaling"]
+        for name in ("scaling", "origins"):
+            if plain.get(name) == type(self).model_fields[name].default:
+                del plain[name]
         return plain
 
     @model_validator(mode="after")
@@ -134,6 +143,13 @@ class ForecastingTask(Task):
             metric=f"mean squared error on {scaled} values",
             scale_note=f" on {scaled} data",
         )
+
+    @property
+    def trainings(self) -> int:
+        return max(self.origins, 1)
+
+    def decided_by(self, found: Task) -> Task:
+        return self if self.origins else self.model_copy(update={"origins": found.trainings})
 
     @property
     def outside_names(self) -> tuple[str, ...]:

@@ -64,6 +64,8 @@ class Task(ConfigModel, ABC):
     """Upper bound on measuring the data and the baselines."""
     absent: ClassVar[dict[str, str]] = {}
     """Kinds of field (`Where`) that have no effect in this task, and why: "the task ... "."""
+    left_out: ClassVar[tuple[str, ...]] = ()
+    """Fields that a configuration's file does not name at their default."""
     is_series: ClassVar[bool] = False
     """Whether windows of a series are forecast, so that a look-back, targets and columns exist."""
 
@@ -87,6 +89,15 @@ class Task(ConfigModel, ABC):
     @abstractmethod
     def labels(self) -> TaskLabels:
         """The words for this task."""
+
+    @property
+    def trainings(self) -> int:
+        """How many models a run trains for its validation score, each on rows of its own."""
+        return 1
+
+    def decided_by(self, found: Task) -> Task:
+        """Return the task with what it leaves open as in `found`, the same task once its data are known."""
+        return self
 
     @property
     def outside_names(self) -> tuple[str, ...]:
