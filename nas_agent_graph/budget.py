@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from nas_system.errors import ProposalError
 from nas_system.files import finite
-from nas_system.nas_agent.agent_state import RunInfo
+from nas_system.nas_agent.agent_state import ASKED, AgentState, RunInfo
 
 WARNED_AT = (0.5, 0.8)
 """Shares of a budget at which a note is printed."""
+
+MOST_ASKED = 0.12
+"""Most repeats that a proposer may ask for, as a share of all trainings that have begun."""
 
 
 class BudgetSpent(ProposalError):
@@ -128,6 +132,15 @@ class Limits:
         if self.max_cost_usd is not None and spent.cost_usd >= self.max_cost_usd:
             return f"the budget of ${self.max_cost_usd:g} is spent (${spent.cost_usd:.4f}); raise --max-cost"
         return None
+
+    def repeats_left(self, state: AgentState) -> int:
+        """Return how many repeats a proposer may still ask for now."""
+        if state.leads_by == "margin" or self.repeats == 0 or not state.runs:
+            return 0
+        begun = [repeat.purpose for repeat in state.repeats]
+        begun += [run.purpose for run in state.in_progress if run.purpose is not None]
+        trainings = len(state.run_ids) + len(begun)
+        return max(math.floor(MOST_ASKED * trainings) - begun.count(ASKED), 0)
 
     def warnings(self, before: Spent, now: Spent) -> list[str]:
         """Return notes for people: shares of a budget that were passed in between."""

@@ -7,6 +7,7 @@ described by a Protocol.
 from __future__ import annotations
 
 import re
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from nas_agent_graph.acceptance import VerdictRecord
+from nas_agent_graph.analysis.resolution import resolution_of
+from nas_agent_graph.analysis.standings import KnownOfSeeds, known_of_seeds
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
 from nas_agent_graph.host.clock import SystemClock as SystemClock
@@ -29,10 +32,11 @@ from nas_agent_graph.search_view import RunView as RunView
 from nas_agent_graph.search_view import SearchView as SearchView
 from nas_agent_graph.selection.candidates import Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
+from nas_agent_graph.selection.rule import final_size
 from nas_system.errors import SearchPaused as SearchPaused
 from nas_system.errors import StateError
 from nas_system.files import finite
-from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo
+from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo, parts_of_repeat
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, read_outcome
@@ -254,7 +258,8 @@ def view_of(
     attempt: int = 0,
 ) -> SearchView:
     """Build the view: the only place where stored runs become visible to proposers."""
-    state, runs = ledger.state, run_views(ledger)
+    state, seeds = ledger.state, known_of_seeds(ledger.state)
+    runs = tuple(_run_view(run, ledger, seeds) for run in state.runs)
     return SearchView(
         run_id=run_id,
         task=state.task or base.task,
@@ -267,7 +272,7 @@ def view_of(
         ),
         runs=runs,
         best_run=next((run for run in runs if run.run_id == state.best_run_id), None),
-        noise=state.noise,
+        noise=seeds.noise,
         seed=state.seed,
         max_runs=limits.max_runs,
         refused=refused,
@@ -279,6 +284,13 @@ def view_of(
         sizes={part: size for part, size in info.sizes.items() if part in ("train", "val")},
         measured=info.seen,
         running=running_views(ledger, other_than=run_id),
+        leads_by=state.leads_by,
+        noise_runs=seeds.noise_runs,
+        luck=seeds.luck,
+        resolution=resolution_of(state, ledger.runs_dir, ledger.config, info),
+        repeating=tuple(parts_of_repeat(run.run_id)[0] for run in state.in_progress if run.is_repeat),
+        final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
+        repeats_left=limits.repeats_left(state),
     )
 
 
@@ -312,10 +324,12 @@ def history_of(run_dir: Path) -> dict[str, Any] | None:
 
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:
     """Return the finished runs."""
-    return tuple(_run_view(run, ledger) for run in ledger.state.runs)
+    seeds = known_of_seeds(ledger.state)
+    return tuple(_run_view(run, ledger, seeds) for run in ledger.state.runs)
 
 
-def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
+def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
+    scores = seeds.scores.get(run.run_id, ())
     proposal = ledger.proposal(run.run_id)
     expected = proposal.get(f"expected_{ledger.state.metric}")
     folder = ledger.paths(run.run_id).folder
@@ -327,7 +341,7 @@ def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
         config=ledger.config(run.run_id),
         family=run.family,
         key=run.key,
-        val_score=run.val_score if run.status == "OK" else None,
+        val_score=statistics.fmean(scores) if scores else None,
         accepted=run.accepted,
         parent=run.parent,
         summary=without_test_metrics(run.history_summary),
@@ -336,6 +350,8 @@ def _run_view(run: RunInfo, ledger: Ledger) -> RunView:
         expected_score=finite(expected),
         epochs=0 if pruned is None else pruned.epoch,
         best_so_far=None if pruned is None else pruned.score,
+        scores=scores,
+        failed_repeats=seeds.failed.get(run.run_id, 0),
     )
 
 

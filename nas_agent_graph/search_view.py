@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from nas_agent_graph.budget import Left
 from nas_agent_graph.state import ChangeRecord, ProposalRecord
@@ -34,6 +34,8 @@ class Proposal:
 
     must_restructure: bool = False
     """Whether its proposer was shown that the search is stuck, so that it has to change the structure."""
+    repeat: str | None = None
+    """A run that its proposer wants trained once more with another seed, before it proposes."""
 
     def to_record(self) -> ProposalRecord:
         """Return the proposal as JSON."""
@@ -50,6 +52,8 @@ class Proposal:
             record["rank"] = self.rank
         if self.must_restructure:
             record["must_restructure"] = True
+        if self.repeat is not None:
+            record["repeat"] = self.repeat
         return record
 
     @classmethod
@@ -66,6 +70,7 @@ class Proposal:
                 cost_usd=finite(record.get("cost_usd")),
                 rank=record.get("rank"),
                 must_restructure=record.get("must_restructure") is True,
+                repeat=None if record.get("repeat") is None else str(record["repeat"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProposalError(f"the proposal cannot be read ({error})") from None
@@ -107,6 +112,7 @@ class RunView:
     key: str | None
     """Canonical key of the configuration, known also when the folder is gone."""
     val_score: float | None
+    """Mean over its seeds; in a search that leads by a margin its own score."""
     accepted: bool
     parent: str | None
     summary: str
@@ -118,6 +124,10 @@ class RunView:
     """Epochs that a run in progress, or one stopped early, has trained; 0 for others."""
     best_so_far: float | None = None
     """Best validation score of those epochs; None if there is none, and for other runs."""
+    scores: tuple[float, ...] = ()
+    """Those that `val_score` is the mean of, one a seed: its own first, then those of its repeats."""
+    failed_repeats: int = 0
+    """Its repeats that ended without a score."""
 
     @property
     def is_base(self) -> bool:
@@ -163,6 +173,7 @@ class SearchView:
     runs: tuple[RunView, ...]
     best_run: RunView | None
     noise: float | None
+    """Standard deviation of a score over seeds."""
     seed: int
     max_runs: int
     refused: tuple[str, ...] = ()
@@ -185,6 +196,20 @@ class SearchView:
     """What else was measured of data of this kind (see `TaskInfo.seen`)."""
     running: tuple[RunView, ...] = ()
     """Runs in progress, in the order they began: a configuration, status RUNNING, no score."""
+    leads_by: Literal["mean", "margin"] = "margin"
+    """How a run comes to lead, see `AgentState.leads_by`."""
+    noise_runs: int = 0
+    """Runs with two scores or more, over which the noise is pooled."""
+    luck: Mapping[str, float] = field(default_factory=dict)
+    """By run that leads with one seed: how probable it is, by the noise, that its lead is none."""
+    resolution: float | None = None
+    """Differences below it cannot be resolved by the validation rows (90 %); None if it is not known."""
+    final: int = 0
+    """Trainings with fresh seeds after the last run."""
+    repeating: tuple[str, ...] = ()
+    """Runs that are being trained once more."""
+    repeats_left: int = 0
+    """How many repeats a proposer may still ask for now."""
 
     @property
     def fit(self) -> SeriesFit | None:
@@ -200,6 +225,19 @@ class SearchView:
         for run in self.running:
             if run.key == key:
                 raise ProposalError(f"this is {run.run_id}, which is training now; propose another one")
+
+    def refuse_repeat_of(self, run_id: str) -> None:
+        """Raise ProposalError if this run cannot be trained once more by a proposer's wish."""
+        run = next((run for run in self.runs if run.run_id == run_id), None)
+        if not self.repeats_left:
+            raise ProposalError("no repeat can be asked for now; propose a new configuration")
+        if run is None:
+            raise ProposalError(f"{run_id!r:.80} is not a run of this search that has ended")
+        if run.val_score is None or run.config is None:
+            why = f"ended as {run.status}" if run.val_score is None else "has lost its configuration"
+            raise ProposalError(f"{run_id} {why} and cannot be repeated")
+        if run_id in self.repeating:
+            raise ProposalError(f"{run_id} is being repeated now; wait for its score, propose another one")
 
 
 class Proposer(Protocol):

@@ -32,6 +32,7 @@ class ProposalRecord(TypedDict):
     tokens: int
     cost_usd: float | None
     must_restructure: NotRequired[bool]
+    repeat: NotRequired[str]
 
 
 class OutcomeRecord(TypedDict):
@@ -73,6 +74,8 @@ class SearchState(TypedDict):
     them: nothing for a repeat."""
     postponed: bool
     """Whether no proposal could come now, and nothing begins before another run has ended."""
+    repeat_asked: bool
+    """Whether the answer was to repeat an earlier run, which begins in the place of this one."""
     to_repeat: bool
     """Whether a repeat is due, before which the search does not end."""
     end: str | None
@@ -90,6 +93,7 @@ def initial_state() -> SearchState:
         summary="",
         launched={},
         postponed=False,
+        repeat_asked=False,
         to_repeat=False,
         end=None,
     )

@@ -8,23 +8,26 @@ the mean over all of them. What has ended is in `origins.json`: a resumed run re
 from __future__ import annotations
 
 import contextlib
+import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from nas_system.errors import Diverged, StateError
 from nas_system.files import read_record, write_json
+from nas_system.nas_agent.window_errors import write_errors
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig
 from nas_system.tasks.kind import Problem
 from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import BestCheckpoint
 from nas_system.training.checkpoint import load_checkpoint
-from nas_system.training.engine import Callback, Engine
+from nas_system.training.engine import Callback, Engine, EpochRecord
 from nas_system.training.preflight.plan import plan_training
 from nas_system.training.scheduler import optimizer_steps
 
@@ -131,6 +134,28 @@ class Origins:
             except Diverged as error:
                 raise Diverged(f"origin {number} of {count}: {error}", error.numbers) from error
             self.save()
+
+    def write_errors(
+        self, engine: Engine, best: EpochRecord, problems: Sequence[Problem], evaluation_batch: int
+    ) -> None:
+        """Write the error on every validation window of `problems`, the last of which is the run's own.
+
+        `engine` holds the best weights at the last origin, of the epoch `best`, and does so afterwards.
+        """
+        errors, later = engine.best_errors, engine.history[best.epoch + 1 :]
+        if errors is None or any(record.is_best for record in later):
+            # Resumed from a checkpoint of an older version, or from one of another epoch than the weights.
+            errors = engine.evaluate_samples(problems[-1].batches("val", evaluation_batch)).errors
+        found, weights = [], engine.model.state_dict()
+        if len(problems) > 1:
+            weights = copy.deepcopy(weights)
+        for number, problem in enumerate(problems[:-1], 1):
+            engine.model.load_state_dict(load_checkpoint(self.paths.origin(number), engine.device)["model"])
+            found.append(engine.evaluate_samples(problem.batches("val", evaluation_batch)).errors)
+        engine.model.load_state_dict(weights)
+        known = [rows.float().cpu().numpy() for rows in (*found, errors) if rows is not None]
+        if len(known) == len(problems):
+            write_errors(self.paths.val_errors, np.concatenate(known))
 
     def means(self, last: Mapping[str, float]) -> dict[str, float]:
         """Return the validation metrics of the run, of which `last` are those at the last origin."""

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from nas_system.draw_pictures import keep_for_later
 from nas_system.errors import ConfigError, Diverged, StateError, StoppedOnRequest
 from nas_system.files import read_object
 from nas_system.nas_agent.logging_utils import save_history, save_metrics
-from nas_system.nas_agent.window_errors import write_errors
 from nas_system.origins import Origins
 from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
@@ -39,7 +37,7 @@ from nas_system.training.callbacks import (
 )
 from nas_system.training.checkpoint import load_checkpoint
 from nas_system.training.clock import compute_seconds
-from nas_system.training.engine import Callback, Engine, EpochRecord
+from nas_system.training.engine import Callback, Engine
 from nas_system.training.objectives import direction_of
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.plan import Pace, TrainingPlan, plan_within
@@ -259,7 +257,8 @@ class TrainingRun:
             if len(self.origins.earlier) == len(self.earlier):
                 by_origin = self.origins.to_json(self.metric_name, val)
                 val = self.origins.means(val)
-                self._write_errors(record, checkpoint["model"])
+                batch = self.resources.evaluation_batch
+                self.origins.write_errors(engine, record, (*self.earlier, self.problem), batch)
             if reason != "stopped":
                 test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
             if self.options.pictures != "none":
@@ -282,23 +281,6 @@ class TrainingRun:
         )
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
-
-    def _write_errors(self, best: EpochRecord, weights: Mapping[str, Tensor]) -> None:
-        """Write the error on every validation window of the best weights, which the engine holds now, after
-        those at the earlier origins."""
-        engine, batch = self.engine, self.resources.evaluation_batch
-        errors, later = engine.best_errors, engine.history[best.epoch + 1 :]
-        if errors is None or any(record.is_best for record in later):
-            # Resumed from a checkpoint of an older version, or from one of another epoch than the weights.
-            errors = engine.evaluate_samples(self.problem.batches("val", batch)).errors
-        found = [errors]
-        for number, problem in enumerate(self.earlier, 1):
-            engine.model.load_state_dict(load_checkpoint(self.paths.origin(number), engine.device)["model"])
-            found.insert(-1, engine.evaluate_samples(problem.batches("val", batch)).errors)
-        engine.model.load_state_dict(weights)
-        known = [errors.float().cpu() for errors in found if errors is not None]
-        if len(known) == len(found):
-            write_errors(self.paths.val_errors, torch.cat(known).numpy())
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""

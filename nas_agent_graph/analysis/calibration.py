@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
+from nas_agent_graph.analysis.standings import known_of_seeds
 from nas_system.files import finite
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.space.score import Direction, gain_of
@@ -38,12 +39,13 @@ class Calibration:
 
 
 def predictions_of(ledger: Ledger) -> list[Prediction]:
-    """Read what was expected of the finished runs from their proposal.json."""
+    """Read what was expected of the finished runs from their proposal.json; measured are means over seeds."""
     found, name = [], f"expected_{ledger.state.metric}"
+    scores = known_of_seeds(ledger.state).scores
     for run in ledger.state.runs:
         expected = finite(ledger.proposal(run.run_id).get(name))
         if expected is not None:
-            actual = run.val_score if run.status == "OK" else None
+            actual = fmean(scores[run.run_id]) if run.run_id in scores else None
             found.append(Prediction(run.proposer or "unknown", expected, actual))
     return found
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nas_agent_graph.analysis.resolution import Losses, block_of, losses_of
 from nas_agent_graph.analysis.standings import candidates_of, noise_of
-from nas_agent_graph.selection.bootstrap import block_length
 from nas_agent_graph.selection.candidates import Candidate
 from nas_agent_graph.selection.conclusion import MOST_TIES, Conclusion, conclude
 from nas_agent_graph.selection.record import from_record, to_record
@@ -19,12 +17,8 @@ from nas_system.nas_agent.agent_state import AgentState, get_run, is_fresh
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.window_errors import read_baseline_errors, read_errors
 from nas_system.processes.run_files import BASELINE_ERRORS_FILE, CONCLUSION_FILE
-from nas_system.space import RunConfig
-from nas_system.space.score import Direction, loss_of
+from nas_system.space.score import loss_of
 from nas_system.space.task_info import TaskInfo
-from nas_system.space.time_steps import rows_in_a_week
-
-Losses = NDArray[np.float64]
 
 
 def contenders(state: AgentState, conclusion: Conclusion | None = None) -> list[str]:
@@ -61,14 +55,14 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
     candidates = candidates_of(state)
     errors = _errors_of_runs(ledger, candidates)
     blocks = {
-        candidate.run_id: _block(ledger.config(candidate.run_id), info, errors.get(candidate.run_id))
+        candidate.run_id: block_of(ledger.config(candidate.run_id), info, errors.get(candidate.run_id))
         for candidate in candidates
     }
     found = conclude(
         candidates,
         noise_of(state),
         errors,
-        {name: _losses(rows, state.direction) for name, rows in known.items()},
+        {name: losses_of(rows, state.direction) for name, rows in known.items()},
         {name: loss_of(score, state.direction) for name, score in scores.items()},
         blocks,
     )
@@ -77,7 +71,7 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
     hold_out = state.hold_out.get(found.recommended)
     if hold_out is not None:
         rows = read_errors(ledger.paths(found.recommended).hold_out_errors, score=hold_out)
-        losses = None if rows is None else _losses(rows, state.direction)
+        losses = None if rows is None else losses_of(rows, state.direction)
         found = found.with_hold_out(loss_of(hold_out, state.direction), losses, blocks[found.recommended])
     record = {"runs": len(state.runs), "repeats": len(state.repeats), "on_hold_out": hold_out is not None}
     write_json(ledger.runs_dir / CONCLUSION_FILE, {**record, **to_record(found)})
@@ -105,23 +99,7 @@ def _errors_of_runs(ledger: Ledger, candidates: Sequence[Candidate]) -> dict[str
             read_errors(ledger.paths(name).val_errors, score=scores[name])
             for name in _trainings(candidate, state)
         ]
-        known = [_losses(row, state.direction) for row in rows if row is not None]
+        known = [losses_of(row, state.direction) for row in rows if row is not None]
         if len(known) == len(rows) and len({len(row) for row in known}) == 1:
             found[candidate.run_id] = np.stack(known)
     return found
-
-
-def _losses(errors: NDArray[np.float32], direction: Direction) -> Losses:
-    losses = errors.astype(np.float64)
-    return losses if direction == "minimize" else -losses
-
-
-def _block(config: RunConfig | None, info: TaskInfo | None, losses: Losses | None) -> int:
-    """Return how many losses in a row depend on each other: those of windows that share rows, and of at least
-    a week; or those of one sample, where it has several."""
-    if config is not None and config.task.is_series:
-        step = info.measured.get("freq") if info else None
-        week = rows_in_a_week(step if isinstance(step, str) else None)
-        return block_length(config.data.seq_len, config.task.horizon, week)
-    samples = info.sizes.get("val", 0) if info else 0
-    return 1 if losses is None or not samples else math.ceil(losses.shape[1] / samples)

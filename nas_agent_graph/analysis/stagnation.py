@@ -77,9 +77,16 @@ def require_new_structure(view: SearchView, proposal: Proposal, parent: RunConfi
         return
     changed = ", ".join(change.parameter for change in proposal.changes)
     raise ProposalError(
-        f"the last {FLAT_RUNS} runs or more brought no improvement beyond the noise, so the structure has to "
-        f"change; this proposal ({changed}) keeps that of {same}. Change {demanded(view, config)}"
+        f"the last {FLAT_RUNS} runs or more {flat_words(view)}, so the structure has to change; this "
+        f"proposal ({changed}) keeps that of {same}. Change {demanded(view, config)}"
     )
+
+
+def flat_words(view: SearchView) -> str:
+    """Say what runs have not done while the search is stuck."""
+    if view.leads_by == "mean":
+        return "have not taken the lead"
+    return "brought no improvement beyond the noise"
 
 
 def demanded(view: SearchView, config: RunConfig | None = None) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections import Counter
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
 from typing import cast
 
 from nas_agent_graph.selection.candidates import Candidate, EndedRepeat, Purpose, with_repeats
+from nas_agent_graph.selection.comparison import probability_of_luck
 from nas_agent_graph.selection.noise import SeedNoise
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space.score import loss_of
@@ -43,6 +46,53 @@ def ended_repeats_of(state: AgentState) -> tuple[EndedRepeat, ...]:
 def noise_of(state: AgentState) -> SeedNoise:
     """Return how much scores differ between seeds, pooled over all runs that have two or more."""
     return SeedNoise.of(candidates_of(state))
+
+
+@dataclass(frozen=True)
+class KnownOfSeeds:
+    """What the seeds of a search tell while it goes on."""
+
+    noise: float | None
+    """Standard deviation of a score over seeds, pooled over all runs with two scores or more."""
+    noise_runs: int
+    """How many runs those are."""
+    scores: Mapping[str, tuple[float, ...]]
+    """Of each run with a score, as the task's metric: its own first, then those of its repeats."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """How many of a run's repeats have ended without a score, where any have."""
+    luck: Mapping[str, float] = field(default_factory=dict)
+    """By the leader, if it has one seed: how probable it is that its lead over the next run is none."""
+
+
+def known_of_seeds(state: AgentState) -> KnownOfSeeds:
+    """Return what seeds tell; in a search that leads by a margin, the noise of the base config alone."""
+    if state.leads_by == "margin":
+        own = {c.run_id: _as_reported(c.scores, state) for c in first_scores_of(state)}
+        return KnownOfSeeds(state.noise, int(state.noise is not None), own)
+    candidates = candidates_of(state)
+    noise = SeedNoise.of(candidates)
+    pooled = state.noise if noise.pooled is None else noise.pooled
+    several = sum(candidate.n > 1 for candidate in candidates)
+    return KnownOfSeeds(
+        pooled,
+        max(several, int(pooled is not None)),
+        {candidate.run_id: _as_reported(candidate.scores, state) for candidate in candidates},
+        Counter(repeat.run_id for repeat in ended_repeats_of(state) if not repeat.has_score),
+        _luck(candidates, noise, state.best_run_id),
+    )
+
+
+def _as_reported(losses: tuple[float, ...], state: AgentState) -> tuple[float, ...]:
+    return tuple(loss_of(loss, state.direction) for loss in losses)
+
+
+def _luck(candidates: tuple[Candidate, ...], noise: SeedNoise, leader_id: str | None) -> dict[str, float]:
+    leader = next((candidate for candidate in candidates if candidate.run_id == leader_id), None)
+    others = [candidate for candidate in candidates if candidate is not leader]
+    if leader is None or leader.n > 1 or not others:
+        return {}
+    luck = probability_of_luck(leader, min(others, key=lambda other: other.mean), noise)
+    return {} if luck is None else {leader.run_id: luck}
 
 
 def n_seeds(state: AgentState, run: RunInfo) -> int:

@@ -14,12 +14,15 @@ DEFAULT_METRIC = ForecastingTask().metric
 """What is predicted in a call that belongs to no search."""
 
 
-def proposal_schema(metric: str) -> dict[str, object]:
-    """Return the JSON schema of an answer, which predicts the task's metric."""
+def proposal_schema(metric: str, *, may_repeat: bool = False) -> dict[str, object]:
+    """Return the JSON schema of an answer, which predicts the task's metric; with `may_repeat` it says
+    whether its parent is to be trained once more."""
     expected = f"expected_{metric}"
+    repeat = {"type": "boolean", "description": "train the parent once more with another seed, no changes"}
     return {
         "type": "object",
         "properties": {
+            **({"repeat": repeat} if may_repeat else {}),
             "parent": {"type": "string", "description": "the run whose configuration this starts from"},
             "changes": {
                 "type": "array",
@@ -36,7 +39,7 @@ def proposal_schema(metric: str) -> dict[str, object]:
             "hypothesis": {"type": "string", "description": f"why this should improve {metric}"},
             expected: {"anyOf": [{"type": "number"}, {"type": "null"}]},
         },
-        "required": ["parent", "changes", "hypothesis", expected],
+        "required": [*(["repeat"] if may_repeat else []), "parent", "changes", "hypothesis", expected],
         "additionalProperties": False,
     }
 
@@ -55,11 +58,12 @@ _FORMAT_TERMS = (
 )
 
 
-def request_fields(answer_format: str, metric: str) -> dict[str, object]:
+def request_fields(answer_format: str, metric: str, *, may_repeat: bool = False) -> dict[str, object]:
     """Return what a request carries in addition to its messages."""
     if answer_format == "json_schema":
-        schema = {"name": "proposal", "strict": True, "schema": proposal_schema(metric)}
-        return {"response_format": {"type": "json_schema", "json_schema": schema}}
+        schema = proposal_schema(metric, may_repeat=may_repeat)
+        named = {"name": "proposal", "strict": True, "schema": schema}
+        return {"response_format": {"type": "json_schema", "json_schema": named}}
     if answer_format == "json_object":
         return {"response_format": {"type": "json_object"}}
     return {}

@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from nas_agent_graph.analysis.calibration import Prediction, calibrate, format_calibration
 from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
-from nas_agent_graph.analysis.stagnation import demanded, flat_runs, is_stuck
+from nas_agent_graph.analysis.stagnation import demanded, flat_runs, flat_words, is_stuck
 from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.prompts import render
@@ -27,7 +28,7 @@ from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.changes import default_next_to
 from nas_system.space.data_card import card_of
 from nas_system.space.overview import overview, sentence_of, tried_values
-from nas_system.space.score import loss_of
+from nas_system.space.score import gain_of, loss_of
 
 BEST, RECENT, FAILED, STOPPED_EARLY = 6, 6, 4, 4
 """How many runs of each kind are shown, in addition to the best of each family."""
@@ -40,6 +41,7 @@ SHOWN_RUNNING = 13
 SHOWN_CHANGES = 20
 SHOWN_COLUMNS = 40
 SHOWN_PROPOSERS = 3
+SHOWN_TIES = 8
 _STATUS = re.compile(r"[A-Z_]{2,20}")
 
 
@@ -71,6 +73,13 @@ class ShownRun:
     changes: ShownChanges | None
     """None when the configuration is gone."""
     summary: str
+    seeds: int
+    """That the score is the mean of."""
+    spread: float | None
+    """Standard deviation over them; None below two."""
+    failed_repeats: int
+    luck: float | None
+    """How probable it is, by the noise of seeds, that the lead of this run is none; None for others."""
     epochs: int
     """That a run stopped early, or one in progress, has trained."""
     best_so_far: float | None
@@ -87,7 +96,7 @@ def opening_messages(view: SearchView, folder: Path | None = None) -> list[Messa
 
 def prompt_values(view: SearchView) -> dict[str, Any]:
     """Return the values for `propose.j2`. The view holds no test metric to begin with."""
-    shown = shown_runs(view)
+    shown, ties = shown_runs(view), tied_runs(view)
     families = view.families
     return {
         "run_id": view.run_id,
@@ -108,6 +117,13 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),
         "baselines": sorted(view.baselines, key=lambda row: -loss_of(row[1], view.task.direction)),
         "noise": view.noise,
+        "noise_runs": view.noise_runs,
+        "resolution": view.resolution,
+        "by_mean": view.leads_by == "mean",
+        "final": view.final,
+        "repeats_left": view.repeats_left,
+        "ties": ties[:SHOWN_TIES],
+        "more_ties": len(ties[SHOWN_TIES:]),
         "best_run": view.best_run,
         "runs": [_against_base(run, view) for run in shown],
         "running": [_against_base(run, view) for run in view.running[-SHOWN_RUNNING:]],
@@ -116,6 +132,7 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "lessons_every": REBUILT_EVERY,
         "calibration": _calibration(view),
         "flat": flat_runs(view.runs) if is_stuck(view) else 0,
+        "flat_words": flat_words(view),
         "demanded": demanded(view),
         "families": [
             {
@@ -166,6 +183,20 @@ def shown_runs(view: SearchView) -> list[RunView]:
     return sorted(chosen.values(), key=lambda run: (-loss(run), run.status == PRUNED, place[run.run_id]))
 
 
+def tied_runs(view: SearchView) -> list[str]:
+    """Return the runs that the validation rows cannot tell from the best run, best first."""
+    best = None if view.best_run is None else view.best_run.val_score
+    if best is None or view.resolution is None:
+        return []
+    direction, resolution = view.task.direction, view.resolution
+    gains = [
+        (gain_of(best, run.val_score, direction), run.run_id)
+        for run in view.runs
+        if run.val_score is not None and run is not view.best_run
+    ]
+    return [run_id for gain, run_id in sorted(gains) if gain < resolution]
+
+
 def near_best(view: SearchView) -> list[ShownRun]:
     """Return runs whose configuration differs from the best run's in a few parameters, nearest first.
 
@@ -206,6 +237,10 @@ def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> 
         parent=run.parent if any(run.parent == other.run_id for other in view.runs) else None,
         changes=None if changes is None else _first(changes),
         summary=run.summary,
+        seeds=len(run.scores),
+        spread=stdev(run.scores) if len(run.scores) > 1 else None,
+        failed_repeats=run.failed_repeats,
+        luck=view.luck.get(run.run_id),
         epochs=run.epochs,
         best_so_far=run.best_so_far,
     )

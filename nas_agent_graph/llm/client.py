@@ -74,33 +74,48 @@ class ChatClient:
         return self._formats[0]
 
     def ask(
-        self, messages: Sequence[Message], *, structured: bool = True, metric: str = DEFAULT_METRIC
+        self,
+        messages: Sequence[Message],
+        *,
+        structured: bool = True,
+        metric: str = DEFAULT_METRIC,
+        may_repeat: bool = False,
     ) -> Answer:
         """Return the model's answer, in the strictest format that the server supports.
 
-        The format requires a prediction of `metric`, the task's; without `structured` the answer is free
-        text. Raises SearchPaused, which says what to do, if no answer comes.
+        The format requires a prediction of `metric`, the task's, and with `may_repeat` allows a wish for a
+        repeat; without `structured` the answer is free text. Raises SearchPaused, which says what to do, if
+        no answer comes.
         """
         if not structured:
             return self.ask_in(messages, "prompt", metric)
         candidates = list(self._formats)
         for answer_format in candidates[:-1]:
             try:
-                answer = self.ask_in(messages, answer_format, metric)
+                answer = self.ask_in(messages, answer_format, metric, may_repeat=may_repeat)
             except FormatRefused:
                 continue
             self._formats = candidates[candidates.index(answer_format) :]
             return answer
-        answer = self.ask_in(messages, candidates[-1], metric)
+        answer = self.ask_in(messages, candidates[-1], metric, may_repeat=may_repeat)
         self._formats = candidates[-1:]
         return answer
 
-    def ask_in(self, messages: Sequence[Message], answer_format: str, metric: str = DEFAULT_METRIC) -> Answer:
+    def ask_in(
+        self,
+        messages: Sequence[Message],
+        answer_format: str,
+        metric: str = DEFAULT_METRIC,
+        *,
+        may_repeat: bool = False,
+    ) -> Answer:
         """Return the answer in this format and no other. Raises FormatRefused or SearchPaused."""
         exchange = Exchange(self._sdk, self.settings.timeout_s)
         started = time.monotonic()
         try:
-            reply = self._invoke(exchange, messages, request_fields(answer_format, metric))
+            reply = self._invoke(
+                exchange, messages, request_fields(answer_format, metric, may_repeat=may_repeat)
+            )
             text = str(reply.text)
         except (self._sdk.APIError, OSError, MemoryError) as error:
             self._raise_refusal(error, answer_format)

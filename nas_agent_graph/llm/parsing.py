@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -57,13 +57,24 @@ class _WireProposal(BaseModel):
     parent: str = Field(max_length=64)
     changes: list[_WireChange] = Field(min_length=1, max_length=40)
     hypothesis: str = Field(max_length=2000)
+    repeat: Literal[False] = False
+
+
+class _WireRepeat(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    repeat: Literal[True]
+    parent: str = Field(max_length=64)
+    changes: list[_WireChange] = Field(default_factory=list, max_length=0)
+    hypothesis: str = Field(max_length=2000)
 
 
 @cache
-def _wire_proposal(expected: str) -> type[_WireProposal]:
+def _wire_model(expected: str, *, repeat: bool) -> type[_WireProposal | _WireRepeat]:
     """Return the model of an answer whose prediction is called `expected`."""
     prediction: Any = (float | None, Field(default=None, allow_inf_nan=False))
-    return create_model("_WireProposal", __base__=_WireProposal, **{expected: prediction})
+    base = _WireRepeat if repeat else _WireProposal
+    return create_model(base.__name__, __base__=base, **{expected: prediction})
 
 
 class ParsedAnswer(BaseModel):
@@ -73,6 +84,8 @@ class ParsedAnswer(BaseModel):
     changes: tuple[Change, ...]
     hypothesis: str
     expected_score: float | None
+    repeat: bool = False
+    """Whether its parent is to be trained once more with another seed."""
 
 
 def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
@@ -108,7 +121,8 @@ def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
     """Parse the one JSON object in `text`. Raises ProposalError that says what is wrong with it."""
     expected = f"expected_{metric}"
     try:
-        wire = _wire_proposal(expected).model_validate(_json_object(text))
+        found = _json_object(text)
+        wire = _wire_model(expected, repeat=found.get("repeat") is True).model_validate(found)
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']) or 'answer'}: "
@@ -121,6 +135,7 @@ def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
         changes=tuple(Change(parameter=c.parameter, value=_literal(c.value)) for c in wire.changes),
         hypothesis=wire.hypothesis,
         expected_score=getattr(wire, expected),
+        repeat=wire.repeat,
     )
 
 
@@ -134,7 +149,7 @@ def _json_object(text: str) -> dict[str, Any]:
     for value in _objects(_without_thoughts(text)):
         first = value if first is None else first
         # Next to a proposal, any other object is part of the prose around it.
-        if "changes" in value and not any(_same(value, other) for other in proposals):
+        if ("changes" in value or "repeat" in value) and not any(_same(value, other) for other in proposals):
             proposals.append(value)
         if len(proposals) == _MOST_PROPOSALS:
             break

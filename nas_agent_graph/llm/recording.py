@@ -271,7 +271,8 @@ def request_hash(
 
 
 def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any]:
-    """Return what a prompt shows that no file says later: flags, packages, the clock, the epochs so far."""
+    """Return what a prompt shows that no file of a recording says later: flags, packages, the clock, the
+    epochs so far, what the losses on single windows tell."""
     left = view.left.to_record()
     return {
         "max_runs": view.max_runs,
@@ -280,6 +281,9 @@ def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any
         **({"run_seconds": view.run_seconds} if view.run_seconds is not None else {}),
         **({"run_steps": view.run_steps} if view.run_steps is not None else {}),
         **({"running": {r.run_id: [r.epochs, r.best_so_far] for r in view.running}} if view.running else {}),
+        **({"resolution": view.resolution} if view.resolution is not None else {}),
+        **({"final": view.final} if view.final else {}),
+        **({"repeats_left": view.repeats_left} if view.repeats_left else {}),
     }
 
 
@@ -294,6 +298,9 @@ def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
         run_seconds=finite(circumstances.get("run_seconds")),
         run_steps=counted(circumstances.get("run_steps")),
         running=tuple(_as_far_as(circumstances.get("running"), run) for run in view.running),
+        resolution=finite(circumstances.get("resolution")),
+        final=counted(circumstances.get("final")) or 0,
+        repeats_left=counted(circumstances.get("repeats_left")) or 0,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nas_agent_graph.budget import BudgetSpent
 from nas_agent_graph.context import CONTINUED, Context, Proposal, SearchView
-from nas_agent_graph.pool.repeats import n_repeats
+from nas_agent_graph.pool.repeats import n_repeats, with_wishes
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError, SearchPaused
 from nas_system.files import read_record, write_json
@@ -41,7 +41,9 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
         context.progress.note(f"{run_id}: {pause}. What is training goes on; when a run has ended, once more")
         return {"proposal": None, "postponed": True}
     if stored is None:
-        content = proposal.to_file(metric) | {"attempt": attempt} | _circumstances(run_id, context)
+        seen = _circumstances(run_id, context)
+        content = proposal.to_file(metric) | {"attempt": attempt} | seen
+        content |= with_wishes(run_id, proposal, seen["seen"], context)
         # Here, because to do the whole node again would pay for another answer.
         context.disk.retry_until_space(lambda: write_json(path, content))
     return {"proposal": proposal.to_record(), "attempt": attempt, "refusal": None}

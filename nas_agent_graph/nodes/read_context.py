@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Container
 
 from nas_agent_graph.context import Context
-from nas_agent_graph.pool.repeats import is_due, open_repeat, prepare, why_nothing_begins
+from nas_agent_graph.pool.repeats import (
+    is_due,
+    open_repeat,
+    prepare,
+    waiting_for_repeats,
+    why_nothing_begins,
+    without_waiting,
+)
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
 from nas_system.nas_agent.agent_state import RunInProgress, is_repeat
 from nas_system.nas_agent.run_folders import make_run_folder
@@ -37,7 +44,9 @@ def _next(launched: Container[str], end: str | None, context: Context) -> str | 
 
     Once no new configuration can be found (`end`), only repeats.
     """
-    left = [run for run in context.ledger.state.in_progress if run.run_id not in launched]
+    waiting = waiting_for_repeats(context.ledger)
+    in_progress = [run for run in context.ledger.state.in_progress if run.run_id not in waiting]
+    left = [run for run in in_progress if run.run_id not in launched]
     if end is not None:
         left = [run for run in left if run.is_repeat]
     if left:
@@ -76,8 +85,8 @@ def _taken_up(left: list[RunInProgress], launched: Container[str], context: Cont
 def _opened(context: Context) -> str | None:
     """Reserve the next id if a slot is free."""
     ledger = context.ledger
-    run_id = next_run_id(ledger.state.run_ids)
-    if not context.slots.is_free(ledger.state, run_id):
+    run_id, training = next_run_id(ledger.state.run_ids), without_waiting(ledger)
+    if not context.slots.is_free(training, run_id):
         return None
-    ledger.begin(run_id, "propose_config", context.slots.device_for(ledger.state))
+    ledger.begin(run_id, "propose_config", context.slots.device_for(training))
     return run_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nas_agent_graph.analysis.stagnation import require_new_structure
 from nas_agent_graph.context import CONTINUED, Context, Proposal
+from nas_agent_graph.pool.repeats import open_asked
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import ProposalError
@@ -11,7 +12,8 @@ from nas_system.space import RunConfig, apply_changes, canonical_key
 
 
 def validate_config(state: SearchState, context: Context) -> StateUpdate:
-    """Write config_used.py and go on, or send the reason back to the proposer."""
+    """Write config_used.py and go on, or send the reason back to the proposer; a wish for a repeat is granted
+    first, and the run is proposed again after it."""
     run_id, record = state["run_id"], state["proposal"]
     if state["postponed"]:
         return {}
@@ -19,6 +21,9 @@ def validate_config(state: SearchState, context: Context) -> StateUpdate:
         if record is None:
             raise ProposalError(state["refusal"] or "no proposal came")
         proposal = Proposal.from_record(record)
+        if proposal.repeat is not None:
+            open_asked(run_id, proposal, context, state["launched"])
+            return {"refusal": None, "proposal": None, "repeat_asked": True}
         config = _config(run_id, proposal, context)
     except ProposalError as error:
         proposer = record["proposer"] if record else context.proposer.name

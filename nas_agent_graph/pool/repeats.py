@@ -2,22 +2,28 @@
 
 They live in their run's folder and are no runs: `--max-runs` does not count them. Which is due is a function
 of what is on disk; what the rule was told besides is written down with each, so that a replay asks it again.
+
+A proposer may ask for one instead of proposing. The run that it was asked about then waits for it. The wish
+stands in that run's proposal.json before anything else happens, with the training that it stands for: whoever
+dies in between leaves on disk whether that has been reserved, and it never is twice.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from typing import Any
 
-from nas_agent_graph.context import Context
+from nas_agent_graph.context import Context, Proposal
 from nas_agent_graph.pool.repeat_rule import standing_of
 from nas_agent_graph.selection.candidates import Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
 from nas_agent_graph.selection.rule import final_size, finalists, next_seed
 from nas_system.config_io.config_file import write_config
-from nas_system.errors import ConfigError
+from nas_system.errors import ConfigError, ProposalError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
+    ASKED,
     BASE_REPEAT,
     AgentState,
     RunInProgress,
@@ -25,6 +31,8 @@ from nas_system.nas_agent.agent_state import (
     parts_of_repeat,
     repeat_id,
 )
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.log_text import one_line
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
 
 
@@ -41,11 +49,10 @@ def open_repeat(context: Context, launched: Container[str], *, more: bool) -> st
     due = _due(context, told)
     if due is None:
         return None
-    state = context.ledger.state
-    training_id = repeat_id(due.run_id, _unused_seed(due.run_id, context))
-    if not context.slots.is_free(state, training_id):
+    training, training_id = without_waiting(context.ledger), repeat_of(due.run_id, context)
+    if not context.slots.is_free(training, training_id):
         return None
-    context.ledger.begin(training_id, "read_context", context.slots.device_for(state), purpose=due.purpose)
+    context.ledger.begin(training_id, "read_context", context.slots.device_for(training), purpose=due.purpose)
     prepare(training_id, context, told)
     return training_id
 
@@ -74,6 +81,50 @@ def prepare(training_id: str, context: Context, told: Circumstances | None = Non
                 f"trained again; bring {ledger.paths(run_id).config} back"
             )
         write_config(paths.config, config.model_copy(update={"seed": seed}))
+
+
+def with_wishes(
+    run_id: str, proposal: Proposal, seen: object, context: Context
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Return what proposal.json says of repeats that were asked for in the place of this run: those granted,
+    then this proposal, if it is such a wish. `seen` is what was known when it was made."""
+    begun = _begun(context.ledger.state)
+    wishes = [wish for wish in wishes_in(context.ledger.proposal(run_id)) if wish["training"] in begun]
+    if proposal.repeat is not None:
+        training_id = repeat_of(proposal.repeat, context)
+        wishes.append({"training": training_id, "hypothesis": proposal.hypothesis, "seen": seen})
+    return {"asked": wishes} if wishes else {}
+
+
+def open_asked(run_id: str, proposal: Proposal, context: Context, launched: Container[str]) -> None:
+    """Reserve the repeat that was asked for in the place of `run_id`, which gives it its device and waits.
+
+    Raises ProposalError for a repeat that cannot be.
+    """
+    assert proposal.repeat is not None, "only a wish for a repeat opens one"
+    ledger = context.ledger
+    record = ledger.proposal(run_id)
+    if latest_wish(record) not in _begun(ledger.state):
+        context.view(run_id).refuse_repeat_of(proposal.repeat)
+        training_id = repeat_of(proposal.repeat, context)
+        if latest_wish(record) != training_id:
+            raise ProposalError(f"the wish for {training_id} is not the one that was written down")
+        run = get_run_in_progress(ledger.state, run_id)
+        device = None if run is None else run.device
+        ledger.lease(run_id, None)
+        ledger.begin(training_id, "validate_config", device, purpose=ASKED)
+        prepare(training_id, context, circumstances_of(context, launched, more=True))
+        wish = f"{proposal.proposer} wants {proposal.repeat} once more first"
+        context.progress.note(f"{run_id}: {wish}: {one_line(proposal.hypothesis, 300)}")
+    # Without its attempt it is no proposal any more. What the answers cost still counts.
+    write_json(ledger.paths(run_id).proposal, {name: record[name] for name in record if name != "attempt"})
+
+
+def _begun(state: AgentState) -> set[str]:
+    """Return the repeats that have begun."""
+    return {repeat.training_id for repeat in state.repeats} | {
+        run.run_id for run in state.in_progress if run.is_repeat
+    }
 
 
 def is_due(context: Context, launched: Container[str], *, more: bool) -> bool:
@@ -126,6 +177,41 @@ def n_repeats(state: AgentState) -> int:
 def seed_of(training_id: str) -> int:
     """Return the seed of a repeat."""
     return parts_of_repeat(training_id)[1]
+
+
+def waiting_for_repeats(ledger: Ledger) -> set[str]:
+    """Return the runs in progress that hold no slot: their proposer has asked for a repeat, which has not
+    ended."""
+    asked = {run.run_id for run in ledger.state.in_progress if run.purpose == ASKED}
+    if not asked:
+        return set()
+    runs = [run.run_id for run in ledger.state.runs_in_progress]
+    return {run_id for run_id in runs if latest_wish(ledger.proposal(run_id)) in asked}
+
+
+def without_waiting(ledger: Ledger) -> AgentState:
+    """Return the state without the runs that wait for a repeat: what holds slots and devices."""
+    waiting = waiting_for_repeats(ledger)
+    in_progress = tuple(run for run in ledger.state.in_progress if run.run_id not in waiting)
+    return ledger.state.replace(in_progress=in_progress)
+
+
+def latest_wish(proposal: Mapping[str, Any]) -> str | None:
+    """Return the repeat that was asked for last in the place of a run; None if none was."""
+    wishes = wishes_in(proposal)
+    return wishes[-1]["training"] if wishes else None
+
+
+def wishes_in(proposal: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the wishes for repeats in a proposal.json, which anybody may have edited."""
+    found = proposal.get("asked")
+    wishes = found if isinstance(found, list) else []
+    return [wish for wish in wishes if isinstance(wish, dict) and isinstance(wish.get("training"), str)]
+
+
+def repeat_of(run_id: str, context: Context) -> str:
+    """Return the id of the run's next repeat: with the first seed that it has not been trained with."""
+    return repeat_id(run_id, _unused_seed(run_id, context))
 
 
 def _unused_seed(run_id: str, context: Context) -> int:

@@ -73,15 +73,25 @@ class LLMProposer:
             circumstances=circumstances_of(view, view.families),
         )
         try:
-            answer = self.client.ask(messages, metric=view.task.metric)
+            answer = self.client.ask(messages, metric=view.task.metric, may_repeat=view.repeats_left > 0)
         except SearchPaused as reason:
             self.transcript.append(view.run_id, "failed", reason=str(reason))
             raise
         self.transcript.append(view.run_id, "response", **answer.to_event())
         parsed = self._parsed(answer, view.task.metric)
-        paid = self.transcript.paid(view.run_id)
+        paid, name = self.transcript.paid(view.run_id), f"llm:{self.client.settings.model}"
+        if parsed.repeat:
+            view.refuse_repeat_of(parsed.parent)
+            return Proposal(
+                name,
+                parent=None,
+                hypothesis=parsed.hypothesis,
+                tokens=paid.tokens,
+                cost_usd=paid.cost_usd,
+                repeat=parsed.parent,
+            )
         return Proposal(
-            proposer=f"llm:{self.client.settings.model}",
+            proposer=name,
             parent=parsed.parent,
             changes=parsed.changes,
             hypothesis=parsed.hypothesis,

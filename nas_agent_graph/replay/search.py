@@ -30,7 +30,7 @@ from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
 from nas_agent_graph.pool.repeat_rule import SelectionRule
-from nas_agent_graph.pool.repeats import n_repeats
+from nas_agent_graph.pool.repeats import n_repeats, wishes_in
 from nas_agent_graph.pool.slots import Slots
 from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers import PROPOSERS
@@ -158,7 +158,9 @@ class ReplayedProposer:
             return self.llm.propose(under(exchange.circumstances, view))
         record = self.recorded.proposal(view.run_id)
         name, attempt = record.get("proposer"), record.get("attempt", 0)
-        if name == FALLBACK and attempt == view.attempt > 0 and self.cassette.last_of(view.run_id):
+        # At the first attempt answers have been paid for already if they asked for repeats.
+        answered = self.cassette.last_of(view.run_id) and (view.attempt > 0 or record.get("tokens"))
+        if name == FALLBACK and attempt == view.attempt and answered:
             raise BudgetSpent("the recorded search did not ask the language model again")
         if name == CONTINUED:  # by a person's wish, which stands in no other file
             return Proposal.from_file(record, self.recorded.state.metric)
@@ -202,7 +204,9 @@ class RecordedSlots(Slots):
         assert self.recorded is not None
         if is_repeat(run_id):  # that it began now is what `RecordedRepeats` says
             return True
-        seen, all_ended = self.recorded.proposal(run_id).get("seen"), len(self.recorded.state.runs)
+        record, all_ended = self.recorded.proposal(run_id), len(self.recorded.state.runs)
+        # It began where its proposer was asked first, which may have wanted to see a repeat.
+        seen = next((wish.get("seen") for wish in wishes_in(record)), record.get("seen"))
         if not isinstance(seen, dict):
             return not state.in_progress or len(state.runs) == all_ended
         return (seen.get("ended"), seen.get("repeats", 0)) == (len(state.runs), n_repeats(state))
@@ -224,6 +228,8 @@ class RecordedRepeats:
             if training_id in begun:
                 continue
             record = self.recorded.proposal(training_id)
+            if record.get("purpose") == ASKED:
+                continue  # begins with the answer that asks for it
             try:
                 seen = record["seen"]
                 then = Circumstances.from_record(seen)
@@ -233,8 +239,7 @@ class RecordedRepeats:
                 continue
             run_id, _ = parts_of_repeat(training_id)
             found, purpose = SelectionRule().due(ledger, then), record.get("purpose")
-            # What the language model asked for is in its answer.
-            if purpose != ASKED and (found is None or (found.run_id, found.purpose) != (run_id, purpose)):
+            if found is None or (found.run_id, found.purpose) != (run_id, purpose):
                 wanted = "none" if found is None else f"{found.run_id} ({found.purpose})"
                 raise Drift(
                     place(run_id, "read_context", 0),

@@ -41,6 +41,33 @@ def test_the_proposal_is_found_in_what_stands_around_it(answer):
     assert parse_answer(answer).parent == "run_0000"
 
 
+WISH = {"repeat": True, "parent": "run_0007", "hypothesis": "luck"}
+
+
+@pytest.mark.parametrize("more", [{}, {"changes": []}, {"changes": [], "expected_val_mse": None}])
+def test_a_wish_for_a_repeat_changes_nothing(more):
+    found = parse_answer(f"Sure: {text({**WISH, **more})}")
+    assert (found.repeat, found.parent, found.changes) == (True, "run_0007", ())
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ({**GOOD, "repeat": True}, "changes: List should have at most 0 items"),
+        ({**WISH, "repeat": "yes"}, "repeat: Input should be False; changes: Field required"),
+        ({**GOOD, "changes": []}, "changes: List should have at least 1 item"),
+    ],
+)
+def test_what_is_both_a_wish_and_a_proposal_or_neither_is_refused(answer, problem):
+    with pytest.raises(ProposalError) as refused:
+        parse_answer(text(answer))
+    assert all(part in str(refused.value) for part in problem.split("; "))
+
+
+def test_a_proposal_may_say_that_it_is_no_wish():
+    assert not parse_answer(text({**GOOD, "repeat": False})).repeat
+
+
 @pytest.mark.fault(30)
 def test_two_different_proposals_are_refused_instead_of_one_being_picked():
     with pytest.raises(ProposalError, match="holds 2 different proposals"):

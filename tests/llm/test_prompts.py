@@ -103,10 +103,11 @@ def test_the_sections_stand_in_their_order() -> None:
 def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
     base = family_default("graph_transformer")
     about_graphs = view_of([BASELINE], task=base.task, base=base, columns=(), sizes={"train": 2, "val": 1})
+    tied = by_mean([BASELINE, run_view(1, 0.07)], resolution=0.01, repeats_left=1)
     # While the search is stuck, every value is shown.
-    both = [{**prompt_values(view), "flat": 5} for view in (view_of([BASELINE]), about_graphs)]
-    for name in both[0]:
-        lacking = [{key: value for key, value in values.items() if key != name} for values in both]
+    every = [{**prompt_values(view), "flat": 5} for view in (view_of([BASELINE]), about_graphs, tied)]
+    for name in every[0]:
+        lacking = [{key: value for key, value in values.items() if key != name} for values in every]
         with pytest.raises(ConfigError, match=name):
             _ = [render("propose", None, **values) for values in lacking]
 
@@ -125,6 +126,69 @@ def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise(
     assert 'DIVERGED; cause: "NaN at step 3"' in text
     assert "against run_0000: training.lr 0.09\n" in text
     assert f'curve: "{CURVE}"' in text
+
+
+def by_mean(runs: Sequence[RunView], **fields: Any) -> SearchView:
+    """A search in which the lowest mean leads: the run with the lowest score."""
+    best = min(runs, key=lambda run: run.val_score or 1.0)
+    return replace(view_of(runs), best_run=best, leads_by="mean", noise=0.0021, noise_runs=4, **fields)
+
+
+def test_scores_stand_with_their_seeds_and_a_lead_that_could_be_luck_says_so() -> None:
+    runs = [
+        run_view(0, 0.0625, accepted=True, scores=(0.0615, 0.0635), failed_repeats=2),
+        run_view(1, 0.0612, ("training.lr", 0.002), accepted=True, scores=(0.0612,)),
+        run_view(2, 0.0642, ("training.lr", 0.003), scores=(0.0642,)),
+    ]
+    view = by_mean(runs, luck={"run_0001": 0.368}, resolution=0.00244, final=4)
+    standing = section(question(view), "# Where the search stands")
+    assert "Best run: run_0001 with val_mse 0.0612.\n" in standing
+    assert (
+        "The lowest mean over seeds leads. A run that takes the lead may get a second seed, and a final of 4 "
+        "trainings with fresh seeds ends the search. Scores stand as mean +- standard deviation (seeds).\n"
+    ) in standing
+    assert "Scores of one seed spread by about 0.0021 (standard deviation, pooled over 4 runs).\n" in standing
+    assert (
+        "The validation rows cannot resolve differences below about 0.0024. Not told from run_0001 by them: "
+        "run_0000.\n"
+    ) in standing
+    text = section(question(view), "# Runs, worst first")
+    assert "OK val_mse 0.0612 (the best run; could be luck: P = 0.37) led at its end\n" in text
+    assert "OK val_mse 0.0625 +- 0.0014 (2), 2 more seeds without a score (+0.0013 to the best run, " in text
+    assert "accepted" not in question(view)
+
+
+def test_a_search_that_leads_by_a_margin_is_told_of_no_means_and_no_luck() -> None:
+    asked = question(view_of([BASELINE, run_view(1, 0.0612, accepted=True, scores=(0.0612,))]))
+    assert (
+        "Noise between seeds (standard deviation of val_mse): 0.001. A gain below it is not accepted."
+        in asked
+    )
+    for words in ("mean over seeds", "luck", "resolve", "+-", "led at its end", '"repeat"', "final"):
+        assert words not in asked
+
+
+def test_what_is_not_known_of_seeds_and_rows_is_not_said() -> None:
+    view = replace(by_mean([run_view(0, 0.0625, scores=(0.0625,))]), noise=None, noise_runs=0)
+    standing = section(question(view), "# Where the search stands")
+    assert "The noise between seeds has not been measured.\n" in standing
+    for words in ("resolve", "Not told", "a final", "pooled"):
+        assert words not in standing
+    near = question(replace(view, resolution=0.01))
+    assert "cannot resolve differences below about 0.01. No run is that near run_0000.\n" in near
+
+
+def test_many_ties_are_counted() -> None:
+    runs = [run_view(number, 0.06 + number * 1e-5, scores=(0.06 + number * 1e-5,)) for number in range(14)]
+    text = section(question(by_mean(runs, resolution=0.01)), "# Where the search stands")
+    listed = ", ".join(f"run_{number:04d}" for number in range(1, 9))
+    assert f"Not told from run_0000 by them: {listed} and 5 more.\n" in text
+
+
+def test_a_search_without_a_new_leader_is_told_so_in_its_own_words() -> None:
+    flat = [run_view(number, 0.08, ("training.lr", 0.001 * number), scores=(0.08,)) for number in range(2, 8)]
+    asked = question(by_mean([run_view(0, 0.0625, accepted=True, scores=(0.0625,)), *flat]))
+    assert "The search is stuck: 6 runs have not taken the lead. A STRUCTURAL CHANGE IS REQUIRED" in asked
 
 
 def begun(number: int, rate: float, epochs: int = 0, **fields: Any) -> RunView:

@@ -163,6 +163,17 @@ def test_circumstances_give_a_view_back_what_flags_and_machine_had_told_it() -> 
     assert under({}, VIEW) == VIEW
 
 
+def test_what_seeds_and_rows_had_told_is_given_back_and_nothing_is_where_nothing_was() -> None:
+    view = replace(VIEW, leads_by="mean", resolution=0.0024, final=4, repeats_left=2)
+    told = json.loads(json.dumps(circumstances_of(view, ["linear"])))
+    elsewhere = under(told, replace(view, resolution=None, final=9, repeats_left=7))
+    assert (elsewhere.resolution, elsewhere.final, elsewhere.repeats_left) == (0.0024, 4, 2)
+    known = circumstances_of(VIEW, ["linear"])
+    assert not {"resolution", "final", "repeats_left"} & set(known)
+    without = under(known, view)
+    assert (without.resolution, without.final, without.repeats_left) == (None, 0, 0)
+
+
 def test_an_answer_belongs_to_the_question_before_it_and_a_question_may_have_none(runs_dir: Path) -> None:
     transcript = Transcript(runs_dir)
     for attempt, text in ((0, None), (0, "a"), (1, "b")):
