@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -164,17 +165,16 @@ def test_the_origins_share_the_steps_of_a_run(config: RunConfig, tmp_path: Path)
     assert repeat["val_mse"] == free["val_mse"]
 
 
-def test_a_stop_file_ends_every_origin_after_as_many_steps(
-    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_stop_file_ends_every_origin_after_as_many_steps(config: RunConfig, tmp_path: Path) -> None:
     request = tmp_path / "stop_run"
-    metrics = train(config, tmp_path / "run", pictures="none", stop=After(3, request.touch))
+    with contextlib.chdir(tmp_path):
+        metrics = train(config, tmp_path / "run", pictures="none", stop=After(3, request.touch))
     assert metrics["reason"] == "stop_file" and metrics["epochs"] == 1
     most = metrics["steps"]
     assert all(0 < origin["steps"] <= most for origin in metrics["earlier_origins"])
     assert not request.exists()
-    late = train(config, tmp_path / "run", pictures="none", stop=After(60, request.touch))
+    with contextlib.chdir(tmp_path):
+        late = train(config, tmp_path / "run", pictures="none", stop=After(60, request.touch))
     assert late["reason"] == "completed" and not request.exists()
 
 
