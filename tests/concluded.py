@@ -50,7 +50,7 @@ def ended_state(task: TaskConfig | None = None, mirror: float | None = None) -> 
 
     With `mirror` every score s is `mirror` - s, for a metric that is maximised.
     """
-    state = AgentState(max_runs=FINAL_AFTER, task=task or ForecastingTask(), data=SOURCE)
+    state = AgentState(leads_by="mean", max_runs=FINAL_AFTER, task=task or ForecastingTask(), data=SOURCE)
     for number, (family, score, _) in SCORES.items():
         parent = "run_0000" if number else None
         state = add_run(

@@ -81,8 +81,9 @@ def conclude_search(ledger: Ledger, info: TaskInfo | None) -> Conclusion | None:
 def read_conclusion(workspace: Path, state: AgentState) -> Conclusion | None:
     """Return what the search said at its end; None for one that has not ended, or has gone on since."""
     record = read_record(workspace / "runs" / CONCLUSION_FILE) or {}
-    of = (record.get("runs"), record.get("repeats"), record.get("on_hold_out"))
-    if of != (len(state.runs), len(state.repeats), state.best_run_id in state.hold_out):
+    scored = state.best_run_id in state.hold_out
+    of = (record.get("runs"), record.get("repeats"), record.get("on_hold_out", scored))
+    if of != (len(state.runs), len(state.repeats), scored):
         return None
     found = from_record(record)
     known = found is not None and get_run(state, found.recommended) is not None

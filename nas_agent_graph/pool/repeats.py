@@ -25,6 +25,7 @@ from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
     ASKED,
     BASE_REPEAT,
+    FINAL,
     AgentState,
     RunInProgress,
     get_run_in_progress,
@@ -69,9 +70,12 @@ def prepare(training_id: str, context: Context, told: Circumstances | None = Non
     in_progress = get_run_in_progress(ledger.state, training_id)
     assert in_progress is not None, "a repeat is reserved before it is prepared"
     if told is not None or not paths.proposal.exists():
-        told = told or circumstances_of(context, (), more=False)
+        if told is None:
+            begun = [run.run_id for run in ledger.state.in_progress]
+            before = begun[: begun.index(training_id)]
+            told = circumstances_of(context, before, more=in_progress.purpose != FINAL)
         device = {} if in_progress.device is None else {"device": in_progress.device}
-        seen = {"ended": len(ledger.state.runs), "repeats": n_repeats(ledger.state), **told.to_record()}
+        seen = {"ended": in_progress.after, "repeats": n_repeats(ledger.state), **told.to_record()}
         write_json(paths.proposal, {"purpose": in_progress.purpose, "seen": seen, **device})
     if not paths.config.exists():
         config = ledger.config(run_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from simulated import Killed, MortalClock, Scripted, SimulatedClock, SimulatedLa
 from nas_agent_graph.analysis.standings import candidates_of
 from nas_agent_graph.context import Context, Recomputed
 from nas_agent_graph.pool.repeat_rule import SelectionRule, is_unfinished
+from nas_agent_graph.pool.repeats import prepare
 from nas_agent_graph.replay.drift import Drift
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_agent_graph.selection.rule import leader
 from nas_system.config_io.config_file import read_config
 from nas_system.files import read_record, write_json
-from nas_system.nas_agent.agent_state import AgentState, load_agent_state, mean_score
+from nas_system.nas_agent.agent_state import AgentState, RunInProgress, load_agent_state, mean_score
 from nas_system.nas_agent.ledger import rebuild_state
 from nas_system.processes.run_files import RunPaths
 
@@ -287,3 +289,24 @@ def test_the_state_of_a_search_before_means_keeps_its_rule(selected, tmp_path: P
     assert again.ledger.state.repeats == ()
     recorded = RecordedSearch.open(again.ledger.workspace)
     assert differences(recorded.state, replay(recorded, tmp_path / "again")) == []
+
+
+def test_a_repeat_that_was_only_reserved_is_prepared_as_it_would_have_been(selected, tmp_path: Path) -> None:
+    """The agent was killed between the state and the first file of the repeat."""
+    context = selected(launcher_of(sd=0.05), max_runs=30)
+    drive(context)
+    state = context.ledger.state
+    first = next(repeat for repeat in state.repeats if repeat.purpose == "challenge")
+    path = context.ledger.paths(first.training_id).proposal
+    written = read_record(path)
+    path.unlink()
+    others = [repeat for repeat in state.repeats if repeat.ended_after < first.after]
+    begun = RunInProgress(
+        run_id=first.training_id, step="read_context", purpose=first.purpose, after=first.after
+    )
+    ledger = selected(launcher_of()).ledger
+    ledger.state = state.replace(
+        runs=state.runs[: first.after], repeats=tuple(others), in_progress=(begun,), best_run_id=None
+    )
+    prepare(first.training_id, replace(context, ledger=ledger))
+    assert read_record(path) == written
