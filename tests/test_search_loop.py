@@ -111,6 +111,7 @@ def test_only_gains_beyond_the_noise_are_accepted(tmp_path):
     context = search_context(
         tmp_path, proposer=proposer, launcher=launcher, limits=Limits(max_runs=3, repeat_base=2)
     )
+    context.ledger.save(leads_by="margin")
     drive(context)
     state = context.ledger.state
     assert launcher.submitted == [
@@ -144,10 +145,11 @@ def test_an_accepted_score_is_always_finite(tmp_path):
     ],
 )
 def test_of_a_maximized_metric_the_higher_score_is_accepted(score, noise, accepted, reason):
-    best_run = RunInfo(run_id="run_0003", val_mse=0.9, accepted=True)
-    assert evaluate("OK", score, best_run, noise, "maximize") == Verdict(accepted, reason)
-    mirrored = evaluate("OK", 1 - score, best_run.model_copy(update={"val_score": 0.1}), noise, "minimize")
-    assert mirrored.accepted == accepted
+    best_run = RunInfo(run_id="run_0003", metric="val_accuracy", val_score=0.9, accepted=True)
+    state = AgentState(task=GraphClassificationTask(), runs=(best_run,), noise=noise)
+    assert evaluate("OK", score, state) == Verdict(accepted, reason)
+    mirrored = AgentState(runs=(RunInfo(run_id="run_0003", val_score=0.1, accepted=True),), noise=noise)
+    assert evaluate("OK", 1 - score, mirrored).accepted == accepted
 
 
 def test_only_who_was_shown_that_the_search_is_stuck_has_to_change_the_structure(tmp_path):
