@@ -17,8 +17,9 @@ from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.state import initial_state
 from nas_system.errors import ProposalError
 from nas_system.files import read_record
-from nas_system.nas_agent.agent_state import RunInfo, load_agent_state
+from nas_system.nas_agent.agent_state import AgentState, RunInfo, load_agent_state
 from nas_system.space import RunConfig
+from nas_system.space.tasks import GraphClassificationTask
 
 
 def test_a_search_runs_to_its_end_and_its_ids_are_consecutive(tmp_path):
