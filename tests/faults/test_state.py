@@ -227,6 +227,21 @@ VERSIONS: dict[int, dict[str, object]] = {
         ],
         "runs": [{**_RUN_SINCE_1, "val_score": 0.05, "test_score": 0.03, "cost_usd": None}],
     },
+    6: {
+        **{name: value for name, value in _SINCE_4.items() if name != "current"},
+        "schema_version": 6,
+        "leads_by": "mean",
+        "in_progress": [
+            {"run_id": "run_0003/repeats/seed_44", "step": "launch_training", "purpose": "final", "after": 1}
+        ],
+        "runs": [{**_RUN_SINCE_1, "val_score": 0.05, "test_score": 0.03, "cost_usd": None}],
+        "repeats": [
+            {
+                **{"run_id": "run_0003", "seed": 43, "purpose": "final", "after": 1, "ended_after": 1},
+                **{"status": "OK", "cause": None, "val_score": 0.051, "seconds": 2.0, "attempt": 1},
+            }
+        ],
+    },
 }
 
 
