@@ -22,7 +22,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.window_errors import write_errors
 from nas_system.space import RunConfig
 
-BLOCK = max(168, RunConfig().data.seq_len + RunConfig().task.horizon)
+BLOCK = RunConfig().data.seq_len + RunConfig().task.horizon
 
 
 def repeat(run: int, seed: int, score: float | None, purpose: str = "challenge") -> RepeatInfo:
