@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from nas_agent_graph.selection.candidates import Candidate, EndedRepeat, Purpose, with_repeats
-from nas_agent_graph.selection.comparison import probability_of_luck
-from nas_agent_graph.selection.noise import SeedNoise
+from nas_agent_graph.selection.noise import SeedNoise, probability_of_luck
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.space.score import loss_of
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -112,21 +112,6 @@ def compare_with_baseline(
     ours = noise.of_family(best.family)
     margin = CRITICAL * ours / math.sqrt(len(best.fresh)) if best.fresh and ours is not None else None
     return Comparison(name, True, lead, margin, rows)
-
-
-def probability_of_luck(leading: Candidate, other: Candidate, noise: SeedNoise) -> float | None:
-    """Return how probable it is that `leading` is no better than `other`, by the noise of seeds alone.
-
-    It rests on all scores, and on nothing else being known of the two. For a run that stands out because its
-    score was the lowest of many the true probability is higher. None if the noise is not known.
-    """
-    ours, theirs = noise.of_family(leading.family), noise.of_family(other.family)
-    if ours is None or theirs is None:
-        return None
-    lead, error = other.mean - leading.mean, math.sqrt(ours**2 / leading.n + theirs**2 / other.n)
-    if error == 0:
-        return float(lead < 0) if lead else 0.5
-    return NormalDist().cdf(-lead / error)
 
 
 def _difference(errors: ArrayLike | None, others: ArrayLike | None, block: int) -> Difference | None:

@@ -24,9 +24,8 @@ from nas_agent_graph.selection.comparison import (
     Comparison,
     compare_runs,
     compare_with_baseline,
-    probability_of_luck,
 )
-from nas_agent_graph.selection.noise import SeedNoise
+from nas_agent_graph.selection.noise import SeedNoise, probability_of_luck
 from nas_agent_graph.selection.rule import leader
 from nas_agent_graph.selection.student import quantile
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import NormalDist, fmean
 
 from nas_agent_graph.selection.candidates import Candidate
 
@@ -92,3 +92,18 @@ def is_distinguished(best: Candidate, other: Candidate, noise: SeedNoise) -> boo
         return False
     error = math.sqrt(ours**2 / len(best.fresh) + theirs**2 / len(other.fresh))
     return fmean(other.fresh) - fmean(best.fresh) > CRITICAL * error
+
+
+def probability_of_luck(leading: Candidate, other: Candidate, noise: SeedNoise) -> float | None:
+    """Return how probable it is that `leading` is no better than `other`, by the noise of seeds alone.
+
+    It rests on all scores, and on nothing else being known of the two. For a run that stands out because its
+    score was the lowest of many the true probability is higher. None if the noise is not known.
+    """
+    ours, theirs = noise.of_family(leading.family), noise.of_family(other.family)
+    if ours is None or theirs is None:
+        return None
+    lead, error = other.mean - leading.mean, math.sqrt(ours**2 / leading.n + theirs**2 / other.n)
+    if error == 0:
+        return float(lead < 0) if lead else 0.5
+    return NormalDist().cdf(-lead / error)

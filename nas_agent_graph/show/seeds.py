@@ -69,7 +69,7 @@ def lucky_leads(state: AgentState) -> list[Lead]:
     if state.leads_by == "margin" or best is None or noise.pooled is None:
         return []
     # Brings numpy, which this page does without until a run was repeated.
-    from nas_agent_graph.selection.comparison import probability_of_luck
+    from nas_agent_graph.selection.noise import probability_of_luck
 
     pairs = [(other, best) for other in candidates if other.n == 1 and other.mean < best.mean]
     behind = [other for other in candidates if other is not best]

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from nas_agent_graph.selection.candidates import Candidate
-from nas_agent_graph.selection.comparison import probability_of_luck
 from nas_agent_graph.selection.conclusion import MOST_TIES, Conclusion, conclude
-from nas_agent_graph.selection.noise import SeedNoise
+from nas_agent_graph.selection.noise import SeedNoise, probability_of_luck
 from nas_agent_graph.selection.record import from_record, to_record
 from nas_agent_graph.selection.sentences import sentences
 
