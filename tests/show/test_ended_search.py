@@ -104,7 +104,7 @@ def test_rows_that_cannot_tell_leave_intervals_from_seeds(run_cli: Cli, tmp_path
 
 
 def test_of_many_ties_those_without_a_mark_are_counted() -> None:
-    state = AgentState(max_runs=14, task=ForecastingTask(), data=SOURCE)
+    state = AgentState(leads_by="mean", max_runs=14, task=ForecastingTask(), data=SOURCE)
     for number in range(14):
         state = add_run(state, run_info(number, 0.05 + number * 1e-6, family="gru"))
     for number, seed in ((0, 43), (0, 44), (1, 43)):
@@ -189,7 +189,7 @@ def test_a_search_that_has_gone_on_says_nothing_of_its_end(run_cli: Cli, tmp_pat
 
 
 def going_on(*scores: float, repeats: tuple[tuple[int, int, float], ...] = (), **fields: Any) -> AgentState:
-    state = AgentState(max_runs=20, task=ForecastingTask(), data=SOURCE)
+    state = AgentState(leads_by="mean", max_runs=20, task=ForecastingTask(), data=SOURCE)
     for number, score in enumerate(scores):
         state = add_run(state, run_info(number, score))
     for number, seed, score in repeats:
