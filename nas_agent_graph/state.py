@@ -50,7 +50,7 @@ class OutcomeRecord(TypedDict):
     verified: list[VerifiedRecord]
     """Scores that were computed again; empty if none had to be."""
     repeats: NotRequired[list[dict[str, Any]]]
-    """Of the first run: the base config's repeats, as `RepeatInfo`."""
+    """As `RepeatInfo`: of the first run the base config's repeats, of a repeat itself."""
 
 
 StateUpdate = dict[str, object]

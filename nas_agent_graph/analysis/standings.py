@@ -9,7 +9,7 @@ from typing import cast
 
 from nas_agent_graph.selection.candidates import Candidate, EndedRepeat, Purpose, with_repeats
 from nas_agent_graph.selection.noise import SeedNoise, probability_of_luck
-from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.nas_agent.agent_state import AgentState
 from nas_system.space.score import loss_of
 
 
@@ -92,8 +92,3 @@ def _luck(candidates: tuple[Candidate, ...], noise: SeedNoise, leader_id: str | 
         return {}
     luck = probability_of_luck(leader, min(others, key=lambda other: other.mean), noise)
     return {} if luck is None else {leader.run_id: luck}
-
-
-def n_seeds(state: AgentState, run: RunInfo) -> int:
-    """Count the scores that the run's mean is of."""
-    return next((found.n for found in candidates_of(state) if found.run_id == run.run_id), 0)

@@ -7,22 +7,19 @@ from dataclasses import replace
 
 from nas_agent_graph.acceptance import RepeatVerdictRecord, VerdictRecord, VerifiedRecord, evaluate
 from nas_agent_graph.context import Context
-from nas_agent_graph.pool.repeats import is_due, why_nothing_begins
+from nas_agent_graph.pool.repeats import circumstances_of, due_repeat, why_nothing_begins
 from nas_agent_graph.state import OutcomeRecord, ProposalRecord, SearchState, StateUpdate
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.agent_state import (
+    CAUSE_CHARACTERS,
     RepeatInfo,
     RunInfo,
     get_best_run,
     get_run,
-    get_run_in_progress,
     is_repeat,
-    parts_of_repeat,
     without_scores,
 )
 from nas_system.space import canonical_key
-
-CAUSE_CHARACTERS = 200
 
 
 def decide_acceptance(state: SearchState, context: Context) -> StateUpdate:
@@ -42,7 +39,8 @@ def _what_next(launched: Container[str], end: str | None, context: Context) -> d
     """Say whether the search is at its end: what has begun is brought to its end first, then what is due is
     repeated."""
     reached = why_nothing_begins(context)
-    to_repeat = is_due(context, launched, more=end is None and reached is None)
+    told = circumstances_of(context, launched, more=end is None and reached is None)
+    to_repeat = due_repeat(context, told) is not None
     if end is None and not context.ledger.state.in_progress and not to_repeat:
         end = reached
     return {"to_repeat": to_repeat, "end": end}
@@ -114,23 +112,7 @@ def _warn_of_budgets(run: RunInfo, context: Context) -> None:
 def _finish_repeat(training_id: str, outcome: OutcomeRecord, context: Context) -> None:
     """Add the repeat; a run whose own score turned out not to be that of its weights loses it."""
     ledger = context.ledger
-    run_id, seed = parts_of_repeat(training_id)
-    in_progress = get_run_in_progress(ledger.state, training_id)
-    assert in_progress is not None and in_progress.purpose is not None, (
-        "a repeat is reserved before it trains"
-    )
-    repeat = RepeatInfo(
-        run_id=run_id,
-        seed=seed,
-        purpose=in_progress.purpose,
-        after=in_progress.after or 0,
-        ended_after=len(ledger.state.runs),
-        status=outcome["status"],
-        cause=outcome["cause"][:CAUSE_CHARACTERS] if outcome["cause"] else None,
-        val_score=outcome["val_score"],
-        seconds=outcome["seconds"],
-        attempt=outcome["attempt"],
-    )
+    (repeat,) = (RepeatInfo.model_validate(entry) for entry in outcome.get("repeats", ()))
     others = {found["run"]: found for found in outcome["verified"] if found["run"] != training_id}
     refuted = [_add_to_verdict(other, found, context) for other, found in others.items()]
     record = RepeatVerdictRecord(number=len(ledger.state.repeats), repeat=repeat.model_dump())

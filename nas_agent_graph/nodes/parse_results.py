@@ -20,6 +20,7 @@ from nas_system.errors import ConfigError
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import (
     BASE_REPEAT,
+    CAUSE_CHARACTERS,
     AgentState,
     RepeatInfo,
     add_repeat,
@@ -47,8 +48,9 @@ def parse_results(state: SearchState, context: Context) -> StateUpdate:
     run_id = await_end(list(state["launched"]), context)
     folder = context.ledger.paths(run_id).folder
     if is_repeat(run_id):
-        outcome, verified = _results_of_repeat(run_id, context)
+        outcome, repeat, verified = _results_of_repeat(run_id, context)
         record = _record(outcome, None, 0, verified)
+        record["repeats"] = [repeat.model_dump()]
         return {"run_id": run_id, "proposal": None, "outcome": record}
     folders = (folder, *sorted((folder / "repeats").glob("seed_*")))
     outcomes = {path: context.outcome(path) for path in folders}
@@ -80,14 +82,15 @@ def _record(
 
 def _repeat(folder: Path, outcome: Outcome, context: Context) -> dict[str, object]:
     """Return the entry of a repeat that ended with the first run."""
-    run_id, seed = parts_of_repeat(folder.relative_to(context.ledger.runs_dir).as_posix())
-    return _repeat_info(run_id, seed, BASE_REPEAT, outcome, context.ledger.state).model_dump()
+    training_id = folder.relative_to(context.ledger.runs_dir).as_posix()
+    return _repeat_info(training_id, BASE_REPEAT, outcome, context.ledger.state).model_dump()
 
 
 def _repeat_info(
-    run_id: str, seed: int, purpose: str, outcome: Outcome, state: AgentState, after: int | None = None
+    training_id: str, purpose: str, outcome: Outcome, state: AgentState, after: int | None = None
 ) -> RepeatInfo:
-    """Return what the state keeps of a repeat."""
+    """Return what the state keeps of a repeat; `after` so many runs it began, by default after all."""
+    run_id, seed = parts_of_repeat(training_id)
     cause = outcome.cause_and_numbers
     return RepeatInfo(
         run_id=run_id,
@@ -96,19 +99,21 @@ def _repeat_info(
         after=len(state.runs) if after is None else after,
         ended_after=len(state.runs),
         status=str(outcome.status),
-        cause=cause[:200] if cause else None,
+        cause=cause[:CAUSE_CHARACTERS] if cause else None,
         val_score=outcome.val_score,
         seconds=outcome.wall_s,
         attempt=outcome.attempt,
     )
 
 
-def _results_of_repeat(training_id: str, context: Context) -> tuple[Outcome, list[VerifiedRecord]]:
-    """Return how the repeat ended, and what was computed again: its score, the run's own, and that of any run
-    that would lead from now on."""
+def _results_of_repeat(
+    training_id: str, context: Context
+) -> tuple[Outcome, RepeatInfo, list[VerifiedRecord]]:
+    """Return how the repeat ended, its entry, and what was computed again: its score, the run's own, and that
+    of any run that would lead from now on."""
     ledger, folder = context.ledger, context.ledger.paths(training_id).folder
     outcome = context.outcome(folder)
-    run_id, seed = parts_of_repeat(training_id)
+    run_id, _ = parts_of_repeat(training_id)
     in_progress = get_run_in_progress(ledger.state, training_id)
     assert in_progress is not None and in_progress.purpose is not None, (
         "a repeat is reserved before it trains"
@@ -116,19 +121,19 @@ def _results_of_repeat(training_id: str, context: Context) -> tuple[Outcome, lis
     verified = _verify([folder], {folder: outcome}, context)
     if folder in verified:
         outcome = _judged(outcome, verified[folder])
+    repeat = _repeat_info(training_id, in_progress.purpose, outcome, ledger.state, after=in_progress.after)
     found = list(verified.values())
     known = {run_id: _own_record(run_id, context)}
     while True:
         refuted = {run for run, record in known.items() if record is not None and record["problem"]}
         state = without_scores(ledger.state, refuted)
         if run_id not in refuted:
-            purpose, after = in_progress.purpose, in_progress.after
-            state = add_repeat(state, _repeat_info(run_id, seed, purpose, outcome, state, after))
+            state = add_repeat(state, repeat)
         leader = get_best_run(with_leader(state))
         if leader is None or leader.run_id in known:
             break
         known[leader.run_id] = _own_record(leader.run_id, context)
-    return outcome, found + [record for record in known.values() if record is not None]
+    return outcome, repeat, found + [record for record in known.values() if record is not None]
 
 
 def _own_record(run_id: str, context: Context) -> VerifiedRecord | None:

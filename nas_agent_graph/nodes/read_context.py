@@ -10,7 +10,8 @@ from collections.abc import Container
 
 from nas_agent_graph.context import Context
 from nas_agent_graph.pool.repeats import (
-    is_due,
+    circumstances_of,
+    due_repeat,
     open_repeat,
     prepare,
     waiting_for_repeats,
@@ -52,11 +53,11 @@ def _next(launched: Container[str], end: str | None, context: Context) -> str | 
     if left:
         return _taken_up(left, launched, context)
     more = end is None and why_nothing_begins(context) is None
-    repeat = open_repeat(context, launched, more=more)
-    if repeat is not None:
-        return repeat
-    # A repeat that is due has the next slot.
-    return _opened(context) if more and not is_due(context, launched, more=more) else None
+    told = circumstances_of(context, launched, more=more)
+    due = due_repeat(context, told)
+    if due is not None:  # it has the next slot
+        return open_repeat(due, told, context)
+    return _opened(context) if more else None
 
 
 def _taken_up(left: list[RunInProgress], launched: Container[str], context: Context) -> str | None:

@@ -44,12 +44,8 @@ def circumstances_of(context: Context, launched: Container[str], *, more: bool) 
     return Circumstances(limits.max_runs, limits.repeats, more, tuple(in_progress))
 
 
-def open_repeat(context: Context, launched: Container[str], *, more: bool) -> str | None:
-    """Reserve the repeat that is due now, if a slot and time are left; return its id, None if none begins."""
-    told = circumstances_of(context, launched, more=more)
-    due = _due(context, told)
-    if due is None:
-        return None
+def open_repeat(due: Repeat, told: Circumstances, context: Context) -> str | None:
+    """Reserve the repeat that is due, if a slot is left; return its id, None if none is."""
     training, training_id = without_waiting(context.ledger), repeat_of(due.run_id, context)
     if not context.slots.is_free(training, training_id):
         return None
@@ -131,12 +127,7 @@ def _begun(state: AgentState) -> set[str]:
     }
 
 
-def is_due(context: Context, launched: Container[str], *, more: bool) -> bool:
-    """Return whether a repeat could begin now, if a slot were free."""
-    return _due(context, circumstances_of(context, launched, more=more)) is not None
-
-
-def _due(context: Context, told: Circumstances) -> Repeat | None:
+def due_repeat(context: Context, told: Circumstances) -> Repeat | None:
     """Return the repeat that is due; none without a rule, and none once the search's time is over."""
     most_s = context.limits.max_seconds
     if context.repeat_rule is None or (most_s is not None and context.committed.seconds >= most_s):
@@ -176,11 +167,6 @@ def _seconds_of_final(context: Context) -> float:
 def n_repeats(state: AgentState) -> int:
     """Count the repeats that have ended, besides those of the base config, which belong to the first run."""
     return sum(repeat.purpose != BASE_REPEAT for repeat in state.repeats)
-
-
-def seed_of(training_id: str) -> int:
-    """Return the seed of a repeat."""
-    return parts_of_repeat(training_id)[1]
 
 
 def waiting_for_repeats(ledger: Ledger) -> set[str]:

@@ -14,7 +14,6 @@ the interval is too narrow: with a memory of a hundred windows in blocks of 168 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,16 +96,6 @@ def block_length(look_back: int, horizon: int, rows_in_a_week: int | None = None
     good and bad days for every model.
     """
     return max(1, look_back + horizon, rows_in_a_week or 1)
-
-
-def mean_of_trainings(errors: Sequence[NDArray[np.float32]]) -> NDArray[np.float64] | None:
-    """Return the losses of a configuration, window by window, as means over its trainings.
-
-    None for no training, or trainings with different numbers of windows.
-    """
-    if not errors or len({len(one) for one in errors}) > 1:
-        return None
-    return np.stack(errors).astype(np.float64).mean(axis=0)
 
 
 def _losses(errors: ArrayLike) -> NDArray[np.float64]:

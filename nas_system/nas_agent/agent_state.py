@@ -24,6 +24,7 @@ from nas_system.nas_agent.log_text import one_line
 from nas_system.nas_agent.run_entries import ASKED as ASKED
 from nas_system.nas_agent.run_entries import BASE_PROPOSER as BASE_PROPOSER
 from nas_system.nas_agent.run_entries import BASE_REPEAT as BASE_REPEAT
+from nas_system.nas_agent.run_entries import CAUSE_CHARACTERS as CAUSE_CHARACTERS
 from nas_system.nas_agent.run_entries import CHALLENGE as CHALLENGE
 from nas_system.nas_agent.run_entries import FINAL as FINAL
 from nas_system.nas_agent.run_entries import METRIC_NAMES as METRIC_NAMES

@@ -32,6 +32,10 @@ class Stored(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+CAUSE_CHARACTERS = 200
+"""Longest cause of an end in the state."""
+
+
 class RunInfo(Stored):
     """One finished run, in under 600 bytes."""
 
@@ -45,7 +49,7 @@ class RunInfo(Stored):
     history_summary: str = Field(default="", max_length=300)
     accepted: bool = False
     status: str = "OK"
-    cause: str | None = Field(default=None, max_length=200)
+    cause: str | None = Field(default=None, max_length=CAUSE_CHARACTERS)
     parent: str | None = None
     family: str | None = None
     proposer: str | None = None
@@ -148,7 +152,7 @@ class RepeatInfo(Stored):
     ended_after: int = Field(ge=0)
     """How many runs had ended when it ended."""
     status: str = "OK"
-    cause: str | None = Field(default=None, max_length=200)
+    cause: str | None = Field(default=None, max_length=CAUSE_CHARACTERS)
     val_score: Score = None
     seconds: float | None = None
     attempt: int = 1

@@ -5,7 +5,8 @@
 A training then starts in milliseconds, not in seconds of imports. Its processes are the same as without a
 fork server: a detached supervisor (`supervisor.py`), a keeper, and the training in its sandbox. Only the
 program `python -m PROGRAM` does not begin with a new interpreter, but in a copy of this one. Programs that
-its launcher calls for an answer are forked as well; they write to pipes, and end with the server.
+its launcher calls for an answer are forked as well; they write to files that come with the request, and end
+with the server.
 
 Nothing is shared after a fork, and the server itself runs nothing but imports: no thread, no
 computation, no CUDA. It is started by a launcher, with the environment of a training, talks to it over a

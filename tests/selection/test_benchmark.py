@@ -10,17 +10,16 @@ from statistics import fmean
 import numpy as np
 import pytest
 
+from benchmarks.seeded_tables import Table, table_files
 from benchmarks.selection import (
     RULES,
     Luck,
     MeansSearch,
     Measured,
     Plant,
-    Table,
     configurations_within,
     planted,
     ratio,
-    table_files,
 )
 from nas_agent_graph.selection.rule import leader, planned_trainings
 

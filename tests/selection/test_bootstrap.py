@@ -10,7 +10,6 @@ import pytest
 from nas_agent_graph.selection.bootstrap import (
     block_length,
     interval_of_mean,
-    mean_of_trainings,
     paired_difference,
 )
 from nas_agent_graph.selection.student import cdf, quantile
@@ -74,11 +73,6 @@ def test_equal_losses_and_a_constant_difference(shift: float, probability: float
 def test_several_trainings_count_as_their_mean(rng: np.random.Generator) -> None:
     trainings, other = rng.standard_normal((3, N)), rng.standard_normal(N)
     assert paired_difference(trainings, other, 20) == paired_difference(trainings.mean(axis=0), other, 20)
-    mean = mean_of_trainings([training.astype(np.float32) for training in trainings])
-    assert mean is not None and mean.dtype == np.float64
-    assert mean == pytest.approx(trainings.mean(axis=0), abs=1e-6)
-    assert mean_of_trainings([]) is None
-    assert mean_of_trainings([np.zeros(3, np.float32), np.zeros(4, np.float32)]) is None
 
 
 @pytest.mark.parametrize(
