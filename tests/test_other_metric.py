@@ -158,7 +158,7 @@ def test_the_leaderboard_is_about_the_tasks_own_error(search: Search, run_cli: C
     for told in (
         "Task: zinc_synth, one number for every graph; lowest val_mae wins\n",
         "delta: val_mae minus the best run's",
-        "(standard deviation of the base config's val_mae)",
+        "Noise of seeds 0.0071 (standard deviation of val_mae, pooled over 2 trainings of 1 run)",
         "(0.49000) is WORSE than simple predictions: linear-counts by 0.19000\n",
         "Best run on the hold-out set: run_0011 mae 0.45600 (there: mean 1.51000)\n",
         "Predictions by llm:scripted: 10 scored, off by ",
@@ -166,7 +166,7 @@ def test_the_leaderboard_is_about_the_tasks_own_error(search: Search, run_cli: C
         assert told in done.stdout
     (head,) = re.findall(r"^ *#  .*$", done.stdout, re.MULTILINE)
     (best_run,) = re.findall(r"^.* \* run_0011 .*$", done.stdout, re.MULTILINE)
-    assert re.search(r"val_mae +delta +noise +mae +by", head)
+    assert re.search(r"val_mae +sd \(n\) +delta +mae +by", head)
     assert "0.49000" in best_run and "0.98765" in best_run
 
 
@@ -186,7 +186,8 @@ def test_the_page_of_a_run_is_about_the_tasks_own_error(search: Search, run_cli:
     ]
     for page in pages:
         assert_no_other_error(page.partition("\nfiles ")[0])
-    assert "repeat       seed_43: val_mae 0.600000\n" in pages[0]
+    assert "repeat       seed_43 (base): val_mae 0.600000; " in pages[0]
+    assert "over seeds   mean 0.605000, standard deviation 0.0071 (2 seeds)\n" in pages[0]
     assert "expected     val_mae 0.58000; it became 0.49000, 0.09000 better than expected\n" in pages[1]
     assert "curve        1 epoch, val_mae from 0.49000 to 0.49000" in pages[1]
     assert "val_mae      0.490000\n" in pages[1]
@@ -222,7 +223,13 @@ def test_the_report_is_about_the_tasks_own_error(search: Search, tmp_path: Path,
     (data,) = re.findall(r'<script[^>]*id="data"[^>]*>(.*?)</script>', out.read_text(), re.DOTALL)
     record = json.loads(data)
     assert (record["search"]["metric"], record["search"]["error"]) == ("val_mae", "mae")
-    assert record["baselines"][0] == {"name": "mean", "val_score": 1.5, "test_score": SENTINEL}
+    assert record["baselines"][0] == {
+        "name": "mean",
+        "val_score": 1.5,
+        "test_score": SENTINEL,
+        "hold_out_score": 1.51,
+        "tie": False,
+    }
     run = record["runs"][11]
     assert (run["val_score"], run["test_score"], run["expected"]) == (0.49, SENTINEL, 0.58)
     assert run["curve"]["val"] == [0.49] and run["curve"]["train"] == [0.98]
@@ -259,10 +266,10 @@ def test_programs_get_the_scores_under_the_metrics_name(search: Search, run_cli:
     run = json.loads(text)
     assert run["curve"]["val_mae"] == [0.49] and run["run"]["val_mae"] == 0.49
     assert run["proposal"]["expected_val_mae"] == 0.58
-    repeats = json.loads(run_cli("nas_agent_graph.show", "run_0000", "--json", cwd=search.workspace).stdout)[
-        "repeats"
-    ]
-    assert repeats == [{"name": "seed_43", "status": "OK", "val_mae": 0.6}]
+    page = json.loads(run_cli("nas_agent_graph.show", "run_0000", "--json", cwd=search.workspace).stdout)
+    (repeat,) = page["repeats"]
+    assert (repeat["name"], repeat["status"], repeat["purpose"]) == ("seed_43", "OK", "base")
+    assert (repeat["val_mae"], repeat["fresh"]) == (0.6, False)
 
 
 def test_the_state_is_rebuilt_with_its_scores(search: Search, tmp_path: Path) -> None:
@@ -309,8 +316,8 @@ def test_the_model_is_told_of_the_tasks_own_error_and_of_graphs(search: Search) 
         "The score is val_mae: the mean absolute error of the validation part; lower is better.\n",
         'Baselines (simple predictions), worst first:\n- "mean": val_mae 1.5\n',
         "Best run: run_0010 with val_mae 0.5.\n",
-        "Noise between seeds (standard deviation of val_mae): ",
-        "OK val_mae 0.5 (the best run) accepted\n",
+        "Scores of one seed spread by about 0.0071 (standard deviation, pooled over 1 run).\n",
+        "OK val_mae 0.5 (the best run; could be luck: P = 0.16) led at its end\n",
         'curve: "1 epoch, best_epoch=0. train_mae stayed at 1. val_mae was 0.5.',
         '- by "llm:scripted": 9 scored, off by ',
         'Interpretation, unverified: run_0009 (val_mae 0.51, expected 0.58) "a larger rate"',

@@ -365,7 +365,7 @@ def test_a_real_training_that_finds_no_space_keeps_its_best_model_and_is_tried_o
     write_series(disk.folder)
     config = {
         "model": {"family": "linear"},
-        "data": {"features": "S", "seq_len": 24, "batch_size": 4},
+        "data": {"features": "S", "seq_len": 24, "batch_size": 1},
         "training": {"lr": 0.0001, "scheduler": "none", "max_epochs": 25, "patience": 25},
     }
     (disk.folder / "base.json").write_text(json.dumps(config))
