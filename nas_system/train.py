@@ -37,6 +37,9 @@ from nas_system.processes.run_files import RunPaths
 KINDS = {2: "config", 3: "diverged", 5: "stopped"}
 """The kind of an error of ours in error.json, by its exit code."""
 
+REFIT_PARTS = ("val", "test", "hold_out")
+"""Through which a refit may learn."""
+
 DEFAULT_THREADS = 1
 """Small steps gain nothing from a second thread, and lose much where cores are shared."""
 
@@ -103,6 +106,8 @@ def record_failure(run_dir: Path | None, error: Exception) -> int:
 
 
 def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
+    if (arguments.through is None) != (arguments.epochs is None):
+        raise ConfigError("--through and --epochs belong together: a refit has no rows left to stop by")
     from nas_system.config_io.config_file import read_config, write_config
     from nas_system.nas_agent.run_manager import snapshot_config
 
@@ -144,7 +149,12 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         preflight_only=arguments.preflight_only,
         pictures=arguments.pictures,
     )
-    run_training(config, paths, options)
+    if arguments.through is None:
+        run_training(config, paths, options)
+        return
+    from nas_system.refit import Refit, run_refit
+
+    run_refit(config, paths, options, Refit(arguments.through, arguments.epochs))
 
 
 def _stop_on_signals() -> Callable[[], None]:
@@ -235,6 +245,17 @@ def build_parser(prog: str) -> Parser:
         type=positive_int,
         metavar="N",
         help="plan a training of N optimizer steps at most, the same on every machine",
+    )
+    parser.add_argument(
+        "--through",
+        choices=REFIT_PARTS,
+        help="refit: learn from all rows to the end of this part of a series (hold_out: all there are)",
+    )
+    parser.add_argument(
+        "--epochs",
+        type=positive_int,
+        metavar="N",
+        help="with --through: end after so many epochs of the plan",
     )
     parser.add_argument(
         "--memory-limit",

@@ -116,13 +116,13 @@ def prepare(config: RunConfig, paths: RunPaths, options: JobOptions) -> Training
     Raises ConfigError, and PreflightFailed before an epoch is paid for.
     """
     started = time.monotonic()
-    options = _shared_out(options, config)
+    options = shared_out(options, config)
     set_threads(options.threads or 1)
     device = resolve_device(options.device)
     if device.type == "cuda" and options.gpu_share < 1:
         # Who takes too much fails, and not its neighbour on the device.
         torch.cuda.set_per_process_memory_fraction(options.gpu_share, device)
-    info = _read_info(options.facts)
+    info = read_info(options.facts)
     problem = kind_of(config.task).open(config, info, options.data_dir, device)
     earlier = problem.earlier_origins()
     engine = build_engine(config, problem, device)
@@ -391,7 +391,7 @@ def _plan(
         print(plan.why, flush=True)
 
 
-def _shared_out(options: JobOptions, config: RunConfig) -> JobOptions:
+def shared_out(options: JobOptions, config: RunConfig) -> JobOptions:
     """Return the options of one training of the run, all of which together keep to the run's limits."""
     count, limit_s, most_steps = config.task.trainings, options.time_limit_s, options.max_steps
     if count == 1:
@@ -404,7 +404,8 @@ def _shared_out(options: JobOptions, config: RunConfig) -> JobOptions:
     )
 
 
-def _read_info(path: Path | None) -> TaskInfo | None:
+def read_info(path: Path | None) -> TaskInfo | None:
+    """Return the task info of a search, None outside of one. Raises ConfigError for any other file."""
     if path is None:
         return None
     try:

@@ -11,7 +11,7 @@ from nas_system.data.csv_file import parse_csv
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.source import DataSource, locate
-from nas_system.data.splits import Split, rolling_origins, split_for
+from nas_system.data.splits import Split, SplitName, rolling_origins, split_for
 from nas_system.data.synthetic import checksum_of, synthetic_series
 from nas_system.errors import ConfigError
 from nas_system.space.tasks import ForecastingTask
@@ -49,6 +49,14 @@ class OpenTask:
         """
         splits = rolling_origins(self.split, self.task.pred_len, self.task.origins)
         return (*map(self._at, splits[:-1]), self)
+
+    def trained_through(self, part: SplitName) -> Self:
+        """Return the task with all rows to the end of `part` as training rows, which then give the scaling.
+
+        Raises ConfigError where they cannot be scaled.
+        """
+        split = self.split.trained_through(part)
+        return replace(self, split=split, scaler=Scaler.fit(self.series, split, self.task.scaling))
 
     def _at(self, split: Split) -> Self:
         series = replace(

@@ -57,6 +57,11 @@ class Split:
         first = 0 if name == "train" else part.start - seq_len
         return range(first, max(first, part.stop - seq_len - pred_len + 1))
 
+    def trained_through(self, part: SplitName) -> Split:
+        """Return the split in which all rows to the end of `part` are training rows."""
+        end = self.target_rows(part).stop
+        return Split(end, max(end, self.val_end), max(end, self.test_end), self.rows)
+
 
 def split_for(task: ForecastingTask, rows: int, dates: Dates | None = None) -> Split:
     """Return the task's split of a series of `rows` rows, whose `dates` only a split by dates needs.

@@ -21,6 +21,8 @@ CONCLUSION_FILE = "conclusion.json"
 """In the folder of all runs: what the search said at its end."""
 BASELINE_ERRORS_FILE = "baseline_errors.npz"
 """In the folder of all runs: the baselines' errors on every validation window."""
+ENSEMBLE_ERRORS_FILE = "ensemble_errors.npy"
+"""In the folder of all runs: the ensemble's error on every validation window."""
 LARGEST_ERRORS_BYTES = 16 * 2**20
 """Of the errors on single windows of one training: four million."""
 MOST_ORIGINS = 10

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from nas_system.data.baselines.bounded import LIBRARY
 from nas_system.data.baselines.by_name import check_installed, forecast_future, method_named
 from nas_system.data.baselines.method import Method
 from nas_system.data.calendar import dates_after
+from nas_system.data.scaling import Scaler
 from nas_system.data.series import Forecast, Series
 from nas_system.errors import ConfigError
 from nas_system.files import read_record
@@ -57,6 +60,26 @@ class BaselineForecaster:
         if not np.isfinite(values).all():
             raise ConfigError(f"{name}: the forecast is not a finite number; check the units of its rows")
         return Forecast(targets, dates_after(series.dates, series.freq, self.task.pred_len), values, spread)
+
+    def forecast_windows(self, series: Series, origins: range, fitted_to: int) -> NDArray[np.float64]:
+        """Forecast from each of `origins`, fitted to the first `fitted_to` rows alone.
+
+        Return (origins, pred_len, targets), in the units of the data. Raises ConfigError for too few rows,
+        and for a baseline of the extra `stats`, which is too slow for many origins.
+        """
+        if self.method.name in LIBRARY:
+            raise ConfigError(f"{self.method.name} is too slow to forecast from many origins")
+        pred_len, columns = self.task.pred_len, list(series.column_indices(self.task.targets))
+        if fitted_to < self.method.rows_needed(pred_len):
+            raise ConfigError(f"{fitted_to} rows are too few for {self.method.name}")
+        try:
+            scaler = Scaler.of_rows(series.values[:fitted_to, columns], columns, self.task.scaling)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        table = scaler.transform(series.values[:, columns])
+        forecast = self.method.fit(table[:fitted_to], pred_len)
+        found = [forecast(column, origins, n) for n, column in enumerate(np.ascontiguousarray(table.T))]
+        return scaler.inverse(np.stack(found, axis=2))
 
     def summarize(self, series: Series) -> str:
         """Say what forecasts `series`, and from which of its rows."""

@@ -100,6 +100,10 @@ class ForecastingProblem:
             for origin in self.data.origins()[:-1]
         ]
 
+    def trained_through(self, part: SplitName) -> ForecastingProblem:
+        """Return the problem with all rows to the end of `part` as training rows."""
+        return ForecastingProblem(self.config, self.source, self.data.trained_through(part), self.device)
+
     def count(self, part: Part) -> int:
         return len(self.windows[part]) if part in self.windows.sets else 0
 

@@ -37,6 +37,10 @@ from nas_system.training.loops import predict
 from nas_system.training.objectives import Forecasting
 from nas_system.training.reproducibility import resolve_device
 
+Array = NDArray[np.float64]
+
+WINDOWS_AT_A_TIME = 256
+
 LARGEST_METADATA = 4 * 2**20
 """Characters of JSON. A small file can hold the same list a million times."""
 MOST_DIFFERENCES = 3
@@ -63,6 +67,9 @@ class SavedMetadata(BaseModel):
     data_sha256: str
     epoch: int = Field(ge=0, lt=10**6)
     val: dict[str, float]
+    """Its scores on the validation part; empty for a refit, which may have learned from that."""
+    trained_until: int | None = None
+    """How many of the first rows a refit was trained on; None for a training of the search."""
 
     @property
     def fault(self) -> str | None:
@@ -73,7 +80,7 @@ class SavedMetadata(BaseModel):
         mean, std = (self.scaler.get(name, []) for name in ("mean", "std"))
         if not len(mean) == len(std) == len(columns) or min(std) <= 0:
             return "its scaling is not that of its columns"
-        if "mse" not in self.val:
+        if "mse" not in self.val and self.trained_until is None:
             return "it has no val_mse"
         try:
             unit_of(self.freq)
@@ -117,8 +124,10 @@ class SavedForecaster:
     def summarize(self, series: Series) -> str:
         """Say what forecasts `series`, and from which of its rows."""
         metadata = self.metadata
+        rows = metadata.trained_until
+        trained = f"val_mse {metadata.val['mse']:.5f}" if rows is None else f"refitted on {rows} rows"
         return (
-            f"({metadata.config.model.family}, epoch {metadata.epoch}, val_mse {metadata.val['mse']:.5f}) "
+            f"({metadata.config.model.family}, epoch {metadata.epoch}, {trained}) "
             f"read the last {metadata.shape.seq_len} of {len(series)} rows"
         )
 
@@ -151,6 +160,36 @@ class SavedForecaster:
             )
         return Forecast(metadata.targets, future, values, self.target_scaler.std)
 
+    def forecast_windows(self, series: Series, origins: range, name: str = "the series") -> Array:
+        """Forecast from each of `origins`, the first row to forecast, by the rows before it.
+
+        Return (origins, pred_len, targets), in the units of the data. Raises ConfigError as `forecast` does,
+        and for an origin with too few rows before it.
+        """
+        self._check(series, name)
+        metadata, seq_len = self.metadata, self.metadata.shape.seq_len
+        if len(origins) and (origins.start < seq_len or origins.stop > len(series) + 1):
+            raise ConfigError(f"{name}: rows {origins} cannot be forecast from {seq_len} rows before each")
+        rows = series.values[:, list(series.column_indices(metadata.inputs))]
+        table = torch.from_numpy(self._input_scaler.transform(rows).astype(np.float32)).to(self.device)
+        dates = np.concatenate(
+            [series.dates, dates_after(series.dates, series.freq, metadata.shape.pred_len)]
+        )
+        clock = self._marks(dates, series.freq)
+        past, future = torch.arange(-seq_len, 0), torch.arange(metadata.shape.pred_len)
+
+        def batch(first: torch.Tensor) -> tuple[tuple[Tensor, Tensor | None, Tensor | None]]:
+            before, after = first[:, None] + past, first[:, None] + future
+            known = None if clock is None else clock[0]
+            marks_of = [None if known is None else known[index] for index in (before, after)]
+            return ((table[before], marks_of[0], marks_of[1]),)
+
+        order = torch.arange(origins.start, origins.stop)
+        batches = (batch(first) for first in order.split(WINDOWS_AT_A_TIME))
+        precision = Precision(self._precision, self.device)
+        output = predict(self.model, batches, Forecasting(), self.device, precision=precision)
+        return self.target_scaler.inverse(output.double().numpy())
+
     @property
     def _precision(self) -> str:
         """The training's precision, for the same results; fp16 exists on CUDA devices only."""
@@ -182,9 +221,12 @@ class SavedForecaster:
             )
 
 
-def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
-    """Load the forecaster in a run's folder.
+def load_forecaster(
+    run_dir: Path, device: str = "auto", *, weights: Path | None = None, sha256: str | None = None
+) -> SavedForecaster:
+    """Load the forecaster in a run's folder: its best weights, or those in the file `weights`.
 
+    `sha256` is the checksum of the weights, by default what the run's metrics say of them.
     Raises ConfigError for a folder that is no run's or whose configuration is not the one that was
     trained, StateError for a run without usable weights.
     """
@@ -194,8 +236,9 @@ def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
             f"{run_dir} is not a run's folder, because it holds no {paths.config.name}; "
             "name one, for example runs/run_0003"
         )
-    if not paths.best_model.is_file():
-        raise StateError(f"{run_dir} holds no {paths.best_model.name}: {_why_no_weights(paths)}")
+    file = weights or paths.best_model
+    if not file.is_file():
+        raise StateError(f"{run_dir} holds no {file.name}: {_why_no_weights(paths)}")
     used = read_config(paths.config, follow_link=False)
     if not used.task.is_series:
         raise ConfigError(
@@ -204,13 +247,14 @@ def load_forecaster(run_dir: Path, device: str = "auto") -> SavedForecaster:
         )
     target = resolve_device(device)
     # In a complete folder a damaged copy is noticed.
-    expected = (read_record(paths.metrics) or {}).get("checkpoint_sha256")
-    checkpoint = load_checkpoint(paths.best_model, sha256=expected, follow_link=False)
-    metadata = _metadata(checkpoint, paths.best_model)
+    if sha256 is None and weights is None:
+        sha256 = (read_record(paths.metrics) or {}).get("checkpoint_sha256")
+    checkpoint = load_checkpoint(file, sha256=sha256, follow_link=False)
+    metadata = _metadata(checkpoint, file)
     _check_same(used, metadata.config, paths)
     if (fault := metadata.fault) is not None:
-        raise StateError(f"{paths.best_model}: {one_line(fault, 200)}; train the run again")
-    model = restore_model(lambda: build_model(used, metadata.shape), checkpoint, paths.best_model)
+        raise StateError(f"{file}: {one_line(fault, 200)}; train the run again")
+    model = restore_model(lambda: build_model(used, metadata.shape), checkpoint, file)
     return SavedForecaster(model.to(target), metadata, target)
 
 

@@ -165,9 +165,10 @@ class ProgressLog(Callback):
     def epoch_ended(self, engine: Engine, record: EpochRecord) -> None:
         self._steps, self._printed_at = 0, time.monotonic()
         name = engine.objective.names[0]
+        # A refit has no validation part.
+        val = f"val_{name} {record.val[name]:.5f}  " if name in record.val else ""
         print(
-            f"epoch {record.epoch + 1}/{engine.planned_epochs}  "
-            f"train_{name} {record.train[name]:.5f}  val_{name} {record.val[name]:.5f}  "
+            f"epoch {record.epoch + 1}/{engine.planned_epochs}  train_{name} {record.train[name]:.5f}  {val}"
             f"lr {record.lr:.2e}  {record.seconds:.1f} s",
             flush=True,
         )

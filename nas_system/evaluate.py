@@ -1,0 +1,94 @@
+"""Evaluate what a search hands over: `python -m nas_system.evaluate --workspace DIR --part val`.
+
+With `--part val` it prints the score of `ensemble.json` on the validation part, the mean over its rolling
+origins, and writes the error on every window, by which the search decides whether to recommend it. Without, it
+scores what `runs/recommended.json` recommends on the parts that no choice has looked at: the members as
+searched, and the refits, which learned from all rows before the part. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_system.command_line import Parser, add_device, exit_code_of, positive_int
+from nas_system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nas_system.space.task_info import TaskInfo
+
+
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.evaluate") -> int:
+    """Print the scores and return 0; or 2 for what cannot be evaluated."""
+    given = build_parser(prog).parse_args(argv)
+    return exit_code_of(lambda: print(json.dumps(_evaluate(given))))
+
+
+def _evaluate(given: argparse.Namespace) -> dict[str, Any]:
+    from nas_system.nas_agent.recommended import read_recommended
+    from nas_system.tasks.ensemble_scores import final_scores
+    from nas_system.training.reproducibility import set_threads
+
+    set_threads(given.threads)
+    info = _read_info(given.workspace)
+    if given.part == "val":
+        return _on_validation(info, given)
+    return final_scores(read_recommended(given.workspace), info, given.workspace, given.device)
+
+
+def _on_validation(info: TaskInfo, given: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+
+    from nas_system.nas_agent.recommended import read_ensemble
+    from nas_system.nas_agent.window_errors import write_errors
+    from nas_system.processes.run_files import ENSEMBLE_ERRORS_FILE
+    from nas_system.tasks.ensemble_scores import validation_errors
+
+    ensemble = read_ensemble(given.workspace)
+    found = validation_errors(ensemble, info, given.workspace, given.device)
+    equal = np.array([member.weight for member in ensemble.members])
+    weights = found.greedy_weights() if given.greedy else equal / equal.sum()
+    errors = found.of(list(weights))
+    write_errors(given.workspace / "runs" / ENSEMBLE_ERRORS_FILE, errors.astype(np.float32))
+    return {
+        "mse": float(errors.mean()),
+        "windows": len(errors),
+        "weights": dict(zip(ensemble.names, weights.tolist(), strict=True)),
+    }
+
+
+def _read_info(workspace: Path) -> TaskInfo:
+    from nas_system.files import read_object
+    from nas_system.processes.run_files import FACTS_FILE
+    from nas_system.space.task_info import TaskInfo
+
+    facts = workspace / "runs" / FACTS_FILE
+    try:
+        return TaskInfo.from_json(read_object(facts))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{facts}: not the task info of a search ({error})") from None
+
+
+def build_parser(prog: str) -> Parser:
+    """Return the parser of the program."""
+    parser = Parser(prog=prog, description="Evaluate what a search hands over.")
+    parser.add_argument("--workspace", type=Path, default=Path(), help="folder of the search")
+    parser.add_argument(
+        "--part",
+        choices=("val",),
+        help="score ensemble.json on the validation part (default: the final scores)",
+    )
+    parser.add_argument(
+        "--greedy", action="store_true", help="with --part val: choose the weights that fit it best"
+    )
+    add_device(parser)
+    parser.add_argument("--threads", type=positive_int, default=1, help="CPU threads (default: 1)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""What a search hands over: `ensemble.json` in the workspace, and `runs/recommended.json`.
+
+An ensemble is an artefact like a run: its members with the checksums of their weights, and why these. What is
+recommended may be an ensemble, a run or a baseline; it has members in every case, and refits of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from nas_system.errors import StateError
+from nas_system.files import read_object, write_json
+from nas_system.nas_agent.log_text import one_line
+
+SCHEMA_VERSION = 1
+ENSEMBLE = "ensemble"
+"""Its row in the leaderboard, and its name for `nas predict --run`."""
+ENSEMBLE_FILE = "ensemble.json"
+RECOMMENDED_FILE = "recommended.json"
+"""In the folder of all runs."""
+MOST_MEMBERS = 8
+MOST_TRAININGS = 64
+"""Of one member."""
+
+_FOLDER = r"^runs/run_[0-9]{4,9}(/(repeats|refits)/[a-z_]{1,20}[0-9]{1,20})?$"
+"""In the workspace, and nowhere else."""
+
+Part = Literal["val", "test", "hold_out"]
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Training(_Stored):
+    """The weights of one training."""
+
+    folder: str = Field(pattern=_FOLDER, max_length=200)
+    """Relative to the workspace: `runs/run_0003`, `runs/run_0003/refits/test_seed_42`."""
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    """Of its best_model.pth."""
+
+
+class Member(_Stored):
+    """A run, by the mean over its trainings, or a baseline."""
+
+    name: str = Field(min_length=1, max_length=100)
+    kind: Literal["run", "baseline"]
+    weight: float = Field(gt=0, le=1)
+    trainings: tuple[Training, ...] = Field(default=(), max_length=MOST_TRAININGS)
+
+    @model_validator(mode="after")
+    def _check(self) -> Member:
+        if (self.kind == "run") != bool(self.trainings):
+            raise ValueError(f"{self.name}: a run has trainings, a baseline has none")
+        return self
+
+
+class Ensemble(_Stored):
+    """Members and how much each counts."""
+
+    schema_version: int = SCHEMA_VERSION
+    why: str = Field(default="", max_length=2000)
+    weights: Literal["equal", "greedy"] = "equal"
+    members: tuple[Member, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the members, in their order."""
+        return tuple(member.name for member in self.members)
+
+
+class Recommended(Ensemble):
+    """What the search recommends, what it was trained on again, and how good it is."""
+
+    recommended: str = Field(min_length=1, max_length=100)
+    """`ensemble`, or the name of its only member."""
+    runs: int = Field(default=0, ge=0)
+    repeats: int = Field(default=0, ge=0)
+    """How many had ended when it was chosen."""
+    refits: dict[Part, dict[str, tuple[Training, ...]]] = Field(default_factory=dict)
+    """By the part through which they learned (`hold_out`: all rows), then by member."""
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    """As `nas_system.evaluate` printed it."""
+
+    def refitted(self, part: Part) -> Recommended | None:
+        """Return it with the weights of the refits through a part; None unless every run has some."""
+        known = self.refits.get(part, {})
+        if any(member.kind == "run" and not known.get(member.name) for member in self.members):
+            return None
+        members = tuple(
+            member.model_copy(update={"trainings": known[member.name]}) if member.kind == "run" else member
+            for member in self.members
+        )
+        return self.model_copy(update={"members": members})
+
+    def scores(self, kind: Literal["as_searched", "refitted"], part: Part) -> Mapping[str, Any]:
+        """Return the scores on a part; empty where there are none."""
+        found: Any = self.evaluation
+        for name in (kind, part):
+            found = found.get(name) if isinstance(found, Mapping) else None
+        return found if isinstance(found, Mapping) else {}
+
+
+_Kind = TypeVar("_Kind", bound=Ensemble)
+
+
+def write_ensemble(workspace: Path, ensemble: Ensemble) -> None:
+    """Write `ensemble.json`. Raises OSError."""
+    write_json(workspace / ENSEMBLE_FILE, ensemble.model_dump(mode="json"))
+
+
+def read_ensemble(workspace: Path) -> Ensemble:
+    """Return the ensemble of a workspace. Raises StateError for none, and for a file that is no ensemble."""
+    return _read(workspace / ENSEMBLE_FILE, Ensemble)
+
+
+def write_recommended(workspace: Path, recommended: Recommended) -> None:
+    """Write `runs/recommended.json`. Raises OSError."""
+    write_json(workspace / "runs" / RECOMMENDED_FILE, recommended.model_dump(mode="json"))
+
+
+def read_recommended(workspace: Path) -> Recommended:
+    """Return what the search of a workspace recommends. Raises StateError for no such file or another one."""
+    return _read(workspace / "runs" / RECOMMENDED_FILE, Recommended)
+
+
+def known_recommended(workspace: Path) -> Recommended | None:
+    """Return what the search recommends; None where it has not come to that, or nobody can read it."""
+    try:
+        return read_recommended(workspace)
+    except StateError:
+        return None
+
+
+def folders_in(ensemble: Ensemble) -> Iterator[str]:
+    """Yield the folder of every training."""
+    for member in ensemble.members:
+        for training in member.trainings:
+            yield training.folder
+
+
+def _read(path: Path, kind: type[_Kind]) -> _Kind:
+    try:
+        return kind.model_validate(read_object(path))
+    except FileNotFoundError:
+        raise StateError(f"{path} does not exist; it is written when a search has ended") from None
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = one_line(".".join(str(part) for part in first["loc"]), 100) or "the file"
+        problem = f"{where}: {one_line(first['msg'], 300)}"
+        raise StateError(f"{path}: {problem}; let the search end again") from None
+    except ValueError as error:
+        raise StateError(f"{path}: {one_line(str(error), 300)}; let the search end again") from None
