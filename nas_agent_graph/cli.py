@@ -201,6 +201,9 @@ def _add_run_arguments(parser: Parser) -> None:
         "trainings with fresh seeds at the end, among the best three; 0: no repeats at all "
         "(default: auto, a tenth of the runs; none below 10 runs)",
     )
+    _add_switch(
+        group, "--no-refit", "do not train what is recommended again on all rows once the search has ended"
+    )
     _add(group, "--workspace", "DIR", Path, "folder of agent_state.json and runs/", Path())
     _add_switch(
         group, "--dry-run", "show the next prompt and the expected cost; ask, train and write nothing"

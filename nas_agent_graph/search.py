@@ -10,6 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nas_agent_graph.analysis.conclusions import conclude_search, contenders, read_conclusion
@@ -25,11 +26,13 @@ from nas_agent_graph.context import (
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
+from nas_agent_graph.pool.refits import RefitPool
 from nas_agent_graph.pool.repeat_rule import SelectionRule, format_plan, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
+from nas_agent_graph.recommendation import Handover
 from nas_agent_graph.search_setup import (
     facts_file_of,
     limits_of,
@@ -44,9 +47,11 @@ from nas_agent_graph.settings import llm_flags
 from nas_agent_graph.show.pages import print_leaderboard, read_info
 from nas_agent_graph.show.rows import rows_of
 from nas_agent_graph.state import initial_state
+from nas_agent_graph.text.recommended import recommendation_lines
 from nas_system.errors import NasError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.recommended import Recommended
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.run_files import undrawn_runs
 from nas_system.space import metric_on
@@ -99,8 +104,28 @@ def run_search(
             # While the data are read and the first run is proposed.
             launcher.warm_up(ledger.runs_dir, [f"nas_system.tasks.{search.task.kind}"])
         base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
+        train_command = train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer)
+        refits = RefitPool(
+            ledger=ledger,
+            launcher=launcher,
+            limits=limits,
+            slots=slots,
+            train_command=train_command,
+            data=info.source.path,
+            disk=disk,
+            stop=stop,
+            clock=SystemClock(),
+            note=_note,
+        )
+        ending = Ending(
+            search,
+            launcher,
+            refits=None if arguments.no_refit or trainer is not None else refits,
+            recommends=trainer is None,
+            flags=() if arguments.device == "auto" else ("--device", arguments.device),
+        )
         if chosen is None:
-            _conclude(search, launcher, end or "")
+            _conclude(ending, end or "")
             return 0
         ready = PROPOSERS[chosen].prepare(search)
         by_default = chosen == "tpe" and arguments.proposer is None
@@ -118,7 +143,7 @@ def run_search(
             launcher=launcher,
             progress=build_progress(),
             limits=limits,
-            train_command=train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer),
+            train_command=train_command,
             slots=slots,
             repeat_rule=SelectionRule(),
             continued=arguments.continued,
@@ -126,7 +151,7 @@ def run_search(
             stop=stop,
             started=time.monotonic(),
         )
-        _conclude(search, launcher, _drive(context))
+        _conclude(ending, _drive(context))
         for name, entry in PROPOSERS.items():
             entry.after_search(search, name == chosen)
     return 0
@@ -186,8 +211,23 @@ def _stop_trainings(context: Context) -> None:
         time.sleep(0.1)
 
 
-def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None:
+@dataclass(frozen=True)
+class Ending:
+    """What the end of a search takes."""
+
+    search: ProposerSetup
+    launcher: SearchLauncher
+    refits: RefitPool | None
+    """None: nothing is trained again."""
+    recommends: bool
+    """Whether its trainings leave weights to forecast with."""
+    flags: tuple[str, ...] = ()
+    """Of evaluations."""
+
+
+def _conclude(ending: Ending, end: str) -> None:
     """Score the best run on the hold-out set (once), print the leaderboard and what comes next."""
+    search, launcher = ending.search, ending.launcher
     ledger = search.ledger
     best_run = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
@@ -202,7 +242,9 @@ def _conclude(search: ProposerSetup, launcher: SearchLauncher, end: str) -> None
             _note(f"the best run could not be scored on the hold-out rows ({error})")
     print()
     info = read_info(ledger.workspace, ledger.state)
-    _say_what_is_known(search, info)
+    conclusion = _concluded(search, info)
+    recommended = _recommended(ending, conclusion, info)
+    _say_what_is_known(search, conclusion, recommended)
     print_leaderboard(ledger.workspace, ledger.state, info)
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"
@@ -236,14 +278,33 @@ def _concluded(search: ProposerSetup, info: TaskInfo | None) -> Conclusion | Non
     return conclusion
 
 
-def _say_what_is_known(search: ProposerSetup, info: TaskInfo | None) -> None:
-    """Print what may be said of the best run, and write it down."""
-    ledger = search.ledger
-    conclusion = _concluded(search, info)
+def _recommended(ending: Ending, conclusion: Conclusion | None, info: TaskInfo | None) -> Recommended | None:
+    """Return what is handed over, trained again and scored; None for a search without such a thing."""
+    if conclusion is None or info is None or not ending.recommends:
+        return None
+    search = ending.search
+    handover = Handover(
+        search.ledger, ending.launcher, info, conclusion, _note, refits=ending.refits, flags=ending.flags
+    )
+    try:
+        return search.disk.retry_until_space(handover.recommend)
+    except NasError as error:
+        _note(f"nothing could be made ready to forecast with ({error}); the best run is there")
+        return None
+
+
+def _say_what_is_known(
+    search: ProposerSetup, conclusion: Conclusion | None, recommended: Recommended | None
+) -> None:
+    """Print what may be said of the best run, and what is recommended."""
+    state = search.ledger.state
     if conclusion is None:
         return
-    for line in sentences(conclusion, ledger.state.metric, ledger.state.direction):
+    for line in sentences(conclusion, state.metric, state.direction):
         print(line)
+    if recommended is not None:
+        for line in recommendation_lines(recommended, state.metric):
+            print(line)
     print()
 
 

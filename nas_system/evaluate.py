@@ -1,8 +1,8 @@
 """Evaluate what a search hands over: `python -m nas_system.evaluate --workspace DIR --part val`.
 
 With `--part val` it prints the score of `ensemble.json` on the validation part, the mean over its rolling
-origins, and writes the error on every window, by which the search decides whether to recommend it. Without, it
-scores what `runs/recommended.json` recommends on the parts that no choice has looked at: the members as
+origins, and writes the error on every window, by which the search decides whether to recommend it. Without,
+it scores what `runs/recommended.json` recommends on the parts that no choice has looked at: the members as
 searched, and the refits, which learned from all rows before the part. Prints one JSON object.
 """
 

@@ -1,6 +1,7 @@
-"""Forecast the future with a finished run: `python -m nas_system.predict --run runs/run_0003`.
+"""Forecast the future: `python -m nas_system.predict` in the folder of a search that has ended.
 
-Or with a baseline of a search's leaderboard, by its name: `--run theta`, in the folder of the search.
+With what the search recommends: an ensemble, a run or a baseline, refitted on all rows unless `--as-searched`
+is given. Or with any run, `--run runs/run_0003`, and any row of the leaderboard by its name: `--run theta`.
 
 Reads the last rows of the run's own series, or of another file with `--csv`, and writes the steps
 after them, in the units of the data. With `--csv`, `best_model.pth` and `config_used.py` of the
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
 
     from nas_system.data import DataSource, Series
     from nas_system.data.series import Forecast
+    from nas_system.nas_agent.recommended import Ensemble, Recommended
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
+    from nas_system.tasks.ensemble_forecaster import EnsembleForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
+
+    Forecaster = SavedForecaster | BaselineForecaster | EnsembleForecaster
 
 DATE = "date"
 FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
@@ -50,7 +55,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
     from nas_system.nas_agent.log_text import one_line
 
-    forecaster, run = _forecaster(arguments)
+    forecaster, run, why = _forecaster(arguments)
     series, file = _rows(arguments, forecaster, run)
     for target in (arguments.out, arguments.plot):
         if target is not None and file is not None and target.exists() and target.samefile(file):
@@ -63,18 +68,79 @@ def _predict(arguments: argparse.Namespace) -> None:
     _write(arguments.out, lambda: _save_csv(arguments.out, forecast))
     if arguments.plot is not None:
         _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, title))
+    if why:
+        print(one_line(why, 600))
     print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
     print(_table(forecast))
     for path in filter(None, (arguments.out, arguments.plot)):
         print(f"wrote {path}")
 
 
-def _forecaster(arguments: argparse.Namespace) -> tuple[SavedForecaster | BaselineForecaster, Path]:
-    """Return what forecasts, and its folder: that of a run, or where a baseline's would be.
+def _forecaster(arguments: argparse.Namespace) -> tuple[Forecaster, Path, str]:
+    """Return what forecasts, its folder (that of a run, or where one of its name would be), and why it.
 
-    A name without a folder of its own is a row of the leaderboard: a run or a baseline of the search in
-    `--workspace`.
+    Without `--run` it is what the search in `--workspace` recommends. A name without a folder of its own is a
+    row of that search's leaderboard.
     """
+    from nas_system.nas_agent.recommended import ENSEMBLE, known_recommended, read_ensemble
+
+    runs, known = arguments.workspace / "runs", known_recommended(arguments.workspace)
+    if arguments.run is None:
+        if known is None:
+            return _best_so_far(arguments)
+        forecaster, refitted = _of_search(known, known, arguments)
+        return forecaster, runs / known.recommended, f"{_how(known, refitted)}: {known.why}"
+    if arguments.run == Path(ENSEMBLE) and not arguments.run.exists():
+        ensemble = read_ensemble(arguments.workspace)
+        same = known is not None and known.names == ensemble.names
+        forecaster, refitted = _of_search(ensemble, known if same else None, arguments)
+        how = "refitted on all rows" if refitted else "with the weights of the search"
+        return forecaster, runs / ENSEMBLE, f"the ensemble, {how}: {ensemble.why}"
+    return *_named(arguments), ""
+
+
+def _of_search(
+    ensemble: Ensemble, recommended: Recommended | None, arguments: argparse.Namespace
+) -> tuple[EnsembleForecaster, bool]:
+    """Load an ensemble; return whether its runs are refits, which `recommended` knows."""
+    from nas_system.tasks.ensemble_forecaster import load_ensemble
+    from nas_system.training.reproducibility import set_threads
+
+    set_threads(1)
+    name = ensemble.names[0] if len(ensemble.members) == 1 else "ensemble"
+    refit = None if recommended is None or arguments.as_searched else recommended.refitted("hold_out")
+    forecaster = load_ensemble(refit or ensemble, arguments.workspace, name, arguments.device)
+    return forecaster, refit is not None and any(member.kind == "run" for member in refit.members)
+
+
+def _how(known: Recommended, refitted: bool) -> str:
+    how = ", refitted on all rows" if refitted else ""
+    return f"the search recommends {known.recommended}{how}"
+
+
+def _best_so_far(arguments: argparse.Namespace) -> tuple[Forecaster, Path, str]:
+    """Return the best run of a search that recommends nothing, because it has not ended or is an old one.
+
+    Raises ConfigError where there is none.
+    """
+    from nas_system.nas_agent.agent_state import STATE_FILE, load_agent_state
+    from nas_system.tasks.saved_forecaster import load_forecaster
+    from nas_system.training.reproducibility import set_threads
+
+    best = load_agent_state(arguments.workspace / STATE_FILE).best_run_id
+    if best is None:
+        raise ConfigError(
+            f"{arguments.workspace.resolve()} holds no search with a finished run; name its folder by "
+            "--workspace, or a run's by --run"
+        )
+    set_threads(1)
+    run = arguments.workspace / "runs" / best
+    why = f"{best} is the best run so far: the search recommends something once it has ended"
+    return load_forecaster(run, arguments.device), run, why
+
+
+def _named(arguments: argparse.Namespace) -> tuple[Forecaster, Path]:
+    """Return the forecaster of a run's folder, or of a run or baseline in the leaderboard of the search."""
     from nas_system.processes.run_files import FACTS_FILE
 
     run, runs = arguments.run, arguments.workspace / "runs"
@@ -97,9 +163,7 @@ def _forecaster(arguments: argparse.Namespace) -> tuple[SavedForecaster | Baseli
 # --- where the rows come from ---------------------------------------------------------------
 
 
-def _rows(
-    arguments: argparse.Namespace, forecaster: SavedForecaster | BaselineForecaster, run: Path
-) -> tuple[Series, Path | None]:
+def _rows(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> tuple[Series, Path | None]:
     """Return the series to continue, and its file if it has one."""
     from nas_system.data import load_series
     from nas_system.data.csv_file import parse_csv
@@ -129,9 +193,7 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
     return f"{source.path} is not, or no longer, the data of the training; put that back"
 
 
-def _own_source(
-    arguments: argparse.Namespace, forecaster: SavedForecaster | BaselineForecaster, run: Path
-) -> DataSource:
+def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> DataSource:
     """Return the run's own data: as in `--facts` or the facts next to the run, else where it is found."""
     from nas_system.data import locate
     from nas_system.files import read_record
@@ -230,8 +292,13 @@ def build_parser(prog: str) -> Parser:
     parser.add_argument(
         "--run",
         type=Path,
-        required=True,
-        help="a run's folder (runs/run_0003), or a run or baseline in the leaderboard of a search (theta)",
+        help="a run's folder (runs/run_0003), or a row of a search's leaderboard: run_0003, ensemble, theta "
+        "(default: what the search recommends)",
+    )
+    parser.add_argument(
+        "--as-searched",
+        action="store_true",
+        help="with the weights of the search, not those refitted on all rows",
     )
     parser.add_argument(
         "--workspace", type=Path, default=Path(), help="folder of the search that a name is looked up in"

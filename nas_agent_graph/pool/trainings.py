@@ -65,7 +65,7 @@ def _training(training_id: str, context: Context) -> Training:
         return Training(training_id, paths, training_id)
     run_id, seed = parts_of_repeat(training_id)
     label = f"{run_id}, once more with seed {seed}"
-    return Training(training_id, paths, label, _planned_under(context.ledger.paths(run_id)))
+    return Training(training_id, paths, label, planned_under(context.ledger.paths(run_id)))
 
 
 def await_end(run_ids: Sequence[str], context: Context) -> str:
@@ -131,7 +131,7 @@ def _due_repeats(own: Training, context: Context) -> Iterator[Training]:
     if context.ledger.state.runs or context.outcome(own.paths.folder).status is not Status.OK:
         return
     refuse_links_in(own.paths.folder)
-    planned = _planned_under(own.paths)
+    planned = planned_under(own.paths)
     for number in range(1, number_of_repeats + 1):
         seed = context.base.seed + number
         repeat = RunPaths(own.paths.folder / "repeats" / f"seed_{seed}")
@@ -209,7 +209,7 @@ def _ended_at(run_id: str, context: Context) -> str:
     return str((read_record(context.ledger.paths(run_id).exit) or {}).get("ended_at", ""))
 
 
-def _planned_under(paths: RunPaths) -> int | None:
+def planned_under(paths: RunPaths) -> int | None:
     """Return the most steps that a finished training was planned under; None if it does not say."""
     plan = (read_record(paths.metrics) or {}).get("plan")
     most = plan.get("most_steps") if isinstance(plan, dict) else None

@@ -23,6 +23,8 @@ ENSEMBLE_FILE = "ensemble.json"
 RECOMMENDED_FILE = "recommended.json"
 """In the folder of all runs."""
 MOST_MEMBERS = 8
+SLOW_BASELINES = frozenset({"lightgbm", "ets", "theta", "arima"})
+"""Of the extra `stats`: fitted anew for every forecast, too slow for those from many origins."""
 MOST_TRAININGS = 64
 """Of one member."""
 
@@ -66,6 +68,8 @@ class Ensemble(_Stored):
     schema_version: int = SCHEMA_VERSION
     why: str = Field(default="", max_length=2000)
     weights: Literal["equal", "greedy"] = "equal"
+    val_score: float | None = None
+    """The task's metric on the validation part, the mean over its rolling origins."""
     members: tuple[Member, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
 
     @property

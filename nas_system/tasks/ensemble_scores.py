@@ -30,7 +30,7 @@ ROUNDS = 50
 class ValidationErrors:
     """What members and their weighted means lose on every validation window, at all rolling origins.
 
-    The squared error of a weighted mean is a quadratic form: its matrices are all that is kept of the forecasts.
+    The squared error of a weighted mean is a quadratic form, whose matrices are all that is kept.
     """
 
     products: Array

@@ -1,0 +1,40 @@
+"""What a search recommends, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas_agent_graph.text.terminal import printable
+from nas_system.files import finite
+from nas_system.nas_agent.recommended import Part, Recommended
+from nas_system.space.tasks.task import metric_name_of
+
+_PARTS: tuple[tuple[Part, str], ...] = (("test", "test"), ("hold_out", "hold-out"))
+
+
+def recommendation_lines(recommended: Recommended, metric: str) -> list[str]:
+    """Return the lines about what is recommended, and about how good it is on the parts after the search.
+
+    `metric` is the score's name: `val_mse`.
+    """
+    score = "" if recommended.val_score is None else f" ({metric} {recommended.val_score:.5f})"
+    lines = [
+        f"Recommended: {printable(recommended.recommended, 100)}{score}, {printable(recommended.why, 500)}."
+    ]
+    name = metric_name_of(metric)
+    for part, shown in _PARTS:
+        searched = _number(recommended.scores("as_searched", part), name)
+        refitted = _number(recommended.scores("refitted", part), name)
+        if searched is None:
+            continue
+        text = f"{shown.capitalize()} {name} {searched:.5f} as searched"
+        if refitted is not None:
+            before = "train and validation part" if part == "test" else "everything before it"
+            text += f"; {refitted:.5f} refitted on {before}"
+        lines.append(f"{text}.")
+    return lines
+
+
+def _number(scores: Mapping[str, Any], name: str) -> float | None:
+    return finite(scores.get(name))
