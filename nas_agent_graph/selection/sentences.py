@@ -45,8 +45,8 @@ def _verdict(conclusion: Conclusion, metric: str, direction: Direction) -> str:
         )
     if conclusion.word == "not distinguishable":
         names = _names(tied, conclusion.ties_left_out)
-        return f"{run} is recommended of {of}, but is not distinguishable from {names}."
-    return f"{run} is recommended of {of}, untested: {_why_untested(conclusion)}."
+        return f"{run} leads {of}, but is not distinguishable from {names}."
+    return f"{run} leads {of}, untested: {_why_untested(conclusion)}."
 
 
 def _why_untested(conclusion: Conclusion) -> str:

@@ -28,6 +28,7 @@ from nas_agent_graph.show.seeds import format_in_progress, spread_of
 from nas_agent_graph.text.intervals import BARS, BRACKETS, Scale, draw_interval
 from nas_agent_graph.text.terminal import COLUMN_GAP, Column, Line, printable, table, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
+from nas_system.nas_agent.recommended import Recommended
 from nas_system.processes.run_files import next_run_id
 from nas_system.space import metric_name_of
 from nas_system.space.data_card import series_lines, warnings_of
@@ -60,13 +61,15 @@ def leaderboard_lines(
     limit: int = LIMIT,
     changes: Changes = lambda run_id: "",
     conclusion: Conclusion | None = None,
+    recommended: Recommended | None = None,
     say_conclusion: bool = True,
 ) -> list[Line]:
     """Return the whole page with its styles, no line wider than `width`.
 
-    `conclusion` is what the search said at its end; its sentences are left out where they were just printed.
+    `conclusion` is what the search said at its end, `recommended` what it hands over; their sentences are
+    left out where they were just printed.
     """
-    rows, failures = rows_of(state, info, conclusion), failures_of(state)
+    rows, failures = rows_of(state, info, conclusion, recommended), failures_of(state)
     lines = [*headline(state, width), *card_lines(info, width), Line("")]
     if not state.runs:
         lines.append(Line("No run has finished yet."))
@@ -76,7 +79,7 @@ def leaderboard_lines(
         lines += [Line(""), *_pruned(pruned, width, limit)]
     if failures:
         lines += [Line(""), *_failed(failures, width, limit)]
-    said = conclusion_lines(conclusion, state, width) if say_conclusion else []
+    said = conclusion_lines(conclusion, state, width, recommended) if say_conclusion else []
     return [*lines, *said, Line(""), *remarks(state, info, rows, width, conclusion)]
 
 
@@ -164,7 +167,7 @@ class _Standings:
         return cls(named, found[0])
 
     def of_row(self, row: Row) -> Contender | None:
-        return self.contenders.get((row.name, row.run is None))
+        return None if row.members else self.contenders.get((row.name, row.run is None))
 
 
 def _scores(
@@ -205,7 +208,8 @@ def _under_ties(conclusion: Conclusion, rows: Sequence[Row], group: int) -> str:
     marked = sum(row.tie and row.run is not None for row in rows)
     more = len(conclusion.ties) + conclusion.ties_left_out - marked
     others = f", nor from {more} of the runs below" if more > 0 else ""
-    above = "the other one above" if group == 2 else f"the other {group - 1} above"
+    others_above = group - 1 - any(row.members for row in rows)
+    above = "the other one above" if others_above == 1 else f"the other {others_above} above"
     return f"    {'-' * 8} {conclusion.recommended} cannot be told apart from {above}{others}"
 
 
@@ -240,7 +244,11 @@ def _gap(count: int, more: str = "") -> list[Line]:
 
 def _styles(rows: Sequence[Row], best_run: RunInfo | None) -> list[str]:
     return [
-        "cyan" if row.run is None else "bold green" if best_run and row.name == best_run.run_id else ""
+        "cyan"
+        if row.is_baseline
+        else "bold green"
+        if row.members or (best_run and row.name == best_run.run_id)
+        else ""
         for row in rows
     ]
 
@@ -251,7 +259,7 @@ def _columns(
     best_run = get_best_run(state)
     runs = [row.run for row in rows]
     rank_width = len(str(max(row.rank for row in rows)))
-    families = [printable(run.family or "?", 40) if run else "baseline" for run in runs]
+    families = [_family(row) for row in rows]
     ties = any(row.tie for row in rows)
     names = [
         f"{row.rank:>{rank_width}} {('=' if row.tie else ' ') * ties}{_mark(row.run, best_run)} {row.name}"
@@ -297,6 +305,12 @@ def _distances(state: AgentState, rows: Sequence[Row], best_run: RunInfo | None,
         cells = ["" if delta is None else _in_noise(delta / noise) for delta in deltas]
         columns.append(Column("noise", cells, "right", drop=drop + 1))
     return columns
+
+
+def _family(row: Row) -> str:
+    if row.members:
+        return f"mean of {row.members}"
+    return "baseline" if row.run is None else printable(row.run.family or "?", 40)
 
 
 def _spread(row: Row) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nas_agent_graph.selection.conclusion import Conclusion
     from nas_agent_graph.text.terminal import Line
     from nas_system.nas_agent.agent_state import AgentState
+    from nas_system.nas_agent.recommended import Recommended
     from nas_system.space.task_info import TaskInfo
 
 _CHANGES_CHARACTERS = 160
@@ -74,6 +75,15 @@ def conclusion_of(workspace: Path, state: AgentState) -> Conclusion | None:
     return read_conclusion(workspace, state)
 
 
+def recommended_by(workspace: Path, state: AgentState) -> Recommended | None:
+    """Return what the search hands over; None before its end, and once it has gone on since."""
+    from nas_system.nas_agent.recommended import known_recommended
+
+    known = known_recommended(workspace)
+    current = known is not None and (known.runs, known.repeats) == (len(state.runs), len(state.repeats))
+    return known if current else None
+
+
 def print_leaderboard(
     workspace: Path,
     state: AgentState,
@@ -102,6 +112,7 @@ def print_leaderboard(
         limit=LIMIT if limit is None else limit,
         changes=changes,
         conclusion=conclusion_of(workspace, state),
+        recommended=recommended_by(workspace, state),
         say_conclusion=say_conclusion,
     )
     write_page([*page, *calibration_lines(workspace, state)])

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from nas_agent_graph.budget import Spent
 from nas_agent_graph.show.rows import Row, format_score, pruned_of
 from nas_agent_graph.show.seeds import lucky_leads, margin_of_seeds, noise_of_seeds
+from nas_agent_graph.text.recommended import recommendation_lines
 from nas_agent_graph.text.terminal import Line, dollars, printable, wrapped
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
 from nas_system.nas_agent.pruned import epochs_saved
+from nas_system.nas_agent.recommended import Recommended
 from nas_system.space import metric_name_of
 from nas_system.space.score import gain_of, is_better
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
@@ -43,11 +45,16 @@ def remarks(
     return lines + wrapped(spent_remark(state), width, indent=2)
 
 
-def conclusion_lines(conclusion: Conclusion | None, state: AgentState, width: int) -> list[Line]:
+def conclusion_lines(
+    conclusion: Conclusion | None, state: AgentState, width: int, recommended: Recommended | None = None
+) -> list[Line]:
     """Return what the search said at its end, for people; nothing before it has ended."""
     if conclusion is None:
         return []
     lines = [Line(""), Line("What this search says:", "bold"), *_sentences(conclusion, state, width)]
+    if recommended is not None:
+        for text in recommendation_lines(recommended, state.metric):
+            lines += wrapped(printable(text, 2000), width, indent=2)
     return lines
 
 
@@ -67,7 +74,7 @@ def _baselines_remark(state: AgentState, rows: Sequence[Row], conclusion: Conclu
     better = [
         (row.name, gain_of(row.val_score, best, state.direction))
         for row in rows
-        if row.run is None and is_better(row.val_score, best, state.direction)
+        if row.is_baseline and is_better(row.val_score, best, state.direction)
     ]
     if not better:
         return ""

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 from nas_agent_graph.show.seeds import scores_by_run
 from nas_agent_graph.text.terminal import printable
+from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RunInfo
 from nas_system.nas_agent.outcome import Status
+from nas_system.nas_agent.recommended import ENSEMBLE, Recommended
+from nas_system.space import metric_name_of
 from nas_system.space.score import loss_of
 from nas_system.space.task_info import TaskInfo
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Row:
-    """A run with a score, or a baseline (then `run` is None)."""
+    """A run with a score; or a baseline or the search's ensemble (then `run` is None)."""
 
     rank: int
     name: str
@@ -35,13 +38,24 @@ class Row:
     """Of a run, its own training first."""
     tie: bool = False
     """Whether the search, which has ended, cannot tell it from the recommended run, or that from others."""
+    members: int = 0
+    """Of the ensemble; 0 for all else."""
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.run is None and not self.members
 
 
-def rows_of(state: AgentState, info: TaskInfo | None, conclusion: Conclusion | None = None) -> list[Row]:
+def rows_of(
+    state: AgentState,
+    info: TaskInfo | None,
+    conclusion: Conclusion | None = None,
+    recommended: Recommended | None = None,
+) -> list[Row]:
     """Return runs and baselines together, best first; of equals the baseline comes first.
 
-    Once a search has concluded, the recommended run stands first, and those that cannot be told from it
-    before all others.
+    Once a search has concluded, its ensemble stands first if that is recommended, then the best run, and
+    those that cannot be told from it before all others.
     """
     unranked = [
         Row(0, printable(baseline.name, 40), score, baseline.on("test", state.metric))
@@ -57,7 +71,17 @@ def rows_of(state: AgentState, info: TaskInfo | None, conclusion: Conclusion | N
     unranked.sort(key=lambda row: (loss_of(row.val_score, state.direction), row.run is not None, row.name))
     if conclusion is not None:
         unranked = _ties_first(unranked, conclusion)
+    if (ensemble := _ensemble(recommended, state)) is not None:
+        unranked.insert(0, ensemble)
     return [replace(row, rank=rank) for rank, row in enumerate(unranked, start=1)]
+
+
+def _ensemble(recommended: Recommended | None, state: AgentState) -> Row | None:
+    """Return the row of what is recommended where that is an ensemble."""
+    if recommended is None or recommended.recommended != ENSEMBLE or recommended.val_score is None:
+        return None
+    test = finite(recommended.scores("as_searched", "test").get(metric_name_of(state.metric)))
+    return Row(0, ENSEMBLE, recommended.val_score, test, members=len(recommended.members))
 
 
 def _ties_first(rows: Sequence[Row], conclusion: Conclusion) -> list[Row]:
@@ -81,9 +105,11 @@ def ties_of(conclusion: Conclusion) -> frozenset[tuple[str, bool]]:
 
 
 def group_size(rows: Sequence[Row]) -> int:
-    """Return how many of the rows stand before the first one that does not tie; 0 or at least 2."""
-    size = next((place for place, row in enumerate(rows) if not row.tie), len(rows))
-    return size if size > 1 else 0
+    """Return how many of the rows, the ensemble included, stand before the first that does not tie; 0 where
+    nothing ties."""
+    first = next((place for place, row in enumerate(rows) if not row.members), 0)
+    size = next((place for place, row in enumerate(rows[first:]) if not row.tie), len(rows) - first)
+    return first + size if size > 1 else 0
 
 
 def failures_of(state: AgentState) -> list[RunInfo]:

@@ -18,6 +18,7 @@ from nas_agent_graph.show.pages import (
     print_leaderboard,
     read_info,
     read_state,
+    recommended_by,
     write_page,
 )
 from nas_system.errors import ConfigError
@@ -25,6 +26,7 @@ from nas_system.errors import ConfigError
 if TYPE_CHECKING:
     from nas_agent_graph.selection.conclusion import Conclusion
     from nas_system.nas_agent.agent_state import AgentState
+    from nas_system.nas_agent.recommended import Recommended
     from nas_system.space.task_info import TaskInfo
 
 
@@ -49,7 +51,8 @@ def show(arguments: argparse.Namespace) -> None:
     elif arguments.lessons:
         _show_lessons(workspace, state)
     elif arguments.json:
-        record = search_record(state, info, arguments.limit, conclusion_of(workspace, state))
+        conclusion, recommended = conclusion_of(workspace, state), recommended_by(workspace, state)
+        record = search_record(state, info, arguments.limit, conclusion, recommended)
         print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
     else:
         print_leaderboard(workspace, state, info, limit=arguments.limit, say_conclusion=True)
@@ -77,7 +80,11 @@ def _show_lessons(workspace: Path, state: AgentState) -> None:
 
 
 def search_record(
-    state: AgentState, info: TaskInfo | None, limit: int | None, conclusion: Conclusion | None = None
+    state: AgentState,
+    info: TaskInfo | None,
+    limit: int | None,
+    conclusion: Conclusion | None = None,
+    recommended: Recommended | None = None,
 ) -> dict[str, object]:
     """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then those
     stopped early (`pruned`) and `failed`.
@@ -92,7 +99,7 @@ def search_record(
     from nas_system.space import metric_on
     from nas_system.space.data_card import CARD
 
-    rows = rows_of(state, info, conclusion)
+    rows = rows_of(state, info, conclusion, recommended)
     if limit is not None:
         rows = shown_rows(state, rows, limit)
     return {
@@ -102,6 +109,7 @@ def search_record(
         "noise_of_seeds": noise_record(state),
         "leads_with_one_seed": luck_record(state),
         "conclusion": None if conclusion is None else conclusion_record(conclusion, state),
+        "recommended": None if recommended is None else recommended.model_dump(mode="json"),
         "rows": [
             {
                 "rank": row.rank,
@@ -111,6 +119,7 @@ def search_record(
                 "sd": spread_of(row.scores),
                 "scores": list(row.scores),
                 "tie": row.tie,
+                "members": row.members or None,
                 metric_on("test", state.metric): row.test_score,
                 "run": run_record(row.run, state.metric) if row.run else None,
             }

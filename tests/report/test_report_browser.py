@@ -629,7 +629,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory, run_cli: Callable[..., Any])
 def test_the_page_tells_what_the_search_says_at_its_end(browser: Browser, ended: str) -> None:
     browser.open(ended)
     assert browser.text(".lead").startswith("Recommended: run_0002 (gru) with val_mse 0.05000, the mean over")
-    assert "run_0002 is recommended of 6 runs, but is not distinguishable" in browser.text(".said .verdict")
+    assert "run_0002 leads 6 runs, but is not distinguishable" in browser.text(".said .verdict")
     titles = browser.js("[...document.querySelectorAll('#conclusion svg title')].map(t => t.textContent)")
     assert titles[0].startswith("run_0002 (gru): 0.05000, 90 % 0.04908 to 0.05092, seeds 0.04910")
     assert [title.partition(" ")[0].strip(":") for title in titles if "cannot be told apart" in title] == [

@@ -329,7 +329,7 @@ QUIET_AND_BAD = replace(QUIET, scores=(0.5, 0.502, 0.504))
 def test_ties_and_lucky_runs_are_named() -> None:
     others = (QUIET, BEST, CLOSE, run(5, 0.4991, 0.503))
     told = sentences(concluded(*others, LUCKY, **baseline(0.4)), "val_mse")
-    assert told[0].startswith("run_0001 is recommended of 5 runs, but is not distinguishable from run_0003, ")
+    assert told[0].startswith("run_0001 leads 5 runs, but is not distinguishable from run_0003, ")
     assert told[0].endswith("nlinear-336.")
     assert "baseline nlinear-336 is lower by 0.1 (margin" in told[1]
     assert any(
@@ -349,7 +349,7 @@ def test_figures_have_no_exponent_where_they_can_be_read_without(scale: float, s
 def test_without_repeats_it_says_what_is_missing() -> None:
     told = sentences(concluded(run(0, 0.9), run(1, 0.5), errors={}), "val_mse")
     assert told == [
-        "run_0001 is recommended of 2 runs, untested: it has no score from a fresh seed after it was chosen.",
+        "run_0001 leads 2 runs, untested: it has no score from a fresh seed after it was chosen.",
         "run_0000 is higher by 0.4.",
         "val_mse 0.5 is the score of one training.",
         "What the validation rows can resolve is not known: errors on single windows were not kept.",

@@ -72,7 +72,7 @@ def test_what_ties_stands_first_with_means_spreads_and_intervals(run_cli: Cli, f
     assert page.startswith("7 of 7 runs finished and 8 repeats\n")
     assert TABLE in page
     flat = " ".join(page.split())
-    assert "What this search says: run_0002 is recommended of 6 runs, but is not distinguishable from" in flat
+    assert "What this search says: run_0002 leads 6 runs, but is not distinguishable from" in flat
     assert (
         "Noise of seeds 0.00084 (standard deviation of val_mse, pooled over 12 trainings of 4 runs)" in flat
     )
