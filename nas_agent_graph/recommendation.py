@@ -75,7 +75,7 @@ class Handover:
         chosen = self._refitted(chosen)
         # The program reads what is to be evaluated from the file.
         write_recommended(workspace, chosen)
-        if chosen.recommended not in SLOW_BASELINES and self.info.task.is_series:
+        if chosen.recommended not in SLOW_BASELINES:
             chosen = chosen.model_copy(update={"evaluation": self._evaluated([])})
             write_recommended(workspace, chosen)
         return chosen

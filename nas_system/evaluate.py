@@ -20,6 +20,7 @@ from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
     from nas_system.space.task_info import TaskInfo
+    from nas_system.tasks.kind import ScoredPart
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.evaluate") -> int:
@@ -35,9 +36,28 @@ def _evaluate(given: argparse.Namespace) -> dict[str, Any]:
 
     set_threads(given.threads)
     info = _read_info(given.workspace)
+    if not info.task.is_series:
+        return _on_graphs(info, given)
     if given.part == "val":
         return _on_validation(info, given)
     return final_scores(read_recommended(given.workspace), info, given.workspace, given.device)
+
+
+def _on_graphs(info: TaskInfo, given: argparse.Namespace) -> dict[str, Any]:
+    from nas_system.nas_agent.recommended import read_ensemble, read_recommended
+    from nas_system.nas_agent.window_errors import write_errors
+    from nas_system.processes.run_files import ENSEMBLE_ERRORS_FILE
+    from nas_system.tasks.ensemble_outputs import scores_on
+
+    if given.part == "val":
+        scores, errors = scores_on("val", read_ensemble(given.workspace), info, given.workspace, given.device)
+        if errors is not None:
+            write_errors(given.workspace / "runs" / ENSEMBLE_ERRORS_FILE, errors.numpy())
+        return scores
+    recommended = read_recommended(given.workspace)
+    parts: list[ScoredPart] = ["val", "test", *(["hold_out"] if info.sizes.get("hold_out") else [])]
+    found = {part: scores_on(part, recommended, info, given.workspace, given.device)[0] for part in parts}
+    return {"as_searched": found, "refitted": {}}
 
 
 def _on_validation(info: TaskInfo, given: argparse.Namespace) -> dict[str, Any]:

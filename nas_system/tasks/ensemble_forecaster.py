@@ -110,8 +110,8 @@ class EnsembleForecaster:
 
     def summarize(self, series: Series) -> str:
         """Say what forecasts `series`, and from which of its rows."""
-        if len(self.members) == 1:
-            member = self.members[0]
+        member, *others = self.members
+        if not others:
             if member.baseline is not None:
                 return member.baseline.summarize(series)
             several = f", the mean of {len(member.trained)} seeds" if len(member.trained) > 1 else ""

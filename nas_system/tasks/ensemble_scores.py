@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.splits import SplitName
 from nas_system.errors import ConfigError
-from nas_system.nas_agent.recommended import ENSEMBLE, Ensemble, Recommended
+from nas_system.nas_agent.recommended import ENSEMBLE, Ensemble, Part, Recommended
 from nas_system.space import ForecastingTask
 from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.ensemble_forecaster import EnsembleForecaster, load_ensemble
@@ -89,7 +89,8 @@ def final_scores(recommended: Recommended, info: TaskInfo, workspace: Path, devi
         "as_searched": {part: _score(searched, data, part, data.split.train_end) for part in parts},
         "refitted": {},
     }
-    for before, part in (("val", "test"), ("test", "hold_out")):
+    steps: tuple[tuple[Part, Part], ...] = (("val", "test"), ("test", "hold_out"))
+    for before, part in steps:
         refit = recommended.refitted(before)
         if refit is not None and part in parts:
             forecaster = load_ensemble(refit, workspace, recommended.recommended, device)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nas_system.visualization.drawings import Drawing
 
 Part = Literal["train", "val", "test"]
-ScoredPart = Literal["val", "hold_out"]
+ScoredPart = Literal["val", "test", "hold_out"]
 """What finished runs are scored on: to check their own score, and once more at the end of a search."""
 
 

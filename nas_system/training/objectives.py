@@ -16,12 +16,13 @@ from nas_system.space.score import Direction
 class Objective(Protocol):
     """Loss and metrics of a task.
 
-    Four attributes are optional. `direction` says whether the deciding metric is minimised (the
+    Five attributes are optional. `direction` says whether the deciding metric is minimised (the
     default) or maximised; the loss is minimised in either case. `pools_batches = True` promises that the
     report of several batches joined into one is the sample-weighted mean of their reports; small batches
     are then evaluated together. `output_shape(target)` is the shape of outputs that fit a target, by
     default the target's own. `per_sample(output, target)` are the values (n,) of the deciding metric for
-    single samples, whose mean is the reported one.
+    single samples, whose mean is the reported one. `mean(outputs, weights)` is the output of several models
+    together, by default the weighted mean of theirs.
     """
 
     @property
@@ -47,11 +48,23 @@ def direction_of(objective: Objective) -> Direction:
     return getattr(objective, "direction", "minimize")
 
 
+def mean_output(objective: Objective, outputs: Tensor, weights: Tensor) -> Tensor:
+    """Return the output that answers as the weighted mean of several models does.
+
+    `outputs` are (models, ...), `weights` (models,), which add up to 1.
+    """
+    own = getattr(objective, "mean", None)
+    return torch.tensordot(weights, outputs, dims=1) if own is None else own(outputs, weights)
+
+
 def output_shape(objective: Objective, target: Tensor) -> tuple[int, ...]:
     """Return the shape that a model's output needs for this target."""
     shape_of = getattr(objective, "output_shape", None)
     return tuple(target.shape) if shape_of is None else shape_of(target)
 
+
+SMALLEST = 1e-7
+"""A mean probability is kept so far from 0 and 1, where single precision has no logit."""
 
 LOSSES = {
     "mse": F.mse_loss,
@@ -148,6 +161,10 @@ class Classification:
         """Return the logits: some callers want the classes, others their probabilities."""
         return output
 
+    def mean(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities."""
+        return torch.tensordot(weights, outputs.softmax(-1), dims=1).clamp_min(SMALLEST).log()
+
     def _logits(self, output: Tensor) -> Tensor:
         if output.shape[-1] != self.n_classes:
             raise ValueError(
@@ -182,6 +199,10 @@ class EdgePrediction:
     def postproc(self, output: Tensor) -> Tensor:
         """Return the logits: their order ranks the pairs, their sigmoid is the probability of a link."""
         return output
+
+    def mean(self, outputs: Tensor, weights: Tensor) -> Tensor:
+        """Return the logits of the mean probabilities."""
+        return torch.tensordot(weights, outputs.sigmoid(), dims=1).logit(eps=SMALLEST)
 
 
 class LossObjective:
