@@ -6,6 +6,8 @@ steps into thousands of nodes, which took it longer than four minutes where this
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +22,9 @@ OPSET = 18
 
 @contextmanager
 def added_operators() -> Iterator[None]:
-    """Let `torch.onnx.export` know these operators for a while; its advice to use the other exporter is not
-    for our users."""
-    with warnings.catch_warnings():
+    """Let `torch.onnx.export` know these operators for a while, and drop what it prints: advice to use the
+    other exporter, shapes it cannot infer, the whole graph where it fails."""
+    with warnings.catch_warnings(), _without_output():
         warnings.simplefilter("ignore")
         for name, write in OPERATORS.items():
             torch.onnx.register_custom_op_symbolic(name, write, OPSET)  # pyright: ignore
@@ -31,6 +33,26 @@ def added_operators() -> Iterator[None]:
         finally:
             for name in OPERATORS:
                 torch.onnx.unregister_custom_op_symbolic(name, OPSET)  # pyright: ignore
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    """Drop what this process prints, also from C++, which knows file descriptors only."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(number, os.dup(number)) for number in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number, _ in kept:
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, own in kept:
+            os.dup2(own, number)
+            os.close(own)
+        os.close(nowhere)
 
 
 def _transposed(g: Any, x: Any) -> Any:
