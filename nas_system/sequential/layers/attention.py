@@ -142,8 +142,8 @@ class ProbSparseAttention(nn.Module):
     @staticmethod
     def _parts(q: Tensor, k: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
         """Return the windows in groups whose scores are held at a time."""
-        if torch.onnx.is_in_onnx_export():
-            return [(q, k)]  # the graph is for batches of any size, so their number must not shape it
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return [(q, k)]  # a traced graph takes batches of any size, so none may shape it
         _, heads, length, _ = q.shape
         limit = SCORES_AT_ONCE if q.device.type == "cpu" else MOST_SCORES
         at_once = max(limit // (heads * length * length), 1)
