@@ -91,5 +91,5 @@ class Seq2SeqAttentionForecaster(Forecaster):
     def _last_value(self, x: Tensor) -> Tensor:
         """Return the first step's previous output: the last observation, or zeros without one."""
         if not self.inner.target_columns:
-            return x.new_zeros(len(x), self.inner.n_targets)
+            return x.new_zeros(x.shape[0], self.inner.n_targets)
         return x[:, -1, list(self.inner.target_columns)]

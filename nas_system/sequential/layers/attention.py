@@ -7,6 +7,7 @@ queries, keys and values `(batch, heads, length, width)` to `(batch, heads, quer
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -131,14 +132,22 @@ class ProbSparseAttention(nn.Module):
         # Samples before queries: a maximum over an inner dimension of 25 takes a CPU 0.37 ms, not 0.02.
         first_place = torch.arange(0, length * length, length, device=q.device)
         places = (key_sample + first_place[:, None]).T.flatten()
-        limit = SCORES_AT_ONCE if q.device.type == "cpu" else MOST_SCORES
-        at_once = max(limit // (heads * length * length), 1)
         sparsity = []
-        for q_part, k_part in zip(q.split(at_once), k.split(at_once), strict=True):
+        for q_part, k_part in self._parts(q, k):
             scores = (q_part @ k_part.mT).view(-1, length * length)  # unscaled: the order is the same
-            sampled = scores.index_select(1, places).view(len(scores), -1, length)
+            sampled = scores.index_select(1, places).view(-1, key_sample.shape[1], length)
             sparsity.append(sampled.amax(dim=1) - sampled.sum(dim=1) / length)
         return torch.cat(sparsity).topk(self.n_kept, sorted=False).indices.view(batch, heads, -1)
+
+    @staticmethod
+    def _parts(q: Tensor, k: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """Return the windows in groups whose scores are held at a time."""
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return [(q, k)]  # a traced graph takes batches of any size, so none may shape it
+        _, heads, length, _ = q.shape
+        limit = SCORES_AT_ONCE if q.device.type == "cpu" else MOST_SCORES
+        at_once = max(limit // (heads * length * length), 1)
+        return zip(q.split(at_once), k.split(at_once), strict=True)
 
 
 class AttentionLayer(nn.Module):

@@ -1,0 +1,1 @@
+"""Trained forecasters as files that other programs run."""
