@@ -22,7 +22,7 @@ from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of
-from nas_system.tasks.kind import Problem
+from nas_system.tasks.kind import Part, Problem
 from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import (
     BestCheckpoint,
@@ -247,6 +247,7 @@ class TrainingRun:
         compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
         by_origin: dict[str, Any] = {}
+        accuracy: dict[str, Any] = {}
         drawings: list[Drawing] = []
         save_history(folder, {**history_as_json(engine), **self._several()})
         if self.best.sha256 is not None and reason != "diverged":
@@ -260,7 +261,9 @@ class TrainingRun:
                 batch = self.resources.evaluation_batch
                 self.origins.write_errors(engine, record, (*self.earlier, self.problem), batch)
             if reason != "stopped":
-                test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
+                accuracy = self._accuracy_on_val()
+                test, found = self._evaluate("test")
+                accuracy |= found
             if self.options.pictures != "none":
                 drawings = self.problem.drawings(engine)
         if self.options.pictures != "none":
@@ -271,7 +274,8 @@ class TrainingRun:
         scores |= {f"val_{metric}": value for metric, value in val.items()}
         scores |= {f"test_{metric}": value for metric, value in test.items()}
         costs = self._costs(compute_s)
-        save_metrics(folder, scores | by_origin | self._identity() | costs | {"reason": reason})
+        scores |= by_origin | ({"accuracy": accuracy} if accuracy else {})
+        save_metrics(folder, scores | self._identity() | costs | {"reason": reason})
         if self.earlier and reason != "stopped":
             self.origins.clear_away(stop_file(self.options.tag))
         shown = ", ".join(
@@ -281,6 +285,18 @@ class TrainingRun:
         )
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
+
+    def _accuracy_on_val(self) -> dict[str, Any]:
+        # The best epoch has its metrics already; only this takes another pass.
+        return {} if self.problem.accuracy_meter() is None else self._evaluate("val")[1]
+
+    def _evaluate(self, part: Part) -> tuple[dict[str, float], dict[str, Any]]:
+        """Return the metrics of one pass over a part, and the accuracy in the units of the data if there is
+        one, under the name of the part."""
+        meter, batch = self.problem.accuracy_meter(), self.resources.evaluation_batch
+        metrics = self.engine.evaluate(self.problem.batches(part, batch), meter)
+        accuracy = None if meter is None else meter.accuracy()
+        return metrics, {} if accuracy is None else {part: accuracy.to_json()}
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
