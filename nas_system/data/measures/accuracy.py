@@ -19,8 +19,8 @@ __all__ = ["Accuracy", "RunningAccuracy", "accuracies_from", "accuracy_of", "nai
 
 Array = NDArray[np.float64]
 
-CHUNK_NUMBERS = 2**20
-"""Numbers of a chunk of windows that are handled at a time: 8 MB."""
+CHUNK_NUMBERS = 2**16
+"""Numbers of a chunk of windows that are handled at a time: what a cache holds."""
 ROUNDING = 1e-12
 """A naive error of this share of a column's largest value is only rounding."""
 
