@@ -88,7 +88,7 @@ def lines_of_steps(
     )
     drawn: list[tuple[str, str, Mapping[str, Accuracy]]] = []
     if best_run is not None:
-        drawn.append((best_run.run_id, "run", accuracy_of_run(runs_dir / best_run.run_id)))
+        drawn.append((best_run.run_id, "run", accuracy_of_run(best_run, runs_dir)))
     drawn += [(printable(name, 40), "baseline", accuracy) for _, name, accuracy in scored[:MOST_BASELINES]]
     if recommended is not None:
         if recommended.name not in [name for name, _, _ in drawn]:

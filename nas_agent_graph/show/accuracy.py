@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nas_system.files import read_record
+from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.processes.run_files import RunPaths
 from nas_system.space.accuracy import Accuracy, accuracies_from
 from nas_system.space.task_info import HOLD_OUT
 
 
-def accuracy_of_run(folder: Path) -> dict[str, Accuracy]:
-    """Return the run's accuracy by part, on the hold-out part if it was scored there; nothing where its files
-    have none, or none that can be read."""
-    paths = RunPaths(folder)
+def accuracy_of_run(run: RunInfo, runs_dir: Path) -> dict[str, Accuracy]:
+    """Return the run's accuracy on the parts of which the search has a score, and on the hold-out part if it
+    was scored there; nothing where its files have none, or none that can be read."""
+    if run.val_score is None:
+        return {}
+    paths = RunPaths(runs_dir / run.run_id)
     trained = accuracies_from((read_record(paths.metrics) or {}).get("accuracy"))
     scored = accuracies_from((read_record(paths.hold_out) or {}).get("accuracy"))
-    known = {part: figures for part, figures in trained.items() if part != HOLD_OUT}
+    parts = ("val",) if run.test_score is None else ("val", "test")
+    known = {part: figures for part, figures in trained.items() if part in parts}
     return known | {part: figures for part, figures in scored.items() if part == HOLD_OUT}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -163,7 +162,7 @@ def record_of_run(ledger: Ledger, run_id: str, conclusion: Conclusion | None = N
         verdict={key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
         outcome=None if running else _outcome(ledger, run_id),
         plan=_plan(ledger, run_id),
-        accuracy={} if run is None else _accuracy(run, folder),
+        accuracy={} if run is None else accuracy_of_run(run, ledger.runs_dir),
         repeats=repeats_of(ledger, run_id),
         seed_scores=() if run is None else scores_of_run(state, run),
         conclusion=conclusion,
@@ -232,13 +231,6 @@ def _plan(ledger: Ledger, run_id: str) -> str | None:
     plan = (read_record(ledger.paths(run_id).metrics) or {}).get("plan")
     why = plan.get("why") if isinstance(plan, dict) else None
     return why if isinstance(why, str) and why else None
-
-
-def _accuracy(run: RunInfo, folder: Path) -> Mapping[str, Accuracy]:
-    """Return what belongs to the scores that the search read."""
-    scored = {"val": run.val_score, "test": run.test_score}
-    found = accuracy_of_run(folder)
-    return {part: figures for part, figures in found.items() if scored.get(part, run.val_score) is not None}
 
 
 def _files(ledger: Ledger, run_id: str) -> list[FileSize]:

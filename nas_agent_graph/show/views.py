@@ -111,7 +111,7 @@ def search_record(
     def accuracy_of(row: Row) -> Mapping[str, Accuracy]:
         if row.run is None:
             return baselines.get(row.name, {})
-        return {} if runs_dir is None else accuracy_of_run(runs_dir / row.name)
+        return {} if runs_dir is None else accuracy_of_run(row.run, runs_dir)
 
     return {
         **state.model_dump(mode="json", exclude={"runs"}),

@@ -446,7 +446,7 @@ def test_the_table_sorts_both_ways_with_unknown_values_last(browser: Browser, pa
 def test_baseline_rows_stand_where_their_score_puts_them(browser: Browser, page: str) -> None:
     browser.open(page)
     names = browser.js(
-        "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText.slice(0, 11))"
+        "[...document.querySelectorAll('.runs tbody tr')].map(row => row.cells[0].innerText.slice(0, 11))"
     )
     assert names.index("nlinear-336") == names.index("run_0003") + 1
 

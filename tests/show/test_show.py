@@ -250,7 +250,7 @@ def test_a_run_and_a_baseline_have_their_errors_in_the_units_of_the_data(show: S
 
 def test_no_error_on_the_test_part_is_shown_where_its_score_is_not(show: Show, workspace: Path) -> None:
     state = load_agent_state(workspace / "agent_state.json")
-    runs = [run.model_copy(update={"test_mse": None}) for run in state.runs]
+    runs = [run.model_copy(update={"test_score": None}) for run in state.runs]
     save_agent_state(state.replace(runs=tuple(runs)), workspace / "agent_state.json")
     metrics = {"val_mse": 0.05, "accuracy": {"val": ACCURACY, "test": ACCURACY | {"mase": 0.987654}}}
     for name in ("run_0001", "run_0002"):  # the latter failed
