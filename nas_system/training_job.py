@@ -22,7 +22,8 @@ from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of
-from nas_system.tasks.kind import Part, Problem
+from nas_system.tasks.accuracy_meter import evaluate_test
+from nas_system.tasks.kind import Problem
 from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import (
     BestCheckpoint,
@@ -246,8 +247,7 @@ class TrainingRun:
         engine, folder = self.engine, self.paths.folder
         compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
-        by_origin: dict[str, Any] = {}
-        accuracy: dict[str, Any] = {}
+        by_origin, accuracy = {}, {}
         drawings: list[Drawing] = []
         save_history(folder, {**history_as_json(engine), **self._several()})
         if self.best.sha256 is not None and reason != "diverged":
@@ -261,9 +261,7 @@ class TrainingRun:
                 batch = self.resources.evaluation_batch
                 self.origins.write_errors(engine, record, (*self.earlier, self.problem), batch)
             if reason != "stopped":
-                accuracy = self._accuracy_on_val()
-                test, found = self._evaluate("test")
-                accuracy |= found
+                test, accuracy = evaluate_test(engine, self.problem, self.resources.evaluation_batch)
             if self.options.pictures != "none":
                 drawings = self.problem.drawings(engine)
         if self.options.pictures != "none":
@@ -285,18 +283,6 @@ class TrainingRun:
         )
         place = self.options.results or folder
         print(f"{reason}: {shown or 'no score'}; everything is in {place}", flush=True)
-
-    def _accuracy_on_val(self) -> dict[str, Any]:
-        # The best epoch has its metrics already; only this takes another pass.
-        return {} if self.problem.accuracy_meter() is None else self._evaluate("val")[1]
-
-    def _evaluate(self, part: Part) -> tuple[dict[str, float], dict[str, Any]]:
-        """Return the metrics of one pass over a part, and the accuracy in the units of the data if there is
-        one, under the name of the part."""
-        meter, batch = self.problem.accuracy_meter(), self.resources.evaluation_batch
-        metrics = self.engine.evaluate(self.problem.batches(part, batch), meter)
-        accuracy = None if meter is None else meter.accuracy()
-        return metrics, {} if accuracy is None else {part: accuracy.to_json()}
 
     def _identity(self) -> dict[str, object]:
         """What was trained, on what, where."""
