@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nas_system.tasks.kind import Scoring
     from nas_system.training.acceleration.precision import Precision
     from nas_system.training.loops import Evaluation
+    from nas_system.training.running_mean import Meter
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.score") -> int:
@@ -88,12 +89,15 @@ def score_hold_out(
     device = resolve_device(device_name)
     scoring = kind_of(config.task).scoring(config, _read_info(facts), data_dir, device, "hold_out")
     expected = load_metrics(run_dir).get("checkpoint_sha256")
-    metrics, errors = _evaluate(paths.best_model, scoring, Precision("fp32", device), sha256=expected)
+    meter, precision = scoring.accuracy_meter(), Precision("fp32", device)
+    metrics, errors = _evaluate(paths.best_model, scoring, precision, sha256=expected, meter=meter)
+    accuracy = None if meter is None else meter.accuracy()
     if errors is not None:
         write_errors(paths.hold_out_errors, errors.float().cpu().numpy())
     score = {
         "run": run_dir.name,
         **{f"hold_out_{name}": value for name, value in metrics.items()},
+        **({} if accuracy is None else {"accuracy": {"hold_out": accuracy.to_json()}}),
         scoring.samples: scoring.count,
         "baselines": [baseline.to_json() for baseline in scoring.baselines()],
     }
@@ -164,7 +168,12 @@ def _again(
 
 
 def _evaluate(
-    weights: Path, scoring: Scoring, precision: Precision, *, sha256: str | None = None
+    weights: Path,
+    scoring: Scoring,
+    precision: Precision,
+    *,
+    sha256: str | None = None,
+    meter: Meter | None = None,
 ) -> Evaluation:
     """Evaluate the weights in a file. Raises StateError for weights that give no metrics."""
     from nas_system.training.checkpoint import load_checkpoint, restore_model
@@ -174,7 +183,7 @@ def _evaluate(
     try:
         model = restore_model(scoring.build_model, checkpoint, weights).to(precision.device)
         found = evaluate_samples(
-            model, scoring.batches, scoring.objective, precision.device, precision=precision
+            model, scoring.batches, scoring.objective, precision.device, precision=precision, meter=meter
         )
     except (RuntimeError, MemoryError) as error:
         why = "there is not enough memory" if memory_that_ran_out(error) else "the model fails"

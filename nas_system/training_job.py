@@ -22,6 +22,7 @@ from nas_system.processes.run_files import RunPaths, stop_file
 from nas_system.space import RunConfig, canonical_key
 from nas_system.space.task_info import DataSource, TaskInfo
 from nas_system.tasks import kind_of
+from nas_system.tasks.accuracy_meter import evaluate_test
 from nas_system.tasks.kind import Problem
 from nas_system.training.build import build_engine, follow_plan
 from nas_system.training.callbacks import (
@@ -246,7 +247,7 @@ class TrainingRun:
         engine, folder = self.engine, self.paths.folder
         compute_s = self._compute_seconds() - self.compute_began
         best_epoch, train, val, test = None, {}, {}, {}
-        by_origin: dict[str, Any] = {}
+        by_origin, accuracy = {}, {}
         drawings: list[Drawing] = []
         save_history(folder, {**history_as_json(engine), **self._several()})
         if self.best.sha256 is not None and reason != "diverged":
@@ -260,7 +261,7 @@ class TrainingRun:
                 batch = self.resources.evaluation_batch
                 self.origins.write_errors(engine, record, (*self.earlier, self.problem), batch)
             if reason != "stopped":
-                test = engine.evaluate(self.problem.batches("test", self.resources.evaluation_batch))
+                test, accuracy = evaluate_test(engine, self.problem, self.resources.evaluation_batch)
             if self.options.pictures != "none":
                 drawings = self.problem.drawings(engine)
         if self.options.pictures != "none":
@@ -271,7 +272,8 @@ class TrainingRun:
         scores |= {f"val_{metric}": value for metric, value in val.items()}
         scores |= {f"test_{metric}": value for metric, value in test.items()}
         costs = self._costs(compute_s)
-        save_metrics(folder, scores | by_origin | self._identity() | costs | {"reason": reason})
+        scores |= by_origin | ({"accuracy": accuracy} if accuracy else {})
+        save_metrics(folder, scores | self._identity() | costs | {"reason": reason})
         if self.earlier and reason != "stopped":
             self.origins.clear_away(stop_file(self.options.tag))
         shown = ", ".join(

@@ -228,6 +228,7 @@ def test_the_report_is_about_the_tasks_own_error(search: Search, tmp_path: Path,
         "val_score": 1.5,
         "test_score": SENTINEL,
         "hold_out_score": 1.51,
+        "accuracy": {},
         "tie": False,
     }
     run = record["runs"][11]

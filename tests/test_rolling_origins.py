@@ -99,7 +99,7 @@ def test_the_score_is_the_mean_over_the_origins_and_everything_else_that_of_the_
     assert len(by_origin) == ORIGINS and len(set(by_origin)) == ORIGINS
     assert several["val_mse"] == several["val_score"] == pytest.approx(fmean(by_origin))
     assert by_origin[-1] == single["val_mse"]
-    for name in ("test_mse", "test_mae", "train_mse", "best_epoch", "epochs", "steps"):
+    for name in ("test_mse", "test_mae", "train_mse", "best_epoch", "epochs", "steps", "accuracy"):
         assert several[name] == single[name], name
     assert same_weights(tmp_path / "several" / "best_model.pth", tmp_path / "single" / "best_model.pth")
     histories = [json.loads((tmp_path / run / "history.json").read_text()) for run in ("several", "single")]

@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.analysis.standings import noise_of
+from nas_agent_graph.report.accuracy import Totals, lines_of_steps, recommended_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.report.timeline import timeline_of
+from nas_agent_graph.show.accuracy import totals_of
 from nas_agent_graph.show.contenders import conclusion_record
 from nas_agent_graph.show.leaderboard import card_lines, headline
 from nas_agent_graph.show.remarks import remarks
@@ -117,6 +119,8 @@ class ReportRun(TypedDict):
     """Whether the search, which has ended, cannot tell it from the recommended run, or that from others."""
     repeats: list[ShownRepeat]
     test_score: float | None
+    accuracy: Totals
+    """Of its own training, in the units of the data."""
     parent: str | None
     proposer: str | None
     delta: float | None
@@ -163,6 +167,7 @@ def report_record(
         _run_record(ledger, run_id, points, prompts, limits, tie=(run_id, False) in ties) for run_id in known
     ]
     left_out, live = _bound(runs, limits), is_held(workspace)
+    recommended = recommended_of(ledger.runs_dir)
     record = {
         "schema": SCHEMA_VERSION,
         "generated": now.isoformat(timespec="seconds"),
@@ -176,10 +181,13 @@ def report_record(
                 "val_score": baseline.on("val", state.metric),
                 "test_score": baseline.on("test", state.metric),
                 "hold_out_score": baseline.on(HOLD_OUT, state.metric),
+                "accuracy": totals_of(baseline.accuracy),
                 "tie": (baseline.name, True) in ties,
             }
             for baseline in (info.baselines if info else ())
         ],
+        "recommended": None if recommended is None else recommended.to_json(),
+        "per_step": lines_of_steps(ledger.runs_dir, state, info, recommended),
         "runs": runs,
         "timeline": timeline_of(ledger.runs_dir, state, now, live=live),
         "left_out": left_out,
@@ -285,6 +293,7 @@ def _run_record(
         "tie": tie,
         "repeats": _repeats(known, limits),
         "test_score": run.test_score if run else None,
+        "accuracy": totals_of(known.accuracy),
         "parent": _text((run and run.parent) or proposal.get("parent"), 64),
         "proposer": _text((run and run.proposer) or proposal.get("proposer"), 100),
         "delta": delta,

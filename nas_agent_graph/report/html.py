@@ -31,7 +31,16 @@ from nas_system.nas_agent.log_text import one_line
 from nas_system.processes.run_files import RunPaths, run_ids
 
 PAGE = Path(__file__).with_name("assets")
-SCRIPTS = ("elements.js", "charts.js", "conclusion.js", "timeline.js", "table.js", "run.js", "page.js")
+SCRIPTS = (
+    "elements.js",
+    "charts.js",
+    "conclusion.js",
+    "accuracy.js",
+    "timeline.js",
+    "table.js",
+    "run.js",
+    "page.js",
+)
 """Joined into one script, in this order."""
 FILE_NAME = "report.html"
 _FRESH_S = 60.0

@@ -58,8 +58,13 @@ def read_info(workspace: Path, state: AgentState) -> TaskInfo | None:
     if info is None or state.best_run_id is None or state.best_run_id not in state.hold_out:
         return info
     hold_out = read_record(RunPaths(workspace / "runs" / state.best_run_id).hold_out) or {}
-    scored = {baseline.name: baseline.scores for baseline in baselines_from(hold_out)}
-    merged = [replace(row, scores={**row.scores, **scored.get(row.name, {})}) for row in info.baselines]
+    scored = {baseline.name: baseline for baseline in baselines_from(hold_out)}
+    merged = [
+        row
+        if (there := scored.get(row.name)) is None
+        else replace(row, scores={**row.scores, **there.scores}, accuracy={**row.accuracy, **there.accuracy})
+        for row in info.baselines
+    ]
     return replace(info, baselines=tuple(merged))
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from nas_agent_graph.show.accuracy import accuracy_of_run, format_accuracy
 from nas_agent_graph.show.contenders import Contender, contender_record, standing_of
 from nas_agent_graph.show.run_seeds import (
     LABEL_COLUMNS,
@@ -39,6 +40,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, Status, is_alive, log_tail, read_outcome
 from nas_system.space import active_values, changes_between, metric_name_of, metric_on
+from nas_system.space.accuracy import Accuracy
 from nas_system.space.score import Direction, gain_of, loss_of
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ class RunRecord:
     outcome: Outcome | None
     plan: str | None
     """Why the training is as long as it is, in its own words; None if it does not say."""
+    accuracy: Mapping[str, Accuracy]
+    """Of its own training, by part, in the units of the data; empty where it has no score."""
     repeats: list[Repeat]
     seed_scores: tuple[float, ...]
     """Validation scores of its own training and of its repeats; empty without its own."""
@@ -110,6 +114,7 @@ class RunRecord:
         return record | {
             "run": None if self.run is None else run_record(self.run, self.metric),
             "curve": None if digest is None else digest | {self.metric: scores},
+            "accuracy": {part: figures.to_json() for part, figures in self.accuracy.items()},
             "repeats": [repeat_record(repeat, self.metric) for repeat in self.repeats],
             "over_seeds": {
                 "seeds": len(seeds),
@@ -157,6 +162,7 @@ def record_of_run(ledger: Ledger, run_id: str, conclusion: Conclusion | None = N
         verdict={key: value for key, value in (read_record(paths.verdict) or {}).items() if key != "run"},
         outcome=None if running else _outcome(ledger, run_id),
         plan=_plan(ledger, run_id),
+        accuracy={} if run is None else accuracy_of_run(run, ledger.runs_dir),
         repeats=repeats_of(ledger, run_id),
         seed_scores=() if run is None else scores_of_run(state, run),
         conclusion=conclusion,
@@ -338,6 +344,7 @@ def _result_lines(record: RunRecord, width: int) -> list[Line]:
     if run is not None and run.test_score is not None:
         text = f"{run.test_score:.6f} (for people; not used by the search)"
         lines += labelled(metric_on("test", metric), text, width)
+    lines += _accuracy_lines(record, width)
     lines += seeds_lines(record.repeats, record.seed_scores, metric, width)
     if record.conclusion is not None and record.seed_scores:
         lines += standing_lines(record.run_id, record.conclusion, record.standing, record.direction, width)
@@ -353,6 +360,18 @@ def _result_lines(record: RunRecord, width: int) -> list[Line]:
     if record.outcome is None or verified.get("problem"):  # then the folder holds what was refused
         return lines
     return lines + _outcome_lines(run, record.outcome, metric, width)
+
+
+def _accuracy_lines(record: RunRecord, width: int) -> list[Line]:
+    """Format the figures on the validation part, and on the test part where its score is shown."""
+    lines, val, test = [], record.accuracy.get("val"), record.accuracy.get("test")
+    if val is not None:
+        text = f"on validation {format_accuracy(val)}; RMSE and MAE in the units of the data"
+        lines += labelled("accuracy", text, width)
+    if test is not None:
+        text = f"on test {format_accuracy(test)} (for people; not used by the search)"
+        lines += labelled("" if lines else "accuracy", text, width)
+    return lines
 
 
 def _verified(record: RunRecord) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
     from nas_agent_graph.selection.conclusion import Conclusion
+    from nas_agent_graph.show.rows import Row
     from nas_system.nas_agent.agent_state import AgentState
     from nas_system.nas_agent.recommended import Recommended
+    from nas_system.space.accuracy import Accuracy
     from nas_system.space.task_info import TaskInfo
 
 
@@ -52,7 +55,7 @@ def show(arguments: argparse.Namespace) -> None:
         _show_lessons(workspace, state)
     elif arguments.json:
         conclusion, recommended = conclusion_of(workspace, state), recommended_by(workspace, state)
-        record = search_record(state, info, arguments.limit, conclusion, recommended)
+        record = search_record(state, info, arguments.limit, conclusion, workspace / "runs", recommended)
         print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
     else:
         print_leaderboard(workspace, state, info, limit=arguments.limit, say_conclusion=True)
@@ -84,24 +87,35 @@ def search_record(
     info: TaskInfo | None,
     limit: int | None,
     conclusion: Conclusion | None = None,
+    runs_dir: Path | None = None,
     recommended: Recommended | None = None,
 ) -> dict[str, object]:
     """Return the leaderboard for programs: `rows` best first (a baseline's `run` is None), then those
     stopped early (`pruned`) and `failed`.
 
     A row's score is the mean over its `seeds`, and `sd` their standard deviation; `tie` says whether it
-    cannot be told from the recommended run of the `conclusion`.
+    cannot be told from the recommended run of the `conclusion`. `accuracy` is in the units of the data, of a
+    run that of its own training, where `runs_dir` says where runs are.
     """
+    from nas_agent_graph.show.accuracy import accuracy_of_run, totals_of
     from nas_agent_graph.show.contenders import conclusion_record
     from nas_agent_graph.show.rows import failures_of, pruned_of, rows_of, shown_rows
     from nas_agent_graph.show.run import run_record
     from nas_agent_graph.show.seeds import luck_record, noise_record, spread_of
+    from nas_agent_graph.text.terminal import printable
     from nas_system.space import metric_on
     from nas_system.space.data_card import CARD
 
     rows = rows_of(state, info, conclusion, recommended)
     if limit is not None:
         rows = shown_rows(state, rows, limit)
+    baselines = {printable(row.name, 40): row.accuracy for row in (info.baselines if info else ())}
+
+    def accuracy_of(row: Row) -> Mapping[str, Accuracy]:
+        if row.run is None:
+            return baselines.get(row.name, {})
+        return {} if runs_dir is None else accuracy_of_run(row.run, runs_dir)
+
     return {
         **state.model_dump(mode="json", exclude={"runs"}),
         "finished": len(state.runs),
@@ -121,6 +135,7 @@ def search_record(
                 "tie": row.tie,
                 "members": row.members or None,
                 metric_on("test", state.metric): row.test_score,
+                "accuracy": totals_of(accuracy_of(row)),
                 "run": run_record(row.run, state.metric) if row.run else None,
             }
             for row in rows

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import ValidationError
 
 from nas_system.errors import ConfigError
+from nas_system.space.accuracy import Accuracy, accuracies_from
 from nas_system.space.tasks import Task, task_adapter
 from nas_system.space.tasks.task import metric_on
 
@@ -67,13 +68,20 @@ class Baseline:
     errors: NDArray[np.floating[Any]] | None = field(default=None, compare=False, repr=False)
     """On every validation window, NaN where it was not scored; None where that is not known. No part of the
     JSON."""
+    accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
+    """In the units of the data, by part; nothing where the task has none."""
 
     def on(self, part: str, metric: str) -> float | None:
         """Return the score on a part of the data; `metric` is the task's, for example `val_mse`."""
         return self.scores.get(metric_on(part, metric))
 
-    def to_json(self) -> dict[str, str | float]:
-        return {"name": self.name, **self.scores} | ({"windows": self.windows} if self.windows else {})
+    def to_json(self) -> dict[str, Any]:
+        plain: dict[str, Any] = {"name": self.name, **self.scores}
+        if self.windows:
+            plain["windows"] = self.windows
+        if self.accuracy:
+            plain["accuracy"] = {part: figures.to_json() for part, figures in self.accuracy.items()}
+        return plain
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,7 @@ def baselines_from(record: Mapping[str, Any]) -> tuple[Baseline, ...]:
             row["name"],
             {_renamed(name): score for name, score in _numbers(row).items()},
             row["windows"] if isinstance(row.get("windows"), str) else "",
+            accuracy=accuracies_from(row.get("accuracy")),
         )
         for row in _list(rows)
         if isinstance(row, dict) and isinstance(row.get("name"), str)

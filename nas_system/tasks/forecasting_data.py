@@ -29,6 +29,7 @@ from nas_system.data.splits import SplitName
 from nas_system.model import build_model
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
+from nas_system.tasks.accuracy_meter import AccuracyMeter
 from nas_system.tasks.attention_maps import attention_maps
 from nas_system.tasks.kind import Batches, Part, ScoredPart, Scoring, scoring_batch
 from nas_system.training.engine import Engine
@@ -75,6 +76,7 @@ def _scoring_of(data: OpenTask, config: RunConfig, device: torch.device, part: S
         objective=Forecasting(),
         samples="windows",
         count=len(windows[part]),
+        accuracy_meter=lambda: AccuracyMeter(data),
     )
 
 
@@ -93,6 +95,9 @@ class ForecastingProblem:
         parts: list[SplitName] = [part for part in PARTS if self.data.split.target_rows(part)]
         self.windows = build_windows(self.data, config, device, splits=parts)
         self.objective = Forecasting(config.training.loss)
+
+    def accuracy_meter(self) -> AccuracyMeter:
+        return AccuracyMeter(self.data)
 
     def earlier_origins(self) -> list[ForecastingProblem]:
         return [

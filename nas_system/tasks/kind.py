@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from nas_system.tasks.accuracy_meter import AccuracyMeter
     from nas_system.training.engine import Engine
     from nas_system.training.objectives import Objective
     from nas_system.visualization.drawings import Drawing
@@ -80,6 +81,11 @@ class Problem(Protocol):
         """Return pictures of what the trained model does with test samples."""
         ...
 
+    def accuracy_meter(self) -> AccuracyMeter | None:
+        """Build what adds up the accuracy in the units of the data, in one pass over a part; None where the
+        task has none."""
+        ...
+
     def earlier_origins(self) -> Sequence[Problem]:
         """Return the problem at each earlier rolling origin of its task, the earliest first, without a test
         part; none where the task has a single validation part."""
@@ -101,6 +107,8 @@ class Scoring:
     """Scores the baselines on it."""
     earlier: tuple[Scoring, ...] = ()
     """The part at earlier rolling origins, the earliest first: each has weights of its own."""
+    accuracy_meter: Callable[[], AccuracyMeter | None] = lambda: None
+    """Builds what adds up the accuracy in the units of the data, as that of `Problem`."""
 
 
 def scoring_batch(config: RunConfig, largest: int) -> int:

@@ -209,14 +209,14 @@ class Engine:
             captured=self._captured,
         )
 
-    def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
-        """Return the metrics of one pass without training."""
-        return self.evaluate_samples(loader).metrics
+    def evaluate(self, loader: Iterable[Any], meter: Meter | None = None) -> dict[str, float]:
+        """Return the metrics of one pass without training; `meter` takes the place of the engine's own."""
+        return self.evaluate_samples(loader, meter).metrics
 
-    def evaluate_samples(self, loader: Iterable[Any]) -> Evaluation:
+    def evaluate_samples(self, loader: Iterable[Any], meter: Meter | None = None) -> Evaluation:
         """Evaluate in one pass without training, as a whole and sample by sample."""
         self._clock.start()
-        meter = self.meter() if self.meter else None
+        meter = meter or (self.meter() if self.meter else None)
         evaluation = loops.evaluate_samples(
             self._network, loader, self.objective, self.device, precision=self.amp, meter=meter
         )

@@ -140,6 +140,11 @@ def test_the_extra_rows_are_scored_as_the_models_forecast(run_cli: Cli, tmp_path
             for place, origin in enumerate(origins)
         ]
         assert rows[method.name]["val_mse"] == pytest.approx(np.mean(np.square(errors)), rel=1e-6)
+        in_units = np.abs(errors).reshape(2, -1).mean(axis=1) * spread
+        weekly_error = np.abs(values[7:train] - values[: train - 7]).mean(axis=0)
+        accuracy = rows[method.name]["accuracy"]["val"]
+        assert accuracy["mae"] == pytest.approx(in_units.mean(), rel=1e-6)
+        assert accuracy["mase"] == pytest.approx((in_units / weekly_error).mean(), rel=1e-6)
 
 
 def test_without_compute_the_extra_rows_are_left_out_and_said(run_cli: Cli, tmp_path: Path) -> None:

@@ -451,6 +451,12 @@ def test_a_cause_without_one_is_left_as_it_is() -> None:
 SENTINEL = 0.987654321
 
 
+LEAKED_ACCURACY = {
+    **dict.fromkeys(("mase", "smape", "rmse", "mae"), SENTINEL),
+    "per_step": {"mae": [SENTINEL], "rmse": [SENTINEL]},
+}
+
+
 class Leaky(ScriptedLauncher):
     """Leaves the sentinel wherever a training leaves a test figure; a run that fails, in its log."""
 
@@ -461,7 +467,8 @@ class Leaky(ScriptedLauncher):
         if not paths.metrics.exists():
             return
         metrics = json.loads(paths.metrics.read_text())
-        paths.metrics.write_text(json.dumps(metrics | {"test_mse": SENTINEL, "test_mae": SENTINEL}))
+        leaked = {"test_mse": SENTINEL, "test_mae": SENTINEL, "accuracy": {"test": LEAKED_ACCURACY}}
+        paths.metrics.write_text(json.dumps(metrics | leaked))
         history = json.loads(paths.history.read_text())
         history["epochs"] = [{**epoch, "test_mse": SENTINEL} for epoch in history["epochs"]]
         paths.history.write_text(json.dumps({**history, "test_mse": SENTINEL}))
@@ -471,6 +478,7 @@ class Leaky(ScriptedLauncher):
 def search(workspace: Path, server: ScriptedServer, launcher: ScriptedLauncher, max_runs: int) -> Ledger:
     """A search by the model on `server`, driven to its end."""
     baseline = {"name": "last-value", "val_mse": 0.0696, "test_mse": SENTINEL, "sealed_mse": SENTINEL}
+    baseline |= {"accuracy": {"test": LEAKED_ACCURACY, "hold_out": LEAKED_ACCURACY}}
     context = search_context(
         workspace,
         max_runs=max_runs,

@@ -129,6 +129,83 @@ def test_the_record_warns_when_simple_forecasts_are_better(tmp_path: Path, state
     assert [text.partition(":")[0] for text in search["calibration"]] == ["Predictions by llm"]
 
 
+def accuracy(mae: float, steps: int) -> dict[str, Any]:
+    """Errors that grow by a tenth of their mean with every step."""
+    per_step = [mae * (1 + n / 10) for n in range(steps)]
+    totals = {"mase": 0.5, "smape": 10.0, "rmse": 2 * mae, "mae": mae}
+    return {**totals, "per_step": {"mae": per_step, "rmse": per_step}}
+
+
+def test_errors_in_the_units_of_the_data_are_told_of_every_run_and_baseline(
+    tmp_path: Path, state: AgentState
+) -> None:
+    parts = {"val": accuracy(3.0, 24), "test": accuracy(4.0, 24)}
+    write_json(RunPaths(tmp_path / "runs/run_0001").metrics, {"accuracy": parts})
+    names = ("theta", "nlinear-336", "drift", "ets", "last-value")
+    rows = [
+        {"name": name, "val_mse": 0.05 + place / 100, "accuracy": {"val": accuracy(5.0, 24)}}
+        for place, name in enumerate(names)
+    ]
+    info = task_info([*rows, {"name": "unmeasured", "val_mse": 0.01}])
+    record = report_record(tmp_path, state, info, now=NOW)
+    totals = {"mase": 0.5, "smape": 10.0, "rmse": 6.0, "mae": 3.0}
+    assert record["runs"][1]["accuracy"]["val"] == totals
+    assert record["baselines"][0]["accuracy"]["val"] == totals | {"rmse": 10.0, "mae": 5.0}
+    drawn = record["per_step"]
+    assert [line["name"] for line in drawn["val"]] == ["run_0001", *names[:3]]
+    assert [line["name"] for line in drawn["test"]] == ["run_0001"]
+    assert drawn["test"][0] == {
+        "name": "run_0001",
+        "role": "run",
+        "step": list(range(1, 25)),
+        "mae": parts["test"]["per_step"]["mae"],
+    }
+    assert record["recommended"] is None
+
+
+def test_what_the_search_hands_over_is_drawn_next_to_the_best_run(tmp_path: Path, state: AgentState) -> None:
+    def part(mae: float) -> dict[str, Any]:
+        return {"mse": 0.04, "mae": 0.1, "windows": 9, "accuracy": accuracy(mae, 1_000)}
+
+    metrics = {"accuracy": {"val": accuracy(3.0, 1_000), "test": accuracy(3.0, 1_000)}}
+    write_json(RunPaths(tmp_path / "runs/run_0001").metrics, metrics)
+    evaluation = {"as_searched": {"val": part(2.0), "test": part(2.5)}, "refitted": {"test": part(1.5)}}
+    file = tmp_path / "runs/recommended.json"
+    write_json(file, {"recommended": "ensemble", "evaluation": evaluation})
+    record = record_of(tmp_path, state)
+    lines = {
+        part: [(line["name"], line["role"], line["mae"][0]) for line in lines]
+        for part, lines in record["per_step"].items()
+    }
+    run, as_searched = ("run_0001", "run", 3.0), ("ensemble", "recommended")
+    assert lines["val"] == [run, (*as_searched, 2.0)]
+    assert lines["test"] == [run, (*as_searched, 2.5), ("ensemble, refitted", "refitted", 1.5)]
+    assert record["per_step"]["val"][0]["step"] == list(range(1, 1_001, 3))
+    assert record["recommended"]["refitted"]["test"]["mae"] == 1.5
+    # The best run itself: its own line is there already.
+    write_json(file, {"recommended": "run_0001", "evaluation": evaluation})
+    names = [line["name"] for line in record_of(tmp_path, state)["per_step"]["test"]]
+    assert names == ["run_0001", "run_0001, refitted"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1]",
+        '{"recommended": ["x"], "evaluation": {}}',
+        '{"recommended": "x", "evaluation": {"as_searched": [], "refitted": {"test": {"accuracy": "none"}}}}',
+        '{"recommended": "\\u202ex", "evaluation": {"refitted": {"test": 3, "val": {"accuracy": {}}}}}',
+    ],
+)
+def test_an_edited_recommendation_costs_its_own_lines_only(
+    tmp_path: Path, state: AgentState, content: str
+) -> None:
+    write_json(RunPaths(tmp_path / "runs/run_0001").metrics, {"accuracy": {"val": accuracy(3.0, 24)}})
+    (tmp_path / "runs/recommended.json").write_text(content)
+    drawn = record_of(tmp_path, state)["per_step"]
+    assert [line["name"] for line in drawn["val"]] == ["run_0001"] and drawn["test"] == []
+
+
 def test_long_curves_keep_their_best_epoch(tmp_path: Path, state: AgentState) -> None:
     curve = record_of(tmp_path, state)["runs"][0]["curve"]
     assert (curve["epochs"], curve["best"]) == (1000, 500)
@@ -363,7 +440,7 @@ def test_the_scripts_never_parse_text_as_markup(project_root: Path) -> None:
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|srcdoc"
     )
     scripts = sorted((project_root / "nas_agent_graph/report/assets").glob("*.js"))
-    assert len(scripts) == 7
+    assert len(scripts) == 8
     assert [path.name for path in scripts if parsing.search(path.read_text(encoding="utf-8"))] == []
 
 

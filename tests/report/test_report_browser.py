@@ -174,6 +174,13 @@ class Browser:
 # --- a search with everything in it ---------------------------------------------------------
 
 
+def accuracy(mae: float) -> dict[str, Any]:
+    """Errors over a horizon of three steps."""
+    steps = [0.5 * mae, mae, 1.5 * mae]
+    totals = {"mase": mae / 4, "smape": 12.5, "rmse": 2 * mae, "mae": mae}
+    return {**totals, "per_step": {"mae": steps, "rmse": steps}}
+
+
 def add(workspace: Path, state: AgentState, number: int, score: float | None) -> AgentState:
     """A finished run with a conversation, in which the first answer was refused."""
     run_id, parent = f"run_{number:04d}", "run_0000" if number else None
@@ -213,6 +220,9 @@ def add(workspace: Path, state: AgentState, number: int, score: float | None) ->
         for n in range(4)
     ]
     write_json(paths.history, {"best_epoch": 2, "epochs": epochs})
+    if score is not None:
+        parts = {"val": accuracy(100 * score), "test": accuracy(50 * score)}
+        write_json(paths.metrics, {"val_mse": score, "accuracy": parts})
     paths.log.write_text(f"epoch 1/4\n{EVIL}\nneedle-{number}\n")
     paths.predictions.write_bytes(PIXEL)
     if number:
@@ -252,7 +262,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state = add(folder, state, number, score)
     baselines = [
         {"name": "nlinear-336", "val_mse": 0.049, "test_mse": 0.026},
-        {"name": EVIL, "val_mse": 0.07},
+        {"name": EVIL, "val_mse": 0.07, "accuracy": {"val": accuracy(8.0)}},
     ]
     task = ForecastingTask().model_dump(mode="json")
     write_json(folder / "runs/task_facts.json", {"task": task, "source": source, "references": baselines})
@@ -299,6 +309,22 @@ def test_the_page_shows_the_search_without_trouble_and_without_the_network(
     assert len(browser.rows()) == 6
     assert browser.js("document.querySelectorAll('.chart .mark.best-run, .chart .mark.accepted').length") >= 4
     assert "not used by the search" in browser.text("table.runs th.test")
+    assert_calm(browser)
+
+
+def test_errors_in_the_units_of_the_data_are_drawn_by_step_and_listed(browser: Browser, page: str) -> None:
+    browser.open(page)
+    assert browser.js("document.querySelectorAll('#accuracy .per-step svg').length") == 2
+    lines = "[...document.querySelectorAll('#accuracy .per-step:first-of-type .curve')]"
+    classes = browser.js(f"{lines}.map(path => path.getAttribute('class'))")
+    assert classes == ["curve simple simple-0", "curve run"]
+    rows = "[...document.querySelectorAll('#accuracy tbody tr')]"
+    table = browser.js(f"{rows}.map(row => [...row.cells].map(cell => cell.textContent))")
+    assert [row[0] for row in table[:5]] == ["run_0005", "run_0003", "run_0001", "run_0000", "run_0004"]
+    assert table[0][2:] == ["1.188", "12.50", "9.500", "4.750", "0.5938", "12.50", "4.750", "2.375"]
+    assert table[5][1:6] == ["baseline", "2.000", "12.50", "16.00", "8.000"]
+    browser.open(f"{page}#run_0003")
+    assert "MASE\n1.200\ntest 0.6000" in browser.text("dl.figures")
     assert_calm(browser)
 
 
@@ -420,7 +446,7 @@ def test_the_table_sorts_both_ways_with_unknown_values_last(browser: Browser, pa
 def test_baseline_rows_stand_where_their_score_puts_them(browser: Browser, page: str) -> None:
     browser.open(page)
     names = browser.js(
-        "[...document.querySelectorAll('tbody tr')].map(row => row.cells[0].innerText.slice(0, 11))"
+        "[...document.querySelectorAll('.runs tbody tr')].map(row => row.cells[0].innerText.slice(0, 11))"
     )
     assert names.index("nlinear-336") == names.index("run_0003") + 1
 

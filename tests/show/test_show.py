@@ -217,6 +217,50 @@ def test_a_good_run_is_told_from_proposal_to_verdict(show: Show, workspace: Path
     assert "the last lines of train.log" not in done.stdout
 
 
+ACCURACY = {
+    "mase": 0.58594,
+    "smape": 11.0612,
+    "rmse": 20281.66,
+    "mae": 1.49611,
+    "per_step": {"mae": [1.2, 1.8], "rmse": [2.0, 2.2]},
+}
+
+
+def test_a_run_and_a_baseline_have_their_errors_in_the_units_of_the_data(show: Show, workspace: Path) -> None:
+    test = ACCURACY | {"mase": None, "mae": 0.000012}
+    metrics = {"val_mse": 0.05, "test_mse": 0.025, "accuracy": {"val": ACCURACY, "test": test}}
+    write_json(workspace / "runs/run_0001/metrics.json", metrics)
+    baseline = FACTS["references"][0] | {"accuracy": {"val": test}}
+    write_json(workspace / "runs/task_facts.json", FACTS | {"references": [baseline]})
+    text = " ".join(show(workspace, "run_0001").stdout.split())
+    assert (
+        "accuracy on validation MASE 0.5859, sMAPE 11.06 %, RMSE 20,282, MAE 1.496; RMSE and MAE in the "
+        "units of the data on test sMAPE 11.06 %, RMSE 20,282, MAE 1.2e-05 (for people; not used by the "
+        "search) verdict"
+    ) in text
+    run = json.loads(show(workspace, "run_0001", "--json").stdout)
+    assert run["accuracy"] == {"val": ACCURACY, "test": test}
+    rows = {row["name"]: row for row in json.loads(show(workspace, "--json").stdout)["rows"]}
+    assert rows["run_0001"]["accuracy"]["val"]["rmse"] == 20281.66
+    assert rows["nlinear-336"]["accuracy"]["val"] == {
+        name: value for name, value in test.items() if name != "per_step"
+    }
+    assert rows["run_0000"]["accuracy"] == {}
+
+
+def test_no_error_on_the_test_part_is_shown_where_its_score_is_not(show: Show, workspace: Path) -> None:
+    state = load_agent_state(workspace / "agent_state.json")
+    runs = [run.model_copy(update={"test_score": None}) for run in state.runs]
+    save_agent_state(state.replace(runs=tuple(runs)), workspace / "agent_state.json")
+    metrics = {"val_mse": 0.05, "accuracy": {"val": ACCURACY, "test": ACCURACY | {"mase": 0.987654}}}
+    for name in ("run_0001", "run_0002"):  # the latter failed
+        write_json(workspace / "runs" / name / "metrics.json", metrics)
+        for flags in ([], ["--json"]):
+            shown = show(workspace, name, *flags).stdout
+            assert "0.98" not in shown and ("0.5859" in shown) == (name == "run_0001")
+    assert "0.98" not in show(workspace, "--json").stdout
+
+
 def test_what_the_sandbox_of_a_run_did_not_hold_is_shown(show: Show, workspace: Path) -> None:
     path = workspace / "runs" / "run_0001" / "exit.json"
     held = {"held": ["files"], "open": {"network": "the kernel has no rule for it\x1b[2J"}}
@@ -333,6 +377,8 @@ def test_files_that_anybody_may_have_spoiled_are_no_errors(show: Show, workspace
         "verdict.json": '{"accepted": "perhaps", "reason": ["why"]}',
         "exit.json": "{",
         "config_used.py": "import os",
+        "metrics.json": '{"accuracy": {"val": {"mase": "x", "smape": 3, "rmse": 1e999}, "test": 7}}',
+        "sealed.json": '{"accuracy": [[]]}',
     }.items():
         (folder / name).write_text(text)
     (workspace / "runs/task_facts.json").write_text("[1, 2]")

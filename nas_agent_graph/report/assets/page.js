@@ -38,6 +38,7 @@ function overview(width) {
         search.remarks.filter((line) => !line.tone).map(say), search.calibration.map((text) => html("p", {}, text)))),
     conclusion ? conclusionSection(width) : null,
     html("section", { "aria-label": "Progress" }, html("h2", {}, "Progress"), searchChart(width)),
+    accuracySection(width),
     report.timeline ? html("section", { id: "timeline", "aria-label": "Timeline" }, html("h2", {}, "Timeline"), timelineChart(width)) : null,
     tableSection(),
     html("footer", {},

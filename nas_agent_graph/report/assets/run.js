@@ -52,9 +52,16 @@ function metrics(run) {
     entry("to the best", run.is_best_run ? "" : score(run.delta, true), against),
     known(run.expected) ? entry("expected", score(run.expected), surprise(run)) : null,
     entry(`test ${search.error}`, score(run.test_score), "not used by the search", "test"),
+    accuracyEntries(run).map(([label, value, more]) => entry(label, value, more)),
     entry("time", duration(run.seconds), known(run.outcome.peak_memory_mb) ? `${count(run.outcome.peak_memory_mb)} MiB` : ""),
     entry("tokens", run.tokens ? count(run.tokens) : "", known(run.cost) ? money(run.cost) : "cost not known"),
   );
+}
+
+/** Its errors on the validation rows, with those on the test rows below. */
+function accuracyEntries(run) {
+  const { val, test } = run.accuracy;
+  return val ? NAMES.map(([name, label]) => [label, figure(val[name]), test && known(test[name]) ? `test ${figure(test[name])}` : ""]) : [];
 }
 
 function surprise(run) {

@@ -55,6 +55,8 @@ class Request:
     std: tuple[float, ...]
     """The scaling of every target."""
     train_end: int
+    scales: tuple[float, ...] = ()
+    """By which MASE divides the error of every target."""
     parts: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """First and one past the last origin of every part to score; without any the future is forecast."""
 

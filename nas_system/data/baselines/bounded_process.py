@@ -24,8 +24,9 @@ import numpy as np
 from nas_system.data.baselines.boosted import BoostedLags
 from nas_system.data.baselines.bounded import LIBRARY, Request
 from nas_system.data.baselines.method import Array, Forecast
-from nas_system.data.baselines.scoring import squared_errors
+from nas_system.data.baselines.scoring import score_windows
 from nas_system.data.baselines.statistical import Kind, Statistical
+from nas_system.data.scaling import Scaler
 
 WEIGHTS = {"lightgbm": 2.0, "arima": 2.0}
 """A row's share of the time that is left, against 1 for every other."""
@@ -92,11 +93,15 @@ def _answer(name: str, request: Request, values: Array) -> dict[str, Any]:
             for target, column in enumerate(scaled.T)
         ]
         return {"values": (np.stack(future, axis=1) * std + mean).tolist()}
-    scores, windows, kept = {}, "", {}
+    scores, windows, kept, accuracy = {}, "", {}, {}
+    scales, scaler = np.array(request.scales), Scaler(mean, std)
     for part, (first, end) in request.parts.items():
         origins = range(first, end, _step(name, first, end, request))
-        errors = squared_errors(scaled, origins, pred_len, forecast)
+        scored = score_windows(scaled, origins, pred_len, forecast, scales, scaler)
+        errors = scored.errors
         scores[f"{part}_mse"] = float(errors.mean())
+        if scored.accuracy is not None:
+            accuracy[part] = scored.accuracy.to_json()
         if part == "val":
             kept = {
                 "val_errors": base64.b64encode(errors.astype("<f4").tobytes()).decode(),
@@ -106,7 +111,7 @@ def _answer(name: str, request: Request, values: Array) -> dict[str, Any]:
             windows = f"{len(origins)} of {end - first}"
     if not all(map(math.isfinite, scores.values())):
         raise ArithmeticError("its error is not a finite number")
-    return {"scores": scores, "windows": windows, **kept}
+    return {"scores": scores, "windows": windows, "accuracy": accuracy, **kept}
 
 
 def _on_unscaled(forecast: Forecast, values: Array, request: Request) -> Forecast:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from nas_system.data.baselines.bounded import Answers, Request, installed_rows, run_bounded
 from nas_system.data.baselines.method import Array, Forecast, Method
@@ -16,6 +17,8 @@ from nas_system.data.baselines.naive import Drift, LastValue, SeasonalNaive
 from nas_system.data.baselines.nlinear import CHUNK, NLinear
 from nas_system.data.baselines.seasons import season_of, shared_seasons, tried_seasons
 from nas_system.data.loading import OpenTask
+from nas_system.data.measures.accuracy import Accuracy, RunningAccuracy, accuracies_from, naive_scales
+from nas_system.data.scaling import Scaler
 from nas_system.data.splits import SplitName
 from nas_system.space.task_info import Baseline
 
@@ -58,7 +61,13 @@ def score_all(data: OpenTask, parts: Sequence[SplitName], limit_s: float) -> Sco
         for name in found:
             blocks[name].insert(-1, _spread(at_origin.rows[name], len(_origins(origin, "val"))))
     more = [
-        Baseline(name, _mean_of(row["scores"], 1 + len(earlier)), row["windows"], _in_a_row(blocks[name]))
+        Baseline(
+            name,
+            _mean_of(row["scores"], 1 + len(earlier)),
+            row["windows"],
+            _in_a_row(blocks[name]),
+            accuracies_from(row["accuracy"]),
+        )
         for name, row in found.items()
     ]
     return Scored((*rows, *more), tuple(f"{name}: {why}" for name, why in problems.items()))
@@ -90,6 +99,7 @@ def _answers(data: OpenTask, parts: Sequence[SplitName], names: tuple[str, ...],
         mean=tuple(scaler.mean.tolist()),
         std=tuple(scaler.std.tolist()),
         train_end=train_end,
+        scales=tuple(scales_of(data).tolist()),
         parts={part: (rows.start, rows.stop) for part, rows in origins.items() if rows},
     )
     return run_bounded(request, values, limit_s)
@@ -114,18 +124,20 @@ def score_baselines(data: OpenTask, parts: Sequence[SplitName] = PARTS) -> tuple
 
     One whose look-back does not fit the training rows is left out. The validation error is the mean over the
     rolling origins; at an earlier one a method has the period and look-back that the rows before it allow.
+    The accuracy in the units of the data is that at the last origin.
     """
     earlier = _earlier_origins(data, parts)
     methods = {id(origin): _methods_of(origin) for origin in (*earlier, data)}
 
     def row(method: Method) -> Baseline:
-        scores, errors = _scores(data, method, parts)
-        blocks = [errors]
+        last = _scored(data, method, parts)
+        scores, blocks = last.scores, [last.errors]
         for origin in earlier:
-            before, errors = _scores(origin, _counterpart(method, methods[id(origin)]), ("val",))
-            scores = _added(scores, before)
-            blocks.insert(-1, errors)
-        return Baseline(method.name, _mean_of(scores, 1 + len(earlier)), errors=_in_a_row(blocks))
+            before = _scored(origin, _counterpart(method, methods[id(origin)]), ("val",))
+            scores = _added(scores, before.scores)
+            blocks.insert(-1, before.errors)
+        mean = _mean_of(scores, 1 + len(earlier))
+        return replace(last, scores=mean, errors=_in_a_row(blocks))
 
     return tuple(map(row, methods[id(data)]))
 
@@ -143,20 +155,33 @@ def _counterpart(method: Method, there: Sequence[Method]) -> Method:
     return method if method in there else alike[-1] if alike else LastValue()
 
 
-def _scores(
-    data: OpenTask, method: Method, parts: Sequence[SplitName]
-) -> tuple[dict[str, float], Array | None]:
-    """Fit the method to the training part; return its scores on `parts`, and its errors on the validation
-    windows."""
+def _scored(data: OpenTask, method: Method, parts: Sequence[SplitName]) -> Baseline:
+    """Fit the method to the training part; return its scores on `parts` at this origin alone."""
     pred_len, columns = data.task.pred_len, list(data.series.column_indices(data.task.targets))
     table = data.scaler.transform(data.series.values)[:, columns]
     forecast = method.fit(table[: data.split.train_end], pred_len)
-    origins = {part: rows for part in parts if (rows := _origins(data, part))}
-    errors = {part: squared_errors(table, rows, pred_len, forecast) for part, rows in origins.items()}
-    return {f"{part}_mse": float(found.mean()) for part, found in errors.items()}, errors.get("val")
+    scales, scaler = scales_of(data), data.scaler.of_columns(columns)
+    found = {
+        part: score_windows(table, rows, pred_len, forecast, scales, scaler)
+        for part in parts
+        if (rows := _origins(data, part))
+    }
+    return Baseline(
+        method.name,
+        {f"{part}_mse": float(scored.errors.mean()) for part, scored in found.items()},
+        errors=found["val"].errors if "val" in found else None,
+        accuracy={part: scored.accuracy for part, scored in found.items() if scored.accuracy is not None},
+    )
 
 
-def _in_a_row(blocks: Sequence[Array | None]) -> Array | None:
+def scales_of(data: OpenTask) -> Array:
+    """Return the errors by which MASE divides, (targets,): of the obvious period of the step, as everybody
+    takes it, on the training rows of the last origin."""
+    columns = list(data.series.column_indices(data.task.targets))
+    return naive_scales(data.series.values[: data.split.train_end, columns], season_of(data.series.freq))
+
+
+def _in_a_row(blocks: Sequence[NDArray[np.floating[Any]] | None]) -> NDArray[np.floating[Any]] | None:
     """Return the errors on the windows of all origins in the order of time; None if some are not known."""
     known = [block for block in blocks if block is not None]
     return np.concatenate(known) if known and len(known) == len(blocks) else None
@@ -168,16 +193,33 @@ def _origins(data: OpenTask, part: SplitName) -> range:
     return range(rows.start, max(rows.start, rows.stop - data.task.pred_len + 1))
 
 
-def squared_errors(table: Array, origins: range, pred_len: int, forecast: Forecast) -> Array:
-    """Return the mean over steps and targets of `table`, (rows, targets), for every origin."""
-    squares = np.zeros(len(origins))
+@dataclass(frozen=True)
+class ScoredWindows:
+    """How well a method forecasts the windows of a part."""
+
+    errors: Array
+    """Mean squared error over steps and targets of every window, scaled, (windows,)."""
+    accuracy: Accuracy | None
+    """In the units of the data."""
+
+
+def score_windows(
+    table: Array, origins: range, pred_len: int, forecast: Forecast, scales: Array, scaler: Scaler
+) -> ScoredWindows:
+    """Score the forecasts of `table`, (rows, targets), from every origin.
+
+    `scaler` has scaled the table; MASE divides by `scales` (`scales_of`).
+    """
+    squares, running = np.zeros(len(origins)), RunningAccuracy(pred_len, scales, scaler)
     for target, column in enumerate(np.ascontiguousarray(table.T)):
-        truth = sliding_window_view(column, pred_len)
+        windows = sliding_window_view(column, pred_len)
         for first in range(0, len(origins), CHUNK):
             chunk = origins[first : first + CHUNK]
-            errors = forecast(column, chunk, target) - truth[chunk.start : chunk.stop : chunk.step]
+            found, truth = forecast(column, chunk, target), windows[chunk.start : chunk.stop : chunk.step]
+            errors = found - truth
             squares[first : first + CHUNK] += np.einsum("ij,ij->i", errors, errors)
-    return squares / (pred_len * table.shape[1])
+            running.add_target(target, found, truth)
+    return ScoredWindows(squares / (pred_len * table.shape[1]), running.accuracy())
 
 
 def _spread(row: Mapping[str, Any], windows: int) -> Array | None:

@@ -1,0 +1,84 @@
+"""Accuracy of forecasts in the units of the data, as people compare it: MASE, sMAPE, RMSE and MAE.
+
+What is kept of them in metrics.json and task_facts.json; `nas_system.data.measures.accuracy` computes them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+PARTS = ("val", "test", "hold_out")
+MOST_STEPS = 10_000
+"""The longest horizon of a task."""
+LARGEST_SMAPE = 200.0
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The error of forecasts over the windows of a part, each figure the mean of the targets' own."""
+
+    mase: float | None
+    """Mean absolute error over that of the seasonal naive forecast on the training rows; None where a target
+    has no such error to compare with."""
+    smape: float
+    """In percent, from 0 to 200."""
+    rmse: float
+    """In the units of the data, as are all below."""
+    mae: float
+    per_step_mae: tuple[float, ...] = ()
+    """Of every step of the horizon; empty where that was not kept."""
+    per_step_rmse: tuple[float, ...] = ()
+
+    def totals(self) -> dict[str, float | None]:
+        """Return the figures over the whole horizon."""
+        return {"mase": self.mase, "smape": self.smape, "rmse": self.rmse, "mae": self.mae}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` reads."""
+        return {
+            **self.totals(),
+            "per_step": {"mae": list(self.per_step_mae), "rmse": list(self.per_step_rmse)},
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Self | None:
+        """Read what `to_json` returned, from a file that anybody may have edited; None for anything else."""
+        if not isinstance(value, Mapping):
+            return None
+        smape, rmse, mae = (_error(value.get(name)) for name in ("smape", "rmse", "mae"))
+        per_step = value.get("per_step") or {}
+        if smape is None or smape > LARGEST_SMAPE or rmse is None or mae is None:
+            return None
+        if not isinstance(per_step, Mapping):
+            return None
+        steps = _errors(per_step.get("mae")), _errors(per_step.get("rmse"))
+        if steps[0] is None or steps[1] is None or len(steps[0]) != len(steps[1]):
+            return None
+        return cls(_error(value.get("mase")), smape, rmse, mae, steps[0], steps[1])
+
+
+def accuracies_from(value: object) -> dict[str, Accuracy]:
+    """Read `{"val": ..., "test": ...}` from a file that anybody may have edited, leaving out nonsense."""
+    parts = value if isinstance(value, Mapping) else {}
+    found = {part: Accuracy.from_json(parts.get(part)) for part in PARTS}
+    return {part: accuracy for part, accuracy in found.items() if accuracy is not None}
+
+
+def _errors(values: object) -> tuple[float, ...] | None:
+    if values is None:
+        return ()
+    if not isinstance(values, list) or len(values) > MOST_STEPS:
+        return None
+    known = tuple(error for value in values if (error := _error(value)) is not None)
+    return known if len(known) == len(values) else None
+
+
+def _error(value: object) -> float | None:
+    """Return a finite number that is not negative; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # Compared before it is converted: an int of 400 digits has no float.
+    return float(value) if 0 <= value < 1e300 and math.isfinite(value) else None
