@@ -16,6 +16,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,24 +220,55 @@ def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path
 # --- what is written ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A column of the file: a target's forecast, or a border of its intervals."""
+
+    name: str
+    values: NDArray[np.float64]
+    """(pred_len,)"""
+    decimals: int
+    of_interval: bool = False
+
+
 def _save_csv(path: Path, forecast: Forecast) -> None:
-    """Write the time stamp, then a column per target, in a file that this program can read as a series."""
+    """Write the time stamp, then a column per target, in a file that this program can read as a series.
+
+    After a target `OT` come its intervals, `OT_lo_80`, `OT_hi_80`, ... by ascending level. Raises ConfigError
+    where another target has such a name.
+    """
     from nas_system.files import write_atomic
 
+    columns = _columns(forecast)
+    names = [column.name for column in columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"{path} would have two columns {twice!r}: a target, and a border of an interval; rename one"
+        )
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((DATE, *forecast.columns))
-    writer.writerows(_cells(forecast))
+    writer.writerow((DATE, *names))
+    writer.writerows(_cells(forecast, columns))
     write_atomic(path, buffer.getvalue().encode())
 
 
-def _cells(forecast: Forecast) -> list[list[str]]:
+def _columns(forecast: Forecast) -> list[Column]:
+    """Return the columns in the order of the file."""
+    found: list[Column] = []
+    for target, name in enumerate(forecast.columns):
+        decimals = _decimals(float(forecast.spread[target]))
+        found.append(Column(name, forecast.values[:, target], decimals))
+        for level, bounds in sorted(forecast.intervals.items()):
+            for side, bound in zip(("lo", "hi"), bounds, strict=True):
+                found.append(Column(f"{name}_{side}_{level}", bound[:, target], decimals, of_interval=True))
+    return found
+
+
+def _cells(forecast: Forecast, columns: Sequence[Column]) -> list[list[str]]:
     """Return a row per step: its time stamp, and the values with their significant digits."""
-    decimals = [_decimals(float(spread)) for spread in forecast.spread]
-    return [
-        [stamp, *(f"{value:.{places}f}" for value, places in zip(row, decimals, strict=True))]
-        for stamp, row in zip(spelled_dates(forecast.dates), forecast.values, strict=True)
-    ]
+    texts = [[f"{value:.{column.decimals}f}" for value in column.values] for column in columns]
+    return [list(row) for row in zip(spelled_dates(forecast.dates), *texts, strict=True)]
 
 
 def _decimals(spread: float) -> int:
@@ -250,19 +282,22 @@ def spelled_dates(dates: NDArray[np.datetime64]) -> list[str]:
 
 
 def _table(forecast: Forecast) -> str:
-    """Format the first and last rows, aligned."""
+    """Format the first and last rows, aligned; intervals are shown of one target, and counted of several."""
     from nas_system.nas_agent.log_text import one_line
 
-    header = [DATE, *(one_line(column, 16) for column in forecast.columns)]
-    rows = _cells(forecast)
+    every = _columns(forecast)
+    columns = every if len(forecast.columns) == 1 else [column for column in every if not column.of_interval]
+    columns = columns[:MOST_COLUMNS]
+    header = [DATE, *(one_line(column.name, 16) for column in columns)]
+    rows = _cells(forecast, columns)
     if len(rows) > FIRST_ROWS + LAST_ROWS + 1:
         rows = [*rows[:FIRST_ROWS], ["..."] + [""] * (len(header) - 1), *rows[-LAST_ROWS:]]
-    shown = [row[: 1 + MOST_COLUMNS] for row in (header, *rows)]
+    shown = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in shown
     ]
-    hidden = len(header) - 1 - MOST_COLUMNS
+    hidden = len(every) - len(columns)
     return "\n".join(lines + ([f"and {hidden} more columns in the file"] if hidden > 0 else []))
 
 
@@ -271,7 +306,14 @@ def _draw(path: Path, series: Series, forecast: Forecast, run: str) -> None:
 
     past = series.values[:, list(series.column_indices(forecast.columns))]
     future_forecast(
-        series.dates, past, forecast.dates, forecast.values, path, columns=forecast.columns, title=run
+        series.dates,
+        past,
+        forecast.dates,
+        forecast.values,
+        path,
+        columns=forecast.columns,
+        title=run,
+        intervals=forecast.intervals,
     )
 
 

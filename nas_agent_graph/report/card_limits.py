@@ -30,7 +30,7 @@ def limits(
     lines += _of_the_choice(conclusion)
     lines += _of_the_data(info) if info is not None and series else []
     lines += _of_intervals(as_mapping(recommended.get("evaluation")))
-    if as_mapping(as_mapping(recommended.get("refits")).get("all")):
+    if as_mapping(as_mapping(recommended.get("refits")).get("hold_out")):
         lines.append("What forecasts was trained on all rows, so no rows are left to score it on.")
     return [f"- {line}" for line in lines]
 

@@ -150,7 +150,7 @@ def _recommendation(workspace: Path, state: AgentState, record: Mapping[str, Any
     lines += ["", *table(("member", "family", "main parameters", "weight"), rows, texts=3)] if rows else []
     more = len(members) - MOST_NAMES
     lines += ["", f"And {more} members more."] if more > 0 else []
-    if as_mapping(as_mapping(record.get("refits")).get("all")):
+    if as_mapping(as_mapping(record.get("refits")).get("hold_out")):
         lines += ["", "For forecasts its runs were trained again, on all rows."]
     return lines
 

@@ -73,6 +73,8 @@ class Forecast:
     """(pred_len, targets)"""
     spread: NDArray[np.float64]
     """(targets,): the standard deviations that the values were scaled by."""
+    intervals: Mapping[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
+    """Lower and upper bounds (pred_len, targets), all finite, by their level in per cent."""
 
 
 class IrregularSteps(ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,9 @@ _PAST_PER_HORIZON, _SHORTEST_PAST = 3, 24
 _MOST_DOTS = 12
 """A forecast of more steps than this is a line without a dot per step."""
 
+SHADES = ("#CDE4F3", "#A3CCE8", "#79B4DC")
+"""Of the intervals, the widest first: tints of one blue, which differ in lightness alone."""
+
 # By what the ticks are: years, months, days, hours, minutes, seconds.
 _TICKS = ["%Y", "%b", "%d %b", "%H:%M", "%H:%M", "%S.%f"]
 _FIRST_TICKS = ["", "%Y", "%d %b", "%d %b", "%H:%M", "%H:%M"]
@@ -38,17 +41,24 @@ def future_forecast(
     *,
     columns: Sequence[str],
     title: str = "",
+    intervals: Mapping[int, tuple[ArrayLike, ArrayLike]] | None = None,
 ) -> None:
     """Draw a panel per column, in its original unit, into a PNG file; the first eight columns are drawn.
 
     `past` is (rows, columns) with its time stamps `past_dates` (rows,), `forecast` is (pred_len,
-    columns) with `dates` (pred_len,). Raises OSError if `path` cannot be written.
+    columns) with `dates` (pred_len,). `intervals` holds lower and upper bounds like `forecast` by their level
+    in per cent. Raises OSError if `path` cannot be written.
     """
     known_at, future_at = (np.asarray(stamps, dtype="datetime64[s]") for stamps in (past_dates, dates))
     known, future = (np.asarray(values, dtype=float) for values in (past, forecast))
     assert known.shape == (len(known_at), len(columns)), (known.shape, known_at.shape, columns)
     assert future.shape == (len(future_at), len(columns)), (future.shape, future_at.shape, columns)
     assert len(known) and len(future), (known.shape, future.shape)
+    bands = {
+        level: np.stack([np.asarray(bound, dtype=float) for bound in bounds])
+        for level, bounds in (intervals or {}).items()
+    }
+    assert all(band.shape == (2, *future.shape) for band in bands.values()), future.shape
     shown = slice(-max(_PAST_PER_HORIZON * len(future), _SHORTEST_PAST), None)
     panels = min(len(columns), MOST_PANELS)
     inches = (8.0, 1.45 + (2.3 if panels == 1 else 1.3 * panels))
@@ -62,7 +72,8 @@ def future_forecast(
         figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, hspace=0.22)
         figure.text(left, 1 - 0.27 / height, _heading(columns, title), fontweight="bold", fontsize=10)
         for index, axes in enumerate(grid):
-            _panel(axes, known_at[shown], known[shown, index], future_at, future[:, index])
+            own = {level: band[:, :, index] for level, band in bands.items()}
+            _panel(axes, known_at[shown], known[shown, index], future_at, future[:, index], own)
             axes.set_ylabel(caption(columns[index], 24))
         locator = AutoDateLocator(minticks=4, maxticks=9)
         formatter = ConciseDateFormatter(
@@ -87,7 +98,12 @@ def _heading(columns: Sequence[str], title: str) -> str:
 
 
 def _panel(
-    axes: Axes, known_at: NDArray[Any], known: NDArray[Any], future_at: NDArray[Any], future: NDArray[Any]
+    axes: Axes,
+    known_at: NDArray[Any],
+    known: NDArray[Any],
+    future_at: NDArray[Any],
+    future: NDArray[Any],
+    bands: Mapping[int, NDArray[Any]],
 ) -> None:
     # The last known value starts every line of the future, so that none of them starts unconnected.
     ahead = np.concatenate((known_at[-1:], future_at))
@@ -106,4 +122,9 @@ def _panel(
     )
     line = np.concatenate((known[-1:], future))
     axes.plot(ahead, line, color=VERMILION, linewidth=1.8, label="forecast", **dots)
+    # The widest first, each darker than the one around it, and all of them below the lines.
+    for place, level in enumerate(sorted(bands, reverse=True)):
+        low, high = (np.concatenate((known[-1:], bound)) for bound in bands[level])
+        shade = SHADES[min(place, len(SHADES) - 1)]
+        axes.fill_between(ahead, low, high, color=shade, linewidth=0, zorder=0.5, label=f"{level} %")
     axes.margins(x=0.02)

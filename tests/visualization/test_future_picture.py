@@ -16,6 +16,7 @@ from PIL import Image
 
 from nas_system.visualization import future_forecast
 from nas_system.visualization.canvas import GREY, VERMILION
+from nas_system.visualization.future import SHADES
 
 Pixels = NDArray[np.uint8]
 HOSTILE = "$\\frac{$ \x1b[31m<b>\x00 \u202e"
@@ -37,6 +38,7 @@ def draw(
     dates = (start + np.arange(rows + pred_len)).astype("datetime64[s]")
     values = np.random.default_rng(0).normal(size=(rows + pred_len, len(columns))).cumsum(axis=0)
     values = values * more.pop("scale", 1.0)
+    more.setdefault("title", "x")
     future_forecast(
         dates[:rows],
         values[:rows],
@@ -44,7 +46,7 @@ def draw(
         values[rows:],
         path,
         columns=columns,
-        **{"title": "x"} | more,
+        **more,
     )
 
 
@@ -134,6 +136,41 @@ def test_repeating_the_last_value_is_drawn_at_the_last_value(tmp_path: Path) -> 
     assert len(beneath) > 60
     assert beneath.max() - beneath.min() < 6
     assert beneath.min() > 0.9 * len(picture)
+
+
+def walk_with_bands(path: Path, *levels: int) -> Pixels:
+    """A flat forecast after a flat past; the band of a level reaches a hundredth of it up and down."""
+    dates = np.arange("2018-06-01", "2018-06-05", dtype="datetime64[h]")
+    past, forecast = np.zeros((72, 1)), np.zeros((24, 1))
+    bands = {level: (forecast - level / 100, forecast + level / 100) for level in levels}
+    future_forecast(dates[:72], past, dates[72:], forecast, path, columns=["OT"], title="x", intervals=bands)
+    return pixels(path)
+
+
+def test_intervals_are_nested_bands_around_the_forecast_with_their_levels_in_the_legend(
+    tmp_path: Path,
+) -> None:
+    picture = walk_with_bands(tmp_path / "f.png", 80, 40)
+    heights = []
+    for shade in SHADES[:2]:
+        # In the legend.
+        assert len(places(picture[:110], shade)[0]) > 100
+        rows, columns = places(picture[110:], shade)
+        assert columns.min() > 0.7 * picture.shape[1]
+        heights.append(rows.max() - rows.min())
+    # The wider band is what is left of it around the narrower one, twice as high.
+    assert heights[0] == pytest.approx(2 * heights[1], rel=0.05)
+    assert len(places(picture, VERMILION)[0]) > 60
+    assert_nothing_is_cut_off(picture)
+
+
+def test_without_intervals_there_are_no_bands(tmp_path: Path) -> None:
+    picture = walk_with_bands(tmp_path / "f.png")
+    assert all(len(places(picture, shade)[0]) == 0 for shade in SHADES)
+
+
+def test_more_levels_than_shades_can_be_drawn(tmp_path: Path) -> None:
+    assert_nothing_is_cut_off(walk_with_bands(tmp_path / "f.png", 50, 60, 70, 80, 90))
 
 
 def test_forecast_and_past_must_have_the_same_columns(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""Intervals in the file and in the terminal: columns after their target, in a file that is still a series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_system.data.csv_file import parse_csv
+from nas_system.data.series import Forecast
+from nas_system.errors import ConfigError
+from nas_system.predict import _save_csv, _table
+
+STEPS = 4
+
+
+def forecast_of(*columns: str, levels: tuple[int, ...] = (80, 90)) -> Forecast:
+    """Targets at 10, 20, ...; the half-width of a level is a tenth of it, plus the step."""
+    values = 10.0 * np.arange(1, len(columns) + 1) + np.zeros((STEPS, 1))
+    ahead = np.arange(STEPS)[:, None]
+    dates = np.arange("2024-01-01", "2024-01-05", dtype="datetime64[D]").astype("datetime64[s]")
+    bounds = {level: (values - level / 10 - ahead, values + level / 10 + ahead) for level in levels}
+    return Forecast(columns, dates, values, np.full(len(columns), 3.0), bounds)
+
+
+def test_the_intervals_of_a_target_follow_it_in_the_file(tmp_path: Path) -> None:
+    # Given in any order, they ascend.
+    _save_csv(tmp_path / "f.csv", forecast_of("OT", "HUFL", levels=(90, 80)))
+    series = parse_csv((tmp_path / "f.csv").read_bytes(), "f.csv")
+    borders = ("lo_80", "hi_80", "lo_90", "hi_90")
+    assert series.columns == tuple(
+        name for target in ("OT", "HUFL") for name in (target, *(f"{target}_{border}" for border in borders))
+    )
+    assert series.freq == "D"
+    np.testing.assert_allclose(series.values[0], [10, 2, 18, 1, 19, 20, 12, 28, 11, 29])
+    np.testing.assert_allclose(series.values[3], [10, -1, 21, -2, 22, 20, 9, 31, 8, 32])
+
+
+def test_without_intervals_the_file_holds_the_targets_alone(tmp_path: Path) -> None:
+    _save_csv(tmp_path / "f.csv", forecast_of("OT", "HUFL", levels=()))
+    assert (tmp_path / "f.csv").read_text().splitlines()[:2] == [
+        "date,OT,HUFL",
+        "2024-01-01,10.000000,20.000000",
+    ]
+
+
+def test_a_target_with_the_name_of_a_border_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="would have two columns 'OT_lo_80'"):
+        _save_csv(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80"))
+    assert not (tmp_path / "f.csv").exists()
+    _save_csv(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80", levels=(90,)))
+
+
+def test_the_terminal_shows_the_intervals_of_one_target_and_counts_those_of_several() -> None:
+    header, *rows = _table(forecast_of("OT")).splitlines()
+    assert header.split() == ["date", "OT", "OT_lo_80", "OT_hi_80", "OT_lo_90", "OT_hi_90"]
+    assert rows[-1].split()[1:] == ["10.000000", "-1.000000", "21.000000", "-2.000000", "22.000000"]
+    header, *rows = _table(forecast_of("OT", "HUFL")).splitlines()
+    assert header.split() == ["date", "OT", "HUFL"]
+    assert rows[-1] == "and 8 more columns in the file"
