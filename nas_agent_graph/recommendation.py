@@ -18,7 +18,7 @@ from nas_agent_graph.context import Launcher
 from nas_agent_graph.pool.refits import RefitPool, plan_refits, searched_seconds, seconds_of
 from nas_agent_graph.selection.bootstrap import paired_difference
 from nas_agent_graph.selection.conclusion import Conclusion
-from nas_agent_graph.selection.members import Chosen, choose_members
+from nas_agent_graph.selection.members import NEAR, Chosen, choose_members
 from nas_system.errors import NasError
 from nas_system.files import finite, read_record
 from nas_system.nas_agent.agent_state import AgentState, get_run, mean_score
@@ -168,7 +168,7 @@ class Handover:
             )
         ensemble = ensemble.model_copy(update={"val_score": score})
         write_ensemble(workspace, ensemble)
-        if self._is_told_worse(score):
+        if len(ensemble.members) == 1 or self._is_worse(score):
             return None
         return Recommended(
             **ensemble.model_dump(),
@@ -184,23 +184,23 @@ class Handover:
             "one per family first"
         )
 
-    def _is_told_worse(self, score: float) -> bool:
-        """Return whether the validation rows tell that the ensemble is worse than the best run."""
+    def _is_worse(self, score: float) -> bool:
+        """Return whether the ensemble is worse than the best run on the validation part: by more than chance
+        where its rows can tell, else at all."""
         state, best = self.ledger.state, self.conclusion.recommended
         run = get_run(state, best)
-        if run is None or run.val_score is None:
+        mean = None if run is None else mean_score(state, run)
+        if run is None or run.val_score is None or mean is None:
             return False
+        behind = loss_of(score, state.direction) - loss_of(mean, state.direction)
         ours = read_errors(self.ledger.runs_dir / ENSEMBLE_ERRORS_FILE, score=score)
         theirs = read_errors(self.ledger.paths(best).val_errors, score=run.val_score)
-        if ours is not None and theirs is not None and len(ours) == len(theirs):
-            block = block_of(self.ledger.config(best), self.info, losses_of(theirs, state.direction))
-            found = paired_difference(
-                losses_of(ours, state.direction), losses_of(theirs, state.direction), block
-            )
-            if found.trusted:
-                return found.low > 0
-        mean = mean_score(state, run)
-        return mean is not None and loss_of(score, state.direction) > loss_of(mean, state.direction)
+        if ours is None or theirs is None or len(ours) != len(theirs):
+            return behind > 0
+        losses = [losses_of(errors, state.direction) for errors in (ours, theirs)]
+        block = block_of(self.ledger.config(best), self.info, losses[1])
+        found = paired_difference(losses[0], losses[1], block)
+        return found.low > 0 or behind > NEAR * abs(mean) if found.trusted else behind > 0
 
     # --- trained again, and scored ----------------------------------------------------------
 

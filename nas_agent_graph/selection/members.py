@@ -15,8 +15,13 @@ from nas_agent_graph.selection.comparison import Comparison
 from nas_agent_graph.selection.conclusion import Conclusion
 
 MOST_MEMBERS = 8
-CLOSE = 0.1
-"""By how much more loss than the lowest a member may have where the validation rows cannot tell."""
+CLOSE = 0.05
+"""By how much more loss than the lowest a member may have where the validation rows cannot tell.
+
+Chosen with `benchmarks/recommendations.py --half choose`, as is that an ensemble must then have no more loss
+than the best run."""
+NEAR = 0.03
+"""By how much more loss than the best run an ensemble may have where the rows can tell, and tell nothing."""
 
 
 @dataclass(frozen=True)

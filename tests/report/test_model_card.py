@@ -46,7 +46,7 @@ RECOMMENDED: dict[str, Any] = {
         {"name": "run_0003", "kind": "run", "weight": 0.25, "trainings": []},
         {"name": "nlinear-336", "kind": "baseline", "weight": 0.5},
     ],
-    "refits": {"all": {"run_0002": [{"folder": "runs/run_0002_all", "sha256": "0"}]}},
+    "refits": {"hold_out": {"run_0002": [{"folder": "runs/run_0002_all", "sha256": "0"}]}},
     "evaluation": {
         "as_searched": {"val": part(0.0485), "test": part(0.0255), "hold_out": part(0.0299)},
         "refitted": {"test": part(0.0251), "hold_out": part(0.0288)},
@@ -200,7 +200,7 @@ NONSENSE: list[Any] = [
     {"recommended": "run_9999", "members": [None, 3, {"name": None}, {"name": "run_9999", "weight": "x"}]},
     {"recommended": "ensemble", "members": [{"name": "run_0002", "weight": float("nan")}] * 500},
     {"recommended": "e", "refits": [], "evaluation": []},
-    {"recommended": "e", "refits": {"all": 3}, "evaluation": {"as_searched": {"val": 3}, "intervals": 4}},
+    {"recommended": "e", "refits": {"hold_out": 3}, "evaluation": {"as_searched": {"val": 3}, "intervals": 4}},
     {"recommended": "e", "evaluation": {"as_searched": {"val": {"mse": "x", "accuracy": [1]}}}},
     {"recommended": "e", "evaluation": {"refitted": {"test": part(float("inf"), windows=10**400)}}},
     {"recommended": "e", "evaluation": {"intervals": {"test": {"x": {}, "80": 3, "nan": {}, "900": {}}}}},
