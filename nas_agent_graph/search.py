@@ -33,6 +33,7 @@ from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.recommendation import Handover
+from nas_agent_graph.report.model_card import write_model_card
 from nas_agent_graph.search_setup import (
     facts_file_of,
     limits_of,
@@ -245,6 +246,11 @@ def _conclude(ending: Ending, end: str) -> None:
     conclusion = _concluded(search, info)
     recommended = _recommended(ending, conclusion, info)
     _say_what_is_known(search, conclusion, recommended)
+    if recommended is not None:
+        record = recommended.model_dump(mode="json")
+        search.disk.retry_until_space(
+            lambda: write_model_card(ledger.workspace, ledger.state, info, conclusion, record)
+        )
     print_leaderboard(ledger.workspace, ledger.state, info)
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"

@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system
 
 
 def _evaluate(given: argparse.Namespace) -> dict[str, Any]:
+    from nas_system.ensembles.scores import final_scores
     from nas_system.nas_agent.recommended import read_recommended
-    from nas_system.tasks.ensemble_scores import final_scores
     from nas_system.training.reproducibility import set_threads
 
     set_threads(given.threads)
@@ -44,10 +44,10 @@ def _evaluate(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _on_graphs(info: TaskInfo, given: argparse.Namespace) -> dict[str, Any]:
+    from nas_system.ensembles.graph_scores import scores_on
     from nas_system.nas_agent.recommended import read_ensemble, read_recommended
     from nas_system.nas_agent.window_errors import write_errors
     from nas_system.processes.run_files import ENSEMBLE_ERRORS_FILE
-    from nas_system.tasks.ensemble_outputs import scores_on
 
     if given.part == "val":
         scores, errors = scores_on("val", read_ensemble(given.workspace), info, given.workspace, given.device)
@@ -63,10 +63,10 @@ def _on_graphs(info: TaskInfo, given: argparse.Namespace) -> dict[str, Any]:
 def _on_validation(info: TaskInfo, given: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
+    from nas_system.ensembles.scores import validation_errors
     from nas_system.nas_agent.recommended import read_ensemble
     from nas_system.nas_agent.window_errors import write_errors
     from nas_system.processes.run_files import ENSEMBLE_ERRORS_FILE
-    from nas_system.tasks.ensemble_scores import validation_errors
 
     ensemble = read_ensemble(given.workspace)
     found = validation_errors(ensemble, info, given.workspace, given.device)

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from nas_system.data import DataSource, Series
     from nas_system.data.series import Forecast
-    from nas_system.nas_agent.recommended import Ensemble, Recommended
+    from nas_system.ensembles.forecaster import EnsembleForecaster
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
-    from nas_system.tasks.ensemble_forecaster import EnsembleForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
 
     Forecaster = SavedForecaster | BaselineForecaster | EnsembleForecaster
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 DATE = "date"
 FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
 """How much of the forecast is shown in the terminal."""
+MOST_LEVELS = 5
 FLOAT_DIGITS = 7
 """What a 32-bit network resolves, counted from the size of a standard deviation."""
 
@@ -54,111 +54,38 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise ConfigError("--csv brings the rows; leave out --facts and --data-dir")
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
+    from nas_system.ensembles.choice import chosen_by, intervals_of
     from nas_system.nas_agent.log_text import one_line
 
-    forecaster, run, why = _forecaster(arguments)
+    chosen = chosen_by(arguments)
+    forecaster, run = chosen.forecaster, chosen.run
     series, file = _rows(arguments, forecaster, run)
     for target in (arguments.out, arguments.plot):
         if target is not None and file is not None and target.exists() and target.samefile(file):
             raise ConfigError(f"{target} is the file that the rows come from; write to another one")
     name = file.name if file is not None else forecaster.task.dataset
     forecast = forecaster.forecast(series, str(file or name))
+    notes: list[str] = []
+    if arguments.intervals:
+        forecast, notes = intervals_of(forecast, series, chosen, arguments)
 
     title, last = run.resolve().name, spelled_dates(series.dates)[-1]
     # Before anything is printed: whoever reads that may have seen enough.
     _write(arguments.out, lambda: _save_csv(arguments.out, forecast))
     if arguments.plot is not None:
         _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, title))
-    if why:
-        print(one_line(why, 600))
+    if chosen.why:
+        print(one_line(chosen.why, 600))
     print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
     print(_table(forecast))
+    for note in notes:
+        print(one_line(note, 400))
     for path in filter(None, (arguments.out, arguments.plot)):
         print(f"wrote {path}")
+    if arguments.export is not None:
+        from nas_system.ensembles.exported import export_forecaster
 
-
-def _forecaster(arguments: argparse.Namespace) -> tuple[Forecaster, Path, str]:
-    """Return what forecasts, its folder (that of a run, or where one of its name would be), and why it.
-
-    Without `--run` it is what the search in `--workspace` recommends. A name without a folder of its own is a
-    row of that search's leaderboard.
-    """
-    from nas_system.nas_agent.recommended import ENSEMBLE, known_recommended, read_ensemble
-
-    runs, known = arguments.workspace / "runs", known_recommended(arguments.workspace)
-    if arguments.run is None:
-        if known is None:
-            return _best_so_far(arguments)
-        forecaster, refitted = _of_search(known, known, arguments)
-        return forecaster, runs / known.recommended, f"{_how(known, refitted)}: {known.why}"
-    if arguments.run == Path(ENSEMBLE) and not arguments.run.exists():
-        ensemble = read_ensemble(arguments.workspace)
-        same = known is not None and known.names == ensemble.names
-        forecaster, refitted = _of_search(ensemble, known if same else None, arguments)
-        how = "refitted on all rows" if refitted else "with the weights of the search"
-        return forecaster, runs / ENSEMBLE, f"the ensemble, {how}: {ensemble.why}"
-    return *_named(arguments), ""
-
-
-def _of_search(
-    ensemble: Ensemble, recommended: Recommended | None, arguments: argparse.Namespace
-) -> tuple[EnsembleForecaster, bool]:
-    """Load an ensemble; return whether its runs are refits, which `recommended` knows."""
-    from nas_system.tasks.ensemble_forecaster import load_ensemble
-    from nas_system.training.reproducibility import set_threads
-
-    set_threads(1)
-    name = ensemble.names[0] if len(ensemble.members) == 1 else "ensemble"
-    refit = None if recommended is None or arguments.as_searched else recommended.refitted("hold_out")
-    forecaster = load_ensemble(refit or ensemble, arguments.workspace, name, arguments.device)
-    return forecaster, refit is not None and any(member.kind == "run" for member in refit.members)
-
-
-def _how(known: Recommended, refitted: bool) -> str:
-    how = ", refitted on all rows" if refitted else ""
-    return f"the search recommends {known.recommended}{how}"
-
-
-def _best_so_far(arguments: argparse.Namespace) -> tuple[Forecaster, Path, str]:
-    """Return the best run of a search that recommends nothing, because it has not ended or is an old one.
-
-    Raises ConfigError where there is none.
-    """
-    from nas_system.nas_agent.agent_state import STATE_FILE, load_agent_state
-    from nas_system.tasks.saved_forecaster import load_forecaster
-    from nas_system.training.reproducibility import set_threads
-
-    best = load_agent_state(arguments.workspace / STATE_FILE).best_run_id
-    if best is None:
-        raise ConfigError(
-            f"{arguments.workspace.resolve()} holds no search with a finished run; name its folder by "
-            "--workspace, or a run's by --run"
-        )
-    set_threads(1)
-    run = arguments.workspace / "runs" / best
-    why = f"{best} is the best run so far: the search recommends something once it has ended"
-    return load_forecaster(run, arguments.device), run, why
-
-
-def _named(arguments: argparse.Namespace) -> tuple[Forecaster, Path]:
-    """Return the forecaster of a run's folder, or of a run or baseline in the leaderboard of the search."""
-    from nas_system.processes.run_files import FACTS_FILE
-
-    run, runs = arguments.run, arguments.workspace / "runs"
-    facts = arguments.facts or runs / FACTS_FILE
-    # A folder here that is no run does not hide a row of that name.
-    is_run = (run / "config_used.py").exists()
-    if not is_run and len(run.parts) == 1 and not run.is_absolute() and (not run.exists() or facts.is_file()):
-        run = runs / run.name
-        if not run.exists() and facts.is_file():
-            from nas_system.tasks.baseline_forecaster import load_baseline
-
-            return load_baseline(run.name, facts), run
-    from nas_system.tasks.saved_forecaster import load_forecaster
-    from nas_system.training.reproducibility import set_threads
-
-    set_threads(1)
-    return load_forecaster(run if run.exists() else arguments.run, arguments.device), run
+        print(export_forecaster(forecaster, series, arguments.export))
 
 
 # --- where the rows come from ---------------------------------------------------------------
@@ -328,6 +255,19 @@ def _write(path: Path, write: Callable[[], None]) -> None:
         ) from None
 
 
+def _levels(text: str) -> tuple[int, ...]:
+    """Return the levels of intervals in a flag: `80,90`, or `none`."""
+    if text == "none":
+        return ()
+    words = text.split(",")
+    levels = sorted({int(word) for word in words if word.isdecimal() and 1 <= int(word) <= 99})
+    if len(levels) != len(words) or len(levels) > MOST_LEVELS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: name up to {MOST_LEVELS} different levels between 1 and 99, as in 80,90, or none"
+        )
+    return tuple(levels)
+
+
 def build_parser(prog: str) -> Parser:
     """Return the parser of `nas predict`."""
     parser = Parser(prog=prog, description="Forecast the future with a finished run or a baseline.")
@@ -352,6 +292,19 @@ def build_parser(prog: str) -> Parser:
         "--out", type=Path, default=Path("forecast.csv"), help="where it goes (default: forecast.csv)"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="also draw it")
+    parser.add_argument(
+        "--intervals",
+        type=_levels,
+        default=(80, 90),
+        metavar="L,L|none",
+        help="prediction intervals, in per cent (default: 80,90)",
+    )
+    parser.add_argument(
+        "--export",
+        type=Path,
+        metavar="FILE.onnx",
+        help='also write what forecasts as an ONNX file: needs pip install -e ".[onnx]"',
+    )
     parser.add_argument(
         "--facts",
         type=Path,

@@ -33,7 +33,31 @@ def recommendation_lines(recommended: Recommended, metric: str) -> list[str]:
             before = "train and validation part" if part == "test" else "everything before it"
             text += f"; {refitted:.5f} refitted on {before}"
         lines.append(f"{text}.")
-    return lines
+    return [*lines, *_intervals(recommended)]
+
+
+def _intervals(recommended: Recommended) -> list[str]:
+    """Say how often the prediction intervals held what they should hold, and whether that has changed."""
+    record = recommended.evaluation.get("intervals")
+    intervals = record if isinstance(record, Mapping) else {}
+    levels = intervals.get("levels")
+    held = []
+    for level in [one for one in levels if type(one) is int][:5] if isinstance(levels, list) else ():
+        parts = [
+            f"{100 * share:.0f} % {where}"
+            for part, where in (("test", "on test"), ("hold_out", "on hold-out"), ("recent", "lately"))
+            if (share := _coverage(intervals.get(part), level)) is not None
+        ]
+        if parts:
+            held.append(f"{level} % intervals held {', '.join(parts)}")
+    lines = [f"{'; '.join(held)}."] if held else []
+    warning = intervals.get("warning")
+    return lines + ([f"Warning: {printable(warning, 300)}."] if isinstance(warning, str) else [])
+
+
+def _coverage(part: Any, level: int) -> float | None:
+    found = part.get(str(level)) if isinstance(part, Mapping) else None
+    return finite(found.get("coverage")) if isinstance(found, Mapping) else None
 
 
 def _number(scores: Mapping[str, Any], name: str) -> float | None:

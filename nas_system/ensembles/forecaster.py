@@ -92,6 +92,12 @@ class EnsembleForecaster:
         return np.tensordot(self.weights, np.stack(found), axes=1)
 
     @property
+    def target_columns(self) -> tuple[str, ...]:
+        """Return the names of the targets; those of all columns where the task says so."""
+        trained = [each for member in self.members for each in member.trained]
+        return trained[0].metadata.targets if trained else self.task.targets
+
+    @property
     def rows_needed(self) -> int:
         """Return how many rows before an origin its members read."""
         looks = [each.metadata.shape.seq_len for member in self.members for each in member.trained]
@@ -114,8 +120,9 @@ class EnsembleForecaster:
         if not others:
             if member.baseline is not None:
                 return member.baseline.summarize(series)
-            several = f", the mean of {len(member.trained)} seeds" if len(member.trained) > 1 else ""
-            return f"{member.trained[0].summarize(series)}{several}"
+            first, *more = member.trained
+            seeds = f", the mean of {1 + len(more)} seeds" if more else ""
+            return f"{first.summarize(series)}{seeds}"
         names = [member.name for member in self.members]
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
         rows = self.trained_until

@@ -1,0 +1,1 @@
+"""What a search hands over: ensembles of runs and baselines, their forecasts, scores and intervals."""

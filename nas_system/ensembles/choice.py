@@ -1,0 +1,154 @@
+"""What forecasts: what a search recommends, its ensemble, or any run or baseline by its name.
+
+A baseline is found and forecasts without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas_system.errors import ConfigError, StateError
+from nas_system.files import read_record
+from nas_system.nas_agent.agent_state import STATE_FILE, load_agent_state
+from nas_system.nas_agent.recommended import (
+    ENSEMBLE,
+    Ensemble,
+    Recommended,
+    known_recommended,
+    read_ensemble,
+)
+from nas_system.processes.run_files import FACTS_FILE
+from nas_system.space.task_info import TaskInfo
+
+if TYPE_CHECKING:
+    from nas_system.data import Series
+    from nas_system.data.series import Forecast
+    from nas_system.ensembles.forecaster import EnsembleForecaster
+    from nas_system.tasks.baseline_forecaster import BaselineForecaster
+    from nas_system.tasks.saved_forecaster import SavedForecaster
+
+    Forecaster = SavedForecaster | BaselineForecaster | EnsembleForecaster
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What forecasts."""
+
+    forecaster: Forecaster
+    run: Path
+    """The folder of a run, or where one of its name would be."""
+    why: str = ""
+    recommended: Recommended | None = None
+    """Of the search, where that is what forecasts."""
+
+
+def intervals_of(
+    forecast: Forecast, series: Series, chosen: Chosen, arguments: argparse.Namespace
+) -> tuple[Forecast, list[str]]:
+    """Return the forecast with its intervals, and what has to be said of them."""
+    from nas_system.ensembles.forecaster import EnsembleForecaster
+    from nas_system.ensembles.intervals import stages_of, stages_of_run, with_intervals
+
+    record = read_record(arguments.facts or chosen.run.absolute().parent / FACTS_FILE)
+    info = None if record is None else TaskInfo.from_json(record)
+    if info is None or info.source.sha256 != chosen.forecaster.data_sha256:
+        return forecast, [
+            "no intervals: they need the search's task_facts.json, next to the run or by --facts"
+        ]
+    known, forecaster = chosen.recommended, chosen.forecaster
+    try:
+        if known is not None:
+            searched = arguments.as_searched
+            stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
+        elif isinstance(forecaster, EnsembleForecaster):
+            return forecast, ["no intervals: the search recommends something else, or has gone on"]
+        else:
+            stages = stages_of_run(forecaster, chosen.run.name, info)
+    except (ConfigError, StateError) as error:
+        return forecast, [f"no intervals: {error}"]
+    return with_intervals(forecast, series, stages, arguments.intervals, info)
+
+
+def chosen_by(arguments: argparse.Namespace) -> Chosen:
+    """Return what forecasts, by the arguments of `nas predict`: without `--run` what the search in
+    `--workspace` recommends.
+
+    A name without a folder of its own is a row of that search's leaderboard.
+    """
+
+    runs, known = arguments.workspace / "runs", known_recommended(arguments.workspace)
+    if arguments.run is None:
+        if known is None:
+            return _best_so_far(arguments)
+        forecaster, refitted = _of_search(known, known, arguments)
+        return Chosen(forecaster, runs / known.recommended, f"{_how(known, refitted)}: {known.why}", known)
+    if arguments.run == Path(ENSEMBLE) and not arguments.run.exists():
+        ensemble = read_ensemble(arguments.workspace)
+        same = known is not None and known.names == ensemble.names
+        forecaster, refitted = _of_search(ensemble, known if same else None, arguments)
+        how = "refitted on all rows" if refitted else "with the weights of the search"
+        why = f"the ensemble, {how}: {ensemble.why}"
+        return Chosen(forecaster, runs / ENSEMBLE, why, known if same else None)
+    return Chosen(*_named(arguments))
+
+
+def _of_search(
+    ensemble: Ensemble, recommended: Recommended | None, arguments: argparse.Namespace
+) -> tuple[EnsembleForecaster, bool]:
+    """Load an ensemble; return whether its runs are refits, which `recommended` knows."""
+    from nas_system.ensembles.forecaster import load_ensemble
+    from nas_system.training.reproducibility import set_threads
+
+    set_threads(1)
+    name = ensemble.names[0] if len(ensemble.members) == 1 else "ensemble"
+    refit = None if recommended is None or arguments.as_searched else recommended.refitted("hold_out")
+    forecaster = load_ensemble(refit or ensemble, arguments.workspace, name, arguments.device)
+    return forecaster, refit is not None and any(member.kind == "run" for member in refit.members)
+
+
+def _how(known: Recommended, refitted: bool) -> str:
+    how = ", refitted on all rows" if refitted else ""
+    return f"the search recommends {known.recommended}{how}"
+
+
+def _best_so_far(arguments: argparse.Namespace) -> Chosen:
+    """Return the best run of a search that recommends nothing, because it has not ended or is an old one.
+
+    Raises ConfigError where there is none.
+    """
+    from nas_system.tasks.saved_forecaster import load_forecaster
+    from nas_system.training.reproducibility import set_threads
+
+    best = load_agent_state(arguments.workspace / STATE_FILE).best_run_id
+    if best is None:
+        raise ConfigError(
+            f"{arguments.workspace.resolve()} holds no search with a finished run; name its folder by "
+            "--workspace, or a run's by --run"
+        )
+    set_threads(1)
+    run = arguments.workspace / "runs" / best
+    why = f"{best} is the best run so far: the search recommends something once it has ended"
+    return Chosen(load_forecaster(run, arguments.device), run, why)
+
+
+def _named(arguments: argparse.Namespace) -> tuple[Forecaster, Path]:
+    """Return the forecaster of a run's folder, or of a run or baseline in the leaderboard of the search."""
+
+    run, runs = arguments.run, arguments.workspace / "runs"
+    facts = arguments.facts or runs / FACTS_FILE
+    # A folder here that is no run does not hide a row of that name.
+    is_run = (run / "config_used.py").exists()
+    if not is_run and len(run.parts) == 1 and not run.is_absolute() and (not run.exists() or facts.is_file()):
+        run = runs / run.name
+        if not run.exists() and facts.is_file():
+            from nas_system.tasks.baseline_forecaster import load_baseline
+
+            return load_baseline(run.name, facts), run
+    from nas_system.tasks.saved_forecaster import load_forecaster
+    from nas_system.training.reproducibility import set_threads
+
+    set_threads(1)
+    return load_forecaster(run if run.exists() else arguments.run, arguments.device), run

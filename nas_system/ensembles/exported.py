@@ -1,0 +1,38 @@
+"""An ensemble, or a run alone, as an ONNX file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas_system.data import Series
+from nas_system.ensembles.forecaster import EnsembleForecaster
+from nas_system.errors import ConfigError
+from nas_system.export.onnx_file import export_onnx, why_no_baselines
+from nas_system.tasks.baseline_forecaster import BaselineForecaster
+from nas_system.tasks.saved_forecaster import SavedForecaster
+
+Forecaster = SavedForecaster | BaselineForecaster | EnsembleForecaster
+
+
+def export_forecaster(forecaster: Forecaster, series: Series, path: Path) -> str:
+    """Write what forecasts as an ONNX file, without its baselines; return what to say of it.
+
+    Raises ConfigError where nothing else is left, and for what cannot be exported.
+    """
+    if isinstance(forecaster, SavedForecaster):
+        trained, weights, left_out = [forecaster], [1.0], []
+    elif isinstance(forecaster, EnsembleForecaster):
+        members = forecaster.members
+        trained = [each for member in members for each in member.trained]
+        weights = [member.weight / len(member.trained) for member in members for _ in member.trained]
+        left_out = [member.name for member in members if member.baseline is not None]
+    else:
+        trained, weights, left_out = [], [], [forecaster.method.name]
+    if not trained:
+        raise ConfigError(why_no_baselines(left_out))
+    exported = export_onnx(trained, weights, path, series)
+    note = f"note: {why_no_baselines(left_out)}\n" if left_out else ""
+    return (
+        f"{note}wrote {exported.path}, equal to torch within {exported.difference:.1g} on {exported.windows} "
+        f"windows; {exported.instructions} says how to call it"
+    )

@@ -1,0 +1,137 @@
+"""Prediction intervals around a forecast of the future, from the errors of the latest forecasts before it.
+
+Those are of weights that had not seen the rows: what was searched on the validation part, the refit through
+that on the test part, the refit through the test part on the hold-out part and everything after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_system.data.measures.conformal import (
+    intervals_around,
+    next_intervals,
+    recent_coverage,
+    rolling_intervals,
+    rolling_residuals,
+    shift_warning,
+    window_for,
+)
+from nas_system.data.series import Forecast, Series
+from nas_system.ensembles.forecaster import EnsembleForecaster, LoadedMember, load_ensemble
+from nas_system.errors import ConfigError, StateError
+from nas_system.nas_agent.recommended import Part, Recommended
+from nas_system.space.task_info import TaskInfo
+from nas_system.tasks.baseline_forecaster import BaselineForecaster
+from nas_system.tasks.saved_forecaster import SavedForecaster
+
+Array = NDArray[np.float64]
+WINDOWS_AT_A_TIME = 512
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What forecast the rows of the search's data from `first` on, having learned from none of them."""
+
+    forecaster: EnsembleForecaster
+    first: int
+
+
+def stages_of_run(forecaster: SavedForecaster | BaselineForecaster, name: str, info: TaskInfo) -> list[Stage]:
+    """Return the one stage of a run or a baseline alone: all rows after the training part."""
+    if isinstance(forecaster, BaselineForecaster):
+        member = LoadedMember(name, 1.0, baseline=forecaster)
+    else:
+        member = LoadedMember(name, 1.0, (forecaster,))
+    return [Stage(EnsembleForecaster(name, (member,)), _start(info, "val"))]
+
+
+def stages_of(
+    recommended: Recommended, info: TaskInfo, workspace: Path, device: str, *, as_searched: bool = False
+) -> list[Stage]:
+    """Return the stages of what a search recommends. Raises ConfigError or StateError for missing weights."""
+    name = recommended.recommended
+    stages = [Stage(load_ensemble(recommended, workspace, name, device), _start(info, "val"))]
+    steps: tuple[tuple[Part, Part], ...] = (("val", "test"), ("test", "hold_out"))
+    for before, part in () if as_searched else steps:
+        refit = recommended.refitted(before)
+        if refit is not None and info.sizes.get(part):
+            stages.append(Stage(load_ensemble(refit, workspace, name, device), _start(info, part)))
+    return stages
+
+
+def with_intervals(
+    forecast: Forecast, series: Series, stages: Sequence[Stage], levels: Sequence[int], info: TaskInfo
+) -> tuple[Forecast, list[str]]:
+    """Return the forecast with its intervals of these levels (per cent), and what has to be said of them.
+
+    `series` may be another one than the search's: its rows are found by their dates.
+    """
+    try:
+        residuals = _residuals(series, stages, info)
+    except (ConfigError, StateError) as error:
+        return forecast, [f"no intervals: {error}"]
+    if residuals is None:
+        return forecast, ["no intervals: there is no row that the weights have not learned from"]
+    window = window_for(series.freq, info.task.horizon)
+    half_widths = next_intervals(residuals, levels, window)
+    intervals = intervals_around(forecast.values, half_widths, levels)
+    notes = [f"no {level} % interval: too few earlier windows" for level in levels if level not in intervals]
+    recent = recent_coverage(residuals, rolling_intervals(residuals, levels, window))
+    shown = [
+        f"{100 * share:.0f} % of {level} %"
+        for level, share in zip(levels, recent, strict=True)
+        if share is not None and level in intervals
+    ]
+    if shown:
+        notes.append(f"the latest intervals held {' and '.join(shown)}")
+    if (warning := shift_warning(levels, recent)) is not None:
+        notes.append(f"warning: {warning}")
+    return replace(forecast, intervals=intervals), notes
+
+
+def _residuals(series: Series, stages: Sequence[Stage], info: TaskInfo) -> Array | None:
+    """Return truth less forecast, from the first row that can be forecast on; None if there is none."""
+    firsts = [_row_in(series, stage.first, info) for stage in stages]
+    rows = len(series)
+    blocks: Mapping[int, Array] = {}
+    for stage, first, later in zip(stages, firsts, [*firsts[1:], rows], strict=True):
+        # More than the intervals learn from is not needed.
+        earliest = rows - 3 * window_for(series.freq, info.task.horizon)
+        start = max(first, stage.forecaster.rows_needed, earliest)
+        if start < later:
+            origins = range(start, later)
+            found = [
+                stage.forecaster.forecast_windows(series, origins[at : at + WINDOWS_AT_A_TIME], first)
+                for at in range(0, len(origins), WINDOWS_AT_A_TIME)
+            ]
+            blocks = {**blocks, start: np.concatenate(found)}
+    if not blocks:
+        return None
+    targets = list(series.column_indices(stages[0].forecaster.target_columns))
+    return rolling_residuals(series.values[:, targets], blocks)
+
+
+def _row_in(series: Series, row: int, info: TaskInfo) -> int:
+    """Return where a row of the search's data would stand in a series, by its date."""
+    known = info.measured
+    first, last = np.datetime64(str(known["first"]), "s"), np.datetime64(str(known["last"]), "s")
+    share = row / max(int(known["rows"]) - 1, 1)
+    date = first + np.timedelta64(int((last - first).astype(np.int64) * share), "s")
+    if series.dates[0].astype("datetime64[s]") == first and len(series) >= int(known["rows"]):
+        return row
+    return int(np.searchsorted(series.dates.astype("datetime64[s]"), date))
+
+
+def _start(info: TaskInfo, part: str) -> int:
+    """Return the first row of a part. Raises ConfigError for task info that does not say."""
+    split = info.measured.get("split")
+    borders = split.get(part) if isinstance(split, dict) else None
+    if not isinstance(borders, list) or not borders or type(borders[0]) is not int:
+        raise ConfigError("the task info of the search does not say where its parts begin")
+    return borders[0]

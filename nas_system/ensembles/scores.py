@@ -1,0 +1,215 @@
+"""The scores of an ensemble: on the validation part, by which it is chosen, and on the parts after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from nas_system.data.baselines.scoring import scales_of
+from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.measures.accuracy import accuracy_of
+from nas_system.data.measures.conformal import (
+    LEVELS,
+    recent_coverage,
+    rolling_intervals,
+    rolling_residuals,
+    score_intervals,
+    shift_warning,
+    window_for,
+)
+from nas_system.data.splits import SplitName
+from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble
+from nas_system.errors import ConfigError
+from nas_system.nas_agent.recommended import ENSEMBLE, Ensemble, Part, Recommended
+from nas_system.space import ForecastingTask
+from nas_system.space.task_info import TaskInfo
+
+Array = NDArray[np.float64]
+
+WINDOWS_AT_A_TIME = 512
+PARTS: tuple[SplitName, ...] = ("val", "test", "hold_out")
+ROUNDS = 50
+"""Of the greedy choice, as in Caruana et al. 2004: more change little."""
+
+
+@dataclass(frozen=True)
+class ValidationErrors:
+    """What members and their weighted means lose on every validation window, at all rolling origins.
+
+    The squared error of a weighted mean is a quadratic form, whose matrices are all that is kept.
+    """
+
+    products: Array
+    """(windows, members, members): the mean over steps and targets of the product of two members' errors, on
+    scaled data."""
+
+    def of(self, weights: Sequence[float]) -> Array:
+        """Return the squared error of a weighted mean on every window, (windows,); weights add up to 1."""
+        return np.einsum("nij,i,j->n", self.products, weights, weights)
+
+    def greedy_weights(self, rounds: int = ROUNDS) -> Array:
+        """Choose weights by greedy selection with replacement: Caruana et al. 2004, "Ensemble selection from
+        libraries of models", ICML, section 2. Return (members,), which add up to 1."""
+        gram = self.products.mean(axis=0)
+        counts, best, lowest = np.zeros(len(gram)), np.zeros(len(gram)), np.inf
+        for size in range(1, rounds + 1):
+            tried = (counts + np.eye(len(gram))) / size
+            losses = np.einsum("ki,ij,kj->k", tried, gram, tried)
+            chosen = int(losses.argmin())
+            counts[chosen] += 1
+            if losses[chosen] < lowest:
+                lowest, best = losses[chosen], counts.copy()
+        return best / best.sum()
+
+
+def validation_errors(ensemble: Ensemble, info: TaskInfo, workspace: Path, device: str) -> ValidationErrors:
+    """Return the errors of an ensemble's members on the validation part, at every rolling origin.
+
+    Raises ConfigError or StateError for members that cannot be had.
+    """
+    data = _opened(info)
+    products = []
+    for number, origin in enumerate((origins := data.origins()), 1):
+        at = None if number == len(origins) else number
+        forecaster = load_ensemble(ensemble, workspace, ENSEMBLE, device, origin=at)
+        for rows, truth in _windows(origin, "val"):
+            found = [
+                origin_scaled(member.forecast_windows(origin.series, rows, origin.split.train_end), origin)
+                for member in forecaster.members
+            ]
+            errors = np.stack(found, axis=1) - truth[:, None]
+            flat = errors.reshape(*errors.shape[:2], -1)
+            products.append(np.einsum("nik,njk->nij", flat, flat) / flat.shape[2])
+    return ValidationErrors(np.concatenate(products))
+
+
+def final_scores(
+    recommended: Recommended, info: TaskInfo, workspace: Path, device: str, levels: Sequence[int] = LEVELS
+) -> dict[str, Any]:
+    """Return what `runs/recommended.json` says of the parts after the search: as searched and refitted, and
+    how the prediction intervals of these `levels` (per cent) did. Errors of the latest forecasts count.
+
+    Raises ConfigError or StateError for members that cannot be had.
+    """
+    data = _opened(info)
+    parts: list[SplitName] = [part for part in PARTS if n_windows(data, part)]
+    split, name = data.split, recommended.recommended
+    searched = load_ensemble(recommended, workspace, name, device)
+    # Every origin, also those whose windows cross from one part into the next: intervals learn from them.
+    first, end = split.target_rows("val").start, len(data.series)
+    blocks = {first: _forecasts(searched, data, range(first, end), split.train_end)}
+    scores: dict[str, Any] = {
+        "as_searched": {part: _score(_of_part(blocks, data, part), data, part) for part in parts},
+        "refitted": {},
+    }
+    steps: tuple[tuple[Part, Part], ...] = (("val", "test"), ("test", "hold_out"))
+    for before, part in steps:
+        refit = recommended.refitted(before)
+        if refit is not None and part in parts:
+            forecaster = load_ensemble(refit, workspace, name, device)
+            start = split.target_rows(part).start
+            later = max(blocks)
+            blocks[later] = blocks[later][: start - later]
+            blocks[start] = _forecasts(forecaster, data, range(start, end), start)
+            scores["refitted"][part] = _score(_of_part(blocks, data, part), data, part)
+    return scores | {"intervals": _interval_scores(blocks, data, levels)}
+
+
+def _of_part(blocks: Mapping[int, Array], data: OpenTask, part: SplitName) -> Array:
+    """Return the forecasts of a part's windows, of the blocks by their first origins."""
+    start = data.split.target_rows(part).start
+    first = max(origin for origin in blocks if origin <= start)
+    return blocks[first][start - first :][: n_windows(data, part)]
+
+
+def _interval_scores(blocks: Mapping[int, Array], data: OpenTask, levels: Sequence[int]) -> dict[str, Any]:
+    """Score the intervals around the forecasts on test and hold-out part; the latest forecasts come last."""
+    residuals = rolling_residuals(_targets(data), blocks)
+    half_widths = rolling_intervals(residuals, levels, window_for(data.series.freq, data.task.pred_len))
+    first = min(blocks)
+    found: dict[str, Any] = {"levels": list(levels)}
+    for part in ("test", "hold_out"):
+        if not n_windows(data, part):
+            continue
+        start = data.split.target_rows(part).start - first
+        windows = slice(start, start + n_windows(data, part))
+        forecasts, truth = _of_part(blocks, data, part), _truth(data, part)
+        covered = {
+            str(level): score_intervals(truth, forecasts, half_widths[index, windows], level)
+            for index, level in enumerate(levels)
+        }
+        found[part] = {level: one.to_json() for level, one in covered.items() if one is not None}
+    recent = recent_coverage(residuals, half_widths)
+    found["recent"] = {
+        str(level): {"coverage": share}
+        for level, share in zip(levels, recent, strict=True)
+        if share is not None
+    }
+    warning = shift_warning(levels, recent)
+    return found | ({"warning": warning} if warning else {})
+
+
+def n_windows(data: OpenTask, part: SplitName) -> int:
+    """Count the windows whose targets lie in a part."""
+    return max(0, len(data.split.target_rows(part)) - data.task.pred_len + 1)
+
+
+def origin_scaled(values: Array, data: OpenTask) -> Array:
+    """Scale (..., targets) as the search's scores are scaled."""
+    return data.scaler.of_columns(data.series.column_indices(data.task.targets)).transform(values)
+
+
+def _score(forecasts: Array, data: OpenTask, part: SplitName) -> dict[str, Any]:
+    """Score forecasts (windows, steps, targets) of a part's windows, in data units."""
+    truth = _truth(data, part)
+    errors = origin_scaled(forecasts, data) - origin_scaled(truth, data)
+    accuracy = accuracy_of(forecasts, truth, scales_of(data))
+    return {
+        "mse": float(np.square(errors).mean()),
+        "mae": float(np.abs(errors).mean()),
+        "windows": len(truth),
+        **({} if accuracy is None else {"accuracy": accuracy.to_json()}),
+    }
+
+
+def _truth(data: OpenTask, part: SplitName) -> Array:
+    """Return what is true in the windows of a part, (windows, steps, targets), in data units."""
+    first, values = data.split.target_rows(part).start, _targets(data)
+    windows = sliding_window_view(values, data.task.pred_len, axis=0).swapaxes(1, 2)
+    return windows[first : first + n_windows(data, part)]
+
+
+def _targets(data: OpenTask) -> Array:
+    return data.series.values[:, list(data.series.column_indices(data.task.targets))]
+
+
+def _forecasts(forecaster: EnsembleForecaster, data: OpenTask, origins: range, fitted_to: int) -> Array:
+    found = [
+        forecaster.forecast_windows(data.series, origins[start : start + WINDOWS_AT_A_TIME], fitted_to)
+        for start in range(0, len(origins), WINDOWS_AT_A_TIME)
+    ]
+    return np.concatenate(found) if found else np.empty((0, data.task.pred_len, len(data.task.targets)))
+
+
+def _windows(data: OpenTask, part: SplitName) -> Iterator[tuple[range, Array]]:
+    """Yield the first rows of some windows of a part, and what is true: (windows, steps, targets), scaled."""
+    columns = list(data.series.column_indices(data.task.targets))
+    table = origin_scaled(data.series.values[:, columns], data)
+    truth = sliding_window_view(table, data.task.pred_len, axis=0).swapaxes(1, 2)
+    first = data.split.target_rows(part).start
+    origins = range(first, first + n_windows(data, part))
+    for start in range(0, len(origins), WINDOWS_AT_A_TIME):
+        rows = origins[start : start + WINDOWS_AT_A_TIME]
+        yield rows, truth[rows.start : rows.stop]
+
+
+def _opened(info: TaskInfo) -> OpenTask:
+    if not isinstance(info.task, ForecastingTask):
+        raise ConfigError(f"{info.task.name} is no series to forecast")
+    return open_task(info.task, info.source)
