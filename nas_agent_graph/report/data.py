@@ -26,10 +26,12 @@ from nas_agent_graph.report.timeline import timeline_of
 from nas_agent_graph.show.accuracy import totals_of
 from nas_agent_graph.show.contenders import conclusion_record
 from nas_agent_graph.show.leaderboard import card_lines, headline
+from nas_agent_graph.show.pages import recommended_by
 from nas_agent_graph.show.remarks import remarks
 from nas_agent_graph.show.rows import failures_of, pruned_of, rows_of, ties_of
 from nas_agent_graph.show.run import FileSize, RunRecord, record_of_run
 from nas_agent_graph.show.seeds import format_in_progress, spread_of
+from nas_agent_graph.text.recommended import recommendation_lines
 from nas_agent_graph.text.terminal import format_changes, format_value, printable
 from nas_system.errors import StateError
 from nas_system.files import finite
@@ -168,6 +170,8 @@ def report_record(
     ]
     left_out, live = _bound(runs, limits), is_held(workspace)
     recommended = recommended_of(ledger.runs_dir)
+    handed_over = recommended_by(workspace, state)
+    ensemble = next((row for row in rows_of(state, info, conclusion, handed_over) if row.members), None)
     record = {
         "schema": SCHEMA_VERSION,
         "generated": now.isoformat(timespec="seconds"),
@@ -186,6 +190,15 @@ def report_record(
             }
             for baseline in (info.baselines if info else ())
         ],
+        "ensemble": None
+        if ensemble is None
+        else {
+            "name": ensemble.name,
+            "members": ensemble.members,
+            "val_score": ensemble.val_score,
+            "test_score": ensemble.test_score,
+        },
+        "recommendation": [] if handed_over is None else recommendation_lines(handed_over, state.metric),
         "recommended": None if recommended is None else recommended.to_json(),
         "per_step": lines_of_steps(ledger.runs_dir, state, info, recommended),
         "runs": runs,

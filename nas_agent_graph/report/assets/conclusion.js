@@ -11,7 +11,7 @@ function conclusionSection(width) {
   const left = conclusion.contenders.length - rows.length;
   return html("section", { id: "conclusion", "aria-label": "What this search says" },
     html("h2", {}, "What this search says"),
-    html("div", { class: "said" }, conclusion.sentences.map((text, index) => html("p", { class: index ? null : "verdict " + wordTone() }, text))),
+    html("div", { class: "said" }, [...conclusion.sentences, ...report.recommendation].map((text, index) => html("p", { class: index ? null : "verdict " + wordTone() }, text))),
     rows.length ? contendersChart(rows, width) : null,
     left > 0 ? html("p", { class: "quiet" }, `${plural(left, "contender")} more not drawn.`) : null,
     holdOutChart(width),

@@ -187,8 +187,9 @@ function placeBaselines(rows) {
   const test = view.sort === "test_score";
   const valueOf = (row) => (test ? row.test_score : row.val_score);
   const runValue = (run) => (test ? run.test_score : run.mean);
-  for (const baseline of report.baselines.filter((row) => known(valueOf(row)))) {
-    const cells = { run: (baseline.tie ? "= " : "") + baseline.name, family: "baseline", val_score: score(baseline.val_score), test_score: score(baseline.test_score) };
+  for (const baseline of [...report.baselines, report.ensemble].filter((row) => row && known(valueOf(row)))) {
+    const family = baseline.members ? "mean of " + baseline.members : "baseline";
+    const cells = { run: (baseline.tie ? "= " : "") + baseline.name, family, val_score: score(baseline.val_score), test_score: score(baseline.test_score) };
     if (known(search.best) && known(baseline.val_score)) {
       cells.delta = score(baseline.val_score - search.best, true);
       if (search.noise) cells.delta_noise = inNoise((baseline.val_score - search.best) / search.noise);
