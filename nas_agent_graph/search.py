@@ -23,16 +23,16 @@ from nas_agent_graph.context import (
     StopRequest,
     SystemClock,
 )
+from nas_agent_graph.handover.recommendation import Handover
+from nas_agent_graph.handover.refits import RefitPool
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
-from nas_agent_graph.pool.refits import RefitPool
 from nas_agent_graph.pool.repeat_rule import SelectionRule, format_plan, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
 from nas_agent_graph.pool.trainings import folders_of
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
-from nas_agent_graph.recommendation import Handover
 from nas_agent_graph.report.model_card import write_model_card
 from nas_agent_graph.search_setup import (
     facts_file_of,

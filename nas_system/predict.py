@@ -54,7 +54,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise ConfigError("--csv brings the rows; leave out --facts and --data-dir")
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
-    from nas_system.ensembles.choice import chosen_by, intervals_of
+    from nas_system.ensembles.choice import chosen_by
     from nas_system.nas_agent.log_text import one_line
 
     chosen = chosen_by(arguments)
@@ -67,6 +67,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     forecast = forecaster.forecast(series, str(file or name))
     notes: list[str] = []
     if arguments.intervals:
+        from nas_system.ensembles.intervals import intervals_of
+
         forecast, notes = intervals_of(forecast, series, chosen, arguments)
 
     title, last = run.resolve().name, spelled_dates(series.dates)[-1]
@@ -259,9 +261,9 @@ def _levels(text: str) -> tuple[int, ...]:
     """Return the levels of intervals in a flag: `80,90`, or `none`."""
     if text == "none":
         return ()
-    words = text.split(",")
-    levels = sorted({int(word) for word in words if word.isdecimal() and 1 <= int(word) <= 99})
-    if len(levels) != len(words) or len(levels) > MOST_LEVELS:
+    named = text.split(",")
+    levels = sorted({int(level) for level in named if level.isdecimal() and 1 <= int(level) <= 99})
+    if len(levels) != len(named) or len(levels) > MOST_LEVELS:
         raise argparse.ArgumentTypeError(
             f"{text!r}: name up to {MOST_LEVELS} different levels between 1 and 99, as in 80,90, or none"
         )

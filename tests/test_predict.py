@@ -455,8 +455,10 @@ def test_digits_follow_the_spread_of_a_column_and_a_long_table_is_cut(tmp_path, 
     found = trained.forecast(tmp_path / "f.csv")
     shown = capsys.readouterr().out.splitlines()
     assert found.columns == columns
-    assert len(shown) == 1 + 1 + 4 + 1 + 2 + 1 + 1  # what was read, header, rows with a gap, rest, written
-    assert "and 3 more columns" in shown[-2]
+    # What was read, header, rows with a gap, rest, why there are no intervals, written.
+    assert len(shown) == 1 + 1 + 4 + 1 + 2 + 1 + 1 + 1
+    assert "and 3 more columns" in shown[-3]
+    assert "no intervals: they need the search's task_facts.json" in shown[-2]
     header, first = (tmp_path / "f.csv").read_text().splitlines()[:2]
     digits = dict(zip(header.split(","), first.split(","), strict=True))
     decimals = {

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from nas_agent_graph.show.accuracy import accuracy_of_run, totals_of
+from nas_agent_graph.show.rows import Row
 from nas_agent_graph.text.terminal import printable
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import AgentState, get_best_run
+from nas_system.nas_agent.recommended import RECOMMENDED_FILE
 from nas_system.space.accuracy import Accuracy
 from nas_system.space.score import loss_of
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
 
-RECOMMENDED_FILE = "recommended.json"
 MOST_BASELINES = 3
 """Baselines whose steps are drawn."""
 MOST_POINTS = 400
@@ -53,6 +54,15 @@ class Recommended:
             "as_searched": totals_of(self.as_searched),
             "refitted": totals_of(self.refitted),
         }
+
+
+def ensemble_record(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Return the ensemble's row of the leaderboard; None where there is none."""
+    row = next((row for row in rows if row.members), None)
+    if row is None:
+        return None
+    names = ("name", "members", "val_score", "test_score")
+    return {name: getattr(row, name) for name in names}
 
 
 def recommended_of(runs_dir: Path) -> Recommended | None:

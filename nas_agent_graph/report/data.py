@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from nas_agent_graph.analysis.calibration import calibrate, format_calibration, predictions_of
 from nas_agent_graph.analysis.standings import noise_of
-from nas_agent_graph.report.accuracy import Totals, lines_of_steps, recommended_of
+from nas_agent_graph.report.accuracy import Totals, ensemble_record, lines_of_steps, recommended_of
 from nas_agent_graph.report.conversation import ShownMessage, conversation_of, fair_cap, shortened
 from nas_agent_graph.report.timeline import timeline_of
 from nas_agent_graph.show.accuracy import totals_of
@@ -171,7 +171,6 @@ def report_record(
     left_out, live = _bound(runs, limits), is_held(workspace)
     recommended = recommended_of(ledger.runs_dir)
     handed_over = recommended_by(workspace, state)
-    ensemble = next((row for row in rows_of(state, info, conclusion, handed_over) if row.members), None)
     record = {
         "schema": SCHEMA_VERSION,
         "generated": now.isoformat(timespec="seconds"),
@@ -190,14 +189,7 @@ def report_record(
             }
             for baseline in (info.baselines if info else ())
         ],
-        "ensemble": None
-        if ensemble is None
-        else {
-            "name": ensemble.name,
-            "members": ensemble.members,
-            "val_score": ensemble.val_score,
-            "test_score": ensemble.test_score,
-        },
+        "ensemble": ensemble_record(rows_of(state, info, conclusion, handed_over)),
         "recommendation": [] if handed_over is None else recommendation_lines(handed_over, state.metric),
         "recommended": None if recommended is None else recommended.to_json(),
         "per_step": lines_of_steps(ledger.runs_dir, state, info, recommended),

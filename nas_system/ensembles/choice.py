@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_system.errors import ConfigError, StateError
-from nas_system.files import read_record
+from nas_system.errors import ConfigError
 from nas_system.nas_agent.agent_state import STATE_FILE, load_agent_state
 from nas_system.nas_agent.recommended import (
     ENSEMBLE,
@@ -21,11 +20,8 @@ from nas_system.nas_agent.recommended import (
     read_ensemble,
 )
 from nas_system.processes.run_files import FACTS_FILE
-from nas_system.space.task_info import TaskInfo
 
 if TYPE_CHECKING:
-    from nas_system.data import Series
-    from nas_system.data.series import Forecast
     from nas_system.ensembles.forecaster import EnsembleForecaster
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
@@ -43,33 +39,6 @@ class Chosen:
     why: str = ""
     recommended: Recommended | None = None
     """Of the search, where that is what forecasts."""
-
-
-def intervals_of(
-    forecast: Forecast, series: Series, chosen: Chosen, arguments: argparse.Namespace
-) -> tuple[Forecast, list[str]]:
-    """Return the forecast with its intervals, and what has to be said of them."""
-    from nas_system.ensembles.forecaster import EnsembleForecaster
-    from nas_system.ensembles.intervals import stages_of, stages_of_run, with_intervals
-
-    record = read_record(arguments.facts or chosen.run.absolute().parent / FACTS_FILE)
-    info = None if record is None else TaskInfo.from_json(record)
-    if info is None or info.source.sha256 != chosen.forecaster.data_sha256:
-        return forecast, [
-            "no intervals: they need the search's task_facts.json, next to the run or by --facts"
-        ]
-    known, forecaster = chosen.recommended, chosen.forecaster
-    try:
-        if known is not None:
-            searched = arguments.as_searched
-            stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
-        elif isinstance(forecaster, EnsembleForecaster):
-            return forecast, ["no intervals: the search recommends something else, or has gone on"]
-        else:
-            stages = stages_of_run(forecaster, chosen.run.name, info)
-    except (ConfigError, StateError) as error:
-        return forecast, [f"no intervals: {error}"]
-    return with_intervals(forecast, series, stages, arguments.intervals, info)
 
 
 def chosen_by(arguments: argparse.Namespace) -> Chosen:

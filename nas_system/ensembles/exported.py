@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nas_system.data import Series
+from nas_system.data.series import Series
 from nas_system.ensembles.forecaster import EnsembleForecaster
 from nas_system.errors import ConfigError
 from nas_system.export.onnx_file import export_onnx, why_no_baselines

@@ -6,9 +6,11 @@ that on the test part, the refit through the test part on the hold-out part and 
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +27,15 @@ from nas_system.data.measures.conformal import (
 from nas_system.data.series import Forecast, Series
 from nas_system.ensembles.forecaster import EnsembleForecaster, LoadedMember, load_ensemble
 from nas_system.errors import ConfigError, StateError
+from nas_system.files import read_record
 from nas_system.nas_agent.recommended import Part, Recommended
+from nas_system.processes.run_files import FACTS_FILE
 from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.baseline_forecaster import BaselineForecaster
 from nas_system.tasks.saved_forecaster import SavedForecaster
+
+if TYPE_CHECKING:
+    from nas_system.ensembles.choice import Chosen
 
 Array = NDArray[np.float64]
 WINDOWS_AT_A_TIME = 512
@@ -63,6 +70,39 @@ def stages_of(
         if refit is not None and info.sizes.get(part):
             stages.append(Stage(load_ensemble(refit, workspace, name, device), _start(info, part)))
     return stages
+
+
+def intervals_of(
+    forecast: Forecast, series: Series, chosen: Chosen, arguments: argparse.Namespace
+) -> tuple[Forecast, list[str]]:
+    """Return the forecast with the intervals that the arguments of `nas predict` ask for, and what has to be
+    said of them."""
+    info = _info(arguments.facts or chosen.run.absolute().parent / FACTS_FILE)
+    if info is None or info.source.sha256 != chosen.forecaster.data_sha256:
+        return forecast, [
+            "no intervals: they need the search's task_facts.json, next to the run or by --facts"
+        ]
+    known, forecaster = chosen.recommended, chosen.forecaster
+    try:
+        if known is not None:
+            searched = arguments.as_searched
+            stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
+        elif isinstance(forecaster, EnsembleForecaster):
+            return forecast, ["no intervals: the search recommends something else, or has gone on"]
+        else:
+            stages = stages_of_run(forecaster, chosen.run.name, info)
+    except (ConfigError, StateError) as error:
+        return forecast, [f"no intervals: {error}"]
+    return with_intervals(forecast, series, stages, arguments.intervals, info)
+
+
+def _info(facts: Path) -> TaskInfo | None:
+    """Return the task info of a search; None where that is not there, or not whole."""
+    record = read_record(facts)
+    try:
+        return None if record is None else TaskInfo.from_json(record)
+    except ConfigError:
+        return None
 
 
 def with_intervals(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -210,6 +210,6 @@ def _windows(data: OpenTask, part: SplitName) -> Iterator[tuple[range, Array]]:
 
 
 def _opened(info: TaskInfo) -> OpenTask:
-    if not isinstance(info.task, ForecastingTask):
+    if not info.task.is_series:
         raise ConfigError(f"{info.task.name} is no series to forecast")
-    return open_task(info.task, info.source)
+    return open_task(cast(ForecastingTask, info.task), info.source)

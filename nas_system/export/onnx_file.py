@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from nas_system.data import Series
+from nas_system.data.series import Series
 from nas_system.errors import ConfigError, first_line
 from nas_system.export.graph import Member, WeightedMean
 from nas_system.export.instructions import instructions

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data import Series
 from nas_system.data.calendar import dates_after
+from nas_system.data.series import Series
 from nas_system.data.time_features import marks, n_marks
 from nas_system.errors import ConfigError
 from nas_system.space.families import TimeMarks

@@ -24,7 +24,7 @@ RECOMMENDED_FILE = "recommended.json"
 """In the folder of all runs."""
 MOST_MEMBERS = 8
 SLOW_BASELINES = frozenset({"lightgbm", "ets", "theta", "arima"})
-"""Of the extra `stats`: fitted anew for every forecast, too slow for those from many origins."""
+"""Of the extra `stats`: fitted again for every forecast, too slow for those from many origins."""
 MOST_TRAININGS = 64
 """Of one member."""
 

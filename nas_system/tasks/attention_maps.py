@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas_system.data import WindowSet
+from nas_system.data.windows import WindowSet
 from nas_system.visualization import AttentionMap
 
 MOST_WINDOWS = 256

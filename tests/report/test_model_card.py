@@ -200,7 +200,11 @@ NONSENSE: list[Any] = [
     {"recommended": "run_9999", "members": [None, 3, {"name": None}, {"name": "run_9999", "weight": "x"}]},
     {"recommended": "ensemble", "members": [{"name": "run_0002", "weight": float("nan")}] * 500},
     {"recommended": "e", "refits": [], "evaluation": []},
-    {"recommended": "e", "refits": {"hold_out": 3}, "evaluation": {"as_searched": {"val": 3}, "intervals": 4}},
+    {
+        "recommended": "e",
+        "refits": {"hold_out": 3},
+        "evaluation": {"as_searched": {"val": 3}, "intervals": 4},
+    },
     {"recommended": "e", "evaluation": {"as_searched": {"val": {"mse": "x", "accuracy": [1]}}}},
     {"recommended": "e", "evaluation": {"refitted": {"test": part(float("inf"), windows=10**400)}}},
     {"recommended": "e", "evaluation": {"intervals": {"test": {"x": {}, "80": 3, "nan": {}, "900": {}}}}},

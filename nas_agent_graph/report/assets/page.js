@@ -26,7 +26,7 @@ function overview(width) {
     html("header", {},
       html("p", { class: "eyebrow" }, "architecture search", html("span", { class: "stamp" }, `as of ${moment(report.generated)}`), liveness()),
       html("h1", { tabindex: "-1" }, report.name),
-      best ? html("p", { class: "lead" }, conclusion ? "Recommended: " : "Best: ", html("a", { href: "#" + best.run_id }, best.run_id),
+      best ? html("p", { class: "lead" }, ...handedOver(best), html("a", { href: "#" + best.run_id }, best.run_id),
         ` (${best.family || "unknown family"}) with ${search.metric} `, bestScore(best)) : null,
       warnings.length ? html("div", { class: "warnings", role: "note" }, warnings.map(say)) : null,
       html("dl", { class: "figures" }, facts.map(([value, label]) => html("div", {}, html("dt", {}, label), html("dd", {}, value)))),
@@ -51,6 +51,15 @@ function overview(width) {
 }
 
 /** The score that may be expected of the best run: over fresh seeds, else over all. */
+/** What is recommended, before the link to the best run. */
+function handedOver(best) {
+  const handed = report.recommended && report.recommended.name;
+  const ensemble = report.ensemble;
+  if (ensemble) return [`Recommended: the mean of ${ensemble.members} models, with ${search.metric} `, html("strong", {}, score(ensemble.val_score)), "; the best run: "];
+  if (conclusion && handed && handed !== best.run_id) return [`Recommended: ${handed}, a baseline; the best run: `];
+  return [conclusion ? "Recommended: " : "Best: "];
+}
+
 function bestScore(best) {
   const fresh = conclusion && conclusion.fresh;
   if (fresh && known(fresh.mean)) return [html("b", {}, score(fresh.mean)), `, the mean over ${plural(fresh.seeds, "fresh seed")}.`];

@@ -126,7 +126,7 @@ function standingText(run) {
   if (!conclusion || !isScored(run)) return "";
   const best = conclusion.recommended;
   const row = conclusion.contenders.find((other) => other.name === run.run_id && !other.is_baseline);
-  if (run.run_id === best) return `Recommended: ${conclusion.word === "not distinguishable" ? "not distinguishable from others" : conclusion.word}.`;
+  if (run.run_id === best) return `The best run: ${conclusion.word === "not distinguishable" ? "not distinguishable from others" : conclusion.word}.`;
   if (!row) return `Not compared with ${best}: its mean is not among the ${maximized ? "highest" : "lowest"}.`;
   const margins = [[row.margin_from_seeds, "from seeds"], [row.margin_from_rows, "from the validation rows"], [row.margin, "together"]]
     .filter(([value]) => known(value)).map(([value, from]) => `${score(value)} ${from}`);

@@ -12,14 +12,16 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from nas_system.data.loading import OpenTask
 from nas_system.data.time_features import continuous
+
+if TYPE_CHECKING:
+    from nas_system.data.loading import OpenTask
 
 Array = NDArray[np.float64]
 Normalization = Literal["none", "last", "mean", "seasonal"]

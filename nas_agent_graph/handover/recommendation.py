@@ -15,7 +15,7 @@ from typing import Any
 from nas_agent_graph.analysis.resolution import block_of, losses_of
 from nas_agent_graph.analysis.standings import candidates_of
 from nas_agent_graph.context import Launcher
-from nas_agent_graph.pool.refits import RefitPool, plan_refits, searched_seconds, seconds_of
+from nas_agent_graph.handover.refits import RefitPool, plan_refits, searched_seconds, seconds_of
 from nas_agent_graph.selection.bootstrap import paired_difference
 from nas_agent_graph.selection.conclusion import Conclusion
 from nas_agent_graph.selection.members import NEAR, Chosen, choose_members

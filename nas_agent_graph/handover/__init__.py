@@ -1,0 +1,1 @@
+"""What a search hands over once it has ended: chosen, trained again on later rows, and scored."""
