@@ -212,11 +212,15 @@ class Handover:
         )
         planned = plan_refits(chosen.members, parts, self.info, self.ledger)
         if planned:
-            share = seconds_of(planned) / max(searched_seconds(self.ledger), 1e-9)
+            cost_s = seconds_of(planned)
+            share = cost_s / max(searched_seconds(self.ledger), 1e-9)
+            named = len({refit.run_id for refit in planned})
+            runs = sum(member.kind == "run" for member in chosen.members)
+            of = f"{named} of {runs} runs" if runs > 1 else chosen.recommended
             print(
-                f"refit: {len(planned)} trainings of {chosen.recommended}, on the rows before the test part, "
-                f"before the hold-out part and on all; about {seconds_of(planned):,.0f} s of compute, "
-                f"{share:.0%} of the search's (--no-refit leaves them out)",
+                f"refit: {len(planned)} trainings of {of}, on the rows before the test part, before the "
+                f"hold-out part and on all; about {cost_s:,.0f} s of compute, {share:.0%} of the search's "
+                "(--no-refit leaves them out)",
                 flush=True,
             )
         return chosen.model_copy(update={"refits": self.refits.train(planned)})

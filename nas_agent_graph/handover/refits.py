@@ -30,8 +30,10 @@ from nas_system.processes.run_files import FACTS_FILE, RunPaths
 from nas_system.space import RunConfig
 from nas_system.space.task_info import TaskInfo
 
+MOST_SHARE = 0.15
+"""Of the search's compute, that refits may take; the cheapest members come first, and one has them always."""
 MOST_SEEDS = 3
-SHARE = 0.1
+SHARE = 0.05
 """Of the search's compute, up to which a refit is done with several seeds."""
 MOST_ATTEMPTS = 2
 
@@ -58,20 +60,19 @@ class Refit:
 def plan_refits(
     members: Sequence[Member], parts: Sequence[Part], info: TaskInfo, ledger: Ledger
 ) -> list[Refit]:
-    """Return the refits of an ensemble's runs through each of the parts.
+    """Return the refits of an ensemble's runs through each of the parts, for `MOST_SHARE` of the search.
 
     Each has the run's own seed; where all of them are cheap against the search, further ones as well, up to
     `MOST_SEEDS`. A run whose files do not say how it was trained has none.
     """
     rows = info.measured.get("split")
     ends = {part: float(rows[part][1]) for part in ("train", *parts)} if isinstance(rows, dict) else {}
-    once = [
-        refit
+    by_member = [
+        [refit for part in parts if (refit := _refit(member.name, part, ends, ledger)) is not None]
         for member in members
         if member.kind == "run"
-        for part in parts
-        if (refit := _refit(member.name, part, ends, ledger)) is not None
     ]
+    once = _affordable(by_member, MOST_SHARE * searched_seconds(ledger))
     several = min(MOST_SEEDS, int(SHARE * searched_seconds(ledger) / max(seconds_of(once), 1e-9)))
     more = [
         _with_seed(refit, refit.config.seed + number, ledger)
@@ -80,6 +81,16 @@ def plan_refits(
         if refit.config.model.gradient_descent
     ]
     return [*once, *more]
+
+
+def _affordable(by_member: Sequence[Sequence[Refit]], seconds: float) -> list[Refit]:
+    """Return the refits of the cheapest members, together for no more than `seconds`, at least of one."""
+    chosen: list[Refit] = []
+    for refits in sorted(by_member, key=seconds_of):
+        if chosen and seconds_of(chosen) + seconds_of(refits) > seconds:
+            break
+        chosen += refits
+    return chosen
 
 
 def seconds_of(refits: Sequence[Refit]) -> float:

@@ -150,8 +150,12 @@ def _recommendation(workspace: Path, state: AgentState, record: Mapping[str, Any
     lines += ["", *table(("member", "family", "main parameters", "weight"), rows, texts=3)] if rows else []
     more = len(members) - MOST_NAMES
     lines += ["", f"And {more} members more."] if more > 0 else []
-    if as_mapping(as_mapping(record.get("refits")).get("hold_out")):
-        lines += ["", "For forecasts its runs were trained again, on all rows."]
+    known = as_mapping(as_mapping(record.get("refits")).get("hold_out"))
+    runs = [one.get("name") for one in members if one.get("kind") == "run"]
+    refitted = sum(name in known for name in runs if isinstance(name, str))
+    if refitted:
+        which = "its runs were" if refitted == len(runs) else f"{refitted} of its {len(runs)} runs were"
+        lines += ["", f"For forecasts {which} trained again, on all rows."]
     return lines
 
 

@@ -47,18 +47,19 @@ def chosen_by(arguments: argparse.Namespace) -> Chosen:
 
     A name without a folder of its own is a row of that search's leaderboard.
     """
-
     runs, known = arguments.workspace / "runs", known_recommended(arguments.workspace)
     if arguments.run is None:
         if known is None:
             return _best_so_far(arguments)
         forecaster, refitted = _of_search(known, known, arguments)
-        return Chosen(forecaster, runs / known.recommended, f"{_how(known, refitted)}: {known.why}", known)
+        how = f", {refitted} on all rows" if refitted else ""
+        why = f"the search recommends {known.recommended}{how}: {known.why}"
+        return Chosen(forecaster, runs / known.recommended, why, known)
     if arguments.run == Path(ENSEMBLE) and not arguments.run.exists():
         ensemble = read_ensemble(arguments.workspace)
         same = known is not None and known.names == ensemble.names
         forecaster, refitted = _of_search(ensemble, known if same else None, arguments)
-        how = "refitted on all rows" if refitted else "with the weights of the search"
+        how = f"{refitted} on all rows" if refitted else "with the weights of the search"
         why = f"the ensemble, {how}: {ensemble.why}"
         return Chosen(forecaster, runs / ENSEMBLE, why, known if same else None)
     return Chosen(*_named(arguments))
@@ -66,8 +67,8 @@ def chosen_by(arguments: argparse.Namespace) -> Chosen:
 
 def _of_search(
     ensemble: Ensemble, recommended: Recommended | None, arguments: argparse.Namespace
-) -> tuple[EnsembleForecaster, bool]:
-    """Load an ensemble; return whether its runs are refits, which `recommended` knows."""
+) -> tuple[EnsembleForecaster, str]:
+    """Load an ensemble; say which of its runs are refits, which `recommended` knows."""
     from nas_system.ensembles.forecaster import load_ensemble
     from nas_system.training.reproducibility import set_threads
 
@@ -75,12 +76,7 @@ def _of_search(
     name = ensemble.names[0] if len(ensemble.members) == 1 else "ensemble"
     refit = None if recommended is None or arguments.as_searched else recommended.refitted("hold_out")
     forecaster = load_ensemble(refit or ensemble, arguments.workspace, name, arguments.device)
-    return forecaster, refit is not None and any(member.kind == "run" for member in refit.members)
-
-
-def _how(known: Recommended, refitted: bool) -> str:
-    how = ", refitted on all rows" if refitted else ""
-    return f"the search recommends {known.recommended}{how}"
+    return forecaster, forecaster.refitted
 
 
 def _best_so_far(arguments: argparse.Namespace) -> Chosen:

@@ -114,6 +114,15 @@ class EnsembleForecaster:
         found = [each.metadata.trained_until for member in self.members for each in member.trained]
         return max((rows for rows in found if rows is not None), default=None)
 
+    @property
+    def refitted(self) -> str:
+        """Say which of its runs are refits: `refitted`, `2 of 5 runs refitted`; empty for none."""
+        runs = [member for member in self.members if member.trained]
+        known = [one for one in runs if all(each.metadata.trained_until is not None for each in one.trained)]
+        if not known:
+            return ""
+        return "refitted" if len(known) == len(runs) else f"{len(known)} of {len(runs)} runs refitted"
+
     def summarize(self, series: Series) -> str:
         """Say what forecasts `series`, and from which of its rows."""
         member, *others = self.members
@@ -126,7 +135,7 @@ class EnsembleForecaster:
         names = [member.name for member in self.members]
         shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if names[NAMED:] else "")
         rows = self.trained_until
-        refitted = "" if rows is None else f", refitted on {rows} rows"
+        refitted = "" if rows is None else f", {self.refitted} on {rows} rows"
         return f"(the mean of {shown}{refitted}) read {len(series)} rows"
 
 

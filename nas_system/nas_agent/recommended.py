@@ -92,12 +92,14 @@ class Recommended(Ensemble):
     """As `nas_system.evaluate` printed it."""
 
     def refitted(self, part: Part) -> Recommended | None:
-        """Return it with the weights of the refits through a part; None unless every run has some."""
-        known = self.refits.get(part, {})
-        if any(member.kind == "run" and not known.get(member.name) for member in self.members):
+        """Return it with the weights of the refits through a part, of the runs that have some; None where no
+        run has, unless all members are baselines, which are fitted when they forecast."""
+        known = {name: trainings for name, trainings in self.refits.get(part, {}).items() if trainings}
+        runs = [member.name for member in self.members if member.kind == "run"]
+        if runs and not known.keys() & set(runs):
             return None
         members = tuple(
-            member.model_copy(update={"trainings": known[member.name]}) if member.kind == "run" else member
+            member.model_copy(update={"trainings": known.get(member.name, member.trainings)})
             for member in self.members
         )
         return self.model_copy(update={"members": members})
