@@ -24,7 +24,7 @@ from nas_system.processes.forked_program import placeholder
 from nas_system.processes.process_tree import COOKIE_NAME, identify
 
 PROGRAM = "nas_system.train"
-CALLED = ("nas_system.score",)
+CALLED = ("nas_system.score", "nas_system.evaluate")
 """Modules that are forked when they are called."""
 SWITCH = "NAS_FORK_SERVER"
 """Environment variable; `off` starts every training in a new interpreter."""
