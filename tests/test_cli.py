@@ -109,7 +109,8 @@ def test_what_cannot_be_meant_ends_the_process_with_one_line(
     ("line", "complaint"),
     [
         *((f"{name} --nonsense", "") for name in COMMANDS),
-        *((name, "the following arguments are required") for name in ("train", "score", "predict", "replay")),
+        *((name, "the following arguments are required") for name in ("train", "score", "replay")),
+        ("predict --intervals 0", "name up to 5 different levels between 1 and 99"),
         ("run --max-hours nan", "argument --max-hours: 'nan' is not a number above 0"),
         ("run --seed -1", "argument --seed: '-1' is not a whole number of 0 or more"),
         ("run --keep-free -1", "argument --keep-free: '-1' is not a number of 0 or more"),
