@@ -94,7 +94,7 @@ def test_an_agent_of_four_trainings_at_once_killed_at_random_begins_each_once(
 
 @pytest.mark.fault(58)
 def test_early_stops_and_a_killed_agent_train_nothing_twice(new_search: NewSearch, tmp_path: Path) -> None:
-    """In its first epochs every stand-in is far behind the best run. Which of those after the first ten stay
+    """In its first epochs every stand-in is far behind the best run. Which of those after the first five stay
     in the better half depends on who ends first, so there are several."""
     search = new_search("--max-runs", "18", "--parallel", "3", "--stop-early", "margin")
     search.wish("epoch_s", "0.3")
