@@ -40,7 +40,7 @@ def test_the_facts_of_the_generated_series(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (measured["seq_len"], facts["max_seq_len"]) == (96, 8592)
     assert facts["sizes"] == {"train": 8497, "val": 2833, "test": 2833, "hold_out": 2973}
-    assert [set(row) for row in facts["baselines"]] == [{"name", "val_mse", "test_mse"}] * 4
+    assert [set(row) for row in facts["baselines"]] == [{"name", "val_mse", "test_mse", "accuracy"}] * 4
     assert len(measured["scaler"]["mean"]) == len(measured["scaler"]["std"]) == 2
 
 
