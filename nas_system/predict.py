@@ -54,13 +54,18 @@ def _predict(arguments: argparse.Namespace) -> None:
         raise ConfigError("--csv brings the rows; leave out --facts and --data-dir")
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
+    if arguments.export is not None and arguments.export.suffix.lower() != ".onnx":
+        raise ConfigError(f"--export {arguments.export}: the file is an ONNX graph; name it so")
+    written = [path for path in (arguments.out, arguments.plot, arguments.export) if path is not None]
+    if len({path.absolute() for path in written}) != len(written):
+        raise ConfigError("--out, --plot and --export name the same file; give each a name of its own")
     from nas_system.ensembles.choice import chosen_by
     from nas_system.nas_agent.log_text import one_line
 
     chosen = chosen_by(arguments)
     forecaster, run = chosen.forecaster, chosen.run
     series, file = _rows(arguments, forecaster, run)
-    for target in (arguments.out, arguments.plot):
+    for target in (arguments.out, arguments.plot, arguments.export):
         if target is not None and file is not None and target.exists() and target.samefile(file):
             raise ConfigError(f"{target} is the file that the rows come from; write to another one")
     name = file.name if file is not None else forecaster.task.dataset

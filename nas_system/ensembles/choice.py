@@ -6,6 +6,7 @@ A baseline is found and forecasts without torch.
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ from nas_system.errors import ConfigError
 from nas_system.nas_agent.agent_state import STATE_FILE, load_agent_state
 from nas_system.nas_agent.recommended import (
     ENSEMBLE,
+    RECOMMENDED_FILE,
     Ensemble,
     Recommended,
-    known_recommended,
     read_ensemble,
+    read_recommended,
 )
 from nas_system.processes.run_files import FACTS_FILE
 
@@ -47,7 +49,8 @@ def chosen_by(arguments: argparse.Namespace) -> Chosen:
 
     A name without a folder of its own is a row of that search's leaderboard.
     """
-    runs, known = arguments.workspace / "runs", known_recommended(arguments.workspace)
+    runs = arguments.workspace / "runs"
+    known = read_recommended(arguments.workspace) if os.path.lexists(runs / RECOMMENDED_FILE) else None
     if arguments.run is None:
         if known is None:
             return _best_so_far(arguments)
@@ -95,7 +98,7 @@ def _best_so_far(arguments: argparse.Namespace) -> Chosen:
         )
     set_threads(1)
     run = arguments.workspace / "runs" / best
-    why = f"{best} is the best run so far: the search recommends something once it has ended"
+    why = f"{best} is the best run: the search has not ended yet, or recommends nothing"
     return Chosen(load_forecaster(run, arguments.device), run, why)
 
 

@@ -8,6 +8,7 @@ from nas_system.data.series import Series
 from nas_system.ensembles.forecaster import EnsembleForecaster
 from nas_system.errors import ConfigError
 from nas_system.export.onnx_file import export_onnx, why_no_baselines
+from nas_system.files import write_atomic
 from nas_system.tasks.baseline_forecaster import BaselineForecaster
 from nas_system.tasks.saved_forecaster import SavedForecaster
 
@@ -31,7 +32,15 @@ def export_forecaster(forecaster: Forecaster, series: Series, path: Path) -> str
     if not trained:
         raise ConfigError(why_no_baselines(left_out))
     exported = export_onnx(trained, weights, path, series)
-    note = f"note: {why_no_baselines(left_out)}\n" if left_out else ""
+    note = ""
+    if left_out:
+        note = (
+            f"{', '.join(left_out)} is left out of the graph, because a baseline is fitted to the rows it "
+            "forecasts from; the graph is the mean of the others, and differs from what nas predict forecasts"
+        )
+        text = exported.instructions.read_text(encoding="utf-8")
+        write_atomic(exported.instructions, f"{text.rstrip()}\n\nNote: {note}.\n".encode())
+        note = f"note: {note}\n"
     return (
         f"{note}wrote {exported.path}, equal to torch within {exported.difference:.1g} on {exported.windows} "
         f"windows; {exported.instructions} says how to call it"

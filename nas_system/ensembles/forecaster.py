@@ -170,6 +170,11 @@ def _trained(member: Member, workspace: Path, device: str, origin: int | None) -
         inside = (Path(training.folder), *Path(training.folder).parents)[:-1]
         if any((workspace / path).is_symlink() for path in inside):
             raise StateError(f"{member.name}: {folder} is reached through a link; put the folder there")
+        if "/refits/" in training.folder and not RunPaths(folder).best_model.is_file():
+            raise StateError(
+                f"{member.name}: the weights of its refit in {training.folder} are gone; forecast "
+                "--as-searched, or remove runs/recommended.json and let the search end again"
+            )
         try:
             if origin is None:
                 found.append(load_forecaster(folder, device, sha256=training.sha256))

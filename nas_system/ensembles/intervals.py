@@ -88,7 +88,7 @@ def intervals_of(
             searched = arguments.as_searched
             stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
         elif isinstance(forecaster, EnsembleForecaster):
-            return forecast, ["no intervals: the search recommends something else, or has gone on"]
+            return forecast, ["no intervals: runs/recommended.json is not about this ensemble"]
         else:
             stages = stages_of_run(forecaster, chosen.run.name, info)
     except (ConfigError, StateError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -59,6 +59,9 @@ class Member(_Stored):
     def _check(self) -> Member:
         if (self.kind == "run") != bool(self.trainings):
             raise ValueError(f"{self.name}: a run has trainings, a baseline has none")
+        own = f"runs/{self.name}"
+        if any(one.folder != own and not one.folder.startswith(f"{own}/") for one in self.trainings):
+            raise ValueError(f"{self.name}: a training lies in the folder of another run")
         return self
 
 
@@ -71,6 +74,12 @@ class Ensemble(_Stored):
     val_score: float | None = None
     """The task's metric on the validation part, the mean over its rolling origins."""
     members: tuple[Member, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a member stands in it twice")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,6 +99,12 @@ class Recommended(Ensemble):
     """By the part through which they learned (`hold_out`: all rows), then by member."""
     evaluation: dict[str, Any] = Field(default_factory=dict)
     """As `nas_system.evaluate` printed it."""
+
+    @model_validator(mode="after")
+    def _check_recommended(self) -> Self:
+        if self.recommended != ENSEMBLE and self.names != (self.recommended,):
+            raise ValueError(f"{self.recommended!a:.60} is recommended, and is not its only member")
+        return self
 
     def refitted(self, part: Part) -> Recommended | None:
         """Return it with the weights of the refits through a part, of the runs that have some; None where no

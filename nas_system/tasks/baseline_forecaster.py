@@ -71,7 +71,10 @@ class BaselineForecaster:
             raise ConfigError(f"{self.method.name} is too slow to forecast from many origins")
         pred_len, columns = self.task.pred_len, list(series.column_indices(self.task.targets))
         if fitted_to < self.method.rows_needed(pred_len):
-            raise ConfigError(f"{fitted_to} rows are too few for {self.method.name}")
+            raise ConfigError(
+                f"{self.method.name} is fitted to rows before the latest part, of which there are "
+                f"{fitted_to} and not {self.method.rows_needed(pred_len)}; bring earlier rows as well"
+            )
         try:
             scaler = Scaler.of_rows(series.values[:fitted_to, columns], columns, self.task.scaling)
         except ValueError as error:

@@ -11,14 +11,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from nas_system.data.csv_file import parse_csv
 from nas_system.ensembles.forecaster import load_ensemble
-from nas_system.nas_agent.recommended import Recommended, read_ensemble, read_recommended
+from nas_system.nas_agent.recommended import Ensemble, Recommended, read_ensemble, read_recommended
 from nas_system.tasks.saved_forecaster import load_forecaster
 
 pytestmark = pytest.mark.timeout(400)
@@ -122,10 +122,11 @@ def test_the_scores_are_those_of_the_forecasts_of_its_members(searched: Path) ->
     truth = np.stack([values[origin : origin + 4] for origin in origins])
     refit = known.refitted("val")
     assert refit is not None
-    for kind, ensemble, rows in (
+    cases: tuple[tuple[Literal["as_searched", "refitted"], Ensemble, int], ...] = (
         ("as_searched", known, facts["measured"]["split"]["train"][1]),
         ("refitted", refit, first),
-    ):
+    )
+    for kind, ensemble, rows in cases:
         series = parse_csv((searched / "series.csv").read_bytes(), "series.csv")
         forecaster = load_ensemble(ensemble, searched, known.recommended, "cpu")
         found = forecaster.forecast_windows(series, origins, rows)[:, :, 0]
@@ -179,10 +180,12 @@ def test_no_member_leads_out_of_the_workspace(workspace: Path, run_cli: Cli, fol
     member = next(one for one in record["members"] if one["kind"] == "run")
     member["trainings"][0]["folder"] = folder
     path.write_text(json.dumps(record))
-    # What cannot be read is no recommendation: the best run is there.
     done = run_cli("nas_system.predict", cwd=workspace)
-    assert done.returncode == 0, done.stderr
-    assert "is the best run so far" in done.stdout
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "recommended.json: members.0.trainings.0.folder: " in done.stderr
+    path.unlink()
+    done = run_cli("nas_system.predict", cwd=workspace)
+    assert done.returncode == 0 and "is the best run: " in done.stdout
 
 
 def test_the_same_command_trains_nothing_again(workspace: Path, run_cli: Cli) -> None:
@@ -230,6 +233,39 @@ def test_later_rows_of_another_file_are_forecast_with_intervals(workspace: Path,
     assert done.returncode == 0, done.stderr
     assert "the latest intervals held" in done.stdout
     assert "load_lo_90" in rows_of(workspace / "forecast.csv")[0]
+
+
+def test_what_does_not_belong_together_is_refused(workspace: Path, run_cli: Cli) -> None:
+    path = workspace / "runs/recommended.json"
+    record = json.loads(path.read_text())
+    run = next(one for one in record["members"] if one["kind"] == "run")
+    for changes in (
+        {"recommended": "run_9999"},
+        {"recommended": "ensemble", "members": [run, run]},
+        {"recommended": "run_0009", "members": [{**run, "name": "run_0009"}]},
+        {"members": [{**run, "weight": float("nan")}]},
+    ):
+        path.write_text(json.dumps(record | changes))
+        done = run_cli("nas_system.predict", cwd=workspace)
+        assert (done.returncode, done.stdout) == (2, "") and "let the search end again" in done.stderr
+        assert run_cli("nas_agent_graph.show", cwd=workspace).returncode == 0
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+    assert run_cli("nas_system.predict", cwd=workspace).returncode == 2
+
+
+def test_no_two_files_that_are_written_have_one_name(workspace: Path, run_cli: Cli) -> None:
+    done = run_cli("nas_system.predict", "--out", "a.png", "--plot", "a.png", cwd=workspace)
+    assert done.returncode == 2 and "name the same file" in done.stderr
+    done = run_cli("nas_system.predict", "--export", "model.csv", cwd=workspace)
+    assert done.returncode == 2 and not (workspace / "forecast.csv").exists()
+
+
+def test_a_refit_whose_weights_are_gone_is_named(workspace: Path, run_cli: Cli) -> None:
+    for path in workspace.glob("runs/run_*/refits/hold_out*/best_model.pth"):
+        path.unlink()
+    done = run_cli("nas_system.predict", cwd=workspace)
+    assert done.returncode == 2 and "are gone; forecast --as-searched" in done.stderr
 
 
 @pytest.mark.parametrize("levels", ["", "0", "80,80", "100", "eighty", "10,20,30,40,50,60"])
