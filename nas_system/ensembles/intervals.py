@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from nas_system.ensembles.choice import Chosen
 
 Array = NDArray[np.float64]
-WINDOWS_AT_A_TIME = 512
 
 
 @dataclass(frozen=True)
@@ -146,11 +145,7 @@ def _residuals(series: Series, stages: Sequence[Stage], info: TaskInfo) -> Array
         start = max(first, stage.forecaster.rows_needed, earliest)
         if start < later:
             origins = range(start, later)
-            found = [
-                stage.forecaster.forecast_windows(series, origins[at : at + WINDOWS_AT_A_TIME], first)
-                for at in range(0, len(origins), WINDOWS_AT_A_TIME)
-            ]
-            blocks = {**blocks, start: np.concatenate(found)}
+            blocks = {**blocks, start: stage.forecaster.forecast_windows(series, origins, first)}
     if not blocks:
         return None
     targets = list(series.column_indices(stages[0].forecaster.target_columns))

@@ -6,7 +6,7 @@ recommended may be an ensemble, a run or a baseline; it has members in every cas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -156,13 +156,6 @@ def known_recommended(workspace: Path) -> Recommended | None:
         return read_recommended(workspace)
     except StateError:
         return None
-
-
-def folders_in(ensemble: Ensemble) -> Iterator[str]:
-    """Yield the folder of every training."""
-    for member in ensemble.members:
-        for training in member.trainings:
-            yield training.folder
 
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind:
