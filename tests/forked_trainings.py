@@ -112,4 +112,5 @@ def submit_training(
     command += ["--facts", str(facts), "--runs-dir", str(run_dir.parent), "--tag", run_dir.name]
     command += ["--output-dir", str(run_dir / "work"), "--device", "cpu", "--pictures", "later"]
     command += ["--threads", str(threads)]
-    launcher.submit(run_dir, Job(tuple(command), time_limit_s=300, readable=(facts, data)), 1)
+    package = config.model.needs_package
+    launcher.submit(run_dir, Job(tuple(command), 300, package=package, readable=(facts, data)), 1)

@@ -8,14 +8,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from forked_trainings import HERE, READY_S, job, launcher_of, parent_of, process_of, run, wait_for
+from builders import write_wave
+from forked_trainings import (
+    HERE,
+    READY_S,
+    ended,
+    job,
+    launcher_of,
+    parent_of,
+    process_of,
+    run,
+    submit_training,
+    wait_for,
+)
 
 from nas_agent_graph.launchers.fork_server import ForkServer
 from nas_agent_graph.launchers.local import LocalLauncher
 from nas_agent_graph.search_setup import modules_for
+from nas_system.data import locate
+from nas_system.files import read_object, write_json
 from nas_system.processes.process_tree import identify
 from nas_system.space import ForecastingTask
 from nas_system.space.sampling import is_installed
+from nas_system.space.task_info import TaskInfo
 from nas_system.space.tasks import class_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork servers are for Linux")
@@ -88,6 +103,31 @@ def test_a_package_that_no_server_can_hold_is_imported_by_each_training(
     assert imported(package) == "[]"
     assert launcher.fork_server is not None and launcher.fork_server.is_ready
     assert launcher.call("forked_code", [HAS], timeout_s=60).strip() == "[]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not is_installed("pytorch_forecasting"), reason="needs the extra tft")
+def test_scores_are_the_same_where_the_package_was_imported_before(tmp_path: Path) -> None:
+    data = write_wave(tmp_path / "wave.csv", 400)
+    task = ForecastingTask(dataset=str(data), targets=("load",), pred_len=8)
+    facts = tmp_path / "task_facts.json"
+    write_json(facts, TaskInfo(task, locate(task, download=False)).to_json())
+    launcher = launcher_of("nas_system.train")
+    try:
+        results = []
+        for number in range(3):
+            run_dir = tmp_path / f"runs/run_{number:04d}"
+            run_dir.mkdir(parents=True)
+            submit_training(launcher, run_dir, "tft", 1, task, facts, data)
+            assert ended(launcher, run_dir)["returncode"] == 0, (run_dir / "train.log").read_text()
+            metrics = read_object(run_dir / "metrics.json")
+            results.append([metrics[name] for name in ("val_mse", "test_mse", "checkpoint_sha256", "steps")])
+            for server in servers_of(launcher):
+                assert server.wait_until_ready(READY_S), server.problem
+        assert servers_of(launcher)
+        assert results[0] == results[1] == results[2]
+    finally:
+        launcher.close()
 
 
 def test_only_a_package_that_all_families_of_a_task_need_is_imported_at_the_start() -> None:
