@@ -88,8 +88,11 @@ class EnsembleForecaster:
 
     def forecast_windows(self, series: Series, origins: range, fitted_to: int) -> Array:
         """Forecast from each of `origins`, (origins, pred_len, targets), as its members do."""
-        found = [member.forecast_windows(series, origins, fitted_to) for member in self.members]
-        return np.tensordot(self.weights, np.stack(found), axes=1)
+        # One after the other: all of them for a long series would be gigabytes.
+        total = 0.0
+        for weight, member in zip(self.weights, self.members, strict=True):
+            total = total + weight * member.forecast_windows(series, origins, fitted_to)
+        return np.asarray(total)
 
     @property
     def target_columns(self) -> tuple[str, ...]:

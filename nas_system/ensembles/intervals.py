@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,7 @@ def with_intervals(
     half_widths = next_intervals(residuals, levels, window)
     intervals = intervals_around(forecast.values, half_widths, levels)
     notes = [f"no {level} % interval: too few earlier windows" for level in levels if level not in intervals]
+    notes += _the_same(half_widths, levels)
     recent = recent_coverage(residuals, rolling_intervals(residuals, levels, window))
     shown = [
         f"{100 * share:.0f} % of {level} %"
@@ -132,6 +134,19 @@ def with_intervals(
     if (warning := shift_warning(levels, recent)) is not None:
         notes.append(f"warning: {warning}")
     return replace(forecast, intervals=intervals), notes
+
+
+def _the_same(half_widths: Array, levels: Sequence[int]) -> list[str]:
+    """Say at how many of the steps two levels have one interval; half-widths are (levels, steps, targets)."""
+    found = []
+    for (lower, inner), (higher, outer) in pairwise(zip(levels, half_widths, strict=True)):
+        steps = (inner == outer).any(axis=1)
+        if steps.any():
+            found.append(
+                f"the {lower} and {higher} % intervals are the same at {steps.sum()} of {len(steps)} steps: "
+                "earlier errors are too few, or too large, to tell them apart"
+            )
+    return found
 
 
 def _residuals(series: Series, stages: Sequence[Stage], info: TaskInfo) -> Array | None:
@@ -153,13 +168,14 @@ def _residuals(series: Series, stages: Sequence[Stage], info: TaskInfo) -> Array
 
 
 def _row_in(series: Series, row: int, info: TaskInfo) -> int:
-    """Return where a row of the search's data would stand in a series, by its date."""
+    """Return where a row of the search's data would stand in a series: at the same place where both begin at
+    the same date, else by its date."""
     known = info.measured
     first, last = np.datetime64(str(known["first"]), "s"), np.datetime64(str(known["last"]), "s")
+    if series.dates[0].astype("datetime64[s]") == first:
+        return min(row, len(series))
     share = row / max(int(known["rows"]) - 1, 1)
     date = first + np.timedelta64(int((last - first).astype(np.int64) * share), "s")
-    if series.dates[0].astype("datetime64[s]") == first and len(series) >= int(known["rows"]):
-        return row
     return int(np.searchsorted(series.dates.astype("datetime64[s]"), date))
 
 
