@@ -95,6 +95,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     table = backtest_table(arguments.out)
     if arguments.backtest is not None and table.absolute() in [path.absolute() for path in written]:
         raise ConfigError(f"{table} is what --backtest writes; name another file")
+    from nas_system.data.calendar import spelled_dates
     from nas_system.ensembles.choice import chosen_by
     from nas_system.nas_agent.log_text import one_line
 
@@ -237,18 +238,14 @@ def _columns(forecast: Forecast) -> list[Column]:
 
 def _cells(forecast: Forecast, columns: Sequence[Column]) -> list[list[str]]:
     """Return a row per step: its time stamp, and the values with their significant digits."""
+    from nas_system.data.calendar import spelled_dates
+
     texts = [[f"{value:.{column.decimals}f}" for value in column.values] for column in columns]
     return [list(row) for row in zip(spelled_dates(forecast.dates), *texts, strict=True)]
 
 
 def _decimals(spread: float) -> int:
     return max(0, FLOAT_DIGITS - 1 - math.floor(math.log10(spread)))
-
-
-def spelled_dates(dates: NDArray[np.datetime64]) -> list[str]:
-    """Format as `2018-06-26 20:00:00`, or `2018-06-26` where all are midnights."""
-    unit = "D" if (dates == dates.astype("datetime64[D]")).all() else "s"
-    return [str(stamp).replace("T", " ") for stamp in dates.astype(f"datetime64[{unit}]")]
 
 
 def _table(forecast: Forecast) -> str:

@@ -50,7 +50,6 @@ def run_refit(config: RunConfig, paths: RunPaths, options: JobOptions, refit: Re
     threads = options.threads or 1
     set_threads(threads)
     device = resolve_device(options.device)
-    began = compute_seconds(device, threads)
     searched = kind_of(config.task).open(config, read_info(options.facts), options.data_dir, device)
     problem = searched.trained_through(refit.through)
     engine = build_engine(config, problem, device)
@@ -64,6 +63,8 @@ def run_refit(config: RunConfig, paths: RunPaths, options: JobOptions, refit: Re
     passes = problem.training_batches(engine.generator)
     epoch = engine.plan.epoch_of(passes, engine.accumulation_steps)
     log = ProgressLog(options.log_interval_s, started)
+    # As that of a run: opening the data is not part of it.
+    began = compute_seconds(device, threads)
     epochs = min(refit.epochs, engine.planned_epochs)
     engine.fit(epoch, None, epochs, [log], after_step=options.stop)
     last = engine.history[-1]

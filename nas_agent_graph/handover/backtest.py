@@ -69,19 +69,16 @@ def _run(arguments: argparse.Namespace, workspace: Path, table: Path, stop: Stop
     launcher = build_launcher(DEFAULT)
     flags = () if arguments.device == "auto" else ("--device", arguments.device)
     try:
-        plan = _Recipe(
-            ledger, _read_info(workspace), recommended, Evaluator(ledger, launcher, flags), _note
-        ).plan(arguments.backtest)
-        refitted = _train(plan, ledger, launcher, arguments.device, stop)
         evaluate = Evaluator(ledger, launcher, flags)
+        recipe = _Recipe(ledger, _read_info(workspace), recommended, evaluate, _note)
+        plan = recipe.plan(arguments.backtest)
+        refitted = _train(plan, ledger, launcher, arguments.device, stop)
         backtest = Backtest(origins=tuple(_origins(plan, refitted)))
         # The program reads what is to be evaluated from the file.
         write_backtest(ledger.runs_dir, backtest)
-        with stop.held_back():
-            found = evaluate("--backtest")
-            backtest = backtest.model_copy(update={"evaluation": found})
-            write_backtest(ledger.runs_dir, backtest)
-            write_atomic(table, backtest_table(backtest).encode())
+        backtest = backtest.model_copy(update={"evaluation": evaluate("--backtest")})
+        write_backtest(ledger.runs_dir, backtest)
+        write_atomic(table, backtest_table(backtest).encode())
     finally:
         launcher.close()
     print()

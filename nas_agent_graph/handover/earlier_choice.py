@@ -1,7 +1,7 @@
 """What a search would have chosen at an earlier date, by the validation windows that were known then.
 
 The configurations are what they are: they were proposed, trained and stopped by all rows of the validation
-part. Only what is chosen among them is chosen anew.
+part. Only what is chosen among them is chosen again.
 """
 
 from __future__ import annotations

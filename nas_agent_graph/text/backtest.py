@@ -68,7 +68,7 @@ def backtest_lines(backtest: Backtest) -> Iterator[str]:
 
 def _caveats(backtest: Backtest) -> Iterator[str]:
     """Say what was chosen by whom, and which rows it had seen."""
-    until = printable(str(backtest.evaluation.get("searched_until", "")), 30).replace("T", " ")
+    until = printable(str(backtest.evaluation.get("searched_until", "")), 30)
     hows, every = [one.how for one in backtest.origins], len(backtest.origins)
     if n := hows.count("search"):
         yield (
@@ -136,7 +136,7 @@ def _score(scores: Mapping[str, Any]) -> float:
 
 
 def _date(date: Mapping[str, Any]) -> str:
-    return printable(str(date.get("date", "")), 30).replace("T", " ").removesuffix(" 00:00:00")
+    return printable(str(date.get("date", "")), 30)
 
 
 # --- what the program has printed -----------------------------------------------------------

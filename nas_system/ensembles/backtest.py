@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nas_system.data.baselines.by_name import method_named
 from nas_system.data.baselines.seasons import season_of
+from nas_system.data.calendar import spelled_dates
 from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.measures.accuracy import accuracy_of, naive_scales
 from nas_system.data.measures.conformal import LEVELS
@@ -45,12 +46,17 @@ def backtest_scores(
     if not info.task.is_series:
         raise ConfigError(f"{info.task.name} is no series to forecast")
     data = open_task(cast(ForecastingTask, info.task), info.source)
-    dates = [_at(origin, data, info, workspace, device, levels) for origin in backtest.origins]
+    rows = [min(origin.row, len(data.series) - 1) for origin in backtest.origins]
+    *shown, until = spelled_dates(data.series.dates[[*rows, data.split.val_end - 1]])
+    dates = [
+        {"date": date, **_at(origin, data, info, workspace, device, levels)}
+        for origin, date in zip(backtest.origins, shown, strict=True)
+    ]
     scored = [one for one in dates if "problem" not in one]
     names = [name for name in (scored[0]["baselines"] if scored else ()) if _on_all(name, scored)]
     return {
         "levels": list(levels),
-        "searched_until": str(data.series.dates[data.split.val_end - 1]),
+        "searched_until": until,
         "dates": dates,
         "mean": _mean([one["scores"] for one in scored]),
         "mean_covered": _mean([one["covered"] for one in scored]),
@@ -69,7 +75,7 @@ def _at(
     if row + steps > len(data.series):
         raise StateError(f"row {row:,} is too late: {steps} rows after it are not there")
     known = replace(data.series, values=data.series.values[:row], dates=data.series.dates[:row])
-    found: dict[str, Any] = {"row": row, "date": str(data.series.dates[row])}
+    found: dict[str, Any] = {"row": row}
     forecaster = load_ensemble(origin.forecaster, workspace, origin.chosen.recommended, device)
     _refuse_hindsight(forecaster, row, data)
     try:
