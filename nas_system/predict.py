@@ -96,7 +96,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.backtest is not None and table.absolute() in [path.absolute() for path in written]:
         raise ConfigError(f"{table} is what --backtest writes; name another file")
     from nas_system.data.calendar import spelled_dates
-    from nas_system.ensembles.choice import chosen_by
+    from nas_system.ensembles.choice import chosen_by, intervals_of
     from nas_system.nas_agent.log_text import one_line
 
     chosen = chosen_by(arguments)
@@ -109,8 +109,6 @@ def _predict(arguments: argparse.Namespace) -> None:
     forecast = forecaster.forecast(series, str(file or name))
     notes: list[str] = []
     if arguments.intervals:
-        from nas_system.ensembles.intervals import intervals_of
-
         forecast, notes = intervals_of(forecast, series, chosen, arguments)
 
     title, last = run.resolve().name, spelled_dates(series.dates)[-1]

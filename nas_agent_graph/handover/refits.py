@@ -11,9 +11,9 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from nas_agent_graph.pool.trainings import planned_under
 from nas_system.files import finite, read_record
 from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.logging_utils import planned_under
 from nas_system.nas_agent.recommended import PARTS, Member, Part, Training
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig

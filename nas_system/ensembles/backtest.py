@@ -21,8 +21,8 @@ from nas_system.data.loading import OpenTask, open_task
 from nas_system.data.measures.accuracy import accuracy_of, naive_scales
 from nas_system.data.measures.conformal import LEVELS
 from nas_system.data.series import Forecast, Series
-from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble
-from nas_system.ensembles.intervals import stages_of, with_intervals
+from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble, stages_of
+from nas_system.ensembles.intervals import with_intervals
 from nas_system.errors import ConfigError, StateError
 from nas_system.nas_agent.backtest import Backtest, Origin
 from nas_system.nas_agent.recommended import SLOW_BASELINES

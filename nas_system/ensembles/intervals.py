@@ -6,11 +6,9 @@ that on the test part, the refit through the test part on the hold-out part and 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,83 +24,13 @@ from nas_system.data.measures.conformal import (
     window_for,
 )
 from nas_system.data.series import Forecast, Series
-from nas_system.ensembles.forecaster import EnsembleForecaster, LoadedMember, load_ensemble
 from nas_system.errors import ConfigError, StateError
-from nas_system.files import read_record
-from nas_system.nas_agent.recommended import Part, Recommended
-from nas_system.processes.run_files import FACTS_FILE
 from nas_system.space.task_info import TaskInfo
-from nas_system.tasks.baseline_forecaster import BaselineForecaster
-from nas_system.tasks.saved_forecaster import SavedForecaster
 
 if TYPE_CHECKING:
-    from nas_system.ensembles.choice import Chosen
+    from nas_system.ensembles.forecaster import Stage
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What forecast the rows of the search's data from `first` on, having learned from none of them."""
-
-    forecaster: EnsembleForecaster
-    first: int
-
-
-def stages_of_run(forecaster: SavedForecaster | BaselineForecaster, name: str, info: TaskInfo) -> list[Stage]:
-    """Return the one stage of a run or a baseline alone: all rows after the training part."""
-    if isinstance(forecaster, BaselineForecaster):
-        member = LoadedMember(name, 1.0, baseline=forecaster)
-    else:
-        member = LoadedMember(name, 1.0, (forecaster,))
-    return [Stage(EnsembleForecaster(name, (member,)), _start(info, "val"))]
-
-
-def stages_of(
-    recommended: Recommended, info: TaskInfo, workspace: Path, device: str, *, as_searched: bool = False
-) -> list[Stage]:
-    """Return the stages of what a search recommends. Raises ConfigError or StateError for missing weights."""
-    name = recommended.recommended
-    stages = [Stage(load_ensemble(recommended, workspace, name, device), _start(info, "val"))]
-    steps: tuple[tuple[Part, Part], ...] = (("val", "test"), ("test", "hold_out"))
-    for before, part in () if as_searched else steps:
-        refit = recommended.refitted(before)
-        if refit is not None and info.sizes.get(part):
-            stages.append(Stage(load_ensemble(refit, workspace, name, device), _start(info, part)))
-    return stages
-
-
-def intervals_of(
-    forecast: Forecast, series: Series, chosen: Chosen, arguments: argparse.Namespace
-) -> tuple[Forecast, list[str]]:
-    """Return the forecast with the intervals that the arguments of `nas predict` ask for, and what has to be
-    said of them."""
-    info = _info(arguments.facts or chosen.run.absolute().parent / FACTS_FILE)
-    if info is None or info.source.sha256 != chosen.forecaster.data_sha256:
-        return forecast, [
-            "no intervals: they need the search's task_facts.json, next to the run or by --facts"
-        ]
-    known, forecaster = chosen.recommended, chosen.forecaster
-    try:
-        if known is not None:
-            searched = arguments.as_searched
-            stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
-        elif isinstance(forecaster, EnsembleForecaster):
-            return forecast, ["no intervals: runs/recommended.json is not about this ensemble"]
-        else:
-            stages = stages_of_run(forecaster, chosen.run.name, info)
-    except (ConfigError, StateError) as error:
-        return forecast, [f"no intervals: {error}"]
-    return with_intervals(forecast, series, stages, arguments.intervals, info)
-
-
-def _info(facts: Path) -> TaskInfo | None:
-    """Return the task info of a search; None where that is not there, or not whole."""
-    record = read_record(facts)
-    try:
-        return None if record is None else TaskInfo.from_json(record)
-    except ConfigError:
-        return None
 
 
 def with_intervals(
@@ -177,12 +105,3 @@ def _row_in(series: Series, row: int, info: TaskInfo) -> int:
     share = row / max(int(known["rows"]) - 1, 1)
     date = first + np.timedelta64(int((last - first).astype(np.int64) * share), "s")
     return int(np.searchsorted(series.dates.astype("datetime64[s]"), date))
-
-
-def _start(info: TaskInfo, part: str) -> int:
-    """Return the first row of a part. Raises ConfigError for task info that does not say."""
-    split = info.measured.get("split")
-    borders = split.get(part) if isinstance(split, dict) else None
-    if not isinstance(borders, list) or not borders or type(borders[0]) is not int:
-        raise ConfigError("the task info of the search does not say where its parts begin")
-    return borders[0]
