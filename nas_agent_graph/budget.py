@@ -111,6 +111,8 @@ class Limits:
     repeats: int | None = None
     """Trainings with fresh seeds at the end; None: as many as the rule of selection wants, 0: no repeats at
     all."""
+    refit_share: float = 0.0
+    """Of the time spent so far, what is kept for refits of what the search recommends."""
     repairs: int = 2
     """How often a proposer may repair a refused proposal before the fallback sampler steps in."""
     attempts: int = 12

@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,14 @@ class Command:
     """`module:function`, which is passed the parsed arguments; a `main` parses (argv, prog=...) itself."""
     add_arguments: Callable[[Parser], None] | None = None
     """None: the module has a `build_parser(prog)`."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Functions of ours that a `main` is given by name, each as `module:function`: imported when called."""
 
     def run(self, argv: Sequence[str], prog: str) -> int:
         """Run the command and return its exit code."""
         if self.entry.endswith(":main"):
-            return self._import(self.entry)(argv, prog=prog)
+            given = {name: partial(self._call, entry) for name, entry in self.needs.items()}
+            return self._import(self.entry)(argv, prog=prog, **given)
         return exit_code_of(lambda: self._parse_and_work(argv, prog))
 
     def parser(self, prog: str) -> Parser:
@@ -64,6 +68,9 @@ class Command:
     def _parse_and_work(self, argv: Sequence[str], prog: str) -> int | None:
         arguments = self.parser(prog).parse_args(argv)
         return self._import(self.entry)(arguments)
+
+    def _call(self, entry: str, *arguments: Any) -> Any:
+        return self._import(entry)(*arguments)
 
     @staticmethod
     def _import(entry: str) -> Callable[..., Any]:
@@ -309,7 +316,11 @@ COMMANDS = {
         "nas_agent_graph.space.page:print_space",
         _add_space_arguments,
     ),
-    "predict": Command("forecast the future with a finished run", "nas_system.predict:main"),
+    "predict": Command(
+        "forecast the future with a finished run",
+        "nas_system.predict:main",
+        needs={"backtest": "nas_agent_graph.handover.backtest:run_backtest"},
+    ),
     "train": Command("train one configuration", "nas_system.train:main"),
     "describe": Command("measure a task's data and its baselines", "nas_system.describe:main"),
     "score": Command("score a finished run on the hold-out set", "nas_system.score:main"),

@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas_agent_graph.analysis.conclusions import conclude_search, contenders, read_conclusion
@@ -24,7 +24,8 @@ from nas_agent_graph.context import (
     SystemClock,
 )
 from nas_agent_graph.handover.recommendation import Handover
-from nas_agent_graph.handover.refits import RefitPool
+from nas_agent_graph.handover.refit_pool import RefitPool
+from nas_agent_graph.handover.refits import MOST_SHARE
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.verification import Verification
@@ -53,7 +54,7 @@ from nas_agent_graph.text.recommended import recommendation_lines
 from nas_system.errors import NasError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
 from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
-from nas_system.nas_agent.recommended import Recommended
+from nas_system.nas_agent.recommended import Recommended, Training
 from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.processes.run_files import undrawn_runs
 from nas_system.space import metric_on
@@ -76,7 +77,10 @@ def run_search(
     workspace = arguments.workspace.expanduser().absolute()
     launcher = build_launcher(arguments.launcher, arguments.sandbox)
     slots = slots_for(arguments.parallel, arguments.gpus_per_run, arguments.device, launcher)
-    limits = limits_of(arguments, launcher, slots.total)
+    started, limits = time.monotonic(), limits_of(arguments, launcher, slots.total)
+    refitted = not arguments.no_refit and trainer is None
+    if refitted:
+        limits = replace(limits, refit_share=MOST_SHARE)
     disk = DiskSpace(
         workspace, SystemClock(), stop, _note, limits.least_free_mb, longest_wait_s=limits.disk_wait_seconds
     )
@@ -118,11 +122,12 @@ def run_search(
             stop=stop,
             clock=SystemClock(),
             note=_note,
+            ends_at=None if limits.max_seconds is None else started + limits.max_seconds,
         )
         ending = Ending(
             search,
             launcher,
-            refits=None if arguments.no_refit or trainer is not None else refits,
+            refits=refits if refitted else None,
             recommends=trainer is None,
             flags=() if arguments.device == "auto" else ("--device", arguments.device),
         )
@@ -151,7 +156,7 @@ def run_search(
             continued=arguments.continued,
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
-            started=time.monotonic(),
+            started=started,
         )
         _conclude(ending, _drive(context))
         for name, entry in PROPOSERS.items():
@@ -260,9 +265,17 @@ def _conclude(ending: Ending, end: str) -> None:
         print(f"No run has a score. Look at one: nas show run_0000{elsewhere}")
     else:
         print(f"best model: {ledger.paths(best_run.run_id).best_model}")
+        for training in () if info is None or info.task.is_series else _refits_on_all(recommended):
+            print(f"refitted:   {ledger.workspace / training.folder}/best_model.pth, on all graphs")
         print(f"look at it: nas show {best_run.run_id}{elsewhere}")
         print(f"go on:      nas run --max-runs {len(ledger.state.runs) * 2}{elsewhere}")
     print(_leading_baseline(ledger.state, info, elsewhere), end="")
+
+
+def _refits_on_all(recommended: Recommended | None) -> list[Training]:
+    """Return the refits on everything, with which `nas predict` forecasts where there is a series."""
+    refits = {} if recommended is None else recommended.refits.get("hold_out", {})
+    return [training for trainings in refits.values() for training in trainings]
 
 
 def _concluded(search: ProposerSetup, info: TaskInfo | None) -> Conclusion | None:

@@ -43,10 +43,43 @@ FLOAT_DIGITS = 7
 """What a 32-bit network resolves, counted from the size of a standard deviation."""
 
 
-def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_system.predict") -> int:
-    """Forecast and return 0; or 2 when there is nothing to forecast with or from."""
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    prog: str = "python -m nas_system.predict",
+    backtest: Callable[[argparse.Namespace, Path], int] | None = None,
+) -> int:
+    """Forecast and return 0; or 2 when there is nothing to forecast with or from.
+
+    `backtest` does what `--backtest` asks for, which takes trainings: it is given the arguments and the file
+    for its table, and returns the exit code.
+    """
     arguments = build_parser(prog).parse_args(argv)
-    return exit_code_of(lambda: _predict(arguments))
+
+    def work() -> int:
+        if arguments.backtest is not None:
+            _check_backtest(arguments, backtest is not None)
+        _predict(arguments)
+        if arguments.backtest is None or backtest is None:
+            return 0
+        return backtest(arguments, backtest_table(arguments.out))
+
+    return exit_code_of(work)
+
+
+def _check_backtest(arguments: argparse.Namespace, can_train: bool) -> None:
+    """Raise ConfigError for flags that do not go with `--backtest`."""
+    if not can_train:
+        raise ConfigError(
+            "--backtest trains, which this program does not; give it to nas predict, or to "
+            "python -m nas_agent_graph.cli predict"
+        )
+    for name in ("run", "csv", "facts", "data_dir", "as_searched"):
+        if getattr(arguments, name):
+            raise ConfigError(
+                "--backtest is about what the search recommends, on its own rows; leave out "
+                f"--{name.replace('_', '-')}"
+            )
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -59,21 +92,23 @@ def _predict(arguments: argparse.Namespace) -> None:
     written = [path for path in (arguments.out, arguments.plot, arguments.export) if path is not None]
     if len({path.absolute() for path in written}) != len(written):
         raise ConfigError("--out, --plot and --export name the same file; give each a name of its own")
-    from nas_system.ensembles.choice import chosen_by
+    table = backtest_table(arguments.out)
+    if arguments.backtest is not None and table.absolute() in [path.absolute() for path in written]:
+        raise ConfigError(f"{table} is what --backtest writes; name another file")
+    from nas_system.data.calendar import spelled_dates
+    from nas_system.ensembles.choice import chosen_by, intervals_of
     from nas_system.nas_agent.log_text import one_line
 
     chosen = chosen_by(arguments)
     forecaster, run = chosen.forecaster, chosen.run
     series, file = _rows(arguments, forecaster, run)
-    for target in (arguments.out, arguments.plot, arguments.export):
-        if target is not None and file is not None and target.exists() and target.samefile(file):
+    for target in (*written, *([table] if arguments.backtest is not None else [])):
+        if file is not None and target.exists() and target.samefile(file):
             raise ConfigError(f"{target} is the file that the rows come from; write to another one")
     name = file.name if file is not None else forecaster.task.dataset
     forecast = forecaster.forecast(series, str(file or name))
     notes: list[str] = []
     if arguments.intervals:
-        from nas_system.ensembles.intervals import intervals_of
-
         forecast, notes = intervals_of(forecast, series, chosen, arguments)
 
     title, last = run.resolve().name, spelled_dates(series.dates)[-1]
@@ -201,18 +236,14 @@ def _columns(forecast: Forecast) -> list[Column]:
 
 def _cells(forecast: Forecast, columns: Sequence[Column]) -> list[list[str]]:
     """Return a row per step: its time stamp, and the values with their significant digits."""
+    from nas_system.data.calendar import spelled_dates
+
     texts = [[f"{value:.{column.decimals}f}" for value in column.values] for column in columns]
     return [list(row) for row in zip(spelled_dates(forecast.dates), *texts, strict=True)]
 
 
 def _decimals(spread: float) -> int:
     return max(0, FLOAT_DIGITS - 1 - math.floor(math.log10(spread)))
-
-
-def spelled_dates(dates: NDArray[np.datetime64]) -> list[str]:
-    """Format as `2018-06-26 20:00:00`, or `2018-06-26` where all are midnights."""
-    unit = "D" if (dates == dates.astype("datetime64[D]")).all() else "s"
-    return [str(stamp).replace("T", " ") for stamp in dates.astype(f"datetime64[{unit}]")]
 
 
 def _table(forecast: Forecast) -> str:
@@ -262,6 +293,11 @@ def _write(path: Path, write: Callable[[], None]) -> None:
         ) from None
 
 
+def backtest_table(out: Path) -> Path:
+    """Return the file of `--backtest`, next to the forecast."""
+    return out.with_name("backtest.csv")
+
+
 def _levels(text: str) -> tuple[int, ...]:
     """Return the levels of intervals in a flag: `80,90`, or `none`."""
     if text == "none":
@@ -273,6 +309,15 @@ def _levels(text: str) -> tuple[int, ...]:
             f"{text!r}: name up to {MOST_LEVELS} different levels between 1 and 99, as in 80,90, or none"
         )
     return tuple(levels)
+
+
+def _dates(text: str) -> int:
+    """Return how many earlier dates a flag asks for."""
+    from nas_system.nas_agent.backtest import MOST_DATES
+
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_DATES:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of dates from 1 to {MOST_DATES}")
+    return int(text)
 
 
 def build_parser(prog: str) -> Parser:
@@ -305,6 +350,13 @@ def build_parser(prog: str) -> Parser:
         default=(80, 90),
         metavar="L,L|none",
         help="prediction intervals, in per cent (default: 80,90)",
+    )
+    parser.add_argument(
+        "--backtest",
+        type=_dates,
+        metavar="K",
+        help="also tell how choosing, refitting and forecasting would have done at K earlier dates; trains "
+        "again at each, and writes backtest.csv next to the forecast",
     )
     parser.add_argument(
         "--export",

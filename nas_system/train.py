@@ -207,6 +207,15 @@ def _peak_of_gpu() -> dict[str, float]:
     return {"peak_gpu_mb": round(torch.cuda.max_memory_allocated() / 2**20, 1)}
 
 
+def _refit_end(text: str) -> str | int:
+    """Read a part, or a number of rows."""
+    if text in REFIT_PARTS:
+        return text
+    if text.isdecimal() and 0 < int(text) < 10**9:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither {', '.join(REFIT_PARTS)} nor a number of rows")
+
+
 def build_parser(prog: str) -> Parser:
     """Return the parser of `nas train`."""
     parser = Parser(prog=prog, description="Train one configuration.")
@@ -248,8 +257,10 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument(
         "--through",
-        choices=REFIT_PARTS,
-        help="refit: learn from all rows to the end of this part of a series (hold_out: all there are)",
+        type=_refit_end,
+        metavar="PART|ROWS",
+        help="refit: learn from all rows or graphs to the end of this part (val, test, or hold_out: from "
+        "all), or from so many first rows",
     )
     parser.add_argument(
         "--epochs",

@@ -14,7 +14,10 @@ from python_server import run_python
 pytest.importorskip("torch_geometric", reason="needs the extra graphs")
 
 from nas_system.config_io.config_file import read_config, write_config
+from nas_system.ensembles.graph_scores import scores_on
 from nas_system.nas_agent.agent_state import get_best_run, load_agent_state
+from nas_system.nas_agent.recommended import Part, read_recommended
+from nas_system.nas_agent.run_manager import load_task_info
 from nas_system.space import RunConfig, family_default
 from nas_system.space.families import GraphTransformerConfig
 
@@ -62,6 +65,27 @@ def test_a_search_on_graphs_keeps_the_scores_of_its_task(searched: tuple[Path, s
     best = get_best_run(state)
     assert best is not None
     assert state.hold_out[best.run_id] is not None, "the best run is scored on the graphs kept back"
+
+
+def test_what_is_recommended_is_refitted_on_the_graphs_of_more_parts(searched: tuple[Path, str]) -> None:
+    folder, said = searched
+    known = read_recommended(folder)
+    assert "on the graphs before the test part, before the hold-out part and on all; about " in said
+    assert "on all graphs" in said and "refitted on train and validation part" in said
+    parts: dict[Part, int] = {"val": 96, "test": 128, "hold_out": 528}
+    for part, graphs in parts.items():
+        assert known.refits[part]
+        for training in (one for trainings in known.refits[part].values() for one in trainings):
+            metrics = json.loads((folder / training.folder / "metrics.json").read_text())
+            assert (metrics["through"], metrics["rows"]) == (part, graphs)
+    for part in ("test", "hold_out"):
+        assert known.scores("as_searched", part)["mae"] != known.scores("refitted", part)["mae"]
+    refit = known.refitted("val")
+    assert refit is not None
+    info = load_task_info(folder / "runs")
+    assert info is not None
+    again, _ = scores_on("test", refit, info, folder, "cpu")
+    assert known.scores("refitted", "test")["mae"] == pytest.approx(again["mae"], rel=1e-5)
 
 
 def test_show_report_and_space_know_the_task(searched: tuple[Path, str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from nas_system.data.csv_file import parse_csv
 from nas_system.data.series import Forecast
+from nas_system.ensembles.intervals import _the_same
 from nas_system.errors import ConfigError
 from nas_system.predict import _save_csv, _table
 
@@ -50,6 +51,15 @@ def test_a_target_with_the_name_of_a_border_is_refused(tmp_path: Path) -> None:
         _save_csv(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80"))
     assert not (tmp_path / "f.csv").exists()
     _save_csv(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80", levels=(90,)))
+
+
+def test_levels_that_the_errors_do_not_tell_apart_are_named() -> None:
+    half_widths = np.array([[[1.0], [2.0], [np.nan]], [[1.0], [3.0], [np.nan]]])
+    (said,) = _the_same(half_widths, (80, 90))
+    assert said.startswith(
+        "the 80 and 90 % intervals are the same at 1 of 3 steps: earlier errors are too few"
+    )
+    assert _the_same(half_widths * np.array([1.0, 1.1])[:, None, None], (80, 90)) == []
 
 
 def test_the_terminal_shows_the_intervals_of_one_target_and_counts_those_of_several() -> None:

@@ -140,16 +140,21 @@ def due_repeat(context: Context, told: Circumstances) -> Repeat | None:
 
 def why_nothing_begins(context: Context) -> str | None:
     """Return which limit keeps further runs from beginning, as a sentence; None while something is left of
-    each. Of the time, what the final will take is kept for it."""
+    each. Of the time, what the final and refits will take is kept for them."""
     spent = context.committed
     reached = context.limits.reached(spent)
     most_s = context.limits.max_seconds
     if reached is not None or most_s is None or not spent.runs:
         return reached
-    kept_s = _seconds_of_final(context)
+    kept = {
+        "the final": _seconds_of_final(context),
+        "refits": context.limits.refit_share * spent.seconds,
+    }
+    kept_s = sum(kept.values())
     if spent.seconds + kept_s < most_s:
         return None
-    return f"the time limit of {most_s / 3600:g} hours is reached, {kept_s:.0f} s of it kept for the final"
+    what = " and ".join(name for name, seconds in kept.items() if seconds)
+    return f"the time limit of {most_s / 3600:g} hours is reached, {kept_s:.0f} s of it kept for {what}"
 
 
 def _seconds_of_final(context: Context) -> float:

@@ -17,6 +17,7 @@ from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.agent_state import get_run, get_run_in_progress, is_repeat, parts_of_repeat
+from nas_system.nas_agent.logging_utils import planned_under
 from nas_system.nas_agent.outcome import Outcome, Status
 from nas_system.nas_agent.pruned import read_pruned, write_pruned
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
@@ -207,13 +208,6 @@ def _submit(training: Training, attempt: int, context: Context) -> None:
 def _ended_at(run_id: str, context: Context) -> str:
     """Return when the run's training ended, as its supervisor wrote it down; empty if it could not."""
     return str((read_record(context.ledger.paths(run_id).exit) or {}).get("ended_at", ""))
-
-
-def planned_under(paths: RunPaths) -> int | None:
-    """Return the most steps that a finished training was planned under; None if it does not say."""
-    plan = (read_record(paths.metrics) or {}).get("plan")
-    most = plan.get("most_steps") if isinstance(plan, dict) else None
-    return most if type(most) is int and most >= 1 else None
 
 
 def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:

@@ -190,6 +190,7 @@ def report_record(
             for baseline in (info.baselines if info else ())
         ],
         "ensemble": ensemble_record(rows_of(state, info, conclusion, handed_over)),
+        "refit_seconds": 0.0 if handed_over is None else handed_over.cost.refit_sec,
         "recommendation": [] if handed_over is None else recommendation_lines(handed_over, state.metric),
         "recommended": None if recommended is None else recommended.to_json(),
         "per_step": lines_of_steps(ledger.runs_dir, state, info, recommended),

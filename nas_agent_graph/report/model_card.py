@@ -66,7 +66,7 @@ def model_card(
         "Data": _data(state, info),
         "Task": _task(state),
         "What is recommended": _recommendation(workspace, state, record),
-        "How it was chosen": _choice(state, conclusion),
+        "How it was chosen": _choice(state, conclusion, as_mapping(record.get("cost"))),
         "Scores": scores(state, rows_of(state, info, conclusion), info, record),
         "Limits": limits(state, info, conclusion, record),
         "How to use it": _use(state, record),
@@ -182,7 +182,7 @@ def _parameters(config: RunConfig) -> Iterator[str]:
 # --- how it was chosen ----------------------------------------------------------------------
 
 
-def _choice(state: AgentState, conclusion: Conclusion | None) -> list[str]:
+def _choice(state: AgentState, conclusion: Conclusion | None, cost: Mapping[str, Any]) -> list[str]:
     from nas_agent_graph.selection.sentences import sentences
 
     scored = sum(run.val_score is not None for run in state.runs)
@@ -193,6 +193,12 @@ def _choice(state: AgentState, conclusion: Conclusion | None) -> list[str]:
         f"- {len(state.runs)} runs ({scored} with a score, {ended}) and {len(state.repeats)} further "
         f"trainings of runs with other seeds, {duration(seconds)} in all; the search's seed is {state.seed}",
     ]
+    refit_s, evaluation_s = (finite(cost.get(name)) or 0.0 for name in ("refit_sec", "evaluation_sec"))
+    if refit_s > 0:
+        lines.append(
+            f"- After them refits of what is recommended, {duration(refit_s)} of compute, and evaluations, "
+            f"{duration(evaluation_s)}"
+        )
     if proposers:
         counts = ", ".join(f"{code(name)} {count}" for name, count in proposers.most_common(MOST_NAMES))
         lines.append(f"- Proposed by: {counts}")

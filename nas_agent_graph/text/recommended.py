@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas_agent_graph.text.terminal import printable
+from nas_agent_graph.text.terminal import duration, printable
 from nas_system.files import finite
-from nas_system.nas_agent.recommended import Part, Recommended
+from nas_system.nas_agent.recommended import Member, Part, Recommended
 from nas_system.space.tasks.task import metric_name_of
 
 _PARTS: tuple[tuple[Part, str], ...] = (("test", "test"), ("hold_out", "hold-out"))
@@ -28,12 +28,32 @@ def recommendation_lines(recommended: Recommended, metric: str) -> list[str]:
         refitted = _number(recommended.scores("refitted", part), name)
         if searched is None:
             continue
-        text = f"{shown.capitalize()} {name} {searched:.5f} as searched"
+        text = f"{shown.capitalize()} {name} {searched:.5f} as searched{_seeds(recommended.members)}"
+        first = recommended.first_seed.get(part)
+        if first is not None and f"{first:.5f}" != f"{searched:.5f}":
+            text += f" ({first:.5f} with its first seed alone, as in the leaderboard)"
         if refitted is not None:
             before = "train and validation part" if part == "test" else "everything before it"
-            text += f"; {refitted:.5f} refitted on {before}"
+            refit = recommended.refitted("val" if part == "test" else "test")
+            text += f"; {refitted:.5f} refitted on {before}{_seeds(refit.members if refit else ())}"
         lines.append(f"{text}.")
-    return [*lines, *_intervals(recommended)]
+    return [*lines, *_cost(recommended), *_intervals(recommended)]
+
+
+def _seeds(members: Sequence[Member]) -> str:
+    """Say over how many seeds a run alone is the mean."""
+    seeds = len(members[0].trainings) if len(members) == 1 else 1
+    return f", the mean of {seeds} seeds" if seeds > 1 else ""
+
+
+def _cost(recommended: Recommended) -> list[str]:
+    """Say what the refits took, where there are any, and what was left out."""
+    cost = recommended.cost
+    if not cost.refit_sec:
+        return []
+    left = f"; {recommended.not_begun} were not begun, for lack of time" if recommended.not_begun else ""
+    took = f"Refits took {duration(cost.refit_sec)} of compute{left}"
+    return [f"{took}; evaluations {duration(cost.evaluation_sec)}."]
 
 
 def _intervals(recommended: Recommended) -> list[str]:

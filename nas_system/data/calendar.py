@@ -13,6 +13,12 @@ Dates = NDArray[np.datetime64]
 DAY = np.timedelta64(SECONDS["D"], "s")
 
 
+def spelled_dates(dates: Dates) -> list[str]:
+    """Format as `2018-06-26 20:00:00`, or `2018-06-26` where all are midnights."""
+    unit = "D" if (dates == dates.astype("datetime64[D]")).all() else "s"
+    return [str(stamp).replace("T", " ") for stamp in dates.astype(f"datetime64[{unit}]")]
+
+
 def dates_after(dates: Dates, freq: str, steps: int) -> Dates:
     """Return the `steps` time stamps after the last of `dates`, which are `freq` apart.
 

@@ -58,6 +58,18 @@ class OpenTask:
         split = self.split.trained_through(part)
         return replace(self, split=split, scaler=Scaler.fit(self.series, split, self.task.scaling))
 
+    def ended_at(self, row: int) -> Self:
+        """Return the task as it was when `row` had not come yet: the rows before it are all training rows.
+        Later ones are not there at all.
+
+        Raises ConfigError for a row outside the series, or where those before it cannot be scaled.
+        """
+        if not 0 < row <= len(self.series):
+            raise ConfigError(
+                f"there is no row {row:,} in {len(self.series):,} to end before; name another one"
+            )
+        return self._at(self.split.ended_at(row))
+
     def _at(self, split: Split) -> Self:
         series = replace(
             self.series, values=self.series.values[: split.rows], dates=self.series.dates[: split.rows]

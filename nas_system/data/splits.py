@@ -62,6 +62,10 @@ class Split:
         end = self.target_rows(part).stop
         return Split(end, max(end, self.val_end), max(end, self.test_end), self.rows)
 
+    def ended_at(self, row: int) -> Split:
+        """Return the split of the rows before `row` alone, all of them training rows."""
+        return Split(row, row, row, row)
+
 
 def split_for(task: ForecastingTask, rows: int, dates: Dates | None = None) -> Split:
     """Return the task's split of a series of `rows` rows, whose `dates` only a split by dates needs.

@@ -1,4 +1,4 @@
-"""What forecasts: what a search recommends, its ensemble, or any run or baseline by its name.
+"""What forecasts: what a search recommends, its ensemble, or any run or baseline by its name; its intervals.
 
 A baseline is found and forecasts without torch.
 """
@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas_system.errors import ConfigError
+from nas_system.errors import ConfigError, StateError
+from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import STATE_FILE, load_agent_state
 from nas_system.nas_agent.recommended import (
     ENSEMBLE,
@@ -22,8 +23,10 @@ from nas_system.nas_agent.recommended import (
     read_recommended,
 )
 from nas_system.processes.run_files import FACTS_FILE
+from nas_system.space.task_info import TaskInfo
 
 if TYPE_CHECKING:
+    from nas_system.data.series import Forecast, Series
     from nas_system.ensembles.forecaster import EnsembleForecaster
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
@@ -66,6 +69,42 @@ def chosen_by(arguments: argparse.Namespace) -> Chosen:
         why = f"the ensemble, {how}: {ensemble.why}"
         return Chosen(forecaster, runs / ENSEMBLE, why, known if same else None)
     return Chosen(*_named(arguments))
+
+
+def intervals_of(
+    forecast: Forecast, series: Series, chosen: Chosen, arguments: argparse.Namespace
+) -> tuple[Forecast, list[str]]:
+    """Return the forecast with the intervals that the arguments of `nas predict` ask for, and what has to be
+    said of them."""
+    from nas_system.ensembles.forecaster import EnsembleForecaster, stages_of, stages_of_run
+    from nas_system.ensembles.intervals import with_intervals
+
+    info = _info(arguments.facts or chosen.run.absolute().parent / FACTS_FILE)
+    if info is None or info.source.sha256 != chosen.forecaster.data_sha256:
+        return forecast, [
+            "no intervals: they need the search's task_facts.json, next to the run or by --facts"
+        ]
+    known, forecaster = chosen.recommended, chosen.forecaster
+    try:
+        if known is not None:
+            searched = arguments.as_searched
+            stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
+        elif isinstance(forecaster, EnsembleForecaster):
+            return forecast, ["no intervals: runs/recommended.json is not about this ensemble"]
+        else:
+            stages = stages_of_run(forecaster, chosen.run.name, info)
+    except (ConfigError, StateError) as error:
+        return forecast, [f"no intervals: {error}"]
+    return with_intervals(forecast, series, stages, arguments.intervals, info)
+
+
+def _info(facts: Path) -> TaskInfo | None:
+    """Return the task info of a search; None where that is not there, or not whole."""
+    record = read_record(facts)
+    try:
+        return None if record is None else TaskInfo.from_json(record)
+    except ConfigError:
+        return None
 
 
 def _of_search(

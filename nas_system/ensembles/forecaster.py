@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from nas_system.data.series import Forecast, Series
 from nas_system.errors import ConfigError, StateError
 from nas_system.nas_agent.log_text import one_line
-from nas_system.nas_agent.recommended import Ensemble, Member
+from nas_system.nas_agent.recommended import Ensemble, Member, Part, Recommended
 from nas_system.processes.run_files import FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask
+from nas_system.space.task_info import TaskInfo
 from nas_system.tasks.baseline_forecaster import BaselineForecaster, load_baseline
 from nas_system.tasks.saved_forecaster import SavedForecaster, load_forecaster
 
@@ -88,8 +89,11 @@ class EnsembleForecaster:
 
     def forecast_windows(self, series: Series, origins: range, fitted_to: int) -> Array:
         """Forecast from each of `origins`, (origins, pred_len, targets), as its members do."""
-        found = [member.forecast_windows(series, origins, fitted_to) for member in self.members]
-        return np.tensordot(self.weights, np.stack(found), axes=1)
+        # One after the other: all of them for a long series would be gigabytes.
+        total = 0.0
+        for weight, member in zip(self.weights, self.members, strict=True):
+            total = total + weight * member.forecast_windows(series, origins, fitted_to)
+        return np.asarray(total)
 
     @property
     def target_columns(self) -> tuple[str, ...]:
@@ -183,3 +187,43 @@ def _trained(member: Member, workspace: Path, device: str, origin: int | None) -
         except (ConfigError, StateError) as error:
             raise StateError(f"{member.name}: {one_line(str(error), 500)}") from None
     return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What forecast the rows of the search's data from `first` on, having learned from none of them."""
+
+    forecaster: EnsembleForecaster
+    first: int
+
+
+def stages_of_run(forecaster: SavedForecaster | BaselineForecaster, name: str, info: TaskInfo) -> list[Stage]:
+    """Return the one stage of a run or a baseline alone: all rows after the training part."""
+    if isinstance(forecaster, BaselineForecaster):
+        member = LoadedMember(name, 1.0, baseline=forecaster)
+    else:
+        member = LoadedMember(name, 1.0, (forecaster,))
+    return [Stage(EnsembleForecaster(name, (member,)), _start(info, "val"))]
+
+
+def stages_of(
+    recommended: Recommended, info: TaskInfo, workspace: Path, device: str, *, as_searched: bool = False
+) -> list[Stage]:
+    """Return the stages of what a search recommends. Raises ConfigError or StateError for missing weights."""
+    name = recommended.recommended
+    stages = [Stage(load_ensemble(recommended, workspace, name, device), _start(info, "val"))]
+    steps: tuple[tuple[Part, Part], ...] = (("val", "test"), ("test", "hold_out"))
+    for before, part in () if as_searched else steps:
+        refit = recommended.refitted(before)
+        if refit is not None and info.sizes.get(part):
+            stages.append(Stage(load_ensemble(refit, workspace, name, device), _start(info, part)))
+    return stages
+
+
+def _start(info: TaskInfo, part: str) -> int:
+    """Return the first row of a part. Raises ConfigError for task info that does not say."""
+    split = info.measured.get("split")
+    borders = split.get(part) if isinstance(split, dict) else None
+    if not isinstance(borders, list) or not borders or type(borders[0]) is not int:
+        raise ConfigError("the task info of the search does not say where its parts begin")
+    return borders[0]

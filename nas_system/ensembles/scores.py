@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,7 +24,7 @@ from nas_system.data.measures.conformal import (
     window_for,
 )
 from nas_system.data.splits import SplitName
-from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble
+from nas_system.ensembles.forecaster import load_ensemble
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.recommended import ENSEMBLE, Ensemble, Part, Recommended
 from nas_system.space import ForecastingTask
@@ -32,7 +32,6 @@ from nas_system.space.task_info import TaskInfo
 
 Array = NDArray[np.float64]
 
-WINDOWS_AT_A_TIME = 512
 PARTS: tuple[SplitName, ...] = ("val", "test", "hold_out")
 ROUNDS = 50
 """Of the greedy choice, as in Caruana et al. 2004: more change little."""
@@ -48,6 +47,10 @@ class ValidationErrors:
     products: Array
     """(windows, members, members): the mean over steps and targets of the product of two members' errors, on
     scaled data."""
+
+    def first(self, windows: int | None) -> ValidationErrors:
+        """Return those on the first windows, in the order of time; all for None."""
+        return ValidationErrors(self.products[:windows])
 
     def of(self, weights: Sequence[float]) -> Array:
         """Return the squared error of a weighted mean on every window, (windows,); weights add up to 1."""
@@ -78,14 +81,18 @@ def validation_errors(ensemble: Ensemble, info: TaskInfo, workspace: Path, devic
     for number, origin in enumerate((origins := data.origins()), 1):
         at = None if number == len(origins) else number
         forecaster = load_ensemble(ensemble, workspace, ENSEMBLE, device, origin=at)
-        for rows, truth in _windows(origin, "val"):
-            found = [
-                origin_scaled(member.forecast_windows(origin.series, rows, origin.split.train_end), origin)
-                for member in forecaster.members
-            ]
-            errors = np.stack(found, axis=1) - truth[:, None]
-            flat = errors.reshape(*errors.shape[:2], -1)
-            products.append(np.einsum("nik,njk->nij", flat, flat) / flat.shape[2])
+        first, fitted_to = origin.split.target_rows("val").start, origin.split.train_end
+        rows = range(first, first + n_windows(origin, "val"))
+        truth = origin_scaled(_truth(origin, "val"), origin)
+        # In 32 bits: of long horizons and many targets there are hundreds of millions of numbers.
+        errors = [
+            (origin_scaled(member.forecast_windows(origin.series, rows, fitted_to), origin) - truth)
+            .astype(np.float32)
+            .reshape(len(rows), -1)
+            for member in forecaster.members
+        ]
+        stacked = np.stack(errors, axis=1)
+        products.append((stacked @ stacked.swapaxes(1, 2)).astype(np.float64) / stacked.shape[2])
     return ValidationErrors(np.concatenate(products))
 
 
@@ -103,7 +110,7 @@ def final_scores(
     searched = load_ensemble(recommended, workspace, name, device)
     # Every origin, also those whose windows cross from one part into the next: intervals learn from them.
     first, end = split.target_rows("val").start, len(data.series)
-    blocks = {first: _forecasts(searched, data, range(first, end), split.train_end)}
+    blocks = {first: searched.forecast_windows(data.series, range(first, end), split.train_end)}
     scores: dict[str, Any] = {
         "as_searched": {part: _score(_of_part(blocks, data, part), data, part) for part in parts},
         "refitted": {},
@@ -116,7 +123,7 @@ def final_scores(
             start = split.target_rows(part).start
             later = max(blocks)
             blocks[later] = blocks[later][: start - later]
-            blocks[start] = _forecasts(forecaster, data, range(start, end), start)
+            blocks[start] = forecaster.forecast_windows(data.series, range(start, end), start)
             scores["refitted"][part] = _score(_of_part(blocks, data, part), data, part)
     return scores | {"intervals": _interval_scores(blocks, data, levels)}
 
@@ -187,26 +194,6 @@ def _truth(data: OpenTask, part: SplitName) -> Array:
 
 def _targets(data: OpenTask) -> Array:
     return data.series.values[:, list(data.series.column_indices(data.task.targets))]
-
-
-def _forecasts(forecaster: EnsembleForecaster, data: OpenTask, origins: range, fitted_to: int) -> Array:
-    found = [
-        forecaster.forecast_windows(data.series, origins[start : start + WINDOWS_AT_A_TIME], fitted_to)
-        for start in range(0, len(origins), WINDOWS_AT_A_TIME)
-    ]
-    return np.concatenate(found) if found else np.empty((0, data.task.pred_len, len(data.task.targets)))
-
-
-def _windows(data: OpenTask, part: SplitName) -> Iterator[tuple[range, Array]]:
-    """Yield the first rows of some windows of a part, and what is true: (windows, steps, targets), scaled."""
-    columns = list(data.series.column_indices(data.task.targets))
-    table = origin_scaled(data.series.values[:, columns], data)
-    truth = sliding_window_view(table, data.task.pred_len, axis=0).swapaxes(1, 2)
-    first = data.split.target_rows(part).start
-    origins = range(first, first + n_windows(data, part))
-    for start in range(0, len(origins), WINDOWS_AT_A_TIME):
-        rows = origins[start : start + WINDOWS_AT_A_TIME]
-        yield rows, truth[rows.start : rows.stop]
 
 
 def _opened(info: TaskInfo) -> OpenTask:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_system.errors import StateError, advice_on_limit
-from nas_system.files import read_object, write_json
+from nas_system.files import read_object, read_record, write_json
 from nas_system.processes.run_files import RunPaths
 
 NON_FINITE = "non_finite"
@@ -26,6 +26,13 @@ def save_metrics(run_dir: str | Path, metrics: Mapping[str, Any]) -> None:
 def load_metrics(run_dir: str | Path) -> dict[str, Any]:
     """Return the metrics of a run. Raises StateError if the file is missing or cannot be read."""
     return _load(RunPaths(Path(run_dir)).metrics)
+
+
+def planned_under(paths: RunPaths) -> int | None:
+    """Return the most steps that a finished training was planned under; None if it does not say."""
+    plan = (read_record(paths.metrics) or {}).get("plan")
+    most = plan.get("most_steps") if isinstance(plan, dict) else None
+    return most if type(most) is int and most >= 1 else None
 
 
 def save_history(run_dir: str | Path, history: Mapping[str, Any]) -> None:

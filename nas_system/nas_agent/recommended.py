@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -28,10 +28,12 @@ SLOW_BASELINES = frozenset({"lightgbm", "ets", "theta", "arima"})
 MOST_TRAININGS = 64
 """Of one member."""
 
-_FOLDER = r"^runs/run_[0-9]{4,9}(/(repeats|refits)/[a-z_]{1,20}[0-9]{1,20})?$"
+_FOLDER = r"^runs/run_[0-9]{4,9}(/(repeats|refits|backtests)/[a-z_]{1,20}[0-9]{1,20}(_seed_[0-9]{1,20})?)?$"
 """In the workspace, and nowhere else."""
 
 Part = Literal["val", "test", "hold_out"]
+PARTS: tuple[Part, ...] = get_args(Part)
+"""In the order of time."""
 
 
 class _Stored(BaseModel):
@@ -87,6 +89,15 @@ class Ensemble(_Stored):
         return tuple(member.name for member in self.members)
 
 
+class Cost(_Stored):
+    """What it took to hand over, since the search began."""
+
+    refit_sec: float = Field(default=0.0, ge=0)
+    """Seconds of compute of all refits."""
+    evaluation_sec: float = Field(default=0.0, ge=0)
+    """Seconds, by the clock, of all evaluations."""
+
+
 class Recommended(Ensemble):
     """What the search recommends, what it was trained on again, and how good it is."""
 
@@ -97,8 +108,13 @@ class Recommended(Ensemble):
     """How many had ended when it was chosen."""
     refits: dict[Part, dict[str, tuple[Training, ...]]] = Field(default_factory=dict)
     """By the part through which they learned (`hold_out`: all rows), then by member."""
+    not_begun: int = Field(default=0, ge=0)
+    """Refits for which the search had no time left."""
     evaluation: dict[str, Any] = Field(default_factory=dict)
     """As `nas_system.evaluate` printed it."""
+    first_seed: dict[Part, float] = Field(default_factory=dict)
+    """Of a run alone that has several seeds: the metric of its own training, as in the leaderboard."""
+    cost: Cost = Field(default_factory=Cost)
 
     @model_validator(mode="after")
     def _check_recommended(self) -> Self:
@@ -130,14 +146,17 @@ class Recommended(Ensemble):
 _Kind = TypeVar("_Kind", bound=Ensemble)
 
 
-def write_ensemble(workspace: Path, ensemble: Ensemble) -> None:
-    """Write `ensemble.json`. Raises OSError."""
-    write_json(workspace / ENSEMBLE_FILE, ensemble.model_dump(mode="json"))
+def write_ensemble(path: Path, ensemble: Ensemble) -> None:
+    """Write an ensemble's file. Raises OSError."""
+    write_json(path, ensemble.model_dump(mode="json"))
 
 
-def read_ensemble(workspace: Path) -> Ensemble:
-    """Return the ensemble of a workspace. Raises StateError for none, and for a file that is no ensemble."""
-    return _read(workspace / ENSEMBLE_FILE, Ensemble)
+def read_ensemble(workspace: Path, name: str = ENSEMBLE_FILE) -> Ensemble:
+    """Return the ensemble of a workspace, or another one in the file `name` there.
+
+    Raises StateError for none, and for a file that is no ensemble.
+    """
+    return _read(workspace / name, Ensemble)
 
 
 def write_recommended(workspace: Path, recommended: Recommended) -> None:

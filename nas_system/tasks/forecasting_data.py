@@ -105,9 +105,14 @@ class ForecastingProblem:
             for origin in self.data.origins()[:-1]
         ]
 
-    def trained_through(self, part: SplitName) -> ForecastingProblem:
-        """Return the problem with all rows to the end of `part` as training rows."""
-        return ForecastingProblem(self.config, self.source, self.data.trained_through(part), self.device)
+    def trained_through(self, end: ScoredPart | int) -> ForecastingProblem:
+        """Return the problem with all rows to the end of a part, or so many first rows, as training rows."""
+        data = self.data.ended_at(end) if isinstance(end, int) else self.data.trained_through(end)
+        return ForecastingProblem(self.config, self.source, data, self.device)
+
+    @property
+    def trained_until(self) -> int:
+        return self.data.split.train_end
 
     def count(self, part: Part) -> int:
         return len(self.windows[part]) if part in self.windows.sets else 0

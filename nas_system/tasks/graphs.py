@@ -98,6 +98,10 @@ class GraphProblem:
             self.answers.level,
         )
 
+    @property
+    def trained_until(self) -> int:
+        return len(self.dataset.train)
+
     def count(self, part: Part) -> int:
         return len(self._graphs(part))
 
@@ -113,6 +117,19 @@ class GraphProblem:
 
     def sample_batch(self, n: int) -> Any:
         return joined(self._graphs("train")[:n], self.device)
+
+    def trained_through(self, end: ScoredPart | int) -> GraphProblem:
+        """Return the problem with all graphs to the end of a part as training graphs, and no others."""
+        if isinstance(end, int):
+            raise ConfigError(
+                f"{self.config.task.name}: graphs are in no order; name a part, not {end} of them"
+            )
+        task = _graph_task(self.config.task)
+        parts = _parts(load_graphs(self.source, task, hold_out=end == "hold_out"))
+        names = list(parts)
+        graphs = [graph for name in names[: names.index(end) + 1] for graph in parts[name]]
+        dataset = replace(self.dataset, train=graphs, val=(), test=(), hold_out=())
+        return GraphProblem(self.config, self.source, dataset, self.device, self.answers)
 
     def export_metadata(self) -> dict[str, Any]:
         return {

@@ -73,6 +73,16 @@ class Problem(Protocol):
         """Return the first `n` samples of the training part as one batch."""
         ...
 
+    def trained_through(self, end: ScoredPart | int) -> Problem:
+        """Return the problem that learns from all rows or samples to the end of a part, or, of a series, from
+        so many first rows. Raises ConfigError where it cannot."""
+        ...
+
+    @property
+    def trained_until(self) -> int:
+        """How many of the first rows, or how many graphs, the training part holds."""
+        ...
+
     def export_metadata(self) -> dict[str, Any]:
         """Return what another machine needs next to the weights."""
         ...

@@ -216,6 +216,32 @@ def test_a_killed_agent_goes_on_with_its_refits(workspace: Path, run_cli: Cli) -
     assert read_recommended(workspace).refitted("hold_out") is not None
 
 
+def test_no_refit_begins_for_which_the_search_has_no_time_left(workspace: Path, run_cli: Cli) -> None:
+    searched = read_recommended(workspace)
+    for path in workspace.glob("runs/run_*/refits"):
+        shutil.rmtree(path)
+    (workspace / "runs/recommended.json").unlink()
+    # Every run says that it took an hour, and half an hour is left.
+    for path in workspace.glob("runs/run_????/metrics.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"compute_sec": 3600.0}))
+    done = run_cli("nas_agent_graph.run", *AGAIN, "--max-hours", "0.05", cwd=workspace, timeout_s=380)
+    assert done.returncode == 0 and not list(workspace.glob("runs/run_*/refits"))
+    known = read_recommended(workspace)
+    assert known.not_begun >= 3 and not known.refits and known.members == searched.members
+    assert f"{known.not_begun} of {known.not_begun} refits were not begun" in done.stderr
+    assert "as searched" in done.stdout and "refitted on" not in done.stdout
+    done = run_cli("nas_agent_graph.run", *AGAIN, cwd=workspace, timeout_s=380)
+    assert done.returncode == 0, done.stderr
+    known = read_recommended(workspace)
+    assert not known.not_begun and known.refitted("hold_out") is not None
+    took = sum(
+        json.loads(path.read_text())["compute_sec"]
+        for path in workspace.glob("runs/run_*/refits/*/metrics.json")
+    )
+    assert known.cost.refit_sec == pytest.approx(took)
+    assert known.cost.evaluation_sec > 0
+
+
 def test_without_refits_the_searched_weights_forecast(workspace: Path, run_cli: Cli) -> None:
     for path in workspace.glob("runs/run_*/refits"):
         shutil.rmtree(path)

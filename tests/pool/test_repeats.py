@@ -223,6 +223,14 @@ def test_time_is_kept_for_the_final(selected) -> None:
     assert launcher.clock.now < 60.0 + 3.5, "what has begun is brought to its end"
 
 
+def test_time_is_kept_for_the_refits(selected) -> None:
+    launcher = launcher_of()
+    context = selected(launcher, max_runs=100, max_seconds=60.0, refit_share=0.15)
+    assert drive(context)["end"].endswith("s of it kept for the final and refits")
+    assert [repeat.purpose for repeat in context.ledger.state.repeats].count("final") >= 3
+    assert launcher.clock.now < 60.0 / 1.15 + 3.5
+
+
 def test_a_failed_repeat_gives_no_score_and_does_not_come_again(selected) -> None:
     launcher = launcher_of({"run_0004": 0.01}, sd=0)
     inner = launcher.script

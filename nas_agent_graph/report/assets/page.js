@@ -13,7 +13,7 @@ function overview(width) {
     search.repeats ? [count(search.repeats), search.repeats === 1 ? "repeat" : "repeats"] : null,
     search.pruned ? [count(search.pruned), "stopped early"] : null,
     [count(search.failed), "without a score"],
-    [duration(search.seconds), "of training"],
+    [duration(search.seconds + (report.refit_seconds || 0)), "of training"],
     search.tokens ? [count(search.tokens), "tokens"] : null,
     search.tokens ? [known(search.cost) ? money(search.cost) : "not known", "cost"] : null,
   ].filter(Boolean);
