@@ -43,7 +43,7 @@ def test_a_healthy_service_is_described_with_every_source(run_cli, tmp_path):
         environment = named(server.url, NAS_LLM_TEMPERATURE="0.5")
         done = run_cli("nas_agent_graph.doctor", "--model", "openai:other", cwd=tmp_path, env=environment)
         assert KEY not in done.stdout + done.stderr
-        assert [request["model"] for request in server.requests] == ["other"] * 4
+        assert [request["model"] for request in server.requests] == ["other"] * 5
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     assert lines["model"].split()[1:] == ["openai:other", "flag", "--model"]

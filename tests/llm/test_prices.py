@@ -31,7 +31,7 @@ def test_a_price_that_a_person_gives_counts_per_million_tokens() -> None:
     assert str(price) == "$0.25 in, $2 out per million tokens (environment NAS_LLM_PRICE)"
 
 
-@pytest.mark.parametrize("text", ["2", "1,2,3", "cheap,2", "-1,2", "nan,1", "inf,1", ","])
+@pytest.mark.parametrize("text", ["2", "1,2,3,4", "1,2,-3", "cheap,2", "-1,2", "nan,1", "inf,1", ","])
 def test_what_is_no_price_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is no price; write IN,OUT"):
         llm_settings({"NAS_LLM_MODEL": "m", "OPENAI_API_KEY": "k", "NAS_LLM_PRICE": text}, demanded=False)
