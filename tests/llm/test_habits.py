@@ -779,7 +779,7 @@ def proxy_wants_a_password(_: Folder) -> None:
 
 @habit
 def proxy_and_loopback(_: Folder) -> None:
-    dead = {name: "http://127.0.0.1:9" for name in ("http_proxy", "HTTP_PROXY", "all_proxy")}
+    dead = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy"), "http://127.0.0.1:9")
     with ScriptedServer(lambda _: GOOD) as server:
         is_read(client(server.url, dead).ask(QUESTION))
         is_read(client(server.url.replace("127.0.0.1", "localhost"), dead).ask(QUESTION))
