@@ -156,7 +156,8 @@ def _try_long_prompt(client: ChatClient) -> tuple[bool, list[Answer]]:
     again = client.ask_in(messages, "prompt")
     if again.cached_tokens:
         print(
-            f"  prefixes are cached: asked twice, {again.cached_tokens} of {again.input_tokens} tokens were"
+            f"  prefixes are cached: asked twice, {again.cached_tokens} of {again.input_tokens} "
+            "tokens were cached"
         )
     else:
         print("  the service does not cache prompts, or does not report it: asked twice, no token was cached")

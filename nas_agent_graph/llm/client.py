@@ -223,7 +223,9 @@ class ChatClient:
             failure = replace(failure, advice=f"{failure.advice} (inside a reply with a good status)")
         message = str(getattr(error, "message", "") or error)
         param = getattr(error, "param", None)
-        if (dialect := self.dialect.after(failure.status, param, message)) is not None:
+        # Some services name what they refuse where the SDK does not look.
+        body = str(getattr(error, "body", None) or "")[:_LONGEST_REMARK]
+        if (dialect := self.dialect.after(failure.status, param, f"{message} {body}")) is not None:
             raise _Learnt(dialect) from None
         unspecific = failure.kind in ("request", "server") and concerns_format(failure.status, param, message)
         if unspecific and answer_format != "prompt":

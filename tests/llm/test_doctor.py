@@ -147,7 +147,9 @@ def test_what_the_server_does_differently_is_named(doctor):
             return error(400, "System role not supported")
         message = {"content": "", "reasoning_content": GOOD}
         choice = {"message": message, "finish_reason": "stop"}
-        return Reply(body=json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9000}}))
+        return Reply(
+            body=json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9000, "completion_tokens": 60}})
+        )
 
     with ScriptedServer(script) as server:
         done = doctor(server.url)

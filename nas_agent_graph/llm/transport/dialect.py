@@ -25,7 +25,7 @@ _ABOUT_STREAM = re.compile(
     r"stream\W{0,3}(parameter )?(must|should|has to|needs to|to be|=\s*true)|only[^.]{0,30}stream"
     r"|(enable|set|use|requires?)[^.]{0,30}stream|non-?stream[^.]{0,40}(not|un)"
 )
-_STATUS = re.compile(r"error code:? \d+")
+_STATUS = re.compile(r"(code|status)\W{0,4}\d+")
 _NUMBER = re.compile(r"(?<![\d.])\d{3,6}(?![\d.]*\d)")
 _THINKING = "enable_thinking"
 
