@@ -222,18 +222,19 @@ def _json_object(text: str, *, ranked: bool) -> dict[str, Any]:
     proposals: list[dict[str, Any]] = []
     for found_value in objects_in(without_thoughts(text)):
         value = {"candidates": found_value} if ranked and _is_ranking(found_value) else found_value
-        first = value if first is None and isinstance(value, dict) else first
+        first = first or next((item for item in _items(value) if isinstance(item, dict)), None)
         # Next to a proposal, any other object is part of the prose around it.
         for proposal in _proposals_in(value, _MOST_WRAPPERS):
             if proposal not in proposals:
                 proposals.append(proposal)
-        if len(proposals) >= _MOST_PROPOSALS:
+            if len(proposals) == _MOST_PROPOSALS:
+                break
+        if len(proposals) == _MOST_PROPOSALS:
             break
     if len(proposals) > 1:
-        more = " or more" if len(proposals) >= _MOST_PROPOSALS else ""
+        more = " or more" if len(proposals) == _MOST_PROPOSALS else ""
         raise ProposalError(
-            f"the answer holds {min(len(proposals), _MOST_PROPOSALS)}{more} different proposals; answer with "
-            "the best one alone"
+            f"the answer holds {len(proposals)}{more} different proposals; answer with the best one alone"
         )
     found = proposals[0] if proposals else first
     if found is None:
@@ -241,6 +242,10 @@ def _json_object(text: str, *, ranked: bool) -> dict[str, Any]:
             "no JSON object was found in the answer; answer with one JSON object and nothing else"
         )
     return found
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_ranking(value: Any) -> bool:

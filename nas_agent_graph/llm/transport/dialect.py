@@ -13,6 +13,8 @@ from nas_agent_graph.settings import DEFAULT_MAX_TOKENS
 LIMITS = ("max_tokens", "max_completion_tokens")
 _FEWEST = 256
 """Tokens of an answer that a limit taken from a refusal must leave."""
+_LONGEST_REFUSAL = 4000
+"""Characters that are read of one."""
 _REFUSALS = (400, 402, 404, 413, 422, 500, 501)
 _ABOUT_LENGTH = re.compile(
     r"max_(completion_|new_|output_)?tokens|(completion|output) tokens|in the completion|max tokens"
@@ -77,7 +79,7 @@ class Dialect:
         """Return how to ask after a refusal; None if it is about something else or nothing is left to do."""
         if status not in _REFUSALS:
             return None
-        said = f"{param or ''} {message}".lower()
+        said = f"{param or ''} {message}"[:_LONGEST_REFUSAL].lower()
         for changed in (
             self._without_thinking(said),
             self._with_another_limit(said),
