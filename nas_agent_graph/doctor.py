@@ -1,6 +1,7 @@
 """Checks the language model's settings with real calls: `nas doctor`.
 
-Three small calls try the answer formats; a fourth checks that a long prompt is read whole.
+Three small calls try the answer formats. A long prompt, sent twice, shows whether it is read whole and
+whether its beginning is cached.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from nas_agent_graph.cli import run_as_module
 from nas_agent_graph.host.privacy import refuse_inspection
-from nas_agent_graph.settings import llm_flags, llm_settings, resolve
+from nas_agent_graph.settings import DEFAULT_MAX_TOKENS, llm_flags, llm_settings, resolve
 
 if TYPE_CHECKING:
     from nas_agent_graph.llm.answer import Answer, Message
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LONG_PROMPT_TOKENS = 8_000
 """About twice the window to which local servers truncate by default, and more than a search's prompt."""
 
+_ROLE = "You search for good settings of a forecasting model."
 _TASK = (
     "This tests a connection. Propose one change to the run run_0000: the parameter training.lr becomes "
     "0.003. Answer with one JSON object."
@@ -71,11 +73,12 @@ def _examine_service(settings: LLMSettings) -> int:
     client = ChatClient(replace(settings, max_retries=0), warn=lambda _text: None)
     print(f"\nPrice\n  {client.price or how_to_know(settings)}")
     try:
-        used = _try_formats(client)
-        whole = _try_long_prompt(client)
+        used, answers = _try_formats(client)
+        whole, long_answers = _try_long_prompt(client)
     except ServiceRefused as refused:
         print(f"\nTo fix: {settings.model} at {settings.endpoint}: {refused.failure.advice}.")
         return 4
+    _print_habits(client, answers + long_answers)
     if used is None:
         print(
             "\nTo fix: the service answers, but no answer held a proposal. Take a model that follows "
@@ -86,13 +89,15 @@ def _examine_service(settings: LLMSettings) -> int:
     return 0 if whole else 4
 
 
-def _try_formats(client: ChatClient) -> str | None:
-    """Print a line per answer format; return the one that a search will use, None if no answer is valid."""
+def _try_formats(client: ChatClient) -> tuple[str | None, list[Answer]]:
+    """Print a line per answer format; return the one that a search will use, None if no answer is valid, and
+    the answers."""
     from nas_agent_graph.llm.answer_formats import FORMATS
     from nas_agent_graph.llm.client import FormatRefused
 
     print("\nAnswer formats")
     accepted: list[tuple[str, bool]] = []
+    answers: list[Answer] = []
     last = FORMATS[FORMATS.index(client.answer_format) :]
     for name in FORMATS:
         if name not in last:
@@ -103,18 +108,20 @@ def _try_formats(client: ChatClient) -> str | None:
         except FormatRefused as refused:
             print(f"  {name:<12} refused: {refused}")
             continue
+        answers.append(answer)
         problem = _problem(answer)
         accepted.append((name, problem is None))
         verdict = "understood" if problem is None else f"accepted, but not followed: {problem}"
         print(f"  {name:<12} {verdict} ({_cost(answer)})")
     # A search takes the first format that is not refused, and repairs the answers.
     name, good = accepted[0]
-    return name if good or any(fine for _, fine in accepted) else None
+    return (name if good or any(fine for _, fine in accepted) else None), answers
 
 
 def _small_prompt(answer_format: str) -> list[Message]:
     """Build a small prompt; where the server enforces the schema, the prompt does not reveal it."""
-    return [{"role": "user", "content": _TASK if answer_format == "json_schema" else _TASK + _FORMAT}]
+    task = _TASK if answer_format == "json_schema" else _TASK + _FORMAT
+    return [{"role": "system", "content": _ROLE}, {"role": "user", "content": task}]
 
 
 def _problem(answer: Answer) -> str | None:
@@ -128,25 +135,49 @@ def _problem(answer: Answer) -> str | None:
     return None
 
 
-def _try_long_prompt(client: ChatClient) -> bool:
-    """Print and return whether a prompt longer than a search's is read whole."""
+def _try_long_prompt(client: ChatClient) -> tuple[bool, list[Answer]]:
+    """Print and return whether a prompt longer than a search's is read whole; ask it twice, for the cache."""
     from nas_agent_graph.llm.prompt_size import prompt_tokens
 
     line = "- run_0042 [tcn] OK val_mse 0.0532 ; changes: training.lr 0.0031, model.dropout 0.15\n"
     messages = _small_prompt("prompt")
-    messages[0]["content"] += "\n\nEarlier runs, which are of no importance here:\n"
+    messages[1]["content"] += "\n\nEarlier runs, which are of no importance here:\n"
     per_line = prompt_tokens([{"role": "user", "content": line}])
-    messages[0]["content"] += line * (LONG_PROMPT_TOKENS // per_line)
+    messages[1]["content"] += line * (LONG_PROMPT_TOKENS // per_line)
     print("\nLong prompts")
     answer = client.ask_in(messages, "prompt")
     if answer.tokens_estimated:
         print("  cannot be checked: the service reports no token counts")
-        return True
+        return True, [answer]
     if answer.warning:
         print(f"  cut short: {answer.warning}")
-        return False
+        return False, [answer]
     print(f"  read whole: about {prompt_tokens(messages)} tokens or more sent, {_cost(answer)}")
-    return True
+    again = client.ask_in(messages, "prompt")
+    if again.cached_tokens:
+        print(
+            f"  prefixes are cached: asked twice, {again.cached_tokens} of {again.input_tokens} "
+            "tokens were cached"
+        )
+    else:
+        print("  the service does not cache prompts, or does not report it: asked twice, no token was cached")
+    return True, [answer, again]
+
+
+def _print_habits(client: ChatClient, answers: Sequence[Answer]) -> None:
+    """Print what the server does differently from others, and how many questions were asked."""
+    from nas_agent_graph.llm.parsing import CUT_OFF
+
+    found = dict.fromkeys(habit for answer in answers for habit in (answer.habits or "").split("; ") if habit)
+    shortest = min((a.output_tokens for a in answers if a.finish_reason in CUT_OFF), default=None)
+    if shortest is not None:
+        found[f"cuts answers at {shortest} tokens: raise NAS_LLM_MAX_TOKENS, or its own limit"] = None
+    if client.dialect.max_tokens is None and client.settings.max_tokens is not None:
+        found[f"refuses a limit of {client.settings.max_tokens} tokens for answers"] = None
+    if found:
+        print("\nThe server")
+        print("\n".join(f"  {habit}" for habit in found))
+    print(f"\n{client.questions} questions were asked.")
 
 
 def _cost(answer: Answer) -> str:
@@ -167,8 +198,16 @@ def _print_settings(found: Mapping[str, Setting]) -> None:
         "temperature": "temperature",
         "timeout_s": "timeout",
         "price": "price",
+        "max_tokens": "max tokens",
+        "extra_body": "extra body",
     }
-    defaults = {"temperature": "not sent", "timeout_s": "120", "price": "looked up"}
+    defaults = {
+        "temperature": "not sent",
+        "timeout_s": "120",
+        "price": "looked up",
+        "max_tokens": str(DEFAULT_MAX_TOKENS),
+        "extra_body": "none",
+    }
     values = {name: defaults.get(name) if found[name].text is None else None for name in names}
     shown = {name: values[name] or _shown(found[name]) for name in names}
     width = max(map(len, shown.values()))

@@ -11,16 +11,23 @@ exports for another purpose never goes to a server whose own key stands in `.env
 from __future__ import annotations
 
 import argparse
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from nas_system.errors import ConfigError
 
 DEFAULT_TIMEOUT_S = 120.0
 DEFAULT_RETRIES = 4
+DEFAULT_MAX_TOKENS = 16_384
+"""Many servers stop at 100 to 4,096 by default, in the middle of a reasoning model's thoughts."""
+OURS = ("messages", "model", "response_format", "n")
+"""Fields of a request that NAS_LLM_EXTRA_BODY may not set."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,8 @@ _VARIABLES = {
     "temperature": "NAS_LLM_TEMPERATURE",
     "timeout_s": "NAS_LLM_TIMEOUT",
     "price": "NAS_LLM_PRICE",
+    "max_tokens": "NAS_LLM_MAX_TOKENS",
+    "extra_body": "NAS_LLM_EXTRA_BODY",
 }
 _FLAGS = {"model": "--model", "base_url": "--base-url"}
 
@@ -72,6 +81,8 @@ class Setting:
     def __str__(self) -> str:
         if self.text is None:
             return "not set"
+        if self.name == "extra_body":
+            return _names_in(self.text)
         return masked(self.text) if self.name == "api_key" else self.text
 
 
@@ -87,8 +98,13 @@ class LLMSettings:
     timeout_s: float = DEFAULT_TIMEOUT_S
     max_retries: int = DEFAULT_RETRIES
     provider: str = "openai"
-    price: tuple[float, float] | None = None
-    """US dollars per million tokens of prompt and answer; None looks them up."""
+    price: tuple[float, ...] | None = None
+    """US dollars per million tokens of prompt and answer, and of cached tokens of the prompt if these are
+    cheaper; None looks them up."""
+    max_tokens: int | None = DEFAULT_MAX_TOKENS
+    """Tokens that an answer may have, thoughts included; None leaves it to the server."""
+    extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    """Further fields of a request's body, where a server needs them."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value came from."""
 
@@ -100,6 +116,15 @@ class LLMSettings:
         """Return a value's source as a remark for a message; empty for a default."""
         source = self.sources.get(name, "default")
         return "" if source == "default" else f" (it comes from {source})"
+
+
+def _names_in(text: str) -> str:
+    """Return the fields of an extra body without their values, which may be secrets."""
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        body = None
+    return ", ".join(map(str, body)) if isinstance(body, dict) else "(no JSON object)"
 
 
 def masked(key: str) -> str:
@@ -156,6 +181,8 @@ def llm_settings(
         timeout_s=_number(found["timeout_s"], above=0.0) or DEFAULT_TIMEOUT_S,
         provider=provider,
         price=_price(found["price"]),
+        max_tokens=_max_tokens(found["max_tokens"]),
+        extra_body=_extra_body(found["extra_body"]),
         sources={setting.name: setting.source for setting in found.values()},
     )
 
@@ -255,19 +282,54 @@ def _checked_key(setting: Setting) -> str | None:
     return key
 
 
-def _price(setting: Setting) -> tuple[float, float] | None:
+def _price(setting: Setting) -> tuple[float, ...] | None:
     if setting.text is None:
         return None
     try:
-        per_input, per_output = map(float, setting.text.split(","))
+        price = tuple(map(float, setting.text.split(",")))
     except ValueError:
-        per_input = per_output = math.nan
-    if not (0 <= per_input < math.inf and 0 <= per_output < math.inf):
+        price = ()
+    if len(price) not in (2, 3) or not all(0 <= part < math.inf for part in price):
         raise ConfigError(
-            f"NAS_LLM_PRICE={setting.text!r} is no price; write IN,OUT in US dollars per million tokens of "
-            "prompt and answer, for instance 0.25,2"
+            f"NAS_LLM_PRICE={setting.text!r} is no price; write IN,OUT or IN,OUT,CACHED in US dollars per "
+            "million tokens of prompt, answer and cached prompt, for instance 0.25,2"
         )
-    return per_input, per_output
+    return price
+
+
+def _max_tokens(setting: Setting) -> int | None:
+    """Return the limit of an answer; 0 leaves it to the server."""
+    if setting.text is None:
+        return DEFAULT_MAX_TOKENS
+    if not re.fullmatch(r"\d{1,7}", setting.text):
+        raise ConfigError(
+            f"NAS_LLM_MAX_TOKENS={setting.text!r} is no number of tokens; write one like "
+            f"{DEFAULT_MAX_TOKENS}, or 0 to leave it to the server"
+        )
+    return int(setting.text) or None
+
+
+def _extra_body(setting: Setting) -> dict[str, Any]:
+    """Return further fields of a request. The text is in no message: it may hold a key."""
+    if setting.text is None:
+        return {}
+    advice = 'write a JSON object, for instance {"enable_thinking": false}'
+    try:
+        body = json.loads(setting.text, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:
+        place = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise ConfigError(f"NAS_LLM_EXTRA_BODY is not JSON{place}; {advice}") from None
+    if not isinstance(body, dict):
+        raise ConfigError(f"NAS_LLM_EXTRA_BODY is a JSON {type(body).__name__}; {advice}")
+    if taken := [name for name in OURS if name in body]:
+        raise ConfigError(
+            f"NAS_LLM_EXTRA_BODY sets {', '.join(taken)}, which a search sets itself; leave it out"
+        )
+    return body
+
+
+def _refused(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _number(setting: Setting, *, least: float | None = None, above: float | None = None) -> float | None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
 
+BROKEN_STREAM = "broken_stream"
+"""The finish reason of an answer whose stream ended without one."""
+
 
 class Message(TypedDict):
     """One message in the OpenAI chat format."""
@@ -25,6 +28,8 @@ class Answer:
     latency_s: float
     reasoning_tokens: int = 0
     """Of the output tokens, those spent on reasoning."""
+    cached_tokens: int = 0
+    """Of the input tokens, those that the service took from its cache; 0 where it reports none."""
     tokens_estimated: bool = False
     """The service reports no counts: these are lower estimates."""
     cost_usd: float | None = None
@@ -37,6 +42,8 @@ class Answer:
     """What is wrong with the service's reply, where it is no chat completion at all."""
     warning: str | None = None
     """What the user should know about this exchange."""
+    habits: str | None = None
+    """What the server does differently from others."""
 
     def to_event(self) -> dict[str, Any]:
         """Return the answer as a transcript keeps it."""
@@ -45,6 +52,8 @@ class Answer:
             "output_tokens": self.output_tokens,
             "reasoning_tokens": self.reasoning_tokens,
         }
+        if self.cached_tokens:
+            usage["cached_tokens"] = self.cached_tokens
         if self.tokens_estimated:
             usage["tokens_estimated"] = True
         event: dict[str, object] = {
@@ -60,5 +69,6 @@ class Answer:
             "refusal": self.refusal,
             "garbled": self.garbled,
             "warning": self.warning,
+            "habits": self.habits,
         }
         return event | {name: value for name, value in optional.items() if value is not None}

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NoReturn
 
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, FORMATS, concerns_format, request_fields
-from nas_agent_graph.llm.completion import TokenCounts
 from nas_agent_graph.llm.exchange import MAX_BODY_BYTES, Exchange
 from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message, shortage
 from nas_agent_graph.llm.parsing import MAX_ANSWER_CHARACTERS
 from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
 from nas_agent_graph.llm.redaction import redacted
+from nas_agent_graph.llm.transport.dialect import Dialect
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
 from nas_system.errors import ConfigError, NasError, SearchPaused
 
@@ -31,10 +33,20 @@ _LONGEST_WAIT_S = 120.0
 """The SDK waits up to this long between two tries if the service asks for it."""
 _SLACK_S = 5.0
 _LONGEST_REMARK = 1000
+_MOST_LESSONS = 10
+"""Refusals that one question may learn from."""
 
 
 class FormatRefused(NasError):
     """The server does not support the answer format."""
+
+
+class _Learnt(Exception):
+    """The server wants to be asked in another way; nothing was answered."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        super().__init__(dialect)
+        self.dialect = dialect
 
 
 class ServiceRefused(SearchPaused):
@@ -52,20 +64,33 @@ def _print_note(text: str) -> None:
 class ChatClient:
     """Sends chat messages to any OpenAI-compatible server, or to a provider by name.
 
-    The first answer format that the server accepts is remembered for the life of the client, so a
-    server that supports a better one after an update is noticed at the next start.
+    The first answer format that the server accepts, and what else it demands, are remembered for the life
+    of the client, so a server that supports more after an update is noticed at the next start.
     """
 
-    def __init__(self, settings: LLMSettings, *, warn: Callable[[str], None] = _print_note) -> None:
-        """Raises ConfigError if the provider's package is not installed."""
+    def __init__(
+        self,
+        settings: LLMSettings,
+        *,
+        warn: Callable[[str], None] = _print_note,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """`environment` names proxies and certificates, as `https_proxy` and `SSL_CERT_FILE` do.
+
+        Raises ConfigError if the provider's package is not installed.
+        """
         self.settings = settings
-        self._warn = warn
+        self._warn, self._environment = warn, environment
         self._warned = False
         # Only OpenAI-compatible APIs take a format; elsewhere the prompt asks for it.
         self._formats = list(FORMATS) if settings.provider in ("openai", "ollama") else ["prompt"]
         self._sdk, self._build_chat = _package(settings)
+        self.dialect = Dialect(max_tokens=settings.max_tokens, extra=settings.extra_body)
+        """How the server is asked, as far as that is known."""
         self.price = price_of(settings)
         """None if it is not known."""
+        self.questions = 0
+        """Requests sent, refused ones included; without the SDK's own further tries."""
 
     @property
     def answer_format(self) -> str:
@@ -112,24 +137,36 @@ class ChatClient:
         candidates: int = 1,
     ) -> Answer:
         """Return the answer in this format and no other. Raises FormatRefused or SearchPaused."""
-        exchange = Exchange(self._sdk, self.settings.timeout_s)
         fields = request_fields(answer_format, metric, may_repeat=may_repeat, candidates=candidates)
+        for _ in range(_MOST_LESSONS):
+            try:
+                return self._ask_once(messages, answer_format, fields)
+            except _Learnt as lesson:
+                self.dialect = lesson.dialect
+        return self._ask_once(messages, answer_format, fields)
+
+    def _ask_once(
+        self, messages: Sequence[Message], answer_format: str, fields: Mapping[str, object]
+    ) -> Answer:
+        url = self.settings.base_url or PROVIDERS[self.settings.provider].base_url
+        exchange = Exchange(self._sdk, self.settings.timeout_s, url, self._environment)
+        self.questions += 1
         started = time.monotonic()
         try:
-            reply = self._invoke(exchange, messages, fields)
+            reply = self._invoke(exchange, messages, {**fields, **self.dialect.fields()})
             text = str(reply.text)
         except (self._sdk.APIError, OSError, MemoryError) as error:
-            self._raise_refusal(error, answer_format)
+            self._raise_refusal(error, exchange, answer_format)
         except _MISREADINGS as error:
             return self._garbled(error, exchange, messages, answer_format, time.monotonic() - started)
         except RuntimeError as error:
             if shortage(error) is None:
                 raise
-            self._raise_refusal(error, answer_format)
+            self._raise_refusal(error, exchange, answer_format)
         metadata = reply.response_metadata
         answer = self._answer(
             messages,
-            exchange.counts,
+            exchange,
             text,
             finish_reason=self._kept(metadata.get("finish_reason") or metadata.get("stop_reason")),
             model=self._kept(metadata.get("model_name")),
@@ -142,7 +179,7 @@ class ChatClient:
             self._warn(answer.warning)
         return answer
 
-    def _invoke(self, exchange: Exchange, messages: Sequence[Message], fields: dict[str, object]) -> Any:
+    def _invoke(self, exchange: Exchange, messages: Sequence[Message], fields: Mapping[str, Any]) -> Any:
         """Ask on a thread, so that neither a signal nor the deadline waits for the network."""
         replies: list[Any] = []
         errors: list[BaseException] = []
@@ -156,8 +193,8 @@ class ChatClient:
                     chat = self._build_chat(http)
                     # In `extra_body` the format does not touch the library's own parsing, which loses the
                     # raw text.
-                    chat = chat.bind(extra_body=fields) if fields else chat
-                    replies.append(chat.invoke([dict(message) for message in messages]))
+                    chat = chat.bind(extra_body=dict(fields)) if fields else chat
+                    replies.append(chat.invoke(self.dialect.spoken(messages)))
             except (self._sdk.APIError, OSError, MemoryError, RuntimeError, *_MISREADINGS) as error:
                 errors.append(error)
             finally:
@@ -179,16 +216,21 @@ class ChatClient:
         assert replies, "the thread that asks the language model died; its traceback is above"
         return replies[0]
 
-    def _raise_refusal(self, error: BaseException, answer_format: str) -> NoReturn:
-        failure = failure_of(error, self.settings)
+    def _raise_refusal(self, error: BaseException, exchange: Exchange, answer_format: str) -> NoReturn:
+        failure = failure_of(error, self.settings, proxy=exchange.proxy)
+        if exchange.inside:
+            failure = replace(failure, advice=f"{failure.advice} (inside a reply with a good status)")
         message = str(getattr(error, "message", "") or error)
-        unspecific = failure.kind in ("request", "server")
-        if (
-            answer_format != "prompt"
-            and unspecific
-            and concerns_format(failure.status, getattr(error, "param", None), message)
-        ):
+        param = getattr(error, "param", None)
+        # Some services name what they refuse where the SDK does not look.
+        body = str(getattr(error, "body", None) or "")[:_LONGEST_REMARK]
+        if (dialect := self.dialect.after(failure.status, param, f"{message} {body}")) is not None:
+            raise _Learnt(dialect) from None
+        unspecific = failure.kind in ("request", "server") and concerns_format(failure.status, param, message)
+        if unspecific and answer_format != "prompt":
             raise FormatRefused(failure.advice) from None
+        if unspecific and failure.kind == "request" and (dialect := self.dialect.plainest()) is not None:
+            raise _Learnt(dialect) from None
         raise ServiceRefused(failure, self.settings) from None
 
     def _garbled(
@@ -206,7 +248,7 @@ class ChatClient:
             found = f"it is longer than {MAX_BODY_BYTES // 2**20} MiB, and the rest of it was not read"
         return self._answer(
             messages,
-            exchange.counts,
+            exchange,
             "",
             finish_reason=None,
             model=None,
@@ -215,8 +257,9 @@ class ChatClient:
             garbled=found,
         )
 
-    def _answer(self, messages: Sequence[Message], counts: TokenCounts, text: str, **known: Any) -> Answer:
+    def _answer(self, messages: Sequence[Message], exchange: Exchange, text: str, **known: Any) -> Answer:
         """Build the answer, with estimates for what the service does not count."""
+        counts = exchange.counts
         estimate = prompt_tokens(messages)
         # A budget must hold even where the service reports no counts.
         asked = counts.input_tokens or estimate
@@ -227,9 +270,11 @@ class ChatClient:
             input_tokens=asked,
             output_tokens=answered,
             reasoning_tokens=counts.reasoning_tokens,
+            cached_tokens=counts.cached_tokens,
             tokens_estimated=(asked, answered) != (counts.input_tokens, counts.output_tokens),
-            cost_usd=round(self.price.of(asked, answered), 9) if self.price else None,
+            cost_usd=round(self.price.of(asked, answered, counts.cached_tokens), 9) if self.price else None,
             warning=cut_short(estimate, counts.input_tokens),
+            habits="; ".join(exchange.habits + self.dialect.habits()) or None,
             **known,
         )
 

@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from nas_agent_graph.llm.completion import TokenCounts, read_completion
+from nas_agent_graph.llm.transport.causes import UnusableCertificates
+from nas_agent_graph.llm.transport.proxies import Proxy, proxy_for
 
 MAX_BODY_BYTES = 4 * 2**20
 """Of one answer, after decompression. The longest answers of today's models have less than one MiB."""
@@ -28,25 +30,40 @@ _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 class Exchange:
     """One question with all tries of the SDK, each of which ends after `timeout_s`."""
 
-    def __init__(self, sdk: ModuleType, timeout_s: float) -> None:
+    def __init__(self, sdk: ModuleType, timeout_s: float, url: str, environment: Mapping[str, str]) -> None:
         self.counts = TokenCounts()
         """What the last answer with a good status reports."""
         self.too_long = False
         """Whether that answer was cut off at MAX_BODY_BYTES."""
-        self._sdk = sdk
+        self.habits: tuple[str, ...] = ()
+        """What the server did differently from others in that answer."""
+        self.inside: bool = False
+        """Whether that answer was an error with a good status."""
+        self.proxy: Proxy | None = None
+        """The one that the question goes through."""
+        self._sdk, self._url, self._environment = sdk, url, environment
         self._timeout_s = timeout_s
         self._socket: socket.socket | None = None
         self._expired = self._abandoned = False
 
     def http_client(self) -> Any:
-        """Build the client that the SDK sends with. Proxies in the environment hold as usual."""
+        """Build the client that the SDK sends with, through the proxy that the environment names.
+
+        Raises UnusableProxy or UnusableCertificates, which say what to do.
+        """
         exchange, httpx = self, _http_library(self._sdk)
+        self.proxy = proxy_for(self._url, self._environment)
 
         class Client(self._sdk.DefaultHttpxClient):
             def send(self, request: Any, **options: Any) -> Any:
                 return exchange._send(super().send, request, options, httpx.ReadTimeout)
 
-        return Client(verify=_ssl_context(httpx), headers={"Accept-Encoding": "identity"})
+        return Client(
+            verify=_ssl_context(httpx, self._url, self._environment),
+            proxy=self.proxy and self.proxy.url,
+            trust_env=False,
+            headers={"Accept-Encoding": "identity"},
+        )
 
     def abandon(self) -> None:
         """End the try that is running and allow no other: nobody waits for the answer any more."""
@@ -78,15 +95,19 @@ class Exchange:
 
     def _readable(self, response: Any, content: bytes) -> Any:
         """Return the response as the SDK can read it, with nothing left to decompress."""
+        status = response.status_code
         if response.is_success:
             self.too_long = len(content) > MAX_BODY_BYTES
-            content, self.counts = read_completion(content)
+            read = read_completion(content, response.headers.get("content-type", ""))
+            content, self.counts, self.habits = read.body, read.counts, read.habits
+            # The SDK tries again what may pass only if it has the status of an error.
+            self.inside, status = read.status is not None, read.status or status
         headers = {name: response.headers[name] for name in response.headers if name not in _OF_THE_BODY}
         # Without its parameters: a charset may name any codec of Python's, decompressors too.
         headers["content-type"] = response.headers.get("content-type", "").partition(";")[0]
-        return type(response)(
-            response.status_code, headers=headers, content=content, request=response.request
-        )
+        if self.habits or self.inside:
+            headers["content-type"] = "application/json"
+        return type(response)(status, headers=headers, content=content, request=response.request)
 
     def _watch(self, _event: str, info: Mapping[str, Any]) -> None:
         """Keep the connection that the HTTP library reports: it can be ended from another thread."""
@@ -154,10 +175,30 @@ def _decoded(response: Any) -> Iterator[bytes]:
             return
 
 
+def _ssl_context(httpx: ModuleType, url: str, environment: Mapping[str, str]) -> ssl.SSLContext:
+    """Return what certificates are checked with: SSL_CERT_FILE or SSL_CERT_DIR, else the HTTP library's."""
+    if not url.startswith("https:"):
+        # Never used: redirects stay with the host and its scheme, so nothing has to be read.
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for variable in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if named := environment.get(variable):
+            try:
+                return _context_of(httpx, variable, named)
+            except (OSError, ValueError):
+                raise UnusableCertificates(
+                    f"{variable}={named!r} cannot be read as certificates: name a file in the PEM format"
+                ) from None
+    return _context_of(httpx, "", "")
+
+
 @cache
-def _ssl_context(httpx: ModuleType) -> ssl.SSLContext:
-    """Return the HTTP library's usual context; to build it takes as long as all the rest."""
-    return httpx.create_ssl_context()
+def _context_of(httpx: ModuleType, variable: str, named: str) -> ssl.SSLContext:
+    """Build the context; it takes as long as all the rest."""
+    if not variable:
+        return httpx.create_ssl_context(trust_env=False)
+    if variable == "SSL_CERT_FILE":
+        return ssl.create_default_context(cafile=named)
+    return ssl.create_default_context(capath=named)
 
 
 def _http_library(sdk: ModuleType) -> ModuleType:

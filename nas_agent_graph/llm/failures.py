@@ -7,7 +7,10 @@
 | 401, 403, 404, 402, quota, long Retry-After, unreachable | pause |
 | a prompt longer than the context window, any other bad request | pause |
 | 400 that concerns the answer format | ask again in a simpler format |
-| a web page, or an error inside a good status | pause |
+| a refusal that says how the server wants to be asked | ask again so (`transport.dialect`) |
+| an error inside a good status | as if it had the status of that error |
+| a web page | pause |
+| a proxy, a certificate or a name that is of no use | pause, and the cause with its remedy |
 | a redirect to another host | pause: neither the prompt nor the key goes there |
 | no file descriptor, memory or thread left on this machine | pause |
 | garbage, refusal, content filter, cut off, empty, no JSON | repair twice, then the fallback sampler |
@@ -26,10 +29,14 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from nas_agent_graph.llm.redaction import redacted
-from nas_agent_graph.settings import LLMSettings
+from nas_agent_graph.llm.transport.causes import cause_of, chain_of
+from nas_agent_graph.llm.transport.proxies import Proxy
+from nas_agent_graph.settings import PROVIDERS, LLMSettings
 
 _MESSAGE_CHARACTERS = 200
+_ADVICE_CHARACTERS = 500
 _WEB_PAGE = re.compile(r"<!doctype html|<html|<head|<body", re.IGNORECASE)
+_SPEAKS_TLS = re.compile(r"http request (was sent )?to (an )?https", re.IGNORECASE)
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 _NO_MEMORY = (errno.ENOMEM, errno.ENOBUFS)
 _QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "quota_exceeded")
@@ -40,20 +47,31 @@ class ServiceFailure:
     """An error of any provider's SDK, reduced to what matters."""
 
     kind: str
-    """key, forbidden, not_found, quota, rate_limit, context, content_filter, timeout, unreachable,
-    server, web_page, redirect, request, or machine: this one's fault and not the service's."""
+    """key, forbidden, not_found, quota, rate_limit, context, content_filter, timeout, unreachable, dns,
+    refused, tls, proxy, server, web_page, redirect, request, or machine: this one's fault and not the
+    service's."""
     advice: str
     status: int | None = None
 
 
-def failure_of(error: BaseException, settings: LLMSettings) -> ServiceFailure:
-    """Classify an SDK's exception. SDKs made by the same generator share these attributes."""
+def failure_of(error: BaseException, settings: LLMSettings, proxy: Proxy | None = None) -> ServiceFailure:
+    """Classify an SDK's exception. SDKs made by the same generator share these attributes.
+
+    `proxy` is the one that the question went through.
+    """
     status = getattr(error, "status_code", None)
     if status is None:
-        return _no_reply(error, settings)
+        return _no_reply(error, settings, proxy)
     message = _message(error, settings)
     quoted = f"; it says: {message}" if message else ""
     kind, advice = _by_status(status, error, message, settings)
+    if status == 407:
+        kind, advice = (
+            "proxy",
+            f"{proxy or 'a proxy'} wants a user and a password: write them into its address",
+        )
+    elif proxy is not None and status in (502, 503, 504):
+        advice += f", through {proxy}"
     return ServiceFailure(kind, advice + quoted, status)
 
 
@@ -78,6 +96,8 @@ def _by_status(status: int, error: BaseException, said: str, settings: LLMSettin
             "not_found",
             "no such model or address: check NAS_LLM_MODEL, and that NAS_LLM_BASE_URL ends in /v1",
         )
+    if _SPEAKS_TLS.search(said):
+        return "request", "the address serves https: write https:// in NAS_LLM_BASE_URL"
     if status == 402 or code in _QUOTA_CODES:
         return "quota", "the account's limit or quota is used up: raise it, or name another model"
     if status == 429:
@@ -118,8 +138,7 @@ def _redirect_advice(error: Any, target: str, settings: LLMSettings) -> str:
 
 def shortage(error: BaseException) -> str | None:
     """Return what this machine has none of left, if that is why an exception was raised."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in chain_of(error):
         number = cause.errno if isinstance(cause, OSError) else None
         if number in _NO_DESCRIPTORS:
             return "file descriptor"
@@ -127,11 +146,10 @@ def shortage(error: BaseException) -> str | None:
             return "memory"
         if isinstance(cause, RuntimeError) and "start new thread" in str(cause):
             return "thread"
-        cause = cause.__cause__ or cause.__context__
     return None
 
 
-def _no_reply(error: BaseException, settings: LLMSettings) -> ServiceFailure:
+def _no_reply(error: BaseException, settings: LLMSettings, proxy: Proxy | None) -> ServiceFailure:
     if lacking := shortage(error):
         return ServiceFailure(
             "machine",
@@ -139,11 +157,14 @@ def _no_reply(error: BaseException, settings: LLMSettings) -> ServiceFailure:
             "the limit (ulimit -a shows it)",
         )
     if "timeout" in type(error).__name__.lower() or isinstance(error, TimeoutError):
-        return ServiceFailure("timeout", f"no answer within {settings.timeout_s:g} s (NAS_LLM_TIMEOUT)")
-    if "connection" in type(error).__name__.lower() or isinstance(error, OSError):
+        through = f", through {proxy}" if proxy else ""
         return ServiceFailure(
-            "unreachable", "the server cannot be reached: check NAS_LLM_BASE_URL and that it runs"
+            "timeout", f"no answer within {settings.timeout_s:g} s (NAS_LLM_TIMEOUT){through}"
         )
+    if "connection" in type(error).__name__.lower() or isinstance(error, OSError):
+        url = settings.base_url or PROVIDERS[settings.provider].base_url
+        cause = cause_of(error, url, proxy)
+        return ServiceFailure(cause.kind, _one_line(cause.advice, settings, _ADVICE_CHARACTERS))
     return ServiceFailure("server", f"the service answered with an error: {_message(error, settings)}")
 
 
@@ -154,11 +175,6 @@ def misread(error: BaseException, settings: LLMSettings) -> ServiceFailure | str
         return ServiceFailure(
             "web_page", "the address answers with a web page: check that NAS_LLM_BASE_URL ends in /v1"
         )
-    # The library passes the body's own `error` as the exception's argument.
-    inside = error.args[0] if error.args else None
-    if isinstance(inside, Mapping):
-        said = _one_line(str(inside.get("message") or inside), settings)
-        return ServiceFailure("server", f"the service answered with an error: {said}")
     return _one_line(text, settings) or type(error).__name__
 
 
@@ -196,9 +212,9 @@ def _message(error: BaseException, settings: LLMSettings) -> str:
     return "a web page" if _WEB_PAGE.search(text) else _one_line(text, settings)
 
 
-def _one_line(text: str, settings: LLMSettings) -> str:
+def _one_line(text: str, settings: LLMSettings, longest: int = _MESSAGE_CHARACTERS) -> str:
     """Shorten to one line, without the key: a server may quote the key that it refuses."""
-    return " ".join(_printable(redacted(text, settings.api_key)).split())[:_MESSAGE_CHARACTERS]
+    return " ".join(_printable(redacted(text, settings.api_key)).split())[:longest]
 
 
 def _printable(text: str) -> str:

@@ -7,34 +7,31 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from nas_agent_graph.llm.answer import Answer
+from nas_agent_graph.llm.answer import BROKEN_STREAM, Answer
 from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, MOST_CANDIDATES
+from nas_agent_graph.llm.reading.objects import literal, objects_in
+from nas_agent_graph.llm.reading.thoughts import without_thoughts
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.log_text import one_line
 from nas_system.space import Change
 
 MAX_ANSWER_CHARACTERS = 100_000
-_CUT_OFF = ("length", "max_tokens", "model_length")
+CUT_OFF = ("length", "max_tokens", "model_length")
+_FILTERED = ("content_filter", "safety", "sensitive")
 _QUOTED_CHARACTERS = 300
-_LONGEST_INTEGER = 309
 _MOST_PROPOSALS = 10
 _MOST_REASONS = 20
 """Against candidates of one answer; what comes behind is not read."""
-_DEEP = 500
-"""Levels of nesting that no proposal has. The decoder gives up at about a thousand."""
-_STRIDE = 4096
-_OBJECT_START = re.compile(r'\{(?=[ \t\n\r]*["}])')
-_NESTING = re.compile(r'"(?:[^"\\]|\\.?)*+"?|[\[\]{}]', re.DOTALL)
-"""Strings, whole or cut off, and brackets."""
-_THOUGHT_TAG = re.compile(r"(</?think(?:ing)?>)")
+_MOST_WRAPPERS = 3
+"""Objects that may stand around a proposal: `{"answer": {"proposal": {...}}}`."""
+_OF_A_PROPOSAL = ("changes", "repeat", "candidates")
+_FIELDS = ("repeat", "parent", "changes", "hypothesis")
 
 
 class _WireChange(BaseModel):
@@ -46,7 +43,7 @@ class _WireChange(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse values that no parameter can have before they are stored: our files are strict JSON."""
-        value = _literal(self.value)
+        value = _meant(self.value)
         if isinstance(value, list | dict):
             raise ValueError(f"the value of {self.parameter!a} is a {type(value).__name__}; give one value")
         if isinstance(value, float) and not math.isfinite(value):
@@ -112,7 +109,7 @@ def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
 
     Raises ProposalError that says what is wrong with the answer or its transport.
     """
-    return read_candidates(answer, metric)[0]
+    return _read(answer, metric, ranked=False)[0]
 
 
 def read_candidates(answer: Answer, metric: str = DEFAULT_METRIC) -> Candidates:
@@ -121,22 +118,31 @@ def read_candidates(answer: Answer, metric: str = DEFAULT_METRIC) -> Candidates:
     A malformed one among good ones is left out, its reason kept. Raises ProposalError that says what is
     wrong with the answer or its transport, or with the first candidate where none is good.
     """
+    return _read(answer, metric, ranked=True)
+
+
+def _read(answer: Answer, metric: str, *, ranked: bool) -> Candidates:
     if answer.garbled is not None:
         raise ProposalError(f"the service's reply was no chat completion ({_quoted(answer.garbled)})")
-    if answer.refusal is not None or answer.finish_reason == "refusal":
+    ended = (answer.finish_reason or "").lower()
+    if answer.refusal is not None or ended == "refusal":
         raise ProposalError(
             f"the model refused to answer: {_quoted(answer.refusal or answer.text) or 'it gave no reason'}"
         )
-    if answer.finish_reason == "content_filter":
+    if ended in _FILTERED:
         raise ProposalError("the service's content filter stopped the answer; say it in other words")
     try:
-        return parse_candidates(answer.text, metric)
+        return parse_candidates(answer.text, metric, ranked=ranked)
     except ProposalError:
-        if answer.finish_reason in _CUT_OFF:
+        if ended in CUT_OFF:
             thoughts = f", {answer.reasoning_tokens} of them thoughts" if answer.reasoning_tokens else ""
             raise ProposalError(
                 f"the answer was cut off after {answer.output_tokens} tokens{thoughts}, before its JSON "
                 "object was complete; think less and answer with one short JSON object"
+            ) from None
+        if ended == BROKEN_STREAM:
+            raise ProposalError(
+                "the service's stream broke off before the JSON object was complete; answer again, briefly"
             ) from None
         if not answer.text.strip():
             raise ProposalError(
@@ -147,12 +153,15 @@ def read_candidates(answer: Answer, metric: str = DEFAULT_METRIC) -> Candidates:
 
 def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
     """Parse the best proposal in `text`. Raises ProposalError that says what is wrong with it."""
-    return parse_candidates(text, metric)[0]
+    return parse_candidates(text, metric, ranked=False)[0]
 
 
-def parse_candidates(text: str, metric: str = DEFAULT_METRIC) -> Candidates:
-    """Parse the one JSON object in `text`. Raises ProposalError that says what is wrong with it."""
-    found = _json_object(text)
+def parse_candidates(text: str, metric: str = DEFAULT_METRIC, *, ranked: bool = True) -> Candidates:
+    """Parse the one JSON object in `text`; with `ranked` a list of proposals counts as candidates.
+
+    Raises ProposalError that says what is wrong with it.
+    """
+    found = _json_object(text, ranked=ranked)
     if "candidates" not in found:
         return Candidates.of([_parsed(found, metric)])
     listed = found["candidates"]
@@ -186,7 +195,8 @@ def _candidate(candidate: Any, place: int, before: Sequence[ParsedAnswer], metri
 def _parsed(found: Mapping[str, Any], metric: str) -> ParsedAnswer:
     expected = f"expected_{metric}"
     try:
-        wire = _wire_model(expected, repeat=found.get("repeat") is True).model_validate(found)
+        model = _wire_model(expected, repeat=found.get("repeat") is True)
+        wire = model.model_validate(_as_asked(found, expected))
     except ValidationError as error:
         problems = [
             f"{'.'.join(str(part) for part in item['loc']) or 'answer'}: "
@@ -196,26 +206,29 @@ def _parsed(found: Mapping[str, Any], metric: str) -> ParsedAnswer:
         raise ProposalError("the JSON object does not fit: " + "; ".join(problems)) from None
     return ParsedAnswer(
         parent=wire.parent,
-        changes=tuple(Change(parameter=c.parameter, value=_literal(c.value)) for c in wire.changes),
+        changes=tuple(Change(parameter=c.parameter, value=_meant(c.value)) for c in wire.changes),
         hypothesis=wire.hypothesis,
         expected_score=getattr(wire, expected),
         repeat=wire.repeat,
     )
 
 
-def _json_object(text: str) -> dict[str, Any]:
+def _json_object(text: str, *, ranked: bool) -> dict[str, Any]:
     if len(text) > MAX_ANSWER_CHARACTERS:
         raise ProposalError(
             f"the answer has more than {MAX_ANSWER_CHARACTERS} characters; answer with one small JSON object"
         )
     first: dict[str, Any] | None = None
     proposals: list[dict[str, Any]] = []
-    for value in _objects(_without_thoughts(text)):
-        first = value if first is None else first
+    for found_value in objects_in(without_thoughts(text)):
+        value = {"candidates": found_value} if ranked and _is_ranking(found_value) else found_value
+        first = first or next((item for item in _items(value) if isinstance(item, dict)), None)
         # Next to a proposal, any other object is part of the prose around it.
-        is_proposal = any(name in value for name in ("changes", "repeat", "candidates"))
-        if is_proposal and not any(_same(value, other) for other in proposals):
-            proposals.append(value)
+        for proposal in _proposals_in(value, _MOST_WRAPPERS):
+            if proposal not in proposals:
+                proposals.append(proposal)
+            if len(proposals) == _MOST_PROPOSALS:
+                break
         if len(proposals) == _MOST_PROPOSALS:
             break
     if len(proposals) > 1:
@@ -231,93 +244,82 @@ def _json_object(text: str) -> dict[str, Any]:
     return found
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield every JSON object that is not inside another one, in a time that is linear in the text.
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
-    An object that breaks off is read once, and so is everything that it left open: those objects
-    break off at the same place.
-    """
-    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_int=_integer)
-    broken: set[int] = set()
-    dropped = start = 0
-    while found := _OBJECT_START.search(text, start):
-        start = found.start()
-        if start > _STRIDE:
-            # The decoder's errors count the lines from the beginning of the text.
-            text, dropped, start = text[start:], dropped + start, 0
-        if dropped + start in broken:
-            start += 1
-            continue
-        try:
-            value, start = decoder.raw_decode(text, start)
-        except json.JSONDecodeError as error:
-            broken.update(dropped + place for place in _left_open(text, start, error.pos))
-            start += 1
-        except RecursionError:
-            broken.update(dropped + place for place in _left_open(text, start, len(text), _DEEP))
-            start += 1
-        else:
+
+def _is_ranking(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) and "changes" in item for item in value)
+
+
+def _proposals_in(value: Any, wrappers: int) -> Iterator[dict[str, Any]]:
+    """Yield the proposals in a value that may wrap them."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _proposals_in(item, wrappers)
+    elif isinstance(value, dict):
+        if any(name in value for name in _OF_A_PROPOSAL):
             yield value
+        elif wrappers:
+            for inner in value.values():
+                yield from _proposals_in(inner, wrappers - 1)
 
 
-def _left_open(text: str, start: int, end: int, deepest: int | None = None) -> list[int]:
-    """Return where the objects and lists start that JSON text leaves open at `end`, or at a depth."""
-    levels: list[int] = []
-    for token in _NESTING.finditer(text, start, end):
-        if token[0] in "]}":
-            del levels[-1:]
-        elif token[0] in "[{":
-            levels.append(token.start())
-        if len(levels) == deepest:
-            break
-    return levels
+def _as_asked(found: Mapping[str, Any], expected: str) -> dict[str, Any]:
+    """Return the proposal in the format that was asked for, where its own leaves no doubt.
+
+    A name that nobody asked for is left out, unless it holds an object: that could be a change.
+    """
+    plain = {
+        name: value for name, value in found.items() if name in (*_FIELDS, expected) or _holds_object(value)
+    }
+    if isinstance(plain.get(expected), str):
+        plain[expected] = _number_in(plain[expected])
+    if isinstance(plain.get("changes"), dict):
+        plain["changes"] = _listed(plain["changes"])
+    if isinstance(plain.get("changes"), list):
+        plain["changes"] = [_change(item) for item in plain["changes"]]
+    return plain
 
 
-def _without_thoughts(text: str) -> str:
-    """Strip a reasoning model's thoughts. Its template may have opened the tag already, and an answer
-    that is cut off never closes it."""
-    answer: list[str] = []
-    thinking = False
-    for number, piece in enumerate(_THOUGHT_TAG.split(text)):
-        is_tag = number % 2 == 1
-        if is_tag and piece.startswith("</") and not thinking:
-            answer.clear()
-        elif is_tag:
-            thinking = not piece.startswith("</")
-        elif not thinking:
-            answer.append(piece)
-    return "".join(answer)
+def _listed(changes: Mapping[str, Any]) -> list[Any]:
+    """Return changes that are written as one object: `{"training.lr": 0.003}`, or by groups, or a change."""
+    if "parameter" in changes and "value" in changes:
+        return [changes]
+    listed: list[Any] = []
+    for name, value in changes.items():
+        inside = value.items() if isinstance(value, dict) and "." not in name else ()
+        listed += [{"parameter": f"{name}.{inner}", "value": it} for inner, it in inside]
+        if not inside:
+            listed.append({"parameter": name, "value": value})
+    return listed
+
+
+def _change(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    if len(item) == 1 and "parameter" not in item and "value" not in item:
+        ((name, value),) = item.items()
+        return {"parameter": name, "value": value}
+    known = {"parameter", "value"}
+    return {name: value for name, value in item.items() if name in known or _holds_object(value)}
+
+
+def _holds_object(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_holds_object(item) for item in value)
+    return isinstance(value, dict)
+
+
+def _number_in(text: str) -> Any:
+    """Return the number that a string holds, else the string."""
+    value = literal(text)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number or value is None else text
 
 
 def _quoted(text: str) -> str:
     return " ".join(text.split())[:_QUOTED_CHARACTERS]
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object, unless a name occurs twice: which of the two is meant is unknown."""
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        twice = next(name for name in times if times[name] > 1)
-        raise ProposalError(
-            f"the name {one_line(twice, 100)!a} occurs twice in one JSON object; give it once"
-        )
-    return value
-
-
-def _integer(text: str) -> int | float:
-    """Parse an integer; one beyond any float becomes infinite and is refused as that.
-
-    Python itself parses no number of 5,000 digits.
-    """
-    return int(text) if len(text) <= _LONGEST_INTEGER else float(text)
-
-
-def _same(one: Any, other: Any) -> bool:
-    try:
-        return one == other
-    except RecursionError:
-        return False
 
 
 def _spelled(value: Any) -> str:
@@ -325,11 +327,6 @@ def _spelled(value: Any) -> str:
     return one_line(value, 40) if isinstance(value, str) else json.dumps(value)
 
 
-def _literal(value: Any) -> Any:
-    """Parse a string that holds a JSON literal ("128" is 128); any other string is itself."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value, parse_int=_integer)
-    except (RecursionError, ValueError):
-        return value
+def _meant(value: Any) -> Any:
+    """Return the value of a change: a string that holds a literal ("128" is 128) stands for it."""
+    return literal(value) if isinstance(value, str) else value

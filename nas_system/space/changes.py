@@ -25,6 +25,31 @@ from nas_system.space.run_config import (
 from nas_system.space.series_defaults import SeriesFit, fitted_to_series
 from nas_system.space.tasks import TASK_CLASSES
 
+_SYNONYMS = (
+    ("lr", "learning_rate", "initial_lr", "base_lr"),
+    ("d_model", "hidden_size", "hidden_dim", "hidden", "hidden_units", "width", "embed_dim", "model_dim"),
+    ("num_layers", "e_layers", "n_layers", "layers", "depth", "encoder_layers"),
+    ("n_heads", "heads", "num_heads", "nhead", "attention_heads"),
+    ("d_ff", "ff_dim", "ffn_dim", "dim_feedforward"),
+    ("dropout", "dropout_rate", "drop_rate"),
+    ("batch_size", "batch", "bs"),
+    ("seq_len", "lookback", "look_back", "window", "input_len", "input_length", "context_length", "history"),
+    ("max_epochs", "epochs", "num_epochs", "n_epochs"),
+    ("max_steps", "steps", "num_steps", "train_steps"),
+    ("weight_decay", "wd", "l2", "strength"),
+    ("optimizer", "optimiser", "optim"),
+    ("scheduler", "lr_scheduler", "lr_schedule", "schedule"),
+    ("loss", "loss_fn", "loss_function", "criterion"),
+    ("grad_clip", "gradient_clip", "gradient_clipping", "clip_norm", "max_grad_norm"),
+    ("warmup_share", "warmup", "warmup_ratio", "warmup_steps"),
+    ("patience", "early_stopping", "early_stopping_patience"),
+    ("patch_len", "patch_size", "patch_length"),
+    ("kernel_size", "kernel", "filter_size"),
+    ("normalization", "normalisation", "norm", "revin"),
+    ("family", "architecture", "arch", "model", "model_type"),
+)
+"""Names in use for the same parameter, of which a family has one."""
+
 
 class Change(ConfigModel):
     """One parameter and its new value."""
@@ -179,9 +204,24 @@ def _duplicates(changes: Sequence[Change]) -> list[str]:
 def _unknown(path: str, family: str, known: list[str]) -> str:
     if path.split(".")[0] in ("task", "seed"):
         return f"{_short(path)} is fixed for this search and cannot be changed"
-    close = difflib.get_close_matches(path, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else f"; there are: {', '.join(known)}"
+    meant = _meant_by(path, known)
+    hint = f"; did you mean {meant}?" if meant else f"; there are: {', '.join(known)}"
     return f"{_short(path)} is not a parameter of the family {family}{hint}"
+
+
+def _meant_by(path: str, known: Sequence[str]) -> str | None:
+    """Return the parameter that a name stands for elsewhere, or that it nearly is; None if there is none."""
+    name = path.rsplit(".", 1)[-1].strip().lower().replace("-", "_")
+    by_name = {"family": "model.family"} | {parameter.rsplit(".", 1)[-1]: parameter for parameter in known}
+    others = next((names for names in _SYNONYMS if name in names), ())
+    for spelling in (name, *others):
+        if spelling in by_name:
+            return by_name[spelling]
+    close = difflib.get_close_matches(path, known, n=1)
+    if close:
+        return close[0]
+    close = difflib.get_close_matches(name, list(by_name), n=1, cutoff=0.75)
+    return by_name[close[0]] if close else None
 
 
 def _without_effect(config: RunConfig, changes: Sequence[Change]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nas_agent_graph.llm.client import ChatClient, ServiceRefused
-from nas_agent_graph.settings import llm_settings
+from nas_agent_graph.settings import DEFAULT_MAX_TOKENS, llm_settings
 
 pytest.importorskip("langchain_anthropic")
 
@@ -94,6 +94,7 @@ def test_the_question_goes_out_in_its_own_format_and_the_answer_comes_back_whole
     assert body["system"] == "Answer in JSON."
     assert [message["role"] for message in body["messages"]] == ["user"]
     assert "temperature" not in body or body["temperature"] is None
+    assert body["max_tokens"] == DEFAULT_MAX_TOKENS, "its package asks for fewer"
     assert answer.text == '{"parent": "run_0000"}'
     assert (answer.answer_format, answer.finish_reason) == ("prompt", "end_turn")
     assert (answer.input_tokens, answer.output_tokens, answer.cost_usd) == (900, 60, 0.0036)

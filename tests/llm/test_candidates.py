@@ -90,6 +90,13 @@ def test_two_different_lists_are_refused():
         read_candidates(Answer(text, "stop", "m", 1, 1, 0.1))
 
 
+def test_a_bare_list_is_a_ranking_where_candidates_are_asked_for_and_nowhere_else():
+    answer = Answer(json.dumps([proposal(0.1), proposal(0.2)]), "stop", "m", 1, 1, 0.1)
+    assert rates(read_candidates(answer)) == [0.1, 0.2]
+    with pytest.raises(ProposalError, match="2 different proposals"):
+        read_answer(answer)
+
+
 def test_the_client_asks_for_as_many_as_it_is_given():
     with ScriptedServer(lambda _: "{}") as server:
         chat = ChatClient(LLMSettings("scripted", server.url, "key", max_retries=0))

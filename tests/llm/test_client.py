@@ -11,7 +11,7 @@ from nas_agent_graph.llm.answer_formats import proposal_schema
 from nas_agent_graph.llm.client import Answer, ChatClient, ServiceRefused
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens
 from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer, error
-from nas_agent_graph.settings import LLMSettings
+from nas_agent_graph.settings import DEFAULT_MAX_TOKENS, LLMSettings
 from nas_system.errors import ConfigError
 
 QUESTION = [{"role": "user", "content": "Propose."}]
@@ -62,7 +62,8 @@ def test_a_bad_request_that_says_nothing_is_tried_in_every_format_and_then_shown
         chat = client(server)
         with pytest.raises(ServiceRefused, match="an error 400: it refused the request; it says: bad"):
             chat.ask(QUESTION)
-        assert formats(server) == ["json_schema", "json_object", "prompt"]
+        assert formats(server) == ["json_schema", "json_object", "prompt", "prompt"]
+        assert ["max_tokens" in request for request in server.requests] == [True, True, True, False]
         assert chat.answer_format == "json_schema", "nothing was accepted, so nothing was learnt"
 
 
@@ -72,12 +73,13 @@ def test_free_text_is_asked_for_without_any_format():
         assert formats(server) == ["prompt"]
 
 
-def test_nothing_that_nobody_set_is_sent():
+def test_nothing_is_sent_that_nobody_set_but_room_for_the_answer():
     with ScriptedServer(["{}", "{}"]) as server:
         client(server).ask(QUESTION)
         client(server, temperature=0.0).ask(QUESTION)
         plain, warm = server.requests
-    assert set(plain) - {"stream"} == {"model", "messages", "response_format"}
+    assert set(plain) - {"stream"} == {"model", "messages", "response_format", "max_tokens"}
+    assert plain["max_tokens"] == DEFAULT_MAX_TOKENS
     assert warm["temperature"] == 0.0
 
 

@@ -152,6 +152,24 @@ def test_a_long_answer_is_refused_and_kept_in_part():
     assert len(json.dumps(answer.to_event())) < 7 * MAX_ANSWER_CHARACTERS
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ('{"choices":' + "[" * (2 * 2**20 - 20) + "]" * (2 * 2**20 - 20) + "}", "no chat completion"),
+        (
+            completion(content="", reasoning_content="{'a': True, None " * 180_000),
+            "more than 100000 characters",
+        ),
+        ("data: " + '{"choices": [' * 300_000, "no chat completion"),
+    ],
+    ids=["nested lists", "three megabytes of reasoning", "a stream of one event that never ends"],
+)
+@pytest.mark.timeout(60)
+def test_a_reply_of_megabytes_holds_nothing_up(body, reason):
+    with pytest.raises(ProposalError, match=reason):
+        read_answer(ask(body))
+
+
 def test_the_doctor_reads_such_answers_too(tmp_path, capsys):
     body = json.dumps(completion(role="model", usage={"prompt_tokens": math.nan, "completion_tokens": -1}))
     with ScriptedServer(lambda _: Reply(body=body)) as server:

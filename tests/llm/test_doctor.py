@@ -1,12 +1,13 @@
 """The doctor, against a server on loopback that plays every state of health."""
 
 import itertools
+import json
 from dataclasses import dataclass
 
 import pytest
 
 from nas_agent_graph.doctor import examine
-from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer
+from nas_agent_graph.llm.scripted_server import FAULTS, Reply, ScriptedServer, error
 
 KEY = "sk-canary-0123456789abcdef-7f3a"
 GOOD = (
@@ -43,7 +44,7 @@ def test_a_healthy_service_is_described_with_every_source(run_cli, tmp_path):
         environment = named(server.url, NAS_LLM_TEMPERATURE="0.5")
         done = run_cli("nas_agent_graph.doctor", "--model", "openai:other", cwd=tmp_path, env=environment)
         assert KEY not in done.stdout + done.stderr
-        assert [request["model"] for request in server.requests] == ["other"] * 4
+        assert [request["model"] for request in server.requests] == ["other"] * 5
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
     assert lines["model"].split()[1:] == ["openai:other", "flag", "--model"]
@@ -138,3 +139,59 @@ def test_an_alternating_server_is_reported_as_it_answered(doctor):
         done = doctor(server.url)
     assert "json_schema  accepted, but not followed" in done.stdout
     assert "json_object  understood" in done.stdout
+
+
+def test_what_the_server_does_differently_is_named(doctor):
+    def script(body):
+        if any(message["role"] == "system" for message in body["messages"]):
+            return error(400, "System role not supported")
+        message = {"content": "", "reasoning_content": GOOD}
+        choice = {"message": message, "finish_reason": "stop"}
+        return Reply(
+            body=json.dumps({"choices": [choice], "usage": {"prompt_tokens": 9000, "completion_tokens": 60}})
+        )
+
+    with ScriptedServer(script) as server:
+        done = doctor(server.url)
+        asked = len(server.requests)
+    assert done.returncode == 0
+    assert "  answers only in reasoning_content, with no content" in done.stdout
+    assert "  has no system role" in done.stdout
+    assert asked == 6, "what was learnt is not asked again"
+    assert "6 questions were asked." in done.stdout
+
+
+def test_a_server_that_cuts_answers_is_named_with_its_limit(doctor):
+    cut = Reply(GOOD[:40], finish_reason="length", completion_tokens=100)
+    with ScriptedServer(lambda _: cut) as server:
+        done = doctor(server.url)
+    assert done.returncode == 4
+    assert "cuts answers at 100 tokens: raise NAS_LLM_MAX_TOKENS" in done.stdout
+
+
+@pytest.mark.parametrize("cached", [0, 8000])
+def test_a_cache_is_seen_by_asking_twice(doctor, cached):
+    def script(body):
+        is_long = len(str(body["messages"])) > 10_000
+        counts = {"prompt_tokens": 9000 if is_long else 90, "completion_tokens": 60}
+        again = sum(len(str(request["messages"])) > 10_000 for request in server.requests) == 2
+        details = {"prompt_tokens_details": {"cached_tokens": cached if again else 0}}
+        choice = {"message": {"content": GOOD}, "finish_reason": "stop"}
+        return Reply(body=json.dumps({"choices": [choice], "usage": counts | details}))
+
+    with ScriptedServer(script) as server:
+        done = doctor(server.url)
+    assert done.returncode == 0
+    said = "asked twice, 8000 of 9000 tokens were cached" if cached else "asked twice, no token was cached"
+    assert said in done.stdout
+    assert "The server" not in done.stdout
+
+
+def test_the_fields_of_a_request_are_shown_without_their_values(doctor):
+    body = json.dumps({"enable_thinking": False, "secret": KEY})
+    with ScriptedServer(lambda _: GOOD) as server:
+        done = doctor(server.url, NAS_LLM_EXTRA_BODY=body, NAS_LLM_MAX_TOKENS="900")
+        assert server.requests[0]["secret"] == KEY
+        assert server.requests[0]["max_tokens"] == 900
+    assert "enable_thinking, secret" in done.stdout
+    assert KEY not in done.stdout

@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "changes that are none": (answer(changes=7), "changes"),
     "a change without a value": (answer(changes=[{"parameter": "training.lr"}]), "changes.0.value"),
     "more than a change has": (
-        answer(changes=[{"parameter": "training.lr", "value": "0.01", "run": True}]),
+        answer(changes=[{"parameter": "training.lr", "value": "0.01", "run": {"now": True}}]),
         "changes.0.run",
     ),
     "a parent that is no run": (answer(("training.lr", "0.01"), parent="run_0042"), "parent 'run_0042'"),
@@ -112,7 +112,7 @@ REFUSED: dict[str, tuple[str, str]] = {
         "expected_val_mse",
     ),
     "an expectation in words": (answer(("training.lr", "0.01"), expected_val_mse="low"), "expected_val_mse"),
-    "an unknown key": (answer(("training.lr", "0.01"), val_mse=0.0), "val_mse"),
+    "an unknown key": (answer(("training.lr", "0.01"), val_mse={"seed": 0.0}), "val_mse"),
 }
 
 

@@ -121,6 +121,16 @@ HOSTILE = {
     "many different objects": "".join(f'{{"a":{number}}}' for number in range(8000)),
     "thoughts that never end": filled("<think>", ROOM),
     "thoughts that were never begun": filled("</think>", ROOM),
+    "comments that never end": filled("{#", ROOM),
+    "comments of one kind in another": filled("{//{/*", ROOM),
+    "strings of either kind that never end": filled("{\"'", ROOM),
+    "single quotes": filled("{'", ROOM),
+    "numbers that never end": '{"a":' + filled("1", ROOM),
+    "words": filled("{a:True,", ROOM),
+    "lists of objects that never end": filled("[{", ROOM),
+    "words like literals in strings": '{"a": "' + filled("True None ", ROOM) + '"',
+    "channels": filled("<|channel|>final<|message|", ROOM),
+    "tags": filled("<think><seed:think></reasoning>", ROOM),
     "a name that comes twice among many": "{" + "".join(f'"{n}":1,' for n in range(9000)) + '"8999":1}',
 }
 
@@ -140,7 +150,7 @@ def test_a_proposal_is_found_behind_any_number_of_objects_that_never_end(levels)
 
 
 def objects_one_by_one(content):
-    """Decode from every brace that no object before it has taken: simple, and quadratic."""
+    """Decode strict JSON from every brace that no object before it has taken: simple, and quadratic."""
     found, start = [], 0
     while (start := content.find("{", start)) >= 0:
         try:
@@ -149,6 +159,18 @@ def objects_one_by_one(content):
         except ValueError:
             start += 1
     return found
+
+
+def parents_in(value, wrappers=3):
+    """Return the parents of the proposals in a value, which objects may wrap."""
+    if isinstance(value, list):
+        return [parent for item in value for parent in parents_in(item, wrappers)]
+    if not isinstance(value, dict):
+        return []
+    if "changes" in value:
+        return [value["parent"]]
+    inner = value.values() if wrappers else ()
+    return [parent for item in inner for parent in parents_in(item, wrappers - 1)]
 
 
 def outcome_of(content):
@@ -165,11 +187,14 @@ PIECES = [*'{}[]":,\\1 \n\x01', "null", '"a":', text(GOOD), text(OTHER)]
 @given(st.lists(st.sampled_from(PIECES), max_size=30).map("".join))
 def test_what_is_found_is_what_decoding_from_every_brace_finds(content):
     objects = objects_one_by_one(content)
-    wanted = {value["parent"] for value in objects if "changes" in value}
+    wanted = {parent for value in objects for parent in parents_in(value)}
     outcome = outcome_of(content)
     if len(wanted) == 1:
         assert outcome in wanted or "occurs twice" in outcome
     elif wanted:
         assert "2 different proposals" in outcome or "occurs twice" in outcome
+    elif objects:
+        assert "does not fit" in outcome or "occurs twice" in outcome
     else:
-        assert ("does not fit" if objects else "no JSON object") in outcome or "occurs twice" in outcome
+        # Objects that are only nearly JSON are read as well.
+        assert any(said in outcome for said in ("no JSON object", "does not fit", "occurs twice"))

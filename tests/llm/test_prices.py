@@ -31,7 +31,29 @@ def test_a_price_that_a_person_gives_counts_per_million_tokens() -> None:
     assert str(price) == "$0.25 in, $2 out per million tokens (environment NAS_LLM_PRICE)"
 
 
-@pytest.mark.parametrize("text", ["2", "1,2,3", "cheap,2", "-1,2", "nan,1", "inf,1", ","])
+def test_a_third_number_prices_what_the_service_took_from_its_cache() -> None:
+    environment = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://x/v1", "NAS_LLM_PRICE": "2,8,0.5"}
+    given = llm_settings(environment, demanded=False)
+    assert given is not None
+    price = price_of(given)
+    assert price is not None
+    assert price.of(1_000_000, 0, 800_000) == pytest.approx(0.2 * 2 + 0.8 * 0.5)
+    assert price.of(0, 1_000_000) == 8
+    assert str(price) == "$2 in, $0.5 cached, $8 out per million tokens (environment NAS_LLM_PRICE)"
+    full = price_of(settings(price=(2.0, 8.0)))
+    assert full is not None and full.of(1_000_000, 0, 800_000) == 2, (
+        "without a price of its own: the full one"
+    )
+
+
+def test_the_list_knows_what_cached_tokens_cost() -> None:
+    pytest.importorskip("genai_prices")
+    listed = price_of(settings("gpt-4o", None))
+    assert listed is not None
+    assert 0 < listed.of(1_000_000, 0, 1_000_000) < listed.of(1_000_000, 0)
+
+
+@pytest.mark.parametrize("text", ["2", "1,2,3,4", "1,2,-3", "cheap,2", "-1,2", "nan,1", "inf,1", ","])
 def test_what_is_no_price_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is no price; write IN,OUT"):
         llm_settings({"NAS_LLM_MODEL": "m", "OPENAI_API_KEY": "k", "NAS_LLM_PRICE": text}, demanded=False)
