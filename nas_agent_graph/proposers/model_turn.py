@@ -69,11 +69,13 @@ class ModelTurn:
     def propose(self, view: SearchView, answer: Answer) -> Proposal:
         """Return the candidate to train. Raises ProposalError that says why none is."""
         key = self.client.settings.api_key
+        dropped: tuple[str, ...] = ()
         try:
             candidates = read_candidates(answer, view.task.metric)
+            dropped = candidates.dropped
             choice = choose_candidate(candidates, view)
         except ProposalError as error:
-            raise ProposalError(redacted(str(error), key)) from None
+            raise ProposalError(redacted("; ".join((str(error), *dropped)), key)) from None
         chosen = choice.candidate
         content = repr((chosen.parent, chosen.changes, chosen.hypothesis))
         if redacted(content, key) != content:
