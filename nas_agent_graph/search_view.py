@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
+from nas_agent_graph.analysis.training_facts import TrainingFacts
 from nas_agent_graph.budget import Left
 from nas_agent_graph.state import ChangeRecord, ProposalRecord
 from nas_system.errors import ProposalError
@@ -128,6 +129,8 @@ class RunView:
     """Those that `val_score` is the mean of, one a seed: its own first, then those of its repeats."""
     failed_repeats: int = 0
     """Its repeats that ended without a score."""
+    training: TrainingFacts | None = None
+    """What its own training cost and how it went; None for a run in progress, and where no file says so."""
 
     @property
     def is_base(self) -> bool:
@@ -210,6 +213,10 @@ class SearchView:
     """Runs that are being trained once more."""
     repeats_left: int = 0
     """How many repeats a proposer may still ask for now."""
+    notes: str = ""
+    """What a person wishes of the search, a line for each wish (see `text.notes`)."""
+    compact: bool = False
+    """Whether a prompt spells out only the families that still matter."""
 
     @property
     def fit(self) -> SeriesFit | None:

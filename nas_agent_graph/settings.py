@@ -57,6 +57,7 @@ _VARIABLES = {
     "temperature": "NAS_LLM_TEMPERATURE",
     "timeout_s": "NAS_LLM_TIMEOUT",
     "price": "NAS_LLM_PRICE",
+    "compact_prompt": "NAS_LLM_COMPACT_PROMPT",
 }
 _FLAGS = {"model": "--model", "base_url": "--base-url"}
 
@@ -89,6 +90,8 @@ class LLMSettings:
     provider: str = "openai"
     price: tuple[float, float] | None = None
     """US dollars per million tokens of prompt and answer; None looks them up."""
+    compact_prompt: bool = False
+    """Whether prompts spell out only the families that still matter."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value came from."""
 
@@ -156,6 +159,7 @@ def llm_settings(
         timeout_s=_number(found["timeout_s"], above=0.0) or DEFAULT_TIMEOUT_S,
         provider=provider,
         price=_price(found["price"]),
+        compact_prompt=_switch(found["compact_prompt"]),
         sources={setting.name: setting.source for setting in found.values()},
     )
 
@@ -268,6 +272,12 @@ def _price(setting: Setting) -> tuple[float, float] | None:
             "prompt and answer, for instance 0.25,2"
         )
     return per_input, per_output
+
+
+def _switch(setting: Setting) -> bool:
+    if setting.text not in (None, "0", "1"):
+        raise ConfigError(f"{_VARIABLES[setting.name]}={setting.text!r:.40} is neither 0 nor 1")
+    return setting.text == "1"
 
 
 def _number(setting: Setting, *, least: float | None = None, above: float | None = None) -> float | None:
