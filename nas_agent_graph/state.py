@@ -11,28 +11,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from nas_agent_graph.acceptance import VerifiedRecord
-
-
-class ChangeRecord(TypedDict):
-    """One parameter that a proposal changes."""
-
-    parameter: str
-    value: Any
-
-
-class ProposalRecord(TypedDict):
-    """A `Proposal` as JSON. Its file calls the expected score by the metric's name, `expected_val_mse`."""
-
-    rank: NotRequired[int]
-    proposer: str
-    parent: str | None
-    hypothesis: str
-    expected_score: float | None
-    changes: list[ChangeRecord]
-    tokens: int
-    cost_usd: float | None
-    must_restructure: NotRequired[bool]
-    repeat: NotRequired[str]
+from nas_agent_graph.search_view import ProposalRecord
 
 
 class OutcomeRecord(TypedDict):
@@ -74,6 +53,8 @@ class SearchState(TypedDict):
     them: nothing for a repeat."""
     postponed: bool
     """Whether no proposal could come now, and nothing begins before another run has ended."""
+    thinking: bool
+    """Whether the model has been asked about this run, and others begin until it has answered."""
     repeat_asked: bool
     """Whether the answer was to repeat an earlier run, which begins in the place of this one."""
     to_repeat: bool
@@ -93,6 +74,7 @@ def initial_state() -> SearchState:
         summary="",
         launched={},
         postponed=False,
+        thinking=False,
         repeat_asked=False,
         to_repeat=False,
         end=None,

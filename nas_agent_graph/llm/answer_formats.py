@@ -7,7 +7,7 @@ search space checks it.
 
 from __future__ import annotations
 
-from nas_system.space import ForecastingTask
+from nas_system.space.tasks import ForecastingTask
 
 FORMATS = ("json_schema", "json_object", "prompt")
 DEFAULT_METRIC = ForecastingTask().metric

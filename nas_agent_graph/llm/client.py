@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-from nas_agent_graph.context import SearchPaused
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, FORMATS, concerns_format, request_fields
 from nas_agent_graph.llm.completion import TokenCounts
@@ -22,7 +21,7 @@ from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
-from nas_system.errors import ConfigError, NasError
+from nas_system.errors import ConfigError, NasError, SearchPaused
 
 __all__ = ["Answer", "ChatClient", "FormatRefused", "Message", "ServiceRefused"]
 
