@@ -239,6 +239,16 @@ def _add_show_arguments(parser: Parser) -> None:
     _add_switch(what, "--lessons", "the lessons as the language model reads them")
 
 
+def _add_note_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="TEXT",
+        help='a wish, for example "try longer look-backs" (default: print)',
+    )
+    _add(parser, "--workspace", "DIR", Path, "folder of the search", Path())
+
+
 def _add_report_arguments(parser: Parser) -> None:
     _add(parser, "--workspace", "DIR", Path, "folder of the search", Path())
     _add(
@@ -295,6 +305,11 @@ COMMANDS = {
         "show a search or one of its runs, also while the search runs",
         "nas_agent_graph.show.views:show",
         _add_show_arguments,
+    ),
+    "note": Command(
+        "tell the language model a wish, also while the search runs; without text print the notes",
+        "nas_agent_graph.show.notes:note",
+        _add_note_arguments,
     ),
     "report": Command(
         "write a search into one self-contained HTML file, also while the search runs",

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.analysis.resolution import resolution_of
 from nas_agent_graph.analysis.standings import KnownOfSeeds, known_of_seeds
+from nas_agent_graph.analysis.training_facts import training_facts
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
 from nas_agent_graph.host.clock import SystemClock as SystemClock
@@ -37,6 +38,7 @@ from nas_agent_graph.search_view import ThinkingProposer as ThinkingProposer
 from nas_agent_graph.selection.candidates import Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
 from nas_agent_graph.selection.rule import final_size
+from nas_agent_graph.text.notes import NotesReader
 from nas_system.errors import SearchPaused as SearchPaused
 from nas_system.errors import StateError
 from nas_system.files import finite
@@ -195,6 +197,8 @@ class Context:
     """Says which runs are trained again; None: only the base config, to measure its noise."""
     clock: Clock = field(default_factory=SystemClock)
     stop: StopRequest = field(default_factory=StopRequest)
+    notes: NotesReader = field(default_factory=NotesReader)
+    """Reads what a person wishes of the search, while it runs."""
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -247,6 +251,7 @@ class Context:
             run_id=run_id,
             refused=tuple(refused),
             attempt=attempt,
+            notes=self.notes.read(self.ledger.workspace, self.progress.note),
         )
 
 
@@ -260,6 +265,7 @@ def view_of(
     run_id: str,
     refused: tuple[str, ...] = (),
     attempt: int = 0,
+    notes: str = "",
 ) -> SearchView:
     """Build the view: the only place where stored runs become visible to proposers."""
     state, seeds = ledger.state, known_of_seeds(ledger.state)
@@ -295,6 +301,7 @@ def view_of(
         repeating=tuple(parts_of_repeat(run.run_id)[0] for run in state.in_progress if run.is_repeat),
         final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
         repeats_left=limits.repeats_left(state),
+        notes=notes,
         moment=moment_of(state),
     )
 
@@ -359,6 +366,7 @@ def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
         best_so_far=None if pruned is None else pruned.score,
         scores=scores,
         failed_repeats=seeds.failed.get(run.run_id, 0),
+        training=training_facts(folder, ledger.state.metric, run.attempt),
         arm=arm_in(proposal),
         wasted=wasted_in(proposal),
     )

@@ -27,7 +27,9 @@ from nas_agent_graph.search_setup import (
     train_command_of,
 )
 from nas_agent_graph.settings import LLMSettings, llm_flags
+from nas_agent_graph.text.notes import NotesReader
 from nas_agent_graph.text.terminal import duration
+from nas_system.command_line import complain
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import NasError
 from nas_system.files import write_json
@@ -36,7 +38,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.processes.run_files import FACTS_FILE, next_run_id
 from nas_system.space.task_info import TaskInfo
 
-HISTORY_TOKENS = 6_400
+HISTORY_TOKENS = 2_400
 """What 1,000 runs add to the first prompt (benchmarks/prompt_length.py); more runs add nothing."""
 ANSWER_TOKENS = 200
 """A proposal in JSON with two sentences; a model that thinks aloud takes ten times as many."""
@@ -67,7 +69,17 @@ def dry_run(arguments: argparse.Namespace) -> int:
     settings = search.model_settings(demanded=True) if chosen == "llm" else None
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, info = look_up_search(ledger, arguments, launcher, Path(scratch))
-        view = view_of(ledger, base, info, limits, Spent.by(runs), run_id=_run_to_propose(ledger))
+        view = view_of(
+            ledger,
+            base,
+            info,
+            limits,
+            Spent.by(runs),
+            run_id=_run_to_propose(ledger),
+            notes=NotesReader().read(workspace, complain),
+        )
+        if settings is not None:
+            view = replace(view, compact=settings.compact_prompt)
         pace = _pace_of(runs) if runs else _preflight(view, info, limits, arguments, launcher, Path(scratch))
     if arguments.continued is not None:
         run_id = next_run_id(ledger.state.run_ids)
@@ -97,10 +109,14 @@ def _run_to_propose(ledger: Ledger) -> str:
 
 
 def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:
-    now = prompt_tokens(opening_messages(view))
+    messages = opening_messages(view)
+    now, constant = prompt_tokens(messages), prompt_tokens(messages[:1])
     without_history = prompt_tokens(opening_messages(replace(view, runs=(), best_run=None)))
     longest = max(now, without_history + HISTORY_TOKENS)
-    lines = [f"prompt:   about {now:,} tokens, {longest:,} at the most when the history is long"]
+    lines = [
+        f"prompt:   about {now:,} tokens, {longest:,} at the most when the history is long",
+        f"          its first {constant:,} are the same every time: many servers keep them, and bill less",
+    ]
     if settings is None:
         return [*lines, "model:    none is named (NAS_LLM_MODEL), so nobody is asked and nothing is paid"]
     price = price_of(settings)

@@ -9,6 +9,7 @@ from typing import Any, Literal, NotRequired, Protocol, runtime_checkable
 # pydantic, which draws the form in LangGraph Studio, takes only this one before Python 3.12.
 from typing_extensions import TypedDict
 
+from nas_agent_graph.analysis.training_facts import TrainingFacts
 from nas_agent_graph.budget import Left
 from nas_system.errors import NasError, ProposalError
 from nas_system.files import finite
@@ -181,6 +182,8 @@ class RunView:
     """Those that `val_score` is the mean of, one a seed: its own first, then those of its repeats."""
     failed_repeats: int = 0
     """Its repeats that ended without a score."""
+    training: TrainingFacts | None = None
+    """What its own training cost and how it went; None for a run in progress, and where no file says so."""
     arm: Arm | None = None
     """Which part of its proposer it comes from; None where that was not written down."""
     wasted: str = ""
@@ -276,6 +279,10 @@ class SearchView:
     """Runs that are being trained once more."""
     repeats_left: int = 0
     """How many repeats a proposer may still ask for now."""
+    notes: str = ""
+    """What a person wishes of the search, a line for each wish (see `text.notes`)."""
+    compact: bool = False
+    """Whether a prompt spells out only the families that still matter."""
     moment: Mapping[str, int] = field(default_factory=dict)
     """How far the search has come, see `pool.moments`."""
     may_wait: bool = False

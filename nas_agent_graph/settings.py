@@ -66,6 +66,7 @@ _VARIABLES = {
     "price": "NAS_LLM_PRICE",
     "max_tokens": "NAS_LLM_MAX_TOKENS",
     "extra_body": "NAS_LLM_EXTRA_BODY",
+    "compact_prompt": "NAS_LLM_COMPACT_PROMPT",
 }
 _FLAGS = {"model": "--model", "base_url": "--base-url"}
 
@@ -105,6 +106,8 @@ class LLMSettings:
     """Tokens that an answer may have, thoughts included; None leaves it to the server."""
     extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     """Further fields of a request's body, where a server needs them."""
+    compact_prompt: bool = False
+    """Whether prompts spell out only the families that still matter."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value came from."""
 
@@ -183,6 +186,7 @@ def llm_settings(
         price=_price(found["price"]),
         max_tokens=_max_tokens(found["max_tokens"]),
         extra_body=_extra_body(found["extra_body"]),
+        compact_prompt=_switch(found["compact_prompt"]),
         sources={setting.name: setting.source for setting in found.values()},
     )
 
@@ -330,6 +334,12 @@ def _extra_body(setting: Setting) -> dict[str, Any]:
 
 def _refused(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _switch(setting: Setting) -> bool:
+    if setting.text not in (None, "0", "1"):
+        raise ConfigError(f"{_VARIABLES[setting.name]}={setting.text!r:.40} is neither 0 nor 1")
+    return setting.text == "1"
 
 
 def _number(setting: Setting, *, least: float | None = None, above: float | None = None) -> float | None:

@@ -62,9 +62,10 @@ def test_a_new_search_shows_its_first_prompt_and_its_cost_and_leaves_no_file(
     assert "--- run_0001, system\nYou are an expert" in prompt
     assert "Propose run_0001 now." in prompt
     assert "0 runs are done, 11 are left, $1.00 for them." in prompt
-    assert "A training may take 2.0 min of compute. One that asks for more" in prompt
+    assert "A training may take 2.0 min of compute; " in prompt
     assert f"scripted at {server.url}, $10 in, $20 out per million tokens" in estimates
     assert "10 of 200 tokens each: at most about" in estimates
+    assert re.search(r"its first [5-9],\d{3} are the same every time", estimates)
     assert re.search(r"run_0000 \(linear\): [1-9][\d,]* parameters, [1-9][\d,]* MiB, ", estimates)
     assert " at the most for its 7 epochs; trained 2 times" in estimates
     assert "11 runs of 2.0 min are about 22.0 min of compute at the most; by the clock" in estimates

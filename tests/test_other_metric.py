@@ -318,14 +318,14 @@ def test_the_model_is_told_of_the_tasks_own_error_and_of_graphs(search: Search) 
         'Baselines (simple predictions), worst first:\n- "mean": val_mae 1.5\n',
         "Best run: run_0010 with val_mae 0.5.\n",
         "Scores of one seed spread by about 0.0071 (standard deviation, pooled over 1 run).\n",
-        "OK val_mae 0.5 (the best run; could be luck: P = 0.16) led at its end\n",
-        'curve: "1 epoch, best_epoch=0. train_mae stayed at 1. val_mae was 0.5.',
+        "- run_0010 [graph_transformer] 0.5, the best (could be luck: P = 0.16): ",
+        "\n  epochs 1, best 1; gap -0.5; too short\n",
         '- by "llm:scripted": 9 scored, off by ',
         'Interpretation, unverified: run_0009 (val_mae 0.51, expected 0.58) "a larger rate"',
         '"graph_transformer": Message passing',
         "| model.random_walk |",
     ):
-        assert told in question
+        assert told in f"{system}\n{question}"
 
 
 def test_no_test_figure_reaches_the_model(search: Search) -> None:
@@ -358,7 +358,7 @@ def test_the_lessons_that_people_see_are_the_models(search: Search, run_cli: Cli
 def test_what_is_no_number_in_the_facts_is_left_out_of_the_prompt(tmp_path: Path) -> None:
     def question(folder: str, **invalid: object) -> str:
         context = search_context(tmp_path / folder, task=TASK, facts=FACTS | invalid, base=BASE)
-        return opening_messages(context.view("run_0000"))[1]["content"]
+        return opening_messages(context.view("run_0000"))[0]["content"]
 
     assert "400 to validate on, on average with 23.1 nodes and 49.8 directed edges; 9 types" in question(
         "valid"

@@ -78,7 +78,7 @@ def test_a_kind_has_labels_families_and_a_prompt_of_its_own(task: type[Task], pr
         max_runs=5,
         sizes={"train": 8123, "val": 4},
     )
-    asked = opening_messages(view)[1]["content"]
+    asked = opening_messages(view)[0]["content"]
     assert ("8,123 graphs to train on" in asked) != task.is_series
     assert f"{mine.metric} 0.5" in asked
 

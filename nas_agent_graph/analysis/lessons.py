@@ -29,7 +29,7 @@ LONGEST_NOTE = 1500
 """Characters; what matters least is left out whole."""
 MOST_CHANGES = 3
 """A run that changed more than this says nothing about any one of its changes."""
-EFFECTS, HYPOTHESES = 4, 3
+EFFECTS, HYPOTHESES = 3, 2
 """How many effects of each kind, and how many hypotheses, are listed."""
 
 

@@ -1,5 +1,8 @@
 """The content of a prompt, chosen and bounded. Pure functions of the view.
 
+What stays the same for a whole search is the first message, byte for byte, so that servers which cache the
+beginning of a prompt read it once; the second message has what changes.
+
 The prompt must not grow with the search, and evidence says what to keep: the best, the latest, the
 best of every family, failures and runs stopped early with their cause (hidden ones are repeated), and
 what is in progress. The templates in `prompts/` only format it.
@@ -10,16 +13,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import stdev
+from statistics import median, stdev
 from typing import Any
 
 from nas_agent_graph.analysis.calibration import Prediction, calibrate, format_calibration
 from nas_agent_graph.analysis.lessons import REBUILT_EVERY, lessons_note
+from nas_agent_graph.analysis.marginals import marginals_of
 from nas_agent_graph.analysis.stagnation import demanded, flat_runs, flat_words, is_stuck
+from nas_agent_graph.analysis.training_facts import TrainingFacts
 from nas_agent_graph.budget import Left
 from nas_agent_graph.llm.answer import Message
+from nas_agent_graph.llm.answer_formats import MOST_CANDIDATES
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.search_view import PRUNED, RunView, SearchView
 from nas_agent_graph.text.terminal import duration
@@ -30,18 +36,22 @@ from nas_system.space.data_card import card_of
 from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import gain_of, loss_of
 
-BEST, RECENT, FAILED, STOPPED_EARLY = 6, 6, 4, 4
-"""How many runs of each kind are shown, in addition to the best of each family."""
-NEAR = 10
-"""How many configurations near the best run are listed."""
+BEST, RECENT, FAILED, STOPPED_EARLY = 6, 5, 3, 3
+"""How many runs of each kind are shown."""
+BEST_FAMILIES = 6
+"""Families whose best run is shown besides; the lessons tell how far behind the others are."""
+NEAR = 6
+"""How many configurations near the best run are listed besides."""
 NEAR_CHANGES = 3
 """Differing in more parameters than this is not near."""
-SHOWN_RUNNING = 13
-"""Runs in progress that are listed, the latest: with what stands around them, sixteen lines."""
-SHOWN_CHANGES = 20
+SHOWN_RUNNING = 8
+"""Runs in progress that are listed, the latest."""
+SHOWN_CHANGES = 12
 SHOWN_COLUMNS = 40
 SHOWN_PROPOSERS = 3
-SHOWN_TIES = 8
+SHOWN_TIES = 6
+SPELLED_FAMILIES = 3
+"""In a compact prompt, the families with the best scores; and as many untried ones."""
 _STATUS = re.compile(r"[A-Z_]{2,20}")
 
 
@@ -71,7 +81,8 @@ class ShownRun:
     """None for a family that this program does not know."""
     parent: str | None
     changes: ShownChanges | None
-    """None when the configuration is gone."""
+    """Against the base config, or for a run near the best one against that; None when the configuration is
+    gone."""
     summary: str
     seeds: int
     """That the score is the mean of."""
@@ -84,20 +95,35 @@ class ShownRun:
     """That a run stopped early, or one in progress, has trained."""
     best_so_far: float | None
     """Best score of those epochs; None for other runs, too."""
+    training: TrainingFacts | None = None
+    detailed: bool = True
+    """Whether what its training was matters: not of a run that is shown for its family alone."""
+    against: str | None = None
+    """The best run, where the difference to that is shorter."""
+    short: ShownChanges | None = None
+    """Against the run named in `against`, or the base config; the family is no change of its own."""
 
 
-def opening_messages(view: SearchView, folder: Path | None = None, *, candidates: int = 1) -> list[Message]:
-    """Return the first question about a run, before any answer; `folder` holds custom templates."""
+def opening_messages(
+    view: SearchView, folder: Path | None = None, *, candidates: int = 1, compact: bool = False
+) -> list[Message]:
+    """Return the first question about a run, before any answer; `folder` holds custom templates.
+
+    `candidates` is how many ranked proposals an answer may hold. A `compact` prompt (or view) spells out only
+    the families that still matter: for a server that caches nothing, or reads little.
+    """
+    values = prompt_values(view, candidates=candidates, compact=compact)
     return [
-        {"role": "system", "content": render("system", folder, task=view.task, metric=view.task.metric)},
-        {"role": "user", "content": render("propose", folder, **prompt_values(view))},
+        {"role": "system", "content": render("system", folder, **values)},
+        {"role": "user", "content": render("propose", folder, **values)},
     ]
 
 
-def prompt_values(view: SearchView) -> dict[str, Any]:
-    """Return the values for `propose.j2`. The view holds no test metric to begin with."""
+def prompt_values(view: SearchView, *, candidates: int = 1, compact: bool = False) -> dict[str, Any]:
+    """Return the values for the templates. The view holds no test metric to begin with."""
     shown, ties = shown_runs(view), tied_runs(view)
-    families = view.families
+    spelled = spelled_families(view) if compact or view.compact else view.families
+    near = [run for run in near_best(view) if all(run.run_id != other.run_id for other in shown)]
     return {
         "run_id": view.run_id,
         "n_runs": len(view.runs),
@@ -125,10 +151,14 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
         "ties": ties[:SHOWN_TIES],
         "more_ties": len(ties[SHOWN_TIES:]),
         "best_run": view.best_run,
-        "runs": [_against_base(run, view) for run in shown],
-        "running": [_against_base(run, view) for run in view.running[-SHOWN_RUNNING:]],
-        "near": near_best(view),
-        "lessons": lessons_note(view.runs, view.base, view.noise, families),
+        "runs": _listed(shown, view),
+        "running": [_compared(run, view) for run in view.running[-SHOWN_RUNNING:]],
+        "near": near[:NEAR],
+        "marginals": [one for one in marginals_of(view.runs, view.task.direction) if one.parameters],
+        "trainings_left": trainings_left(view),
+        "notes": view.notes.splitlines(),
+        "candidates": max(1, min(candidates, MOST_CANDIDATES)),
+        "lessons": lessons_note(view.runs, view.base, view.noise, view.families),
         "lessons_every": REBUILT_EVERY,
         "calibration": _calibration(view),
         "flat": flat_runs(view.runs) if is_stuck(view) else 0,
@@ -140,10 +170,12 @@ def prompt_values(view: SearchView) -> dict[str, Any]:
                 "meaning": sentence_of(name),
                 "tried": tried_values(name, default_next_to(view.base, name, view.fit)),
                 "reads_covariates": FAMILIES[name].reads_covariates,
+                "spelled": name in spelled,
             }
-            for name in families
+            for name in view.families
         ],
-        "space": overview(families, view.task, defaults_apart=True),
+        "compact": len(spelled) < len(view.families),
+        "space": overview(spelled, view.task, defaults_apart=True),
         "max_seq_len": view.max_seq_len,
     }
 
@@ -162,25 +194,58 @@ def format_remaining(left: Left) -> list[str]:
     return parts + ([] if left.cost_usd is None else [f"${left.cost_usd:.2f} for them"])
 
 
+def trainings_left(view: SearchView) -> int | None:
+    """Return how many trainings of median length fit one after another into the time that is left.
+
+    None without a limit of time, or before a training has told how long it takes.
+    """
+    lengths = [run.training.wall_s for run in view.runs if run.training and run.training.wall_s]
+    if view.left.seconds is None or not lengths:
+        return None
+    return int(view.left.seconds / median(lengths))
+
+
+def spelled_families(view: SearchView) -> tuple[str, ...]:
+    """Return the families that still matter: with the best scores, and the next that nobody has tried."""
+    losses: dict[str, float] = {}
+    for run in view.runs:
+        if run.val_score is not None and run.family in view.families:
+            loss = loss_of(run.val_score, view.task.direction)
+            losses[run.family] = min(loss, losses.get(run.family, math.inf))
+    tried = {run.family for run in (*view.runs, *view.running)}
+    best = sorted(losses, key=lambda family: (losses[family], family))[:SPELLED_FAMILIES]
+    untried = [family for family in view.families if family not in tried][:SPELLED_FAMILIES]
+    base = [view.base.model.family] if not best else []
+    return tuple(family for family in view.families if family in (*best, *untried, *base))
+
+
 def shown_runs(view: SearchView) -> list[RunView]:
     """Choose a bounded number of runs, worst first: failures, those stopped early, then by score."""
-
-    def loss(run: RunView) -> float:
-        return math.inf if run.val_score is None else loss_of(run.val_score, view.task.direction)
-
-    scored = sorted((run for run in view.runs if run.val_score is not None), key=loss)
+    scored = _by_score(view)
     pruned = [run for run in view.runs if run.status == PRUNED]
     failed = [run for run in view.runs if run.val_score is None and run.status != PRUNED]
     chosen = {
         run.run_id: run
         for run in (*scored[:BEST], *view.runs[-RECENT:], *failed[-FAILED:], *pruned[-STOPPED_EARLY:])
     }
-    for family in view.families:
-        best = next((run for run in scored if run.family == family), None)
-        if best is not None:
-            chosen[best.run_id] = best
+    best_of = {run.family: run for run in reversed(scored) if run.family in view.families}
+    of_families = sorted(best_of.values(), key=lambda run: _loss(run, view))
+    chosen |= {run.run_id: run for run in of_families[:BEST_FAMILIES]}
     place = {run.run_id: index for index, run in enumerate(view.runs)}
-    return sorted(chosen.values(), key=lambda run: (-loss(run), run.status == PRUNED, place[run.run_id]))
+
+    def order(run: RunView) -> tuple[float, bool, int]:
+        return -_loss(run, view), run.status == PRUNED, place[run.run_id]
+
+    return sorted(chosen.values(), key=order)
+
+
+def _by_score(view: SearchView) -> list[RunView]:
+    """Return the runs that have a score, the best first."""
+    return sorted((run for run in view.runs if run.val_score is not None), key=lambda run: _loss(run, view))
+
+
+def _loss(run: RunView, view: SearchView) -> float:
+    return math.inf if run.val_score is None else loss_of(run.val_score, view.task.direction)
 
 
 def tied_runs(view: SearchView) -> list[str]:
@@ -213,11 +278,28 @@ def near_best(view: SearchView) -> list[ShownRun]:
         if 0 < len(changes) <= NEAR_CHANGES:
             found.append((len(changes), -index, run, changes))
     found.sort(key=lambda entry: entry[:2])
-    return [_shown(run, view, changes) for _, _, run, changes in found[:NEAR]]
+    return [_shown(run, view, changes) for _, _, run, changes in found]
 
 
-def _against_base(run: RunView, view: SearchView) -> ShownRun:
-    return _shown(run, view, None if run.config is None else changes_between(view.base, run.config))
+def _listed(runs: Sequence[RunView], view: SearchView) -> list[ShownRun]:
+    """Return the runs with what their trainings were, where that matters: of the best and the latest, and of
+    any that a limit cut, because its score says less."""
+    matter = {run.run_id for run in (*_by_score(view)[:BEST], *view.runs[-RECENT:])}
+    matter |= {run.run_id for run in runs if run.training is not None and run.training.cut_to is not None}
+    return [replace(_compared(run, view), detailed=run.run_id in matter) for run in runs]
+
+
+def _compared(run: RunView, view: SearchView) -> ShownRun:
+    """Return the run with its changes against the base config, and the shorter difference."""
+    if run.config is None:
+        return _shown(run, view, None)
+    changes, best_run = changes_between(view.base, run.config), view.best_run
+    short, against = [change for change in changes if change.parameter != "model.family"], None
+    if best_run is not None and best_run.config is not None and run.run_id != best_run.run_id:
+        from_best = changes_between(best_run.config, run.config)
+        if len(from_best) < len(short):
+            short, against = from_best, best_run.run_id
+    return replace(_shown(run, view, changes), against=against, short=_first(short))
 
 
 def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> ShownRun:
@@ -243,6 +325,7 @@ def _shown(run: RunView, view: SearchView, changes: Sequence[Change] | None) -> 
         luck=view.luck.get(run.run_id),
         epochs=run.epochs,
         best_so_far=run.best_so_far,
+        training=run.training,
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from nas_agent_graph.text.terminal import duration
 from nas_agent_graph.text.untrusted import quoted
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.log_text import one_line
+
+SHOWN_DIGITS = 6
 
 
 def prompts_dir() -> Path:
@@ -42,4 +47,19 @@ def _environment(folder: Path) -> jinja2.Environment:
     )
     environment.filters["quoted"] = quoted
     environment.filters["one_line"] = one_line
+    environment.filters["number"] = number
+    environment.filters["spelled"] = spelled
+    environment.filters["duration"] = duration
     return environment
+
+
+def number(value: float, digits: int = SHOWN_DIGITS) -> str:
+    """Spell a number with so many significant digits: not all sixteen, and more than noise leaves."""
+    return f"{float(value):.{digits}g}"
+
+
+def spelled(value: Any) -> str:
+    """Spell a parameter's value as JSON, a fraction with SHOWN_DIGITS significant digits."""
+    if isinstance(value, float) and math.isfinite(value):
+        value = float(number(value))
+    return json.dumps(value)

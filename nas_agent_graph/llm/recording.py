@@ -273,7 +273,7 @@ def request_hash(
 
 def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any]:
     """Return what a prompt shows that no file of a recording says later: flags, packages, the clock, the
-    epochs so far, what the losses on single windows tell."""
+    epochs so far, what the losses on single windows tell, what a person has noted."""
     left = view.left.to_record()
     return {
         "max_runs": view.max_runs,
@@ -285,6 +285,8 @@ def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any
         **({"resolution": view.resolution} if view.resolution is not None else {}),
         **({"final": view.final} if view.final else {}),
         **({"repeats_left": view.repeats_left} if view.repeats_left else {}),
+        **({"notes": view.notes} if view.notes else {}),
+        **({"compact": True} if view.compact else {}),
     }
 
 
@@ -301,6 +303,7 @@ def moment_in(circumstances: Mapping[str, Any]) -> dict[str, int]:
 def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
     """Return the view as it was under these circumstances; what they do not contain is kept."""
     max_runs, families = circumstances.get("max_runs"), circumstances.get("families")
+    notes = circumstances.get("notes")
     return replace(
         view,
         max_runs=max_runs if isinstance(max_runs, int) else view.max_runs,
@@ -312,6 +315,8 @@ def under(circumstances: Mapping[str, Any], view: SearchView) -> SearchView:
         resolution=finite(circumstances.get("resolution")),
         final=counted(circumstances.get("final")) or 0,
         repeats_left=counted(circumstances.get("repeats_left")) or 0,
+        notes=notes if isinstance(notes, str) else "",
+        compact=circumstances.get("compact") is True,
     )
 
 

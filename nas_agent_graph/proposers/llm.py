@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nas_agent_graph.analysis.stagnation import is_stuck
@@ -48,6 +49,7 @@ class LLMProposer:
         self.prompts = prompts
 
     def propose(self, view: SearchView) -> Proposal:
+        view = replace(view, compact=view.compact or self.client.settings.compact_prompt)
         paid = self.transcript.paid(view.run_id)
         view.left.refuse_if_spent(paid.tokens, paid.cost_usd or 0.0)
         self.transcript.refused(view)

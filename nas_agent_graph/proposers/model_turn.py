@@ -40,7 +40,7 @@ class ModelTurn:
     def begin(self, view: SearchView) -> list[Message]:
         """Write the question down and return it."""
         # Which runs get another seed is the rule's to decide: an answer here is a configuration.
-        view = replace(view, repeats_left=0)
+        view = replace(view, repeats_left=0, compact=view.compact or self.client.settings.compact_prompt)
         messages = opening_messages(view, self.prompts, candidates=CANDIDATES)
         self.transcript.append(
             view.run_id,

@@ -120,7 +120,26 @@ def print_leaderboard(
         recommended=recommended_by(workspace, state),
         say_conclusion=say_conclusion,
     )
-    write_page([*page, *calibration_lines(workspace, state), *arm_lines(workspace, state)])
+    said = [*calibration_lines(workspace, state), *arm_lines(workspace, state), *notes_lines(workspace)]
+    write_page([*page, *said])
+
+
+def notes_lines(workspace: Path) -> list[Line]:
+    """Say that there are notes for the language model; nothing where there are none."""
+    from nas_agent_graph.text.notes import NOTES_FILE, read_notes
+    from nas_agent_graph.text.terminal import Line, width_of, wrapped
+
+    notes = read_notes(workspace)
+    count = len(notes.text.splitlines())
+    if notes.problem is not None:
+        text = f"{NOTES_FILE} {notes.problem} and is not read."
+    elif count:
+        text = (
+            f"{NOTES_FILE}: {count} line{'s' * (count != 1)} for the language model; `nas note` prints them."
+        )
+    else:
+        return []
+    return [Line(""), *wrapped(text, width_of(sys.stdout), indent=2)]
 
 
 def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, object]]:

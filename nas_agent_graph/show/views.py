@@ -41,6 +41,7 @@ def show(arguments: argparse.Namespace) -> None:
         raise ConfigError("--lessons is about the whole search; leave out the run id")
     if arguments.run_id is None and arguments.transcript:
         raise ConfigError("--transcript is the conversation about one run; name it, for example run_0007")
+    from nas_agent_graph.text.notes import read_notes
     from nas_system.nas_agent.log_text import one_line
 
     workspace = arguments.workspace.absolute()
@@ -56,7 +57,11 @@ def show(arguments: argparse.Namespace) -> None:
     elif arguments.json:
         conclusion, recommended = conclusion_of(workspace, state), recommended_by(workspace, state)
         record = search_record(state, info, arguments.limit, conclusion, workspace / "runs", recommended)
-        print(json.dumps({**record, "calibration": calibration_record(workspace, state)}, indent=1))
+        more = {
+            "calibration": calibration_record(workspace, state),
+            "notes": read_notes(workspace).text or None,
+        }
+        print(json.dumps({**record, **more}, indent=1))
     else:
         print_leaderboard(workspace, state, info, limit=arguments.limit, say_conclusion=True)
 

@@ -104,8 +104,8 @@ def test_a_repeat_is_trained_and_the_model_is_asked_for_the_same_run_again(tmp_p
     assert "This proposal becomes run_0006." in before and "This proposal becomes run_0006." in after
     assert '{"repeat": true, "parent": ' in before and "(1 such wish left now)" in before
     assert '{"repeat": true' not in after and '{"repeat": true' not in asked[4]["messages"][1]["content"]
-    assert "run_0002 [informer, from run_0000] OK val_mse 0.097 (" in before
-    assert "run_0002 [informer, from run_0000] OK val_mse 0.098 +- 0.0014 (2) (" in after
+    assert "run_0002 [informer] 0.097, " in before
+    assert "run_0002 [informer] 0.098 +- 0.0014 (2), " in after
     formats = [body["response_format"]["json_schema"]["schema"]["properties"] for body in asked]
     assert ["repeat" in properties for properties in formats] == [False] * 5 + [True, False, False]
     # Both answers are paid for by the run that the model was asked about.
@@ -246,7 +246,7 @@ def test_a_repeat_that_failed_is_told_and_the_search_goes_on(tmp_path: Path) -> 
     script = [*FIRST_FIVE, wish(), proposal(0.012)]
     context, asked = search(tmp_path / "s", script, max_runs=7, launcher=ScriptedLauncher(score))
     assert [repeat.status for repeat in context.ledger.state.repeats] == ["OK", "OK", "FAILED"]
-    row = "run_0002 [informer, from run_0000] OK val_mse 0.097, 1 more seed without a score ("
+    row = "run_0002 [informer] 0.097, 1 more seed without a score, "
     assert row in asked[6]["messages"][1]["content"]
     assert drift(tmp_path / "s", tmp_path / "again") == []
 
@@ -275,7 +275,7 @@ def test_what_a_wish_has_cost_counts_before_the_run_is_proposed_again(tmp_path: 
     assert repeats_of(context.ledger.state) == [(WISHED, "asked")]
     assert context.committed.tokens == known + usage["input_tokens"] + usage["output_tokens"]
     context, asked = search(workspace, [proposal(0.012), proposal(0.014)])
-    assert "val_mse 0.098 +- 0.0014 (2)" in asked[0]["messages"][1]["content"]
+    assert "0.098 +- 0.0014 (2)" in asked[0]["messages"][1]["content"]
     assert drift(workspace, tmp_path / "again") == []
 
 

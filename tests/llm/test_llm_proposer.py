@@ -90,13 +90,13 @@ def test_no_temperature_is_sent_unless_one_is_set(server, proposer):
     assert "temperature" not in server.requests[0]
 
 
-def test_the_prompt_shows_scores_in_full_and_no_test_figure(server, proposer):
+def test_the_prompt_shows_scores_to_six_digits_and_no_test_figure(server, proposer):
     server.queue.append(json.dumps(GOOD))
     proposer.propose(view())
-    prompt = server.requests[0]["messages"][1]["content"]
-    assert "0.0712345678901" in prompt
-    assert "model.normalization" in prompt
-    assert "test_mse" not in prompt
+    system, question = (message["content"] for message in server.requests[0]["messages"])
+    assert "0.0712346" in question and "0.07123456" not in question
+    assert "model.normalization" in system
+    assert "test_mse" not in system + question
 
 
 @pytest.mark.fault(30, 31)

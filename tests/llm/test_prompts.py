@@ -7,12 +7,15 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import FACTS, drive, llm_proposer, search_context
 
+from nas_agent_graph.analysis.training_facts import TrainingFacts
+from nas_agent_graph.budget import Left
 from nas_agent_graph.context import RunView, SearchView, without_test_metrics
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.llm.briefing import opening_messages, prompt_values
@@ -32,15 +35,8 @@ CURVE = (
     "20 epochs, best_epoch=17. train_mse decreased from 1.023 to 0.2411. val_mse started at 1.051, reached "
     "minimum of 0.3221 at epoch 17, ended at 0.3511. Overfit: val_mse rose 9% after its minimum."
 )
-HEADINGS = [
-    "# Task",
-    "# Where the search stands",
-    "# Runs, worst first",
-    "# Already tried near the best run",
-    "# Lessons",
-    "# Search space",
-    "# Your proposal",
-]
+CONSTANT = ["# Task", "# How runs are listed", "# Search space"]
+VARYING = ["# Lessons", "# Where the search stands", "# Runs, worst first", "# Your proposal"]
 
 
 def run_view(
@@ -81,7 +77,13 @@ def view_of(runs: Sequence[RunView], **fields: Any) -> SearchView:
 
 
 def question(view: SearchView) -> str:
+    """What changes from one proposal to the next."""
     return opening_messages(view)[1]["content"]
+
+
+def told(view: SearchView) -> str:
+    """All that the model reads."""
+    return "\n".join(message["content"] for message in opening_messages(view))
 
 
 def section(text: str, heading: str) -> str:
@@ -96,8 +98,10 @@ BASELINE = run_view(0, 0.0712345678901, accepted=True)
 
 
 def test_the_sections_stand_in_their_order() -> None:
-    headings = [line for line in question(view_of([BASELINE])).splitlines() if line.startswith("#")]
-    assert [found[: len(wanted)] for found, wanted in zip(headings, HEADINGS, strict=True)] == HEADINGS
+    messages = opening_messages(view_of([BASELINE]))
+    for message, sections in zip(messages, (CONSTANT, VARYING), strict=True):
+        headings = [line for line in message["content"].splitlines() if line.startswith("#")]
+        assert [found[: len(wanted)] for found, wanted in zip(headings, sections, strict=True)] == sections
 
 
 def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
@@ -109,23 +113,110 @@ def test_a_value_that_a_template_needs_and_nobody_gave_is_an_error() -> None:
     for name in every[0]:
         lacking = [{key: value for key, value in values.items() if key != name} for values in every]
         with pytest.raises(ConfigError, match=name):
-            _ = [render("propose", None, **values) for values in lacking]
+            _ = [render(part, None, **values) for values in lacking for part in ("system", "propose")]
 
 
-def test_runs_stand_worst_first_with_full_precision_and_their_distance_in_noise() -> None:
+def test_runs_stand_worst_first_with_six_digits_and_their_distance_in_noise() -> None:
     runs = [
         BASELINE,
-        run_view(1, 0.0612345678912345, ("training.lr", 0.002), accepted=True),
+        run_view(1, 0.0612345678912345, ("training.lr", 0.00123456789012), accepted=True),
         run_view(2, None, ("training.lr", 0.09), status="DIVERGED", cause="NaN at step 3"),
         run_view(3, 0.0637345678912345, ("model.d_model", 64)),
     ]
     text = section(question(view_of(runs)), "# Runs, worst first: 4 of 4")
     assert re.findall(r"^- (run_\d+)", text, re.MULTILINE) == ["run_0002", "run_0000", "run_0003", "run_0001"]
-    assert "run_0001 [informer, from run_0000] OK val_mse 0.0612345678912345 (the best run) accepted" in text
-    assert "OK val_mse 0.0637345678912345 (+0.0025 to the best run, +2.5 x noise)\n" in text
-    assert 'DIVERGED; cause: "NaN at step 3"' in text
-    assert "against run_0000: training.lr 0.09\n" in text
+    assert "- run_0001 [informer] 0.0612346, the best: training.lr 0.00123457\n" in text
+    assert "- run_0003 [informer] 0.0637346, +2.5 x noise: model.d_model 64\n" in text
+    assert '- run_0002 [informer] DIVERGED: training.lr 0.09; cause: "NaN at step 3"\n' in text
     assert f'curve: "{CURVE}"' in text
+    assert "- run_0001 [informer] 0.0612346, the best" in question(view_of(runs, noise=None))
+    assert "- run_0003 [informer] 0.0637346, +0.0025:" in question(view_of(runs, noise=None))
+
+
+def test_no_number_has_more_than_six_digits() -> None:
+    generator = random.Random(1)
+    runs = [BASELINE]
+    for number in range(1, 30):
+        rate = ("training.lr", generator.uniform(1e-4, 1e-2))
+        scores = tuple(generator.uniform(0.05, 0.08) for _ in range(2))
+        runs.append(run_view(number, sum(scores) / 2, rate, scores=scores, training=course(gap=scores[0])))
+    view = by_mean(runs, resolution=generator.random(), luck={"run_0007": generator.random()})
+    view = replace(view, baselines=(("last-value", generator.random()),), running=(begun(30, 0.01 / 3),))
+    assert not re.findall(r"\d\.\d*[1-9]\d{6,}", told(view))
+
+
+def test_changes_are_against_the_best_run_where_that_is_shorter() -> None:
+    best = run_view(1, 0.05, ("training.lr", 0.002), ("model.d_ff", 128), accepted=True)
+    near = run_view(2, 0.06, ("training.lr", 0.002), ("model.d_ff", 128), ("model.dropout", 0.3))
+    other = run_view(3, 0.07, ("model.family", "gru"), ("training.lr", 0.002))
+    text = question(view_of([BASELINE, best, near, other]))
+    assert "- run_0002 [informer] 0.06, +10 x noise: run_0001 but model.dropout 0.3\n" in text
+    assert "- run_0003 [gru] 0.07, +20 x noise: training.lr 0.002\n" in text
+    assert "- run_0000 [informer] 0.0712346, +21.2 x noise: no change\n" in text
+
+
+def course(**fields: Any) -> TrainingFacts:
+    """A training whose files say everything."""
+    whole = TrainingFacts(
+        compute_s=41.2,
+        wall_s=60.0,
+        epochs=3,
+        planned_epochs=8,
+        best_epoch=2,
+        steps=540,
+        planned_steps=540,
+        wanted_steps=540,
+        n_params=123_456,
+        gap=0.0123,
+        curve="overfit",
+        end="ended by early stopping",
+    )
+    return replace(whole, **fields)
+
+
+def test_what_a_training_cost_and_how_it_went_stands_below_its_run() -> None:
+    cut = course(epochs=1, planned_epochs=1, best_epoch=1, planned_steps=16, wanted_steps=801, steps=16)
+    runs = [
+        run_view(0, 0.07, accepted=True, training=course()),
+        run_view(1, 0.08, ("training.lr", 0.002), training=replace(cut, curve="too_short", end=None)),
+        run_view(2, 0.09, ("training.lr", 0.003), training=TrainingFacts(curve="converged")),
+    ]
+    text = question(view_of(runs))
+    assert (
+        "  41 s; epochs 3 of 8, best 2; 540 steps; 123,456 parameters; gap +0.0123; overfit; "
+        "ended by early stopping\n"
+    ) in text
+    assert (
+        "  41 s; epochs 1 of 1, best 1; CUT by the limit to 16 of 801 steps (2%); 123,456 parameters; "
+        "gap +0.0123; too short\n"
+    ) in text
+    assert "\n  converged\n" in text
+    assert "curve:" not in text
+
+
+def test_of_a_run_that_is_shown_for_its_family_alone_a_cut_is_told_and_nothing_else() -> None:
+    families = ("gru", "lstm")
+    runs = [run_view(n, 0.9, ("model.family", family)) for n, family in enumerate(families)]
+    runs = [
+        replace(runs[0], training=course()),
+        replace(runs[1], training=course(planned_steps=5, wanted_steps=50)),
+        *[run_view(n, 0.05 + n / 1e4, ("training.lr", n / 1e4), training=course()) for n in range(2, 20)],
+    ]
+    lines = question(view_of(runs)).splitlines()
+    below = {line.split()[1]: after for line, after in pairwise(lines) if line.startswith("- run_")}
+    assert not below["run_0000"].startswith("  ")
+    assert "CUT by the limit to 5 of 50 steps (10%)" in below["run_0001"]
+    assert below["run_0019"].startswith("  41 s; ") and below["run_0003"].startswith("  41 s; ")
+
+
+def test_the_time_that_is_left_is_told_in_trainings() -> None:
+    runs = [run_view(n, 0.07, ("training.lr", n / 1e3), training=course(wall_s=50.0 + n)) for n in (1, 2, 3)]
+    standing = "3 runs are done, 1997 are left, 8.7 min of time{}. This proposal becomes run_0003.\n"
+    fits = " (for about 10 trainings of median length, one after another)"
+    left = Left(seconds=521.0)
+    assert standing.format(fits) in question(view_of(runs, left=left))
+    assert standing.format("") in question(view_of([replace(run, training=None) for run in runs], left=left))
+    assert "median length" not in question(view_of(runs))
 
 
 def by_mean(runs: Sequence[RunView], **fields: Any) -> SearchView:
@@ -145,7 +236,7 @@ def test_scores_stand_with_their_seeds_and_a_lead_that_could_be_luck_says_so() -
     assert "Best run: run_0001 with val_mse 0.0612.\n" in standing
     assert (
         "The lowest mean over seeds leads. A run that takes the lead may get a second seed, and a final of 4 "
-        "trainings with fresh seeds ends the search. Scores stand as mean +- standard deviation (seeds).\n"
+        "trainings with fresh seeds ends the search.\n"
     ) in standing
     assert "Scores of one seed spread by about 0.0021 (standard deviation, pooled over 4 runs).\n" in standing
     assert (
@@ -153,8 +244,8 @@ def test_scores_stand_with_their_seeds_and_a_lead_that_could_be_luck_says_so() -
         "run_0000.\n"
     ) in standing
     text = section(question(view), "# Runs, worst first")
-    assert "OK val_mse 0.0612 (the best run; could be luck: P = 0.37) led at its end\n" in text
-    assert "OK val_mse 0.0625 +- 0.0014 (2), 2 more seeds without a score (+0.0013 to the best run, " in text
+    assert "] 0.0612, the best (could be luck: P = 0.37): training.lr 0.002\n" in text
+    assert "] 0.0625 +- 0.0014 (2), 2 more seeds without a score, +0.619 x noise: no change\n" in text
     assert "accepted" not in question(view)
 
 
@@ -181,8 +272,8 @@ def test_what_is_not_known_of_seeds_and_rows_is_not_said() -> None:
 def test_many_ties_are_counted() -> None:
     runs = [run_view(number, 0.06 + number * 1e-5, scores=(0.06 + number * 1e-5,)) for number in range(14)]
     text = section(question(by_mean(runs, resolution=0.01)), "# Where the search stands")
-    listed = ", ".join(f"run_{number:04d}" for number in range(1, 9))
-    assert f"Not told from run_0000 by them: {listed} and 5 more.\n" in text
+    listed = ", ".join(f"run_{number:04d}" for number in range(1, 7))
+    assert f"Not told from run_0000 by them: {listed} and 7 more.\n" in text
 
 
 def test_a_search_without_a_new_leader_is_told_so_in_its_own_words() -> None:
@@ -203,10 +294,10 @@ def test_what_is_in_progress_stands_in_a_block_of_its_own() -> None:
     alone, asked = (question(view_of(done, run_id="run_0005", running=runs)) for runs in ((), running))
     assert section(asked, "# In progress").splitlines() == [
         "In progress, no result yet",
-        "Against run_0000; proposing one of these again is refused, and none of them can be a parent:",
-        "- run_0002 [informer, from run_0001] training.lr 0.003; 4 epochs, best val_mse 0.0625",
-        "- run_0003 [informer, from run_0000] training.lr 0.004; 1 epoch, best val_mse 0.0625",
-        "- run_0004 [informer, from run_0000] training.lr 0.005; no epoch yet",
+        "Proposing one of these again is refused, and none of them can be a parent:",
+        "- run_0002 [informer] training.lr 0.003; 4 epochs, best 0.0625",
+        "- run_0003 [informer] training.lr 0.004; 1 epoch, best 0.0625",
+        "- run_0004 [informer] training.lr 0.005; no epoch yet",
         "",
     ]
     assert "\n2 runs are done, 3 in progress, 1995 are left. This proposal becomes run_0005.\n" in asked
@@ -216,13 +307,13 @@ def test_what_is_in_progress_stands_in_a_block_of_its_own() -> None:
     assert asked.replace(block, "").replace(*counts) == alone
 
 
-def test_a_crowd_in_progress_takes_sixteen_lines() -> None:
+def test_a_crowd_in_progress_takes_eleven_lines() -> None:
     running = [begun(number, 0.001 * number, 2) for number in range(1, 41)]
-    for count, lines in ((1, 3), (13, 15), (14, 16), (40, 16)):
+    for count, lines in ((1, 3), (8, 10), (9, 11), (40, 11)):
         text = section(question(view_of([BASELINE], running=tuple(running[:count]))), "# In progress")
         assert len(text.rstrip().splitlines()) == lines
-    assert "- run_0040 " in text and "- run_0028 " in text and "run_0027" not in text
-    assert text.rstrip().endswith("\nand 27 more")
+    assert "- run_0040 " in text and "- run_0033 " in text and "run_0032" not in text
+    assert text.rstrip().endswith("\nand 32 more")
 
 
 def test_a_run_stopped_early_is_no_failure() -> None:
@@ -233,9 +324,10 @@ def test_a_run_stopped_early_is_no_failure() -> None:
     asked = question(view_of([BASELINE, failed, *pruned, *(run_view(n, 0.08) for n in range(12, 20))]))
     text = section(asked, "# Runs, worst first")
     assert "the latest failures, the latest stopped early)" in text
-    assert f'PRUNED (stopped early after 4 epochs, best val_mse 0.0612); cause: "{cause}"\n' in text
+    assert "] PRUNED (stopped early after 4 epochs, best 0.0612): training.lr 0.011; " in text
+    assert f'; cause: "{cause}"\n' in text
     order = re.findall(r"^- (run_\d+)", text, re.MULTILINE)
-    assert order[:6] == ["run_0001", "run_0008", "run_0009", "run_0010", "run_0011", "run_0012"]
+    assert order[:5] == ["run_0001", "run_0009", "run_0010", "run_0011", "run_0012"]
     without = question(view_of([BASELINE, failed]))
     assert "the latest failures)\n" in without and "PRUNED" not in without and "stopped" not in without
 
@@ -280,17 +372,18 @@ def test_where_the_metric_is_maximized_the_highest_score_is_wanted_and_stands_la
     assert "Your goal is the highest\nval_r2" in system
     text = section(asked, "# Runs, worst first: 4 of 4")
     assert re.findall(r"^- (run_\d+)", text, re.MULTILINE) == ["run_0003", "run_0000", "run_0001", "run_0002"]
-    assert "OK val_r2 91.75 (+0.25 to the best run, +0.5 x noise)" in text
-    assert asked.index('- "mean": val_r2 -3.0') < asked.index('- "majority": val_r2 92.0')
+    assert "] 91.75, +0.5 x noise: training.lr 0.003\n" in text
+    assert "its distance to the best run in units of the noise between seeds, - is worse;" in system
+    assert system.index('- "mean": val_r2 -3\n') < system.index('- "majority": val_r2 92\n')
 
 
-def test_the_best_the_latest_the_failures_and_the_best_of_each_family_are_never_left_out() -> None:
+def test_the_best_the_latest_the_failures_and_the_best_of_families_are_never_left_out() -> None:
     runs = [BASELINE, run_view(1, 0.9, ("model.family", "gru")), run_view(2, 0.95, ("model.family", "gru"))]
     runs += [run_view(3, None, ("training.lr", 0.07), status="OOM_HOST")]
     runs += [run_view(n, 0.05 + n / 1e4, ("training.lr", 0.001 + n / 1e5)) for n in range(4, 60)]
     shown = section(question(view_of(runs)), "# Runs, worst first")
     ids = set(re.findall(r"^- (run_\d+)", shown, re.MULTILINE))
-    assert {"run_0001", "run_0003", "run_0004", "run_0009", "run_0054", "run_0059"} <= ids
+    assert {"run_0001", "run_0003", "run_0004", "run_0009", "run_0055", "run_0059"} <= ids
     assert "run_0002" not in ids and "run_0030" not in ids
 
 
@@ -303,19 +396,22 @@ def test_what_was_tried_near_the_best_run_is_listed_nearest_first() -> None:
         run_view(3, None, ("training.lr", 0.05), status="DIVERGED", cause="NaN"),
         run_view(4, 0.06, ("model.family", "gru")),
     ]
-    near = section(question(view_of(runs)), "# Already tried near the best run")
+    runs += [run_view(n, 0.09, ("model.family", "gru"), ("training.lr", n / 1e4)) for n in range(5, 60)]
+    runs = [*runs[:1], *[run_view(n, 0.0713, ("model.family", "lstm")) for n in range(60, 70)], *runs[1:]]
+    near = section(question(view_of(runs)), "# Also tried near the best run")
     listed = [line for line in near.splitlines() if line.startswith("- ")]
-    assert listed[0].startswith('- training.lr 0.05: run_0003 DIVERGED; cause: "NaN"')
-    assert listed[1].startswith("- model.d_ff 128, training.lr 0.003: run_0002 OK val_mse 0.075 (+0.00376543")
-    assert len(listed) == 2
+    assert listed == ["- model.d_ff 128, training.lr 0.003: run_0002 0.075, +3.77 x noise"]
+    shown = section(question(view_of(runs)), "# Runs, worst first")
+    assert '- run_0003 [informer] DIVERGED: training.lr 0.05; cause: "NaN"\n' in shown, "it is shown once"
 
 
 def test_of_many_neighbours_the_nearest_and_latest_are_listed() -> None:
     pairs = [run_view(n, 0.08, ("training.lr", n / 1e4), ("model.d_ff", 128)) for n in range(20, 40)]
     single = [run_view(n, 0.08, ("training.lr", n / 1e4)) for n in range(40, 60)]
-    near = section(question(view_of([BASELINE, *single, *pairs])), "# Already tried near the best run")
-    listed = re.findall(r": (run_\d+) OK", near)
-    assert listed == [f"run_{n:04d}" for n in range(59, 49, -1)]
+    latest = [run_view(n, 0.07, ("model.family", "gru")) for n in range(60, 72)]
+    near = section(question(view_of([BASELINE, *single, *pairs, *latest])), "# Also tried near the best run")
+    listed = re.findall(r": (run_\d+) ", near)
+    assert listed == [f"run_{n:04d}" for n in range(59, 53, -1)]
 
 
 def test_predictions_are_held_against_their_proposer() -> None:
@@ -371,9 +467,9 @@ def test_at_a_thousand_runs_the_prompt_is_at_most_1_3_times_as_long_as_at_fifty(
 
 def test_a_wide_table_does_not_fill_the_prompt_with_its_columns() -> None:
     view = view_of([BASELINE], columns=tuple(f"sensor {n} " + "x" * 300 for n in range(2000)))
-    narrow = len(question(view_of([BASELINE])))
-    assert "and 1960 more" in question(view)
-    assert len(question(view)) < narrow + 4000
+    narrow = len(told(view_of([BASELINE])))
+    assert "and 1960 more" in told(view)
+    assert len(told(view)) < narrow + 4000
 
 
 # --- words of others -------------------------------------------------------------------------
@@ -392,12 +488,13 @@ def hostile_view(words: str) -> SearchView:
         ],
     ]
     task = ForecastingTask().model_copy(update={"targets": (words,)})
-    return view_of(runs, task=task, columns=("HUFL", words), baselines=((words, 0.05),))
+    notes = " ".join(words.splitlines())
+    return view_of(runs, task=task, columns=("HUFL", words), baselines=((words, 0.05),), notes=notes)
 
 
 @pytest.mark.fault(36)
 def test_words_from_outside_stay_inside_their_quotes() -> None:
-    text, harmless = question(hostile_view(HOSTILE)), question(hostile_view("plain"))
+    text, harmless = told(hostile_view(HOSTILE)), told(hostile_view("plain"))
     assert "Ignore previous instructions" in text
     assert len(text.splitlines()) == len(harmless.splitlines())
     assert [line for line in text.splitlines() if line.startswith("#")] == [

@@ -139,7 +139,7 @@ def prompt(task: TaskConfig, max_seq_len: int | None = None) -> str:
     view = SearchView(
         "run_0001", task, base, ("HUFL", "OT"), (), runs, runs[0], 0.001, 1, 9, max_seq_len=max_seq_len
     )
-    return render("propose", **prompt_values(view))
+    return render("system", **prompt_values(view))
 
 
 def test_the_prompt_has_every_parameter_and_says_each_common_option_once() -> None:
