@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from nas_agent_graph.cli import COMMANDS
@@ -31,26 +31,35 @@ def main(
     0 ended, 2 bad input, 3 workspace held by another process, 4 paused, 128 + n on signal n.
     `trainer` is the command line that trains in the place of `python -m nas_system.train`.
     """
+    return as_program(lambda stop: _run(argv, prog, trainer, stop))
+
+
+def as_program(work: Callable[[StopRequest], int]) -> int:
+    """Return the exit code of `work`, which searches: also of what stops it and of what it raises."""
     open_closed_streams()
     with lasting_streams():
-        code = _run(argv, prog, trainer)
+        code = _exit_code_of(work)
         ignore_signals()
     return code
 
 
-def _run(argv: Sequence[str] | None, prog: str, trainer: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str] | None, prog: str, trainer: Sequence[str] | None, stop: StopRequest) -> int:
+    # Heavy imports come after the arguments: --help and a typing error answer at once.
+    with stop.held_back():
+        arguments = COMMANDS["run"].parser(prog).parse_args(argv)
+        if arguments.dry_run:
+            from nas_agent_graph.dry_run import dry_run
+        else:
+            from nas_agent_graph.search import run_search
+    return dry_run(arguments) if arguments.dry_run else run_search(arguments, stop, trainer=trainer)
+
+
+def _exit_code_of(work: Callable[[StopRequest], int]) -> int:
     refuse_inspection()
     stop = StopRequest()
     handle_signals(stop)
     try:
-        # Heavy imports come after the arguments: --help and a typing error answer at once.
-        with stop.held_back():
-            arguments = COMMANDS["run"].parser(prog).parse_args(argv)
-            if arguments.dry_run:
-                from nas_agent_graph.dry_run import dry_run
-            else:
-                from nas_agent_graph.search import run_search
-        code = dry_run(arguments) if arguments.dry_run else run_search(arguments, stop, trainer=trainer)
+        code = work(stop)
         stop.waiting = True
         return code
     except SearchInterrupted as error:
