@@ -10,7 +10,8 @@ recorded seeds; a configuration that is proposed again is trained again. What le
 regret is that of its mean over all seeds: 0 is the best of the table, 1 its median.
 
     tpe, hybrid_*              the product's, through the view that they have in a search
-    optuna_tpe                 Optuna's TPE, every parameter by itself; optuna_tpe_multivariate: jointly
+    optuna_tpe                 Optuna's TPE as it comes, with all parameters jointly from version 5 on
+    optuna_tpe_univariate      the same with every parameter by itself
     optuna_gp, cma_es          Optuna's Gaussian process and CMA-ES (which draws names at random)
     evolution, random, smac    regularised evolution; random search without repetition; SMAC3, if installed
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
+from benchmarks.scripted_model import ScriptedModel
 from benchmarks.table_space import TableSpace, places_of, row_at
-from nas_agent_graph.context import Proposer, RunView
-from nas_system.errors import ProposalError
-from nas_system.space import apply_changes, canonical_key
+from nas_agent_graph.context import Proposal, Proposer, RunView
+from nas_agent_graph.proposers.hybrid import HybridProposer
+from nas_agent_graph.proposers.tpe import TPEProposer
+from nas_agent_graph.search_view import BASE_RUN
+from nas_system.nas_agent.agent_state import BASE_PROPOSER
+from nas_system.space import apply_changes
 
 
 class Searcher(Protocol):
@@ -32,28 +38,26 @@ class OfProduct:
     def __init__(self, space: TableSpace, seed: int, trainings: int, proposer: Proposer) -> None:
         self.space, self.seed, self.trainings, self.proposer = space, seed, trainings, proposer
         self.runs: list[RunView] = []
-        self.by = "base_config"
+        self.proposal = Proposal(BASE_PROPOSER, parent=None)
 
     def ask(self) -> int:
         view = self.space.view(self.runs, self.seed, self.trainings)
-        try:
-            proposal = self.proposer.propose(view)
-        except ProposalError:
-            known = {run.key for run in self.runs}
-            draws = random.Random(f"{self.seed} {len(self.runs)}")
-            while True:
-                row = draws.randrange(len(self.space.table.scores))
-                if canonical_key(self.space.config_of(row)) not in known:
-                    self.by = "random"
-                    return row
-        self.by = proposal.proposer
+        self.proposal = self.proposer.propose(view)
         parents = {run.run_id: run.config for run in self.runs}
-        parent = view.base if proposal.parent is None else parents[proposal.parent]
+        parent = parents[self.proposal.parent or BASE_RUN]
         assert parent is not None
-        return self.space.row_of(apply_changes(parent, proposal.changes))
+        return self.space.row_of(apply_changes(parent, self.proposal.changes))
 
     def tell(self, row: int, score: float) -> None:
-        self.runs.append(self.space.run_of(len(self.runs), row, score, self.by))
+        lowest = min((run.val_score for run in self.runs if run.val_score is not None), default=math.inf)
+        run = replace(
+            self.space.run_of(len(self.runs), row, score, self.proposal.proposer),
+            accepted=score < lowest,
+            parent=self.proposal.parent,
+            arm=self.proposal.arm,
+            wasted=self.proposal.wasted,
+        )
+        self.runs.append(run)
 
 
 class RandomRows:
@@ -198,16 +202,23 @@ def of_optuna(sampler: str, **options: Any) -> Build:
     return lambda space, seed, trainings: OptunaSearcher(space, seed, trainings, sampler, **options)
 
 
-def _tpe() -> Proposer:
-    from nas_agent_graph.proposers.tpe import TPEProposer
+def hybrid(bad_share: float) -> Build:
+    """Return the hybrid with a scripted model of which that share of the ideas is bad."""
 
-    return TPEProposer()
+    def build(space: TableSpace, seed: int, trainings: int) -> Searcher:
+        proposer = HybridProposer(ScriptedModel(space, seed, bad_share), TPEProposer())
+        return OfProduct(space, seed, trainings, proposer)
+
+    return build
 
 
 SEARCHERS: dict[str, Build] = {
-    "tpe": of_product(_tpe),
-    "optuna_tpe": of_optuna("TPESampler", multivariate=False),
-    "optuna_tpe_multivariate": of_optuna("TPESampler", multivariate=True),
+    "tpe": of_product(TPEProposer),
+    "hybrid_0_bad": hybrid(0.0),
+    "hybrid_50_bad": hybrid(0.5),
+    "hybrid_100_bad": hybrid(1.0),
+    "optuna_tpe": of_optuna("TPESampler"),
+    "optuna_tpe_univariate": of_optuna("TPESampler", multivariate=False),
     "optuna_gp": of_optuna("GPSampler"),
     "cma_es": of_optuna("CmaEsSampler"),
     "evolution": RegularisedEvolution,
