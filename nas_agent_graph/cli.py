@@ -117,7 +117,7 @@ def _add_run_arguments(parser: Parser) -> None:
         "--proposer",
         "NAME",
         str,
-        f"{', '.join(PROPOSERS)} (default: llm if a model is named, else tpe)",
+        f"{', '.join(PROPOSERS)} (default: hybrid if a model is named, else tpe)",
     )
     _add(group, "--seed", "N", count, "of the sampler and the trainings (default: the base config's)")
     group.add_argument(

@@ -23,13 +23,17 @@ from nas_agent_graph.host.clock import SystemClock as SystemClock
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import SearchInterrupted as SearchInterrupted
 from nas_agent_graph.host.signals import StopRequest as StopRequest
+from nas_agent_graph.pool.moments import moment_of
 from nas_agent_graph.pool.slots import Slots as Slots
 from nas_agent_graph.search_view import CONTINUED as CONTINUED
-from nas_agent_graph.search_view import PRUNED, run_in_progress
+from nas_agent_graph.search_view import LONGEST_REASON as LONGEST_REASON
+from nas_agent_graph.search_view import PRUNED, arm_in, run_in_progress, wasted_in
+from nas_agent_graph.search_view import AnswerPending as AnswerPending
 from nas_agent_graph.search_view import Proposal as Proposal
 from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
 from nas_agent_graph.search_view import SearchView as SearchView
+from nas_agent_graph.search_view import ThinkingProposer as ThinkingProposer
 from nas_agent_graph.selection.candidates import Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
 from nas_agent_graph.selection.rule import final_size
@@ -291,6 +295,7 @@ def view_of(
         repeating=tuple(parts_of_repeat(run.run_id)[0] for run in state.in_progress if run.is_repeat),
         final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
         repeats_left=limits.repeats_left(state),
+        moment=moment_of(state),
     )
 
 
@@ -309,6 +314,8 @@ def running_views(ledger: Ledger, *, other_than: str) -> tuple[RunView, ...]:
                     history_of(ledger.paths(run.run_id).folder) or {},
                     parent=parent if isinstance(parent, str) else None,
                     proposer=str(proposal.get("proposer", "")),
+                    arm=arm_in(proposal),
+                    wasted=wasted_in(proposal),
                 )
             )
     return tuple(views)
@@ -352,6 +359,8 @@ def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
         best_so_far=None if pruned is None else pruned.score,
         scores=scores,
         failed_repeats=seeds.failed.get(run.run_id, 0),
+        arm=arm_in(proposal),
+        wasted=wasted_in(proposal),
     )
 
 

@@ -17,7 +17,7 @@ def after_reading(state: SearchState) -> Literal["room", "repeat", "full", "done
 
 def after_validation(state: SearchState) -> Literal["valid", "invalid", "exhausted"]:
     """Train a valid proposal, send a refused one back to the proposer, look again what begins without any."""
-    if state.get("end") or state.get("postponed") or state.get("repeat_asked"):
+    if any(state.get(name) for name in ("end", "postponed", "thinking", "repeat_asked")):
         return "exhausted"
     return "invalid" if state.get("refusal") else "valid"
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from nas_agent_graph.budget import Left
 from nas_agent_graph.state import ChangeRecord, ProposalRecord
-from nas_system.errors import ProposalError
+from nas_system.errors import NasError, ProposalError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import BASE_PROPOSER, OLD_BASE_PROPOSER
 from nas_system.nas_agent.history_summary import curve_digest
 from nas_system.space import Change, RunConfig, TaskConfig, canonical_key
 from nas_system.space.sampling import usable_families
 from nas_system.space.series_defaults import SeriesFit
+
+Arm = Literal["default", "sampler", "model"]
+"""Where a proposal of a hybrid search comes from: a family's default, the sampler, the language model."""
+ARMS: tuple[Arm, ...] = ("default", "sampler", "model")
+LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,10 @@ class Proposal:
     """Whether its proposer was shown that the search is stuck, so that it has to change the structure."""
     repeat: str | None = None
     """A run that its proposer wants trained once more with another seed, before it proposes."""
+    arm: Arm | None = None
+    """Which part of its proposer it comes from; None where a proposer has one part."""
+    wasted: str = ""
+    """Why what the language model was asked for this run gave nothing to train; empty where it was not."""
 
     def to_record(self) -> ProposalRecord:
         """Return the proposal as JSON."""
@@ -54,6 +63,10 @@ class Proposal:
             record["must_restructure"] = True
         if self.repeat is not None:
             record["repeat"] = self.repeat
+        if self.arm is not None:
+            record["arm"] = self.arm
+        if self.wasted:
+            record["wasted"] = self.wasted[:LONGEST_REASON]
         return record
 
     @classmethod
@@ -71,6 +84,8 @@ class Proposal:
                 rank=record.get("rank"),
                 must_restructure=record.get("must_restructure") is True,
                 repeat=None if record.get("repeat") is None else str(record["repeat"]),
+                arm=arm_in(record),
+                wasted=wasted_in(record),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ProposalError(f"the proposal cannot be read ({error})") from None
@@ -86,6 +101,17 @@ class Proposal:
         proposal = cls.from_record({**content, "expected_score": content.get(f"expected_{metric}")})
         old = proposal.proposer == OLD_BASE_PROPOSER
         return replace(proposal, proposer=BASE_PROPOSER) if old else proposal
+
+
+def arm_in(record: Mapping[str, Any]) -> Arm | None:
+    """Return the arm that a proposal.json names, which anybody may have edited."""
+    return next((arm for arm in ARMS if arm == record.get("arm")), None)
+
+
+def wasted_in(record: Mapping[str, Any]) -> str:
+    """Return why the model was asked in vain, by a proposal.json; empty if it was not."""
+    reason = record.get("wasted")
+    return reason[:LONGEST_REASON] if isinstance(reason, str) else ""
 
 
 BASE_RUN = "run_0000"
@@ -128,6 +154,10 @@ class RunView:
     """Those that `val_score` is the mean of, one a seed: its own first, then those of its repeats."""
     failed_repeats: int = 0
     """Its repeats that ended without a score."""
+    arm: Arm | None = None
+    """Which part of its proposer it comes from; None where that was not written down."""
+    wasted: str = ""
+    """Why the language model was asked for this run in vain; empty where it was not."""
 
     @property
     def is_base(self) -> bool:
@@ -136,7 +166,14 @@ class RunView:
 
 
 def run_in_progress(
-    run_id: str, config: RunConfig, history: Mapping[str, Any], *, parent: str | None, proposer: str
+    run_id: str,
+    config: RunConfig,
+    history: Mapping[str, Any],
+    *,
+    parent: str | None,
+    proposer: str,
+    arm: Arm | None = None,
+    wasted: str = "",
 ) -> RunView:
     """Return a training without a verdict as proposers see it; `history` is what it has written, or empty."""
     digest = curve_digest(history, config.task.metric.removeprefix("val_"))
@@ -154,6 +191,8 @@ def run_in_progress(
         proposer=proposer,
         epochs=digest.epochs,
         best_so_far=digest.best_val,
+        arm=arm,
+        wasted=wasted,
     )
 
 
@@ -210,6 +249,10 @@ class SearchView:
     """Runs that are being trained once more."""
     repeats_left: int = 0
     """How many repeats a proposer may still ask for now."""
+    moment: Mapping[str, int] = field(default_factory=dict)
+    """How far the search has come, see `pool.moments`."""
+    may_wait: bool = False
+    """Whether other runs can begin while a language model thinks about this one."""
 
     @property
     def fit(self) -> SeriesFit | None:
@@ -246,5 +289,20 @@ class Proposer(Protocol):
     name: str
 
     def propose(self, view: SearchView) -> Proposal:
-        """Raises ProposalError if no usable answer came; SearchPaused if none can come now."""
+        """Raises ProposalError if no usable answer came; SearchPaused if none can come now; AnswerPending
+        if one is on its way, and the view says that others may begin until then."""
         ...
+
+
+@runtime_checkable
+class ThinkingProposer(Proposer, Protocol):
+    """A proposer that need not be waited for."""
+
+    def thinking(self, *, others_may_begin: bool) -> Container[str]:
+        """Return the runs about which it has been asked and that wait: there is no answer yet, and others
+        may begin meanwhile."""
+        ...
+
+
+class AnswerPending(NasError):
+    """The language model has been asked and has not answered; other runs may begin meanwhile."""

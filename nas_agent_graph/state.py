@@ -33,6 +33,8 @@ class ProposalRecord(TypedDict):
     cost_usd: float | None
     must_restructure: NotRequired[bool]
     repeat: NotRequired[str]
+    arm: NotRequired[str]
+    wasted: NotRequired[str]
 
 
 class OutcomeRecord(TypedDict):
@@ -74,6 +76,8 @@ class SearchState(TypedDict):
     them: nothing for a repeat."""
     postponed: bool
     """Whether no proposal could come now, and nothing begins before another run has ended."""
+    thinking: bool
+    """Whether the model has been asked about this run, and others begin until it has answered."""
     repeat_asked: bool
     """Whether the answer was to repeat an earlier run, which begins in the place of this one."""
     to_repeat: bool
@@ -93,6 +97,7 @@ def initial_state() -> SearchState:
         summary="",
         launched={},
         postponed=False,
+        thinking=False,
         repeat_asked=False,
         to_repeat=False,
         end=None,

@@ -51,6 +51,7 @@ def test_a_new_search_shows_its_first_prompt_and_its_cost_and_leaves_no_file(
     with ScriptedServer([]) as server:
         done = dry_run(
             *("--max-runs", "11", "--minutes-per-run", "2", "--max-cost", "1", "--repeat-baseline", "1"),
+            *("--proposer", "llm"),
             NAS_LLM_MODEL="scripted",
             NAS_LLM_BASE_URL=server.url,
             NAS_LLM_PRICE="10,20",
@@ -79,10 +80,10 @@ def test_the_prompt_of_a_search_under_way_is_the_one_that_it_will_send(
     other = json.dumps({**good, "changes": [{"parameter": "training.lr", "value": "0.03"}]})
     with ScriptedServer([answer, other]) as server:
         named = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": server.url, "NAS_LLM_PRICE": "10,20"}
-        run = (*TASK, "--repeat-baseline", "0", "--max-runs")
+        run = (*TASK, "--repeat-baseline", "0", "--proposer", "llm", "--max-runs")
         assert run_search(*run, "2", cwd=workspace, env=named).returncode == 0
         before = snapshot(workspace)
-        done = dry_run("--max-runs", "3", **named)
+        done = dry_run("--max-runs", "3", "--proposer", "llm", **named)
         assert snapshot(workspace) == before
         assert len(server.requests) == 1
         assert run_search(*run, "3", cwd=workspace, env=named).returncode == 0

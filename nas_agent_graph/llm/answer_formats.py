@@ -7,11 +7,13 @@ search space checks it.
 
 from __future__ import annotations
 
-from nas_system.space import ForecastingTask
+from nas_system.space.tasks import ForecastingTask
 
 FORMATS = ("json_schema", "json_object", "prompt")
 DEFAULT_METRIC = ForecastingTask().metric
 """What is predicted in a call that belongs to no search."""
+MOST_CANDIDATES = 5
+"""Proposals that are read of one answer."""
 
 
 def proposal_schema(metric: str, *, may_repeat: bool = False) -> dict[str, object]:
@@ -44,6 +46,21 @@ def proposal_schema(metric: str, *, may_repeat: bool = False) -> dict[str, objec
     }
 
 
+def candidates_schema(metric: str, most: int, *, may_repeat: bool = False) -> dict[str, object]:
+    """Return the JSON schema of an answer of up to `most` proposals."""
+    ranked = {
+        "type": "array",
+        "description": f"one to {most} proposals, the most promising first",
+        "items": proposal_schema(metric, may_repeat=may_repeat),
+    }
+    return {
+        "type": "object",
+        "properties": {"candidates": ranked},
+        "required": ["candidates"],
+        "additionalProperties": False,
+    }
+
+
 _FORMAT_TERMS = (
     "response_format",
     "response format",
@@ -58,11 +75,18 @@ _FORMAT_TERMS = (
 )
 
 
-def request_fields(answer_format: str, metric: str, *, may_repeat: bool = False) -> dict[str, object]:
-    """Return what a request carries in addition to its messages."""
+def request_fields(
+    answer_format: str, metric: str, *, may_repeat: bool = False, candidates: int = 1
+) -> dict[str, object]:
+    """Return what a request carries in addition to its messages; with more than one of `candidates` it asks
+    for that many ranked proposals at most."""
     if answer_format == "json_schema":
-        schema = proposal_schema(metric, may_repeat=may_repeat)
-        named = {"name": "proposal", "strict": True, "schema": schema}
+        if candidates > 1:
+            schema = candidates_schema(metric, candidates, may_repeat=may_repeat)
+            named = {"name": "proposals", "strict": True, "schema": schema}
+        else:
+            schema = proposal_schema(metric, may_repeat=may_repeat)
+            named = {"name": "proposal", "strict": True, "schema": schema}
         return {"response_format": {"type": "json_schema", "json_schema": named}}
     if answer_format == "json_object":
         return {"response_format": {"type": "json_object"}}

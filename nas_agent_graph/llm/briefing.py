@@ -86,7 +86,7 @@ class ShownRun:
     """Best score of those epochs; None for other runs, too."""
 
 
-def opening_messages(view: SearchView, folder: Path | None = None) -> list[Message]:
+def opening_messages(view: SearchView, folder: Path | None = None, *, candidates: int = 1) -> list[Message]:
     """Return the first question about a run, before any answer; `folder` holds custom templates."""
     return [
         {"role": "system", "content": render("system", folder, task=view.task, metric=view.task.metric)},

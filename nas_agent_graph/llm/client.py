@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-from nas_agent_graph.context import SearchPaused
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, FORMATS, concerns_format, request_fields
 from nas_agent_graph.llm.completion import TokenCounts
@@ -22,7 +21,7 @@ from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
-from nas_system.errors import ConfigError, NasError
+from nas_system.errors import ConfigError, NasError, SearchPaused
 
 __all__ = ["Answer", "ChatClient", "FormatRefused", "Message", "ServiceRefused"]
 
@@ -80,25 +79,27 @@ class ChatClient:
         structured: bool = True,
         metric: str = DEFAULT_METRIC,
         may_repeat: bool = False,
+        candidates: int = 1,
     ) -> Answer:
         """Return the model's answer, in the strictest format that the server supports.
 
         The format requires a prediction of `metric`, the task's, and with `may_repeat` allows a wish for a
-        repeat; without `structured` the answer is free text. Raises SearchPaused, which says what to do, if
-        no answer comes.
+        repeat; it holds one proposal, or up to `candidates` ranked ones. Without `structured` the answer is
+        free text. Raises SearchPaused, which says what to do, if no answer comes.
         """
         if not structured:
             return self.ask_in(messages, "prompt", metric)
-        candidates = list(self._formats)
-        for answer_format in candidates[:-1]:
+        formats = list(self._formats)
+        asked: dict[str, Any] = {"metric": metric, "may_repeat": may_repeat, "candidates": candidates}
+        for answer_format in formats[:-1]:
             try:
-                answer = self.ask_in(messages, answer_format, metric, may_repeat=may_repeat)
+                answer = self.ask_in(messages, answer_format, **asked)
             except FormatRefused:
                 continue
-            self._formats = candidates[candidates.index(answer_format) :]
+            self._formats = formats[formats.index(answer_format) :]
             return answer
-        answer = self.ask_in(messages, candidates[-1], metric, may_repeat=may_repeat)
-        self._formats = candidates[-1:]
+        answer = self.ask_in(messages, formats[-1], **asked)
+        self._formats = formats[-1:]
         return answer
 
     def ask_in(
@@ -108,14 +109,14 @@ class ChatClient:
         metric: str = DEFAULT_METRIC,
         *,
         may_repeat: bool = False,
+        candidates: int = 1,
     ) -> Answer:
         """Return the answer in this format and no other. Raises FormatRefused or SearchPaused."""
         exchange = Exchange(self._sdk, self.settings.timeout_s)
+        fields = request_fields(answer_format, metric, may_repeat=may_repeat, candidates=candidates)
         started = time.monotonic()
         try:
-            reply = self._invoke(
-                exchange, messages, request_fields(answer_format, metric, may_repeat=may_repeat)
-            )
+            reply = self._invoke(exchange, messages, fields)
             text = str(reply.text)
         except (self._sdk.APIError, OSError, MemoryError) as error:
             self._raise_refusal(error, answer_format)

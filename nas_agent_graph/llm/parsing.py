@@ -1,4 +1,7 @@
-"""Parses a model's text into changes. What is invalid is refused with a sentence the model can act on."""
+"""Parses a model's text into changes. What is invalid is refused with a sentence the model can act on.
+
+An answer is one proposal, or `{"candidates": [...]}` with up to MOST_CANDIDATES of them, best first.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from nas_agent_graph.llm.answer import Answer
-from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC
+from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, MOST_CANDIDATES
 from nas_system.errors import ProposalError
 from nas_system.nas_agent.log_text import one_line
 from nas_system.space import Change
@@ -23,6 +26,8 @@ _CUT_OFF = ("length", "max_tokens", "model_length")
 _QUOTED_CHARACTERS = 300
 _LONGEST_INTEGER = 309
 _MOST_PROPOSALS = 10
+_MOST_REASONS = 20
+"""Against candidates of one answer; what comes behind is not read."""
 _DEEP = 500
 """Levels of nesting that no proposal has. The decoder gives up at about a thousand."""
 _STRIDE = 4096
@@ -88,10 +93,33 @@ class ParsedAnswer(BaseModel):
     """Whether its parent is to be trained once more with another seed."""
 
 
+class Candidates(tuple[ParsedAnswer, ...]):
+    """The proposals of one answer, best first."""
+
+    dropped: tuple[str, ...] = ()
+    """What is wrong with each that is left out."""
+
+    @classmethod
+    def of(cls, kept: Sequence[ParsedAnswer], dropped: Sequence[str] = ()) -> Candidates:
+        """Build from the good candidates and the reasons against the others."""
+        found = cls(kept)
+        found.dropped = tuple(dropped)
+        return found
+
+
 def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
-    """Return the proposal in an answer about a task of this metric.
+    """Return the proposal in an answer about a task of this metric, the best of several candidates.
 
     Raises ProposalError that says what is wrong with the answer or its transport.
+    """
+    return read_candidates(answer, metric)[0]
+
+
+def read_candidates(answer: Answer, metric: str = DEFAULT_METRIC) -> Candidates:
+    """Return the proposals in an answer about a task of this metric: one at least, best first.
+
+    A malformed one among good ones is left out, its reason kept. Raises ProposalError that says what is
+    wrong with the answer or its transport, or with the first candidate where none is good.
     """
     if answer.garbled is not None:
         raise ProposalError(f"the service's reply was no chat completion ({_quoted(answer.garbled)})")
@@ -102,7 +130,7 @@ def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
     if answer.finish_reason == "content_filter":
         raise ProposalError("the service's content filter stopped the answer; say it in other words")
     try:
-        return parse_answer(answer.text, metric)
+        return parse_candidates(answer.text, metric)
     except ProposalError:
         if answer.finish_reason in _CUT_OFF:
             thoughts = f", {answer.reasoning_tokens} of them thoughts" if answer.reasoning_tokens else ""
@@ -118,10 +146,46 @@ def read_answer(answer: Answer, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
 
 
 def parse_answer(text: str, metric: str = DEFAULT_METRIC) -> ParsedAnswer:
+    """Parse the best proposal in `text`. Raises ProposalError that says what is wrong with it."""
+    return parse_candidates(text, metric)[0]
+
+
+def parse_candidates(text: str, metric: str = DEFAULT_METRIC) -> Candidates:
     """Parse the one JSON object in `text`. Raises ProposalError that says what is wrong with it."""
+    found = _json_object(text)
+    if "candidates" not in found:
+        return Candidates.of([_parsed(found, metric)])
+    listed = found["candidates"]
+    if not isinstance(listed, list) or not listed:
+        raise ProposalError("candidates: this is a list of one proposal or more, the best one first")
+    kept: list[ParsedAnswer] = []
+    dropped: list[str] = []
+    for place, candidate in enumerate(listed, start=1):
+        try:
+            kept.append(_candidate(candidate, place, kept, metric))
+        except ProposalError as error:
+            dropped.append(f"candidate {place}: {error}")
+            if len(dropped) == _MOST_REASONS:
+                break
+    if not kept:
+        raise ProposalError(dropped[0])
+    return Candidates.of(kept, dropped)
+
+
+def _candidate(candidate: Any, place: int, before: Sequence[ParsedAnswer], metric: str) -> ParsedAnswer:
+    if place > MOST_CANDIDATES:
+        raise ProposalError(f"only the first {MOST_CANDIDATES} are read")
+    if not isinstance(candidate, dict):
+        raise ProposalError("it is no JSON object")
+    parsed = _parsed(candidate, metric)
+    if any((parsed.parent, parsed.changes) == (other.parent, other.changes) for other in before):
+        raise ProposalError("it repeats one before it")
+    return parsed
+
+
+def _parsed(found: Mapping[str, Any], metric: str) -> ParsedAnswer:
     expected = f"expected_{metric}"
     try:
-        found = _json_object(text)
         wire = _wire_model(expected, repeat=found.get("repeat") is True).model_validate(found)
     except ValidationError as error:
         problems = [
@@ -149,7 +213,8 @@ def _json_object(text: str) -> dict[str, Any]:
     for value in _objects(_without_thoughts(text)):
         first = value if first is None else first
         # Next to a proposal, any other object is part of the prose around it.
-        if ("changes" in value or "repeat" in value) and not any(_same(value, other) for other in proposals):
+        is_proposal = any(name in value for name in ("changes", "repeat", "candidates"))
+        if is_proposal and not any(_same(value, other) for other in proposals):
             proposals.append(value)
         if len(proposals) == _MOST_PROPOSALS:
             break

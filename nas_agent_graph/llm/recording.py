@@ -162,7 +162,8 @@ class RecordedFallback:
         self.transcript.append(view.run_id, "fallback", attempt=view.attempt, proposer=self.name)
         proposal = self.proposer.propose(view)
         paid = self.transcript.paid(view.run_id)
-        return replace(proposal, tokens=paid.tokens, cost_usd=paid.cost_usd)
+        wasted = view.refused[-1] if view.refused and paid.tokens else ""
+        return replace(proposal, tokens=paid.tokens, cost_usd=paid.cost_usd, wasted=wasted)
 
 
 class Recorded(NamedTuple):
@@ -284,6 +285,16 @@ def circumstances_of(view: SearchView, families: Sequence[str]) -> dict[str, Any
         **({"resolution": view.resolution} if view.resolution is not None else {}),
         **({"final": view.final} if view.final else {}),
         **({"repeats_left": view.repeats_left} if view.repeats_left else {}),
+    }
+
+
+def moment_in(circumstances: Mapping[str, Any]) -> dict[str, int]:
+    """Return how far the search had come when the model was asked; empty where that was not written down."""
+    found = circumstances.get("moment")
+    return {
+        name: number
+        for name, value in (found if isinstance(found, dict) else {}).items()
+        if (number := counted(value)) is not None
     }
 
 

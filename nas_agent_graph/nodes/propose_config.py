@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nas_agent_graph.analysis.arms import wasted_in_a_row
 from nas_agent_graph.budget import BudgetSpent
-from nas_agent_graph.context import CONTINUED, Context, Proposal, SearchView
-from nas_agent_graph.pool.repeats import n_repeats, with_wishes
+from nas_agent_graph.context import CONTINUED, LONGEST_REASON, AnswerPending, Context, Proposal, SearchView
+from nas_agent_graph.pool.moments import moment_of, n_repeats
+from nas_agent_graph.pool.repeats import why_nothing_begins, with_wishes
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.errors import ProposalError, SearchPaused
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.agent_state import BASE_PROPOSER, get_run_in_progress
+from nas_system.nas_agent.log_text import one_line
+
+WARNED_EVERY = 5
+"""Questions in a row without anything to train after which a note says so."""
+ASKED_WHEN = "asked_when"
+"""Where proposal.json says what was known when the model was asked, if others began before it answered."""
 
 
 def propose_config(state: SearchState, context: Context) -> StateUpdate:
@@ -31,9 +40,12 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
             proposal = Proposal(CONTINUED, parent=continued, hypothesis=text)
         else:
             refused = (state["refusal"],) if state["refusal"] else ()
-            proposal = _proposed(context, context.view(run_id, refused, attempt))
+            proposal = _proposed(context, _view(run_id, refused, attempt, context))
     except ProposalError as error:
         return {"proposal": None, "attempt": attempt, "refusal": str(error)}
+    except AnswerPending:
+        _wait_for_answer(run_id, context)
+        return {"proposal": None, "thinking": True}
     except SearchPaused as pause:
         # To a question that has been answered once, more must not be known the next time.
         if attempt or not state["launched"]:
@@ -44,9 +56,47 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
         seen = _circumstances(run_id, context)
         content = proposal.to_file(metric) | {"attempt": attempt} | seen
         content |= with_wishes(run_id, proposal, seen["seen"], context)
+        content |= _answered(run_id, context)
         # Here, because to do the whole node again would pay for another answer.
         context.disk.retry_until_space(lambda: write_json(path, content))
+        _say_if_wasted(context.view(run_id), proposal, context)
     return {"proposal": proposal.to_record(), "attempt": attempt, "refusal": None}
+
+
+def _view(run_id: str, refused: tuple[str, ...], attempt: int, context: Context) -> SearchView:
+    others = context.slots.total > 1 and why_nothing_begins(context) is None
+    return replace(context.view(run_id, refused, attempt), may_wait=others)
+
+
+def _wait_for_answer(run_id: str, context: Context) -> None:
+    """Give the run's slot to others, and write down what was known when its question was asked.
+
+    Without an attempt the file is no proposal: whoever takes the search up again asks once more.
+    """
+    context.ledger.lease(run_id, None)
+    path = context.ledger.paths(run_id).proposal
+    if ASKED_WHEN not in (read_record(path) or {}):
+        asked = {ASKED_WHEN: _circumstances(run_id, context)["seen"]}
+        context.disk.retry_until_space(lambda: write_json(path, asked))
+
+
+def _answered(run_id: str, context: Context) -> dict[str, object]:
+    """Return when the answer was used, if others could begin before: then `seen` is of when it was asked."""
+    asked = context.ledger.proposal(run_id).get(ASKED_WHEN)
+    if asked is None:
+        return {}
+    return {"seen": asked, ASKED_WHEN: asked, "answered": dict(moment_of(context.ledger.state))}
+
+
+def _say_if_wasted(view: SearchView, proposal: Proposal, context: Context) -> None:
+    """Warn of a model that was asked in vain again and again."""
+    count = wasted_in_a_row(view) + 1
+    if proposal.wasted and count % WARNED_EVERY == 0:
+        context.progress.note(
+            f"the language model was asked {count} times in a row for nothing that could be trained "
+            f"(the last time: {one_line(proposal.wasted, LONGEST_REASON)}); {proposal.proposer} proposes in "
+            "its place. nas doctor says what its server does"
+        )
 
 
 def _proposed(context: Context, view: SearchView) -> Proposal:

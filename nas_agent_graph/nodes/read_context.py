@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from nas_agent_graph.context import Context
+from nas_agent_graph.context import Context, ThinkingProposer
 from nas_agent_graph.pool.repeats import (
     circumstances_of,
     due_repeat,
@@ -45,19 +45,29 @@ def _next(launched: Container[str], end: str | None, context: Context) -> str | 
 
     Once no new configuration can be found (`end`), only repeats.
     """
-    waiting = waiting_for_repeats(context.ledger)
+    more = end is None and why_nothing_begins(context) is None
+    thinking = _thinking(context, others_may_begin=more)
+    waiting = waiting_for_repeats(context.ledger) | thinking
     in_progress = [run for run in context.ledger.state.in_progress if run.run_id not in waiting]
     left = [run for run in in_progress if run.run_id not in launched]
     if end is not None:
         left = [run for run in left if run.is_repeat]
     if left:
         return _taken_up(left, launched, context)
-    more = end is None and why_nothing_begins(context) is None
     told = circumstances_of(context, launched, more=more)
     due = due_repeat(context, told)
     if due is not None:  # it has the next slot
-        return open_repeat(due, told, context)
-    return _opened(context) if more else None
+        return open_repeat(due, told, context, thinking)
+    return _opened(context, thinking) if more else None
+
+
+def _thinking(context: Context, *, others_may_begin: bool) -> set[str]:
+    """Return the runs that hold no slot because the model has not answered yet."""
+    proposer = context.proposer
+    if not isinstance(proposer, ThinkingProposer):
+        return set()
+    thinking = proposer.thinking(others_may_begin=others_may_begin)
+    return {run.run_id for run in context.ledger.state.runs_in_progress if run.run_id in thinking}
 
 
 def _taken_up(left: list[RunInProgress], launched: Container[str], context: Context) -> str | None:
@@ -83,10 +93,10 @@ def _taken_up(left: list[RunInProgress], launched: Container[str], context: Cont
     return None
 
 
-def _opened(context: Context) -> str | None:
+def _opened(context: Context, thinking: set[str]) -> str | None:
     """Reserve the next id if a slot is free."""
     ledger = context.ledger
-    run_id, training = next_run_id(ledger.state.run_ids), without_waiting(ledger)
+    run_id, training = next_run_id(ledger.state.run_ids), without_waiting(ledger, thinking)
     if not context.slots.is_free(training, run_id):
         return None
     ledger.begin(run_id, "propose_config", context.slots.device_for(training))

@@ -15,7 +15,7 @@ def validate_config(state: SearchState, context: Context) -> StateUpdate:
     """Write config_used.py and go on, or send the reason back to the proposer; a wish for a repeat is granted
     first, and the run is proposed again after it."""
     run_id, record = state["run_id"], state["proposal"]
-    if state["postponed"]:
+    if state["postponed"] or state["thinking"]:
         return {}
     try:
         if record is None:

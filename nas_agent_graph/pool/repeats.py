@@ -11,10 +11,11 @@ dies in between leaves on disk whether that has been reserved, and it never is t
 from __future__ import annotations
 
 import statistics
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 from nas_agent_graph.context import Context, Proposal
+from nas_agent_graph.pool.moments import n_repeats
 from nas_agent_graph.pool.repeat_rule import standing_of
 from nas_agent_graph.selection.candidates import Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
@@ -24,7 +25,6 @@ from nas_system.errors import ConfigError, ProposalError
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import (
     ASKED,
-    BASE_REPEAT,
     FINAL,
     AgentState,
     RunInProgress,
@@ -44,9 +44,12 @@ def circumstances_of(context: Context, launched: Container[str], *, more: bool) 
     return Circumstances(limits.max_runs, limits.repeats, more, tuple(in_progress))
 
 
-def open_repeat(due: Repeat, told: Circumstances, context: Context) -> str | None:
-    """Reserve the repeat that is due, if a slot is left; return its id, None if none is."""
-    training, training_id = without_waiting(context.ledger), repeat_of(due.run_id, context)
+def open_repeat(
+    due: Repeat, told: Circumstances, context: Context, thinking: Collection[str] = ()
+) -> str | None:
+    """Reserve the repeat that is due, if a slot is left; return its id, None if none is. The runs in
+    `thinking` hold none."""
+    training, training_id = without_waiting(context.ledger, thinking), repeat_of(due.run_id, context)
     if not context.slots.is_free(training, training_id):
         return None
     context.ledger.begin(training_id, "read_context", context.slots.device_for(training), purpose=due.purpose)
@@ -164,11 +167,6 @@ def _seconds_of_final(context: Context) -> float:
     return in_final_s + statistics.fmean([other.seconds or 0.0 for other in candidates])
 
 
-def n_repeats(state: AgentState) -> int:
-    """Count the repeats that have ended, besides those of the base config, which belong to the first run."""
-    return sum(repeat.purpose != BASE_REPEAT for repeat in state.repeats)
-
-
 def waiting_for_repeats(ledger: Ledger) -> set[str]:
     """Return the runs in progress that hold no slot: their proposer has asked for a repeat, which has not
     ended."""
@@ -179,9 +177,10 @@ def waiting_for_repeats(ledger: Ledger) -> set[str]:
     return {run_id for run_id in runs if latest_wish(ledger.proposal(run_id)) in asked}
 
 
-def without_waiting(ledger: Ledger) -> AgentState:
-    """Return the state without the runs that wait for a repeat: what holds slots and devices."""
-    waiting = waiting_for_repeats(ledger)
+def without_waiting(ledger: Ledger, thinking: Collection[str] = ()) -> AgentState:
+    """Return the state without the runs that wait for a repeat, or for an answer: what holds slots and
+    devices."""
+    waiting = waiting_for_repeats(ledger).union(thinking)
     in_progress = tuple(run for run in ledger.state.in_progress if run.run_id not in waiting)
     return ledger.state.replace(in_progress=in_progress)
 

@@ -72,22 +72,29 @@ def _check_llm(setup: ProposerSetup) -> None:
     llm.check(setup)
 
 
+def _hybrid(setup: ProposerSetup) -> ReadyProposer:
+    from nas_agent_graph.proposers import model_turn
+
+    return model_turn.prepare(setup, _tpe(setup).proposer)
+
+
 PROPOSERS = {
     "tpe": ProposerEntry(_tpe),
     "random_search": ProposerEntry(_random_search),
     "netformer": ProposerEntry(_netformer, _check_netformer, _add_to_archive),
     "llm": ProposerEntry(_llm, _check_llm),
+    "hybrid": ProposerEntry(_hybrid, _check_llm),
 }
 """Proposers by the name that `--proposer` takes."""
 
 
 def choose_proposer(name: str | None, setup: ProposerSetup) -> str:
-    """Return `name`, or by default `llm` if a model is named, else `tpe`.
+    """Return `name`, or by default `hybrid` if a model is named, else `tpe`.
 
     Raises ConfigError for an unknown name, and for a proposer that this search cannot use.
     """
     if name is None:
-        name = "tpe" if setup.model_settings(demanded=False) is None else "llm"
+        name = "tpe" if setup.model_settings(demanded=False) is None else "hybrid"
     if name not in PROPOSERS:
         raise ConfigError(f"--proposer {name!r} is not known; choose from: {', '.join(PROPOSERS)}")
     PROPOSERS[name].check(setup)

@@ -12,6 +12,7 @@ from nas_agent_graph.llm.parsing import ParsedAnswer, read_answer
 from nas_agent_graph.llm.prompts import render
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, circumstances_of
 from nas_agent_graph.llm.redaction import redacted
+from nas_agent_graph.proposers.model_client import client_of, transcript_of
 from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ProposalError, SearchPaused
@@ -22,29 +23,17 @@ LONGEST_ANSWER = 4000
 
 def check(setup: ProposerSetup) -> None:
     """Raise ConfigError for settings that cannot be meant, or a provider whose package is not installed."""
-    _client(setup)
+    client_of(setup)
 
 
 def prepare(setup: ProposerSetup, fallback: Proposer) -> ReadyProposer:
     """Build the client of the model and the transcript that it shares with the fallback."""
-    client, disk = _client(setup), setup.disk
-    settings = client.settings
-    transcript = Transcript(
-        setup.ledger.runs_dir,
-        secret=settings.api_key,
-        retry_until_space=disk.retry_until_space,
-        warn=disk.say,
-    )
+    client = client_of(setup)
+    transcript, settings = transcript_of(setup, client), client.settings
     introduction = f"llm, {settings.model} at {settings.endpoint}; {fallback.name} when it fails"
     return ReadyProposer(
         LLMProposer(client, transcript), RecordedFallback(fallback, transcript), introduction
     )
-
-
-def _client(setup: ProposerSetup) -> ChatClient:
-    settings = setup.model_settings(demanded=True)
-    assert settings is not None, "a model that is demanded and not named is an error"
-    return ChatClient(settings)
 
 
 class LLMProposer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from nas_agent_graph.search_view import BASE_RUN, Proposal, SearchView
@@ -52,7 +53,8 @@ def untried_default(view: SearchView, proposer: str) -> Proposal | None:
             else fitting_default(family, view.base.task, view.base.seed, view.max_seq_len, fit)
         )
         if config is not None and canonical_key(config) not in known:
-            return _proposal(view, config, proposer, f"the tried default of the family {family}")
+            default = _proposal(view, config, proposer, f"the tried default of the family {family}")
+            return replace(default, arm="default")
     return None
 
 
@@ -94,4 +96,4 @@ def _proposal(view: SearchView, config: RunConfig, proposer: str, why: str) -> P
     """Propose `config`; classical samplers propose relative to the base config."""
     changes = changes_between(view.base, config, view.fit)
     apply_changes(view.base, changes, max_seq_len=view.max_seq_len, fit=view.fit)
-    return Proposal(proposer, parent=BASE_RUN, changes=tuple(changes), hypothesis=why)
+    return Proposal(proposer, parent=BASE_RUN, changes=tuple(changes), hypothesis=why, arm="sampler")

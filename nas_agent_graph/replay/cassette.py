@@ -47,6 +47,12 @@ class Exchange:
         found = self.request.get("circumstances")
         return found if isinstance(found, dict) else {}
 
+    @property
+    def is_turn(self) -> bool:
+        """Return whether it was the model's turn in a hybrid search: asked once, for several candidates."""
+        settings = self.request.get("settings")
+        return isinstance(settings, dict) and "candidates" in settings
+
 
 class Cassette:
     """The exchanges of every run in the order in which they took place, each played once."""
@@ -112,6 +118,14 @@ class Cassette:
             self.restart(run_id)
         return exchange
 
+    def play_turn(self, run_id: str) -> Exchange:
+        """Return the next exchange of a run, whether it has an answer or not: in a hybrid search others go on
+        where none comes."""
+        exchange = self.next_of(run_id)
+        assert exchange is not None, "a turn is played where there is one"
+        self._position[run_id] += 1
+        return exchange
+
     def was_lost(self, exchange: Exchange) -> bool:
         """Return whether the answer of the exchange that was played last had no effect: whoever has acted on
         an answer does not ask the same question next."""
@@ -163,21 +177,31 @@ class CassetteClient:
         assert asked is not None, "a question is written down before it is asked"
         key = (asked["run"], asked["node"], asked["attempt"])
         exchange = self.cassette.play(key)
-        request = exchange.request
-        if not self.lenient:
-            found = request_hash(messages, request.get("model"), request.get("settings"))
-            if found != request.get("request_hash"):
-                raise Drift(
-                    place(*key),
-                    "the messages are not the recorded ones",
-                    diff_of_messages(request["messages"], messages),
-                )
+        self.compare(exchange, messages)
         assert exchange.response is not None
         answer = _answer(exchange.response, place(*key))
         if self.cassette.was_lost(exchange):
             self.transcript.append(exchange.run_id, "response", **answer.to_event())
             self.cassette.restart(exchange.run_id)
         return answer
+
+    def compare(self, exchange: Exchange, messages: Sequence[Message]) -> None:
+        """Raise Drift if the question differs from the recorded one."""
+        request = exchange.request
+        if self.lenient:
+            return
+        found = request_hash(messages, request.get("model"), request.get("settings"))
+        if found != request.get("request_hash"):
+            raise Drift(
+                place(*exchange.key),
+                "the messages are not the recorded ones",
+                diff_of_messages(request["messages"], messages),
+            )
+
+
+def answer_of(exchange: Exchange) -> Answer | None:
+    """Return the recorded answer; None if none came."""
+    return None if exchange.response is None else _answer(exchange.response, place(*exchange.key))
 
 
 def exchanges_in(path: Path, run_id: str) -> list[Exchange]:

@@ -29,16 +29,19 @@ from nas_agent_graph.context import (
 from nas_agent_graph.graph import build_graph, steps_for
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.llm.recording import RecordedFallback, Transcript, under
+from nas_agent_graph.pool.moments import n_repeats
 from nas_agent_graph.pool.repeat_rule import SelectionRule
-from nas_agent_graph.pool.repeats import n_repeats, wishes_in
+from nas_agent_graph.pool.repeats import wishes_in
 from nas_agent_graph.pool.slots import Slots
 from nas_agent_graph.progress.plain import PlainProgress
 from nas_agent_graph.proposers import PROPOSERS
 from nas_agent_graph.proposers.llm import LLMProposer
+from nas_agent_graph.proposers.model_turn import ModelTurn
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.replay.cassette import Cassette, CassetteClient
 from nas_agent_graph.replay.drift import AnswerMissing, Drift, RecordingEnds, SearchRestarted, place
 from nas_agent_graph.replay.launcher import RecordedLauncher, copy_record, ends_of
+from nas_agent_graph.replay.model_turns import ReplayedTurns
 from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.selection.candidates import Purpose, Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
@@ -142,16 +145,24 @@ class ReplayedProposer:
         cassette: Cassette,
         client: CassetteClient,
         llm: LLMProposer,
+        turns: ReplayedTurns,
     ) -> None:
         self.recorded = recorded
+        self.turns = turns
         self.setup = setup
         self.cassette = cassette
         self.client = client
         self.llm = llm
         self.repairs = Limits(max_runs=1).repairs
 
+    def thinking(self, *, others_may_begin: bool) -> set[str]:
+        """Return the runs about which the model had been asked and had not answered by now."""
+        return self.turns.thinking()
+
     def propose(self, view: SearchView) -> Proposal:
         view = replace(view, max_runs=self.recorded.state.max_runs)
+        if self.turns.has_turn(view.run_id):
+            return self.turns.propose(view, PROPOSERS[FALLBACK].prepare(self.setup).proposer)
         exchange = self.cassette.next_of(view.run_id)
         if exchange is not None:
             self.client.turn_to(exchange)
@@ -349,7 +360,14 @@ def _context(
     transcript = Transcript(runs_dir)
     client = CassetteClient(cassette, transcript, lenient=lenient)
     llm = LLMProposer(client, transcript, prompts=prompts)  # pyright: ignore[reportArgumentType]
-    proposer = ReplayedProposer(recorded, setup, cassette, client, llm)
+    turns = ReplayedTurns(
+        cassette,
+        client,
+        ModelTurn(client, transcript, prompts=prompts),  # pyright: ignore[reportArgumentType]
+        state=lambda: ledger.state,
+        proposal=recorded.proposal,
+    )
+    proposer = ReplayedProposer(recorded, setup, cassette, client, llm, turns)
     fallback = PROPOSERS[FALLBACK].prepare(setup).proposer
     if cassette.holds_answers:
         fallback = RecordedFallback(fallback, transcript)

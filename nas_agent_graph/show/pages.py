@@ -120,7 +120,7 @@ def print_leaderboard(
         recommended=recommended_by(workspace, state),
         say_conclusion=say_conclusion,
     )
-    write_page([*page, *calibration_lines(workspace, state)])
+    write_page([*page, *calibration_lines(workspace, state), *arm_lines(workspace, state)])
 
 
 def calibration_record(workspace: Path, state: AgentState) -> list[dict[str, object]]:
@@ -146,6 +146,21 @@ def calibration_lines(workspace: Path, state: AgentState) -> list[Line]:
         text = f"Predictions by {printable(row.proposer, 60)}: {format_calibration(row, state.noise)}"
         lines += wrapped(text, width_of(sys.stdout), indent=2)
     return lines
+
+
+def arm_lines(workspace: Path, state: AgentState) -> list[Line]:
+    """Return what each arm of a search with a language model has done; nothing of other searches."""
+    from nas_agent_graph.text.arms import arm_sentences, has_model
+
+    if not has_model(state.runs):
+        return []
+    from nas_agent_graph.context import run_views
+    from nas_agent_graph.text.terminal import printable, width_of, wrapped
+    from nas_system.nas_agent.ledger import Ledger
+
+    width = width_of(sys.stdout)
+    sentences = arm_sentences(run_views(Ledger(workspace, state)), state.runs, state.direction)
+    return [line for text in sentences for line in wrapped(printable(text, 600), width, indent=2)]
 
 
 def write_page(page: Iterable[Line]) -> None:

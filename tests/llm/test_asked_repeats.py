@@ -330,7 +330,7 @@ def test_a_wish_that_somebody_edited_is_refused(tmp_path: Path) -> None:
 
 SERIES = (
     *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
-    *("--split", "0.7,0.15,0.15", "--max-runs", "7"),
+    *("--split", "0.7,0.15,0.15", "--max-runs", "7", "--proposer", "llm"),
 )
 
 

@@ -162,7 +162,7 @@ def test_the_doctor_reads_such_answers_too(tmp_path, capsys):
 
 SEARCH = (
     *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
-    *("--split", "0.7,0.15,0.15", "--repeat-base", "0"),
+    *("--split", "0.7,0.15,0.15", "--repeat-base", "0", "--proposer", "llm"),
 )
 
 

@@ -68,6 +68,8 @@ def test_the_key_occurs_nowhere_after_a_search(
         "base.yaml",
         "--repeat-baseline",
         "0",
+        "--proposer",
+        "llm",
         "--max-runs",
         "6",
         "--device",

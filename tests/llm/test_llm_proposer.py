@@ -209,7 +209,7 @@ class TestSettings:
 SEARCH = (
     *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
     # No rows are held out, so that no search has to end with scoring on them.
-    *("--split", "0.7,0.15,0.15"),
+    *("--split", "0.7,0.15,0.15", "--proposer", "llm"),
 )
 
 

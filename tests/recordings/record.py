@@ -49,7 +49,7 @@ class Call:
 
     max_runs: int
     answers: tuple[Reply | str, ...]
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ("--proposer", "llm")
     ends_with: int = 0
 
 
