@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nas_agent_graph.llm.client import ChatClient
 from nas_agent_graph.llm.recording import Transcript
-from nas_agent_graph.proposers.setup import ProposerSetup
+
+if TYPE_CHECKING:
+    from nas_agent_graph.proposers.setup import ProposerSetup
 
 
 def transcript_of(setup: ProposerSetup, client: ChatClient) -> Transcript:
