@@ -59,7 +59,7 @@ CHOSEN_ON = frozenset(
 """The half on which settings may be chosen, as in `selection.py`, and half of the graphs."""
 SHOWN = (10, 20, 40, 100)
 TRAININGS = max(SHOWN)
-LIMITS = {"optuna_gp": (2, 40), "smac": (4, 40)}
+LIMITS = {"optuna_gp": (1, 40), "smac": (2, 100)}
 """Most seeds, and trainings of each, of proposers that take long."""
 NEEDS = {"smac": "smac", "cma_es": "cmaes", "optuna_gp": "scipy"}
 REFERENCE = "optuna_tpe"

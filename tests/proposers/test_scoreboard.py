@@ -31,6 +31,7 @@ def table() -> Table:
 
 def test_every_row_is_a_configuration_of_its_own(table: Table) -> None:
     space = TableSpace(table)
+    space.enter(0)
     rows = range(len(table.scores))
     configs = [space.config_of(row) for row in rows]
     assert [space.row_of(config) for config in configs] == list(rows)
