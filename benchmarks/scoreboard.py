@@ -124,6 +124,15 @@ def measure(job: tuple[str, str, int]) -> Searched:
     return Searched(proposer, name, np.array(regrets), float(np.mean(repeats)), float(np.mean(seconds)))
 
 
+def measured(jobs: Sequence[tuple[str, str, int]], processes: int) -> Iterator[Searched]:
+    """Yield the results of all jobs as they come, from so many processes; one is this one."""
+    if processes == 1:
+        yield from map(measure, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap_unordered(measure, jobs)
+
+
 # --- what is printed ------------------------------------------------------------------------
 
 Found = Mapping[str, Mapping[str, Searched]]
@@ -166,7 +175,7 @@ def row_of(proposer: str, found: Found, reference: str) -> dict[str, Any]:
             "interval": interval([own for own, _ in pairs]),
             "ratio": means["mine"] / means["theirs"],
             "ratio_interval": interval([own / other for own, other in pairs]),
-            "at_or_below": sum(at["mine"][name].mean() <= at["theirs"][name].mean() for name in tables),
+            "at_or_below": sum(bool(at["mine"][name].mean() <= at["theirs"][name].mean()) for name in tables),
         }
     row["repeats"] = float(np.mean([mine[name].repeats for name in tables]))
     row["cpu_seconds"] = float(np.mean([mine[name].cpu_seconds for name in tables]))
@@ -258,10 +267,9 @@ def main() -> int:
     # Table by table: a process reads a table once.
     jobs = [(proposer, name, options.seeds) for name in names_of(options) for proposer in proposers]
     began, found = time.monotonic(), {proposer: {} for proposer in proposers}
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for one in pool.imap_unordered(measure, jobs):
-            found[one.proposer][one.table] = one
-            print(f"{one.table}: {one.proposer}", file=sys.stderr, flush=True)
+    for one in measured(jobs, options.jobs):
+        found[one.proposer][one.table] = one
+        print(f"{one.table}: {one.proposer}", file=sys.stderr, flush=True)
     rows = report(found, options.reference)
     minutes = (time.monotonic() - began) / 60
     print(f"{minutes:.1f} minutes with {options.jobs} processes", file=sys.stderr)
