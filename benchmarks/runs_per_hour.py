@@ -4,14 +4,17 @@
 
 The same search twice, by the real program: one training after the other, each in an interpreter of its own;
 then with `--parallel N`, forked by a fork server. Pictures are drawn by another process in both. The
-trainings are the same ones, with the same number of steps, if the proposer asks nobody for results
-(`random_search`, the default). "Ideal" is the sum of the trainings' own compute (`compute_sec`, evaluations
-included) divided by N: what is left is start-up, data, pictures, scores computed again, and the agent.
+runs are the same ones, with the same number of steps, if the proposer asks nobody for results
+(`random_search`, the default). "Ideal" is the sum of the compute of all trainings (`compute_sec`, evaluations
+included), repeats and refits as well, divided by N: what is left is start-up, data, pictures, scores computed
+again, and the agent.
 
 `cpu_s` says where the CPU-seconds go, and on a busy machine compares better than times do: `steps` are the
 trainings' own compute, `around_steps` what else their processes use, `supervision` their supervisors and
 keepers and the scores that a fork server's children compute again; then the agent, the pictures, and each
-module that runs in an interpreter of its own. `idle_slots_s` is the time in which a slot trained nothing.
+module that runs in an interpreter of its own. `idle_slots_s` is the time in which a slot trained nothing, by
+phase: before the first training; while that one runs, alone; while further runs begin; while the last of them
+end; in the final; while refits run; and after the last training.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
@@ -54,6 +58,7 @@ def search(workspace: Path, data: list[str], options: argparse.Namespace, *, bef
     }
     workspace.mkdir()
     before_it, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    began_at = time.time()
     with open(workspace / "search.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         watch = ProcessWatch(process.pid)
@@ -61,23 +66,74 @@ def search(workspace: Path, data: list[str], options: argparse.Namespace, *, bef
             raise subprocess.CalledProcessError(code, command)
     wall_s = time.monotonic() - began
     used, after_it = watch.close(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    folders = sorted((workspace / "runs").glob("run_*"))
-    metrics = [read_record(RunPaths(folder).metrics) or {} for folder in folders]
-    ends = [read_record(RunPaths(folder).exit) or {} for folder in folders]
-    computed_s = sum(record.get("compute_sec", 0.0) for record in metrics)
+    trainings = trainings_in(workspace / "runs")
+    ends = [training.end for training in trainings]
+    computed_s = sum(training.computed_s for training in trainings)
+    runs = sum(training.kind == "run" for training in trainings)
     ideal_s = computed_s / parallel
     total_s = sum(after_it[:2]) - sum(before_it[:2])
     return {
         "parallel": parallel,
-        "runs": len(folders),
+        "runs": runs,
+        "trainings": len(trainings),
         "wall_s": round(wall_s, 1),
         "computed_s": round(computed_s, 1),
         "wall_by_ideal": round(wall_s / ideal_s, 3) if ideal_s else None,
-        "runs_per_hour": round(3600 * len(folders) / wall_s, 1),
-        "idle_slots_s": round(parallel * wall_s - sum(end.get("wall_s", 0.0) for end in ends), 1),
+        "runs_per_hour": round(3600 * runs / wall_s, 1),
+        "idle_slots_s": idle_slots(trainings, parallel, began_at, began_at + wall_s),
         "load": os.getloadavg()[0],
         "cpu_s": {part: round(value, 2) for part, value in _parts(used, ends, computed_s, total_s).items()},
     }
+
+
+class Training(NamedTuple):
+    """One training that has ended; times as of `time.time()`."""
+
+    kind: str
+    """`run`, `repeats` or `refits`."""
+    began_at: float
+    ended_at: float
+    computed_s: float
+    end: dict[str, Any]
+    """Its exit.json."""
+
+
+def trainings_in(runs: Path) -> list[Training]:
+    """Read the trainings of a search, in the order in which they began."""
+    found = []
+    for kind, pattern in (("run", "run_*"), ("repeats", "run_*/repeats/*"), ("refits", "run_*/refits/*")):
+        for paths in map(RunPaths, runs.glob(pattern)):
+            end = read_record(paths.exit)
+            if end is not None:
+                began_at, ended_at = (datetime.fromisoformat(end[at]) for at in ("started_at", "ended_at"))
+                computed_s = (read_record(paths.metrics) or {}).get("compute_sec", 0.0)
+                found.append(Training(kind, began_at.timestamp(), ended_at.timestamp(), computed_s, end))
+    return sorted(found, key=lambda training: training.began_at)
+
+
+def idle_slots(
+    trainings: list[Training], parallel: int, began_at: float, ended_at: float
+) -> dict[str, float]:
+    """Return the seconds in which slots trained nothing, over all slots, by phase of the search."""
+    runs = [training for training in trainings if training.kind == "run"]
+    ends = {
+        "start": runs[0].began_at,
+        "first_run": runs[0].ended_at,
+        "search": runs[-1].began_at,
+        "last_runs": max(training.ended_at for training in runs),
+        **{
+            phase: max((one.ended_at for one in trainings if one.kind == kind), default=0.0)
+            for phase, kind in (("final", "repeats"), ("refits", "refits"))
+        },
+        "end": ended_at,
+    }
+    idle, since = {}, began_at
+    for phase, until in ends.items():
+        until = max(until, since)
+        busy_s = sum(max(0.0, min(one.ended_at, until) - max(one.began_at, since)) for one in trainings)
+        idle[phase] = round(parallel * (until - since) - busy_s, 1)
+        since = until
+    return {"total": round(sum(idle.values()), 1), **idle}
 
 
 def _parts(

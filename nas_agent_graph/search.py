@@ -37,6 +37,7 @@ from nas_agent_graph.report.model_card import write_model_card
 from nas_agent_graph.search_setup import (
     facts_file_of,
     limits_of,
+    modules_for,
     open_search,
     refuse_to_continue,
     task_of,
@@ -103,7 +104,7 @@ def run_search(
                 _note(warning)
         if chosen is not None and trainer is None:
             # While the data are read and the first run is proposed.
-            launcher.warm_up(ledger.runs_dir, [f"nas_system.tasks.{search.task.kind}"])
+            launcher.warm_up(ledger.runs_dir, modules_for(search.task))
         base, info = disk.retry_until_space(lambda: open_search(ledger, arguments, launcher, disk))
         train_command = train_command_of(arguments, facts_file_of(ledger), launcher, slots, trainer)
         refits = RefitPool(
@@ -232,10 +233,6 @@ def _conclude(ending: Ending, end: str) -> None:
     ledger = search.ledger
     best_run = get_best_run(ledger.state)
     print(f"\nThe search has ended: {end}.")
-    try:
-        launcher.finish(ledger.runs_dir)
-    except NasError as error:
-        _note(str(error))
     if best_run is not None:
         try:
             _score_on_hold_out(search, best_run)
@@ -251,6 +248,11 @@ def _conclude(ending: Ending, end: str) -> None:
         search.disk.retry_until_space(
             lambda: write_model_card(ledger.workspace, ledger.state, info, conclusion, record)
         )
+    try:
+        # Last: until here they were drawn besides, and nothing above looks at them.
+        launcher.finish(ledger.runs_dir)
+    except NasError as error:
+        _note(str(error))
     print_leaderboard(ledger.workspace, ledger.state, info)
     print()
     elsewhere = "" if ledger.workspace == Path.cwd() else f" --workspace {shlex.quote(str(ledger.workspace))}"

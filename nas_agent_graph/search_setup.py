@@ -35,7 +35,8 @@ from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPath
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
 from nas_system.space.data_card import warnings_of
-from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default
+from nas_system.space.families import FAMILIES, families_of
+from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default, is_installed
 from nas_system.space.series_defaults import SHORT, SeriesFit
 from nas_system.space.task_flags import task_fields, task_with
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -200,6 +201,14 @@ def refuse_to_continue(ledger: Ledger, run_id: str, end: str | None) -> None:
         raise ConfigError(f"--continue {run_id}: its checkpoint is gone; propose it again with other values")
     if end is not None:
         raise ConfigError(f"--continue {run_id}: {end}; raise the limit, a continued run counts as one more")
+
+
+def modules_for(task: TaskConfig) -> list[str]:
+    """Return what every training of the task imports: its kind, and a package that all its families need."""
+    packages = {FAMILIES[family].needs_package for family in families_of(task.kind)}
+    package = packages.pop() if len(packages) == 1 else None
+    kind = f"nas_system.tasks.{task.kind}"
+    return [kind] if package is None or not is_installed(package) else [kind, package]
 
 
 def facts_file_of(ledger: Ledger) -> Path:

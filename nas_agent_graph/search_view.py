@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NotRequired, Protocol, runtime_checkable
+
+# pydantic, which draws the form in LangGraph Studio, takes only this one before Python 3.12.
+from typing_extensions import TypedDict
 
 from nas_agent_graph.budget import Left
-from nas_agent_graph.state import ChangeRecord, ProposalRecord
 from nas_system.errors import NasError, ProposalError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import BASE_PROPOSER, OLD_BASE_PROPOSER
@@ -15,6 +17,31 @@ from nas_system.nas_agent.history_summary import curve_digest
 from nas_system.space import Change, RunConfig, TaskConfig, canonical_key
 from nas_system.space.sampling import usable_families
 from nas_system.space.series_defaults import SeriesFit
+
+
+class ChangeRecord(TypedDict):
+    """One parameter that a proposal changes."""
+
+    parameter: str
+    value: Any
+
+
+class ProposalRecord(TypedDict):
+    """A `Proposal` as JSON. Its file calls the expected score by the metric's name, `expected_val_mse`."""
+
+    rank: NotRequired[int]
+    proposer: str
+    parent: str | None
+    hypothesis: str
+    expected_score: float | None
+    changes: list[ChangeRecord]
+    tokens: int
+    cost_usd: float | None
+    must_restructure: NotRequired[bool]
+    repeat: NotRequired[str]
+    arm: NotRequired[str]
+    wasted: NotRequired[str]
+
 
 Arm = Literal["default", "sampler", "model"]
 """Where a proposal of a hybrid search comes from: a family's default, the sampler, the language model."""

@@ -11,30 +11,7 @@ from typing import Any, NotRequired
 from typing_extensions import TypedDict
 
 from nas_agent_graph.acceptance import VerifiedRecord
-
-
-class ChangeRecord(TypedDict):
-    """One parameter that a proposal changes."""
-
-    parameter: str
-    value: Any
-
-
-class ProposalRecord(TypedDict):
-    """A `Proposal` as JSON. Its file calls the expected score by the metric's name, `expected_val_mse`."""
-
-    rank: NotRequired[int]
-    proposer: str
-    parent: str | None
-    hypothesis: str
-    expected_score: float | None
-    changes: list[ChangeRecord]
-    tokens: int
-    cost_usd: float | None
-    must_restructure: NotRequired[bool]
-    repeat: NotRequired[str]
-    arm: NotRequired[str]
-    wasted: NotRequired[str]
+from nas_agent_graph.search_view import ProposalRecord
 
 
 class OutcomeRecord(TypedDict):

@@ -35,7 +35,7 @@ def launcher_of(program: str, sandbox: str = "required", **environment: str) -> 
     return launcher
 
 
-def job(code: str, **limits: float) -> Job:
+def job(code: str, **limits: float | str | None) -> Job:
     command = (sys.executable, "-m", "forked_code", code)
     return Job(command=command, **{"time_limit_s": 60, **limits})  # type: ignore[arg-type]
 
@@ -54,7 +54,7 @@ def ended(launcher: LocalLauncher, run_dir: Path) -> dict[str, object]:
     return json.loads((run_dir / "exit.json").read_bytes())
 
 
-def run(launcher: LocalLauncher, run_dir: Path, code: str, **limits: float) -> str:
+def run(launcher: LocalLauncher, run_dir: Path, code: str, **limits: float | str | None) -> str:
     """Run code as a training to its end and return what it printed."""
     run_dir.mkdir(exist_ok=True)
     launcher.submit(run_dir, job(code, **limits), 1)
@@ -112,4 +112,5 @@ def submit_training(
     command += ["--facts", str(facts), "--runs-dir", str(run_dir.parent), "--tag", run_dir.name]
     command += ["--output-dir", str(run_dir / "work"), "--device", "cpu", "--pictures", "later"]
     command += ["--threads", str(threads)]
-    launcher.submit(run_dir, Job(tuple(command), time_limit_s=300, readable=(facts, data)), 1)
+    package = config.model.needs_package
+    launcher.submit(run_dir, Job(tuple(command), 300, package=package, readable=(facts, data)), 1)

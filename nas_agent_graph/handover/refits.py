@@ -227,6 +227,7 @@ class RefitPool:
         return Job(
             command=tuple(command),
             environment=environment,
+            package=refit.config.model.needs_package,
             time_limit_s=bound,
             silence_limit_s=limits.silence_seconds,
             memory_limit_mb=limits.memory_mb,

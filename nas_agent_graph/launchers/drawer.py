@@ -12,7 +12,7 @@ from pathlib import Path
 from nas_system.errors import RunError
 from nas_system.processes.run_files import RunPaths, undrawn_runs
 
-PATIENCE_S = 5.0
+PATIENCE_S = 1.0
 """So long the end of a search waits for a process that leaves the cores to others; then it draws itself."""
 DRAW_TIMEOUT_S = 600.0
 _LOWEST_PRIORITY = 19

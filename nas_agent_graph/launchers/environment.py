@@ -46,6 +46,8 @@ FIXED = {
     # numpy's library starts its threads as soon as it is loaded, with any --threads; a process with
     # threads cannot be forked.
     "OPENBLAS_NUM_THREADS": "1",
+    # pyarrow, which pandas imports, starts one to give memory back.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "PYTHONUNBUFFERED": "1",  # what was printed before a crash is in the log
     "PYTHONFAULTHANDLER": "1",  # a crash in native code, or a hang, leaves the stack in the log
 }

@@ -29,6 +29,7 @@ from nas_agent_graph.launchers.fork_server import (
     Returned,
     is_wanted,
 )
+from nas_agent_graph.launchers.package_servers import PackageServers
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
@@ -85,6 +86,7 @@ class LocalLauncher:
         self._drawer: Drawer | None = None
         self.fork_server: ForkServer | None = None
         """None before `warm_up` and where there is to be none."""
+        self.package_servers: PackageServers | None = None
 
     def warm_up(self, runs_dir: Path, modules: Sequence[str] = ()) -> None:
         """Start to import what trainings need, and `modules`: they start in less time once it is done.
@@ -94,10 +96,14 @@ class LocalLauncher:
         """
         self._drawer = Drawer(self._python, self._environment, runs_dir)
         if self._forked_program is not None:
-            self.fork_server = ForkServer(
-                self._python, self._environment, self._forked_program, modules, self._forked_calls
-            )
+            self.fork_server = self._new_server(modules)
             self.fork_server.start()
+            self.package_servers = PackageServers(self._new_server, modules)
+
+    def _new_server(self, modules: Sequence[str]) -> ForkServer:
+        program = self._forked_program
+        assert program is not None
+        return ForkServer(self._python, self._environment, program, modules, self._forked_calls)
 
     def finish(self, runs_dir: Path) -> None:
         """Return once the pictures of all finished runs are there. Raises RunError if some are not."""
@@ -112,6 +118,9 @@ class LocalLauncher:
         if self.fork_server is not None:
             self.fork_server.close()
             self.fork_server = None
+        if self.package_servers is not None:
+            self.package_servers.close()
+            self.package_servers = None
 
     def submit(self, run_dir: Path, job: Job, attempt: int) -> None:
         """Start the attempt unless it runs or ran already; returns once its files say that it has begun.
@@ -204,13 +213,16 @@ class LocalLauncher:
         """Return how the call ended, None where it has to be done in an interpreter of its own."""
         if self.fork_server is None:
             return None
-        try:
-            returned = self.fork_server.call(module, arguments, self._call_environment, timeout_s=timeout_s)
-        except OSError:  # no file can be opened for what it prints
-            return None
-        # Any other end may be that of the server's copy alone.
-        expected = (0, ConfigError.exit_code, None)
-        return returned if returned is not None and returned.code in expected else None
+        # One with a package first: which models are looked at is not known here.
+        for server in (*(self.package_servers or ()), self.fork_server):
+            try:
+                returned = server.call(module, arguments, self._call_environment, timeout_s=timeout_s)
+            except OSError:  # no file can be opened for what it prints
+                return None
+            # Any other end may be that of the server's copy alone.
+            if returned is not None and returned.code in (0, ConfigError.exit_code, None):
+                return returned
+        return None
 
     def _called(self, module: str, arguments: Sequence[str], timeout_s: float) -> Returned:
         command = [self._python, "-m", module, *arguments]
@@ -270,12 +282,10 @@ class LocalLauncher:
         for path in job.readable:
             command += ["--read", str(path)]
         command += ["--", *job.command]
-        server, environment = self.fork_server, self._environment | dict(job.environment)
+        server, environment = self._server_for(job), self._environment | dict(job.environment)
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.
         try:
             with open(open_to_append(RunPaths(run_dir).supervisor_log), "ab") as log:
-                if server is not None and server.is_for(job.command):
-                    server.wait_for_imports()
                 if server is not None and server.can_fork(job.command):
                     forked = server.fork(command, environment, log.fileno())
                     if forked is not None:
@@ -292,6 +302,18 @@ class LocalLauncher:
             raise RunError(f"cannot start a supervisor for {run_dir}: {error}") from error
         self._supervisors.append(process)
         return process
+
+    def _server_for(self, job: Job) -> ForkServer | None:
+        """Return the server that is to fork the job, if it can, once it has done its first imports."""
+        server = self.fork_server
+        if server is None or not server.is_for(job.command):
+            return None
+        servers = self.package_servers
+        with_package = servers.for_training(job.command, job.package) if servers is not None else None
+        if with_package is not None:
+            return with_package
+        server.wait_for_imports()
+        return server
 
     def _reap(self) -> None:
         """Collect supervisors that have ended, so that none stays as a zombie."""

@@ -271,12 +271,20 @@ def _job(training: Training, context: Context) -> Job:
         command=tuple(command),
         environment=environment,
         continues=_continues(training, context),
+        package=_package(training.run_id, context),
         time_limit_s=DEFAULT_RUN_SECONDS if compute_s is None else hard_limit_s(compute_s),
         silence_limit_s=context.limits.silence_seconds,
         memory_limit_mb=memory_mb,
         disk_limit_mb=context.limits.disk_mb,
         readable=_needed_files(context),
     )
+
+
+def _package(training_id: str, context: Context) -> str | None:
+    """Return the optional package that the training's model is built on."""
+    run_id = parts_of_repeat(training_id)[0] if is_repeat(training_id) else training_id
+    config = context.ledger.config(run_id)
+    return None if config is None else config.model.needs_package
 
 
 def _continues(training: Training, context: Context) -> Path | None:

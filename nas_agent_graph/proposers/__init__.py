@@ -73,9 +73,14 @@ def _check_llm(setup: ProposerSetup) -> None:
 
 
 def _hybrid(setup: ProposerSetup) -> ReadyProposer:
-    from nas_agent_graph.proposers import model_turn
+    from nas_agent_graph.proposers.hybrid import HybridProposer
+    from nas_agent_graph.proposers.model_turn import open_turn
+    from nas_agent_graph.proposers.setup import ReadyProposer
 
-    return model_turn.prepare(setup, _tpe(setup).proposer)
+    turn, sampler = open_turn(setup), _tpe(setup).proposer
+    settings = turn.client.settings
+    introduction = f"hybrid, {sampler.name}, and {settings.model} at {settings.endpoint} for structural ideas"
+    return ReadyProposer(HybridProposer(turn, sampler, setup.disk.say), sampler, introduction)
 
 
 PROPOSERS = {

@@ -13,9 +13,8 @@ from nas_agent_graph.llm.parsing import read_candidates
 from nas_agent_graph.llm.recording import Transcript, circumstances_of
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.proposers.candidates import choose_candidate
-from nas_agent_graph.proposers.hybrid import HybridProposer
 from nas_agent_graph.proposers.model_client import client_of, transcript_of
-from nas_agent_graph.proposers.setup import ProposerSetup, ReadyProposer
+from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
 from nas_system.errors import ProposalError, SearchPaused
 
@@ -23,12 +22,10 @@ CANDIDATES = 5
 """That the model may rank in one answer."""
 
 
-def prepare(setup: ProposerSetup, sampler: Proposer) -> ReadyProposer:
-    """Build the hybrid of the model that is named and `sampler`."""
+def open_turn(setup: ProposerSetup) -> ModelTurn:
+    """Return the turns of the model that is named. Raises ConfigError for settings that cannot be meant."""
     client = client_of(setup)
-    settings, turn = client.settings, ModelTurn(client, transcript_of(setup, client))
-    introduction = f"hybrid, {sampler.name}, and {settings.model} at {settings.endpoint} for structural ideas"
-    return ReadyProposer(HybridProposer(turn, sampler, setup.disk.say), sampler, introduction)
+    return ModelTurn(client, transcript_of(setup, client))
 
 
 class ModelTurn:

@@ -62,6 +62,8 @@ class Job:
     """Variables on top of those that every training gets, such as the device that it leases."""
     continues: Path | None = None
     """Folder of another run of the same configuration, whose stopped training the first attempt continues."""
+    package: str | None = None
+    """Optional package that its model is built on; a launcher may have imported it."""
     readable: tuple[Path, ...] = ()
     """What it must be able to read wherever it lies, such as its data (see `sandbox`)."""
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 PROC = Path("/proc")
 LONGEST_LOOK_S = 1.0
 _FEW_MAPPED = 8
+_CHUNK_BYTES = 2**16
 COOKIE_NAME = "NAS_RUN_COOKIE"
 """Environment variable that marks every process of a run, also those that left its process tree."""
 
@@ -169,7 +170,10 @@ def nameless_bytes(pids: Iterable[int], work: Path, shared_memory: int | None) -
 def _mapped_nameless(pid: int, work: bytes) -> set[bytes]:
     """Return device and inode of the removed files below `work` that the process maps. Raises OSError."""
     found = set()
-    for line in (PROC / str(pid) / "maps").read_bytes().splitlines():
+    content = _content(f"/proc/{pid}/maps")
+    if b"(deleted)" not in content:  # thousands of lines, and seldom one of them
+        return found
+    for line in content.splitlines():
         if line.endswith(b"(deleted)"):
             fields = line.split(maxsplit=5)
             if fields[5].startswith(work + b"/"):
@@ -258,8 +262,7 @@ class Stat(NamedTuple):
 
 def _stat(pid: int) -> Stat | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            content = file.read()
+        content = _content(f"/proc/{pid}/stat")
     except OSError:
         return None
     # Field 2 is the command in parentheses and may itself hold blanks and parentheses, so count
@@ -269,6 +272,18 @@ def _stat(pid: int) -> Stat | None:
         return None
     resident_bytes = int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     return Stat(fields[0].decode(), int(fields[1]), int(fields[17]), int(fields[19]), resident_bytes)
+
+
+def _content(path: str) -> bytes:
+    """Read a file of /proc, in half the time that a file object takes. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        chunks = []
+        while chunk := os.read(descriptor, _CHUNK_BYTES):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(descriptor)
 
 
 def _pids() -> list[int]:

@@ -98,5 +98,17 @@ ROWS: dict[int, Row] = {
         "the agent dies between the reason for an early stop and the stop",
         "the next agent stops the training",
     ),
+    59: Row(
+        "`kill -9` of supervisors and trainings with several at once",
+        "nothing of them lives on, their runs are tried once more, the others go on",
+    ),
+    60: Row(
+        "`kill -9` of the fork server",
+        "trainings go on, the next ones begin without it, and no training is tried again",
+    ),
+    61: Row(
+        "one of several trainings takes more memory than it may",
+        "OOM_HOST for that run alone; the others end as they would",
+    ),
 }
 """Numbers that are missing belong to parts that are not there yet: dashboard, cluster, generated code."""

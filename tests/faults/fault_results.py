@@ -2,6 +2,8 @@
 
 Per row of the fault table: how many tests ran, how they ended, and what they measured
 (`record_property("measured", ...)`). `make faults` uses it; docs/fault-tolerance.md is made from the file.
+With `--fault-again` only the rows that these tests prove are written anew, each with its date: run all tests
+of a row then.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from fault_matrix import ROWS
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fault-results", metavar="FILE", type=Path, help="where the results are written")
+    parser.addoption("--fault-again", action="store_true", help="leave the other rows of FILE as they are")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("--fault-results")
     if file is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Results(file))
+        config.pluginmanager.register(Results(file, again=config.getoption("--fault-again")))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -44,8 +47,9 @@ def rows_of(item: pytest.Item) -> list[int]:
 class Results:
     """Collects the reports of one run of pytest."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, *, again: bool = False) -> None:
+        """`again` keeps what the file says of rows that this run does not prove."""
+        self.file, self.again = file, again
         self.began = time.monotonic()
         self.tests: dict[str, dict[str, Any]] = {}
 
@@ -69,6 +73,14 @@ class Results:
             "interrupted": exitstatus == pytest.ExitCode.INTERRUPTED,
             "rows": {str(number): self._row(number) for number in ROWS},
         }
+        if self.again:
+            proved = {
+                number: row | {"date": record["date"]}
+                for number, row in record["rows"].items()
+                if row["tests"]
+            }
+            before = json.loads(self.file.read_text())
+            record = {**before, "rows": {**record["rows"], **before["rows"], **proved}}
         self.file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     def _row(self, number: int) -> dict[str, Any]:

@@ -20,9 +20,16 @@ def table(results: dict[str, Any]) -> str:
     tests = sum(row["tests"] for row in rows.values())
     kept = [row for row in rows.values() if row["tests"] and row["passed"] == row["tests"]]
     partly = "Of a run that was interrupted: " if results["interrupted"] else ""
+    dates: dict[str, list[str]] = {}
+    for number, row in rows.items():
+        dates.setdefault(row.get("date", results["date"]), []).append(number)
+    later = "".join(
+        f"; rows {', '.join(numbers)}: {date}" for date, numbers in dates.items() if date != results["date"]
+    )
     lines = [
         f"{partly}{len(kept)} of {len(rows)} promises kept by every one of their tests ({tests} proofs; "
-        f"{results['date']}, Python {results['python']}, Linux {results['kernel']}, {results['seconds']} s).",
+        f"{results['date']}, Python {results['python']}, Linux {results['kernel']}, "
+        f"{results['seconds']} s{later}).",
         "",
         "<details>",
         "<summary>Every fault, what is promised, how it was tried</summary>",

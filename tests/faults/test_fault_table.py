@@ -57,5 +57,8 @@ def test_only_rows_whose_every_test_passed_count_as_kept() -> None:
     rows["3"] = other | PASSED | {"tests": 0, "passed": 0}
     about = {"date": "2026-01-01", "python": "3.11", "kernel": "6", "seconds": 1, "interrupted": False}
     assert table(about | {"rows": rows}).startswith("1 of 3 promises kept")
+    again = {**rows, "3": rows["1"] | {"date": "2026-02-02"}}
+    assert "2 of 3 promises kept" in (line := table(about | {"rows": again}).splitlines()[0])
+    assert line.endswith("1 s; rows 3: 2026-02-02).")
     interrupted = table(about | {"rows": rows, "interrupted": True})
     assert interrupted.startswith("Of a run that was interrupted: 1 of 3")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +16,7 @@ from chaos.search import Search, wait_for
 from chaos.series import CHEAP, TASK, write_series
 
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
+from nas_system.processes.process_tree import children_of
 
 NewSearch = Callable[..., Search]
 Record = Callable[[str, object], None]
@@ -51,7 +55,7 @@ def replays_equal(search: Search, into: Path) -> bool:
 
 
 def bombard_parts(
-    new_search: NewSearch, record: Record, wanted: Counter[str], *, runs: int, seed: int
+    new_search: NewSearch, record: Record, wanted: Counter[str], *flags: str, runs: int, seed: int
 ) -> None:
     rng, struck = random.Random(seed), Counter[str]()
 
@@ -60,13 +64,14 @@ def bombard_parts(
         struck.update(now)
         return now.total()
 
-    searches = until_struck(wanted.total(), lambda: new_search("--max-runs", str(runs)), strike)
+    searches = until_struck(wanted.total(), lambda: new_search("--max-runs", str(runs), *flags), strike)
     assert struck == wanted
     ends = Counter(run.status for search in searches for run in search.last.runs)
     twice = sum(hits > 1 for search in searches for hits in search.hits.values())
     record(
         "measured",
-        f"{_format_run(struck)} killed over {len(searches)} searches of {runs} runs: {_format_run(ends)}; "
+        f"{_format_run(struck)} killed over {len(searches)} searches of {runs} runs"
+        f"{', 4 at a time' if flags else ''}: {_format_run(ends)}; "
         f"{twice} were hit more than once",
     )
     record("seed", seed)
@@ -121,6 +126,14 @@ def test_killed_supervisors_and_trainings_are_made_good_once(
     bombard_parts(new_search, record_property, wanted, runs=8, seed=6)
 
 
+@pytest.mark.fault(59)
+def test_killed_parts_of_four_trainings_at_once_are_made_good_once(
+    new_search: NewSearch, record_property: Record
+) -> None:
+    wanted = Counter(supervisor=3, training=3)
+    bombard_parts(new_search, record_property, wanted, "--parallel", "4", runs=8, seed=7)
+
+
 @pytest.mark.faults_long
 @pytest.mark.timeout(1500)
 @pytest.mark.fault(1, 2, 3, 50)
@@ -147,6 +160,16 @@ def test_sixty_kills_of_supervisors_and_sixty_of_trainings(
 ) -> None:
     wanted = Counter(supervisor=60, training=60)
     bombard_parts(new_search, record_property, wanted, runs=40, seed=2026)
+
+
+@pytest.mark.faults_long
+@pytest.mark.timeout(900)
+@pytest.mark.fault(59)
+def test_sixty_kills_of_supervisors_and_sixty_of_trainings_four_at_once(
+    new_search: NewSearch, record_property: Record
+) -> None:
+    wanted = Counter(supervisor=60, training=60)
+    bombard_parts(new_search, record_property, wanted, "--parallel", "4", runs=40, seed=2026)
 
 
 BASE = """
@@ -186,3 +209,39 @@ def test_kills_over_real_trainings(real_search: Search, record_property: Record)
         + _format_run(ends),
     )
     record_property("seed", seed)
+
+
+@pytest.mark.faults_long
+@pytest.mark.timeout(900)
+@pytest.mark.fault(60)
+def test_a_fork_server_killed_again_and_again_costs_no_training(
+    real_search: Search, record_property: Record
+) -> None:
+    """Each server forks trainings before it is killed; after the second there are interpreters for each."""
+    real_search.command += ["--max-runs", "12", "--parallel", "2"]
+    process, kills = real_search.start(), 0
+    while process.poll() is None:
+        begun = len(real_search.of_runs("proc.json"))
+        wait_for(
+            lambda begun=begun: process.poll() is not None or len(real_search.of_runs("proc.json")) > begun,
+            "another training",
+            timeout_s=300,
+        )
+        kills += kill_fork_server(process.pid)
+    finish(real_search)
+    assert kills >= 2
+    assert {(run.status, run.attempt) for run in real_search.last.runs} == {("OK", 1)}
+    record_property(
+        "measured",
+        f"{kills} kills over a search of 12 real trainings, 2 at a time: 12 OK at their first attempt",
+    )
+
+
+def kill_fork_server(agent: int) -> bool:
+    """`kill -9` of the agent's fork server; whether there was one."""
+    for child in children_of(agent):
+        with contextlib.suppress(OSError):
+            if b"nas_system.processes.fork_server" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+                return True
+    return False

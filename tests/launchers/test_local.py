@@ -324,6 +324,7 @@ def test_a_training_sees_what_it_needs_and_no_secret(tmp_path: Path) -> None:
         **{name: PARENT[name] for name in ("PATH", "HOME", "LC_ALL", "CUDA_VISIBLE_DEVICES", "https_proxy")},
         **{"NAS_DATA_DIR": "/data", "MY_SETTING": "7", "PYTHONPATH": f"{work}/packages:{ROOT}"},
         **{"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1", "OPENBLAS_NUM_THREADS": "1"},
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
     }
 
 

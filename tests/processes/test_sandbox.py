@@ -362,7 +362,7 @@ def test_a_search_says_at_its_start_what_does_not_hold_or_trains_nothing(mode: s
     agent = [sys.executable, "-m", "nas_agent_graph.run", *flags, "--sandbox", mode]
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_LANDLOCK, *agent],
-        env=environment_in(world, OMP_NUM_THREADS="1"),
+        env=environment_in(world, OMP_NUM_THREADS="1", NAS_STATS_SECONDS="0"),
         cwd=world / "elsewhere",
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@
 Standard library only, so that it starts at once. What it does is written down in the folder EVIDENCE,
 outside the workspace: one line per event, and one kernel lock per run that a second process could not get.
 What a test wants of it lies there, too: `epoch_s` holds the seconds of an epoch, `deaf` makes it
-ignore SIGTERM.
+ignore SIGTERM, `hungry` names the run that takes more and more memory.
 """
 
 import contextlib
@@ -34,6 +34,12 @@ def main(evidence: str, *arguments: str) -> None:
     if os.path.exists(os.path.join(evidence, "deaf")):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     note(evidence, name, "start")
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(evidence, "hungry")) as file:
+        eaten = []
+        while file.read() == name:
+            file.seek(0)
+            eaten.append(b"x" * 2**24)
+            time.sleep(0.02)
     with open(given["--config"], "rb") as file:
         digest = hashlib.sha256(file.read()).digest()
     # Same configuration, same score and same duration, like a good training.
