@@ -2,7 +2,7 @@
 
 import sys
 
-from nas_agent_graph.compare.command import main
+from nas_agent_graph.cli import run_as_module
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_module("compare"))

@@ -7,15 +7,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from nas_agent_graph.cli import COMMANDS
+from nas_agent_graph.host.program import as_program
 from nas_agent_graph.host.signals import StopRequest
-from nas_agent_graph.run import as_program
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m nas_agent_graph.compare") -> int:
     """Compare proposers and return the exit code: those of `nas run`."""
 
     def work(stop: StopRequest) -> int:
+        from nas_agent_graph.cli import COMMANDS
+
         # Heavy imports come after the arguments, as for a search.
         with stop.held_back():
             arguments = COMMANDS["compare"].parser(prog).parse_args(argv)
