@@ -117,11 +117,63 @@ def _add_switch(parser: argparse._ActionsContainer, flag: str, text: str) -> Non
 
 
 def _add_run_arguments(parser: Parser) -> None:
+    group = parser.add_argument_group("this search")
+    _add(group, "--max-runs", "N", positive_int, "runs in total, base config and failures included", 100)
+    _add(
+        group,
+        "--proposer",
+        "NAME",
+        str,
+        f"{', '.join(PROPOSERS)} (default: hybrid if a model is named, else tpe)",
+    )
+    _add(group, "--seed", "N", count, "of the sampler and the trainings (default: the base config's)")
+    group.add_argument(
+        "--continue",
+        dest="continued",
+        metavar="RUN_ID",
+        help="first train a run to its end that was stopped early, as a further run",
+    )
+    _add_switch(
+        group, "--no-refit", "do not train what is recommended again on all rows once the search has ended"
+    )
+    _add(group, "--workspace", "DIR", Path, "folder of agent_state.json and runs/", Path())
+    _add_switch(
+        group, "--dry-run", "show the next prompt and the expected cost; ask, train and write nothing"
+    )
+    _add_search_arguments(parser)
+
+
+def _add_compare_arguments(parser: Parser) -> None:
+    group = parser.add_argument_group("this comparison")
+    group.add_argument(
+        "--proposers",
+        metavar="NAME[,NAME]",
+        type=_proposers,
+        default="tpe,random_search",
+        help=f"whom to compare: {', '.join(PROPOSERS)} (default: tpe,random_search)",
+    )
+    _add(group, "--runs", "N", positive_int, "runs of every search, base config and failures included", 20)
+    _add(group, "--seeds", "N", positive_int, "searches of every proposer", 3)
+    _add(group, "--seed", "N", count, "of the first of them; the others have the next ones", 1)
+    _add(group, "--workspace", "DIR", Path, "folder of the comparison: a folder per search", Path("compare"))
+    _add_search_arguments(parser)
+
+
+def _proposers(text: str) -> tuple[str, ...]:
+    """Read names of proposers, each once."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in PROPOSERS:
+            raise argparse.ArgumentTypeError(f"{name!r} is not known; choose from: {', '.join(PROPOSERS)}")
+    return names
+
+
+def _add_search_arguments(parser: Parser) -> None:
+    """Add what is the same for a search and for several that are compared."""
     # Here, because it loads pydantic.
     from nas_system.space.task_flags import add_task_flags
 
     group = parser.add_argument_group("limits")
-    _add(group, "--max-runs", "N", positive_int, "runs in total, base config and failures included", 100)
     _add(group, "--max-hours", "X", positive, "start no further run after X hours")
     _add(group, "--max-tokens", "N", positive_int, "propose no run once the model has used N (whole search)")
     _add(
@@ -175,22 +227,8 @@ def _add_run_arguments(parser: Parser) -> None:
         help="stop trainings that cannot win: far behind the best run, or worse than the median "
         "(default: off)",
     )
-    group.add_argument(
-        "--continue",
-        dest="continued",
-        metavar="RUN_ID",
-        help="first train a run to its end that was stopped early, as a further run",
-    )
     group = parser.add_argument_group("search")
-    _add(
-        group,
-        "--proposer",
-        "NAME",
-        str,
-        f"{', '.join(PROPOSERS)} (default: hybrid if a model is named, else tpe)",
-    )
     add_llm_flags(group)
-    _add(group, "--seed", "N", count, "of the sampler and the trainings (default: the base config's)")
     _add(group, "--base-config", "FILE|NAME", str, "what run_0000 trains (default: the task's own)")
     _add(
         group,
@@ -207,13 +245,6 @@ def _add_run_arguments(parser: Parser) -> None:
         _repeats,
         "trainings with fresh seeds at the end, among the best three; 0: no repeats at all "
         "(default: auto, a tenth of the runs; none below 10 runs)",
-    )
-    _add_switch(
-        group, "--no-refit", "do not train what is recommended again on all rows once the search has ended"
-    )
-    _add(group, "--workspace", "DIR", Path, "folder of agent_state.json and runs/", Path())
-    _add_switch(
-        group, "--dry-run", "show the next prompt and the expected cost; ask, train and write nothing"
     )
     add_task_flags(parser)
     group = parser.add_argument_group("machine")
@@ -301,6 +332,11 @@ def _add_space_arguments(parser: Parser) -> None:
 
 COMMANDS = {
     "run": Command("start or continue a search", "nas_agent_graph.run:main", _add_run_arguments),
+    "compare": Command(
+        "search with several proposers and seeds, and compare what they find",
+        "nas_agent_graph.compare.command:main",
+        _add_compare_arguments,
+    ),
     "show": Command(
         "show a search or one of its runs, also while the search runs",
         "nas_agent_graph.show.views:show",

@@ -19,6 +19,8 @@ much as its good ones for it, while what matters is the best that it can do
 
 from __future__ import annotations
 
+import copy
+import datetime
 import math
 import random
 import warnings
@@ -35,7 +37,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.samplers import TPESampler
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_agent_graph.proposers.sampling import (
     draw_config,
@@ -149,13 +151,20 @@ def family_study(
     Scores are losses: lower is better. `runs` have ended, and those `running` are in progress.
     """
     study = _study(seed, startup_runs)
-    known = {parameter.path: parameter for parameter in sampled}
+    known = {parameter.path: (parameter, _distribution(parameter)) for parameter in sampled}
     for run in (*_window(runs), *running):
         assert run.config is not None
         values = {path: value for path, value in active_values(run.config).items() if path in known}
-        params = {path: _to_study(known[path], value) for path, value in values.items()}
-        _add(study, params, {path: _distribution(known[path]) for path in values}, run)
+        params = {path: _to_study(known[path][0], value) for path, value in values.items()}
+        _add(study, params, {path: known[path][1] for path in values}, run)
     return study
+
+
+class _RecordedTrial(FrozenTrial):
+    """A run as a trial. Nobody changes it any more, so that the study need not copy what is in it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenTrial:
+        return copy.copy(self)
 
 
 def _study(seed: int, startup_runs: int) -> optuna.Study:
@@ -179,9 +188,20 @@ def _add(
     elif math.isfinite(_loss(run)):
         scores = {run.epochs: _loss(run)}
     # A failure is one pruned before its first score: behind those with a score, and those stopped later.
+    now = datetime.datetime.now()  # Optuna demands it and the sampler does not read it
     study.add_trial(
-        create_trial(
-            params=params, distributions=distributions, state=state, value=value, intermediate_values=scores
+        _RecordedTrial(
+            number=-1,
+            trial_id=-1,
+            state=state,
+            value=value,
+            datetime_start=now,
+            datetime_complete=now if state.is_finished() else None,
+            params=params,
+            distributions=distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values=scores,
         )
     )
 
