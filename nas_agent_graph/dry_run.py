@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+from nas_agent_graph.analysis.arms import CAP
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import Launcher, SearchView, StopRequest, SystemClock, view_of
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.launchers import build_launcher
+from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
 from nas_agent_graph.llm.prompt_size import prompt_tokens
 from nas_agent_graph.pool.repeat_rule import format_plan, is_unfinished
 from nas_agent_graph.proposers import choose_proposer
+from nas_agent_graph.proposers.model_turn import CANDIDATES, as_asked
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_setup import (
     limits_of,
@@ -66,7 +70,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
     if arguments.continued is not None:
         refuse_to_continue(ledger, arguments.continued, finished)
     chosen = choose_proposer(arguments.proposer, search)
-    settings = search.model_settings(demanded=True) if chosen == "llm" else None
+    settings = search.model_settings(demanded=True) if chosen in ("llm", "hybrid") else None
     with tempfile.TemporaryDirectory(prefix="nas-dry-run-") as scratch:
         base, info = look_up_search(ledger, arguments, launcher, Path(scratch))
         view = view_of(
@@ -85,7 +89,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
         run_id = next_run_id(ledger.state.run_ids)
         print(f"--- {run_id} trains {arguments.continued}, stopped early, to its end; nobody is asked")
     else:
-        for message in opening_messages(view):
+        for message in _question(view, settings, chosen):
             print(f"--- {view.run_id}, {message['role']}\n{message['content']}")
     print("--- estimates (no model was asked, nothing was trained or written)")
     if finished:
@@ -93,9 +97,11 @@ def dry_run(arguments: argparse.Namespace) -> int:
         return 0
     # The first run is the base configuration, about which nobody is asked.
     left = limits.max_runs - max(len(runs), 1)
+    questions = _most_turns(view, left) if chosen == "hybrid" else left
     plan = format_plan(limits)
     lines = [f"trainings: {plan}"] if plan and not runs else []
-    for line in (*_format_tokens(view, settings, left), *pace, *lines, *_format_limits(limits, len(runs))):
+    tokens = _format_tokens(view, settings, chosen, questions)
+    for line in (*tokens, *pace, *lines, *_format_limits(limits, len(runs))):
         print(line)
     return 0
 
@@ -108,10 +114,26 @@ def _run_to_propose(ledger: Ledger) -> str:
     return left[0].run_id if left else next_run_id(state.run_ids)
 
 
-def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) -> list[str]:
-    messages = opening_messages(view)
+def _question(view: SearchView, settings: LLMSettings | None, chosen: str) -> list[Message]:
+    """Return the question that the proposer would ask about the view."""
+    if settings is None:
+        return opening_messages(view)
+    if chosen == "hybrid":
+        return opening_messages(as_asked(view, settings), candidates=CANDIDATES)
+    return opening_messages(replace(view, compact=view.compact or settings.compact_prompt))
+
+
+def _most_turns(view: SearchView, left: int) -> int:
+    """Return how many of the runs that are left the model may be asked about in a hybrid search: it has its
+    share of those that come after the families' defaults."""
+    tried = {run.family for run in (*view.runs, *view.running)} or {view.base.model.family}
+    return math.ceil(CAP * max(left - len(set(view.families) - tried), 0))
+
+
+def _format_tokens(view: SearchView, settings: LLMSettings | None, chosen: str, questions: int) -> list[str]:
+    messages = _question(view, settings, chosen)
     now, constant = prompt_tokens(messages), prompt_tokens(messages[:1])
-    without_history = prompt_tokens(opening_messages(replace(view, runs=(), best_run=None)))
+    without_history = prompt_tokens(_question(replace(view, runs=(), best_run=None), settings, chosen))
     longest = max(now, without_history + HISTORY_TOKENS)
     lines = [
         f"prompt:   about {now:,} tokens, {longest:,} at the most when the history is long",
@@ -121,11 +143,13 @@ def _format_tokens(view: SearchView, settings: LLMSettings | None, left: int) ->
         return [*lines, "model:    none is named (NAS_LLM_MODEL), so nobody is asked and nothing is paid"]
     price = price_of(settings)
     lines.append(f"model:    {settings.model} at {settings.endpoint}, {price or 'price not known'}")
-    asked, answered = left * longest, left * ANSWER_TOKENS
-    money = f", ${price.of(longest, ANSWER_TOKENS) * left:.2f}" if price else ""
+    each = ANSWER_TOKENS * (CANDIDATES if chosen == "hybrid" else 1)
+    asked, answered = questions * longest, questions * each
+    money = f", ${price.of(longest, each) * questions:.2f}" if price else ""
+    at_most = "at most " if chosen == "hybrid" else ""
     lines.append(
-        f"answers:  {left} of {ANSWER_TOKENS} tokens each: at most about {asked + answered:,} tokens with "
-        f"their prompts{money}; repairs and thoughts come on top"
+        f"answers:  {at_most}{questions} of {each} tokens each: at most about {asked + answered:,} tokens "
+        f"with their prompts{money}; repairs and thoughts come on top"
     )
     return lines if price else [*lines, f"          {how_to_know(settings)}"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from builders import write_hourly
 from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_system.nas_agent.agent_state import load_agent_state, save_agent_state
 from nas_system.processes.run_files import RunPaths
+from nas_system.space import ForecastingTask
+from nas_system.space.sampling import usable_families
 
 TASK = (
     *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
@@ -95,6 +98,20 @@ def test_the_prompt_of_a_search_under_way_is_the_one_that_it_will_send(
     assert " a proposal\n" in done.stdout
     finished = dry_run("--max-runs", "3", **named)
     assert "Nothing would be done: all 3 runs are done." in finished.stdout
+
+
+def test_of_a_hybrid_the_question_for_several_candidates_and_its_share_of_the_turns_are_shown(
+    dry_run: Callable,
+) -> None:
+    named = {"NAS_LLM_MODEL": "scripted", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1"}
+    done = dry_run("--max-runs", "60", **named)
+    assert done.returncode == 0, done.stderr
+    assert '"candidates": [' in done.stdout
+    families = len(usable_families(ForecastingTask()))
+    questions = math.ceil(0.4 * (59 - (families - 1)))
+    assert f"at most {questions} of 1000 tokens each" in done.stdout
+    # Before the families' defaults are through nobody is asked.
+    assert "at most 0 of 1000 tokens each" in dry_run("--max-runs", "5", **named).stdout
 
 
 def test_a_run_to_be_continued_is_checked_and_shown(

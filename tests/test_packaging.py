@@ -123,8 +123,9 @@ distribution_names: Callable[[], Mapping[str, list[str]]] = cache(packages_distr
 
 
 def distributions_of(module: str) -> set[str]:
-    """Names of the installed distributions that provide `module`; several may share one name."""
-    return {canonicalize_name(name) for name in distribution_names().get(module, [])}
+    """Names of the distributions that provide `module`, several of which may share one name; of one that is
+    not installed its own."""
+    return {canonicalize_name(name) for name in distribution_names().get(module, [module])}
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:

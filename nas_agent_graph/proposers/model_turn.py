@@ -16,6 +16,7 @@ from nas_agent_graph.proposers.candidates import choose_candidate
 from nas_agent_graph.proposers.model_client import client_of, transcript_of
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
+from nas_agent_graph.settings import LLMSettings
 from nas_system.errors import ProposalError, SearchPaused
 
 CANDIDATES = 5
@@ -26,6 +27,11 @@ def open_turn(setup: ProposerSetup) -> ModelTurn:
     """Return the turns of the model that is named. Raises ConfigError for settings that cannot be meant."""
     client = client_of(setup)
     return ModelTurn(client, transcript_of(setup, client))
+
+
+def as_asked(view: SearchView, settings: LLMSettings) -> SearchView:
+    """Return the view that a question is about: which runs get another seed is the rule's to decide."""
+    return replace(view, repeats_left=0, compact=view.compact or settings.compact_prompt)
 
 
 class ModelTurn:
@@ -39,8 +45,7 @@ class ModelTurn:
 
     def begin(self, view: SearchView) -> list[Message]:
         """Write the question down and return it."""
-        # Which runs get another seed is the rule's to decide: an answer here is a configuration.
-        view = replace(view, repeats_left=0, compact=view.compact or self.client.settings.compact_prompt)
+        view = as_asked(view, self.client.settings)
         messages = opening_messages(view, self.prompts, candidates=CANDIDATES)
         self.transcript.append(
             view.run_id,
