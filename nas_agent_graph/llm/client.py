@@ -16,7 +16,14 @@ from typing import Any, NoReturn
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.answer_formats import DEFAULT_METRIC, FORMATS, concerns_format, request_fields
 from nas_agent_graph.llm.exchange import MAX_BODY_BYTES, Exchange
-from nas_agent_graph.llm.failures import ServiceFailure, failure_of, misread, pause_message, shortage
+from nas_agent_graph.llm.failures import (
+    ServiceFailure,
+    failure_of,
+    misread,
+    pause_message,
+    reason_of,
+    shortage,
+)
 from nas_agent_graph.llm.parsing import MAX_ANSWER_CHARACTERS
 from nas_agent_graph.llm.prices import price_of
 from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
@@ -50,11 +57,12 @@ class _Learnt(Exception):
 
 
 class ServiceRefused(SearchPaused):
-    """No answer came; `failure` says why."""
+    """No answer came; `failure` says why, and `reason` the same where the search goes on."""
 
     def __init__(self, failure: ServiceFailure, settings: LLMSettings) -> None:
         super().__init__(pause_message(failure, settings))
         self.failure = failure
+        self.reason = reason_of(failure, settings)
 
 
 def _print_note(text: str) -> None:
@@ -126,6 +134,23 @@ class ChatClient:
         answer = self.ask_in(messages, formats[-1], **asked)
         self._formats = formats[-1:]
         return answer
+
+    def reach(self) -> None:
+        """Ask which models there are, once: it costs nothing. Who does not know the question is there, too.
+
+        Raises SearchPaused where none can be reached, or the key is refused.
+        """
+        url = self.settings.base_url or PROVIDERS[self.settings.provider].base_url
+        exchange = Exchange(self._sdk, self.settings.timeout_s, url, self._environment)
+        try:
+            with exchange.http_client() as http:
+                chat = self._build_chat(http)
+                client = getattr(chat, "root_client", None) or chat._client
+                client.with_options(max_retries=0).models.list()
+        except (self._sdk.AuthenticationError, self._sdk.APIConnectionError) as error:
+            self._raise_refusal(error, exchange, "prompt")
+        except (self._sdk.APIError, OSError, *_MISREADINGS):
+            return
 
     def ask_in(
         self,

@@ -180,12 +180,17 @@ def misread(error: BaseException, settings: LLMSettings) -> ServiceFailure | str
 
 def pause_message(failure: ServiceFailure, settings: LLMSettings) -> str:
     """Return the message to the user when the search is paused."""
+    paused = f"{reason_of(failure, settings)}. The search is paused with its state kept; run the same command"
     if failure.kind == "machine":
-        return f"{failure.advice}. The search is paused with its state kept; run the same command to continue"
-    return (
-        f"{settings.model} at {settings.endpoint}: {failure.advice}. The search is paused with its state "
-        "kept; run the same command to continue, or add --proposer tpe to go on without the model"
-    )
+        return f"{paused} to continue"
+    return f"{paused} to continue, or add --proposer tpe to go on without the model"
+
+
+def reason_of(failure: ServiceFailure, settings: LLMSettings) -> str:
+    """Return who gave no answer, and why."""
+    if failure.kind == "machine":
+        return failure.advice
+    return f"{settings.model} at {settings.endpoint}: {failure.advice}"
 
 
 def _is_context(code: str, said: str) -> bool:

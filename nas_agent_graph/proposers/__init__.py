@@ -78,6 +78,7 @@ def _hybrid(setup: ProposerSetup) -> ReadyProposer:
     from nas_agent_graph.proposers.setup import ReadyProposer
 
     turn, sampler = open_turn(setup), _tpe(setup).proposer
+    turn.say_if_unreachable(setup.disk.say)
     settings = turn.client.settings
     introduction = f"hybrid, {sampler.name}, and {settings.model} at {settings.endpoint} for structural ideas"
     return ReadyProposer(HybridProposer(turn, sampler, setup.disk.say), sampler, introduction)

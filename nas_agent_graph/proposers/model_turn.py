@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from nas_agent_graph.analysis.stagnation import is_stuck
 from nas_agent_graph.llm.answer import Answer, Message
 from nas_agent_graph.llm.briefing import opening_messages
-from nas_agent_graph.llm.client import ChatClient
+from nas_agent_graph.llm.client import ChatClient, ServiceRefused
 from nas_agent_graph.llm.parsing import read_candidates
 from nas_agent_graph.llm.recording import Transcript, circumstances_of
 from nas_agent_graph.llm.redaction import redacted
@@ -43,6 +45,17 @@ class ModelTurn:
         self.transcript = transcript
         self.prompts = prompts
 
+    def say_if_unreachable(self, say: Callable[[str], None]) -> None:
+        """Look, without waiting, whether the service is there: the first question may be hours away."""
+
+        def work() -> None:
+            try:
+                self.client.reach()
+            except ServiceRefused as refusal:
+                say(f"{refusal.reason}. The search goes on without its language model until it answers")
+
+        threading.Thread(target=work, name="look for the language model", daemon=True).start()
+
     def begin(self, view: SearchView) -> list[Message]:
         """Write the question down and return it."""
         view = as_asked(view, self.client.settings)
@@ -65,9 +78,9 @@ class ModelTurn:
         """
         try:
             answer = self.client.ask(messages, metric=view.task.metric, candidates=CANDIDATES)
-        except SearchPaused as reason:
-            self.transcript.append(view.run_id, "failed", reason=str(reason))
-            raise
+        except ServiceRefused as refusal:
+            self.transcript.append(view.run_id, "failed", reason=refusal.reason)
+            raise SearchPaused(refusal.reason) from None
         self.transcript.append(view.run_id, "response", **answer.to_event())
         return answer
 

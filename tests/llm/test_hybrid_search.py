@@ -65,6 +65,16 @@ def asked_about(workspace: Path) -> Path | None:
     return None
 
 
+def test_a_model_that_is_not_there_is_said_at_once_and_stops_nothing(
+    workspace: Path, run_cli: Callable[..., Any]
+) -> None:
+    named = {"NAS_LLM_MODEL": "m", "NAS_LLM_BASE_URL": "http://127.0.0.1:9/v1", "NAS_LLM_API_KEY": "k"}
+    done = run_cli("nas_agent_graph.run", *SEARCH[:-1], "1", cwd=workspace, env=named)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (note,) = [line for line in done.stderr.splitlines() if "language model" in line]
+    assert "nothing listens at 127.0.0.1:9" in note and "goes on without its language model" in note
+
+
 @pytest.mark.timeout(420)
 def test_others_train_while_the_model_thinks_and_a_killed_search_replays(
     workspace: Path, run_cli: Callable[..., Any]
