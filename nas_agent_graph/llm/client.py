@@ -93,7 +93,11 @@ class ChatClient:
         # Only OpenAI-compatible APIs take a format; elsewhere the prompt asks for it.
         self._formats = list(FORMATS) if settings.provider in ("openai", "ollama") else ["prompt"]
         self._sdk, self._build_chat = _package(settings)
-        self.dialect = Dialect(max_tokens=settings.max_tokens, extra=settings.extra_body)
+        self.dialect = Dialect(
+            max_tokens=settings.max_tokens,
+            extra=settings.extra_body,
+            marks_prefix=settings.provider == "anthropic",
+        )
         """How the server is asked, as far as that is known."""
         self.price = price_of(settings)
         """None if it is not known."""

@@ -101,6 +101,17 @@ def test_the_question_goes_out_in_its_own_format_and_the_answer_comes_back_whole
     assert answer.model is not None and answer.model.startswith("claude-test")
 
 
+def test_the_long_part_that_never_changes_is_marked_to_be_kept_and_priced_as_such(server: Server) -> None:
+    kept = {"input_tokens": 100, "output_tokens": 60, "cache_read_input_tokens": 900}
+    server.reply = 200, {**said("{}"), "usage": kept}
+    constant = "These are the rules. " * 300
+    answer = client(server).ask([{"role": "system", "content": constant}, *QUESTION[1:]])
+    ((_, _, body),) = server.asked
+    (block,) = body["system"]
+    assert (block["text"], block["cache_control"]) == (constant, {"type": "ephemeral"})
+    assert (answer.input_tokens, answer.cached_tokens) == (1000, 900)
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "advice"),
     [

@@ -30,6 +30,8 @@ _ABOUT_STREAM = re.compile(
 _STATUS = re.compile(r"(code|status)\W{0,4}\d+")
 _NUMBER = re.compile(r"(?<![\d.])\d{3,6}(?![\d.]*\d)")
 _THINKING = "enable_thinking"
+SHORTEST_KEPT = 4_000
+"""Characters of a prefix that a server keeps; of about 1,024 tokens, Anthropic's least, or more."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Dialect:
     """Whether a stream may be asked for its token counts."""
     thinks: bool = True
     """False sends `enable_thinking: false`."""
+    marks_prefix: bool = False
+    """Whether the server keeps only what it is asked to keep, as Anthropic's."""
 
     def fields(self) -> dict[str, Any]:
         """Return what is added to a request's body."""
@@ -62,11 +66,14 @@ class Dialect:
             asked[_THINKING] = False
         return asked | dict(self.extra)
 
-    def spoken(self, messages: Sequence[Message]) -> list[dict[str, str]]:
-        """Return the messages as they are sent: without a system role, its text begins the user's."""
-        plain = [{"role": str(message["role"]), "content": message["content"]} for message in messages]
+    def spoken(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Return the messages as they are sent: without a system role, its text begins the user's; what never
+        changes is marked where it must be, if it is long enough to be kept."""
+        plain: list[dict[str, Any]] = [
+            {"role": str(message["role"]), "content": message["content"]} for message in messages
+        ]
         if self.has_system_role:
-            return plain
+            return [self._marked(message) for message in plain] if self.marks_prefix else plain
         system = [message["content"] for message in plain if message["role"] == "system"]
         rest = [message for message in plain if message["role"] != "system"]
         if system and rest and rest[0]["role"] == "user":
@@ -74,6 +81,16 @@ class Dialect:
         elif system:
             rest.insert(0, {"role": "user", "content": "\n\n".join(system)})
         return rest
+
+    @staticmethod
+    def _marked(message: dict[str, Any]) -> dict[str, Any]:
+        text = message["content"]
+        if message["role"] != "system" or len(text) < SHORTEST_KEPT:
+            return message
+        return {
+            **message,
+            "content": [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}],
+        }
 
     def after(self, status: int | None, param: object, message: str) -> Dialect | None:
         """Return how to ask after a refusal; None if it is about something else or nothing is left to do."""
