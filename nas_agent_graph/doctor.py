@@ -161,6 +161,7 @@ def _try_long_prompt(client: ChatClient) -> tuple[bool, list[Answer]]:
         )
     else:
         print("  the service does not cache prompts, or does not report it: asked twice, no token was cached")
+        print("  (NAS_LLM_COMPACT_PROMPT=1 makes them a quarter shorter)")
     return True, [answer, again]
 
 

@@ -44,5 +44,5 @@ def cut_short(estimate: int, reported: int) -> str | None:
     return (
         f"the server read {reported} prompt tokens of about {estimate} or more: it cuts prompts to its "
         "context window silently, so the model does not see all of the search. Enlarge the window "
-        "(Ollama: OLLAMA_CONTEXT_LENGTH=16384, or num_ctx in the Modelfile)"
+        "(Ollama: OLLAMA_CONTEXT_LENGTH=16384, or num_ctx in the Modelfile), or set NAS_LLM_COMPACT_PROMPT=1"
     )
