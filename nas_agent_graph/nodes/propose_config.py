@@ -59,7 +59,8 @@ def propose_config(state: SearchState, context: Context) -> StateUpdate:
         content |= _answered(run_id, context)
         # Here, because to do the whole node again would pay for another answer.
         context.disk.retry_until_space(lambda: write_json(path, content))
-        _say_if_wasted(context.view(run_id), proposal, context)
+        if proposal.wasted:
+            _say_if_wasted(context.view(run_id), proposal, context)
     return {"proposal": proposal.to_record(), "attempt": attempt, "refusal": None}
 
 
@@ -91,7 +92,7 @@ def _answered(run_id: str, context: Context) -> dict[str, object]:
 def _say_if_wasted(view: SearchView, proposal: Proposal, context: Context) -> None:
     """Warn of a model that was asked in vain again and again."""
     count = wasted_in_a_row(view) + 1
-    if proposal.wasted and count % WARNED_EVERY == 0:
+    if count % WARNED_EVERY == 0:
         context.progress.note(
             f"the language model was asked {count} times in a row for nothing that could be trained "
             f"(the last time: {one_line(proposal.wasted, LONGEST_REASON)}); {proposal.proposer} proposes in "
