@@ -344,9 +344,10 @@ def _intervals(state: AgentState, rows: Sequence[Row], standings: _Standings, wi
 
 
 def _mark(run: RunInfo | None, best_run: RunInfo | None) -> str:
-    if run is None or not run.accepted:
+    if run is None:
         return " "
-    return "*" if run is best_run else "+"
+    # A run may come to lead later, by the mean over its seeds.
+    return "*" if run is best_run else "+" if run.accepted else " "
 
 
 def _pruned(pruned: Sequence[RunInfo], width: int, limit: int) -> list[Line]:

@@ -240,6 +240,15 @@ def test_the_best_run_and_failures_carry_a_style() -> None:
     assert {line.style for line in lines if "baseline  0" in line.text} == {"cyan"}
 
 
+def test_the_best_run_has_its_mark_also_where_it_came_to_lead_by_a_repeat() -> None:
+    runs = (run(0, 0.06, accepted=True), run(1, 0.05), run(2, 0.07))
+    state = AgentState(
+        max_runs=3, task=ForecastingTask(), data=SOURCE, best_run_id="run_0001", leads_by="mean", runs=runs
+    )
+    rows = [line.text for line in leaderboard_lines(state, None) if "informer" in line.text]
+    assert [row.split()[1] for row in rows] == ["*", "+", "run_0002"]
+
+
 class Accuracy(ForecastingTask):
     """A task whose metric is maximized."""
 
