@@ -37,6 +37,8 @@ class ArmRecord:
     trainings: int = 0
     """That have ended by what they proposed; ends from outside do not count."""
     failed: int = 0
+    poor: int = 0
+    """With a score among the worst third of all."""
     led: int = 0
     """That took the lead."""
     gain: float = 0.0
@@ -51,7 +53,8 @@ class ArmRecord:
 
     @property
     def failure_rate(self) -> float:
-        return (self.failed + self.wasted) / self.turns if self.turns else 0.0
+        """Share of its turns that gave no score, or a poor one."""
+        return (self.failed + self.poor + self.wasted) / self.turns if self.turns else 0.0
 
 
 def arm_of(run: RunView) -> Arm | None:
@@ -64,7 +67,7 @@ def arm_of(run: RunView) -> Arm | None:
 
 def arm_records(runs: Sequence[RunView], direction: Direction) -> dict[Arm, ArmRecord]:
     """Return what each arm has gained over the finished runs, in the order in which they ended."""
-    scale = _spread(runs, direction)
+    scale, poor_from = _spread(runs, direction)
     records: dict[Arm, ArmRecord] = {arm: ArmRecord(arm) for arm in ("default", "sampler", "model")}
     best = math.inf
     for run in runs:
@@ -80,6 +83,7 @@ def arm_records(runs: Sequence[RunView], direction: Direction) -> dict[Arm, ArmR
                 record,
                 trainings=record.trainings + 1,
                 failed=record.failed + failed,
+                poor=record.poor + (run.val_score is not None and loss > poor_from),
                 led=record.led + run.accepted,
                 gain=record.gain + gain,
             )
@@ -131,10 +135,11 @@ def wasted_in_a_row(view: SearchView) -> int:
     return count
 
 
-def _spread(runs: Sequence[RunView], direction: Direction) -> float:
-    """Return the distance between the quartiles of all scores; 1 where there is none."""
+def _spread(runs: Sequence[RunView], direction: Direction) -> tuple[float, float]:
+    """Return the distance between the quartiles of all scores, 1 where there is none; and above which loss
+    the worst third lies."""
     losses = [loss_of(run.val_score, direction) for run in runs if run.val_score is not None]
     if len(losses) < 2:
-        return 1.0
+        return 1.0, math.inf
     low, _, high = quantiles(losses, n=4)
-    return high - low or 1.0
+    return high - low or 1.0, quantiles(losses, n=3)[-1]

@@ -131,7 +131,7 @@ def test_a_failing_service_pauses_the_search_and_says_what_to_do(server, propose
 def test_a_server_that_is_not_there_pauses_the_search(tmp_path):
     settings = LLMSettings("scripted", "http://127.0.0.1:9/v1", KEY, timeout_s=2, max_retries=0)
     (tmp_path / "run_0001").mkdir()
-    with pytest.raises(SearchPaused, match="nothing listens at 127.0.0.1:9"):
+    with pytest.raises(SearchPaused, match=r"nothing listens at 127\.0\.0\.1:9"):
         LLMProposer(ChatClient(settings), Transcript(tmp_path)).propose(view())
 
 

@@ -283,7 +283,7 @@ def test_the_share_of_a_model_follows_its_gains(tmp_path: Path) -> None:
     worse = [run(n, "model", 0.08) for n in range(9, 13)]
     shares = [share_after(tmp_path, *begun, *later) for later in ([], better, worse)]
     assert shares[0] == pytest.approx(START, abs=0.02)
-    assert FLOOR <= shares[2] < shares[0] < shares[1] <= CAP
+    assert FLOOR / 2 <= shares[2] < shares[0] < shares[1] <= CAP
     records = arm_records([*begun, *better], "minimize")
     assert records["model"].gain > 0 and records["sampler"].trainings == 8
 
@@ -292,9 +292,11 @@ def test_a_model_that_fails_twice_as_often_loses_half_of_its_share(tmp_path: Pat
     begun = [run(0, "base", 0.1), *(run(n, "sampler", 0.05 + n / 1000) for n in range(1, 9))]
     failed = [run(n, "model", None) for n in range(9, 13)]
     wasted = [run(n, "sampler", 0.09, wasted="no JSON") for n in range(9, 13)]
-    fine = [run(n, "model", 0.09) for n in range(9, 13)]
+    poor = [run(n, "model", 0.09 + n / 1000) for n in range(9, 13)]
+    fine = [run(n, "model", 0.0525) for n in range(9, 13)]
     whole = share_after(tmp_path, *begun, *fine)
     assert share_after(tmp_path, *begun, *failed) == pytest.approx(whole / 2)
+    assert share_after(tmp_path, *begun, *poor) == pytest.approx(FLOOR / 2)
     assert share_after(tmp_path, *begun, *wasted) < share_after(tmp_path, *begun)
     # Failures of the machine are nobody's.
     lost = [replace(view, status="LOST") for view in failed]
