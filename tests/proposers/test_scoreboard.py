@@ -14,11 +14,20 @@ from python_server import run_python
 from benchmarks.scoreboard import regrets_of, search
 from benchmarks.seeded_tables import GRAPH_GRID, Table, graph_table_files
 from benchmarks.table_searchers import SEARCHERS, OfProduct
-from benchmarks.table_space import TableSpace, places_of, row_at
+from benchmarks.table_space import FAMILY, TableSpace, places_of, row_at
 from nas_agent_graph.proposers.tpe import TPEProposer
-from nas_system.space import canonical_key
+from nas_system.space import FAMILIES, canonical_key, changes, sampling
 
 SIZES = (4, 3, 5)
+
+
+@pytest.fixture(autouse=True)
+def own_space_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Undo, when the test has ended, what entering a table's space changes in the process."""
+    monkeypatch.setitem(FAMILIES, FAMILY, None)
+    monkeypatch.setattr(changes, "RunConfig", changes.RunConfig)
+    for module in (changes, sampling):
+        monkeypatch.setattr(module, "family_default", module.family_default)
 
 
 @pytest.fixture
