@@ -344,7 +344,7 @@ COMMANDS = {
     ),
     "note": Command(
         "tell the language model a wish, also while the search runs; without text print the notes",
-        "nas_agent_graph.show.notes:note",
+        "nas_agent_graph.note.page:note",
         _add_note_arguments,
     ),
     "report": Command(
@@ -358,7 +358,7 @@ COMMANDS = {
         _add_replay_arguments,
     ),
     "doctor": Command(
-        "check the language model's settings with four small calls",
+        "check the language model's settings with a few small calls",
         "nas_agent_graph.doctor:check",
         _add_doctor_arguments,
     ),

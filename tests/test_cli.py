@@ -91,7 +91,7 @@ def test_a_command_has_one_help_in_both_its_forms_and_loads_nothing_heavy_for_it
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["dance"], "there is no command 'dance'; choose from: run, compare, show, report,"),
+        (["dance"], "there is no command 'dance'; choose from: run, compare, show, note, report,"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         (["run", "--max-runs", "0"], "argument --max-runs: '0' is not a whole number of 1 or more"),
         (["show", "run_0001", "--plot", "a.png"], "--plot draws the whole search; leave out the run id"),

@@ -228,7 +228,10 @@ def test_time_is_kept_for_the_refits(selected) -> None:
     context = selected(launcher, max_runs=100, max_seconds=60.0, refit_share=0.15)
     assert drive(context)["end"].endswith("s of it kept for the final and refits")
     assert [repeat.purpose for repeat in context.ledger.state.repeats].count("final") >= 3
-    assert launcher.clock.now < 60.0 / 1.15 + 3.5
+    without = launcher_of()
+    drive(selected(without, max_runs=100, max_seconds=60.0, folder="without"))
+    # How long a final takes is an estimate, and it is brought to its end.
+    assert len(own_of(launcher)) < len(own_of(without)) and launcher.clock.now < 60.0
 
 
 def test_a_failed_repeat_gives_no_score_and_does_not_come_again(selected) -> None:
