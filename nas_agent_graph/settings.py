@@ -162,7 +162,7 @@ def llm_settings(
     name = found["model"].text
     if name is None:
         if demanded:
-            raise ConfigError("--proposer llm needs a model: set NAS_LLM_MODEL (or OPENAI_MODEL)")
+            raise ConfigError("--proposer llm and hybrid need a model: set NAS_LLM_MODEL (or OPENAI_MODEL)")
         return None
     provider, model = split_model(name)
     base_url = _checked_url(found["base_url"])
@@ -320,6 +320,8 @@ def _extra_body(setting: Setting) -> dict[str, Any]:
     advice = 'write a JSON object, for instance {"enable_thinking": false}'
     try:
         body = json.loads(setting.text, parse_constant=_refused)
+        # What JSON can spell and no request can carry: 1e999, half a character.
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         place = f" (column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise ConfigError(f"NAS_LLM_EXTRA_BODY is not JSON{place}; {advice}") from None

@@ -95,12 +95,16 @@ class Candidates(tuple[ParsedAnswer, ...]):
 
     dropped: tuple[str, ...] = ()
     """What is wrong with each that is left out."""
+    places: tuple[int, ...] = (1,)
+    """In the answer, from 1, those counted that are left out."""
 
     @classmethod
-    def of(cls, kept: Sequence[ParsedAnswer], dropped: Sequence[str] = ()) -> Candidates:
-        """Build from the good candidates and the reasons against the others."""
+    def of(
+        cls, kept: Sequence[ParsedAnswer], dropped: Sequence[str] = (), places: Sequence[int] = (1,)
+    ) -> Candidates:
+        """Build from the good candidates with their places, and the reasons against the others."""
         found = cls(kept)
-        found.dropped = tuple(dropped)
+        found.dropped, found.places = tuple(dropped), tuple(places)
         return found
 
 
@@ -168,17 +172,19 @@ def parse_candidates(text: str, metric: str = DEFAULT_METRIC, *, ranked: bool = 
     if not isinstance(listed, list) or not listed:
         raise ProposalError("candidates: this is a list of one proposal or more, the best one first")
     kept: list[ParsedAnswer] = []
+    places: list[int] = []
     dropped: list[str] = []
     for place, candidate in enumerate(listed, start=1):
         try:
             kept.append(_candidate(candidate, place, kept, metric))
+            places.append(place)
         except ProposalError as error:
             dropped.append(f"candidate {place}: {error}")
             if len(dropped) == _MOST_REASONS:
                 break
     if not kept:
         raise ProposalError(dropped[0])
-    return Candidates.of(kept, dropped)
+    return Candidates.of(kept, dropped, places)
 
 
 def _candidate(candidate: Any, place: int, before: Sequence[ParsedAnswer], metric: str) -> ParsedAnswer:

@@ -31,17 +31,20 @@ class Choice:
 
     candidate: ParsedAnswer
     rank: int
-    """Its place among the candidates, from 0."""
+    """Its place among the candidates of the answer, from 0."""
 
 
-def choose_candidate(candidates: Sequence[ParsedAnswer], view: SearchView) -> Choice:
+def choose_candidate(
+    candidates: Sequence[ParsedAnswer], view: SearchView, places: Sequence[int] | None = None
+) -> Choice:
     """Return the first candidate worth a training; those that change the structure come first.
 
+    `places` are those in the answer, from 1; None stands for an answer of which nothing was left out.
     Raises ProposalError that says of every candidate why it is not.
     """
     problems: list[str] = []
     usable: list[tuple[int, ParsedAnswer, bool]] = []
-    for rank, candidate in enumerate(candidates):
+    for place, candidate in zip(places or range(1, len(candidates) + 1), candidates, strict=True):
         try:
             parent, config = _config_of(candidate, view)
             _refuse_known(config, view)
@@ -49,9 +52,9 @@ def choose_candidate(candidates: Sequence[ParsedAnswer], view: SearchView) -> Ch
                 require_new_structure(view, _proposal(candidate), parent, config)
             _refuse_poor(config, view)
         except ProposalError as error:
-            problems.append(f"candidate {rank + 1}: {error}")
+            problems.append(f"candidate {place}: {error}")
         else:
-            usable.append((rank, candidate, not structural_changes(parent, config)))
+            usable.append((place - 1, candidate, not structural_changes(parent, config)))
     if not usable:
         raise ProposalError("; ".join(problems) or "the answer holds no candidate")
     rank, candidate, _ = min(usable, key=lambda entry: (entry[2], entry[0]))

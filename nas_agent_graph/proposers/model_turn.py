@@ -91,7 +91,7 @@ class ModelTurn:
         try:
             candidates = read_candidates(answer, view.task.metric)
             dropped = candidates.dropped
-            choice = choose_candidate(candidates, view)
+            choice = choose_candidate(candidates, view, candidates.places)
         except ProposalError as error:
             raise ProposalError(redacted("; ".join((str(error), *dropped)), key)) from None
         chosen = choice.candidate

@@ -162,7 +162,9 @@ class ReplayedProposer:
     def propose(self, view: SearchView) -> Proposal:
         view = replace(view, max_runs=self.recorded.state.max_runs)
         if self.turns.has_turn(view.run_id):
-            return self.turns.propose(view, PROPOSERS[FALLBACK].prepare(self.setup).proposer)
+            proposal = self.turns.propose(view, PROPOSERS[FALLBACK].prepare(self.setup).proposer)
+            if proposal is not None:
+                return proposal
         exchange = self.cassette.next_of(view.run_id)
         if exchange is not None:
             self.client.turn_to(exchange)

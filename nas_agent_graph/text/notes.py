@@ -16,6 +16,7 @@ SHOWN_CHARACTERS = 4000
 """Of the notes, that the model reads: the newest, which are those at the end."""
 LARGEST_NOTES_BYTES = 2**20
 """A larger file is none that a person wrote."""
+NO_TEXT = "is not UTF-8 text"
 LONGEST_LINE = 300
 """A longer line is read as several."""
 
@@ -38,7 +39,7 @@ def read_notes(workspace: Path) -> Notes:
     except FileNotFoundError:
         return Notes()
     except UnicodeDecodeError:
-        return Notes(problem="is not UTF-8 text")
+        return Notes(problem=NO_TEXT)
     except ValueError as error:
         return Notes(problem=str(error))
     except OSError as error:
@@ -88,8 +89,11 @@ def append_note(path: Path, words: str) -> None:
         most = f"has {len(text):,} characters; the model reads fewer than {SHOWN_CHARACTERS:,} of all notes"
         raise ConfigError(f"the note {most if text else 'holds no readable text'}")
     try:
-        separator = b"" if _ends_with_a_line(path) else b"\n"
-        append_durably(path, separator + text.encode() + b"\n")
+        before = _readable(path)
+        added = (b"" if before[-1:] in (b"", b"\n") else b"\n") + text.encode() + b"\n"
+        if len(before) + len(added) > LARGEST_NOTES_BYTES:
+            raise ValueError("is full")
+        append_durably(path, added)
     except ValueError as error:
         raise ConfigError(f"{path} {error}; move it away, then the note can be kept there") from None
     except OSError as error:
@@ -98,8 +102,13 @@ def append_note(path: Path, words: str) -> None:
         raise ConfigError(f"{path} cannot be written ({error.strerror})") from None
 
 
-def _ends_with_a_line(path: Path) -> bool:
+def _readable(path: Path) -> bytes:
+    """Return what the file holds, nothing if there is none. Raises ValueError for what is not read."""
     try:
-        return read_bounded(path, LARGEST_NOTES_BYTES)[-1:] in (b"", b"\n")
+        content = read_bounded(path, LARGEST_NOTES_BYTES)
+        content.decode("utf-8")
     except FileNotFoundError:
-        return True
+        return b""
+    except UnicodeDecodeError:
+        raise ValueError(NO_TEXT) from None
+    return content

@@ -52,6 +52,7 @@ def test_a_malformed_candidate_is_left_out_with_its_reason():
     bad = [{"parent": "run_0001"}, proposal(0.005, changes=[]), "lower the rate", proposal([1])]
     found = read_candidates(answer_of(bad[0], proposal(0.01), *bad[1:]))
     assert rates(found) == [0.01]
+    assert found.places == (2,)
     assert [reason.split(":")[0] for reason in found.dropped] == [f"candidate {n}" for n in (1, 3, 4, 5)]
     assert "changes: Field required" in found.dropped[0]
     assert "no JSON object" in found.dropped[2]

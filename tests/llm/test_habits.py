@@ -393,6 +393,8 @@ def required_fields(folder: Folder) -> None:
         ("{", "is not JSON"),
         ("[1]", "is a JSON list"),
         ("NaN", "is not JSON"),
+        ('{"top_p": 1e999}', "is not JSON"),
+        ('{"user": "\\ud800"}', "is not JSON"),
         ('{"model": "x", "sk-canary": 1}', "sets model"),
         ('{"messages": []}', "sets messages"),
     ):

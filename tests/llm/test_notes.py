@@ -210,6 +210,12 @@ def test_where_no_search_is_and_what_cannot_be_noted_is_said(run_cli: Callable, 
         done = run_cli("nas_agent_graph.cli", "note", words, cwd=workspace)
         assert done.returncode == 2 and said in done.stderr, done.stderr
     assert not (workspace / "notes.md").exists()
+    for content, said in ((b"\xff\xfe\x00", "is not UTF-8 text"), (b"x\n" * 2**19, "is full")):
+        (workspace / "notes.md").write_bytes(content)
+        done = run_cli("nas_agent_graph.cli", "note", "a wish", cwd=workspace)
+        assert done.returncode == 2 and f"notes.md {said}; move it away" in done.stderr, done.stderr
+        assert (workspace / "notes.md").read_bytes() == content
+    (workspace / "notes.md").unlink()
     target = workspace / "elsewhere"
     target.write_text("mine\n")
     (workspace / "notes.md").symlink_to(target)

@@ -92,6 +92,13 @@ def test_every_refused_candidate_is_told_why(view: SearchView) -> None:
         assert words in reason
 
 
+def test_candidates_are_counted_as_in_the_answer(view: SearchView) -> None:
+    poor, good = candidate("run_0077", data__seq_len=120), candidate(data__seq_len=120)
+    with pytest.raises(ProposalError, match=r"candidate 2: .*run_0077.*candidate 4: .*run_0077"):
+        choose_candidate([poor, poor], view, (2, 4))
+    assert choose_candidate([poor, good], view, (2, 4)).rank == 3
+
+
 def test_the_sampler_vetoes_what_has_done_badly(view: SearchView) -> None:
     rates = [0.0001 * 1.5**n for n in range(12)]
     tried = [run(n, 0.05 + 4 * rate, training__lr=rate) for n, rate in enumerate(rates, start=1)]

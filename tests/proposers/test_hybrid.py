@@ -17,13 +17,15 @@ from simulated import Killed, MortalClock, Scripted, SimulatedLauncher
 
 from nas_agent_graph.analysis.arms import CAP, FLOOR, START, arm_records, share_of_model
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Context
+from nas_agent_graph.context import Context, Proposer
 from nas_agent_graph.llm.answer import Answer
 from nas_agent_graph.llm.recording import Transcript, read_events
 from nas_agent_graph.pool.repeat_rule import SelectionRule
 from nas_agent_graph.pool.slots import Slots
 from nas_agent_graph.proposers.hybrid import HybridProposer
+from nas_agent_graph.proposers.llm import LLMProposer
 from nas_agent_graph.proposers.model_turn import ModelTurn
+from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_agent_graph.search_view import RunView
@@ -125,6 +127,8 @@ class Search:
     clock: ThinkingClock = field(default_factory=ThinkingClock)
     progress: Silent = field(default_factory=Silent)
     said: list[str] = field(default_factory=list)
+    proposer: Proposer | None = None
+    """None stands for the hybrid."""
 
     def __post_init__(self) -> None:
         self.launcher = SimulatedLauncher(self.clock, script=lengths)
@@ -134,7 +138,7 @@ class Search:
         turn = ModelTurn(self.model, Transcript(self.folder / "runs"))  # pyright: ignore[reportArgumentType]
         context = search_context(
             self.folder,
-            proposer=HybridProposer(turn, TPEProposer(), self.said.append),
+            proposer=self.proposer or HybridProposer(turn, TPEProposer(), self.said.append),
             fallback=TPEProposer(),
             launcher=self.launcher,
             clock=self.clock,
@@ -252,6 +256,34 @@ def test_killed_while_the_model_thinks_every_run_begins_once_and_replays(
     assert [name for name, _ in search.launcher.submitted if name.startswith("run")] == list(
         dict.fromkeys(name for name, _ in search.launcher.submitted if name.startswith("run"))
     )
+    assert drift(search, tmp_path / "again") == []
+
+
+class PromptModel(SlowModel):
+    """Answers at once, with one proposal."""
+
+    def ask(self, messages: list[Any], *, metric: str, may_repeat: bool) -> Answer:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.asked.append(self.clock.now)
+        (said,) = json.loads(candidates(candidate(data__seq_len=50 + len(self.asked))))["candidates"]
+        return Answer(json.dumps(said), "stop", "prompt", 1000, 100, latency_s=1.0)
+
+
+@pytest.mark.parametrize("name", ["random_search", "tpe", "llm"])
+def test_another_proposer_that_takes_over_while_the_model_thinks_replays(name: str, tmp_path: Path) -> None:
+    search = Search(tmp_path / "s", max_runs=32)
+    search.clock.dies_at = [500.0]
+    with pytest.raises(Killed):
+        search.drive()
+    prompt = PromptModel(search.clock, settings=LLMSettings("prompt", None, "no-secret"))
+    alone = LLMProposer(prompt, Transcript(search.folder / "runs"))  # pyright: ignore[reportArgumentType]
+    others: dict[str, Proposer] = {
+        "random_search": RandomSearchProposer(),
+        "tpe": TPEProposer(),
+        "llm": alone,
+    }
+    search.proposer = others[name]
+    state = search.drive()
+    assert len(search.model.asked) == 1 and by_model(state) == [] and len(state.runs) == 32
     assert drift(search, tmp_path / "again") == []
 
 
