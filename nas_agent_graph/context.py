@@ -302,7 +302,7 @@ def view_of(
         final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
         repeats_left=limits.repeats_left(state),
         notes=notes,
-        moment=moment_of(state),
+        moment=moment_of(ledger),
     )
 
 

@@ -86,7 +86,7 @@ def _answered(run_id: str, context: Context) -> dict[str, object]:
     asked = context.ledger.proposal(run_id).get(ASKED_WHEN)
     if asked is None:
         return {}
-    return {"seen": asked, ASKED_WHEN: asked, "answered": dict(moment_of(context.ledger.state))}
+    return {"seen": asked, ASKED_WHEN: asked, "answered": dict(moment_of(context.ledger))}
 
 
 def _say_if_wasted(view: SearchView, proposal: Proposal, context: Context) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas_system.nas_agent.agent_state import BASE_REPEAT, AgentState
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.processes.run_files import RunPaths
 
 
 def n_repeats(state: AgentState) -> int:
@@ -12,11 +14,17 @@ def n_repeats(state: AgentState) -> int:
     return sum(repeat.purpose != BASE_REPEAT for repeat in state.repeats)
 
 
-def moment_of(state: AgentState) -> Mapping[str, int]:
-    """Return how many runs and repeats have ended, and how many trainings have begun.
+def moment_of(ledger: Ledger) -> Mapping[str, int]:
+    """Return how many runs and repeats have ended, and how many trainings have been proposed or asked about.
 
-    Each of the three only grows, so that of two moments one is the earlier.
+    Each of the three only grows, so that of two moments one is the earlier. A run that an agent has opened,
+    and died before anything else, does not count yet.
     """
+    state = ledger.state
     ended, repeats = len(state.runs), n_repeats(state)
-    repeats_begun = repeats + sum(run.is_repeat for run in state.in_progress)
-    return {"ended": ended, "repeats": repeats, "begun": len(state.run_ids) + repeats_begun}
+    begun = sum(_has_begun(ledger.paths(run.run_id)) for run in state.in_progress)
+    return {"ended": ended, "repeats": repeats, "begun": ended + repeats + begun}
+
+
+def _has_begun(paths: RunPaths) -> bool:
+    return paths.proposal.exists() or paths.transcript.exists()

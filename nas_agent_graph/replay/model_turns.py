@@ -17,7 +17,7 @@ from nas_agent_graph.proposers.model_turn import ModelTurn
 from nas_agent_graph.replay.cassette import Cassette, CassetteClient, Exchange, answer_of
 from nas_agent_graph.search_view import AnswerPending, Proposal, Proposer, SearchView
 from nas_system.errors import ProposalError
-from nas_system.nas_agent.agent_state import AgentState
+from nas_system.nas_agent.ledger import Ledger
 
 
 class ReplayedTurns:
@@ -29,12 +29,12 @@ class ReplayedTurns:
         client: CassetteClient,
         turn: ModelTurn,
         *,
-        state: Callable[[], AgentState],
+        ledger: Ledger,
         proposal: Callable[[str], Mapping[str, Any]],
     ) -> None:
-        """`state` returns what the replay has reached, `proposal` what the recording says of a run."""
+        """`ledger` is that of the replay; `proposal` returns what the recording says of a run."""
         self._cassette, self._client, self._turn = cassette, client, turn
-        self._state, self._proposal = state, proposal
+        self._ledger, self._proposal = ledger, proposal
         self._answers: dict[str, Answer | None] = {}
 
     def thinking(self) -> set[str]:
@@ -95,5 +95,5 @@ class ReplayedTurns:
             return False
         else:
             wanted = moment_in({"moment": record.get("answered")})
-        now = moment_of(self._state())
+        now = moment_of(self._ledger)
         return all(now[name] >= number for name, number in wanted.items() if name in now)

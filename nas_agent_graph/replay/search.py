@@ -366,7 +366,7 @@ def _context(
         cassette,
         client,
         ModelTurn(client, transcript, prompts=prompts),  # pyright: ignore[reportArgumentType]
-        state=lambda: ledger.state,
+        ledger=ledger,
         proposal=recorded.proposal,
     )
     proposer = ReplayedProposer(recorded, setup, cassette, client, llm, turns)

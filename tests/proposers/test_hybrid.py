@@ -28,12 +28,12 @@ from nas_agent_graph.proposers.model_turn import ModelTurn
 from nas_agent_graph.proposers.random_search import RandomSearchProposer
 from nas_agent_graph.proposers.tpe import TPEProposer
 from nas_agent_graph.replay.search import RecordedSearch, differences, replay
-from nas_agent_graph.search_view import RunView
+from nas_agent_graph.search_view import Proposal, RunView, SearchView
 from nas_agent_graph.settings import LLMSettings
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import SearchPaused
 from nas_system.files import read_object
-from nas_system.nas_agent.agent_state import AgentState
+from nas_system.nas_agent.agent_state import AgentState, load_agent_state
 from nas_system.space import RunConfig
 
 THINKS_S = 200.0
@@ -126,6 +126,7 @@ class Search:
     max_runs: int = 32
     clock: ThinkingClock = field(default_factory=ThinkingClock)
     progress: Silent = field(default_factory=Silent)
+    sampler: TPEProposer = field(default_factory=TPEProposer)
     said: list[str] = field(default_factory=list)
     proposer: Proposer | None = None
     """None stands for the hybrid."""
@@ -138,7 +139,7 @@ class Search:
         turn = ModelTurn(self.model, Transcript(self.folder / "runs"))  # pyright: ignore[reportArgumentType]
         context = search_context(
             self.folder,
-            proposer=self.proposer or HybridProposer(turn, TPEProposer(), self.said.append),
+            proposer=self.proposer or HybridProposer(turn, self.sampler, self.said.append),
             fallback=TPEProposer(),
             launcher=self.launcher,
             clock=self.clock,
@@ -256,6 +257,35 @@ def test_killed_while_the_model_thinks_every_run_begins_once_and_replays(
     assert [name for name, _ in search.launcher.submitted if name.startswith("run")] == list(
         dict.fromkeys(name for name, _ in search.launcher.submitted if name.startswith("run"))
     )
+    assert drift(search, tmp_path / "again") == []
+
+
+@dataclass
+class MortalSampler(TPEProposer):
+    """Ends the agent, once, where it is asked about this run."""
+
+    dies_at: str
+
+    def propose(self, view: SearchView) -> Proposal:
+        if view.run_id == self.dies_at:
+            self.dies_at = ""
+            raise Killed
+        return super().propose(view)
+
+
+def test_killed_between_the_begin_of_a_run_and_its_proposal_while_the_model_thinks(tmp_path: Path) -> None:
+    first = Search(tmp_path / "first", max_runs=26)
+    first.drive()
+    asked = int(by_model(load_agent_state(first.folder / "agent_state.json"))[0][4:])
+    search = Search(tmp_path / "s", max_runs=26)
+    search.sampler = MortalSampler(f"run_{asked + 2:04d}")
+    with pytest.raises(Killed):
+        search.drive()
+    state = load_agent_state(search.folder / "agent_state.json")
+    assert {f"run_{asked:04d}", f"run_{asked + 2:04d}"} <= {run.run_id for run in state.in_progress}
+    search.model.clock = ImpatientClock()  # whose answer is used before anything else is proposed
+    state = search.drive()
+    assert sorted(state.run_ids) == [f"run_{number:04d}" for number in range(26)]
     assert drift(search, tmp_path / "again") == []
 
 
