@@ -165,6 +165,8 @@ Best run on the hold-out set: run_0001 mse 0.03120 (there: nlinear-336 0.03330)
 Language model: 812 tokens for 1 run, $0.0031
 Predictions by llm: 1 scored, off by 0.002 on average (2 x noise), too
   optimistic by 0.002; 0% within the noise
+Proposed by: sampler 1 run, in the lead 0 times, 1 failed; language model 1 run,
+  in the lead 1 time
 """
 
 GOOD_RUN = """\
