@@ -173,12 +173,10 @@ def arm_lines(workspace: Path, state: AgentState) -> list[Line]:
 
     if not has_model(state.runs):
         return []
-    from nas_agent_graph.context import run_views
     from nas_agent_graph.text.terminal import printable, width_of, wrapped
     from nas_system.nas_agent.ledger import Ledger
 
-    width = width_of(sys.stdout)
-    sentences = arm_sentences(run_views(Ledger(workspace, state)), state.runs, state.direction)
+    width, sentences = width_of(sys.stdout), arm_sentences(Ledger(workspace, state))
     return [line for text in sentences for line in wrapped(printable(text, 600), width, indent=2)]
 
 

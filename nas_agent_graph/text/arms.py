@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas_agent_graph.analysis.arms import arm_records
-from nas_agent_graph.search_view import RunView
+from nas_agent_graph.search_view import RunView, arm_in, wasted_in
 from nas_agent_graph.text.terminal import dollars
-from nas_system.nas_agent.agent_state import RunInfo
-from nas_system.space.score import Direction
+from nas_system.nas_agent.agent_state import RunInfo, mean_score
+from nas_system.nas_agent.ledger import Ledger
 
 NAMES = {"default": "defaults", "sampler": "sampler", "model": "language model"}
 
@@ -18,12 +18,10 @@ def has_model(runs: Sequence[RunInfo]) -> bool:
     return any(run.tokens or (run.proposer or "").startswith("llm:") for run in runs)
 
 
-def arm_sentences(views: Sequence[RunView], runs: Sequence[RunInfo], direction: Direction) -> list[str]:
-    """Say how often each arm took the lead, and what the model's turns were good for.
-
-    `views` and `runs` are the same finished runs, in the same order.
-    """
-    records = arm_records(views, direction)
+def arm_sentences(ledger: Ledger) -> list[str]:
+    """Say how often each arm took the lead, and what the model's turns were good for."""
+    runs, views = ledger.state.runs, [_view_of(run, ledger) for run in ledger.state.runs]
+    records = arm_records(views, ledger.state.direction)
     parts = [
         f"{NAMES[arm]} {_count(record.trainings, 'run')}, in the lead {_count(record.led, 'time')}"
         + (f", {record.failed} failed" if record.failed else "")
@@ -42,6 +40,26 @@ def arm_sentences(views: Sequence[RunView], runs: Sequence[RunInfo], direction: 
             f"{[view.wasted for view in views if view.wasted][-1]}"
         )
     return lines
+
+
+def _view_of(run: RunInfo, ledger: Ledger) -> RunView:
+    """Return what arms are about; no configuration is read for it."""
+    proposal = ledger.proposal(run.run_id)
+    return RunView(
+        run_id=run.run_id,
+        status=run.status,
+        cause=None,
+        config=None,
+        family=run.family,
+        key=run.key,
+        val_score=mean_score(ledger.state, run),
+        accepted=run.accepted,
+        parent=run.parent,
+        summary="",
+        proposer=run.proposer or "",
+        arm=arm_in(proposal),
+        wasted=wasted_in(proposal),
+    )
 
 
 def _count(number: int, noun: str) -> str:
