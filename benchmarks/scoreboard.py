@@ -85,16 +85,16 @@ def search(proposer: str, space: TableSpace, seed: int, trainings: int) -> tuple
     """Search once; return the regret after every training, the repeats and the seconds of CPU."""
     table = space.table
     start = random.Random(f"{table.name} {seed}").randrange(len(table.scores))
-    space.enter(start)
-    began = time.process_time()
-    searcher = SEARCHERS[proposer](space, seed, trainings)
     rows: list[int] = []
     scores: list[float] = []
-    for number in range(trainings):
-        row = searcher.ask() if number else start
-        scores.append(training(table, seed, row, rows.count(row)))
-        rows.append(row)
-        searcher.tell(row, scores[-1])
+    with space.entered(start):
+        began = time.process_time()
+        searcher = SEARCHERS[proposer](space, seed, trainings)
+        for number in range(trainings):
+            row = searcher.ask() if number else start
+            scores.append(training(table, seed, row, rows.count(row)))
+            rows.append(row)
+            searcher.tell(row, scores[-1])
     return regrets_of(table, rows, scores), len(rows) - len(set(rows)), time.process_time() - began
 
 

@@ -7,7 +7,8 @@ and which needs no training option. A view on a search over it is a `SearchView`
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -84,8 +85,19 @@ class TableSpace:
         self.run_class = create_model("TableRun", __base__=RunConfig, model=(self.model, self.model()))
         self.config_of = cache(self._config_of)
 
-    def enter(self, default: int) -> None:
-        """Make this the space of the process, with a row as the family's tried default."""
+    @contextmanager
+    def entered(self, default: int) -> Iterator[None]:
+        """Make this the space of the process meanwhile, with a row as the family's tried default."""
+        own = changes_of_the_space.RunConfig, changes_of_the_space.family_default
+        self._enter(default)
+        try:
+            yield
+        finally:
+            del FAMILIES[FAMILY]
+            changes_of_the_space.RunConfig, changes_of_the_space.family_default = own
+            sampling_of_the_space.family_default = own[1]
+
+    def _enter(self, default: int) -> None:
         config = self.config_of(default)
         FAMILIES[FAMILY] = self.model
         changes_of_the_space.RunConfig = self.run_class

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from nas_system.nas_agent.agent_state import BASE_REPEAT, AgentState
-from nas_system.nas_agent.ledger import Ledger
 from nas_system.processes.run_files import RunPaths
+
+if TYPE_CHECKING:
+    from nas_system.nas_agent.ledger import Ledger
 
 
 def n_repeats(state: AgentState) -> int:

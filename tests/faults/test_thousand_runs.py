@@ -110,6 +110,9 @@ def test_every_file_of_a_long_search_is_read_once_or_twice(workspace: Path, proj
     assert f"run_{RUNS:04d} proposed by tpe" in text
     assert continued.pop("proposal.json") <= 2 * RUNS + SHOWN + 10
     assert continued.pop("config_used.py") <= RUNS + 5
+    # Once, for what each training cost; and the new run polls its own.
+    assert continued.pop("metrics.json") <= RUNS + 10
+    assert continued.pop("history.json") <= 2 * RUNS
     # The new run polls its own files.
     assert {name for name, count in continued.items() if count > RUNS / 2} <= {"proc.json", "exit.json"}
     ledger, note = Ledger.open(workspace)

@@ -14,20 +14,11 @@ from python_server import run_python
 from benchmarks.scoreboard import regrets_of, search
 from benchmarks.seeded_tables import GRAPH_GRID, Table, graph_table_files
 from benchmarks.table_searchers import SEARCHERS, OfProduct
-from benchmarks.table_space import FAMILY, TableSpace, places_of, row_at
+from benchmarks.table_space import TableSpace, places_of, row_at
 from nas_agent_graph.proposers.tpe import TPEProposer
-from nas_system.space import FAMILIES, canonical_key, changes, sampling
+from nas_system.space import canonical_key
 
 SIZES = (4, 3, 5)
-
-
-@pytest.fixture(autouse=True)
-def own_space_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo, when the test has ended, what entering a table's space changes in the process."""
-    monkeypatch.setitem(FAMILIES, FAMILY, None)
-    monkeypatch.setattr(changes, "RunConfig", changes.RunConfig)
-    for module in (changes, sampling):
-        monkeypatch.setattr(module, "family_default", module.family_default)
 
 
 @pytest.fixture
@@ -40,24 +31,24 @@ def table() -> Table:
 
 def test_every_row_is_a_configuration_of_its_own(table: Table) -> None:
     space = TableSpace(table)
-    space.enter(0)
     rows = range(len(table.scores))
-    configs = [space.config_of(row) for row in rows]
+    with space.entered(0):
+        configs = [space.config_of(row) for row in rows]
+        assert len({canonical_key(config) for config in configs}) == len(configs)
     assert [space.row_of(config) for config in configs] == list(rows)
-    assert len({canonical_key(config) for config in configs}) == len(configs)
     assert [row_at(table, places_of(table, row)) for row in rows] == list(rows)
     assert set(space.labels[1]) == {"a", "b", "c"} and space.labels[0] == (0, 1, 2, 3)
 
 
 def test_our_sampler_searches_a_table_through_its_own_view(table: Table) -> None:
     space = TableSpace(table)
-    space.enter(len(table.scores) - 1)
-    searcher = OfProduct(space, 0, 30, TPEProposer())
     rows = [len(table.scores) - 1]
-    searcher.tell(rows[0], table.scores[rows[0]][0])
-    while len(rows) < 30:
-        rows.append(searcher.ask())
-        searcher.tell(rows[-1], table.scores[rows[-1]][0])
+    with space.entered(rows[0]):
+        searcher = OfProduct(space, 0, 30, TPEProposer())
+        searcher.tell(rows[0], table.scores[rows[0]][0])
+        while len(rows) < 30:
+            rows.append(searcher.ask())
+            searcher.tell(rows[-1], table.scores[rows[-1]][0])
     assert len(set(rows)) == 30, "nothing is trained twice"
     assert {run.proposer for run in searcher.runs[1:]} == {"tpe"}
     # Thirty random rows of sixty miss the best two in a quarter of the cases; a sum is easy to descend.
