@@ -293,6 +293,9 @@ def _format_proposer(record: RunRecord, parent: str) -> str:
         text += f", {run.tokens} tokens"
     if run is not None and run.cost_usd is not None:
         text += f" ({dollars(run.cost_usd)})"
+    wasted = record.proposal.get("wasted")
+    if isinstance(wasted, str) and wasted:
+        text += f", after the language model was asked for nothing to train: {printable(wasted, 300)}"
     return text + (f"; parent: {parent}" if parent != "none" else "; no parent")
 
 

@@ -17,7 +17,7 @@ import pytest
 from builders import run_info
 
 from nas_system.config_io.config_file import write_config
-from nas_system.files import write_json
+from nas_system.files import read_object, write_json
 from nas_system.nas_agent.agent_state import (
     AgentState,
     RunInfo,
@@ -209,6 +209,16 @@ def test_the_workspace_may_be_somewhere_else(show: Show, workspace: Path, tmp_pa
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     assert show(elsewhere, "--workspace", workspace).stdout == LEADERBOARD
+
+
+def test_of_a_run_that_a_model_was_asked_about_in_vain_the_reason_is_shown(
+    show: Show, workspace: Path
+) -> None:
+    path = RunPaths(workspace / "runs/run_0002").proposal
+    write_json(path, read_object(path) | {"arm": "sampler", "wasted": "no JSON\x1b[31m object"})
+    shown = " ".join(show(workspace, "run_0002").stdout.split())
+    assert "proposed by tpe, after the language model was asked for nothing to train: no JSON" in shown
+    assert "\x1b" not in shown
 
 
 def test_a_good_run_is_told_from_proposal_to_verdict(show: Show, workspace: Path) -> None:
