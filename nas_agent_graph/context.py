@@ -281,7 +281,8 @@ def view_of(
             if (score := baseline.on("val", base.task.metric)) is not None
         ),
         runs=runs,
-        best_run=next((run for run in runs if run.run_id == state.best_run_id), None),
+        # A state that somebody has edited may name one without a score.
+        best_run=next((run for run in runs if run.run_id == state.best_run_id and run.scores), None),
         noise=seeds.noise,
         seed=state.seed,
         max_runs=limits.max_runs,
