@@ -103,9 +103,13 @@ def share_of_model(view: SearchView) -> float:
             for weight, record in ((START, model), (1 - START, sampler))
         )
         share = min(max(earned / (earned + other), FLOOR), CAP)
+    return share / 2 if _fails(model, sampler) else share
+
+
+def _fails(model: ArmRecord, sampler: ArmRecord) -> bool:
+    """Return whether the model fails so much more often than the sampler that it loses half of its share."""
     rate = max(sampler.failure_rate, LOWEST_FAILURE_RATE)
-    fails = model.turns >= FEWEST_TO_FAIL and model.failure_rate > FAILS_TOO_OFTEN * rate
-    return share / 2 if fails else share
+    return model.turns >= FEWEST_TO_FAIL and model.failure_rate > FAILS_TOO_OFTEN * rate
 
 
 def is_turn_of_model(view: SearchView) -> bool:
@@ -116,10 +120,10 @@ def is_turn_of_model(view: SearchView) -> bool:
         key=lambda run: run.run_id,
     )
     asked = [arm_of(run) == "model" or bool(run.wasted) for run in turns]
-    share = share_of_model(view)
-    if sum(asked) + 0.5 <= share * (len(turns) + 1):
+    if sum(asked) + 0.5 <= share_of_model(view) * (len(turns) + 1):
         return True
-    most = CAP if share >= FLOOR else CAP / 2
+    records = arm_records(view.runs, view.task.direction)
+    most = CAP / 2 if _fails(records["model"], records["sampler"]) else CAP
     allowed = sum(asked) + 1 <= most * (len(turns) + 1)
     return allowed and is_stuck(view) and not any(asked[-FLAT_RUNS:])
 
