@@ -20,13 +20,13 @@ from nas_agent_graph.llm.scripted_server import ScriptedServer
 from nas_system.files import read_object
 from nas_system.nas_agent.agent_state import load_agent_state
 
-MAX_RUNS = 20
+MAX_RUNS = 28
 SEARCH = (
     *("--dataset", "series.csv", "--target", "load", "--pred-len", "4", "--base-config", "base.yaml"),
     *("--split", "0.7,0.15,0.15", "--repeat-base", "0", "--repeats", "0", "--steps-per-run", "3"),
     *("--parallel", "2", "--threads", "1", "--no-refit", "--max-runs", str(MAX_RUNS)),
 )
-"""More runs than the series has families: each family's default goes first."""
+"""Each family's default goes first, 15 of them; after the first question enough is left that others begin."""
 
 
 class Model:
