@@ -108,7 +108,7 @@ def _add(
     default: Any = None,
 ) -> None:
     """Add a flag, in one or several spellings, that takes a value; the help shows its default."""
-    shown = "" if default is None else f" (default: {default})"
+    shown = "" if default in (None, "") else f" (default: {default})"
     parser.add_argument(*flags.split(), metavar=metavar, type=kind, default=default, help=text + shown)
 
 
@@ -251,6 +251,25 @@ def _add_search_arguments(parser: Parser) -> None:
     add_data_dir(group)
     add_device(group)
     _add(group, "--launcher", "NAME", str, f"where trainings run: {', '.join(LAUNCHERS)}", DEFAULT_LAUNCHER)
+    parser.takes_flags = ("--slurm",)
+    _add(
+        group,
+        "--slurm",
+        "FLAGS",
+        str,
+        'with --launcher slurm: your flags for sbatch, such as "-p gpu -A project --gres=gpu:1"',
+        "",
+    )
+    _add(
+        group,
+        "--ray-address",
+        "URL",
+        str,
+        "with --launcher ray: of the head's dashboard, such as http://127.0.0.1:8265",
+    )
+    _add_switch(
+        group, "--detach", "leave trainings running when this search is stopped; the same command adopts them"
+    )
     _add(group, "--threads", "N|auto", str, "CPU threads of a training (default: 1)")
     group.add_argument(
         "--sandbox",

@@ -52,8 +52,11 @@ from nas_system.space import RunConfig
 from nas_system.space.series_defaults import SeriesFit
 from nas_system.space.task_info import TaskInfo
 
-RunState = Literal["absent", "running", "finished", "lost"]
-"""How a training stands: never started, running, ended on record, or ended without a record."""
+RunState = Literal["absent", "queued", "running", "finished", "lost", "unknown"]
+"""How a training stands: not started, waiting for a cluster's node, running, ended on record, ended without a
+record; or nobody can tell for the moment."""
+IN_PROGRESS: frozenset[RunState] = frozenset(("queued", "running", "unknown"))
+"""States in which it may still train, or begin to."""
 
 _TEST_METRIC = re.compile(r"(?<![a-z])(?:test|sealed|hold[-_ ]?out).*\d.*", re.IGNORECASE | re.DOTALL)
 
@@ -197,6 +200,8 @@ class Context:
     """Says which runs are trained again; None: only the base config, to measure its noise."""
     clock: Clock = field(default_factory=SystemClock)
     stop: StopRequest = field(default_factory=StopRequest)
+    detaches: bool = False
+    """Whether trainings go on when the search is stopped, for the next agent to adopt."""
     notes: NotesReader = field(default_factory=NotesReader)
     """Reads what a person wishes of the search, while it runs."""
     started: float = field(default_factory=time.monotonic)

@@ -14,7 +14,7 @@ from nas_agent_graph.analysis.arms import CAP
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import Launcher, SearchView, StopRequest, SystemClock, view_of
 from nas_agent_graph.host.disk_space import DiskSpace
-from nas_agent_graph.launchers import build_launcher
+from nas_agent_graph.launchers import build_launcher, launcher_options
 from nas_agent_graph.llm.answer import Message
 from nas_agent_graph.llm.briefing import opening_messages
 from nas_agent_graph.llm.prices import how_to_know, price_of
@@ -53,7 +53,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
     """Print the next prompt and the estimates. Raises what the search would raise before its first run."""
     workspace, launcher = (
         arguments.workspace.expanduser().absolute(),
-        build_launcher(arguments.launcher, arguments.sandbox),
+        build_launcher(arguments.launcher, launcher_options(arguments)),
     )
     # As it is: opening a search may repair its files, and this must not.
     ledger = Ledger(workspace, load_agent_state(workspace / STATE_FILE))

@@ -16,6 +16,7 @@ from pathlib import Path
 from nas_agent_graph.analysis.conclusions import conclude_search, contenders, read_conclusion
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.context import (
+    IN_PROGRESS,
     Context,
     Launcher,
     SearchInterrupted,
@@ -27,11 +28,12 @@ from nas_agent_graph.handover.recommendation import Handover
 from nas_agent_graph.handover.refit_pool import RefitPool
 from nas_agent_graph.handover.refits import MOST_SHARE
 from nas_agent_graph.host.disk_space import DiskSpace
-from nas_agent_graph.launchers import build_launcher
+from nas_agent_graph.launchers import build_launcher, launcher_options
+from nas_agent_graph.launchers.place import refuse_other_engines
 from nas_agent_graph.launchers.verification import Verification
 from nas_agent_graph.pool.repeat_rule import SelectionRule, format_plan, is_unfinished
 from nas_agent_graph.pool.slots import slots_for
-from nas_agent_graph.pool.trainings import folders_of
+from nas_agent_graph.pool.trainings import folders_of, still_to_end
 from nas_agent_graph.proposers import PROPOSERS, choose_proposer
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.report.model_card import write_model_card
@@ -75,7 +77,7 @@ def run_search(
 
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()
-    launcher = build_launcher(arguments.launcher, arguments.sandbox)
+    launcher = build_launcher(arguments.launcher, launcher_options(arguments, _note))
     slots = slots_for(arguments.parallel, arguments.gpus_per_run, arguments.device, launcher)
     started, limits = time.monotonic(), limits_of(arguments, launcher, slots.total)
     refitted = not arguments.no_refit and trainer is None
@@ -88,6 +90,10 @@ def run_search(
         ledger, note = disk.retry_until_space(lambda: Ledger.open(workspace))
         if note:
             _note(note)
+        refuse_other_engines(
+            [folder for run in ledger.state.in_progress for folder in folders_of(run.run_id, ledger)],
+            arguments.launcher,
+        )
         # A run that has begun has been paid for: it is brought to its end first, and so is the final.
         end = None if is_unfinished(ledger, limits) else limits.reached(Spent.by(ledger.state.runs))
         search = ProposerSetup(
@@ -122,6 +128,7 @@ def run_search(
             stop=stop,
             clock=SystemClock(),
             note=_note,
+            detaches=arguments.detach,
             ends_at=None if limits.max_seconds is None else started + limits.max_seconds,
         )
         ending = Ending(
@@ -157,6 +164,7 @@ def run_search(
             verify=None if trainer is not None else _verification(arguments, ledger, launcher, limits),
             stop=stop,
             started=started,
+            detaches=arguments.detach,
         )
         _conclude(ending, _drive(context))
         for name, entry in PROPOSERS.items():
@@ -210,11 +218,16 @@ def _drive(context: Context) -> str:
 def _stop_trainings(context: Context) -> None:
     """End all trainings side by side: nothing outlives an agent that was asked to stop, or cannot go on."""
     launcher, state = context.launcher, context.ledger.state
-    folders = [folder for run in state.in_progress for folder in folders_of(run.run_id, context)]
-    deadline = time.monotonic() + CANCEL_TIMEOUT_S
-    while running := [path for path, state in launcher.survey(folders).items() if state == "running"]:
+    folders = [folder for run in state.in_progress for folder in folders_of(run.run_id, context.ledger)]
+    if context.detaches:
+        left = sum(found in IN_PROGRESS for found in launcher.survey(folders).values())
+        _note(f"trainings that go on: {left}. The same command adopts what still trains")
+        return
+    deadline, force = time.monotonic() + CANCEL_TIMEOUT_S, False
+    while running := still_to_end(folders, launcher, forced=force):
+        force = context.stop.force or time.monotonic() > deadline
         for path in running:
-            launcher.cancel(path, force=context.stop.force or time.monotonic() > deadline)
+            launcher.cancel(path, force=force)
         time.sleep(0.1)
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from nas_system.errors import ConfigError, NasError, SearchPaused, advice_on_limit
 
@@ -21,7 +21,20 @@ INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong argument in one line."""
+    """Reports a wrong argument in one line.
+
+    The value of a flag in `takes_flags` may begin with a dash (`--slurm --gres=gpu:1`).
+    """
+
+    takes_flags: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does."""
+        words = list(sys.argv[1:] if args is None else args)
+        for place in range(len(words) - 1, 0, -1):
+            if words[place - 1] in self.takes_flags and words[place].startswith("-"):
+                words[place - 1 : place + 1] = [f"{words[place - 1]}={words[place]}"]
+        return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         self.exit(ConfigError.exit_code, f"error: {message}; see --help\n")

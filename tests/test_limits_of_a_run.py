@@ -18,8 +18,8 @@ from nas_agent_graph.search_setup import limits_of
 from nas_system.config_io.config_file import write_config
 from nas_system.nas_agent.logging_utils import load_metrics
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
-from nas_system.processes.job import MEMORY_SHARE, SILENCE_LIMIT_S, Job, memory_limit_mb
-from nas_system.processes.machine_memory import total_memory_mb
+from nas_system.processes.job import SILENCE_LIMIT_S, Job
+from nas_system.processes.machine_memory import MEMORY_SHARE, memory_limit_mb, total_memory_mb
 from nas_system.space import RunConfig
 
 MIB = 2**20

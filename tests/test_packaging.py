@@ -154,7 +154,7 @@ def test_everything_around_the_packages_is_declared(project_root: Path, project:
     folders = ["tests", "benchmarks", "scripts"]
     beside = {path.stem for folder in folders for path in (project_root / folder).glob("*.py")}
     # pytest's `pythonpath` in pyproject.toml: its modules and packages may be shared.
-    beside.add("benchmarks")
+    beside |= {"benchmarks", "clusters"}
     for folder in ("faults", "sandbox"):
         beside |= {path.stem for path in (project_root / "tests" / folder).iterdir()}
     assert undeclared(imported_modules(project_root, folders) - beside, declared) == set()

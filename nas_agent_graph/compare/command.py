@@ -65,7 +65,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from nas_agent_graph.compare.plan import Cell
     from nas_agent_graph.host.clock import SystemClock
     from nas_agent_graph.host.disk_space import DiskSpace
-    from nas_agent_graph.launchers import build_launcher
+    from nas_agent_graph.launchers import build_launcher, launcher_options
     from nas_agent_graph.proposers import choose_proposer
     from nas_agent_graph.proposers.setup import ProposerSetup
     from nas_agent_graph.search_setup import task_of
@@ -73,7 +73,7 @@ def _check(arguments: argparse.Namespace) -> None:
     from nas_system.nas_agent.agent_state import AgentState
     from nas_system.nas_agent.ledger import Ledger
 
-    launcher = build_launcher(arguments.launcher, arguments.sandbox)
+    launcher = build_launcher(arguments.launcher, launcher_options(arguments))
     for proposer in arguments.proposers:
         workspace = arguments.workspace / Cell(proposer, arguments.seed).name
         setup = ProposerSetup(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas_agent_graph.budget import Limits
-from nas_agent_graph.context import Clock, Launcher, StopRequest
+from nas_agent_graph.context import IN_PROGRESS, Clock, Launcher, StopRequest
 from nas_agent_graph.handover.refits import Refit
 from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.pool.slots import Slots
-from nas_agent_graph.pool.trainings import DEFAULT_RUN_SECONDS, FORCE_AFTER_S, POLL_S
+from nas_agent_graph.pool.trainings import DEFAULT_RUN_SECONDS, FORCE_AFTER_S, POLL_S, still_to_end
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, StateError
 from nas_system.files import read_record
@@ -20,6 +20,7 @@ from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Outcome, Status, read_outcome
 from nas_system.nas_agent.recommended import Training
 from nas_system.nas_agent.run_folders import make_run_folder
+from nas_system.processes.cluster_job import last_claim
 from nas_system.processes.job import Job, hard_limit_s
 from nas_system.processes.run_files import FACTS_FILE, RunPaths
 
@@ -50,6 +51,8 @@ class RefitPool:
     stop: StopRequest
     clock: Clock
     note: Callable[[str], None]
+    detaches: bool = False
+    """Whether what trains goes on when the search is stopped."""
     ends_at: float | None = None
     """By the clock's `monotonic`, when the search's time is over; None: never."""
 
@@ -91,11 +94,11 @@ class RefitPool:
         """Return whether it has ended and no further attempt is due; start what is due."""
         folder = refit.paths.folder
         state = self.launcher.survey([folder])[folder]
-        if state == "running":
+        if state in IN_PROGRESS:
             return False
-        attempt = 1
+        attempt = last_claim(folder) + 1
         if state != "absent":
-            outcome = read_outcome(folder)
+            outcome = read_outcome(folder, is_running=self.launcher.is_running)
             attempt = outcome.attempt + 1
             if refit.weights is not None or not _goes_on(outcome):
                 return True
@@ -146,11 +149,11 @@ class RefitPool:
         )
 
     def _end(self, running: Sequence[Refit]) -> None:
-        asked = time.monotonic()
-        folders = [refit.paths.folder for refit in running]
-        while left := [path for path, state in self.launcher.survey(folders).items() if state == "running"]:
+        asked, force = time.monotonic(), False
+        folders = [] if self.detaches else [refit.paths.folder for refit in running]
+        while left := still_to_end(folders, self.launcher, forced=force):
+            force = self.stop.force or time.monotonic() - asked > FORCE_AFTER_S
             for path in left:
-                force = self.stop.force or time.monotonic() - asked > FORCE_AFTER_S
                 self.launcher.cancel(path, force=force)
             self.clock.sleep(POLL_S)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import math
 import os
 import signal
 import subprocess
@@ -33,9 +32,9 @@ from nas_agent_graph.launchers.package_servers import PackageServers
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import LARGEST_RECORD_BYTES, open_to_append, read_bounded, read_record
 from nas_system.nas_agent.log_text import one_line
-from nas_system.processes.job import Job, memory_limit_mb
+from nas_system.processes.job import Job
 from nas_system.processes.machine_cores import usable_cores
-from nas_system.processes.machine_memory import total_memory_mb
+from nas_system.processes.machine_memory import memory_limit_mb, total_memory_mb
 from nas_system.processes.process_tree import kill_carriers
 from nas_system.processes.run_files import RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive, is_finished, is_supervised, supervisor_of
@@ -268,19 +267,7 @@ class LocalLauncher:
     def _start_supervisor(
         self, run_dir: Path, job: Job, attempt: int
     ) -> subprocess.Popen[bytes] | ForkedSupervisor:
-        command = [str(run_dir)]
-        command += ["--attempt", str(attempt), "--time-limit", str(job.time_limit_s)]
-        command += ["--grace", str(job.grace_s)]
-        if job.silence_limit_s is not None:
-            command += ["--silence-limit", str(job.silence_limit_s)]
-        if job.memory_limit_mb is not None:
-            command += ["--memory-limit-mb", str(job.memory_limit_mb)]
-        command += ["--disk-limit-mb", str(math.inf if job.disk_limit_mb is None else job.disk_limit_mb)]
-        if job.process_limit is not None:
-            command += ["--process-limit", str(job.process_limit)]
-        command += ["--sandbox", self._sandbox]
-        for path in job.readable:
-            command += ["--read", str(path)]
+        command = job.supervisor_arguments(run_dir, attempt, sandbox=self._sandbox)
         command += ["--", *job.command]
         server, environment = self._server_for(job), self._environment | dict(job.environment)
         # A file, not a pipe: a pipe would break when this agent dies, and the training with it.

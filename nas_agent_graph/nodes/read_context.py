@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from nas_agent_graph.context import Context, ThinkingProposer
+from nas_agent_graph.context import IN_PROGRESS, Context, ThinkingProposer
 from nas_agent_graph.pool.repeats import (
     circumstances_of,
     due_repeat,
@@ -18,6 +18,7 @@ from nas_agent_graph.pool.repeats import (
     why_nothing_begins,
     without_waiting,
 )
+from nas_agent_graph.pool.trainings import is_queue_full
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
 from nas_system.nas_agent.agent_state import RunInProgress, is_repeat
 from nas_system.nas_agent.run_folders import make_run_folder
@@ -54,6 +55,8 @@ def _next(launched: Container[str], end: str | None, context: Context) -> str | 
         left = [run for run in left if run.is_repeat]
     if left:
         return _taken_up(left, launched, context)
+    if launched and is_queue_full(context):
+        return None
     told = circumstances_of(context, launched, more=more)
     due = due_repeat(context, told)
     if due is not None:  # it has the next slot
@@ -77,7 +80,7 @@ def _taken_up(left: list[RunInProgress], launched: Container[str], context: Cont
     folders = {run.run_id: ledger.paths(run.run_id).folder for run in left}
     found = context.launcher.survey(list(folders.values()))
     for run in left:
-        if found[folders[run.run_id]] == "running":
+        if found[folders[run.run_id]] in IN_PROGRESS:
             return run.run_id
     here = tuple(run for run in ledger.state.in_progress if run.run_id in launched)
     if len(here) >= slots.total:

@@ -11,16 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nas_agent_graph.analysis.pruning import Curve, EndedRun, evidence
-from nas_agent_graph.context import Context, history_of
+from nas_agent_graph.context import IN_PROGRESS, Context, Launcher, history_of
 from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
 from nas_system.files import read_record, write_json
 from nas_system.nas_agent.agent_state import get_run, get_run_in_progress, is_repeat, parts_of_repeat
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import planned_under
 from nas_system.nas_agent.outcome import Outcome, Status
 from nas_system.nas_agent.pruned import read_pruned, write_pruned
 from nas_system.nas_agent.run_folders import make_run_folder, refuse_links_in
+from nas_system.processes.cluster_job import last_claim
 from nas_system.processes.job import Job, hard_limit_s
 from nas_system.processes.run_files import FACTS_FILE, RunPaths
 from nas_system.processes.run_lock import attempt_in
@@ -29,6 +31,10 @@ POLL_S = 0.1
 FORCE_AFTER_S = 30.0
 """How long stopped trainings may take to end by themselves before they are killed."""
 DEFAULT_RUN_SECONDS = 24 * 3600.0
+MOST_INTERRUPTIONS = 20
+"""Attempts at a training on a cluster, which may take its node away for others again and again."""
+MOST_QUEUED = 2
+"""Trainings that wait for a node of a cluster: they were proposed with what was known then."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +58,27 @@ def launch(run_id: str, context: Context) -> None:
     # training would outlive an agent that knows of none.
     with context.stop.held_back():
         found = context.launcher.survey([folder])[folder]
-        if found == "running":
-            context.progress.note(f"{run_id}: its training outlived an earlier agent and is adopted")
+        if found in IN_PROGRESS:
+            context.progress.note(f"{run_id}: {_ADOPTED[found]}")
         elif found == "absent":
             context.stop.check()
-            _submit(training, 1, context)
+            _submit(training, last_claim(folder) + 1, context)
+
+
+_ADOPTED = {
+    "running": "its training outlived an earlier agent and is adopted",
+    "queued": "its job waits for a node since an earlier agent, and is adopted",
+    "unknown": "an earlier agent sent it to a cluster, which has not said yet how it stands",
+}
+
+
+def is_queue_full(context: Context) -> bool:
+    """Return whether so many trainings wait for a node of a cluster that no further one is proposed."""
+    folders = [context.ledger.paths(run.run_id).folder for run in context.ledger.state.in_progress]
+    sent = [folder for folder in folders if RunPaths(folder).place.exists()]
+    if not sent:
+        return False
+    return sum(found == "queued" for found in context.launcher.survey(sent).values()) >= MOST_QUEUED
 
 
 def _training(training_id: str, context: Context) -> Training:
@@ -84,25 +106,28 @@ def await_end(run_ids: Sequence[str], context: Context) -> str:
             if stop.signal is None and ended:
                 return min(ended, key=lambda run_id: (_ended_at(run_id, context), run_id))
             if stop.signal is not None:
-                running = _running(run_ids, context)
-                if not running:
-                    stop.check()
                 force = asked_at is not None and (stop.force or clock.monotonic() - asked_at > FORCE_AFTER_S)
+                folders = [folder for run_id in run_ids for folder in folders_of(run_id, context.ledger)]
+                running = still_to_end(folders, context.launcher, forced=force)
+                if context.detaches or not running:
+                    stop.check()
                 for folder in running if asked_at is None or force else ():
                     context.launcher.cancel(folder, force=force)
                 asked_at = clock.monotonic() if asked_at is None else asked_at
             clock.sleep(POLL_S)
 
 
-def folders_of(run_id: str, context: Context) -> list[Path]:
+def folders_of(run_id: str, ledger: Ledger) -> list[Path]:
     """Return the folders of a run's trainings. A link is no run of ours: what trains there is another's."""
-    folder = context.ledger.paths(run_id).folder
+    folder = ledger.paths(run_id).folder
     return [folder, *(path for path in sorted((folder / "repeats").glob("seed_*")) if not path.is_symlink())]
 
 
-def _running(run_ids: Sequence[str], context: Context) -> list[Path]:
-    folders = [folder for run_id in run_ids for folder in folders_of(run_id, context)]
-    return [folder for folder, found in context.launcher.survey(folders).items() if found == "running"]
+def still_to_end(folders: Sequence[Path], launcher: Launcher, *, forced: bool) -> list[Path]:
+    """Return the trainings that a stopped search has to end; once they are `forced` to, none of which nobody
+    can tell how it stands: the next agent finds it."""
+    awaited = IN_PROGRESS - {"unknown"} if forced else IN_PROGRESS
+    return [folder for folder, found in launcher.survey(folders).items() if found in awaited]
 
 
 def _advance(run_id: str, context: Context, epochs: dict[Path, int]) -> bool:
@@ -148,11 +173,13 @@ def _has_ended(training: Training, context: Context) -> bool:
     folder = training.paths.folder
     while True:
         found = context.launcher.survey([folder])[folder]
-        if found == "running":
-            context.progress.training(folder.name, training.label, history_of(folder))
+        if found in IN_PROGRESS:
+            if found == "running":
+                context.progress.training(folder.name, training.label, history_of(folder))
             return False
-        attempt = 1
-        if found != "absent":
+        if found == "absent":
+            attempt = last_claim(folder) + 1
+        else:
             outcome = context.outcome(folder)
             if not _goes_on(training, outcome, context):
                 return True
@@ -218,7 +245,7 @@ def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:
     Raises OSError while the disk is still full, SearchPaused if the machine refuses the second start as well.
     """
     if outcome.status is Status.STOPPED and outcome.requested:
-        return True
+        return outcome.attempt < MOST_INTERRUPTIONS or not training.paths.place.exists()
     paths, disk_full = training.paths, outcome.status is Status.DISK_FULL
     crowded = outcome.status is Status.OOM_GPU and context.slots.shares_devices
     if not (disk_full or crowded or outcome.came_from_outside):

@@ -20,19 +20,11 @@ PROCESS_LIMIT = 1024
 LEAST_DISK_LIMIT_MB = 1024
 DISK_SHARE = 0.5
 """Of the free space, where that is less: one training must not fill the disk."""
-MEMORY_SHARE = 0.8
-"""Of the machine's memory, or of what a control group leaves of it. The rest is for the agent, for files
-in the kernel's cache, and for the machine's user."""
 
 
 def hard_limit_s(compute_s: float) -> float:
     """Return the seconds by the clock after which a training that may compute for `compute_s` is killed."""
     return HARD_LIMIT_FACTOR * compute_s + HARD_LIMIT_EXTRA_S
-
-
-def memory_limit_mb(total_mb: float | None) -> int | None:
-    """Return the MiB that a training may hold on a machine of `total_mb`; None (no limit) if unknown."""
-    return None if total_mb is None else max(1, int(MEMORY_SHARE * total_mb))
 
 
 def disk_limit_mb(free_mb: float) -> int:
@@ -79,3 +71,19 @@ class Job:
                 raise ValueError(f"{name} must be a finite number above 0, not {limit!r}")
         if not (math.isfinite(self.grace_s) and self.grace_s >= 0):
             raise ValueError(f"grace_s must be a finite number from 0 on, not {self.grace_s!r}")
+
+    def supervisor_arguments(self, run_dir: Path, attempt: int, *, sandbox: str) -> list[str]:
+        """Return the command line of the supervisor of an attempt, but for the command behind `--`."""
+        arguments = [str(run_dir), "--attempt", str(attempt), "--time-limit", str(self.time_limit_s)]
+        arguments += ["--grace", str(self.grace_s)]
+        if self.silence_limit_s is not None:
+            arguments += ["--silence-limit", str(self.silence_limit_s)]
+        if self.memory_limit_mb is not None:
+            arguments += ["--memory-limit-mb", str(self.memory_limit_mb)]
+        arguments += ["--disk-limit-mb", str(math.inf if self.disk_limit_mb is None else self.disk_limit_mb)]
+        if self.process_limit is not None:
+            arguments += ["--process-limit", str(self.process_limit)]
+        arguments += ["--sandbox", sandbox]
+        for path in self.readable:
+            arguments += ["--read", str(path)]
+        return arguments

@@ -11,9 +11,17 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+MEMORY_SHARE = 0.8
+"""Of the machine's memory, or of what a control group leaves of it. The rest is for the agent, for files
+in the kernel's cache, and for the machine's user."""
 _MIB = 2**20
 _GROUP_FILES = ("memory.max", "memory.limit_in_bytes")
 """The limit of a control group, version 2 and version 1."""
+
+
+def memory_limit_mb(total_mb: float | None) -> int | None:
+    """Return the MiB that a training may hold on a machine of `total_mb`; None (no limit) if unknown."""
+    return None if total_mb is None else max(1, int(MEMORY_SHARE * total_mb))
 
 
 def total_memory_mb(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> float | None:

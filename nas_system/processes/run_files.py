@@ -17,6 +17,8 @@ FACTS_FILE = "task_facts.json"
 BASE_CONFIG_FILE = "base_config.py"
 """In the folder of all runs: the configuration that run_0000 trains."""
 
+CLUSTER_FILE = "cluster.json"
+"""In the folder of all runs: what tells the search's jobs on a cluster from those of others."""
 CONCLUSION_FILE = "conclusion.json"
 """In the folder of all runs: what the search said at its end."""
 BASELINE_ERRORS_FILE = "baseline_errors.npz"
@@ -149,6 +151,20 @@ class RunPaths(NamedTuple):
     def lock(self) -> Path:
         """Held while the training lives."""
         return self.folder / "run.lock"
+
+    def claim(self, attempt: int) -> Path:
+        """Who trains the attempt on a cluster; whoever makes the file may."""
+        return self.folder / f"claim-{attempt}.json"
+
+    @property
+    def place(self) -> Path:
+        """Which job of a cluster the attempt is; written before the job is submitted."""
+        return self.folder / "place.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Which attempt on a cluster is to end; a signal does not reach another machine."""
+        return self.folder / "stop.json"
 
     @property
     def retried(self) -> Path:

@@ -28,6 +28,7 @@ from nas_system.processes.process_tree import (
 from nas_system.processes.run_files import RunPaths
 
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CANNOT_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _TRIES = 6
 _PAUSE_S = 0.02
 _HOLDER_BYTES = 4096
@@ -35,11 +36,11 @@ _RESERVE_BYTES = 8192
 """Disk space that the lock file reserves, so that the end of a run can be recorded on a full disk."""
 
 
-def acquire_run_lock(run_dir: Path) -> int | None:
+def acquire_run_lock(run_dir: Path, *, claimed: bool = False) -> int | None:
     """Take the run's lock and return its descriptor; None if another process holds it.
 
     What a dead supervisor has left running is ended first. Raises OSError where the file system cannot
-    lock, and for a link or a FIFO in the place of the lock.
+    lock, unless the attempt is `claimed`, and for a link or a FIFO in the place of the lock.
     """
     # A few tries, because `is_alive` in another process holds the lock for a microsecond, and a
     # supervisor that has just written exit.json holds it until it has ended.
@@ -53,9 +54,10 @@ def acquire_run_lock(run_dir: Path) -> int | None:
             os.close(descriptor)
             time.sleep(_PAUSE_S)
             continue
-        except OSError:
-            os.close(descriptor)
-            raise
+        except OSError as error:
+            if not (claimed and error.errno in _CANNOT_LOCK):
+                os.close(descriptor)
+                raise
         if not is_own_lock(run_dir, descriptor):  # deleted between open and flock
             os.close(descriptor)
             continue

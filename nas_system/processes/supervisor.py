@@ -4,8 +4,8 @@
 
 One small process per run, independent of the agent: limits hold and the end is recorded even when
 the agent is dead. Exit codes: 0 the attempt is recorded in exit.json, 1 it could not be recorded,
-2 bad arguments, 75 another supervisor runs this run. Standard library and our file functions only, so
-that it starts in a few dozen milliseconds.
+2 bad arguments, 75 another supervisor runs this run, or the attempt on a cluster. Standard library and our
+file functions only, so that it starts in a few dozen milliseconds.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ from pathlib import Path
 
 from nas_system.files import make_room, read_record, write_json
 from nas_system.processes.capped_log import CappedLog
+from nas_system.processes.cluster_job import (
+    allocated_memory_mb,
+    claim_attempt,
+    is_fenced_off,
+    lock_of_claimed_run,
+    orders_for,
+)
 from nas_system.processes.forked_program import ForkedProgram
+from nas_system.processes.machine_memory import memory_limit_mb, total_memory_mb
 from nas_system.processes.process_tree import identify, kernel_oom_kills
 from nas_system.processes.run_files import SCHEMA_VERSION, RunPaths, stop_file
 from nas_system.processes.run_lock import acquire_run_lock, attempt_in, free_reserve, is_own_lock
@@ -59,6 +67,8 @@ class Supervisor:
         self.stop = StopRequests()
         self.ended: str | None = None
         """The first reason to end the training; None if it ended by itself."""
+        self.fenced_off = False
+        """Whether another attempt has begun, so that nothing of this one may be written any more."""
         self.started_at = _utc_now()
         self.oom_kills_before = kernel_oom_kills()
         self.kill_at = math.inf
@@ -93,6 +103,9 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the disk is full already; the first record is enough to go on
             self._write_process_record(training)
         self._watch(training, log)
+        if self.fenced_off:
+            print(f"attempt {self.options.attempt} was given up, and another has begun", file=sys.stderr)
+            return BUSY
         if is_own_lock(self.run_dir, self.lock):
             self.uncopied = self.work.publish()
         return self._record_end(self._exit_record(training, log, None), log)
@@ -194,6 +207,8 @@ class Supervisor:
             # No grace: in ten more seconds the whole machine could be out of memory.
             self.ended = self.ended or exceeded
             training.kill_tree()
+        if self.options.engine is not None:
+            self._obey(training)
         stamp = self.work.stamp_of_history()
         if stamp != self.history_stamp:
             self.history_stamp, self.last_progress = stamp, began
@@ -203,6 +218,18 @@ class Supervisor:
         # Among thousands of processes a look is slow: spend 5% of one core, if that is often enough.
         cost_s = time.monotonic() - began
         self.look_at = began + cost_s + min(max(_SHORTEST_LOOK_S, 20 * cost_s), _LONGEST_PAUSE_S)
+
+    def _obey(self, training: TrainingProcess) -> None:
+        """Do what the agent, on another machine, asks for by files."""
+        run_dir, attempt = self.run_dir, self.options.attempt
+        if is_fenced_off(run_dir, attempt):
+            self.fenced_off = True
+            training.kill_tree()
+        orders = orders_for(run_dir, attempt)
+        self.stop.requested = self.stop.requested or orders.stop
+        if orders.force:
+            self.ended = self.ended or "stop_request"
+            training.kill_tree()
 
     def _exceeded_limit(self, training: TrainingProcess) -> str | None:
         """Measure memory, processes and files; return the name of a limit that is exceeded."""
@@ -282,7 +309,12 @@ def main(arguments: Sequence[str] | None = None, *, program: ForkedProgram | Non
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     try:
         _refuse_link(options.run_dir)
-        lock = acquire_run_lock(options.run_dir)
+        if options.engine is None:
+            lock = acquire_run_lock(options.run_dir)
+        elif claim_attempt(options.run_dir, options.attempt, options.engine):
+            lock = lock_of_claimed_run(options.run_dir)
+        else:
+            lock = None
         if lock is None:
             return BUSY
         if attempt_in(read_record(RunPaths(options.run_dir).exit)) >= options.attempt:
@@ -312,6 +344,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--process-limit", type=float, default=math.inf, metavar="N")
     parser.add_argument("--sandbox", choices=MODES, help="default: as NAS_SANDBOX says, else best")
+    parser.add_argument("--engine", metavar="NAME", help="the cluster whose job this is")
     parser.add_argument("--log-cap-bytes", type=int, default=8 * _MIB, metavar="N")
     parser.add_argument("--log", default=RunPaths(Path()).log.name, metavar="NAME")
     parser.add_argument("--read", type=Path, action="append", default=[], metavar="PATH")
@@ -321,6 +354,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     options.command = list(arguments[cut + 1 :])
     # The training gets the name of its folder, and may change its working directory.
     options.run_dir = options.run_dir.absolute()
+    if options.engine is not None:
+        # The agent does not know the node.
+        here = memory_limit_mb(allocated_memory_mb(os.environ) or total_memory_mb())
+        options.memory_limit_mb = min(options.memory_limit_mb, math.inf if here is None else here)
     if options.sandbox is None:
         try:
             options.sandbox = mode_in(os.environ)

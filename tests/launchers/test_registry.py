@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nas_agent_graph.launchers import LAUNCHERS, build_launcher
+from nas_agent_graph.launchers import LAUNCHERS, LauncherOptions, build_launcher
 from nas_agent_graph.launchers.scripted import ScriptedLauncher
 from nas_agent_graph.replay.launcher import RecordedLauncher
 from nas_system.errors import ConfigError, StateError
@@ -18,11 +18,12 @@ from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status, read_outcome
 
+CLUSTERS = ("slurm", "ray")
 AGENT = Path(__file__).parents[2] / "nas_agent_graph"
 
 
 def every_launcher(folder: Path) -> dict[str, Any]:
-    chosen = {name: build_launcher(name) for name in LAUNCHERS}
+    chosen = {name: build_launcher(name, LauncherOptions(workspace=folder)) for name in LAUNCHERS}
     recorded = RecordedLauncher(AgentState(), folder / "recorded", Ledger(folder, AgentState()))
     return {**chosen, "scripted": ScriptedLauncher(lambda config: 0.0), "recorded": recorded}
 
@@ -40,7 +41,12 @@ def test_a_survey_tells_of_every_run_what_its_files_say(name: str, tmp_path: Pat
     launcher.cancel(ended, force=True)
     limit = launcher.memory_limit_mb()
     assert limit is None or limit > 0
-    assert launcher.cores() >= 1 and launcher.cuda_devices("cpu") == ()
+    assert launcher.cuda_devices("cpu") == ()
+    if name in CLUSTERS:
+        with pytest.raises(ConfigError, match="give --parallel and --threads numbers"):
+            launcher.cores()
+    else:
+        assert launcher.cores() >= 1
 
 
 def test_an_unknown_launcher_is_refused_with_the_choices(tmp_path: Path, run_cli: Callable[..., Any]) -> None:

@@ -124,7 +124,8 @@ def test_a_good_end_is_recorded_with_its_cost(tmp_path: Path) -> None:
     assert (record["schema"], record["attempt"]) == (1, 1)
     assert "attempts refused" in record["confinement"]
     assert record["confinement"].endswith("refused") == (record["sandbox"]["open"] == {})
-    assert record["wall_s"] >= record["user_s"] > 0.1
+    assert record["wall_s"] >= record["user_s"] > 0.01
+    assert record["user_s"] + record["sys_s"] > 0.2
     assert 40 < record["peak_memory_mb"] < 200
     assert record["log_bytes"] == len("epoch 1\n")
     assert (tmp_path / "train.log").read_text() == "epoch 1\n"

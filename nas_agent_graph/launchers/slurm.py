@@ -1,0 +1,171 @@
+"""Slurm, by its own programs: `sbatch`, `squeue` and `scancel`. No accounting (`sacct`) is needed.
+
+A training is a batch job with our supervisor in it. How it ended stands in the run's folder; Slurm is asked
+whether it lives. What the flags mean: sbatch(1), squeue(1).
+"""
+
+from __future__ import annotations
+
+import getpass
+import math
+import os
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping, Sequence
+
+from nas_agent_graph.launchers.engine import (
+    QUESTION_TIMEOUT_S,
+    EngineSilent,
+    JobRequest,
+    JobState,
+    ListedJob,
+    NotNow,
+    kept_flags,
+)
+from nas_system.errors import ConfigError
+from nas_system.nas_agent.log_text import one_line
+
+STOPPED_BEFORE_S = 60
+"""So long before the end of a job's time its supervisor is asked to end, so that the training can go on."""
+_SPARE_S = 120.0
+_REASON_CHARACTERS = 300
+_OWN = {
+    **dict.fromkeys(("-J", "--job-name"), "a job is found again by its name"),
+    **dict.fromkeys(("--export", "--export-file"), "no key may reach a job"),
+    **dict.fromkeys(("-o", "--output", "-e", "--error", "--open-mode"), "what a job prints is with its run"),
+    **dict.fromkeys(("--requeue", "--no-requeue"), "the search begins an attempt again itself"),
+    **dict.fromkeys(("-a", "--array", "-N", "--nodes", "-n", "--ntasks"), "a job is one training on a node"),
+    **dict.fromkeys(("-D", "--chdir"), "a job works in the workspace"),
+    **dict.fromkeys(("-W", "--wait", "--wrap", "--parsable", "--test-only"), "it changes what sbatch does"),
+    **dict.fromkeys(("-s", "--signal"), "a training is asked to end before its job's time is over"),
+}
+_TRANSIENT = re.compile(
+    r"unable to contact|timed out|connection (refused|reset|closed)|temporarily|try again|standby"
+    r"|zero bytes|communication|unexpected message|i/o error|not responding"
+    r"|munged|invalid authentication|protocol authentication",
+    re.IGNORECASE,
+)
+"""Of a refusal that another time may bring another answer to."""
+_QUEUE_LIMIT = re.compile(r"submit.?limit|maxsubmit|temporarily unable to accept", re.IGNORECASE)
+_QUEUED = {
+    *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
+}
+_RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"}
+_MOST_ALIVE: Sequence[JobState] = ("running", "queued", "ended")
+
+
+class Slurm:
+    """The cluster that the environment (`SLURM_CONF`) leads to."""
+
+    name = "slurm"
+
+    def __init__(
+        self, flags: str = "", *, cpus: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
+        """`flags` are a person's own for sbatch, such as `-p gpu --gres=gpu:1`; `cpus` those of a training.
+
+        `environment` (default: ours) is that of Slurm's programs; of it a job gets nothing but PATH.
+        Raises ConfigError for flags that are the search's own.
+        """
+        try:
+            words = shlex.split(flags)
+        except ValueError as error:
+            raise ConfigError(f"--slurm {flags!r}: {error}") from None
+        self._flags = kept_flags(words, _OWN)
+        self._has_time = any(re.match(r"(-t|--time)(?![-\w])|-t\d", word) for word in self._flags)
+        self._cpus = cpus
+        self._environment = dict(os.environ if environment is None else environment)
+
+    def check(self) -> None:
+        self._sbatch(["--test-only", *self._resources(None)], "#!/bin/sh\n")
+
+    def submit(self, request: JobRequest) -> None:
+        minutes = math.ceil((request.time_limit_s + _SPARE_S) / 60)
+        command = [
+            "--parsable",
+            f"--job-name={request.name}",
+            # Values of other variables stand in the script; these programs' own environment holds keys.
+            "--export=PATH",
+            "--no-requeue",
+            f"--signal=B:USR1@{STOPPED_BEFORE_S}",
+            f"--output={request.log}",
+            "--open-mode=append",
+            *([] if self._has_time else [f"--time={minutes}"]),
+            *self._resources(request.memory_mb),
+        ]
+        self._sbatch(command, request.script)
+
+    def jobs(self, prefix: str) -> Mapping[str, ListedJob]:
+        # Never by number: a job that is over for some minutes would be an error.
+        command = ["squeue", "--noheader", "--states=all", f"--user={getpass.getuser()}", "--format=%j|%T|%r"]
+        done = self._ask(command)
+        if done.returncode != 0:
+            raise EngineSilent(_said(done))
+        found: dict[str, ListedJob] = {}
+        for line in done.stdout.splitlines():
+            name, _, rest = line.strip().partition("|")
+            word, _, reason = rest.partition("|")
+            if name.startswith(prefix):
+                job = ListedJob(_state_of(word), word if _state_of(word) == "ended" else reason)
+                # Two of one name: one was submitted although sbatch said that it had timed out.
+                found[name] = min(found.get(name, job), job, key=lambda job: _MOST_ALIVE.index(job.state))
+        return found
+
+    def kill(self, name: str) -> None:
+        done = self._ask(["scancel", f"--user={getpass.getuser()}", f"--name={name}"])
+        if done.returncode != 0:
+            raise EngineSilent(_said(done))
+
+    def _resources(self, memory_mb: int | None) -> list[str]:
+        memory = [] if memory_mb is None else [f"--mem={memory_mb}M"]
+        # A person's own come last: of two, sbatch takes the latter.
+        return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={self._cpus}", *memory, *self._flags]
+
+    def _sbatch(self, arguments: Sequence[str], script: str) -> None:
+        """Raises EngineSilent, NotNow, or ConfigError for what Slurm will never take."""
+        done = self._ask(["sbatch", *arguments], script)
+        if done.returncode == 0:
+            return
+        said = _said(done)
+        if _QUEUE_LIMIT.search(said):
+            raise NotNow(said)
+        if _TRANSIENT.search(said):
+            raise EngineSilent(said)
+        shown = f" with --slurm {shlex.quote(shlex.join(self._flags))}" if self._flags else ""
+        raise ConfigError(
+            f"Slurm refuses such jobs{shown}: {said}. `sinfo` shows the partitions; change --slurm"
+        )
+
+    def _ask(self, command: Sequence[str], script: str = "") -> subprocess.CompletedProcess[str]:
+        try:
+            return subprocess.run(
+                command,
+                input=script,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                env=self._environment,
+                timeout=QUESTION_TIMEOUT_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise EngineSilent(f"{command[0]} did not end within {QUESTION_TIMEOUT_S:g} s") from None
+        except FileNotFoundError:
+            raise ConfigError(
+                f"--launcher slurm: {command[0]} is not on the PATH; start the search where jobs are "
+                "submitted, on a login node"
+            ) from None
+        except OSError as error:
+            raise NotNow(f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+def _state_of(word: str) -> JobState:
+    if word in _QUEUED:
+        return "queued"
+    return "running" if word in _RUNNING else "ended"
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    text = f"{done.stderr} {done.stdout}".replace("sbatch: error: ", "").replace("allocation failure: ", "")
+    return one_line(text, _REASON_CHARACTERS) or f"it ended with exit code {done.returncode}"

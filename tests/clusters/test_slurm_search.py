@@ -1,0 +1,267 @@
+"""Whole searches on a real Slurm cluster, whose daemons are killed under them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from chaos.search import Search, wait_for
+
+from clusters.slurm_cluster import SlurmCluster
+from nas_system.files import read_record
+from nas_system.processes.cluster_job import last_claim
+
+SECRET = "sk-this-key-belongs-to-the-agent-alone"
+
+
+def on(slurm: SlurmCluster) -> dict[str, object]:
+    """Return how a search is started on the cluster."""
+    return {"env": {**slurm.environment, "OPENAI_API_KEY": SECRET, "NAS_LLM_API_KEY": SECRET}}
+
+
+def starts(search: Search) -> dict[str, int]:
+    """Return how often each run's training has started, by the trainings' own word."""
+    lines = (search.evidence / "ledger").read_text().splitlines()
+    assert not [line for line in lines if " overlap " in line], "two trained one run at once"
+    names = [line.split()[0] for line in lines if line.split()[1] == "start"]
+    return {name: names.count(name) for name in names}
+
+
+def job_of(search: Search, run_id: str) -> str:
+    return (read_record(search.workspace / "runs" / run_id / "place.json") or {}).get("name", "")
+
+
+@pytest.mark.timeout(240)
+def test_a_search_trains_each_run_once_and_no_key_reaches_a_job(
+    slurm: SlurmCluster, new_search: Callable[..., Search]
+) -> None:
+    search = new_search("--launcher", "slurm", "--parallel", "3", "--max-runs", "6", **on(slurm))
+    search.wish("epoch_s", "0.4")
+    search.start()
+    seen: set[str] = set()
+    while search.process is not None and search.process.poll() is None:
+        for run_dir, process in search.trainings():
+            try:
+                environment = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            assert SECRET not in environment and "API_KEY" not in environment
+            seen.add(run_dir.name)
+        for name, state in slurm.jobs().items():
+            if name.startswith("nas-") and state == "RUNNING":
+                script = slurm.ask("scontrol", "write", "batch_script", slurm.job_id(name), "-")
+                assert SECRET not in script and "nas_system.processes.supervisor" in script
+        time.sleep(0.2)
+    assert search.wait() == 0, search.text()
+    assert len(seen) >= 3, "environments of trainings were looked at"
+    assert [run.status for run in search.last.runs] == ["OK"] * 6
+    assert starts(search) == {f"run_{number:04d}": 1 for number in range(6)}
+    assert search.most_at_once() > 1
+    claim = read_record(search.workspace / "runs/run_0003/claim-1.json") or {}
+    assert claim["engine"] == "slurm" and claim["host"] and claim["job"].isdigit()
+    assert slurm.jobs()[job_of(search, "run_0003")] == "COMPLETED"
+
+
+class Blows:
+    """What happens to a search and its cluster, each once, at random moments."""
+
+    def __init__(self, slurm: SlurmCluster, search: Search, rng: random.Random) -> None:
+        self.slurm, self.search, self.rng = slurm, search, rng
+        self.waiting: list[tuple[int, Callable[[], bool]]] = []
+        kinds = [self.agent, self.supervisor, self.node_daemon, self.controller, self.requeue, self.preempt]
+        rng.shuffle(kinds)
+        for number, kind in enumerate(kinds):
+            self.waiting.append((1 + number, kind))
+        self.done: list[str] = []
+
+    def strike(self) -> None:
+        """Strike what is due by the number of runs that have ended."""
+        ended = len(self.search.last.runs)
+        if self.waiting and ended >= self.waiting[0][0]:
+            time.sleep(self.rng.uniform(0, 1.0))
+            if self.waiting[0][1]():
+                self.done.append(self.waiting.pop(0)[1].__name__)
+
+    def agent(self) -> bool:
+        self.search.kill_agent()
+        self.search.start()
+        return True
+
+    def supervisor(self) -> bool:
+        return self.search.kill_part("supervisor") is not None
+
+    def node_daemon(self) -> bool:
+        name = self.rng.choice(("slurmd.n0", "slurmd.n1"))
+        self.slurm.kill(name)
+        time.sleep(self.rng.uniform(0.2, 2.0))
+        self.slurm.restart(name)
+        return True
+
+    def controller(self) -> bool:
+        self._hit_all()
+        self.slurm.kill("slurmctld")
+        time.sleep(self.rng.uniform(0.2, 3.0))
+        self.slurm.restart("slurmctld")
+        return True
+
+    def requeue(self) -> bool:
+        for run_dir, _ in self.search.running("nas_system.processes.supervisor"):
+            name = self.search.name_of(run_dir)
+            try:
+                number = self.slurm.job_id(job_of(self.search, name))
+                self.slurm.ask("scontrol", "update", f"jobid={number}", "requeue=1")
+                self.slurm.ask("scontrol", "requeue", number)
+            except (subprocess.CalledProcessError, IndexError):
+                continue
+            self.search.hits[name] += 1
+            return True
+        return False
+
+    def preempt(self) -> bool:
+        self._hit_all()
+        self.slurm.ask("sbatch", "-p", "high", "-N", "2", "-n", "8", "--wrap", "sleep 1", "-o", "/dev/null")
+        return True
+
+    def _hit_all(self) -> None:
+        for run_dir, _ in self.search.running("nas_system.processes.supervisor"):
+            self.search.hits[self.search.name_of(run_dir)] += 1
+
+
+def bombard(slurm: SlurmCluster, new_search: Callable[..., Search], seed: int) -> Search:
+    """Let a search of 12 runs live through all blows; check what must hold at its end."""
+    rng = random.Random(seed)
+    flags = ("--launcher", "slurm", "--parallel", "4", "--max-runs", "12", "--slurm", "-p low")
+    search = new_search(*flags, **on(slurm))
+    search.wish("epoch_s", "0.6")
+    search.start()
+    blows = Blows(slurm, search, rng)
+    give_up_at = time.monotonic() + 400
+    while search.process is not None and search.process.poll() is None:
+        assert time.monotonic() < give_up_at, f"{blows.done}, {search.text()}"
+        slurm.keep_up()
+        search.check()
+        blows.strike()
+        time.sleep(0.1)
+    assert search.wait() == 0, search.text()
+    assert len(blows.done) == 6, blows.done
+    assert sorted(run.run_id for run in search.last.runs) == [f"run_{number:04d}" for number in range(12)]
+    for run_id, count in starts(search).items():
+        claimed = last_claim(search.workspace / "runs" / run_id)
+        assert count <= claimed, f"{run_id}: {count} starts, {claimed} attempts"
+        if not search.hits[run_id]:
+            assert (count, claimed) == (1, 1), f"{run_id}, which nothing hit: {count} starts"
+    assert {run.status for run in search.last.runs} <= {"OK", "LOST"}
+    assert sum(run.status == "OK" for run in search.last.runs) >= 10
+    return search
+
+
+@pytest.mark.timeout(480)
+def test_a_search_lives_through_the_death_of_everything(
+    slurm: SlurmCluster, new_search: Callable[..., Search]
+) -> None:
+    bombard(slurm, new_search, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_and_again_and_again(slurm: SlurmCluster, new_search: Callable[..., Search]) -> None:
+    for seed in range(2, 7):
+        bombard(slurm, new_search, seed)
+
+
+def _has_begun(ledger: Path, earlier: int) -> bool:
+    return ledger.exists() and ledger.read_text().count(" start ") > earlier
+
+
+@pytest.mark.timeout(240)
+def test_a_search_that_is_stopped_ends_its_jobs_and_one_that_detaches_leaves_them(
+    slurm: SlurmCluster, new_search: Callable[..., Search]
+) -> None:
+    flags = ("--launcher", "slurm", "--parallel", "2", "--max-runs", "4")
+    search = new_search(*flags, **on(slurm))
+    search.wish("epoch_s", "1.5")
+    command, ledger = list(search.command), search.evidence / "ledger"
+    for begun, detach in enumerate((False, True)):
+        search.command = [*command, "--detach"] if detach else command
+        process = search.start()
+        wait_for(partial(_has_begun, ledger, begun), "a training")
+        process.send_signal(signal.SIGINT)
+        assert search.wait() == 130, search.text()
+        running = list(search.running("nas_system.processes.supervisor"))
+        assert bool(running) is detach
+        if detach:
+            assert "trainings that go on: " in search.text()
+        else:
+            ended = read_record(search.workspace / "runs/run_0000/exit.json") or {}
+            assert ended["ended"] == "stop_request"
+    search.wish("epoch_s", "0.1")
+    search.start()
+    assert search.wait() == 0, search.text()
+    assert [run.status for run in search.last.runs] == ["OK"] * 4
+    # Only the first was ended, and begun again.
+    assert {name: count for name, count in starts(search).items() if count > 1} == {"run_0000": 2}
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--slurm", "-p nowhere"], "nowhere"),
+        (["--slurm", "--gres=gpu:9"], "Requested node configuration is not available"),
+        (["--slurm", "--export=ALL"], "--export is the search's own: no key may reach a job"),
+        (["--slurm", "--job-name=x"], "--job-name is the search's own"),
+        (["--slurm", "'"], "No closing quotation"),
+        (["--parallel", "auto"], "give --parallel and --threads numbers"),
+        (["--ray-address", "http://127.0.0.1:1"], "--ray-address is for --launcher ray"),
+    ],
+)
+def test_what_slurm_will_never_take_is_said_before_anything_begins(
+    slurm: SlurmCluster,
+    tmp_path: Path,
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
+    flags: list[str],
+    said: str,
+) -> None:
+    done = run_cli(
+        "nas_agent_graph.run",
+        "--launcher",
+        "slurm",
+        "--max-runs",
+        "2",
+        *flags,
+        cwd=tmp_path,
+        env=slurm.environment,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/run_*"))
+
+
+def test_without_slurms_programs_it_says_where_to_start(
+    tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    done = run_cli("nas_agent_graph.run", "--launcher", "slurm", cwd=tmp_path, env={"PATH": str(tmp_path)})
+    assert done.returncode == 2
+    assert "sbatch is not on the PATH; start the search where jobs are submitted" in done.stderr
+
+
+@pytest.mark.timeout(120)
+def test_a_controller_that_is_away_pauses_the_search(
+    tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """The configuration leads to a port at which nobody listens."""
+    (tmp_path / "slurm.conf").write_text(
+        "ClusterName=loop\nSlurmctldHost=localhost(127.0.0.1)\nSlurmctldPort=9\nAuthType=auth/munge\n"
+        "MessageTimeout=2\nNodeName=n0 CPUs=1\nPartitionName=main Nodes=ALL Default=YES\n"
+    )
+    environment = {"SLURM_CONF": str(tmp_path / "slurm.conf")}
+    done = run_cli("nas_agent_graph.run", "--launcher", "slurm", cwd=tmp_path, env=environment)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "slurm does not answer" in done.stderr and "give the same command again" in done.stderr
+    assert os.listdir(tmp_path)
