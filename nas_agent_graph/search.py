@@ -55,9 +55,10 @@ from nas_agent_graph.state import initial_state
 from nas_agent_graph.text.recommended import recommendation_lines
 from nas_system.errors import NasError
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, get_best_run, mean_score
-from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.recommended import Recommended, Training
 from nas_system.nas_agent.run_manager import load_task_info
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.processes.run_files import undrawn_runs
 from nas_system.space import metric_on
 from nas_system.space.task_info import HOLD_OUT, TaskInfo

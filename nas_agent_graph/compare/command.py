@@ -34,7 +34,7 @@ def compare_proposers(arguments: argparse.Namespace, stop: StopRequest) -> int:
     from nas_agent_graph.compare.results import compare, found_in
     from nas_agent_graph.search import run_search
     from nas_agent_graph.text.terminal import width_of, write_lines
-    from nas_system.nas_agent.ledger import WorkspaceLock
+    from nas_system.nas_agent.workspace_lock import WorkspaceLock
 
     folder = arguments.workspace = arguments.workspace.expanduser().absolute()
     first_seed = arguments.seed

@@ -30,7 +30,7 @@ from nas_system.command_line import complain
 from nas_system.errors import ConfigError, NasError, StateError
 from nas_system.files import read_object, write_atomic
 from nas_system.nas_agent.backtest import Backtest, How, Origin, write_backtest
-from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.recommended import (
     Ensemble,
     Member,
@@ -38,6 +38,7 @@ from nas_system.nas_agent.recommended import (
     Training,
     read_recommended,
 )
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import FACTS_FILE
 from nas_system.space.task_info import TaskInfo

@@ -36,9 +36,10 @@ from nas_agent_graph.text.terminal import format_changes, format_value, printabl
 from nas_system.errors import StateError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, get_best_run, mean_score
-from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.space import active_values, metric_name_of, metric_on
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.task_info import HOLD_OUT, TaskInfo

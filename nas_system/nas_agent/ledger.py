@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import itertools
 import math
 import os
-import socket
-import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +12,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from nas_system.config_io.config_file import read_config
-from nas_system.errors import ConfigError, StateError, WorkspaceBusy, advice_on_limit
-from nas_system.files import is_disk_full, read_record, set_aside
+from nas_system.errors import ConfigError, StateError
+from nas_system.files import read_record, set_aside
 from nas_system.nas_agent.agent_state import (
     METRIC_NAMES,
     PURPOSES,
@@ -379,65 +375,3 @@ def _hold_out_score(run_dir: Path, metric: str) -> float | None:
     record = read_record(RunPaths(run_dir).hold_out) or {}
     score = record.get(metric_on("hold_out", metric), record.get(metric_on("sealed", metric)))
     return float(score) if isinstance(score, int | float) and math.isfinite(score) else None
-
-
-class WorkspaceLock:
-    """One agent per workspace: a kernel lock that the death of its holder frees."""
-
-    def __init__(self, workspace: Path) -> None:
-        self.path = workspace / "runs" / ".agent.lock"
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> WorkspaceLock:
-        """Raises WorkspaceBusy, naming the holder, or ConfigError if nothing can be written here."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            _probe(self.path.parent.parent)
-            self._descriptor = _open_lock(self.path)
-        except OSError as error:
-            if is_disk_full(error) or advice_on_limit(error.errno):
-                raise
-            raise ConfigError(
-                f"{error.filename}: cannot be written ({error.strerror}); choose another --workspace, "
-                "or fix its permissions"
-            ) from None
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise WorkspaceBusy(
-                f"{self.path.parent.parent} is held by another agent ({holder or 'unknown'}); "
-                "wait for it, stop it, or choose another --workspace"
-            ) from None
-        holder = f"pid {os.getpid()} on {socket.gethostname()}\n"
-        # The name is for people: a full disk must not stop a search for it.
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, holder.encode(), 0)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        assert self._descriptor is not None
-        os.close(self._descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    """Return the descriptor of the lock's file. Raises OSError, and ConfigError for a link or a FIFO."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    if path.is_symlink():
-        raise ConfigError(f"{path} is a link to {os.readlink(path)}; remove it, the lock lies there itself")
-    descriptor = os.open(path, flags, 0o644)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ConfigError(f"{path} is not a file; remove it, the lock of the workspace lies there")
-    return descriptor
-
-
-def _probe(workspace: Path) -> None:
-    """Raise OSError if no file can be made here: better now than after the first training."""
-    probe = workspace / f".{STATE_FILE}.probe"
-    probe.unlink(missing_ok=True)
-    # O_EXCL: a link that somebody has put here in the meantime is not written through.
-    os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    probe.unlink(missing_ok=True)

@@ -98,11 +98,12 @@ class RayCluster:
 
     def _of_nodes(self) -> set[int]:
         """Return the daemons of the nodes that are not the head, and all that they have started."""
-        processes = dict(self._processes())
         found = {
-            pid for pid, words in processes.items() if words[0].endswith("/raylet") and "--head" not in words
+            pid for pid, words in self._processes() if words[0].endswith("/raylet") and "--head" not in words
         }
-        while more := {pid for pid in processes if pid not in found and _parent(pid) in found}:
+        # What a job runs has an environment of its own.
+        everything = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+        while more := {pid for pid in everything if pid not in found and _parent(pid) in found}:
             found |= more
         return found
 

@@ -118,7 +118,7 @@ def test_a_second_agent_names_the_holder_and_a_dead_holder_holds_nothing(
 
 @pytest.mark.fault(13)
 def test_a_lock_file_without_a_holder_delays_nobody(tmp_path: Path) -> None:
-    from nas_system.nas_agent.ledger import WorkspaceLock
+    from nas_system.nas_agent.workspace_lock import WorkspaceLock
 
     (tmp_path / "runs").mkdir()
     holder = f"pid {os.getpid()} on here\n"

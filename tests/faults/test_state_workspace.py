@@ -44,7 +44,10 @@ def as_nobody(code: str, folder: Path, project_root: Path) -> subprocess.Complet
     return done
 
 
-OPEN = "import pathlib, sys\nfrom nas_system.nas_agent.ledger import Ledger, WorkspaceLock\n"
+OPEN = (
+    "import pathlib, sys\nfrom nas_system.nas_agent.ledger import Ledger\n"
+    "from nas_system.nas_agent.workspace_lock import WorkspaceLock\n"
+)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from nas_agent_graph.replay.search import RecordedSearch, differences, replay
 from nas_agent_graph.text.notes import LARGEST_NOTES_BYTES, SHOWN_CHARACTERS, NotesReader, read_notes
 from nas_system.config_io.config_file import write_config
 from nas_system.nas_agent.agent_state import AgentState, save_agent_state
-from nas_system.nas_agent.ledger import WorkspaceLock
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig
 

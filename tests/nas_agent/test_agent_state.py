@@ -23,7 +23,8 @@ from nas_system.nas_agent.agent_state import (
     load_agent_state,
     save_agent_state,
 )
-from nas_system.nas_agent.ledger import Ledger, WorkspaceLock
+from nas_system.nas_agent.ledger import Ledger
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.space import ForecastingTask, RunConfig
 
 DATA = {"name": "ETTh1", "kind": "file", "sha256": "0" * 64, "path": None, "bytes": 1, "notice": None}
@@ -195,7 +196,7 @@ def test_a_newer_state_is_refused_untouched(workspace):
 def test_a_workspace_has_one_holder_and_his_death_frees_it(tmp_path):
     code = (
         "import sys, time, pathlib\n"
-        "from nas_system.nas_agent.ledger import WorkspaceLock\n"
+        "from nas_system.nas_agent.workspace_lock import WorkspaceLock\n"
         "with WorkspaceLock(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

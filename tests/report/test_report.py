@@ -25,8 +25,8 @@ from nas_agent_graph.report.pictures import embed_pictures
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, RunInProgress, add_run, save_agent_state
-from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.space import Change, ForecastingTask, RunConfig, apply_changes
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

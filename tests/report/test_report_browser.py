@@ -26,8 +26,8 @@ from nas_agent_graph.show.leaderboard import leaderboard
 from nas_system.config_io.config_file import write_config
 from nas_system.files import write_json
 from nas_system.nas_agent.agent_state import AgentState, RunInfo, add_run, load_agent_state, save_agent_state
-from nas_system.nas_agent.ledger import WorkspaceLock
 from nas_system.nas_agent.run_manager import RunPaths
+from nas_system.nas_agent.workspace_lock import WorkspaceLock
 from nas_system.space import (
     Change,
     ForecastingTask,
