@@ -250,6 +250,19 @@ def _add_search_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("machine")
     add_data_dir(group)
     add_device(group)
+    _add_launcher_flags(parser, group)
+    _add_switch(
+        group, "--detach", "leave trainings running when this search is stopped; the same command adopts them"
+    )
+    _add(group, "--threads", "N|auto", str, "CPU threads of a training (default: 1)")
+    group.add_argument(
+        "--sandbox",
+        choices=MODES,
+        help="required: train nothing that it does not hold; best: say what it does not hold (default); off",
+    )
+
+
+def _add_launcher_flags(parser: Parser, group: argparse._ActionsContainer) -> None:
     _add(group, "--launcher", "NAME", str, f"where trainings run: {', '.join(LAUNCHERS)}", DEFAULT_LAUNCHER)
     parser.takes_flags = ("--slurm",)
     _add(
@@ -266,15 +279,6 @@ def _add_search_arguments(parser: Parser) -> None:
         "URL",
         str,
         "with --launcher ray: of the head's dashboard, such as http://127.0.0.1:8265",
-    )
-    _add_switch(
-        group, "--detach", "leave trainings running when this search is stopped; the same command adopts them"
-    )
-    _add(group, "--threads", "N|auto", str, "CPU threads of a training (default: 1)")
-    group.add_argument(
-        "--sandbox",
-        choices=MODES,
-        help="required: train nothing that it does not hold; best: say what it does not hold (default); off",
     )
 
 
@@ -336,8 +340,22 @@ def _add_replay_arguments(parser: Parser) -> None:
 
 
 def _add_doctor_arguments(parser: Parser) -> None:
-    add_llm_flags(parser)
-    _add(parser, "--workspace", "DIR", Path, "folder whose .env is read", Path())
+    group = parser.add_argument_group("language model")
+    add_llm_flags(group)
+    _add(
+        parser,
+        "--workspace",
+        "DIR",
+        Path,
+        "folder whose .env is read, and that a cluster's nodes see",
+        Path(),
+    )
+    group = parser.add_argument_group("cluster", "with a launcher, it is checked in the place of the model")
+    _add_launcher_flags(parser, group)
+    _add(group, "--device", "NAME", str, "that trainings are to use", "auto")
+    _add(group, "--threads", "N", str, "CPU threads of a training (default: 1)")
+    _add(group, "--gpus-per-run", "F", share, "share of a GPU that a training gets, such as 0.5", 1.0)
+    group.add_argument("--sandbox", choices=MODES, help="mode of the sandbox (default: best)")
 
 
 def _add_space_arguments(parser: Parser) -> None:
@@ -377,7 +395,7 @@ COMMANDS = {
         _add_replay_arguments,
     ),
     "doctor": Command(
-        "check the language model's settings with a few small calls",
+        "check the language model's settings with a few small calls, or a cluster with a small job",
         "nas_agent_graph.doctor:check",
         _add_doctor_arguments,
     ),

@@ -7,6 +7,7 @@ whether its beginning is cached.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from nas_agent_graph.cli import run_as_module
 from nas_agent_graph.host.privacy import refuse_inspection
+from nas_agent_graph.launchers import DEFAULT, build_launcher, launcher_options
 from nas_agent_graph.settings import DEFAULT_MAX_TOKENS, llm_flags, llm_settings, resolve
 
 if TYPE_CHECKING:
@@ -41,15 +43,25 @@ _FORMAT = (
 def check(arguments: argparse.Namespace) -> int:
     """Examine the settings that the arguments, the environment and `.env` name.
 
-    Returns 0 if all is fine or no model is named, 4 if the service cannot be used as it is.
-    Raises ConfigError for bad settings.
+    With a cluster's launcher, examine that cluster instead. Returns 0 if all is fine or no model is named, 4
+    if the service cannot be used as it is. Raises ConfigError for bad settings.
     """
     refuse_inspection()
+    if arguments.launcher != DEFAULT:
+        return _check_cluster(arguments)
     # Tracing would upload the calls; only a person may turn it on, by name.
     if not os.environ.get("NAS_TRACING"):
         os.environ["LANGSMITH_TRACING"] = os.environ["LANGCHAIN_TRACING_V2"] = "false"
     folders = (arguments.workspace.expanduser().absolute(), Path.cwd())
     return examine(os.environ, llm_flags(arguments), folders)
+
+
+def _check_cluster(arguments: argparse.Namespace) -> int:
+    from nas_agent_graph.launchers.cluster_check import check_cluster
+
+    options = launcher_options(arguments)
+    with contextlib.closing(build_launcher(arguments.launcher, options)) as launcher:
+        return check_cluster(arguments.launcher, launcher, options.workspace, arguments.device)
 
 
 def examine(environment: Mapping[str, str], flags: Mapping[str, str], folders: Sequence[Path]) -> int:

@@ -26,6 +26,8 @@ __all__ = ["Outcome", "Status", "is_alive", "log_tail", "read_outcome"]
 CAUSE_CHARACTERS = 200
 _FACTS_CHARACTERS = 60
 _FULL_DISK_MB = 1.0
+_JOB_OUT_OF_MEMORY = "OUT_OF_MEMORY"
+"""Slurm's word for a job that its control group killed, supervisor and all."""
 _RESULTS = ("metrics.json", "best_model.pth")
 """Without either of them a training that ended well has no result."""
 UNKNOWN = "the reason is not on record"
@@ -206,8 +208,13 @@ def _without_exit_record(run_dir: Path, process: Mapping[str, object] | None) ->
     if process is None:
         why = "never started, or its files are gone" if run_dir.is_dir() else "its folder is gone"
         return Outcome(Status.MISSING, why, epoch=epoch)
-    why = "the supervisor ended before it could record how (kill -9, reboot or power cut)"
-    return Outcome(Status.LOST, why, attempt=attempt, epoch=epoch)
+    why, place = "kill -9, reboot or power cut", read_record(RunPaths(run_dir).place)
+    word = _text(place.get("ended_as")) if place is not None and attempt_in(place) == attempt else None
+    if word is not None and word.startswith(_JOB_OUT_OF_MEMORY):
+        cause = f"its job was killed for memory ({word}); give jobs more, or reduce batch_size or the width"
+        return Outcome(Status.OOM_HOST, _sentence(cause), attempt=attempt, epoch=epoch)
+    why = f"the supervisor ended before it could record how ({word or why})"
+    return Outcome(Status.LOST, _sentence(why), attempt=attempt, epoch=epoch)
 
 
 def _classify(run_dir: Path, ended: Mapping[str, object], metric: str) -> Outcome:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -241,6 +242,30 @@ def test_what_slurm_will_never_take_is_said_before_anything_begins(
     assert done.returncode == 2, done.stdout + done.stderr
     assert said in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.glob("runs/run_*"))
+
+
+@pytest.mark.timeout(120)
+def test_doctor_proves_from_inside_a_job_what_a_search_needs(
+    slurm: SlurmCluster, tmp_path: Path, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    command = ("nas_agent_graph.doctor", "--launcher", "slurm")
+    environment = {**slurm.environment, "OPENAI_API_KEY": SECRET}
+    done = run_cli(*command, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for line in (
+        f"folder       {tmp_path} is the same there and here",
+        "claim        made once, and seen here",
+        "clock        agrees",
+        f"Python       {sys.version.split()[0]}, ",
+        "secrets      no variable of the job looks like one",
+        "Trainings can run there.",
+    ):
+        assert line in done.stdout, done.stdout
+    assert "sandbox " in done.stdout and not list(tmp_path.glob("runs/doctor_*"))
+    # A GPU that Slurm gives out and torch cannot use.
+    done = run_cli(*command, "--slurm", "--gres=gpu:1", cwd=tmp_path, env=environment)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "To fix: the job has GPU " in done.stdout
 
 
 def test_without_slurms_programs_it_says_where_to_start(

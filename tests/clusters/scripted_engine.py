@@ -1,0 +1,48 @@
+"""An engine that a test plays: it holds jobs, and answers or does not as it is asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nas_agent_graph.launchers.engine import EngineSilent, JobRequest, ListedJob, NotNow
+
+
+@dataclass
+class ScriptedEngine:
+    """Does at once what it is asked for."""
+
+    name: str = "slurm"
+    listed: dict[str, ListedJob] = field(default_factory=dict)
+    submitted: list[JobRequest] = field(default_factory=list)
+    killed: list[str] = field(default_factory=list)
+    refusal: Exception | None = None
+    """What `submit` raises."""
+    forgets_answer: bool = False
+    """Whether `submit` takes the job and says that it has timed out."""
+    is_away: bool = False
+
+    def check(self) -> None:
+        self._answer()
+
+    def submit(self, request: JobRequest) -> None:
+        self._answer()
+        if self.refusal is not None:
+            raise self.refusal
+        self.submitted.append(request)
+        self.listed[request.name] = ListedJob("queued", "Resources")
+        if self.forgets_answer:
+            raise EngineSilent("Socket timed out on send/recv operation")
+
+    def jobs(self, prefix: str) -> Mapping[str, ListedJob]:
+        self._answer()
+        return {name: job for name, job in self.listed.items() if name.startswith(prefix)}
+
+    def kill(self, name: str) -> None:
+        self._answer()
+        self.killed.append(name)
+        self.listed.pop(name, None)
+
+    def _answer(self) -> None:
+        if self.is_away:
+            raise NotNow("Unable to contact slurm controller")

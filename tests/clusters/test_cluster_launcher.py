@@ -1,0 +1,283 @@
+"""What a launcher on a cluster concludes from the files of a run and from the words of its engine."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from simulated import SimulatedClock
+
+from clusters.scripted_engine import ScriptedEngine
+from nas_agent_graph.launchers import build_launcher
+from nas_agent_graph.launchers.cluster import ClusterLauncher, job_script, settle_seconds
+from nas_agent_graph.launchers.engine import ListedJob, NotNow
+from nas_agent_graph.launchers.place import read_place, refuse_other_engines
+from nas_system.errors import ConfigError, RunError
+from nas_system.files import write_json
+from nas_system.nas_agent.outcome import Status, read_outcome
+from nas_system.processes.cluster_job import claim_attempt, last_claim, orders_for
+from nas_system.processes.job import Job
+from nas_system.processes.run_files import RunPaths
+
+JOB = Job(command=("true",), time_limit_s=60.0)
+
+
+@dataclass
+class Cluster:
+    """A launcher, its engine and the clock that both go by."""
+
+    workspace: Path
+    engine: ScriptedEngine
+    clock: SimulatedClock
+    notes: list[str]
+    launcher: ClusterLauncher
+
+    @property
+    def run_dir(self) -> Path:
+        return self.workspace / "runs/run_0000"
+
+    def state(self, after_s: float = 0.0) -> str:
+        """Return the run's state once the engine has been asked what was due by then."""
+        end = self.clock.now + after_s
+        while True:
+            self.launcher.conversation.turn()
+            found = self.launcher.survey([self.run_dir])[self.run_dir]
+            if self.clock.now >= end:
+                return found
+            self.clock.now = min(self.clock.now + 1.0, end)
+
+    def submit(self, attempt: int = 1) -> str:
+        """Submit the attempt, and return the name of its job."""
+        self.launcher.submit(self.run_dir, JOB, attempt)
+        self.launcher.conversation.turn()
+        place = read_place(self.run_dir)
+        assert place is not None
+        return place.name
+
+    def begin(self, attempt: int = 1) -> None:
+        """Do what a supervisor does at its start."""
+        assert claim_attempt(self.run_dir, attempt, "slurm")
+        write_json(RunPaths(self.run_dir).process, {"schema": 1, "attempt": attempt})
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[[], Cluster]:
+    """Start an agent: each call is another one in the same workspace, with the same engine and clock."""
+    engine, clock = ScriptedEngine(), SimulatedClock()
+    (tmp_path / "runs/run_0000").mkdir(parents=True)
+
+    def make() -> Cluster:
+        notes: list[str] = []
+        launcher = ClusterLauncher(
+            engine,
+            build_launcher("local"),
+            workspace=tmp_path,
+            say=notes.append,
+            environment={"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-secret", "TMPDIR": "/agents"},
+            clock=clock,
+            talks=False,
+        )
+        return Cluster(tmp_path, engine, clock, notes, launcher)
+
+    return make
+
+
+@pytest.fixture
+def cluster(start: Callable[[], Cluster]) -> Cluster:
+    return start()
+
+
+def test_a_job_waits_trains_and_ends_by_the_files_of_its_run(cluster: Cluster) -> None:
+    name = cluster.submit()
+    assert name.endswith("-run_0000-a1") and cluster.engine.submitted[0].name == name
+    assert cluster.state(30) == "queued"
+    cluster.engine.listed[name] = ListedJob("running")
+    assert cluster.state(30) == "queued", "its job has begun, its supervisor has not"
+    cluster.begin()
+    assert cluster.state() == "running"
+    write_json(
+        RunPaths(cluster.run_dir).exit, {"schema": 1, "attempt": 1, "ended": "exited", "returncode": 0}
+    )
+    assert cluster.state() == "finished", "whatever the engine says"
+
+
+def test_a_training_is_lost_only_if_the_engine_says_so_twice(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.begin()
+    cluster.engine.listed[name] = ListedJob("running")
+    assert cluster.state(20) == "running"
+    cluster.engine.listed[name] = ListedJob("ended", "NODE_FAIL")
+    cluster.launcher.conversation.ask_at(cluster.clock.now)
+    assert cluster.state() == "running", "its last files may not be seen yet"
+    assert cluster.state(15) == "lost"
+    outcome = read_outcome(cluster.run_dir, is_running=cluster.launcher.is_running)
+    assert outcome.status is Status.LOST and "(NODE_FAIL)" in (outcome.cause or "")
+
+
+def test_a_job_that_was_killed_for_memory_is_not_just_lost(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.begin()
+    cluster.engine.listed[name] = ListedJob("ended", "OUT_OF_MEMORY")
+    assert cluster.state(30) == "lost"
+    outcome = read_outcome(cluster.run_dir, is_running=cluster.launcher.is_running)
+    assert outcome.status is Status.OOM_HOST and not outcome.came_from_outside
+
+
+def test_an_engine_that_is_away_loses_nothing_and_is_said_after_ten_minutes(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.begin()
+    cluster.engine.listed[name] = ListedJob("running")
+    assert cluster.state(20) == "running"
+    cluster.engine.is_away = True
+    assert cluster.state(60) == "unknown" and cluster.launcher.is_running(cluster.run_dir)
+    assert cluster.state(500) == "unknown" and not cluster.notes
+    assert cluster.state(100) == "unknown"
+    (note,) = cluster.notes
+    assert "has not answered for ten minutes (Unable to contact slurm controller)" in note
+    cluster.engine.is_away = False
+    assert cluster.state(20) == "running" and cluster.notes[1:] == ["slurm answers again"]
+
+
+def test_a_job_that_the_engine_forgets_before_it_began_is_submitted_again(cluster: Cluster) -> None:
+    name = cluster.submit()
+    assert cluster.state(20) == "queued"
+    del cluster.engine.listed[name]
+    assert cluster.state(40) == "absent"
+    assert cluster.submit(last_claim(cluster.run_dir) + 1) == f"{name}-2"
+
+
+def test_a_job_that_ends_again_and_again_before_it_begins_is_given_up(cluster: Cluster) -> None:
+    for _ in range(3):
+        cluster.engine.listed[cluster.submit()] = ListedJob("ended", "FAILED")
+        assert cluster.state(40) == "absent"
+    with pytest.raises(
+        RunError, match=r"has ended 3 times before its training began \(FAILED\): does a node see"
+    ):
+        cluster.submit()
+
+
+def test_a_supervisor_that_died_between_its_claim_and_its_first_record_costs_an_attempt(
+    cluster: Cluster,
+) -> None:
+    name = cluster.submit()
+    assert claim_attempt(cluster.run_dir, 1, "slurm")
+    cluster.engine.listed[name] = ListedJob("ended", "FAILED")
+    assert cluster.state(40) == "absent"
+    assert cluster.submit(last_claim(cluster.run_dir) + 1).endswith("-a2")
+
+
+def test_a_requeued_job_is_ended_for_it_would_meet_its_own_claim(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.begin()
+    cluster.engine.listed[name] = ListedJob("running")
+    assert cluster.state(20) == "running"
+    cluster.engine.listed[name] = ListedJob("queued", "BeginTime")
+    cluster.state(15)
+    assert cluster.engine.killed == [name]
+    assert cluster.state(40) == "lost"
+
+
+def test_the_next_agent_finds_what_the_last_one_has_sent(start: Callable[[], Cluster]) -> None:
+    name = start().submit()
+    second = start()
+    assert second.launcher.survey([second.run_dir])[second.run_dir] == "unknown", "it has not asked yet"
+    assert second.state() == "queued" and len(second.engine.submitted) == 1
+    with pytest.raises(ConfigError, match=f"run_0000 was sent to slurm as {name} and has not ended"):
+        refuse_other_engines([second.run_dir], "local")
+    refuse_other_engines([second.run_dir], "slurm")
+
+
+def test_a_submission_without_an_answer_is_looked_for_before_it_is_repeated(cluster: Cluster) -> None:
+    cluster.engine.forgets_answer = True
+    cluster.submit()
+    cluster.engine.forgets_answer = False
+    assert cluster.state(60) == "queued"
+    assert len(cluster.engine.submitted) == 1
+
+
+def test_a_job_that_is_not_taken_now_waits_and_is_said_once(cluster: Cluster) -> None:
+    cluster.engine.refusal = NotNow("QOSMaxSubmitJobPerUserLimit")
+    cluster.submit()
+    assert cluster.state(100) == "queued" and cluster.engine.submitted == []
+    assert cluster.notes == [
+        "slurm takes no further job now (QOSMaxSubmitJobPerUserLimit); it is tried again"
+    ]
+    cluster.engine.refusal = None
+    assert cluster.state(15) == "queued" and len(cluster.engine.submitted) == 1
+
+
+def test_a_job_that_will_never_be_taken_is_an_error(cluster: Cluster) -> None:
+    cluster.engine.refusal = ConfigError("Slurm refuses such jobs: invalid partition")
+    cluster.submit()
+    with pytest.raises(ConfigError, match="invalid partition"):
+        cluster.launcher.survey([cluster.run_dir])
+
+
+def test_a_job_that_waits_for_an_unusual_reason_is_said_once(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.engine.listed[name] = ListedJob("queued", "PartitionTimeLimit")
+    assert cluster.state(60) == "queued"
+    assert cluster.notes == ["run_0000 waits in the queue: PartitionTimeLimit"]
+
+
+def test_a_training_is_asked_to_end_by_a_file_and_a_job_that_waits_is_taken_back(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.engine.listed[name] = ListedJob("running")
+    cluster.begin()
+    cluster.launcher.cancel(cluster.run_dir)
+    cluster.state(20)
+    assert orders_for(cluster.run_dir, 1) == (True, False) and cluster.engine.killed == []
+    cluster.launcher.cancel(cluster.run_dir, force=True)
+    cluster.state(20)
+    assert orders_for(cluster.run_dir, 1) == (True, True) and cluster.engine.killed == [name]
+    assert orders_for(cluster.run_dir, 2) == (False, False), "of another attempt nothing is asked"
+    assert cluster.state(40) == "lost"
+    second = cluster.submit(2)
+    cluster.launcher.cancel(cluster.run_dir)
+    cluster.state(20)
+    assert cluster.engine.killed[1:] == [second]
+
+
+def test_a_job_has_the_environment_of_a_training_and_nothing_else(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.submit()
+    (request,) = cluster.engine.submitted
+    assert "sk-secret" not in request.script and "/agents" not in request.script
+    log = tmp_path / "with space's.log"
+    command = ["python3", "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    script = job_script(command, {"PATH": os.environ["PATH"], "NAME": "a 'b' $c"}, tmp_path, log)
+    engines = {"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-login", "CUDA_VISIBLE_DEVICES": "3,4"}
+    subprocess.run(["/bin/sh"], input=script, text=True, env=engines, check=True, timeout=60)
+    seen = json.loads(log.read_text())
+    assert seen["NAME"] == "a 'b' $c" and seen["CUDA_VISIBLE_DEVICES"] == "3,4"
+    assert not [name for name in seen if "KEY" in name or "TMPDIR" in name]
+    assert shlex.split(script.splitlines()[-1])[0] == "exec"
+
+
+def _claim_all(arguments: tuple[str, int]) -> list[int]:
+    folder, attempts = arguments
+    return [number for number in range(1, attempts + 1) if claim_attempt(Path(folder), number, "slurm")]
+
+
+def test_of_many_that_want_an_attempt_one_has_it(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        won = pool.map(_claim_all, [(str(tmp_path), 100)] * 4)
+    assert sorted(number for numbers in won for number in numbers) == list(range(1, 101))
+    assert last_claim(tmp_path) == 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"), [("ext4", 1.0), ("nfs4", 60.0), ("lustre", 60.0), ("fuse.x", 60.0)]
+)
+def test_files_of_a_shared_folder_are_given_time_to_show(tmp_path: Path, kind: str, seconds: float) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        f"1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:2 / {tmp_path} rw shared:1 - {kind} server:/x rw\n"
+    )
+    assert settle_seconds(tmp_path / "runs", mounts) == seconds
