@@ -2,8 +2,8 @@
 
 The lock is freed by the death of its holder, in any way. But a shared folder may be mounted so that locks are
 each host's own (`nolock`, `local_lock`, Lustre's `localflock`), or not at all. So the holder also writes
-down who it is, and touches the file again and again; times are those of the file server, whatever the hosts'
-clocks say.
+down who it is, and touches the file again and again; times are those of the file server, not of
+the hosts.
 """
 
 from __future__ import annotations

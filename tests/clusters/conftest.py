@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,4 +58,3 @@ def new_search(tmp_path: Path) -> Iterator[Callable[..., Search]]:
     yield make
     for search in made:
         search.clean_up()
-        shutil.rmtree(search.workspace, ignore_errors=True)

@@ -130,6 +130,7 @@ def test_a_job_that_was_killed_for_memory_is_not_just_lost(cluster: Cluster) -> 
     assert outcome.status is Status.OOM_HOST and not outcome.came_from_outside
 
 
+@pytest.mark.fault(62)
 def test_an_engine_that_is_away_loses_nothing_and_is_said_after_ten_minutes(cluster: Cluster) -> None:
     name = cluster.submit()
     cluster.begin()
@@ -173,6 +174,7 @@ def test_a_supervisor_that_died_between_its_claim_and_its_first_record_costs_an_
     assert cluster.submit(last_claim(cluster.run_dir) + 1).endswith("-a2")
 
 
+@pytest.mark.fault(49)
 def test_a_requeued_job_is_ended_for_it_would_meet_its_own_claim(cluster: Cluster) -> None:
     name = cluster.submit()
     cluster.begin()
@@ -194,6 +196,7 @@ def test_the_next_agent_finds_what_the_last_one_has_sent(start: Callable[[], Clu
     refuse_other_engines([second.run_dir], "slurm")
 
 
+@pytest.mark.fault(63)
 def test_a_submission_without_an_answer_is_looked_for_before_it_is_repeated(cluster: Cluster) -> None:
     cluster.engine.forgets_answer = True
     cluster.submit()
@@ -265,6 +268,7 @@ def _claim_all(arguments: tuple[str, int]) -> list[int]:
     return [number for number in range(1, attempts + 1) if claim_attempt(Path(folder), number, "slurm")]
 
 
+@pytest.mark.fault(63)
 def test_of_many_that_want_an_attempt_one_has_it(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         won = pool.map(_claim_all, [(str(tmp_path), 100)] * 4)

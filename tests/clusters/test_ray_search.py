@@ -39,6 +39,7 @@ def new(new_search: Callable[..., Search], ray: RayCluster, runs: int) -> Search
     return new_search(*flags, **on(ray))
 
 
+@pytest.mark.fault(49, 62)
 def test_a_search_lives_through_the_death_of_its_agent_a_node_and_the_head(
     ray: RayCluster, new_search: Callable[..., Search]
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_search_lives_through_the_death_of_its_agent_a_node_and_the_head(
     assert sum(run.status == "OK" for run in search.last.runs) >= 4, search.text()
 
 
+@pytest.mark.fault(63)
 def test_a_job_that_is_submitted_twice_begins_once(
     ray: RayCluster, tmp_path: Path, new_search: Callable[..., Search]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -39,14 +40,19 @@ def job_of(search: Search, run_id: str) -> str:
     return (read_record(search.workspace / "runs" / run_id / "place.json") or {}).get("name", "")
 
 
+@pytest.mark.fault(48)
 @pytest.mark.timeout(240)
-def test_a_search_trains_each_run_once_and_no_key_reaches_a_job(
-    slurm: SlurmCluster, new_search: Callable[..., Search]
+def test_a_search_trains_each_run_once_on_its_own_gpu_and_no_key_reaches_a_job(
+    slurm: SlurmCluster,
+    new_search: Callable[..., Search],
+    record_property: Callable[[str, object], None],
 ) -> None:
-    search = new_search("--launcher", "slurm", "--parallel", "3", "--max-runs", "6", **on(slurm))
+    flags = ("--launcher", "slurm", "--slurm", "--gres=gpu:1", "--parallel", "3", "--max-runs", "6")
+    search = new_search(*flags, **on(slurm))
     search.wish("epoch_s", "0.4")
     search.start()
     seen: set[str] = set()
+    devices: set[str] = set()
     while search.process is not None and search.process.poll() is None:
         for run_dir, process in search.trainings():
             try:
@@ -54,6 +60,7 @@ def test_a_search_trains_each_run_once_and_no_key_reaches_a_job(
             except OSError:
                 continue
             assert SECRET not in environment and "API_KEY" not in environment
+            devices.add(re.findall("CUDA_VISIBLE_DEVICES=([^\0]*)", environment)[0])
             seen.add(run_dir.name)
         for name, state in slurm.jobs().items():
             if name.startswith("nas-") and state == "RUNNING":
@@ -68,6 +75,8 @@ def test_a_search_trains_each_run_once_and_no_key_reaches_a_job(
     claim = read_record(search.workspace / "runs/run_0003/claim-1.json") or {}
     assert claim["engine"] == "slurm" and claim["host"] and claim["job"].isdigit()
     assert slurm.jobs()[job_of(search, "run_0003")] == "COMPLETED"
+    assert devices <= {"0", "1"}, "one of the two GPUs of its node"
+    record_property("measured", f"6 runs on 2 nodes with 2 GPUs each: 6 starts, {len(devices)} devices seen")
 
 
 class Blows:
@@ -135,6 +144,15 @@ class Blows:
             self.search.hits[self.search.name_of(run_dir)] += 1
 
 
+def measured_of(searches: list[Search]) -> str:
+    """Say how many searches of 12 runs lived through their six blows, and what that took."""
+    attempts = sum(
+        last_claim(folder) for search in searches for folder in search.workspace.glob("runs/run_*")
+    )
+    begun = sum(sum(starts(search).values()) for search in searches)
+    return f"Slurm, {len(searches)} x 12 runs and 6 blows: {begun} starts of {attempts} attempts, none twice"
+
+
 def bombard(slurm: SlurmCluster, new_search: Callable[..., Search], seed: int) -> Search:
     """Let a search of 12 runs live through all blows; check what must hold at its end."""
     rng = random.Random(seed)
@@ -163,18 +181,27 @@ def bombard(slurm: SlurmCluster, new_search: Callable[..., Search], seed: int) -
     return search
 
 
+@pytest.mark.fault(49, 62)
 @pytest.mark.timeout(480)
 def test_a_search_lives_through_the_death_of_everything(
-    slurm: SlurmCluster, new_search: Callable[..., Search]
+    slurm: SlurmCluster,
+    new_search: Callable[..., Search],
+    record_property: Callable[[str, object], None],
 ) -> None:
-    bombard(slurm, new_search, seed=1)
+    search = bombard(slurm, new_search, seed=1)
+    record_property("measured", measured_of([search]))
 
 
 @pytest.mark.slow
+@pytest.mark.fault(49, 62)
 @pytest.mark.timeout(2400)
-def test_and_again_and_again(slurm: SlurmCluster, new_search: Callable[..., Search]) -> None:
-    for seed in range(2, 7):
-        bombard(slurm, new_search, seed)
+def test_and_five_times_in_a_row(
+    slurm: SlurmCluster,
+    new_search: Callable[..., Search],
+    record_property: Callable[[str, object], None],
+) -> None:
+    searches = [bombard(slurm, new_search, seed) for seed in range(2, 7)]
+    record_property("measured", measured_of(searches))
 
 
 def _has_begun(ledger: Path, earlier: int) -> bool:

@@ -71,6 +71,11 @@ ROWS: dict[int, Row] = {
     41: Row("a bit flips in `best_model.pth`", "the checksum does not match, and it says so"),
     42: Row("markup in an answer or a log", "escaped in every report; nothing is loaded from elsewhere"),
     45: Row("a download breaks off or is damaged", "no half file; the checksum decides"),
+    48: Row("trainings share the GPUs of a cluster", "each sees the one that its job was given"),
+    49: Row(
+        "a cluster's node dies, a job is preempted or requeued",
+        "the attempt is stopped or lost, another begins; never two at once",
+    ),
     50: Row(
         "a training was started and its agent forgot it", "found by its folder and adopted, not started twice"
     ),
@@ -110,5 +115,17 @@ ROWS: dict[int, Row] = {
         "one of several trainings takes more memory than it may",
         "OOM_HOST for that run alone; the others end as they would",
     ),
+    62: Row(
+        "`kill -9` of a cluster's controller or head, or it does not answer",
+        "how its jobs stand is unknown until it answers; what it has lost begins again, once",
+    ),
+    63: Row(
+        "a cluster begins a job twice, or an answer to a submission is lost",
+        "who does not make the attempt's claim leaves: one start",
+    ),
+    64: Row(
+        "an agent on another host, whose file locks are its own",
+        "exit code 3 while the first one renews its mark",
+    ),
 }
-"""Numbers that are missing belong to parts that are not there yet: dashboard, cluster, generated code."""
+"""Numbers that are missing belong to parts that are not there yet: dashboard, generated code."""
