@@ -26,6 +26,8 @@ WITH_COMMANDS = (
     "docs/library.md",
     "docs/llm.md",
     "docs/proposers.md",
+    "docs/ray.md",
+    "docs/slurm.md",
     "nas_system/README.md",
 )
 

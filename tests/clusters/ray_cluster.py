@@ -128,9 +128,8 @@ class RayCluster:
             shutil.rmtree(f"/tmp/{self._cookie[-20:]}{number}", ignore_errors=True)
 
     def _ray(self, *arguments: str) -> None:
-        ray = Path(sys.executable).with_name("ray")
         done = subprocess.run(
-            [*self.inside, str(ray), *arguments],
+            [*self.inside, sys.executable, "-m", "ray.scripts.scripts", *arguments],
             env={**os.environ, **self.environment, "NAS_TEST_CLUSTER": self._cookie},
             stdin=subprocess.DEVNULL,
             capture_output=True,

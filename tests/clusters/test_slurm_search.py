@@ -18,8 +18,11 @@ from chaos.search import Search, wait_for
 
 from clusters.slurm_cluster import SlurmCluster
 from nas_system.files import read_record
+from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.processes.cluster_job import last_claim
 
+EFFECT_S = 15.0
+"""Of a blow to the whole cluster: a new controller looks for its jobs, a job of more priority takes its place."""
 SECRET = "sk-this-key-belongs-to-the-agent-alone"
 
 
@@ -90,9 +93,11 @@ class Blows:
         for number, kind in enumerate(kinds):
             self.waiting.append((1 + number, kind))
         self.done: list[str] = []
+        self.hits_until = 0.0
 
     def strike(self) -> None:
         """Strike what is due by the number of runs that have ended."""
+        self._count_hits()
         ended = len(self.search.last.runs)
         if self.waiting and ended >= self.waiting[0][0]:
             time.sleep(self.rng.uniform(0, 1.0))
@@ -119,6 +124,7 @@ class Blows:
         self.slurm.kill("slurmctld")
         time.sleep(self.rng.uniform(0.2, 3.0))
         self.slurm.restart("slurmctld")
+        self._hit_all()
         return True
 
     def requeue(self) -> bool:
@@ -140,8 +146,14 @@ class Blows:
         return True
 
     def _hit_all(self) -> None:
-        for run_dir, _ in self.search.running("nas_system.processes.supervisor"):
-            self.search.hits[self.search.name_of(run_dir)] += 1
+        """Count the blow for all runs in progress, and for those that begin while its effects last."""
+        self.hits_until = time.monotonic() + EFFECT_S
+        self._count_hits()
+
+    def _count_hits(self) -> None:
+        if time.monotonic() < self.hits_until:
+            for run in load_agent_state(self.search.workspace / "agent_state.json").in_progress:
+                self.search.hits[run.run_id] += 1
 
 
 def measured_of(searches: list[Search]) -> str:
