@@ -155,8 +155,8 @@ class Conversation:
         Raises ConfigError if the engine will never take the job.
         """
         with self._lock:
-            if (refusal := self._refused.get(name)) is not None:
-                raise refusal
+            if (refusal := self._refused.pop(name, None)) is not None:
+                raise refusal  # once: who ends the search then asks again
             asked_at, now = self._asked_at, self.clock.monotonic()
             if name in self._to_submit:
                 return "queued", -math.inf, ""

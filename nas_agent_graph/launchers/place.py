@@ -10,7 +10,7 @@ from pathlib import Path
 from nas_system.errors import ConfigError
 from nas_system.files import read_record, write_json
 from nas_system.processes.run_files import RunPaths
-from nas_system.processes.run_lock import attempt_in
+from nas_system.processes.run_lock import attempt_in, is_alive
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,17 @@ def read_place(run_dir: Path) -> Place | None:
 def write_place(run_dir: Path, place: Place) -> None:
     """Write it down, durably, before the job is submitted."""
     write_json(RunPaths(run_dir).place, {"schema": 1, **dataclasses.asdict(place)})
+
+
+def where_it_trains(run_dir: Path) -> str:
+    """Say for people whether a run that has not ended trains now, and where."""
+    place, paths = read_place(run_dir), RunPaths(run_dir)
+    if place is None or attempt_in(read_record(paths.exit)) >= place.attempt:
+        return "training now" if is_alive(run_dir) else "not training at this moment"
+    claim = read_record(paths.claim(place.attempt))
+    if claim is None:
+        return f"waits for a node, as job {place.name} of {place.engine}"
+    return f"on {claim.get('host')}, as job {claim.get('job') or place.name} of {place.engine}"
 
 
 def refuse_other_engines(run_dirs: Sequence[Path], launcher: str) -> None:

@@ -6,7 +6,6 @@ whether it lives. What the flags mean: sbatch(1), squeue(1).
 
 from __future__ import annotations
 
-import getpass
 import math
 import os
 import re
@@ -98,7 +97,7 @@ class Slurm:
 
     def jobs(self, prefix: str) -> Mapping[str, ListedJob]:
         # Never by number: a job that is over for some minutes would be an error.
-        command = ["squeue", "--noheader", "--states=all", f"--user={getpass.getuser()}", "--format=%j|%T|%r"]
+        command = ["squeue", "--noheader", "--states=all", f"--user={os.getuid()}", "--format=%j|%T|%r"]
         done = self._ask(command)
         if done.returncode != 0:
             raise EngineSilent(_said(done))
@@ -113,7 +112,7 @@ class Slurm:
         return found
 
     def kill(self, name: str) -> None:
-        done = self._ask(["scancel", f"--user={getpass.getuser()}", f"--name={name}"])
+        done = self._ask(["scancel", f"--user={os.getuid()}", f"--name={name}"])
         if done.returncode != 0:
             raise EngineSilent(_said(done))
 

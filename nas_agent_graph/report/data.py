@@ -6,9 +6,7 @@ is bounded: a search of 1,000 runs gives a page that a browser still opens at on
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -39,7 +37,7 @@ from nas_system.nas_agent.agent_state import AgentState, get_best_run, mean_scor
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.log_text import log_tail
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.nas_agent.workspace_lock import WorkspaceLock
+from nas_system.nas_agent.workspace_lock import is_held
 from nas_system.space import active_values, metric_name_of, metric_on
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.task_info import HOLD_OUT, TaskInfo
@@ -200,25 +198,6 @@ def report_record(
         "left_out": left_out,
     }
     return printable_json(record)
-
-
-def is_held(workspace: Path) -> bool:
-    """Return whether an agent works in this workspace now; nothing is created to find out."""
-    try:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(WorkspaceLock(workspace).path, flags)
-    except OSError:
-        return False
-    try:
-        # Shared, and for microseconds; an agent that starts within them is refused and can be started again.
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def _search_record(

@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 import jinja2
 
-from nas_agent_graph.report.data import is_held, report_record
+from nas_agent_graph.report.data import report_record
 from nas_agent_graph.report.pictures import embed_pictures
 from nas_agent_graph.show.leaderboard import leaderboard
 from nas_agent_graph.show.pages import conclusion_of, read_info, read_state
@@ -28,6 +28,7 @@ from nas_system.errors import ConfigError
 from nas_system.files import write_atomic
 from nas_system.nas_agent.agent_state import STATE_FILE
 from nas_system.nas_agent.log_text import one_line
+from nas_system.nas_agent.workspace_lock import is_held
 from nas_system.processes.run_files import RunPaths, run_ids
 
 PAGE = Path(__file__).with_name("assets")

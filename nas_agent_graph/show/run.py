@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from nas_agent_graph.launchers.place import where_it_trains
 from nas_agent_graph.show.accuracy import accuracy_of_run, format_accuracy
 from nas_agent_graph.show.contenders import Contender, contender_record, standing_of
 from nas_agent_graph.show.run_seeds import (
@@ -38,7 +39,7 @@ from nas_system.nas_agent.agent_state import RunInfo, get_run, get_run_in_progre
 from nas_system.nas_agent.history_summary import CurveDigest, curve_digest
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.logging_utils import load_history
-from nas_system.nas_agent.outcome import Outcome, Status, is_alive, log_tail, read_outcome
+from nas_system.nas_agent.outcome import Outcome, Status, log_tail, read_outcome
 from nas_system.space import active_values, changes_between, metric_name_of, metric_on
 from nas_system.space.accuracy import Accuracy
 from nas_system.space.score import Direction, gain_of, loss_of
@@ -75,7 +76,8 @@ class RunRecord:
     direction: Direction
     running: bool
     step: str | None
-    training_now: bool
+    now: str
+    """Whether and where it trains; empty unless it is running."""
     run: RunInfo | None
     """None before the run has finished."""
     is_best_run: bool
@@ -151,7 +153,7 @@ def record_of_run(ledger: Ledger, run_id: str, conclusion: Conclusion | None = N
         direction=state.direction,
         running=running,
         step=current.step if running and current else None,
-        training_now=is_alive(folder) if running else False,
+        now=where_it_trains(folder) if running else "",
         run=run,
         is_best_run=run_id == state.best_run_id,
         proposal=proposal,
@@ -271,7 +273,7 @@ def page(record: RunRecord, width: int) -> list[Line]:
 def _title(record: RunRecord) -> Line:
     run = record.run
     if record.running:
-        now = "training now" if record.training_now else "not training at this moment"
+        now = printable(record.now, 160)
         return Line(f"{record.run_id}: running ({now}; at {printable(record.step, 40)})", "bold yellow")
     if run is None:
         return Line(f"{record.run_id}: not in the search's state, only its folder is there", "bold yellow")

@@ -116,6 +116,25 @@ class WorkspaceLock:
         os.close(self._descriptor)
 
 
+def is_held(workspace: Path) -> bool:
+    """Return whether an agent works in this workspace now; nothing is created to find out."""
+    try:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(WorkspaceLock(workspace).path, flags)
+    except OSError:
+        return False
+    try:
+        # Shared, and for microseconds; an agent that starts within them is refused and can be started again.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _read_mark(descriptor: int) -> dict[str, Any]:
     try:
         mark = json.loads(os.pread(descriptor, _MARK_BYTES, 0))

@@ -22,7 +22,7 @@ from nas_system.nas_agent.agent_state import load_agent_state
 from nas_system.processes.cluster_job import last_claim
 
 EFFECT_S = 15.0
-"""Of a blow to the whole cluster: a new controller looks for its jobs, a job of more priority takes its place."""
+"""Of a blow to the whole cluster: a new controller looks for its jobs, one of more priority takes a place."""
 SECRET = "sk-this-key-belongs-to-the-agent-alone"
 
 
@@ -48,6 +48,7 @@ def job_of(search: Search, run_id: str) -> str:
 def test_a_search_trains_each_run_once_on_its_own_gpu_and_no_key_reaches_a_job(
     slurm: SlurmCluster,
     new_search: Callable[..., Search],
+    run_cli: Callable[..., subprocess.CompletedProcess[str]],
     record_property: Callable[[str, object], None],
 ) -> None:
     flags = ("--launcher", "slurm", "--slurm", "--gres=gpu:1", "--parallel", "3", "--max-runs", "6")
@@ -56,6 +57,7 @@ def test_a_search_trains_each_run_once_on_its_own_gpu_and_no_key_reaches_a_job(
     search.start()
     seen: set[str] = set()
     devices: set[str] = set()
+    shown = ""
     while search.process is not None and search.process.poll() is None:
         for run_dir, process in search.trainings():
             try:
@@ -65,6 +67,9 @@ def test_a_search_trains_each_run_once_on_its_own_gpu_and_no_key_reaches_a_job(
             assert SECRET not in environment and "API_KEY" not in environment
             devices.add(re.findall("CUDA_VISIBLE_DEVICES=([^\0]*)", environment)[0])
             seen.add(run_dir.name)
+        if seen and not shown:
+            run_id = next(iter(seen))
+            shown = run_cli("nas_agent_graph.show", run_id, cwd=search.workspace).stdout
         for name, state in slurm.jobs().items():
             if name.startswith("nas-") and state == "RUNNING":
                 script = slurm.ask("scontrol", "write", "batch_script", slurm.job_id(name), "-")
@@ -78,6 +83,7 @@ def test_a_search_trains_each_run_once_on_its_own_gpu_and_no_key_reaches_a_job(
     claim = read_record(search.workspace / "runs/run_0003/claim-1.json") or {}
     assert claim["engine"] == "slurm" and claim["host"] and claim["job"].isdigit()
     assert slurm.jobs()[job_of(search, "run_0003")] == "COMPLETED"
+    assert re.search(r"run_\d{4}: (running \(on .+, as job \d+ of slurm|OK)", shown), shown
     assert devices <= {"0", "1"}, "one of the two GPUs of its node"
     record_property("measured", f"6 runs on 2 nodes with 2 GPUs each: 6 starts, {len(devices)} devices seen")
 
