@@ -176,7 +176,7 @@ def bombard(slurm: SlurmCluster, new_search: Callable[..., Search], seed: int) -
     rng = random.Random(seed)
     flags = ("--launcher", "slurm", "--parallel", "4", "--max-runs", "12", "--slurm", "-p low")
     search = new_search(*flags, **on(slurm))
-    search.wish("epoch_s", "0.6")
+    search.wish("epoch_s", "1.0")
     search.start()
     blows = Blows(slurm, search, rng)
     give_up_at = time.monotonic() + 400
@@ -194,6 +194,7 @@ def bombard(slurm: SlurmCluster, new_search: Callable[..., Search], seed: int) -
         assert count <= claimed, f"{run_id}: {count} starts, {claimed} attempts"
         if not search.hits[run_id]:
             assert (count, claimed) == (1, 1), f"{run_id}, which nothing hit: {count} starts"
+    assert sum(starts(search).values()) > 12, "blows struck trainings"
     assert {run.status for run in search.last.runs} <= {"OK", "LOST"}
     assert sum(run.status == "OK" for run in search.last.runs) >= 10
     return search
