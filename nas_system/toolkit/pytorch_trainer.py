@@ -75,14 +75,17 @@ class PytorchTrainer:
         self,
         net_builder: Callable[..., nn.Module],
         net_build_args: Sequence[Any],
-        device: str | torch.device = "cuda",
+        device: str | torch.device | None = "cuda",
     ) -> None:
-        """Raises ConfigError for a device that is not there, or a builder that returns no network."""
+        """`device`: auto (or None), cpu, cuda:N or gpu.
+
+        Raises ConfigError for one that is not there, or a builder that returns no network.
+        """
         if isinstance(net_builder, nn.Module):
             raise ConfigError("net_builder is a network; pass a function that returns it: lambda: net")
         self.net_builder = net_builder
         self.net_build_args = list(net_build_args)
-        self.device = resolve_device(str(device))
+        self.device = resolve_device(device)
         self.net = self._build_net()
         self.criterion: Criterion | None = None
         """Of the last training or the loaded network; set it to use a custom criterion after a load."""
@@ -193,7 +196,7 @@ class PytorchTrainer:
         Raises StateError when that is needed, or when the file cannot be used.
         """
         path = network_path(name)
-        content = read_network(path, resolve_device(str(device)))
+        content = read_network(path, resolve_device(device))
         try:
             builder, arguments = recorded_builder(content)
         except StateError as error:
@@ -208,7 +211,7 @@ class PytorchTrainer:
         The network is built by this trainer's own function. Raises StateError when it does not fit.
         """
         path = network_path(name)
-        place = self.device if device is None else resolve_device(str(device))
+        place = self.device if device is None else resolve_device(device)
         content = read_network(path, place)
         self.device = place
         self.net = self._build_net()

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from nas_system.data import WindowSet
 from nas_system.toolkit.table_models.tables import read_table
+from nas_system.training.reproducibility import resolve_device
 
 if TYPE_CHECKING:
     from nas_system.toolkit.table_models.tables import TableLike
@@ -41,7 +42,7 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         stride: int = 1,
         pred_len: int = 1,
         *,
-        device: torch.device | str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> None:
         """X is (rows, features), y (rows,) or (rows, columns); arrays, DataFrames or Series.
 
@@ -62,7 +63,7 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         rows = np.concatenate([np.repeat(rows[:1], self.padding, axis=0), rows])
         starts = range(0, len(rows) - seq_length - pred_len + 1, stride)
         features = inputs.values.shape[1]
-        table = torch.from_numpy(rows).to(device)
+        table = torch.from_numpy(rows).to(resolve_device(device))
         columns = range(features), range(features, rows.shape[1])
         self.windows = WindowSet(table, None, starts, seq_length, pred_len, *columns)
         self._is_single = targets.is_single

@@ -73,21 +73,21 @@ class BaseSequentialModel:
         dropout: float = 0.2,
         *,
         family: str | None = None,
-        device: str = "auto",
+        device: str | torch.device | None = "auto",
         callbacks: Sequence[Callback] = (),
         **options: Any,
     ) -> None:
         """`options` are the other fields of `SequenceSettings` and those of the family's configuration.
 
-        `device`: auto, cpu, cuda:N or gpu. `callbacks` are called after every epoch, like the engine's.
-        Raises ConfigError for all that does not fit together.
+        `device`: auto (or None), cpu, cuda:N or gpu. `callbacks` are called after every epoch, like the
+        engine's. Raises ConfigError for all that does not fit together.
         """
         if self.family is not None and family not in (None, self.family):
             raise ConfigError(f"{type(self).__name__} is of the family {self.family!r}, not {family!r}")
         sizes = {"hidden_size": hidden_size, "num_layers": num_layers, "seq_length": seq_length}
         arguments = {"family": family or self.family, "input_size": input_size, "dropout": dropout}
         self.settings: SequenceSettings = settings_from({**arguments, **sizes, **options})
-        self.device = resolve_device("cuda" if device == "gpu" else device)
+        self.device = resolve_device(device)
         self.callbacks = tuple(callbacks)
         self._fitted: Fitted | None = None
 
@@ -189,7 +189,7 @@ class BaseSequentialModel:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
+    def load(cls, path: str | Path, *, device: str | torch.device | None = "auto") -> Self:
         """Load what `save` wrote; no code from the file is run. Raises StateError for any other file."""
         content = load_checkpoint(Path(path))
         if content.get("kind") != KIND:

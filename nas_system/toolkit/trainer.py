@@ -70,7 +70,7 @@ class Trainer:
         """
         if log_every < 1:
             raise ValueError(f"log_every={log_every}: at least one step must lie between two reports")
-        resolved = resolve_device(str(device or "auto"))
+        resolved = resolve_device(device or "auto")
         if isinstance(accumulation_steps, GradientAccumulator):
             accumulation_steps = accumulation_steps.accumulation_steps
         if mixed_precision is True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 import statistics
 from collections.abc import Callable, Iterable
@@ -156,22 +157,32 @@ def _times_by_threads(step: Callable[[], None], counts: list[int]) -> dict[int, 
     return {count: statistics.median(values) for count, values in seconds.items()}
 
 
-def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`. Raises ConfigError if it does not exist."""
-    if name == "auto":
+_GPU = re.compile("^gpu(?=$|:)")
+
+
+def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
+    """Return the device called `auto` (or None), `cpu`, `cuda` or `cuda:N`; `gpu` is another word for cuda.
+
+    Every door that takes a device asks here. Raises ConfigError if there is no such device.
+    """
+    wanted = "auto" if name is None else str(name).lower()
+    if wanted == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(_GPU.sub("cuda", wanted))
     except RuntimeError:
         raise ConfigError(f"device {name!r} is not known; use auto, cpu or cuda:N") from None
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
-            raise ConfigError(f"device {name!r} was asked for, but this machine has {found} CUDA devices")
+            raise ConfigError(
+                f"device {str(name)!r} was asked for, but this machine has {found} CUDA devices; "
+                "use cpu, or auto for what there is"
+            )
         # With its number, as tensors carry it: the two spellings are not equal.
         return torch.device("cuda", device.index or 0)
     if device.type != "cpu":
-        raise ConfigError(f"device {name!r} is not supported; use auto, cpu or cuda:N")
+        raise ConfigError(f"device {str(name)!r} is not supported; use auto, cpu or cuda:N")
     return device
 
 
