@@ -7,7 +7,8 @@ import random
 import re
 import resource
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -68,6 +69,16 @@ def set_random_state(state: RandomState) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])
+
+
+@contextmanager
+def random_state_kept(*, cuda: bool) -> Iterator[None]:
+    """Leave the global random states as they are, also if the code inside draws."""
+    outer = random_state(cuda=cuda)
+    try:
+        yield
+    finally:
+        set_random_state(outer)
 
 
 class ReproducibilityContext:

@@ -123,5 +123,7 @@ def _graph(x: Tensor, edge_index: Tensor, edge_attr: Tensor, y: Tensor) -> Any:
         raise ValueError(f"atom types are 0 to {ATOM_TYPES - 1}, but there is {int(x.max())}")
     if edge_attr.numel() and not 0 <= int(edge_attr.min()) <= int(edge_attr.max()) < BOND_TYPES:
         raise ValueError(f"bond types are 0 to {BOND_TYPES - 1}, but there is {int(edge_attr.max())}")
+    if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < len(x):
+        raise ValueError(f"its atoms are 0 to {len(x) - 1}, but there is a bond to {int(edge_index.max())}")
     data = import_pyg("torch_geometric.data").Data
     return data(x=x, edge_index=edge_index, edge_attr=edge_attr, y=y.float().reshape(1))

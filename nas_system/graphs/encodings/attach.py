@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nas_system.errors import ConfigError
+from nas_system.graphs.checks import check_graph
 from nas_system.graphs.encodings.dense import dense_graphs, graph_size
 from nas_system.graphs.encodings.registry import NODE_ENCODINGS, PAIR_ENCODINGS, Encoding, attribute_of
 from nas_system.training.reproducibility import resolve_device
@@ -51,6 +52,8 @@ def add_encodings(
     stray = sorted(set(options or {}) - set(encodings))
     if stray:
         raise ConfigError(f"options for encodings that are not asked for: {', '.join(stray)}")
+    for number, graph in enumerate(graphs if encodings else ()):
+        check_graph(graph, f"graph {number}")
     copies = [copy.copy(graph) for graph in graphs]
     # Graphs of like size together: little padding, and how much there is does not change the result.
     by_size = sorted(range(len(copies)), key=lambda number: graph_size(copies[number]))
