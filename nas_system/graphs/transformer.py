@@ -92,6 +92,8 @@ class GraphTransformer(nn.Module):
         """Raises ConfigError, on a CPU, for edges that the graphs do not have nodes for."""
         try:
             layout = PaddedLayout.of(batch)
+            if layout.has_edges_between_graphs(batch.edge_index):
+                check_batch(batch)
             bonds, bias = self._surroundings(batch, layout)
             x = self.nodes(batch, layout)
             for layer in self.layers:

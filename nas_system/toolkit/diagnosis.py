@@ -33,6 +33,7 @@ ONE_VALUE = "Expected more than 1 value per channel when training"
 OUT_OF_BOUNDS = re.compile(r"Target (-?\d+) is out of bounds")
 CLASS_ERRORS = ("is out of bounds", "Class values must be", "device-side assert")
 REFUSALS = (AttributeError, ConfigError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+DTYPE_ERRORS = ("must have the same dtype", "expected scalar type", "Found dtype", "Input type")
 GRAPH_PARTS = ("x", "edge_attr", "edge_label", "y")
 
 Fault = Callable[[str, Any], str | None]
@@ -60,7 +61,7 @@ def explained(
     except REFUSALS as error:
         for loader in loaders:
             loader.check_graphs()
-        message = _why_refused(error, loaders, n_classes)
+        message = _why_refused(error, loaders, n_classes) or _other_precision(error, engine, loaders)
         if message is None:
             raise
         raise ConfigError(message) from None
@@ -130,6 +131,21 @@ def _why_refused(error: Exception, loaders: Sequence[WatchedLoader], n_classes: 
     return f"a target is {named[1]}, which the network has no output for; classes count from 0"
 
 
+def _other_precision(error: Exception, engine: Engine, loaders: Sequence[WatchedLoader]) -> str | None:
+    """Return the message about data of another precision than the network's, if torch refused to mix them."""
+    if not any(sign in first_line(error) for sign in DTYPE_ERRORS):
+        return None
+    own = next((p.dtype for p in engine.model.parameters() if p.is_floating_point()), torch.float32)
+    for loader in loaders:
+        found = find_fault(loader, lambda part, value: _other_kind(value, own))
+        if found:
+            return (
+                f"{found}, and the network computes in {own}; torch does not mix them: convert the data with "
+                f".to({own}) if no number is above {torch.finfo(own).max:.0e}, or else the network"
+            )
+    return None
+
+
 # --- faults of values -----------------------------------------------------------------------
 
 
@@ -151,6 +167,16 @@ def _class_beyond(part: str, value: Any, n_classes: int) -> str | None:
 def _class_is(part: str, value: Any, number: int) -> str | None:
     found = _first_of(value, lambda numbers: numbers == number) if part == "target" else None
     return found and f"{found}, which the network has no output for; classes count from 0"
+
+
+def _other_kind(value: Any, own: torch.dtype) -> str | None:
+    if isinstance(value, list | tuple | Mapping):
+        values = value.values() if isinstance(value, Mapping) else value
+        return next((found for one in values if (found := _other_kind(one, own))), None)
+    if not isinstance(value, Tensor | np.ndarray):
+        return None
+    kind = torch.as_tensor(value).dtype
+    return str(kind) if kind.is_floating_point and kind != own else None
 
 
 def _first_of(value: Any, is_bad: Callable[[Tensor], Tensor]) -> str | None:

@@ -229,7 +229,13 @@ def test_a_graph_is_named_at_the_other_doors_too():
         graphs, said = BAD[name]
         with pytest.raises(ConfigError, match=said):
             list(GraphLoader(graphs, 4, torch.device("cpu")))
-    for name in ("an edge far out", "edges as floats", "too few bonds"):
+    for name in (
+        "an edge to the next node",
+        "an edge far out",
+        "nodes from 1",
+        "edges as floats",
+        "too few bonds",
+    ):
         graphs, _ = BAD[name]
         with pytest.raises(ConfigError, match=r"^graph [0-9] of the batch"):
             network()(next(iter(loader(graphs, 12))))

@@ -217,6 +217,24 @@ def test_looking_for_the_item_draws_no_random_number():
     assert torch.equal(draw_after(good), draw_after(good))
 
 
+def test_numbers_of_another_precision_are_named():
+    """numpy's floats are of double precision, and a number of 1e200 needs it."""
+    x, y = line()
+    wide = x.double()
+    wide[13] = 1e200
+    said = r"the input of {} item 0 is torch\.float64, and the network computes in torch\.float32.*convert"
+    with pytest.raises(ConfigError, match=said.format("training")):
+        fit(batches(wide, y), batches(x, y))
+    with pytest.raises(ConfigError, match=said.format("validation")):
+        fit(batches(x, y), batches(wide, y))
+    with pytest.raises(ConfigError, match=said.format("training")):
+        train(linear, Items(wide, y), shuffle=False)
+    with pytest.raises(
+        Diverged, match="the learning rate is not to blame: the input of training item 13 is inf"
+    ):
+        fit(batches(wide.float(), y))
+
+
 @pytest.mark.parametrize("unit", [1e-200, 1e200])
 def test_targets_in_a_unit_whose_square_is_no_number_are_refused(unit):
     x, y = line()

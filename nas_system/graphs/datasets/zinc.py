@@ -101,12 +101,19 @@ def _read_processed(folder: Path, part: str) -> list[Any]:
     try:
         with torch.serialization.safe_globals([data]):
             values, slices, *_ = torch.load(path, map_location="cpu", weights_only=True)
-        return [
-            _graph(**{name: _slice(values[name], slices[name], number, name) for name in _FIELDS})
-            for number in range(len(slices["y"]) - 1)
-        ]
+        count = len(slices["y"]) - 1
     except (*DAMAGED, RuntimeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); create it again, or remove it") from None
+    graphs = []
+    for number in range(count):
+        try:
+            parts = {name: _slice(values[name], slices[name], number, name) for name in _FIELDS}
+            graphs.append(_graph(**parts))
+        except (*DAMAGED, RuntimeError) as error:
+            raise ConfigError(
+                f"{path}: molecule {number} cannot be read ({error}); create the file again, or remove it"
+            ) from None
+    return graphs
 
 
 _FIELDS = ("x", "edge_index", "edge_attr", "y")
