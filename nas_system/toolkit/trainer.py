@@ -212,7 +212,8 @@ class Trainer:
     @contextmanager
     def _explained(self, *loaders: WatchedLoader) -> Iterator[None]:
         rate = float(self.engine.optimizer.param_groups[0]["lr"])
-        advice = f"lower the learning rate of the optimizer ({rate:g}), or set grad_clip"
+        clip = "" if self.engine.grad_clip else ", or set grad_clip"
+        advice = f"lower the learning rate of the optimizer ({rate:g}){clip}"
         with explained(self.engine, loaders, advice, self._n_classes):
             yield
 

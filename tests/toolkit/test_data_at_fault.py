@@ -146,6 +146,9 @@ def test_a_learning_rate_that_is_too_high_is_still_blamed():
     high = torch.optim.SGD(model.parameters(), lr=1e30)
     with pytest.raises(Diverged, match=r"in epoch 1; lower the learning rate of the optimizer \(1e\+30\)"):
         fit(data, val, model, optimizer=high)
+    again = torch.optim.SGD(model.parameters(), lr=1e30)
+    with pytest.raises(Diverged, match=r"or set grad_clip$"):
+        fit(data, val, model, optimizer=again, grad_clip=None)
     with pytest.raises(Diverged, match=r"epoch 1; lower learning_rate \(1e\+30\)\. No epoch was good"):
         train(linear, Items(*line()), learning_rate=1e30)
 
