@@ -64,7 +64,9 @@ class Scaler:
                 std = np.where(high > low, (high - low) / NORMAL_IQR, std)
         for column, spread, is_constant in zip(columns, std, constant, strict=True):
             if not np.isfinite(spread):
-                raise ValueError(f"the values of column {column!r} are too large to be scaled")
+                raise ValueError(
+                    f"the values of column {column!r} are too large to be scaled; write them in a larger unit"
+                )
             if spread < np.finfo(np.float64).tiny and not is_constant:
                 raise ValueError(
                     f"the values of column {column!r} are too close to each other to be scaled: they differ "

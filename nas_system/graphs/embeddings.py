@@ -20,6 +20,12 @@ Sizes = Mapping[str, int]
 """Numbers per node, or per pair of nodes, by encoding."""
 
 
+FEATURES = ("types", "numbers")
+"""What `x` and `edge_attr` may hold: whole numbers that stand for types, or real numbers."""
+NUMBERS_OF = {"x": ("node_features", "num_features"), "edge_attr": ("edge_features", "num_edge_types")}
+"""By attribute: the arguments of a model that make it read numbers, and how many columns of them."""
+
+
 class TypeEmbedding(nn.Module):
     """Whole numbers, (M,) or (M, columns), as the sum of learned vectors: one table for each column."""
 
@@ -36,10 +42,15 @@ class TypeEmbedding(nn.Module):
                 "have no types build it with num_edge_types=0"
             )
         types = types.unsqueeze(-1) if types.ndim == 1 else types
-        if types.is_floating_point() or types.shape[-1] != len(self.tables):
+        fits = types.shape[-1] == len(self.tables)
+        if fits and types.is_floating_point() and bool((types == types.round()).all()):
+            types = types.long()
+        if types.is_floating_point() or not fits:
+            kind, size = NUMBERS_OF[self.attribute]
             raise ConfigError(
                 f"{self.attribute} is {types.dtype} with {types.shape[-1]} columns; the model embeds whole "
-                f"numbers in {len(self.tables)}"
+                f"numbers in {len(self.tables)}; for real numbers build it with {kind}='numbers' and "
+                f"{size}={types.shape[-1]}"
             )
         try:
             return torch.stack(
@@ -53,12 +64,58 @@ class TypeEmbedding(nn.Module):
             ) from None
 
 
-class NodeInput(nn.Module):
-    """Types of nodes next to their encodings, projected to one width, (N, width)."""
+class NumberProjection(nn.Module):
+    """Real numbers, (M,) or (M, columns), brought to one scale and projected, (M, width)."""
 
-    def __init__(self, counts: Sequence[int], width: int, sizes: Sizes, generator: torch.Generator | None):
+    def __init__(self, attribute: str, columns: int, width: int) -> None:
         super().__init__()
-        self.types = TypeEmbedding("x", counts, width)
+        self.attribute = attribute
+        # Columns come in units of their own: a mass next to a charge would drown it.
+        self.scale = NodeBatchNorm(columns)
+        self.projection = nn.Linear(columns, width)
+
+    def forward(self, batch: Any) -> Tensor:
+        numbers = getattr(batch, self.attribute, None)
+        if numbers is None:
+            raise ConfigError(f"the graphs have no {self.attribute}, whose numbers the model reads")
+        numbers = numbers.unsqueeze(-1) if numbers.ndim == 1 else numbers
+        columns = self.projection.in_features
+        if numbers.shape[-1] != columns:
+            raise ConfigError(
+                f"{self.attribute} has {numbers.shape[-1]} columns; the model was built for {columns}"
+            )
+        numbers = numbers.to(self.projection.weight.dtype)
+        # A CUDA device would have to be waited for; there the loss tells.
+        if numbers.device.type == "cpu" and not bool(numbers.isfinite().all()):
+            row, column = numbers.isfinite().logical_not().nonzero()[0].tolist()
+            raise ConfigError(
+                f"{self.attribute} of the batch is {float(numbers[row, column])}, in single precision, in "
+                f"row {row}, column {column}; correct it or leave its graph out"
+            )
+        return self.projection(self.scale(numbers))
+
+
+def features_of(attribute: str, kind: str, counts: Sequence[int], width: int) -> nn.Module:
+    """Return what makes vectors of an attribute. `kind` is "types", `counts` of each column, or "numbers".
+
+    Raises ConfigError for numbers with more than one count, which is that of their columns.
+    """
+    if kind == "types":
+        return TypeEmbedding(attribute, counts, width)
+    if len(counts) != 1 or counts[0] < 1:
+        _, size = NUMBERS_OF[attribute]
+        raise ConfigError(f"{size}={list(counts)}: of numbers it is how many columns {attribute} has")
+    return NumberProjection(attribute, counts[0], width)
+
+
+class NodeInput(nn.Module):
+    """Types of nodes, or their numbers, next to their encodings, projected to one width, (N, width)."""
+
+    def __init__(
+        self, kind: str, counts: Sequence[int], width: int, sizes: Sizes, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        self.types = features_of("x", kind, counts, width)
         self.sizes = dict(sizes)
         self.generator = generator
         total = sum(sizes.values())

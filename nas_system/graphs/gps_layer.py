@@ -16,13 +16,13 @@ from nas_system.graphs.padding import PaddedLayout
 
 
 class NodeBatchNorm(nn.BatchNorm1d):
-    """Batch norm over the nodes of all graphs. A batch of one single node uses the running statistics.
+    """Batch norm over the nodes of all graphs. A batch of one node, or none, uses the running statistics.
 
     One value has no variance: torch refuses it in training, and the last batch of an epoch may be so small.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if self.training and len(input) == 1:
+        if self.training and len(input) < 2:
             return F.batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from nas_system.errors import ConfigError
+from nas_system.graphs.checks import check_graphs
 from nas_system.graphs.pyg import import_pyg
 
 
@@ -43,11 +45,20 @@ class GraphLoader:
 
     def _pass(self, order: list[int]) -> Iterator[Any]:
         for start in range(0, len(order), self.batch_size):
-            yield joined(
-                [self.graphs[number] for number in order[start : start + self.batch_size]], self.device
-            )
+            chosen = [self.graphs[number] for number in order[start : start + self.batch_size]]
+            try:
+                batch = joined(chosen, self.device)
+            except ConfigError:
+                check_graphs(self.graphs)  # with the graph's number among all
+                raise
+            yield batch
 
 
 def joined(graphs: Sequence[Any], device: torch.device) -> Any:
-    """Join graphs into one batch of PyTorch Geometric, on the device."""
-    return import_pyg("torch_geometric.data").Batch.from_data_list(list(graphs)).to(device)
+    """Join graphs into one batch of PyTorch Geometric, on the device. Raises ConfigError (`check_graphs`)."""
+    batch = import_pyg("torch_geometric.data").Batch
+    try:
+        return batch.from_data_list(list(graphs)).to(device)
+    except (AttributeError, KeyError, RuntimeError):
+        check_graphs(graphs)
+        raise

@@ -8,14 +8,15 @@ arXiv:2106.05234.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nas_system.errors import ConfigError
-from nas_system.graphs.embeddings import NodeInput, PairBias, TypeEmbedding, encoding_sizes
+from nas_system.graphs.checks import check_batch
+from nas_system.graphs.embeddings import FEATURES, NodeInput, PairBias, encoding_sizes, features_of
 from nas_system.graphs.encodings import NODE_ENCODINGS, PAIR_ENCODINGS
 from nas_system.graphs.global_attention import attention_bias
 from nas_system.graphs.gps_layer import NORMS, GPSLayer
@@ -29,6 +30,9 @@ class GraphTransformer(nn.Module):
     A graph has node types `x` (N,) or (N, columns), `edge_index` (2, E) with both directions of a bond, and
     bond types `edge_attr` (E,). `num_features` is the number of node types, one number for every column
     of `x`. `num_edge_types` 0: bonds have no types. `num_classes` is the number of outputs.
+
+    With `node_features` "numbers" `x` holds real numbers, (N, num_features); with `edge_features` "numbers"
+    so does `edge_attr`, (E, num_edge_types).
     """
 
     def __init__(
@@ -46,6 +50,8 @@ class GraphTransformer(nn.Module):
         pooling: str = "mean",
         norm: str = "batch",
         num_edge_types: int = 4,
+        node_features: str = "types",
+        edge_features: str = "types",
         encoding_options: Mapping[str, Mapping[str, Any]] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -59,6 +65,8 @@ class GraphTransformer(nn.Module):
         _check_choice("level", level, HEADS)
         _check_choice("pooling", pooling, POOLINGS)
         _check_choice("norm", norm, NORMS)
+        _check_choice("node_features", node_features, FEATURES)
+        _check_choice("edge_features", edge_features, FEATURES)
         for name in encodings:
             _check_choice("encodings", name, NODE_ENCODINGS)
         for name in relative:
@@ -70,19 +78,31 @@ class GraphTransformer(nn.Module):
             )
         options = encoding_options or {}
         counts = [num_features] if isinstance(num_features, int) else list(num_features)
-        self.nodes = NodeInput(counts, hidden_dim, encoding_sizes(encodings, options), generator)
-        self.bonds = TypeEmbedding("edge_attr", [num_edge_types], hidden_dim) if num_edge_types else None
+        self.nodes = NodeInput(
+            node_features, counts, hidden_dim, encoding_sizes(encodings, options), generator
+        )
+        self.bonds = (
+            features_of("edge_attr", edge_features, [num_edge_types], hidden_dim) if num_edge_types else None
+        )
         self.bias = PairBias(encoding_sizes(relative, options), heads) if relative else None
         self.layers = nn.ModuleList(GPSLayer(hidden_dim, heads, dropout, norm) for _ in range(num_layers))
         self.head = HEADS[level](hidden_dim, num_classes, dropout, pooling)
 
     def forward(self, batch: Any) -> Tensor:
-        layout = PaddedLayout.of(batch)
-        bonds, bias = self._surroundings(batch, layout)
-        x = self.nodes(batch, layout)
-        for layer in self.layers:
-            x = layer(x, batch.edge_index, bonds, layout, bias)
-        return self.head(x, layout, batch)
+        """Raises ConfigError, on a CPU, for edges that the graphs do not have nodes for."""
+        try:
+            layout = PaddedLayout.of(batch)
+            if layout.has_edges_between_graphs(batch.edge_index):
+                check_batch(batch)
+            bonds, bias = self._surroundings(batch, layout)
+            x = self.nodes(batch, layout)
+            for layer in self.layers:
+                x = layer(x, batch.edge_index, bonds, layout, bias)
+            return self.head(x, layout, batch)
+        except (AttributeError, IndexError, RuntimeError):
+            if next(self.parameters()).device.type == "cpu":  # a CUDA device stops at an assertion of its own
+                check_batch(batch)
+            raise
 
     @torch.no_grad()
     def attention_maps(self, batch: Any) -> dict[str, Tensor]:
@@ -112,6 +132,6 @@ class GraphTransformer(nn.Module):
         return bonds, attention_bias(layout, None if self.bias is None else self.bias(batch, layout))
 
 
-def _check_choice(argument: str, value: str, choices: Mapping[str, Any]) -> None:
+def _check_choice(argument: str, value: str, choices: Iterable[str]) -> None:
     if value not in choices:
         raise ConfigError(f"{argument}: there is no {value!r}; choose from: {', '.join(choices)}")

@@ -6,7 +6,7 @@ column is and how it is scaled comes from the data set, or is found in its first
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from nas_system.errors import ConfigError
 
 ITEMS_EXAMINED = 1000
+SMALLEST_SPREAD = 1e-150
+"""A standard deviation below this, or above its inverse, has no square in double precision."""
 
 
 class MixedCriterion(nn.Module):
@@ -105,6 +107,38 @@ class MixedCriterion(nn.Module):
         self._all_classification = not bool(regression.any())
 
 
+def class_check(criterion: Any, dataset: Any) -> Callable[[Any], None] | None:
+    """Return what raises ConfigError, naming the item, for a batch with a class that is neither yes nor no.
+
+    The cross-entropy would compute something of it. None where there is no yes-no column to check.
+    """
+    if type(criterion) is not MixedCriterion or bool(criterion.regression.all()):
+        return None
+    columns = (~criterion.regression).nonzero().flatten().cpu()
+
+    def is_strange(target: Any) -> bool:
+        target = torch.as_tensor(target)
+        if len(columns) < len(criterion.regression):
+            if not target.ndim or target.shape[-1] != len(criterion.regression):
+                return False  # the criterion says what is wrong with the shape
+            target = target[..., columns]
+        return bool(((target < 0) | (target > 1)).any())
+
+    def check(batch: Any) -> None:
+        target = batch[-1] if isinstance(batch, tuple | list) else None
+        if not isinstance(target, Tensor) or not is_strange(target):
+            return
+        number = next((number for number in range(len(dataset)) if is_strange(dataset[number][-1])), None)
+        item = "an item" if number is None else f"item {number}"
+        raise ConfigError(
+            f"the target of {item} holds a class that is neither 0 nor 1 in a yes-no column "
+            f"({', '.join(map(str, columns.tolist()))}, counted from 0); give each class a column of its "
+            "own, or set regression_flags=1 there"
+        )
+
+    return check
+
+
 def _first_targets(dataset: Any) -> Tensor:
     """Return the targets of the first items as rows of columns, float64."""
     advice = "set `regression_flags` and `scale = [mean, std]` on the dataset"
@@ -171,7 +205,18 @@ def _scale(scale: Sequence[Any] | None, targets: Tensor | None, regression: Tens
             f"the dataset names {len(regression)} regression_flags, {len(mean)} means and {len(std)} "
             "standard deviations; there must be one of each per target column"
         ) from None
+    beyond = (regression & ~_can_be_squared(std)).nonzero().flatten().tolist()
+    if beyond:
+        column, at, spread = beyond[0], float(mean[beyond[0]]), float(std[beyond[0]])
+        raise ConfigError(
+            f"column {column} (counted from 0) of the targets spreads by about {spread:.0e} around {at:.0e}, "
+            "and the square of that is no number; look for huge values, or give it in another unit, near 1"
+        )
     return torch.where(regression, mean, 0.0), torch.where(regression, std, 1.0)
+
+
+def _can_be_squared(std: Tensor) -> Tensor:
+    return (std >= SMALLEST_SPREAD) & (std <= 1 / SMALLEST_SPREAD)
 
 
 def _spread(weights: Tensor, losses: Tensor) -> Tensor:

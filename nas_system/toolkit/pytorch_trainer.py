@@ -27,8 +27,9 @@ from nas_system.toolkit.criteria import (
     criterion_record,
     restore_criterion,
 )
+from nas_system.toolkit.diagnosis import explained
 from nas_system.toolkit.lookahead import RAdamLookahead
-from nas_system.toolkit.mixed_criterion import MixedCriterion
+from nas_system.toolkit.mixed_criterion import MixedCriterion, class_check
 from nas_system.toolkit.pytorch_callbacks import (
     BestAverage,
     EpochHook,
@@ -37,7 +38,8 @@ from nas_system.toolkit.pytorch_callbacks import (
     early_stopping_limit,
     restart_limit,
 )
-from nas_system.toolkit.pytorch_datasets import LoggedLoader, build_loader, split_indices
+from nas_system.toolkit.pytorch_datasets import LoggedLoader, build_loader, refuses_one_item, split_indices
+from nas_system.toolkit.watched_loader import WatchedLoader
 from nas_system.training.acceleration.eager import skip_compiler_import
 from nas_system.training.callbacks import BestCheckpoint, StopFile
 from nas_system.training.checkpoint import StateDict
@@ -75,14 +77,17 @@ class PytorchTrainer:
         self,
         net_builder: Callable[..., nn.Module],
         net_build_args: Sequence[Any],
-        device: str | torch.device = "cuda",
+        device: str | torch.device | None = "cuda",
     ) -> None:
-        """Raises ConfigError for a device that is not there, or a builder that returns no network."""
+        """`device`: auto (or None), cpu, cuda:N or gpu.
+
+        Raises ConfigError for one that is not there, or a builder that returns no network.
+        """
         if isinstance(net_builder, nn.Module):
             raise ConfigError("net_builder is a network; pass a function that returns it: lambda: net")
         self.net_builder = net_builder
         self.net_build_args = list(net_build_args)
-        self.device = resolve_device(str(device))
+        self.device = resolve_device(device)
         self.net = self._build_net()
         self.criterion: Criterion | None = None
         """Of the last training or the loaded network; set it to use a custom criterion after a load."""
@@ -125,12 +130,23 @@ class PytorchTrainer:
         path, stop_path = network_path(name), Path.cwd() / f"stop_{Path(name).name}"
         average_path = network_path(f"{name}_avg") if n_best_nets > 1 else None
         log = _print_now if verbose else _log_nothing
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise ConfigError(
+                f"the dataset ({type(dataset).__name__}) has no length or no items by number, so it cannot "
+                "be split; give it __len__ and __getitem__, or make a list of its items"
+            )
 
         training, validation = split_indices(len(dataset), train_prop, shuffle)
         load = partial(build_loader, dataset, batch_size=batch_size, device=self.device, n_workers=n_workers)
-        train_loader = LoggedLoader(load(training * repeat_train, shuffle=True), "training", log)
-        valid_loader = LoggedLoader(load(validation * repeat_valid), "validation", log)
+        merges = self._merges_last(dataset, training * repeat_train, batch_size)
+        train_loader = load(training * repeat_train, shuffle=True, merges_last=merges)
+        valid_loader = load(validation * repeat_valid)
         self.criterion = build_criterion(criterion, dataset)
+        check = class_check(self.criterion, dataset)
+        train, valid = (
+            WatchedLoader(LoggedLoader(loader, part, log, check=check), part)
+            for loader, part in ((train_loader, "training"), (valid_loader, "validation"))
+        )
         engine = self._build_engine(learning_rate, n_epochs)
         self.history = engine.history
 
@@ -148,13 +164,14 @@ class PytorchTrainer:
         ]
         log(f"training {name}: {len(training)} items, {len(validation)} for validation, on {self.device}")
         try:
-            reason = engine.fit(train_loader, valid_loader, n_epochs, callbacks)
+            with explained(engine, (train, valid), f"lower learning_rate ({learning_rate:g})"):
+                reason = engine.fit(train, valid, n_epochs, callbacks)
         except Diverged as error:
-            message = self._after_divergence(engine, path, average_path, learning_rate)
-            raise Diverged(message, error.numbers) from error
+            kept = self._after_divergence(engine, path, average_path)
+            raise Diverged(f"{error}. {kept}", error.numbers) from error
         log(f"ended: {reason}; minimum {engine.progress.best:.6g} in {path}")
         if average_path and verbose:
-            metrics = evaluate(self.net, valid_loader, engine.objective, self.device)
+            metrics = evaluate(self.net, valid, engine.objective, self.device)
             log(f"the averaged network has {metrics['loss']:.6g}, in {average_path}")
         return reason
 
@@ -193,7 +210,7 @@ class PytorchTrainer:
         Raises StateError when that is needed, or when the file cannot be used.
         """
         path = network_path(name)
-        content = read_network(path, resolve_device(str(device)))
+        content = read_network(path, resolve_device(device))
         try:
             builder, arguments = recorded_builder(content)
         except StateError as error:
@@ -208,7 +225,7 @@ class PytorchTrainer:
         The network is built by this trainer's own function. Raises StateError when it does not fit.
         """
         path = network_path(name)
-        place = self.device if device is None else resolve_device(str(device))
+        place = self.device if device is None else resolve_device(device)
         content = read_network(path, place)
         self.device = place
         self.net = self._build_net()
@@ -241,20 +258,28 @@ class PytorchTrainer:
             ),
         )
 
-    def _after_divergence(
-        self, engine: Engine, path: Path, average_path: Path | None, learning_rate: float
-    ) -> str:
-        """Restore a usable network in memory; return the message for the user."""
-        text = (
-            f"a loss became NaN or infinite in epoch {len(engine.history) + 1}; "
-            f"lower learning_rate ({learning_rate:g}) or look for NaN and huge values in the dataset. "
-        )
+    def _merges_last(self, dataset: Any, training: Sequence[int], batch_size: int) -> bool:
+        """Return whether a last batch of one item has to join the one before it. Raises ConfigError."""
+        if batch_size > 1 and len(training) % batch_size != 1:
+            return False
+        if not refuses_one_item(self.net, dataset, training[0], self.device):
+            return False
+        if len(training) == 1 or batch_size == 1:
+            what = "there is one item to train on" if len(training) == 1 else "batch_size=1"
+            raise ConfigError(
+                f"{what}, and the network's batch normalization needs two in a batch to compute a variance; "
+                "bring more, or use nn.LayerNorm or nn.GroupNorm"
+            )
+        return True
+
+    def _after_divergence(self, engine: Engine, path: Path, average_path: Path | None) -> str:
+        """Restore a usable network in memory; return what the user has of it."""
         if engine.progress.best_epoch is None:
-            return text + "No epoch was good, nothing was saved"
+            return "No epoch was good, nothing was saved"
         if average_path is None:
             self._fill(path, read_network(path, self.device))
         average = f", and the average in {average_path}" if average_path else ""
-        return text + f"The best epoch before it (loss {engine.progress.best:.6g}) is kept in {path}{average}"
+        return f"The best epoch before it (loss {engine.progress.best:.6g}) is kept in {path}{average}"
 
     def _known_criterion(self) -> Criterion:
         if self.criterion is None:

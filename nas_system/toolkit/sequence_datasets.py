@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from nas_system.data import WindowSet
-from nas_system.toolkit.table_models.tables import read_table
+from nas_system.toolkit.table_models.row_order import time_order
+from nas_system.toolkit.table_models.tables import LARGEST, read_table, refuse_far
+from nas_system.training.reproducibility import resolve_device
 
 if TYPE_CHECKING:
     from nas_system.toolkit.table_models.tables import TableLike
@@ -41,28 +43,35 @@ class SequenceDataset(Dataset[dict[str, Tensor]]):
         stride: int = 1,
         pred_len: int = 1,
         *,
-        device: torch.device | str = "cpu",
+        device: str | torch.device = "cpu",
     ) -> None:
         """X is (rows, features), y (rows,) or (rows, columns); arrays, DataFrames or Series.
 
-        Raises ValueError for lengths that differ, for NaN (naming the row) and for too few rows.
+        Raises ValueError for lengths that differ, for NaN and numbers beyond single precision (naming the
+        row), for too few rows, and for dates (DatetimeIndex) that are not in order or have gaps.
         """
         for name, number in (("seq_length", seq_length), ("stride", stride), ("pred_len", pred_len)):
             if number < 1:
                 raise ValueError(f"{name}={number}: at least 1 is needed")
         inputs, targets = read_table(X, "X"), read_table(y, "y")
+        for name, table in (("X", inputs), ("y", targets)):
+            if time_order(table.index, name) is not None:
+                raise ValueError(f"the rows of {name} are not in the order of time; use {name}.sort_index()")
         if len(inputs) != len(targets):
             raise ValueError(f"X has {len(inputs)} rows and y {len(targets)}; every row needs both")
         if len(inputs) <= pred_len:
             raise ValueError(f"{len(inputs)} rows are too few: one must come before the {pred_len} predicted")
+        refuse_far(inputs, inputs.values[:-pred_len], LARGEST, "X")
+        refuse_far(targets, targets.values, LARGEST, "y")
         self.seq_length, self.stride, self.pred_len = seq_length, stride, pred_len
         self.padding = max(0, seq_length + pred_len - len(inputs))
         """Rows added before the first one."""
-        rows = np.concatenate([inputs.values, targets.values], axis=1).astype(np.float32)
+        with np.errstate(over="ignore"):  # the last rows of X are read by no window
+            rows = np.concatenate([inputs.values, targets.values], axis=1).astype(np.float32)
         rows = np.concatenate([np.repeat(rows[:1], self.padding, axis=0), rows])
         starts = range(0, len(rows) - seq_length - pred_len + 1, stride)
         features = inputs.values.shape[1]
-        table = torch.from_numpy(rows).to(device)
+        table = torch.from_numpy(rows).to(resolve_device(device))
         columns = range(features), range(features, rows.shape[1])
         self.windows = WindowSet(table, None, starts, seq_length, pred_len, *columns)
         self._is_single = targets.is_single

@@ -25,6 +25,7 @@ from nas_system.toolkit.table_models.encoding import Encoding, Targets, read_cla
 from nas_system.toolkit.table_models.fitting import EVALUATION_BATCH, fit_network
 from nas_system.toolkit.table_models.networks import build_network
 from nas_system.toolkit.table_models.original_yaml import read_arguments
+from nas_system.toolkit.table_models.row_order import time_order
 from nas_system.toolkit.table_models.settings import SequenceSettings, settings_from
 from nas_system.toolkit.table_models.tables import Table, read_table
 from nas_system.training.acceleration.precision import Precision
@@ -58,7 +59,8 @@ class BaseSequentialModel:
     """Predicts a row's y from the `seq_length` rows of X before it. Named classes are in `models.py`.
 
     `fit` scales X (and y, if it is numbers) by the training rows, trains with the engine, keeps the best
-    epoch's weights and starts again when it is called again. Rows are in order of time, one step apart.
+    epoch's weights and starts again when it is called again. Rows are in order of time, one step apart:
+    dated ones (DatetimeIndex) are brought into it, and refused with a ValueError where some are missing.
     """
 
     family: ClassVar[str | None] = None
@@ -73,21 +75,21 @@ class BaseSequentialModel:
         dropout: float = 0.2,
         *,
         family: str | None = None,
-        device: str = "auto",
+        device: str | torch.device | None = "auto",
         callbacks: Sequence[Callback] = (),
         **options: Any,
     ) -> None:
         """`options` are the other fields of `SequenceSettings` and those of the family's configuration.
 
-        `device`: auto, cpu, cuda:N or gpu. `callbacks` are called after every epoch, like the engine's.
-        Raises ConfigError for all that does not fit together.
+        `device`: auto (or None), cpu, cuda:N or gpu. `callbacks` are called after every epoch, like the
+        engine's. Raises ConfigError for all that does not fit together.
         """
         if self.family is not None and family not in (None, self.family):
             raise ConfigError(f"{type(self).__name__} is of the family {self.family!r}, not {family!r}")
         sizes = {"hidden_size": hidden_size, "num_layers": num_layers, "seq_length": seq_length}
         arguments = {"family": family or self.family, "input_size": input_size, "dropout": dropout}
         self.settings: SequenceSettings = settings_from({**arguments, **sizes, **options})
-        self.device = resolve_device("cuda" if device == "gpu" else device)
+        self.device = resolve_device(device)
         self.callbacks = tuple(callbacks)
         self._fitted: Fitted | None = None
 
@@ -125,7 +127,7 @@ class BaseSequentialModel:
         N is the number of rows less `seq_length`; a table too short for one window has one, padded on
         the left (see `SequenceDataset`). Scaled once the model is trained, as they are before.
         """
-        table = read_table(X, "X")
+        table = read_table(X, "X").in_time_order("X")
         values = table.values if self._fitted is None else self._fitted.encoding.encoded_inputs(table)
         windows = self._unlabelled(values, "cpu").windows
         return windows.batch(torch.arange(len(windows))).args[0]
@@ -189,7 +191,7 @@ class BaseSequentialModel:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: str = "auto") -> Self:
+    def load(cls, path: str | Path, *, device: str | torch.device | None = "auto") -> Self:
         """Load what `save` wrote; no code from the file is run. Raises StateError for any other file."""
         content = load_checkpoint(Path(path))
         if content.get("kind") != KIND:
@@ -214,6 +216,7 @@ class BaseSequentialModel:
     def _read(
         self, X: TableLike, y: TableLike, suffix: str, classes: tuple[Any, ...] | None = None
     ) -> tuple[Table, Targets]:
+        """Return X and y with their rows in the order of time, if they are dated."""
         table, name = read_table(X, f"X{suffix}"), f"y{suffix}"
         numbers = self.settings.task == "regression"
         targets = read_numbers(y, name) if numbers else read_classes(y, name, classes)
@@ -223,7 +226,9 @@ class BaseSequentialModel:
             raise ValueError(
                 f"the rows of X{suffix} and {name} have different labels; bring them into one order"
             )
-        return table, targets
+        dated = (targets.index, name) if table.index is None else (table.index, f"X{suffix}")
+        order = time_order(*dated)
+        return (table, targets) if order is None else (table.take(order), targets.take(order))
 
     def _training_rows(self, rows: int) -> int:
         training = rows - round(rows * self.settings.validation_share)
@@ -284,7 +289,7 @@ class BaseSequentialModel:
         """Return the network's outputs `(N, 1, channels)` and the labels of the N rows they are for."""
         import pandas as pd
 
-        fitted, table = self._trained(), read_table(X, "X")
+        fitted, table = self._trained(), read_table(X, "X").in_time_order("X")
         dataset = self._unlabelled(fitted.encoding.encoded_inputs(table), self.device)
         loader = WindowLoader(dataset.windows, EVALUATION_BATCH)
         precision = Precision(self.settings.precision(self.device), self.device)

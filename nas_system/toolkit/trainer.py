@@ -9,15 +9,19 @@ A facade of the engine, without a loop of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from nas_system.toolkit.losses import get_loss_fn
+from nas_system.errors import ConfigError
+from nas_system.toolkit.diagnosis import explained
+from nas_system.toolkit.losses import TaskLoss, get_loss_fn
 from nas_system.toolkit.metrics import Metric, MetricMeter, get_metrics, is_higher_better
+from nas_system.toolkit.watched_loader import WatchedLoader
 from nas_system.training.acceleration.precision import best_half_precision
 from nas_system.training.callbacks import LogHook, LogHooks, history_columns
 from nas_system.training.checkpoint import StateDict, load_checkpoint, save_checkpoint
@@ -70,7 +74,7 @@ class Trainer:
         """
         if log_every < 1:
             raise ValueError(f"log_every={log_every}: at least one step must lie between two reports")
-        resolved = resolve_device(str(device or "auto"))
+        resolved = resolve_device(device or "auto")
         if isinstance(accumulation_steps, GradientAccumulator):
             accumulation_steps = accumulation_steps.accumulation_steps
         if mixed_precision is True:
@@ -82,9 +86,11 @@ class Trainer:
         loss_fn = loss_fn or get_loss_fn(task_type, num_classes=num_classes)
         if isinstance(loss_fn, nn.Module):
             loss_fn.to(resolved)
+        _check_optimizer(optimizer, model, loss_fn)
         self.metrics = dict(metrics)
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         self.config = dict(config or {})
+        self._n_classes = _classes_of(loss_fn, num_classes)
         self.stop_reason: str | None = None
         """Why the last `fit` ended: completed, early_stopping, or a callback's reason."""
         self._log = LogHooks([], log_every)
@@ -129,15 +135,22 @@ class Trainer:
 
     def train_epoch(self, train_loader: Iterable[Any]) -> dict[str, float]:
         """Train for one pass; return loss and metrics over all its samples. The schedule is not advanced."""
-        return self.engine.train_epoch(train_loader)
+        train = WatchedLoader(train_loader, "training")
+        with self._explained(train):
+            return self.engine.train_epoch(train)
 
     def eval_epoch(self, val_loader: Iterable[Any]) -> dict[str, float]:
         """Return loss and metrics of one pass without training, over all its samples."""
-        return self.engine.evaluate(val_loader)
+        val = WatchedLoader(val_loader, "validation")
+        with self._explained(val):
+            return self.engine.evaluate(val)
 
     def predict(self, loader: Iterable[Any]) -> Tensor:
         """Return the model's outputs (values or logits) of every sample, in order, fp32 on the CPU."""
-        return self.engine.predict(loader)
+        watched = WatchedLoader(loader, "prediction")
+        watched.check_edges()
+        with self._explained(watched):
+            return self.engine.predict(watched)
 
     def fit(
         self,
@@ -155,13 +168,20 @@ class Trainer:
         `metric_for_best` is measured on the validation loader, or on the training one if there is no
         other; `minimize_metric` None knows the direction of our own metrics and minimises others.
         `early_stopping`: epochs without a new best. With a `checkpoint_dir`, best.pt and last.pt are
-        written there. Raises ValueError for a metric that nobody computes, Diverged for NaN.
+        written there. Raises ValueError for a metric that nobody computes, Diverged for NaN, ConfigError for
+        data that cannot be trained on; both name the item if the data are to blame.
         """
         self._follow(metric_for_best, minimize_metric, early_stopping)
         self.engine.generator = getattr(train_loader, "generator", None)
         observers = [*callbacks, self._log, _EpochEnds(self)]
         self.stop_reason = None
-        self.stop_reason = self.engine.fit(train_loader, val_loader, epochs, observers)
+        train = WatchedLoader(train_loader, "training")
+        val = None if val_loader is None else WatchedLoader(val_loader, "validation")
+        watched = [train] if val is None else [train, val]
+        for loader in watched:
+            loader.check_edges()
+        with self._explained(*watched):
+            self.stop_reason = self.engine.fit(train, val, epochs, observers)
         return self.history
 
     def save_checkpoint(self, path: str | Path) -> Path:
@@ -188,6 +208,14 @@ class Trainer:
         content = load_checkpoint(self._checkpoint_path(path))
         self.engine.load_state_dict(content)
         return {name: content[name] for name in _SUMMARY}
+
+    @contextmanager
+    def _explained(self, *loaders: WatchedLoader) -> Iterator[None]:
+        rate = float(self.engine.optimizer.param_groups[0]["lr"])
+        clip = "" if self.engine.grad_clip else ", or set grad_clip"
+        advice = f"lower the learning rate of the optimizer ({rate:g}){clip}"
+        with explained(self.engine, loaders, advice, self._n_classes):
+            yield
 
     def _checkpoint_path(self, path: str | Path) -> Path:
         path = Path(path)
@@ -222,6 +250,28 @@ class _EpochEnds(Callback):
         if record.is_best:
             self.trainer.save_checkpoint("best.pt")
         self.trainer.save_checkpoint("last.pt")
+
+
+def _check_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, loss_fn: Callable[..., Tensor]
+) -> None:
+    """Raise ConfigError for an optimizer that holds no parameter of the model, nor of the loss."""
+    own = {id(parameter) for parameter in model.parameters()}
+    own |= {id(parameter) for parameter in loss_fn.parameters()} if isinstance(loss_fn, nn.Module) else set()
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if own and not any(id(parameter) in own for parameter in held):
+        raise ConfigError(
+            f"the optimizer holds {len(held)} parameters, and none of them is the model's "
+            f"({type(model).__name__}): it would train another one; build it from this model, "
+            "get_optimizer(model), after the model is built or copied"
+        )
+
+
+def _classes_of(loss_fn: Callable[..., Tensor], num_classes: int | None) -> int | None:
+    """Return how many classes targets may name; None if nobody says."""
+    if isinstance(loss_fn, TaskLoss) and loss_fn.loss_type == "bce_logits":
+        return 2
+    return num_classes
 
 
 def log_model_info(model: nn.Module) -> dict[str, float]:

@@ -16,7 +16,7 @@ from nas_system.training.acceleration.precision import Precision
 from nas_system.training.batches import Batch, unpack, unpack_arguments
 from nas_system.training.clock import Clock
 from nas_system.training.objectives import Objective
-from nas_system.training.running_mean import Meter, RunningMean
+from nas_system.training.running_mean import Meter, NoBatches, RunningMean
 
 # How often a running loss is read back: a read waits for the device, and a NaN that
 # is noticed this late has wasted little.
@@ -134,11 +134,17 @@ def predict(
     *,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Return the post-processed outputs of all samples, in order, on the CPU. Batches need no target."""
+    """Return the post-processed outputs of all samples, in order, on the CPU. Batches need no target.
+
+    Raises NoBatches if there are none.
+    """
     model.eval()
     precision = precision or Precision("fp32", device)
     outputs = (_forward(model, unpack_arguments(raw, device), precision) for raw in loader)
-    return torch.cat([objective.postproc(output).float().cpu() for output in outputs])
+    answers = [objective.postproc(output).float().cpu() for output in outputs]
+    if not answers:
+        raise NoBatches("the loader returned no batch")
+    return torch.cat(answers)
 
 
 class DryRunStep:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import resource
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -67,6 +69,16 @@ def set_random_state(state: RandomState) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([device.cpu() for device in state["cuda"]])
+
+
+@contextmanager
+def random_state_kept(*, cuda: bool) -> Iterator[None]:
+    """Leave the global random states as they are, also if the code inside draws."""
+    outer = random_state(cuda=cuda)
+    try:
+        yield
+    finally:
+        set_random_state(outer)
 
 
 class ReproducibilityContext:
@@ -156,22 +168,32 @@ def _times_by_threads(step: Callable[[], None], counts: list[int]) -> dict[int, 
     return {count: statistics.median(values) for count, values in seconds.items()}
 
 
-def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device called `auto`, `cpu`, `cuda` or `cuda:N`. Raises ConfigError if it does not exist."""
-    if name == "auto":
+_GPU = re.compile("^gpu(?=$|:)")
+
+
+def resolve_device(name: str | torch.device | None = "auto") -> torch.device:
+    """Return the device called `auto` (or None), `cpu`, `cuda` or `cuda:N`; `gpu` is another word for cuda.
+
+    Every door that takes a device asks here. Raises ConfigError if there is no such device.
+    """
+    wanted = "auto" if name is None else str(name).lower()
+    if wanted == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device(_GPU.sub("cuda", wanted))
     except RuntimeError:
         raise ConfigError(f"device {name!r} is not known; use auto, cpu or cuda:N") from None
     if device.type == "cuda":
         found = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= found:
-            raise ConfigError(f"device {name!r} was asked for, but this machine has {found} CUDA devices")
+            raise ConfigError(
+                f"device {str(name)!r} was asked for, but this machine has {found} CUDA devices; "
+                "use cpu, or auto for what there is"
+            )
         # With its number, as tensors carry it: the two spellings are not equal.
         return torch.device("cuda", device.index or 0)
     if device.type != "cpu":
-        raise ConfigError(f"device {name!r} is not supported; use auto, cpu or cuda:N")
+        raise ConfigError(f"device {str(name)!r} is not supported; use auto, cpu or cuda:N")
     return device
 
 

@@ -11,6 +11,10 @@ from nas_system.errors import Diverged
 from nas_system.training.objectives import Objective
 
 
+class NoBatches(ValueError):
+    """A pass over a loader that returned nothing."""
+
+
 class Meter(Protocol):
     """Metrics of a whole pass that are no means over batches, such as the area under a curve."""
 
@@ -90,10 +94,10 @@ class RunningMean:
             )
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics over all samples."""
+        """Return the metrics over all samples. Raises NoBatches if there are none."""
         self._evaluate()
         if not self.samples:
-            raise ValueError("the loader returned no batch")
+            raise NoBatches("the loader returned no batch")
         means = dict(zip(self.objective.names, (self._totals / self.samples).tolist(), strict=True))
         return means if self.meter is None else means | self.meter.compute()
 

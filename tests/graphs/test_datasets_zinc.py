@@ -187,6 +187,30 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path, name: str, content:
         get_dataset("zinc", root=tmp_path)
 
 
+def test_bonds_to_atoms_that_a_molecule_has_not_are_named(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    cut = record(*TRIANGLE, torch.from_numpy) | {"atom_type": torch.zeros(2, dtype=torch.int8)}
+    (tmp_path / "raw" / "val.pickle").write_bytes(pickle.dumps([cut] * 3, protocol=2))
+    told = r"molecule 1 cannot be read \(.*its atoms are 0 to 1, but there is a bond to 2"
+    with pytest.raises(ConfigError, match=rf"val\.pickle: {told}"):
+        get_dataset("zinc", root=tmp_path)
+    shutil.rmtree(tmp_path / "raw")
+    folder = tmp_path / "subset" / "processed"
+    folder.mkdir(parents=True)
+    values = {
+        "x": torch.zeros(4, 1, dtype=torch.long),
+        "edge_index": torch.tensor([[0, 1, 0, 2], [1, 0, 2, 0]]),
+        "edge_attr": torch.ones(4, dtype=torch.long),
+        "y": torch.zeros(2),
+    }
+    borders = {"x": [0, 2, 4], "edge_index": [0, 2, 4], "edge_attr": [0, 2, 4], "y": [0, 1, 2]}
+    slices = {name: torch.tensor(ends) for name, ends in borders.items()}
+    for part in PARTS:
+        torch.save((values, slices, None), folder / f"{part}.pt")
+    with pytest.raises(ConfigError, match=rf"train\.pt: {told}"):
+        get_dataset("zinc", root=tmp_path)
+
+
 def test_a_negative_number_in_the_index_is_no_molecule(tmp_path: Path) -> None:
     write_raw(tmp_path / "raw")
     (tmp_path / "raw" / "val.index").write_text("-1\n")

@@ -160,7 +160,7 @@ def test_a_single_prediction_is_the_one_from_the_whole_table(regressor, table):
 def test_a_short_table_is_padded_and_gives_its_last_row(regressor, table):
     forecast = regressor.predict(table[:5])
     assert forecast.index.equals(table.index[[4]])
-    padded = pd.concat([table[:1]] * (LENGTH - 4) + [table[:5]])
+    padded = pd.concat([table[:1]] * (LENGTH - 4) + [table[:5]], ignore_index=True)
     assert forecast.iloc[0] == pytest.approx(regressor.predict(padded).iloc[0], rel=1e-6)
 
 

@@ -101,12 +101,19 @@ def _read_processed(folder: Path, part: str) -> list[Any]:
     try:
         with torch.serialization.safe_globals([data]):
             values, slices, *_ = torch.load(path, map_location="cpu", weights_only=True)
-        return [
-            _graph(**{name: _slice(values[name], slices[name], number, name) for name in _FIELDS})
-            for number in range(len(slices["y"]) - 1)
-        ]
+        count = len(slices["y"]) - 1
     except (*DAMAGED, RuntimeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); create it again, or remove it") from None
+    graphs = []
+    for number in range(count):
+        try:
+            parts = {name: _slice(values[name], slices[name], number, name) for name in _FIELDS}
+            graphs.append(_graph(**parts))
+        except (*DAMAGED, RuntimeError) as error:
+            raise ConfigError(
+                f"{path}: molecule {number} cannot be read ({error}); create the file again, or remove it"
+            ) from None
+    return graphs
 
 
 _FIELDS = ("x", "edge_index", "edge_attr", "y")
@@ -123,5 +130,7 @@ def _graph(x: Tensor, edge_index: Tensor, edge_attr: Tensor, y: Tensor) -> Any:
         raise ValueError(f"atom types are 0 to {ATOM_TYPES - 1}, but there is {int(x.max())}")
     if edge_attr.numel() and not 0 <= int(edge_attr.min()) <= int(edge_attr.max()) < BOND_TYPES:
         raise ValueError(f"bond types are 0 to {BOND_TYPES - 1}, but there is {int(edge_attr.max())}")
+    if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < len(x):
+        raise ValueError(f"its atoms are 0 to {len(x) - 1}, but there is a bond to {int(edge_index.max())}")
     data = import_pyg("torch_geometric.data").Data
     return data(x=x, edge_index=edge_index, edge_attr=edge_attr, y=y.float().reshape(1))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -11,13 +11,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_system.data.scaling import Scaler
-from nas_system.toolkit.table_models.tables import Table, labels_of, read_table
+from nas_system.toolkit.table_models.tables import (
+    LARGEST,
+    Table,
+    is_missing,
+    labels_of,
+    read_table,
+    refuse_far,
+    row_name,
+)
 from nas_system.training.checkpoint import StateDict
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from nas_system.toolkit.table_models.tables import TableLike
+
+
+LARGEST_TARGET = LARGEST**0.5
+"""Targets are decided by a squared error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +44,11 @@ class Targets:
     is_single: bool
     classes: tuple[Any, ...] | None = None
     """The labels whose numbers `values` are."""
+
+    def take(self, rows: NDArray[np.intp]) -> Targets:
+        """Return these rows, in this order."""
+        index = None if self.index is None else self.index.take(rows)
+        return replace(self, values=self.values[rows], index=index)
 
 
 def read_numbers(y: TableLike, name: str) -> Targets:
@@ -55,13 +72,7 @@ def read_classes(y: TableLike, name: str, classes: tuple[Any, ...] | None = None
     if labels.ndim != 1:
         raise ValueError(f"{name} has the shape {labels.shape}; a classification has one label for each row")
     plain = [label.item() if isinstance(label, np.generic) else label for label in labels]
-    kinds = {type(label) for label in plain}
-    for row, label in enumerate(plain):
-        if type(label) not in (str, int, bool) or len(kinds) > 1:
-            raise ValueError(
-                f"{name}: row {row} is {label!r}; labels are text or whole numbers, all of one kind and "
-                "none missing"
-            )
+    _check_labels(plain, index, name)
     if classes is None:
         classes = tuple(sorted(set(plain)))
         if len(classes) < 2:
@@ -72,6 +83,22 @@ def read_classes(y: TableLike, name: str, classes: tuple[Any, ...] | None = None
         raise ValueError(f"{name} holds the class {strange!r}, which y does not; there are: {classes}")
     values = np.array([numbers[label] for label in plain], dtype=np.float64)[:, None]
     return Targets(values, index, columns or (None,), True, classes)
+
+
+def _check_labels(labels: Sequence[Any], index: pd.Index | None, name: str) -> None:
+    """Raise ValueError for the row whose label is missing, of no kind, or of another than those before."""
+    rule = "labels are text or whole numbers, all of one kind and none missing"
+    missing = next((row for row, label in enumerate(labels) if is_missing(label)), None)
+    if missing is not None:
+        raise ValueError(f"{name}: {row_name(missing, index)} has no label ({labels[missing]!r}); {rule}")
+    for row, label in enumerate(labels):
+        if type(label) not in (str, int, bool):
+            raise ValueError(f"{name}: {row_name(row, index)} is {label!r}; {rule}")
+        if type(label) is not type(labels[0]):
+            raise ValueError(
+                f"{name}: {row_name(row, index)} is {label!r}, but {row_name(0, index)} is {labels[0]!r}; "
+                f"{rule}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +120,9 @@ class Encoding:
     @classmethod
     def fit(cls, X: Table, y: Targets, rows: int) -> Self:
         """Fit on the first `rows` rows, which are the training part."""
-        scaler = None if y.classes else _scaler(y.values[:rows])
-        return cls(_scaler(X.values[:rows]), X.columns, scaler, y.classes, y.names, y.is_single)
+        scaler = None if y.classes else _scaler(y.values[:rows], y.names, "y")
+        inputs = _scaler(X.values[:rows], X.columns, "X")
+        return cls(inputs, X.columns, scaler, y.classes, y.names, y.is_single)
 
     @property
     def n_inputs(self) -> int:
@@ -115,13 +143,22 @@ class Encoding:
             values = values[:, [X.columns.index(name) for name in self.columns]]
         if values.shape[1] != self.n_inputs:
             raise ValueError(f"X has {values.shape[1]} columns; the model was trained on {self.n_inputs}")
-        return self.inputs.transform(values)
+        with np.errstate(over="ignore"):
+            scaled = self.inputs.transform(values)
+        # Of the last row only its y is predicted; its X is read by no window.
+        refuse_far(replace(X, values=values, columns=self.columns), scaled[:-1], LARGEST, "X")
+        return scaled
 
     def encoded_targets(self, y: Targets) -> NDArray[np.float64]:
         """Return the targets that the network's outputs are compared with."""
         if y.values.shape[1] != len(self.names):
             raise ValueError(f"y has {y.values.shape[1]} columns; the model was trained on {len(self.names)}")
-        return y.values if self.targets is None else self.targets.transform(y.values)
+        if self.targets is None:
+            return y.values
+        with np.errstate(over="ignore"):
+            scaled = self.targets.transform(y.values)
+        refuse_far(Table(y.values, y.names, y.index, y.is_single), scaled, LARGEST_TARGET, "y")
+        return scaled
 
     def answers(self, outputs: Tensor, index: pd.Index) -> pd.Series | pd.DataFrame:
         """Convert the network's outputs `(N, 1, channels)` into units of y, or the most likely labels."""
@@ -167,6 +204,9 @@ class Encoding:
         return cls(**{**values, **scalers})
 
 
-def _scaler(values: NDArray[np.float64]) -> Scaler:
-    """Fit a scaler whose columns are named by their place: an array has no other names."""
-    return Scaler.of_rows(values, range(values.shape[1]))
+def _scaler(values: NDArray[np.float64], columns: Sequence[Any] | None, name: str) -> Scaler:
+    """Fit a scaler; the columns of an array are named by their place. Raises ValueError, with the advice."""
+    try:
+        return Scaler.of_rows(values, range(values.shape[1]) if columns is None else columns)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None

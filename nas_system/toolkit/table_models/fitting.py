@@ -9,6 +9,7 @@ from torch import nn
 
 from nas_system.data import WindowLoader
 from nas_system.data.augmentation import augmented
+from nas_system.errors import Diverged
 from nas_system.toolkit.sequence_datasets import SequenceDataset
 from nas_system.toolkit.table_models.settings import SequenceSettings
 from nas_system.training.acceleration.eager import skip_compiler_import, step_eagerly
@@ -52,10 +53,15 @@ def fit_network(
         generator=generator,
         precision=training.precision,
     )
-    reason = engine.fit(
-        augmented(loader, training, target_columns=()),
-        None if val is None else WindowLoader(val.windows, EVALUATION_BATCH),
-        training.max_epochs,
-        [*callbacks, BestWeights()],
-    )
+    batches = augmented(loader, training, target_columns=())
+    evaluated = None if val is None else WindowLoader(val.windows, EVALUATION_BATCH)
+    try:
+        reason = engine.fit(batches, evaluated, training.max_epochs, [*callbacks, BestWeights()])
+    except Diverged as error:
+        # The table has been read: its values are finite.
+        raise Diverged(
+            f"a loss became NaN or infinite in epoch {len(engine.history) + 1}; lower learning_rate "
+            f"({settings.learning_rate:g}), or set grad_clip",
+            error.numbers,
+        ) from error
     return engine, reason

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from nas_system.errors import PreflightFailed
@@ -25,7 +23,7 @@ from nas_system.training.engine import Engine
 from nas_system.training.preflight.memory import MIB, available_mb, bytes_of, resident_mb
 from nas_system.training.preflight.plan import Pace
 from nas_system.training.preflight.probe import COUNTED_UP_TO, LESS_MEMORY, Measured, Probe
-from nas_system.training.reproducibility import peak_memory_mb, random_state, set_random_state
+from nas_system.training.reproducibility import peak_memory_mb, random_state_kept
 
 FIRST_BATCH, GROWTH = 2, 4
 """Samples of the first batch; how many times larger the next one is."""
@@ -124,7 +122,7 @@ class Preflight:
 
     def check_batch(self) -> None:
         """Run forward and backward on growing batches up to the real one, and a small evaluation."""
-        with _random_state_kept(self.device):
+        with random_state_kept(cuda=self.device.type == "cuda"):
             for size in self._sizes():
                 self._check_memory(size)
                 measured = self._measure_step(size)
@@ -150,7 +148,7 @@ class Preflight:
             return
         self._probe.threads = threads
         rounds, enough_s = (ROUNDS, TIMING_S) if self.limit_s is None else (PLANNING_ROUNDS, PLANNING_S)
-        with _random_state_kept(self.device):
+        with random_state_kept(cuda=self.device.type == "cuda"):
             while len(self._timed) < rounds:
                 self._timed.append(self._probe.time_step(self.size))
                 if self.limit_s is not None and len(self._timed) < STEPS_TO_CONFIRM:
@@ -317,12 +315,3 @@ class _Parameters:
             copied += gradients
             trained += (1 + means) * gradients
         return cls(held / MIB, copied / MIB, max(trained, held) / MIB)
-
-
-@contextmanager
-def _random_state_kept(device: torch.device) -> Iterator[None]:
-    outer = random_state(cuda=device.type == "cuda")
-    try:
-        yield
-    finally:
-        set_random_state(outer)
