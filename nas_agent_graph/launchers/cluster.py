@@ -9,6 +9,7 @@ lives. What it does not answer is unknown, and waits. Calls run on the agent's o
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import secrets
 import shlex
@@ -24,6 +25,7 @@ from nas_agent_graph.launchers.place import Place, read_place, write_place
 from nas_system.errors import ConfigError, RunError, SearchPaused
 from nas_system.files import make_room, read_record, write_json
 from nas_system.processes.job import Job
+from nas_system.processes.machine_memory import MEMORY_SHARE
 from nas_system.processes.run_files import CLUSTER_FILE, RunPaths
 from nas_system.processes.run_lock import attempt_in
 from nas_system.processes.sandbox.modes import mode_in
@@ -116,7 +118,12 @@ class ClusterLauncher:
         """
         paths, known = RunPaths(run_dir), self._place_of(run_dir)
         if known is None or known.attempt != attempt:
-            known = Place(self._engine.name, "", attempt, starts=0)
+            # Supervisors that end between claim and first record, again and again, count as well.
+            has_begun = known is None or attempt_in(read_record(paths.process)) >= known.attempt
+            failures = 0 if known is None or has_begun else known.failures
+            known = Place(
+                self._engine.name, "", attempt, 0, failures, None if known is None else known.ended_as
+            )
         if known.failures >= MOST_FAILURES:
             raise RunError(
                 f"the job of {run_dir} has ended {known.failures} times before its training began "
@@ -142,6 +149,7 @@ class ClusterLauncher:
         command += job.supervisor_arguments(run_dir, attempt, sandbox=self._sandbox)
         command += ["--engine", self._engine.name]
         command += ["--", *job.command]
+        limit_mb = job.memory_limit_mb
         script = job_script(command, environment, self._workspace, paths.supervisor_log)
         self.conversation.submit(
             JobRequest(
@@ -149,7 +157,7 @@ class ClusterLauncher:
                 script,
                 str(paths.supervisor_log),
                 time_limit_s=job.time_limit_s + job.grace_s,
-                memory_mb=job.memory_limit_mb,
+                memory_mb=None if limit_mb is None else math.ceil(limit_mb / MEMORY_SHARE),
             )
         )
 

@@ -113,7 +113,6 @@ class Conversation:
     _is_said: bool = False
     _not_now: str | None = None
     """Why the engine takes no job for the moment, as a person was told."""
-    _said_reasons: set[tuple[str, str]] = field(default_factory=set)
 
     def start(self) -> None:
         """Begin to talk on a thread. Without it, whoever calls `turn` does."""
@@ -122,7 +121,7 @@ class Conversation:
             self._thread.start()
 
     def close(self) -> None:
-        """End the conversation; what was not submitted is left to the next agent."""
+        """End the conversation, with what was to be ended; what was not submitted is the next agent's."""
         self._closed = True
         self._wake.set()
         if self._thread is not None:
@@ -178,22 +177,22 @@ class Conversation:
 
     def turn(self) -> None:
         """Submit and end what is waiting for it, and ask for all jobs if it is time to."""
-        while (request := self._next_request()) is not None:
+        while not self._closed and (request := self._next_request()) is not None:
             if not self._submit(request):
                 break
         for name in list(self._to_kill):
             try:
                 self.engine.kill(name)
-            except NotNow as reason:
+            except (NotNow, ConfigError) as reason:
                 self._note_silence(str(reason))
             with self._lock:
                 self._to_kill.pop(name, None)
                 self._ask_at = min(self._ask_at, self.clock.monotonic() + _LOOK_S)
-        if self.clock.monotonic() >= self._ask_at:
+        if not self._closed and self.clock.monotonic() >= self._ask_at:
             self._list()
 
     def _talk(self) -> None:
-        while not self._closed:
+        while not self._closed or self._to_kill:
             self._wake.clear()
             self.turn()
             self._wake.wait(max(_LOOK_S, min(self._ask_at - self.clock.monotonic(), ASKED_EVERY_S)))
@@ -238,7 +237,8 @@ class Conversation:
             return True
         self._not_now = None
         with self._lock:
-            self._to_submit.pop(request.name, None)
+            if self._to_submit.pop(request.name, None) is None:  # taken back while it was submitted
+                self._to_kill[request.name] = None
             self._tried_at.pop(request.name, None)
             self._submitted_at[request.name] = self.clock.monotonic()
         return True
@@ -253,7 +253,7 @@ class Conversation:
         asked_at = self.clock.monotonic()
         try:
             jobs = self.engine.jobs(self.prefix)
-        except NotNow as reason:
+        except (NotNow, ConfigError) as reason:  # its programs may be gone, too
             self._ask_at = self.clock.monotonic() + ASKED_EVERY_S
             self._note_silence(str(reason))
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from nas_agent_graph.launchers.engine import EngineSilent, JobRequest, ListedJob, NotNow
@@ -21,6 +21,10 @@ class ScriptedEngine:
     forgets_answer: bool = False
     """Whether `submit` takes the job and says that it has timed out."""
     is_away: bool = False
+    problem: Exception | None = None
+    """What every question raises."""
+    meanwhile: Callable[[], None] = lambda: None
+    """Called while a job is submitted."""
 
     def check(self) -> None:
         self._answer()
@@ -29,6 +33,7 @@ class ScriptedEngine:
         self._answer()
         if self.refusal is not None:
             raise self.refusal
+        self.meanwhile()
         self.submitted.append(request)
         self.listed[request.name] = ListedJob("queued", "Resources")
         if self.forgets_answer:
@@ -44,5 +49,7 @@ class ScriptedEngine:
         self.listed.pop(name, None)
 
     def _answer(self) -> None:
+        if self.problem is not None:
+            raise self.problem
         if self.is_away:
             raise NotNow("Unable to contact slurm controller")

@@ -186,6 +186,34 @@ def test_a_requeued_job_is_ended_for_it_would_meet_its_own_claim(cluster: Cluste
     assert cluster.state(40) == "lost"
 
 
+def test_supervisors_that_die_so_again_and_again_are_given_up(cluster: Cluster) -> None:
+    for attempt in (1, 2, 3):
+        name = cluster.submit(attempt)
+        assert claim_attempt(cluster.run_dir, attempt, "slurm")
+        cluster.engine.listed[name] = ListedJob("ended", "FAILED")
+        assert cluster.state(40) == "absent"
+    with pytest.raises(RunError, match="has ended 3 times before its training began"):
+        cluster.submit(4)
+
+
+def test_an_engine_whose_programs_are_gone_is_silent_and_no_more(cluster: Cluster) -> None:
+    name = cluster.submit()
+    cluster.begin()
+    cluster.engine.listed[name] = ListedJob("running")
+    assert cluster.state(20) == "running"
+    cluster.engine.problem = ConfigError("squeue is not on the PATH")
+    assert cluster.state(100) == "unknown"
+    cluster.engine.problem = None
+    assert cluster.state(20) == "running"
+
+
+def test_a_job_that_is_taken_back_while_it_is_submitted_is_ended(cluster: Cluster) -> None:
+    cluster.engine.meanwhile = lambda: cluster.launcher.cancel(cluster.run_dir)
+    name = cluster.submit()
+    cluster.state(5)
+    assert cluster.engine.killed == [name]
+
+
 def test_the_next_agent_finds_what_the_last_one_has_sent(start: Callable[[], Cluster]) -> None:
     name = start().submit()
     second = start()
