@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "unshare")
 DAEMONS = ("slurmctld", "slurmd.n0", "slurmd.n1")
 START_S = 60.0
 
@@ -75,9 +75,14 @@ class SlurmCluster:
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": _path()}
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
+    @property
+    def private(self) -> Path:
+        """A folder that each node has for itself, and so has the host of the agent."""
+        return self.folder / "private"
+
     def start(self) -> None:
         """Write the configuration, start everything and wait until both nodes take jobs."""
-        for name in ("run", "state", "log", "spool.n0", "spool.n1", "dev"):
+        for name in ("run", "state", "log", "spool.n0", "spool.n1", "dev", self.private.name):
             (self.folder / name).mkdir(parents=True)
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(1024))
@@ -106,8 +111,11 @@ class SlurmCluster:
 
     def restart(self, name: str) -> None:
         """Start one of `DAEMONS`, which has been killed or never started."""
-        command = ["slurmctld", "-D"] if name == "slurmctld" else ["slurmd", "-D", "-N", name[-2:]]
-        self._spawn(name, *command)
+        if name == "slurmctld":
+            self._spawn(name, "slurmctld", "-D")
+        else:
+            own = f"mount -t tmpfs none '{self.private}' && exec slurmd -D -N {name[-2:]}"
+            self._spawn(name, "unshare", "--mount", "sh", "-c", own)
 
     def kill(self, name: str) -> None:
         """Kill one of `DAEMONS` at once; the jobs of a node run on."""

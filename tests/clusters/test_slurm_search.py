@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from chaos.search import Search, wait_for
+from chaos.series import CHEAP, TASK, write_series
 
 from clusters.slurm_cluster import SlurmCluster
 from nas_system.files import read_record
@@ -312,6 +313,25 @@ def test_doctor_proves_from_inside_a_job_what_a_search_needs(
     done = run_cli(*command, "--slurm", "--gres=gpu:1", cwd=tmp_path, env=environment)
     assert done.returncode == 4, done.stdout + done.stderr
     assert "To fix: the job has GPU " in done.stdout
+
+
+@pytest.mark.timeout(240)
+def test_a_folder_that_the_nodes_do_not_see_is_said_and_how_to_find_out(
+    slurm: SlurmCluster, run_cli: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    workspace = slurm.private / "workspace"
+    workspace.mkdir()
+    done = run_cli("nas_agent_graph.doctor", "--launcher", "slurm", cwd=workspace, env=slurm.environment)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "To fix: the job did not run to its end" in done.stdout
+    assert "Both must lie in folders that all nodes share." in done.stdout
+    write_series(workspace)
+    search = ("nas_agent_graph.run", *TASK, *CHEAP, "--launcher", "slurm", "--max-runs", "2")
+    done = run_cli(*search, cwd=workspace, env=slurm.environment)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "has ended 3 times before its training began (FAILED): does a node see " in done.stderr
+    assert "nas doctor --launcher slurm tries it" in done.stderr
+    assert load_agent_state(workspace / "agent_state.json").in_progress[0].run_id == "run_0000"
 
 
 def test_without_slurms_programs_it_says_where_to_start(
