@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,7 +65,15 @@ def missing() -> str | None:
     absent = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
     if absent:
         return f"Slurm's programs are missing: {', '.join(absent)}"
-    return None if os.geteuid() == 0 else "Slurm's daemons need root here"
+    if os.geteuid() != 0:
+        return "Slurm's daemons need root here"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            os.mknod(Path(folder) / "null", 0o20666, os.makedev(1, 3))
+        except OSError as error:
+            return f"no device can be made for a fake GPU here: {error.strerror}"
+    done = subprocess.run(["unshare", "--mount", "true"], capture_output=True, text=True, check=False)
+    return f"no folder can be made a node's own here: {done.stderr.strip()}" if done.returncode else None
 
 
 class SlurmCluster:
