@@ -28,6 +28,7 @@ from nas_agent_graph.handover.recommendation import Handover
 from nas_agent_graph.handover.refit_pool import RefitPool
 from nas_agent_graph.handover.refits import MOST_SHARE
 from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.launchers import DEFAULT as LOCAL
 from nas_agent_graph.launchers import build_launcher, launcher_options
 from nas_agent_graph.launchers.place import refuse_other_engines
 from nas_agent_graph.launchers.verification import Verification
@@ -137,7 +138,7 @@ def run_search(
             launcher,
             refits=refits if refitted else None,
             recommends=trainer is None,
-            flags=() if arguments.device == "auto" else ("--device", arguments.device),
+            flags=() if (device := _device_here(arguments)) == "auto" else ("--device", device),
         )
         if chosen is None:
             _conclude(ending, end or "")
@@ -180,10 +181,15 @@ def _verification(
         launcher,
         facts_file_of(ledger),
         metric=ledger.state.metric,
-        device=arguments.device,
+        device=_device_here(arguments),
         threads=arguments.threads,
         memory_mb=limits.memory_mb,
     )
+
+
+def _device_here(arguments: argparse.Namespace) -> str:
+    """Return the device of what the agent computes itself: `--device` is that of the machine that trains."""
+    return arguments.device if arguments.launcher == LOCAL else "auto"
 
 
 def _note(text: str) -> None:
