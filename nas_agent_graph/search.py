@@ -80,7 +80,9 @@ def run_search(
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()
     launcher = build_launcher(arguments.launcher, launcher_options(arguments, _note))
-    slots = slots_for(arguments.parallel, arguments.gpus_per_run, arguments.device, launcher)
+    # On a cluster its engine gives out the devices.
+    gpus_per_run = arguments.gpus_per_run if arguments.launcher == LOCAL else 1.0
+    slots = slots_for(arguments.parallel, gpus_per_run, arguments.device, launcher)
     started, limits = time.monotonic(), limits_of(arguments, launcher, slots.total)
     refitted = not arguments.no_refit and trainer is None
     if refitted:

@@ -48,6 +48,10 @@ def launcher_options(arguments: argparse.Namespace, say: Callable[[str], None] =
         if getattr(arguments, flag) and arguments.launcher != name:
             given = flag.replace("_", "-")
             raise ConfigError(f"--{given} is for --launcher {name}; leave it out, or add that")
+    if arguments.launcher == "slurm" and arguments.gpus_per_run != 1.0:
+        raise ConfigError(
+            "--gpus-per-run: what a job gets on Slurm is said with --slurm, such as --gres=shard:1"
+        )
     threads = arguments.threads
     return LauncherOptions(
         sandbox=arguments.sandbox,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -34,19 +35,32 @@ def starts(search: Search) -> dict[str, int]:
     return {name: names.count(name) for name in names}
 
 
-def new(new_search: Callable[..., Search], ray: RayCluster, runs: int) -> Search:
-    flags = ("--launcher", "ray", "--ray-address", ADDRESS, "--parallel", "2", "--max-runs", str(runs))
-    return new_search(*flags, **on(ray))
+def new(new_search: Callable[..., Search], ray: RayCluster, runs: int, *flags: str) -> Search:
+    own = ("--launcher", "ray", "--ray-address", ADDRESS, "--parallel", "2", "--max-runs", str(runs))
+    return new_search(*own, *flags, **on(ray))
+
+
+def environments(search: Search) -> dict[str, str]:
+    """Return the environments of the trainings that run, by their runs."""
+    found = {}
+    for run_dir, process in search.trainings():
+        with contextlib.suppress(OSError):
+            found[run_dir.name] = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace")
+    return found
 
 
 @pytest.mark.fault(49, 62)
 def test_a_search_lives_through_the_death_of_its_agent_a_node_and_the_head(
     ray: RayCluster, new_search: Callable[..., Search]
 ) -> None:
-    search = new(new_search, ray, 6)
+    # Two share the GPU of their node.
+    search = new(new_search, ray, 6, "--device", "cuda", "--gpus-per-run", "0.5")
     search.wish("epoch_s", "1.0")
     search.start(*ray.inside)
-    wait_for(lambda: len(starts(search)) > 1, "the first trainings side by side")
+    wait_for(lambda: len(starts(search)) > 2, "two trainings side by side")
+    seen = environments(search)
+    assert seen and all("CUDA_VISIBLE_DEVICES=0\0" in environment for environment in seen.values())
+    assert not any(SECRET in environment for environment in seen.values())
     # The node dies with what trains there; the attempt is lost, and another begins on a new node.
     ray.kill_node()
     lost = {name for name, _ in search.trainings()}

@@ -267,6 +267,7 @@ def test_a_search_that_is_stopped_ends_its_jobs_and_one_that_detaches_leaves_the
         (["--slurm", "'"], "No closing quotation"),
         (["--parallel", "auto"], "give --parallel and --threads numbers"),
         (["--ray-address", "http://127.0.0.1:1"], "--ray-address is for --launcher ray"),
+        (["--gpus-per-run", "0.5"], "what a job gets on Slurm is said with --slurm"),
     ],
 )
 def test_what_slurm_will_never_take_is_said_before_anything_begins(
