@@ -97,8 +97,8 @@ class Blows:
         self.waiting: list[tuple[int, Callable[[], bool]]] = []
         kinds = [self.agent, self.supervisor, self.node_daemon, self.controller, self.requeue, self.preempt]
         rng.shuffle(kinds)
-        for number, kind in enumerate(kinds):
-            self.waiting.append((1 + number, kind))
+        # What one has done has mostly passed before the next one falls.
+        self.waiting.extend(zip((1, 3, 5, 7, 9, 10), kinds, strict=True))
         self.done: list[str] = []
         self.hits_until = 0.0
 
@@ -117,7 +117,7 @@ class Blows:
         return True
 
     def supervisor(self) -> bool:
-        return self.search.kill_part("supervisor") is not None
+        return self._trains() and self.search.kill_part("supervisor") is not None
 
     def node_daemon(self) -> bool:
         name = self.rng.choice(("slurmd.n0", "slurmd.n1"))
@@ -135,6 +135,8 @@ class Blows:
         return True
 
     def requeue(self) -> bool:
+        if not self._trains():
+            return False
         for run_dir, _ in self.search.running("nas_system.processes.supervisor"):
             name = self.search.name_of(run_dir)
             try:
@@ -148,9 +150,16 @@ class Blows:
         return False
 
     def preempt(self) -> bool:
+        if not self._trains():
+            return False
         self._hit_all()
         self.slurm.ask("sbatch", "-p", "high", "-N", "2", "-n", "8", "--wrap", "sleep 1", "-o", "/dev/null")
         return True
+
+    def _trains(self) -> bool:
+        """Return whether a training is in its midst: a blow before it begins, or at its end, shows little."""
+        running = list(self.search.running("nas_system.processes.supervisor"))
+        return bool(running) and all((folder / "history.json").exists() for folder, _ in running)
 
     def _hit_all(self) -> None:
         """Count the blow for all runs in progress, and for those that begin while its effects last."""
