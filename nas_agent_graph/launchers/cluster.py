@@ -99,14 +99,18 @@ class ClusterLauncher:
         return self._conversation
 
     def _search_id(self) -> str:
-        """Return what tells this search's jobs from those of others: made once, and kept with its runs."""
+        """Return what tells this search's jobs from those of others: made once, and kept with its runs.
+
+        A copy of the folder is another search; that it was moved changes nothing.
+        """
         path = self._workspace / "runs" / CLUSTER_FILE
-        known = (read_record(path) or {}).get("search_id")
-        if isinstance(known, str) and len(known) == 8 and known.isalnum():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record, inode = read_record(path) or {}, path.parent.stat().st_ino
+        known = record.get("search_id")
+        if isinstance(known, str) and len(known) == 8 and known.isalnum() and record.get("inode") == inode:
             return known
         search_id = secrets.token_hex(4)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"schema": 1, "search_id": search_id})
+        write_json(path, {"schema": 1, "search_id": search_id, "inode": inode})
         return search_id
 
     # -- trainings -------------------------------------------------------------------------------

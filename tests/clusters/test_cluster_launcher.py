@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -222,6 +223,22 @@ def test_the_next_agent_finds_what_the_last_one_has_sent(start: Callable[[], Clu
     with pytest.raises(ConfigError, match=f"run_0000 was sent to slurm as {name} and has not ended"):
         refuse_other_engines([second.run_dir], "local")
     refuse_other_engines([second.run_dir], "slurm")
+
+
+def test_a_copy_of_a_workspace_is_another_search_and_a_moved_one_is_not(tmp_path: Path) -> None:
+    def prefix(workspace: Path) -> str:
+        launcher = ClusterLauncher(
+            ScriptedEngine(), build_launcher("local"), workspace=workspace, say=print, talks=False
+        )
+        return launcher.conversation.prefix
+
+    (tmp_path / "search/runs").mkdir(parents=True)
+    known = prefix(tmp_path / "search")
+    assert prefix(tmp_path / "search") == known
+    shutil.copytree(tmp_path / "search", tmp_path / "copy")
+    assert prefix(tmp_path / "copy") != known
+    (tmp_path / "search").rename(tmp_path / "moved")
+    assert prefix(tmp_path / "moved") == known
 
 
 @pytest.mark.fault(63)
