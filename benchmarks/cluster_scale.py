@@ -6,28 +6,30 @@ on): simulated time is the agent's own seconds and what it waits for, so an agen
 idle. Trainings have log-normal lengths; scores are made up and taken at their word.
 
     python benchmarks/cluster_scale.py [--slots 256] [--seconds 60] [--runs 1280] [--proposer tpe]
-    python benchmarks/cluster_scale.py --table --picture docs/images/scale.png
+    python benchmarks/cluster_scale.py --table scale.jsonl --picture docs/images/scale.png
 
 Slots are counted from the end of the first run, before which nothing else begins, to the beginning of the
 last configuration: `busy` is the time of trainings in this span over slots and time, the filling of the slots
 included; `busy_when_full` counts from the moment at which all were taken for the first time.
+
+With `--table` all numbers of slots and lengths are measured that the file does not hold yet, a line each.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # runs from a bare checkout, too
 
@@ -49,8 +51,16 @@ from nas_system.processes.job import Job
 from nas_system.processes.run_files import FACTS_FILE
 from nas_system.space import ForecastingTask, RunConfig
 from nas_system.space.task_info import Baseline, DataSource, TaskInfo
+from nas_system.visualization.canvas import CYCLE, Label, draw, label_right
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PROPOSERS: dict[str, Callable[[], Proposer]] = {"tpe": TPEProposer, "random_search": RandomSearchProposer}
+SLOTS = (1, 4, 16, 64, 256, 1024)
+LENGTHS = {10.0: "10 s", 60.0: "60 s", 600.0: "10 min", 3600.0: "1 h"}
+FINAL = 4
+"""Trainings with fresh seeds at the end, which is not measured."""
 INFO = TaskInfo(
     ForecastingTask(),
     DataSource("none", "synthetic", None, sha256="0" * 64, bytes=0),
@@ -109,20 +119,25 @@ class SimulatedLauncher(ClusterLauncher):
         return super().survey(run_dirs)
 
 
-@dataclass
+class Nowhere(io.StringIO):
+    """Forgets what is written."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
 class Ends(PlainProgress):
     """Prints nowhere, and notes when runs ended."""
 
-    clock: SimulatedTime
-    at: list[tuple[float, float]] = field(default_factory=list)
-    """Simulated time, and the agent's own seconds until then."""
-
-    def __post_init__(self) -> None:
-        super().__init__(open(os.devnull, "w"), self.clock.monotonic)  # noqa: SIM115  # as long as the search
+    def __init__(self, clock: SimulatedTime) -> None:
+        super().__init__(Nowhere(), clock.monotonic)
+        self._clock = clock
+        self.at: list[tuple[float, float]] = []
+        """Simulated time, and the agent's own seconds until then."""
 
     def finished(self, run: RunInfo, verdict: Any) -> None:
         super().finished(run, verdict)
-        self.at.append((self.clock.monotonic(), self.clock.own()))
+        self.at.append((self._clock.monotonic(), self._clock.own()))
 
 
 @dataclass(frozen=True)
@@ -134,8 +149,11 @@ class Searched:
     engine: ScriptedEngine
     launcher: SimulatedLauncher
     ends: Ends
-    clock: SimulatedTime
     slots: int
+    own_s: float
+    """What the agent took itself."""
+    span_s: float
+    """Simulated time from its start to its end."""
 
 
 def search(workspace: Path, *, slots: int, seconds: float, runs: int, proposer: str = "tpe") -> Searched:
@@ -157,7 +175,7 @@ def search(workspace: Path, *, slots: int, seconds: float, runs: int, proposer: 
         fallback=RandomSearchProposer(),
         launcher=launcher,
         progress=ends,
-        limits=Limits(max_runs=runs),
+        limits=Limits(max_runs=runs, repeats=FINAL),
         train_command=("train",),
         slots=Slots(slots),
         repeat_rule=SelectionRule(),
@@ -171,18 +189,19 @@ def search(workspace: Path, *, slots: int, seconds: float, runs: int, proposer: 
     finally:
         talker.close()
         launcher.close()
-    return Searched(ledger.state, ledger, engine, launcher, ends, clock, slots)
+    found = Searched(ledger.state, ledger, engine, launcher, ends, slots, clock.own(), clock.monotonic())
+    clock.close()
+    return found
 
 
 def figures(found: Searched) -> dict[str, Any]:
     """Return what the search measured."""
-    ledger, clock, runs = found.ledger, found.clock, len(found.state.runs)
+    ledger, runs, own_s, span_s = found.ledger, len(found.state.runs), found.own_s, found.span_s
     trainings = Counter(job.folder for job in found.engine.finished)
     configurations = [when for when, name in found.launcher.submitted if not is_repeat(name)]
     first, full, last = found.ends.at[0][0], _full_at(found), configurations[-1]
     in_span = [own for when, own in found.ends.at if first <= when <= last]
     rounds = [after - before for before, after in itertools.pairwise(in_span)]
-    own_s, span_s = clock.own(), clock.now
     parts = {name: spent / runs for name, spent in ledger.nodes_s.items()}
     parts["writes of the state"] = sum(ledger.writes_s) / runs
     loads = {"agent": own_s / span_s, "engine": found.engine.talker.busy_s / span_s}
@@ -238,6 +257,7 @@ def _spread(values: Iterable[float]) -> dict[str, float | None]:
 
 
 def _round(value: float) -> float:
+    """Return the number with four digits."""
     return float(f"{value:.4g}")
 
 
@@ -248,20 +268,79 @@ def measure(*, slots: int, seconds: float, runs: int, proposer: str = "tpe") -> 
         return {"seconds": seconds, "proposer": proposer, **figures(found)}
 
 
+def measure_table(file: Path) -> list[dict[str, Any]]:
+    """Return a row for each number of slots and length, measured unless the file holds it."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    known = {(row["slots"], row["seconds"]) for row in rows}
+    for seconds, slots in itertools.product(LENGTHS, SLOTS):
+        if (slots, seconds) not in known:
+            rows.append(measure(slots=slots, seconds=seconds, runs=runs_for(slots, seconds)))
+            with open(file, "a") as lines:
+                lines.write(json.dumps(rows[-1]) + "\n")
+    return rows
+
+
+def runs_for(slots: int, seconds: float) -> int:
+    """Return how many runs tell how busy slots are: four generations, and of the long ones, in which little
+    happens, less than two."""
+    return max(8, 4 * slots if seconds <= 60 else math.ceil(1.25 * slots))
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print the share of the slots that is busy once all are taken, as a table for a page."""
+    found = {(row["slots"], row["seconds"]): row for row in rows}
+    print("| slots |" + "".join(f" {name} |" for name in LENGTHS.values()))
+    print("|---|" + "---|" * len(LENGTHS))
+    for slots in SLOTS:
+        cells = [found.get((slots, seconds)) for seconds in LENGTHS]
+        print(f"| {slots:,} |" + "".join(f" {_percent(cell)} |" for cell in cells))
+
+
+def _percent(row: dict[str, Any] | None) -> str:
+    shares = [] if row is None else [row["busy_when_full"], row["busy"]]
+    return ", ".join("-" if share is None else f"{100 * share:.0f} %" for share in shares) or "not measured"
+
+
+def draw_table(rows: Sequence[dict[str, Any]], file: Path) -> None:
+    """Draw the same: busy share over slots, a line for each length of the trainings."""
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_axes((0.09, 0.15, 0.74, 0.73))
+        labels = []
+        for color, (seconds, name) in zip(CYCLE, LENGTHS.items(), strict=False):
+            points = sorted((row["slots"], row) for row in rows if row["seconds"] == seconds)
+            shares = [100 * (row["busy_when_full"] or row["busy"]) for _, row in points]
+            axes.plot([slots for slots, _ in points], shares, "o-", color=color, markersize=4)
+            if points:
+                labels.append(Label(shares[-1], name, color))
+        axes.set_xscale("log", base=4)
+        axes.set_xticks(SLOTS, [f"{slots:,}" for slots in SLOTS])
+        axes.set_ylim(0, 105)
+        axes.set_xlabel("slots")
+        axes.set_ylabel("slots busy, %")
+        axes.set_title("Slots that one agent keeps busy, by the length of trainings")
+        label_right(axes, labels)
+
+    draw(file, (6.4, 3.4), paint)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--slots", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=60.0, help="mean length of a training")
-    parser.add_argument("--runs", type=int, default=1280)
+    parser.add_argument("--runs", type=int, default=1024)
     parser.add_argument("--proposer", choices=PROPOSERS, default="tpe")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="measure all of the table")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the table")
     options = parser.parse_args()
-    print(
-        json.dumps(
-            measure(
-                slots=options.slots, seconds=options.seconds, runs=options.runs, proposer=options.proposer
-            )
-        )
-    )
+    if options.table is None:
+        asked = {"slots": options.slots, "seconds": options.seconds, "runs": options.runs}
+        print(json.dumps(measure(**asked, proposer=options.proposer)))
+        return
+    rows = measure_table(options.table)
+    print_table(rows)
+    if options.picture is not None:
+        draw_table(rows, options.picture)
 
 
 if __name__ == "__main__":
