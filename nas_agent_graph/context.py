@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -35,16 +36,15 @@ from nas_agent_graph.search_view import Proposer as Proposer
 from nas_agent_graph.search_view import RunView as RunView
 from nas_agent_graph.search_view import SearchView as SearchView
 from nas_agent_graph.search_view import ThinkingProposer as ThinkingProposer
+from nas_agent_graph.search_view import refuse_if_running as refuse_if_running
 from nas_agent_graph.selection.candidates import Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
 from nas_agent_graph.selection.rule import final_size
 from nas_agent_graph.text.notes import NotesReader
 from nas_system.errors import SearchPaused as SearchPaused
-from nas_system.errors import StateError
 from nas_system.files import finite
 from nas_system.nas_agent.agent_state import AgentState, RepeatInfo, RunInfo, parts_of_repeat
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.nas_agent.logging_utils import load_history
 from nas_system.nas_agent.outcome import Outcome, read_outcome
 from nas_system.nas_agent.pruned import read_pruned
 from nas_system.processes.job import Job
@@ -154,7 +154,7 @@ class Progress(Protocol):
     def begin(self, state: AgentState, info: TaskInfo | None, limits: Limits) -> None: ...
     def proposed(self, run_id: str, proposal: Proposal, config: RunConfig) -> None: ...
     def refused(self, run_id: str, reason: str, proposer: str) -> None: ...
-    def training(self, run_id: str, label: str, history: dict[str, Any] | None) -> None:
+    def training(self, run_id: str, label: str, history: Mapping[str, Any] | None) -> None:
         """Show a training; called again and again while it runs. `label` is its name for people."""
         ...
 
@@ -205,6 +205,8 @@ class Context:
     notes: NotesReader = field(default_factory=NotesReader)
     """Reads what a person wishes of the search, while it runs."""
     started: float = field(default_factory=time.monotonic)
+    seen_runs: SeenRuns = field(default_factory=lambda: SeenRuns())
+    """What proposers have seen of the runs already."""
 
     @property
     def max_seq_len(self) -> int | None:
@@ -257,7 +259,26 @@ class Context:
             refused=tuple(refused),
             attempt=attempt,
             notes=self.notes.read(self.ledger.workspace, self.progress.note),
+            seen=self.seen_runs,
         )
+
+    def running_views(self, run_id: str) -> tuple[RunView, ...]:
+        """Return the runs other than `run_id` that train a configuration."""
+        return running_views(self.ledger, other_than=run_id, seen=self.seen_runs)
+
+
+class SeenRuns:
+    """Views of runs, each made again only when something has changed that it is made of."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[object, ...], RunView]] = {}
+
+    def view(self, run_id: str, made_of: tuple[object, ...], make: Callable[[], RunView]) -> RunView:
+        """Return the run's view; `made_of` is all that `make` makes it of, and never changed in place."""
+        known = self._known.get(run_id)
+        if known is None or known[0] != made_of:
+            known = self._known[run_id] = (made_of, make())
+        return known[1]
 
 
 def view_of(
@@ -271,10 +292,12 @@ def view_of(
     refused: tuple[str, ...] = (),
     attempt: int = 0,
     notes: str = "",
+    seen: SeenRuns | None = None,
 ) -> SearchView:
     """Build the view: the only place where stored runs become visible to proposers."""
     state, seeds = ledger.state, known_of_seeds(ledger.state)
-    runs = tuple(_run_view(run, ledger, seeds) for run in state.runs)
+    seen = seen or SeenRuns()
+    runs = tuple(_run_view(run, ledger, seeds, seen) for run in state.runs)
     return SearchView(
         run_id=run_id,
         task=state.task or base.task,
@@ -299,7 +322,7 @@ def view_of(
         run_steps=limits.run_steps,
         sizes={part: size for part, size in info.sizes.items() if part in ("train", "val")},
         measured=info.seen,
-        running=running_views(ledger, other_than=run_id),
+        running=running_views(ledger, other_than=run_id, seen=seen),
         leads_by=state.leads_by,
         noise_runs=seeds.noise_runs,
         luck=seeds.luck,
@@ -312,45 +335,54 @@ def view_of(
     )
 
 
-def running_views(ledger: Ledger, *, other_than: str) -> tuple[RunView, ...]:
+def running_views(ledger: Ledger, *, other_than: str, seen: SeenRuns | None = None) -> tuple[RunView, ...]:
     """Return the runs in progress that train a configuration, other than `other_than`."""
-    views = []
+    views, seen = [], seen or SeenRuns()
     for run in ledger.state.runs_in_progress:
         config = None if run.run_id == other_than else ledger.config(run.run_id)
         if config is not None:
             proposal = ledger.proposal(run.run_id)
-            parent = proposal.get("parent")
-            views.append(
-                run_in_progress(
-                    run.run_id,
-                    config,
-                    history_of(ledger.paths(run.run_id).folder) or {},
-                    parent=parent if isinstance(parent, str) else None,
-                    proposer=str(proposal.get("proposer", "")),
-                    arm=arm_in(proposal),
-                    wasted=wasted_in(proposal),
-                )
-            )
+            history = ledger.history(ledger.paths(run.run_id).folder) or {}
+            made_of = (config, proposal, history)
+            views.append(seen.view(run.run_id, made_of, partial(_running_view, run.run_id, *made_of)))
     return tuple(views)
 
 
-def history_of(run_dir: Path) -> dict[str, Any] | None:
-    """Return what a training has written about its epochs; None while that is nothing that can be read."""
-    try:
-        return load_history(run_dir)
-    except StateError:
-        return None
+def _running_view(
+    run_id: str, config: RunConfig, proposal: Mapping[str, Any], history: Mapping[str, Any]
+) -> RunView:
+    parent = proposal.get("parent")
+    return run_in_progress(
+        run_id,
+        config,
+        history,
+        parent=parent if isinstance(parent, str) else None,
+        proposer=str(proposal.get("proposer", "")),
+        arm=arm_in(proposal),
+        wasted=wasted_in(proposal),
+    )
 
 
 def run_views(ledger: Ledger) -> tuple[RunView, ...]:
     """Return the finished runs."""
     seeds = known_of_seeds(ledger.state)
-    return tuple(_run_view(run, ledger, seeds) for run in ledger.state.runs)
+    return tuple(_run_view(run, ledger, seeds, SeenRuns()) for run in ledger.state.runs)
 
 
-def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
-    scores = seeds.scores.get(run.run_id, ())
-    proposal = ledger.proposal(run.run_id)
+def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds, seen: SeenRuns) -> RunView:
+    scores, failed = seeds.scores.get(run.run_id, ()), seeds.failed.get(run.run_id, 0)
+    made_of = (run, ledger.config(run.run_id), ledger.proposal(run.run_id), scores, failed)
+    return seen.view(run.run_id, made_of, partial(_ended_view, ledger, *made_of))
+
+
+def _ended_view(
+    ledger: Ledger,
+    run: RunInfo,
+    config: RunConfig | None,
+    proposal: Mapping[str, Any],
+    scores: tuple[float, ...],
+    failed_repeats: int,
+) -> RunView:
     expected = proposal.get(f"expected_{ledger.state.metric}")
     folder = ledger.paths(run.run_id).folder
     pruned = read_pruned(folder, run.attempt) if run.status == PRUNED else None
@@ -358,7 +390,7 @@ def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
         run_id=run.run_id,
         status=run.status,
         cause=None if run.cause is None else without_test_metrics(run.cause),
-        config=ledger.config(run.run_id),
+        config=config,
         family=run.family,
         key=run.key,
         val_score=statistics.fmean(scores) if scores else None,
@@ -371,7 +403,7 @@ def _run_view(run: RunInfo, ledger: Ledger, seeds: KnownOfSeeds) -> RunView:
         epochs=0 if pruned is None else pruned.epoch,
         best_so_far=None if pruned is None else pruned.score,
         scores=scores,
-        failed_repeats=seeds.failed.get(run.run_id, 0),
+        failed_repeats=failed_repeats,
         training=training_facts(folder, ledger.state.metric, run.attempt),
         arm=arm_in(proposal),
         wasted=wasted_in(proposal),

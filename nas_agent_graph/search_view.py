@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NotRequired, Protocol, runtime_checkable
 
@@ -299,9 +299,7 @@ class SearchView:
 
     def refuse_if_running(self, key: str) -> None:
         """Raise ProposalError if a run in progress trains the configuration with this canonical key."""
-        for run in self.running:
-            if run.key == key:
-                raise ProposalError(f"this is {run.run_id}, which is training now; propose another one")
+        refuse_if_running(self.running, key)
 
     def refuse_repeat_of(self, run_id: str) -> None:
         """Raise ProposalError if this run cannot be trained once more by a proposer's wish."""
@@ -315,6 +313,13 @@ class SearchView:
             raise ProposalError(f"{run_id} {why} and cannot be repeated")
         if run_id in self.repeating:
             raise ProposalError(f"{run_id} is being repeated now; wait for its score, propose another one")
+
+
+def refuse_if_running(running: Sequence[RunView], key: str) -> None:
+    """Raise ProposalError if one of these runs trains the configuration with this canonical key."""
+    for run in running:
+        if run.key == key:
+            raise ProposalError(f"this is {run.run_id}, which is training now; propose another one")
 
 
 class Proposer(Protocol):

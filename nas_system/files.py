@@ -9,6 +9,7 @@ import json
 import math
 import os
 import stat
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,8 @@ ARCHIVE_FILE = "archive.jsonl.gz"
 """The archive of trainings from which proposers learn, in `archive_folder()` or among the shipped files."""
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_SETTLED_NS = 2 * 10**9
+"""A file that has changed since may change again at what its file system takes for the same time."""
 
 
 def is_disk_full(error: BaseException) -> bool:
@@ -167,6 +170,36 @@ def read_record(path: Path) -> dict[str, Any] | None:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
         return None
+
+
+class RecordCache:
+    """Reads JSON objects, each again only after its file has changed: for who looks at many, often."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[tuple[int, ...], dict[str, Any] | None]] = {}
+
+    def read(self, path: Path) -> Mapping[str, Any] | None:
+        """Return what `read_record` does; the same object as long as the file is the same. Raises OSError."""
+        name = os.fspath(path)
+        try:
+            found = os.lstat(name)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            self._known.pop(name, None)
+            return read_record(path)
+        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        known = self._known.get(name)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        record = read_record(path)
+        if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _SETTLED_NS:
+            self._known[name] = (stamp, record)
+        return record
+
+    def forget(self, path: Path) -> None:
+        """Forget a file that nobody will ask for often any more."""
+        self._known.pop(os.fspath(path), None)
 
 
 def read_object(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from nas_system.files import append_durably, open_regular_file, read_record, write_json
+from nas_system.files import RecordCache, append_durably, open_regular_file, read_record, write_json
 
 
 @pytest.fixture
@@ -99,3 +100,24 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
     assert read_record(tmp_path / "metrics.json") is None
     with pytest.raises(ValueError, match="is not a file"):
         open_regular_file(tmp_path / "history.json", follow_link=True)
+
+
+def test_a_record_is_read_again_after_any_change_and_only_then(tmp_path: Path) -> None:
+    path, records = tmp_path / "record.json", RecordCache()
+    assert records.read(path) is None
+    for content, expected in (
+        ('{"a": 1}', {"a": 1}),
+        ('{"a": 2}', {"a": 2}),  # as long, and a moment later
+        ("{", None),
+        ('{"a": 3}', {"a": 3}),
+    ):
+        path.write_text(content)
+        assert records.read(path) == expected
+    write_json(path, {"a": 4})
+    assert records.read(path) == {"a": 4}
+    time.sleep(2.1)  # a file that has just changed is not taken for known
+    assert records.read(path) is records.read(path)
+    path.write_text('{"a": 5}')
+    assert records.read(path) == {"a": 5}
+    path.unlink()
+    assert records.read(path) is None

@@ -85,6 +85,8 @@ class ClusterLauncher:
         """When the question was asked after which the engine no longer had a job, by its name."""
         self._begun_at: dict[str, float] = {}
         """When a job was first seen to have begun, by its name."""
+        self._claimed: set[str] = set()
+        """Jobs that have made their claim: no claim is ever taken back."""
         self._reasons: set[tuple[str, str]] = set()
         self._settle_s = settle_seconds(workspace)
 
@@ -199,8 +201,10 @@ class ClusterLauncher:
         paths = RunPaths(run_dir)
         # The engine's word first: what the files say is newer than it.
         word, asked_at, detail = self.conversation.word_on(place.name)
-        has_begun = paths.claim(place.attempt).exists()
-        if paths.exit.exists() and attempt_in(read_record(paths.exit)) >= place.attempt:
+        has_begun = place.name in self._claimed or paths.claim(place.attempt).exists()
+        if has_begun:
+            self._claimed.add(place.name)
+        if os.path.exists(paths.exit) and attempt_in(read_record(paths.exit)) >= place.attempt:
             self._here.survey([run_dir])  # its pictures can be drawn
             return "finished"
         if word == "unknown":

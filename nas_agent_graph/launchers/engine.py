@@ -191,11 +191,15 @@ class Conversation:
         if not self._closed and self.clock.monotonic() >= self._ask_at:
             self._list()
 
+    def pause_s(self) -> float:
+        """Return how long there is nothing to ask, unless something is to be submitted or ended before."""
+        return max(_LOOK_S, min(self._ask_at - self.clock.monotonic(), ASKED_EVERY_S))
+
     def _talk(self) -> None:
         while not self._closed or self._to_kill:
             self._wake.clear()
             self.turn()
-            self._wake.wait(max(_LOOK_S, min(self._ask_at - self.clock.monotonic(), ASKED_EVERY_S)))
+            self._wake.wait(self.pause_s())
 
     def _next_request(self) -> JobRequest | None:
         """Return a job to submit now; one that may be there only once the engine has been asked for it."""

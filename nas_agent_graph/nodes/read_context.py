@@ -6,7 +6,7 @@ or a repeat of one with another seed, which needs no proposal.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 from nas_agent_graph.context import IN_PROGRESS, Context, ThinkingProposer
 from nas_agent_graph.pool.repeats import (
@@ -18,7 +18,7 @@ from nas_agent_graph.pool.repeats import (
     why_nothing_begins,
     without_waiting,
 )
-from nas_agent_graph.pool.trainings import is_queue_full
+from nas_agent_graph.pool.trainings import await_room, is_queue_full
 from nas_agent_graph.state import SearchState, StateUpdate, initial_state
 from nas_system.nas_agent.agent_state import RunInProgress, is_repeat
 from nas_system.nas_agent.run_folders import make_run_folder
@@ -41,7 +41,7 @@ def read_context(state: SearchState, context: Context) -> StateUpdate:
     return {**initial_state(), "launched": launched, "end": end, "run_id": run_id}
 
 
-def _next(launched: Container[str], end: str | None, context: Context) -> str | None:
+def _next(launched: Collection[str], end: str | None, context: Context) -> str | None:
     """Return what begins or goes on now; None while there is nothing, or no room for it.
 
     Once no new configuration can be found (`end`), only repeats.
@@ -56,7 +56,9 @@ def _next(launched: Container[str], end: str | None, context: Context) -> str | 
     if left:
         return _taken_up(left, launched, context)
     if launched and is_queue_full(context):
-        return None
+        # Whoever waited for an end instead would leave the slots idle that are free already.
+        may_begin = more and _has_slot(context, thinking)
+        return _next(launched, end, context) if may_begin and await_room(list(launched), context) else None
     told = circumstances_of(context, launched, more=more)
     due = due_repeat(context, told)
     if due is not None:  # it has the next slot
@@ -96,11 +98,17 @@ def _taken_up(left: list[RunInProgress], launched: Container[str], context: Cont
     return None
 
 
+def _has_slot(context: Context, thinking: set[str]) -> bool:
+    """Return whether another run may begin now."""
+    ledger = context.ledger
+    return context.slots.is_free(without_waiting(ledger, thinking), next_run_id(ledger.state.run_ids))
+
+
 def _opened(context: Context, thinking: set[str]) -> str | None:
     """Reserve the next id if a slot is free."""
+    if not _has_slot(context, thinking):
+        return None
     ledger = context.ledger
     run_id, training = next_run_id(ledger.state.run_ids), without_waiting(ledger, thinking)
-    if not context.slots.is_free(training, run_id):
-        return None
     ledger.begin(run_id, "propose_config", context.slots.device_for(training))
     return run_id

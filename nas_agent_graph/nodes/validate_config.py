@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nas_agent_graph.analysis.stagnation import require_new_structure
-from nas_agent_graph.context import CONTINUED, Context, Proposal
+from nas_agent_graph.context import CONTINUED, Context, Proposal, refuse_if_running
 from nas_agent_graph.pool.repeats import open_asked
 from nas_agent_graph.state import SearchState, StateUpdate
 from nas_system.config_io.config_file import write_config
@@ -59,5 +59,5 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
         raise ProposalError(
             f"this is the configuration of {earlier.run_id} ({earlier.status}, {score}); propose another one"
         )
-    context.view(run_id).refuse_if_running(canonical_key(config))
+    refuse_if_running(context.running_views(run_id), canonical_key(config))
     return config

@@ -6,12 +6,13 @@ there first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas_agent_graph.analysis.pruning import Curve, EndedRun, evidence
-from nas_agent_graph.context import IN_PROGRESS, Context, Launcher, history_of
+from nas_agent_graph.context import IN_PROGRESS, Context, Launcher
 from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
@@ -33,8 +34,10 @@ FORCE_AFTER_S = 30.0
 DEFAULT_RUN_SECONDS = 24 * 3600.0
 MOST_INTERRUPTIONS = 20
 """Attempts at a training on a cluster, which may take its node away for others again and again."""
-MOST_QUEUED = 2
-"""Trainings that wait for a node of a cluster: they were proposed with what was known then."""
+MOST_QUEUED, QUEUED_SHARE = 2, 16
+"""Trainings that wait for a node of a cluster, at most: two, or one of so many slots if that is more. They
+were proposed with what was known then, so they are to be few. But a job needs about a second to begin even
+where nodes are free: two at a time keep 100 slots busy with trainings of a minute, and no more."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,11 @@ _ADOPTED = {
 def is_queue_full(context: Context) -> bool:
     """Return whether so many trainings wait for a node of a cluster that no further one is proposed."""
     folders = [context.ledger.paths(run.run_id).folder for run in context.ledger.state.in_progress]
-    sent = [folder for folder in folders if RunPaths(folder).place.exists()]
+    sent = [folder for folder in folders if os.path.exists(RunPaths(folder).place)]
     if not sent:
         return False
-    return sum(found == "queued" for found in context.launcher.survey(sent).values()) >= MOST_QUEUED
+    most = max(MOST_QUEUED, context.slots.total // QUEUED_SHARE)
+    return sum(found == "queued" for found in context.launcher.survey(sent).values()) >= most
 
 
 def _training(training_id: str, context: Context) -> Training:
@@ -97,6 +101,19 @@ def await_end(run_ids: Sequence[str], context: Context) -> str:
     A run has ended when its training and, for the first run of a search, those with other seeds have, and no
     further attempt is due.
     """
+    ended = _await(run_ids, context, lambda: False)
+    assert ended is not None, "nothing else is waited for"
+    return ended
+
+
+def await_room(run_ids: Sequence[str], context: Context) -> bool:
+    """Return whether a further training may wait for a node, once it may or one of the runs has ended; on a
+    stop request end all and raise."""
+    return _await(run_ids, context, lambda: not is_queue_full(context)) is None
+
+
+def _await(run_ids: Sequence[str], context: Context, is_enough: Callable[[], bool]) -> str | None:
+    """Return the first of the runs that has ended for good; None if it is enough to have looked at them."""
     stop, clock = context.stop, context.clock
     asked_at: float | None = None
     epochs: dict[Path, int] = {}
@@ -105,6 +122,8 @@ def await_end(run_ids: Sequence[str], context: Context) -> str:
             ended = [run_id for run_id in run_ids if _advance(run_id, context, epochs)]
             if stop.signal is None and ended:
                 return min(ended, key=lambda run_id: (_ended_at(run_id, context), run_id))
+            if stop.signal is None and is_enough():
+                return None
             if stop.signal is not None:
                 force = asked_at is not None and (stop.force or clock.monotonic() - asked_at > FORCE_AFTER_S)
                 folders = [folder for run_id in run_ids for folder in folders_of(run_id, context.ledger)]
@@ -175,7 +194,8 @@ def _has_ended(training: Training, context: Context) -> bool:
         found = context.launcher.survey([folder])[folder]
         if found in IN_PROGRESS:
             if found == "running":
-                context.progress.training(folder.name, training.label, history_of(folder))
+                history = context.ledger.history(folder)
+                context.progress.training(folder.name, training.label, history)
             return False
         if found == "absent":
             attempt = last_claim(folder) + 1
@@ -194,7 +214,7 @@ def _has_ended(training: Training, context: Context) -> bool:
 def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> None:
     """Ask the training to end if it cannot win, by the search's rule; the evidence is on disk before that."""
     folder, state, rule = paths.folder, context.ledger.state, context.limits.stop_early
-    history = history_of(folder) if rule is not None else None
+    history = context.ledger.history(folder) if rule is not None else None
     curve = Curve.of(history, state.metric)
     if rule is None or curve is None or epochs.get(folder) == len(curve.scores):
         return
@@ -214,9 +234,10 @@ def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> N
 
 def _ended_runs(context: Context) -> list[EndedRun]:
     trainings = context.base.task.trainings
+    ledger = context.ledger
     return [
-        EndedRun.of(run, history_of(context.ledger.paths(run.run_id).folder), trainings=trainings)
-        for run in context.ledger.state.runs
+        EndedRun.of(run, ledger.history(ledger.paths(run.run_id).folder), trainings=trainings)
+        for run in ledger.state.runs
     ]
 
 

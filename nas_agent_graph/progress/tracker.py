@@ -55,6 +55,8 @@ class ProgressTracker:
         """Runs in progress; None for one that an earlier agent began and this one has not taken up yet."""
         self.trainings: dict[str, Training] = {}
         """Trainings of the runs in progress, by their labels."""
+        self._of_run: dict[str, list[Training]] = {}
+        """The same by their runs."""
         self.side_by_side = 0
         """Most trainings that were seen to run at once."""
         self.is_drained = False
@@ -95,21 +97,24 @@ class ProgressTracker:
         """Read what a training has written; return it as it stands."""
         now, run_id = self.clock(), label.partition(",")[0]
         training = self.trainings.get(label)
-        siblings = [
-            other for other in self.trainings.values() if other.run_id == run_id and other is not training
-        ]
+        siblings = [other for other in self._of_run.get(run_id, ()) if other is not training]
         if training is None:
             training = Training(label, self.candidates.get(run_id) or Candidate(run_id), now)
             # A repeat takes the place of the training before it, unless that is seen once more.
             for other in siblings:
                 other.has_ended = True
             self.trainings = {**self.trainings, label: training}
+            self._of_run.setdefault(run_id, []).append(training)
+            is_more = True
+        else:
+            is_more = training.has_ended
         training.has_ended, training.missed = False, 0
         for other in siblings:
             other.missed += 1
             other.has_ended |= other.missed > 2 * len(siblings)
         training.is_untold |= training.read(history, self.metric, now)
-        self.side_by_side = max(self.side_by_side, len(self.running))
+        if is_more:
+            self.side_by_side = max(self.side_by_side, len(self.running))
         return training
 
     @property
@@ -161,6 +166,7 @@ class ProgressTracker:
     def _forget(self, run_id: str) -> None:
         """Drop a run that is no longer in progress. The live display's thread may read the old objects."""
         self.candidates = {name: run for name, run in self.candidates.items() if name != run_id}
+        self._of_run.pop(run_id, None)
         self.trainings = {
             label: training for label, training in self.trainings.items() if training.run_id != run_id
         }

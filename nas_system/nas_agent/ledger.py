@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from nas_system.config_io.config_file import read_config
 from nas_system.errors import ConfigError, StateError
-from nas_system.files import read_record, set_aside
+from nas_system.files import RecordCache, read_record, set_aside
 from nas_system.nas_agent.agent_state import (
     METRIC_NAMES,
     PURPOSES,
@@ -46,6 +46,10 @@ class Ledger:
         self.state = state
         self._configs: dict[str, RunConfig | None] = {}
         self._proposals: dict[str, Mapping[str, Any]] = {}
+        self._records = RecordCache()
+        self._paths: dict[str, RunPaths] = {}
+        self._ended: tuple[tuple[RunInfo, ...], frozenset[str]] = ((), frozenset())
+        """The runs that have ended, and their ids."""
 
     @classmethod
     def open(cls, workspace: Path) -> tuple[Ledger, str | None]:
@@ -95,7 +99,10 @@ class Ledger:
 
     def paths(self, run_id: str) -> RunPaths:
         """Return the files of one run."""
-        return RunPaths(self.runs_dir / run_id)
+        known = self._paths.get(run_id)
+        if known is None:
+            known = self._paths[run_id] = RunPaths(self.runs_dir / run_id)
+        return known
 
     def save(self, **changes: Any) -> None:
         """Replace fields of the state and write it, durably, before anything else happens."""
@@ -186,10 +193,21 @@ class Ledger:
         known = self._proposals.get(run_id)
         if known is not None:
             return known
-        found = read_record(self.paths(run_id).proposal) or {}
-        if get_run(self.state, run_id) is not None:  # that of a run in progress may still change
-            self._proposals[run_id] = found
+        path = self.paths(run_id).proposal
+        if not self._has_ended(run_id):
+            return self._records.read(path) or {}  # that of a run in progress may still change
+        self._proposals[run_id] = found = read_record(path) or {}
+        self._records.forget(path)
         return found
+
+    def _has_ended(self, run_id: str) -> bool:
+        if self._ended[0] is not self.state.runs:
+            self._ended = (self.state.runs, frozenset(run.run_id for run in self.state.runs))
+        return run_id in self._ended[1]
+
+    def history(self, run_dir: Path) -> Mapping[str, Any] | None:
+        """Return what a training has written about its epochs; None while that cannot be read."""
+        return self._records.read(RunPaths(run_dir).history)
 
     def run_with_key(self, key: str) -> RunInfo | None:
         """Return the finished run that already trained this configuration."""
