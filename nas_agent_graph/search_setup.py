@@ -34,7 +34,7 @@ from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
-from nas_system.space.data_card import warnings_of
+from nas_system.space.data_card import said_of, warnings_of
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default, is_installed
 from nas_system.space.series_defaults import SHORT, SeriesFit
@@ -241,6 +241,8 @@ def _task_info(
         )
     if source.notice:
         print(f"NOTE: {source.notice}", flush=True)
+    for text in said_of(info):
+        print(f"note: {printable(text, 600)}", flush=True)
     for warning in warnings_of(info):
         print(f"WARNING: {printable(warning, 600)}", flush=True)
     return info
