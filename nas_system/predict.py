@@ -16,7 +16,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -184,7 +184,7 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
 def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> DataSource:
     """Return the run's own data: as in `--facts` or the facts next to the run, else where it is found."""
     from nas_system.data import locate
-    from nas_system.files import read_record
+    from nas_system.files import find_moved, read_record
     from nas_system.processes.run_files import FACTS_FILE
     from nas_system.space.task_info import source_from
 
@@ -194,13 +194,21 @@ def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path
         if record is None:
             raise ConfigError(f"{arguments.facts}: not the task info of a search")
         return source_from(record)
-    if arguments.data_dir is None and (record := read_record(neighbour)) is not None:
-        source = source_from(record)
-        # The folder may have come from another machine; and a run trained by hand may lie in the
-        # folder of a search about something else.
-        is_here = source.path is None or source.path.is_file()
-        if is_here and source.sha256 == forecaster.data_sha256:
+    # A run trained by hand may lie in the folder of a search about something else.
+    record = read_record(neighbour)
+    source = None if record is None else source_from(record)
+    if source is not None and source.sha256 == forecaster.data_sha256:
+        if arguments.data_dir is None and (source.path is None or source.path.is_file()):
             return source
+        # The project may have been moved, or come from another machine.
+        workspace = run.resolve().parent.parent
+        folders = [Path.cwd(), workspace, workspace.parent]
+        if arguments.data_dir is not None:
+            folders.insert(0, arguments.data_dir.expanduser())
+        if source.kind == "csv" and source.path is not None:
+            moved = find_moved(source.path, source.sha256, folders)
+            if moved is not None:
+                return replace(source, path=moved)
     return locate(forecaster.task, arguments.data_dir)
 
 
