@@ -19,15 +19,14 @@ data: {features: S, seq_len: 12, batch_size: 64}
 training: {lr: 0.01, max_epochs: 1, patience: 1}
 """
 COMMAND = (
-    "--dataset", "data.csv", "--target", "y", "--pred-len", "3", "--base-config", "base.yaml", "--origins", "1",
-    "--repeat-baseline", "0", "--proposer", "random_search", "--max-runs", "1",
+    "--dataset", "data.csv", "--target", "y", "--pred-len", "3", "--base-config", "base.yaml",
+    "--origins", "1", "--repeat-baseline", "0", "--proposer", "random_search", "--max-runs", "1",
 )  # fmt: skip
 
 
 def write_series(path: Path, *, level: float = 0) -> None:
-    rows = [
-        f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00,{level + math.sin(row / 4):.4f}" for row in range(240)
-    ]
+    values = [level + math.sin(row / 4) for row in range(240)]
+    rows = [f"2024-01-{1 + row // 24:02d} {row % 24:02d}:00,{value:.4f}" for row, value in enumerate(values)]
     path.write_text("\n".join(["date,y", *rows]) + "\n")
 
 

@@ -53,6 +53,11 @@ class Grid:
         """Return how many rows are missing before each row of the file but the first."""
         return np.diff(self.places) - 1
 
+    @property
+    def bound(self) -> int:
+        """Return how many rows in one gap are filled."""
+        return max(LONGEST_GAP, int(LONGEST_GAP_SHARE * self.rows))
+
     def all_dates(self) -> Dates:
         """Return (rows,) times, those of the missing rows among them."""
         if not self.missing:
@@ -93,33 +98,34 @@ def grid_of(dates: Dates, expected: str | None, missing: Missing) -> Grid:
     counts = Counter(steps.tolist()).most_common()
     if missing == "refuse" and (change := clock_change(dates, counts[0][0])) is not None:
         raise IrregularSteps(change.row, f"before the time stamp {dates[change.row]} {change.advice}")
-    named = [step for step, _ in counts if spelled(step) == expected] if expected else [counts[0][0]]
-    if not named or (steps % named[0]).any():
+    what = str(uneven).partition(";")[0]
+    step = _step_of_all(steps, [step for step, _ in counts if expected in (None, spelled(step))])
+    if step is None:
         seen = ", ".join(f"{spelled(step)} ({count:,} times)" for step, count in counts[:COMMONEST])
-        what = f"{str(uneven).partition(';')[0]}; the commonest steps are {seen}"
-        raise IrregularSteps(uneven.row, f"{what}, and no row fits between; resample to one step")
-    places = np.concatenate([[0], np.cumsum(steps // named[0])])
-    grid = Grid(dates, spelled(named[0]), places)
+        raise IrregularSteps(
+            uneven.row,
+            f"{what}; the commonest steps are {seen}, and none of them leads to all rows; resample to one "
+            "step",
+        )
+    grid = Grid(dates, spelled(step), np.concatenate([[0], np.cumsum(steps // step)]))
+    bound, longest = grid.bound, int(grid.gaps.argmax())
+    too_long = grid.gaps[longest] > bound
+    if grid.missing > MOST_MISSING * grid.rows or too_long:
+        raise IrregularSteps(
+            longest + 1 if too_long else uneven.row,
+            f"{what}; {grid.describe()}; --missing fills up to a third of the rows, and up to {bound:,} in a "
+            "row; bring the missing rows, resample to a coarser step, or begin the file after the gap",
+        )
     if missing == "refuse":
         days = "the rows are business days: " if _are_business_days(grid) else ""
-        said = (
-            f"{str(uneven).partition(';')[0]}; {days}{grid.describe()}; fill the gap or resample to one step"
-        )
+        said = f"{what}; {days}{grid.describe()}; fill the gap or resample to one step"
         raise IrregularSteps(uneven.row, f"{said}: {FILL}")
-    _check_bounds(grid)
     return grid
 
 
-def _check_bounds(grid: Grid) -> None:
-    longest = int(grid.gaps.argmax())
-    most = max(LONGEST_GAP, int(LONGEST_GAP_SHARE * grid.rows))
-    if grid.missing <= MOST_MISSING * grid.rows and grid.gaps[longest] <= most:
-        return
-    raise IrregularSteps(
-        longest + 1,
-        f"{grid.describe()}; --missing fills up to a third of the rows, and up to {most:,} in a row; bring "
-        "the missing rows, resample to a coarser step, or begin the file here",
-    )
+def _step_of_all(steps: NDArray[np.int64], likely: list[int]) -> int | None:
+    """Return the commonest step, or else the shortest, of which all others are multiples."""
+    return next((step for step in (*likely[:1], *sorted(likely)[:1]) if not (steps % step).any()), None)
 
 
 def _are_business_days(grid: Grid) -> bool:

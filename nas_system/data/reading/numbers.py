@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from contextlib import suppress
 
 import numpy as np
@@ -75,7 +74,8 @@ def _first(table: Table, mark: str, pattern: re.Pattern[str]) -> tuple[int, str,
 def read_numbers(cells: TextColumn, mark: str) -> tuple[Array, str]:
     """Return the numbers of a column, (rows,), and the unit that stood in every cell, or nothing.
 
-    NaN stands for a missing one, infinity for anything but a finite number.
+    NaN stands for a missing one, infinity for anything but a finite number: so for one with another unit
+    than the first.
     """
     if mark == ".":
         with suppress(ValueError):
@@ -86,13 +86,12 @@ def read_numbers(cells: TextColumn, mark: str) -> tuple[Array, str]:
     if not np.isinf(numbers).any():
         return numbers, ""
     stripped = [_without_unit(cell) for cell in cells]
-    units = Counter(unit for text, unit in stripped if text.lower() not in MISSING)
-    unit = next(iter(units), "") if len(units) == 1 else None
+    unit = next((unit for text, unit in stripped if text.lower() not in MISSING), "")
     cleaned = (
-        _number(_without_groups(text), mark) if unit is not None else _number(cell, mark)
-        for (text, _), cell in zip(stripped, cells, strict=True)
+        _number(_without_groups(text), mark) if own == unit or text.lower() in MISSING else math.inf
+        for text, own in stripped
     )
-    return np.fromiter(cleaned, np.float64, count=len(cells)), unit or ""
+    return np.fromiter(cleaned, np.float64, count=len(cells)), unit
 
 
 def _number(cell: str, mark: str) -> float:

@@ -86,7 +86,7 @@ def _values(rest: Table, grid: Grid, missing: Missing) -> tuple[Array, dict[str,
         values[:, index], unit = read_numbers(cells, mark)
         if unit:
             said.append(f"the numbers of column {column!r} are in {unit}")
-        _refuse_cells(values[:, index], rest, column, missing)
+        _refuse_cells(values[:, index], rest, column, unit, missing)
     values = grid.all_rows(values)
     for index, column in enumerate(rest.header):
         gaps = np.isnan(values[:, index])
@@ -96,7 +96,7 @@ def _values(rest: Table, grid: Grid, missing: Missing) -> tuple[Array, dict[str,
     return values, filled, said
 
 
-def _refuse_cells(numbers: Array, rest: Table, column: str, missing: Missing) -> None:
+def _refuse_cells(numbers: Array, rest: Table, column: str, unit: str, missing: Missing) -> None:
     """Raise ConfigError for the first cell that is no number, or that is missing and cannot be filled."""
     gaps = np.isnan(numbers)
     wrong = ~np.isfinite(numbers) if missing == "refuse" else np.isinf(numbers)
@@ -104,6 +104,8 @@ def _refuse_cells(numbers: Array, rest: Table, column: str, missing: Missing) ->
         row = int(wrong.argmax())
         cell = str(rest.columns[rest.header.index(column)][row])
         problem = f"{cell!r} is not a finite number; fix it or remove the column"
+        if unit and not gaps[row]:
+            problem = f"{cell!r} is no number in {unit}, as those above are; write all alike"
         if gaps[row]:
             problem = (
                 "the value is missing; fill it, remove the column, or carry the last value forward with "

@@ -19,6 +19,7 @@ from nas_system.data.reading.spellings import (
     WrongStamp,
     is_count,
     is_iso,
+    is_stamp,
     spelling_of,
 )
 from nas_system.data.series import Clock, is_regular
@@ -58,7 +59,7 @@ def read_stamps(cells: TextColumn, column: str, date_format: str | None = None) 
         return Stamps(read.dates, Clock("Z", 0) if read.in_utc else None, (read.said,))
     spelling = spelling_of(cells[0])
     if spelling is None:
-        raise WrongStamp(0, f"{str(cells[0])!r} is not a time stamp; {EXAMPLE}")
+        raise WrongStamp(0, f"{str(cells[0])!r} is not a time stamp; {_advice(cells)}")
     parts = parts_of(spelling, cells)
     read = ordered(parts, cells)
     seconds = parts.offset_seconds()
@@ -67,6 +68,15 @@ def read_stamps(cells: TextColumn, column: str, date_format: str | None = None) 
         return Stamps(read.dates, said=said)
     stamps = _in_utc(read.dates, seconds, parts.last_zone())
     return replace(stamps, said=said + stamps.said)
+
+
+def _advice(cells: TextColumn) -> str:
+    first, _, last = str(cells[0]).rpartition(" ")
+    if last.isalpha() and is_stamp(first):
+        return f"write the offset from UTC instead of {last}, as in 2016-07-01T14:00:00+02:00"
+    if all(map(is_count, cells)) and counted(cells, "date") is not None:
+        return f"if it counts days as Excel does, name the column date; else {EXAMPLE}"
+    return EXAMPLE
 
 
 def _iso(cells: TextColumn) -> Stamps:
