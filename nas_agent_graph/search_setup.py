@@ -318,13 +318,13 @@ def _changed(ledger: Ledger, path: Path, checksum: str) -> str:
     """Say that a file holds other data than at the beginning, and how to go on with those."""
     stored = str((ledger.state.data or {}).get("sha256"))
     best = get_best_run(ledger.state)
-    anew, with_flags = "begin anew", f"--workspace NEW --dataset {path}"
+    again, with_flags = "begin again", f"--workspace NEW --dataset {path}"
     if best is not None:
-        anew += " from the best configuration"
+        again += " from the best configuration"
         with_flags += f" --base-config {ledger.paths(best.run_id).config}"
     return (
         f"{path} has changed since this search began (sha256 {stored[:12]}, now {checksum[:12]}); one search "
-        f"never mixes two. Bring the first back, or {anew}, with the same task flags and: "
+        f"never mixes two. Bring the first back, or {again}, with the same task flags and: "
         f"{with_flags}"
     )
 

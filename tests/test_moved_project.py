@@ -88,13 +88,13 @@ def test_forecasts_come_from_the_data_in_the_new_place(
     assert (renamed / "forecast.csv").read_text().startswith("date,y")
 
 
-def test_other_rows_in_the_file_are_said_with_the_way_to_begin_anew(run_cli: Cli, renamed: Path) -> None:
+def test_other_rows_in_the_file_are_said_with_the_way_to_begin_again(run_cli: Cli, renamed: Path) -> None:
     write_series(renamed / "data.csv", level=1)
     for flags in (COMMAND, ("--max-runs", "1", "--data-dir", ".")):
         done = run_cli("nas_agent_graph.run", *flags, cwd=renamed)
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert "data.csv has changed since this search began (sha256 " in done.stderr
-        assert "begin anew from the best configuration, with the same task flags and: " in done.stderr
+        assert "begin again from the best configuration, with the same task flags and: " in done.stderr
         assert "run_0000/config_used.py" in done.stderr
     base = renamed / "runs" / "run_0000" / "config_used.py"
     flags = (
@@ -109,7 +109,7 @@ def test_other_rows_in_the_file_are_said_with_the_way_to_begin_anew(run_cli: Cli
         "--origins",
         "1",
     )
-    anew = run_cli(
+    again = run_cli(
         "nas_agent_graph.run", *flags, "--base-config", str(base), "--max-runs", "1", "--dry-run", cwd=renamed
     )
-    assert anew.returncode == 0, anew.stderr
+    assert again.returncode == 0, again.stderr
