@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.data.reading.spellings import TextColumn, WrongStamp, month_of
 
-Numbers = NDArray[np.int64]
+Numbers = NDArray[np.integer[Any]]
 
 NO_ZONE = 10**6
 """In place of an offset from UTC in minutes."""
@@ -72,7 +73,7 @@ def spelled_offset(minutes: int) -> str:
 def parts_of(pattern: re.Pattern[str], cells: TextColumn) -> Parts:
     """Take a column apart. Raises WrongStamp for the first row that is written otherwise than row 0."""
     flat = chain.from_iterable(_numbers(pattern, cells))
-    rows = np.fromiter(flat, np.int64, len(cells) * len(NUMBERS)).reshape(len(cells), len(NUMBERS))
+    rows = np.fromiter(flat, np.int32, len(cells) * len(NUMBERS)).reshape(len(cells), len(NUMBERS))
     parts = Parts(pattern, rows, str(cells[-1]))
     other = parts["mark"] != parts["mark"][0]
     for name in ("first_length", "third_length"):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ def _clocked(times: Sequence[datetime], zulu: str | None) -> Stamps:
     return _in_utc(local, seconds, zulu or spelled_offset(int(seconds[-1]) // 60))
 
 
-def _in_utc(local: Dates, seconds: NDArray[np.int64], offset: str) -> Stamps:
+def _in_utc(local: Dates, seconds: NDArray[np.integer[Any]], offset: str) -> Stamps:
     """Return the times in UTC, but local ones where only these are evenly spaced: days across a change of the
     clock are of 23 and 25 hours."""
     utc = local - seconds.astype("timedelta64[s]")
