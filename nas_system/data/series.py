@@ -60,21 +60,30 @@ class Series:
             return self.columns
         for name in names:
             if name not in self.columns:
-                raise ConfigError(f"there is no column {name!r}{self._hint(name)}")
+                raise ConfigError(f"there is no column {name!r}{self._hint(name, names)}")
         return tuple(names)
 
     def column_indices(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the indices of the columns that `names` means. Raises ConfigError for a missing one."""
         return tuple(self.columns.index(name) for name in self.column_names(names))
 
-    def _hint(self, name: str) -> str:
+    def _hint(self, name: str, names: Sequence[str]) -> str:
         if name == ALL:
             return f"; {ALL!r} means every column and stands alone"
+        whole = next(
+            (column for column in self.columns if "," in column and _parts(column) <= set(names)), None
+        )
+        if whole is not None:
+            return f"; a name with a comma stands in double quotes: --target '\"{whole}\"'"
         close = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.5)
         guess = f"; did you mean {close[0]!r}?" if close else ""
         more = f", ... ({len(self.columns)} in all)" if len(self.columns) > NAMES_SHOWN else ""
         shown = ", ".join(self.columns[:NAMES_SHOWN]) + more
         return guess + f" (columns: {shown})" + ("" if close else f"; --target names columns, or {ALL}")
+
+
+def _parts(column: str) -> set[str]:
+    return {part.strip() for part in column.split(",")}
 
 
 @dataclass(frozen=True, eq=False)

@@ -241,6 +241,12 @@ def test_an_outlier_is_said_before_anything_is_trained(
     assert f"WARNING   {words}" in capsys.readouterr().out
 
 
+def test_a_comma_in_a_name_is_told_from_two_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dataset", str(FILES / "comma_in_name.csv"), "--target", "a,b", "--pred-len", "1"]) == 2
+    words = "there is no column 'a'; a name with a comma stands in double quotes: --target '\"a,b\"'"
+    assert words in capsys.readouterr().err
+
+
 def test_a_small_archive_of_zeros_does_not_fill_the_memory() -> None:
     import gzip
 
