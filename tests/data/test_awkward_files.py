@@ -6,6 +6,7 @@ that are refused. Most hold the same 48 values.
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 from dataclasses import dataclass
@@ -248,10 +249,28 @@ def test_a_comma_in_a_name_is_told_from_two_columns(capsys: pytest.CaptureFixtur
 
 
 def test_a_small_archive_of_zeros_does_not_fill_the_memory() -> None:
-    import gzip
-
     with pytest.raises(ConfigError, match="gzip archive that unpacks to more than 1 MiB"):
         read_series(gzip.compress(bytes(2**22), mtime=0), "zeros.csv")
+
+
+def refusal_of(content: str | bytes) -> str:
+    with pytest.raises(ConfigError) as refused:
+        read_series(content if isinstance(content, bytes) else content.encode(), "own.csv")
+    return str(refused.value)
+
+
+def test_numbers_of_four_digits_are_years_only_under_the_name_of_a_time() -> None:
+    rows = "".join(f"\n{2000 + row},{row}" for row in range(5))
+    assert "'2000' is not a time stamp" in refusal_of(f"id,y{rows}")
+    assert read_series(f"Jahr,y{rows}".encode(), "own.csv").freq == "12MS"
+
+
+def test_numbers_with_marks_are_no_dates_of_the_year_7() -> None:
+    assert "no such time as '1-1-7'" in refusal_of("n,y" + "".join(f"\n{row}-1-7,1" for row in range(1, 9)))
+
+
+def test_an_archive_of_an_archive_is_not_unpacked_on_and_on() -> None:
+    assert "a gzip archive of a gzip archive" in refusal_of(gzip.compress(gzip.compress(b"date,y")))
 
 
 @pytest.mark.parametrize("text", ["", "%H:%M", "day", "%Q", "%d.%m"])

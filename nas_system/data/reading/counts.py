@@ -26,8 +26,10 @@ EXCEL_ZERO = np.datetime64("1899-12-30T00:00:00", "s")
 """Day 0 of Excel's count, moved by the leap day that 1900 did not have."""
 EXCEL_DAYS = (10_000, 100_000)
 """1927 to 2173."""
-TIME_NAMES = re.compile(r"date|datum|time|tag|day|zeit|fecha|period|stamp|month|week|^ds$", re.IGNORECASE)
-"""Names of a column that holds times: whole numbers such as 44197 could be anything else."""
+TIME_NAMES = re.compile(
+    r"date|datum|time|tag|day|zeit|fecha|period|stamp|year|jahr|month|week|^ds$", re.IGNORECASE
+)
+"""Names of a column that holds times: whole numbers such as 2021 and 44197 could be anything else."""
 YEARS = (1500, 2300)
 WRITTEN_YEARS = (1900, 2100)
 """What the year lies in where a number is a date written without marks; else it is a count."""
@@ -51,15 +53,19 @@ def counted(cells: TextColumn, column: str) -> Counted | None:
     Counts since 1970 are in UTC. Raises WrongStamp for a fraction of a second.
     """
     if all(map(DIGITS.fullmatch, cells)):
-        return _written(cells) or _since_1970(cells.astype(np.float64), cells) or _excel(cells, column)
+        return (
+            _written(cells, column) or _since_1970(cells.astype(np.float64), cells) or _excel(cells, column)
+        )
     numbers = cells.astype(np.float64)
     return _since_1970(numbers, cells) or _excel(cells, column)
 
 
-def _written(cells: TextColumn) -> Counted | None:
+def _written(cells: TextColumn, column: str) -> Counted | None:
     """Read `2021`, `202101`, `20210131`, `202101311400` and `20210131140000`."""
     lengths = np.unique(np.strings.str_len(cells))
     if len(lengths) != 1 or lengths[0] not in (4, 6, 8, 12, 14):
+        return None
+    if lengths[0] == 4 and not TIME_NAMES.search(column):
         return None
     length, numbers = int(lengths[0]), cells.astype(np.int64)
     low, high = YEARS if length == 4 else WRITTEN_YEARS

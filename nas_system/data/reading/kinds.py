@@ -70,7 +70,10 @@ def text_in(content: bytes, name: str) -> Text:
     where that is not installed.
     """
     if content.startswith(GZIP):
-        inner = text_in(_unpacked(content, name), name)
+        unpacked = _unpacked(content, name)
+        if unpacked.startswith(GZIP):
+            raise ConfigError(f"{name}: this is a gzip archive of a gzip archive; unpack it with gunzip")
+        inner = text_in(unpacked, name)
         return Text(inner.content, inner.place, ("a gzip archive", *inner.said))
     if content.startswith(PARQUET):
         module = _reader("pyarrow.parquet", name, "a Parquet file")
@@ -100,9 +103,14 @@ def _reader(module: str, name: str, what: str) -> ModuleType:
         ) from None
 
 
+def most_unpacked(content: bytes) -> int:
+    """Return how many bytes a compressed file may grow to."""
+    return min(MOST_UNPACKED_BYTES, max(SMALLEST_LIMIT, MOST_TIMES * len(content)))
+
+
 def _unpacked(content: bytes, name: str) -> bytes:
     """Return what is in a gzip archive, all its members one after the other."""
-    most = min(MOST_UNPACKED_BYTES, max(SMALLEST_LIMIT, MOST_TIMES * len(content)))
+    most = most_unpacked(content)
     parts, size, rest = [], 0, content
     try:
         while rest.startswith(GZIP):

@@ -62,9 +62,11 @@ def _dates_in(order: str, parts: Parts) -> tuple[Dates, Valid]:
     """Return the times in this order, and which of them there are."""
     places = dict(zip(order, ("first", "second", "third"), strict=True))
     year, month, day = (parts[places[part]] for part in "ymd")
-    if parts["first_length" if order == YEAR_FIRST else "third_length"][0] < 4:
+    digits = parts["first_length" if order == YEAR_FIRST else "third_length"]
+    if digits[0] < 4:
         year = year + np.where(year >= OF_LAST_CENTURY, 1900, 2000)
     seconds, valid = parts.seconds_of_day()
+    valid &= digits >= 2
     valid &= (month >= 1) & (month <= 12) & (year >= 1) & (year <= 9999) & (day >= 1)
     months = ((year - 1970) * 12 + np.clip(month, 1, 12) - 1).astype("datetime64[M]")
     days_in_month = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)

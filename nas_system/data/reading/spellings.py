@@ -46,7 +46,7 @@ class WrongStamp(ValueError):
 SPELLINGS = tuple(
     re.compile(pattern, re.ASCII | re.IGNORECASE)
     for pattern in (
-        rf"{_WEEKDAY}(?P<first>\d{{1,4}})(?P<mark>[./-])(?P<second>\d\d?)(?P=mark)(?P<third>\d{{1,4}}){_TIME}",
+        rf"{_WEEKDAY}(?P<first>\d\d?|\d{{4}})(?P<mark>[./-])(?P<second>\d\d?)(?P=mark)(?P<third>\d\d?|\d{{4}}){_TIME}",
         rf"{_WEEKDAY}(?P<d>\d\d?)(?:st|nd|rd|th)?[-./ ]{_NAME}[-./, ]+(?P<y>\d{{4}}|\d\d){_TIME}",
         rf"{_WEEKDAY}{_NAME}[-./ ](?P<d>\d\d?)(?:st|nd|rd|th)?,? (?P<y>\d{{4}}){_TIME}",
         rf"{_NAME}[-./ ](?P<y>\d{{4}})",

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from datetime import date, datetime, time
 from types import ModuleType
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
+from nas_system.data.reading.kinds import most_unpacked
 from nas_system.errors import ConfigError
 
 
@@ -20,6 +21,10 @@ def csv_in(content: bytes, name: str, openpyxl: ModuleType) -> bytes:
     damaged or locked, and for several sheets with rows.
     """
     try:
+        with ZipFile(io.BytesIO(content)) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+        if size > most_unpacked(content):
+            raise ConfigError(f"{name}: this is an Excel workbook of {size // 2**20:,} MiB; save it as CSV")
         book = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
         tables = {sheet.title: list(sheet.iter_rows(values_only=True)) for sheet in book.worksheets}
     except (OSError, KeyError, ValueError, TypeError, SyntaxError, BadZipFile) as error:
