@@ -80,7 +80,8 @@ class Grid:
         first, longest = int((self.gaps > 0).argmax()), int(self.gaps.argmax())
         said = f"{self.missing:,} of {self.rows:,} rows ({100 * self.missing / self.rows:.2g} %)"
         more = f", the longest gap of {self.gaps[longest]:,} after {_shown(self.dates[longest])}"
-        return f"{said} are missing, the first after {_shown(self.dates[first])}{more * (first != longest)}"
+        are = "is" if self.missing == 1 else "are"
+        return f"{said} {are} missing, the first after {_shown(self.dates[first])}{more * (first != longest)}"
 
 
 def grid_of(dates: Dates, expected: str | None, missing: Missing) -> Grid:
