@@ -18,12 +18,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_of
 from nas_system.errors import ConfigError
-from nas_system.space.tasks.forecasting import Missing
-from nas_system.space.time_steps import checked_format
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +39,8 @@ DATE = "date"
 FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
 """How much of the forecast is shown in the terminal."""
 MOST_LEVELS = 5
+MISSING = ("refuse", "ffill", "interpolate")
+"""As the task has them, whose module would load pydantic for a help text."""
 MOST_DECIMALS = 15
 """Where a forecast takes more it is written with a power of ten."""
 FLOAT_DIGITS = 7
@@ -346,6 +346,8 @@ def _levels(text: str) -> tuple[int, ...]:
 
 
 def _date_format(text: str) -> str:
+    from nas_system.space.time_steps import checked_format
+
     try:
         return checked_format(text)
     except ValueError as error:
@@ -383,7 +385,7 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument(
         "--missing",
-        choices=get_args(Missing),
+        choices=MISSING,
         help="with --csv: what to do about its empty cells and missing rows (default: as the search did)",
     )
     parser.add_argument(

@@ -7,8 +7,12 @@ import math
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from nas_system.predict import MISSING
+from nas_system.space.tasks.forecasting import Missing
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -20,6 +24,10 @@ training: {lr: 0.01, max_epochs: 1, patience: 1}
 """
 TASK = ("--pred-len", "2", "--split", "0.5,0.25,0.25", "--origins", "1", "--max-runs", "1")
 SEARCH = ("--base-config", "base.yaml", "--repeat-baseline", "0", "--proposer", "random_search")
+
+
+def test_a_forecast_has_the_same_answers_to_missing_values_as_a_search() -> None:
+    assert get_args(Missing) == MISSING
 
 
 def searched(run_cli: Cli, folder: Path, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
