@@ -269,6 +269,13 @@ def test_numbers_with_marks_are_no_dates_of_the_year_7() -> None:
     assert "no such time as '1-1-7'" in refusal_of("n,y" + "".join(f"\n{row}-1-7,1" for row in range(1, 9)))
 
 
+@pytest.mark.parametrize("header", ["1,2", "year,month", "1/2/2020,y", "hour,Time", "#,y", "Q1 2020,y"])
+def test_plain_time_stamps_may_stand_under_any_name(header: str) -> None:
+    rows = "".join(f"\n2020-0{row},{row}" for row in range(1, 6))
+    series = read_series(f"{header}{rows}".encode(), "own.csv")
+    assert (series.freq, series.columns, series.said) == ("MS", (header.split(",")[1],), ())
+
+
 def test_an_archive_of_an_archive_is_not_unpacked_on_and_on() -> None:
     assert "a gzip archive of a gzip archive" in refusal_of(gzip.compress(gzip.compress(b"date,y")))
 

@@ -13,6 +13,7 @@ from nas_system.data.reading.spellings import (
     TextColumn,
     are_hours,
     is_count,
+    is_iso,
     is_stamp,
 )
 from nas_system.data.reading.table import Table
@@ -41,13 +42,15 @@ def time_column(table: Table) -> TimeColumn:
     said: tuple[str, ...] = ()
     if _counts_rows(table):
         table, said = table.without(0), ("the first column, without a name, counts the rows and is left out",)
-    if is_stamp(table.header[0]) or all(map(is_count, table.header)):
+    first, second = table.columns[:2]
+    # With plain time stamps below it a column may have any name.
+    plain = is_iso(first[0]) and not is_iso(table.header[0])
+    if not plain and (is_stamp(table.header[0]) or all(map(is_count, table.header))):
         table.refuse_header("a header with the column names is missing")
     parts = [name.lower() for name in table.header[: len(DATE_PARTS)]]
-    if parts[:2] == ["year", "month"]:
+    if parts[:2] == ["year", "month"] and not plain:
         named = sum(part == name for part, name in zip(parts, DATE_PARTS, strict=False))
         return _joined_parts(table, named, said)
-    first, second = table.columns[:2]
     if ":" not in first[0] and all(map(TIME_OF_DAY.fullmatch, second)):
         return _joined(table, second, said)
     if table.header[1].lower() in HOUR_NAMES and first[0] == first[1] and are_hours(second):
