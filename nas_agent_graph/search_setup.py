@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,15 @@ from nas_agent_graph.search_view import CONTINUED
 from nas_agent_graph.text.terminal import printable
 from nas_system.config_io.config_file import named_config, read_config, write_config
 from nas_system.errors import ConfigError, RunError
-from nas_system.files import read_object, set_aside, sha256_of_file, sha256_of_files
-from nas_system.nas_agent.agent_state import get_run
+from nas_system.files import (
+    find_moved,
+    read_object,
+    set_aside,
+    sha256_of_file,
+    sha256_of_files,
+    write_json,
+)
+from nas_system.nas_agent.agent_state import get_best_run, get_run
 from nas_system.nas_agent.ledger import Ledger
 from nas_system.nas_agent.outcome import Status
 from nas_system.nas_agent.run_manager import load_task_info
@@ -34,7 +42,7 @@ from nas_system.processes.job import SILENCE_LIMIT_S, disk_limit_mb
 from nas_system.processes.run_files import BASE_CONFIG_FILE, FACTS_FILE, RunPaths
 from nas_system.space import ForecastingTask, RunConfig, TaskConfig, canonical_key
 from nas_system.space.changes import explain
-from nas_system.space.data_card import warnings_of
+from nas_system.space.data_card import said_of, warnings_of
 from nas_system.space.families import FAMILIES, families_of
 from nas_system.space.sampling import SHORTEST_LOOK_BACK, fitting_default, is_installed
 from nas_system.space.series_defaults import SHORT, SeriesFit
@@ -60,6 +68,8 @@ def open_search(
     if made.exists():
         _set_folder_aside(facts_file_of(ledger))
         os.replace(made, facts_file_of(ledger))
+    if ledger.state.data is not None and ledger.state.data != info.source.to_json():
+        ledger.save(data=info.source.to_json())  # the same data in another place
     write_config(ledger.runs_dir / BASE_CONFIG_FILE, base)
     if ledger.state.task is None:
         ledger.save(
@@ -84,7 +94,10 @@ def look_up_search(
     """Return what `open_search` will fix, with nothing fixed yet; new task info is left in `folder`."""
     stored = ledger.state.task
     task = task_of(arguments, stored)
+    moved = None if stored is None else _moved_data(ledger, stored, task)
     if stored is not None:
+        # The path at the beginning stays the name of the data.
+        task = task if moved is None else task.model_copy(update={"dataset": dict(stored)["dataset"]})
         _refuse_other_task(stored, task)
     base_file = ledger.runs_dir / BASE_CONFIG_FILE
     first = stored is None or not base_file.exists()
@@ -98,7 +111,7 @@ def look_up_search(
     else:
         base = read_config(base_file, follow_link=False)
         _refuse_other_base(base, arguments)
-    info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE)
+    info = _task_info(ledger, task, arguments, launcher, folder / NEW_FACTS_FILE, moved)
     if not first:
         return base, info
     base = base.model_copy(update={"task": base.task.decided_by(info.task)})
@@ -216,11 +229,23 @@ def facts_file_of(ledger: Ledger) -> Path:
 
 
 def _task_info(
-    ledger: Ledger, task: TaskConfig, arguments: argparse.Namespace, launcher: Launcher, made: Path
+    ledger: Ledger,
+    task: TaskConfig,
+    arguments: argparse.Namespace,
+    launcher: Launcher,
+    made: Path,
+    moved: Path | None,
 ) -> TaskInfo:
-    """Return the task info; measured once, again only if the data has moved, never with other data."""
+    """Return the task info; measured once, again only if the data cannot be found, never with other data.
+
+    `moved` is where the file of the data is now, if that was said.
+    """
     info = load_task_info(ledger.runs_dir)
     stored = ledger.state.data
+    if info is not None and stored is not None and info.source.kind == "csv":
+        place = moved or _place_of(info.source, ledger, arguments)
+        if place is not None:
+            return info if place == info.source.path else _info_at(place, info, ledger, made)
     if info is not None and stored is not None and _data_is_there(info.source) and arguments.data_dir is None:
         return info
     command = ["--out", str(made), "--task-json", task.model_dump_json()]
@@ -233,6 +258,8 @@ def _task_info(
     source = info.source
     if stored is not None and source.sha256 != stored.get("sha256"):
         made.unlink()
+        if source.kind == stored.get("kind") == "csv":
+            raise ConfigError(_changed(ledger, source.path or Path(source.name), source.sha256))
         raise ConfigError(
             f"this search began with the data {stored.get('name')} ({stored.get('kind')}, sha256 "
             f"{str(stored.get('sha256'))[:12]}), but now there is {source.name} "
@@ -241,9 +268,65 @@ def _task_info(
         )
     if source.notice:
         print(f"NOTE: {source.notice}", flush=True)
+    for text in said_of(info):
+        print(f"note: {printable(text, 600)}", flush=True)
     for warning in warnings_of(info):
         print(f"WARNING: {printable(warning, 600)}", flush=True)
     return info
+
+
+def _moved_data(ledger: Ledger, stored: TaskConfig, wanted: TaskConfig) -> Path | None:
+    """Return the file that is named now if it holds the data of the search and was elsewhere.
+
+    Raises ConfigError for the file of the search with other rows in it.
+    """
+    before, now = (dict(task).get("dataset", "") for task in (stored, wanted))
+    path = Path(now)
+    data = ledger.state.data or {}
+    if before == now or data.get("kind") != "csv" or not path.is_file():
+        return None
+    checksum = sha256_of_file(path)
+    if checksum == data.get("sha256"):
+        return path
+    if path.name == Path(before).name:
+        raise ConfigError(_changed(ledger, path, checksum))
+    return None
+
+
+def _place_of(source: DataSource, ledger: Ledger, arguments: argparse.Namespace) -> Path | None:
+    """Return the file of the search's data, also where its project was moved as a whole."""
+    assert source.path is not None
+    if _data_is_there(source):
+        return source.path
+    workspace = ledger.runs_dir.absolute().parent
+    folders = [Path.cwd(), workspace, workspace.parent]
+    if arguments.data_dir is not None:
+        folders.insert(0, arguments.data_dir.expanduser())
+    return find_moved(source.path, source.sha256, folders)
+
+
+def _info_at(place: Path, info: TaskInfo, ledger: Ledger, made: Path) -> TaskInfo:
+    """Write down where the data are now; nothing else about them has changed."""
+    record = read_object(facts_file_of(ledger))
+    record["source"] = replace(info.source, path=place).to_json()
+    write_json(made, record)
+    print(f"note: the data of this search are now {place} (the same sha256)", flush=True)
+    return replace(info, source=replace(info.source, path=place))
+
+
+def _changed(ledger: Ledger, path: Path, checksum: str) -> str:
+    """Say that a file holds other data than at the beginning, and how to go on with those."""
+    stored = str((ledger.state.data or {}).get("sha256"))
+    best = get_best_run(ledger.state)
+    again, with_flags = "begin again", f"--workspace NEW --dataset {path}"
+    if best is not None:
+        again += " from the best configuration"
+        with_flags += f" --base-config {ledger.paths(best.run_id).config}"
+    return (
+        f"{path} has changed since this search began (sha256 {stored[:12]}, now {checksum[:12]}); one search "
+        f"never mixes two. Bring the first back, or {again}, with the same task flags and: "
+        f"{with_flags}"
+    )
 
 
 def _data_is_there(source: DataSource) -> bool:

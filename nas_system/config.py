@@ -85,7 +85,7 @@ task = {
     "dataset": "etth1",
     "targets": ["OT"],      # Columns to forecast; `all` alone means every column.
     "pred_len": 24,         # Horizon: how many steps ahead are forecast.
-    # Empty cells: refuse the file, or carry the last known value forward (then scored like any other).
+    # Empty cells and missing rows: refuse the file, carry the last value forward, or draw a line across.
     "missing": "refuse",
     # Scale by mean and standard deviation of the training rows, or by median and IQR / 1.349.
     "scaling": "standard",

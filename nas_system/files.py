@@ -21,6 +21,9 @@ ARCHIVE_VARIABLE = "NAS_ARCHIVE_DIR"
 ARCHIVE_FILE = "archive.jsonl.gz"
 """The archive of trainings from which proposers learn, in `archive_folder()` or among the shipped files."""
 
+MOST_PARTS = 3
+"""Last parts of a path by which a file is looked for in another place: `data/raw/load.csv`."""
+
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _SETTLED_NS = 2 * 10**9
 """A file that has changed since may change again at what its file system takes for the same time."""
@@ -271,6 +274,20 @@ def archive_folder(environ: Mapping[str, str] = os.environ) -> Path:
         return Path(named).expanduser().absolute()
     base = environ.get("XDG_DATA_HOME")
     return (Path(base) if base else Path.home() / ".local" / "share") / "nas_system" / "netformer"
+
+
+def find_moved(path: Path, sha256: str, folders: Sequence[Path]) -> Path | None:
+    """Return the file that was at `path`, by its checksum, where the last parts of that lead from a folder.
+
+    A project that is renamed, or copied to another machine, keeps the places of its files to each other.
+    """
+    for folder in folders:
+        for count in range(1, min(len(path.parts), MOST_PARTS + 1)):
+            moved = folder.absolute().joinpath(*path.parts[-count:])
+            with contextlib.suppress(OSError):
+                if moved.is_file() and sha256_of_file(moved) == sha256:
+                    return moved
+    return None
 
 
 def sha256_of_files(folder: Path, names: Sequence[str]) -> str:

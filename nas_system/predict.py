@@ -16,7 +16,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from nas_system.data import DataSource, Series
-    from nas_system.data.series import Forecast
+    from nas_system.data.series import Clock, Forecast
     from nas_system.ensembles.forecaster import EnsembleForecaster
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
@@ -39,6 +39,10 @@ DATE = "date"
 FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
 """How much of the forecast is shown in the terminal."""
 MOST_LEVELS = 5
+MISSING = ("refuse", "ffill", "interpolate")
+"""As the task has them, whose module would load pydantic for a help text."""
+MOST_DECIMALS = 15
+"""Where a forecast takes more it is written with a power of ten."""
 FLOAT_DIGITS = 7
 """What a 32-bit network resolves, counted from the size of a standard deviation."""
 
@@ -85,6 +89,9 @@ def _check_backtest(arguments: argparse.Namespace, can_train: bool) -> None:
 def _predict(arguments: argparse.Namespace) -> None:
     if arguments.csv is not None and (arguments.facts or arguments.data_dir):
         raise ConfigError("--csv brings the rows; leave out --facts and --data-dir")
+    for flag, value in (("--missing", arguments.missing), ("--date-format", arguments.date_format)):
+        if value is not None and arguments.csv is None:
+            raise ConfigError(f"{flag} is about the file of --csv; leave it out, or name one")
     if arguments.plot is not None and arguments.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot {arguments.plot}: the picture is a PNG; name it so")
     if arguments.export is not None and arguments.export.suffix.lower() != ".onnx":
@@ -111,15 +118,17 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.intervals:
         forecast, notes = intervals_of(forecast, series, chosen, arguments)
 
-    title, last = run.resolve().name, spelled_dates(series.dates)[-1]
+    if series.clock is not None:
+        notes.append(f"time stamps are those of the last row's clock, {_clock_name(series.clock.offset)}")
+    title, last = run.resolve().name, spelled_dates(series.dates, series.clock)[-1]
     # Before anything is printed: whoever reads that may have seen enough.
-    _write(arguments.out, lambda: _save_csv(arguments.out, forecast))
+    _write(arguments.out, lambda: _save_csv(arguments.out, forecast, series.clock))
     if arguments.plot is not None:
         _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, title))
     if chosen.why:
         print(one_line(chosen.why, 600))
     print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
-    print(_table(forecast))
+    print(_table(forecast, series.clock))
     for note in notes:
         print(one_line(note, 400))
     for path in filter(None, (arguments.out, arguments.plot)):
@@ -136,7 +145,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _rows(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> tuple[Series, Path | None]:
     """Return the series to continue, and its file if it has one."""
     from nas_system.data import load_series
-    from nas_system.data.csv_file import parse_csv
+    from nas_system.data.reading import read_series
 
     task = forecaster.task
     if arguments.csv is not None:
@@ -144,8 +153,17 @@ def _rows(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> t
             content = arguments.csv.read_bytes()
         except OSError as error:
             raise ConfigError(f"{arguments.csv} cannot be read: {error.strerror or error}") from None
-        # Empty cells are dealt with as in training.
-        return parse_csv(content, str(arguments.csv), freq=task.freq, missing=task.missing), arguments.csv
+        # What is missing is dealt with as in training, if nothing else is said.
+        series = read_series(
+            content,
+            str(arguments.csv),
+            freq=task.freq,
+            missing=arguments.missing or task.missing,
+            date_format=arguments.date_format or task.date_format,
+        )
+        for text in series.said:
+            print(f"note: {text}")
+        return series, arguments.csv
     try:
         source = _own_source(arguments, forecaster, run)
         if source.sha256 != forecaster.data_sha256:
@@ -166,7 +184,7 @@ def _not_the_same(source: DataSource, dataset: str) -> str:
 def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> DataSource:
     """Return the run's own data: as in `--facts` or the facts next to the run, else where it is found."""
     from nas_system.data import locate
-    from nas_system.files import read_record
+    from nas_system.files import find_moved, read_record
     from nas_system.processes.run_files import FACTS_FILE
     from nas_system.space.task_info import source_from
 
@@ -176,13 +194,21 @@ def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path
         if record is None:
             raise ConfigError(f"{arguments.facts}: not the task info of a search")
         return source_from(record)
-    if arguments.data_dir is None and (record := read_record(neighbour)) is not None:
-        source = source_from(record)
-        # The folder may have come from another machine; and a run trained by hand may lie in the
-        # folder of a search about something else.
-        is_here = source.path is None or source.path.is_file()
-        if is_here and source.sha256 == forecaster.data_sha256:
+    # A run trained by hand may lie in the folder of a search about something else.
+    record = read_record(neighbour)
+    source = None if record is None else source_from(record)
+    if source is not None and source.sha256 == forecaster.data_sha256:
+        if arguments.data_dir is None and (source.path is None or source.path.is_file()):
             return source
+        # The project may have been moved, or come from another machine.
+        workspace = run.resolve().parent.parent
+        folders = [Path.cwd(), workspace, workspace.parent]
+        if arguments.data_dir is not None:
+            folders.insert(0, arguments.data_dir.expanduser())
+        if source.kind == "csv" and source.path is not None:
+            moved = find_moved(source.path, source.sha256, folders)
+            if moved is not None:
+                return replace(source, path=moved)
     return locate(forecaster.task, arguments.data_dir)
 
 
@@ -200,7 +226,7 @@ class Column:
     of_interval: bool = False
 
 
-def _save_csv(path: Path, forecast: Forecast) -> None:
+def _save_csv(path: Path, forecast: Forecast, clock: Clock | None) -> None:
     """Write the time stamp, then a column per target, in a file that this program can read as a series.
 
     After a target `OT` come its intervals, `OT_lo_80`, `OT_hi_80`, ... by ascending level. Raises ConfigError
@@ -218,7 +244,7 @@ def _save_csv(path: Path, forecast: Forecast) -> None:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow((DATE, *names))
-    writer.writerows(_cells(forecast, columns))
+    writer.writerows(_cells(forecast, columns, clock))
     write_atomic(path, buffer.getvalue().encode())
 
 
@@ -234,19 +260,27 @@ def _columns(forecast: Forecast) -> list[Column]:
     return found
 
 
-def _cells(forecast: Forecast, columns: Sequence[Column]) -> list[list[str]]:
+def _cells(forecast: Forecast, columns: Sequence[Column], clock: Clock | None) -> list[list[str]]:
     """Return a row per step: its time stamp, and the values with their significant digits."""
     from nas_system.data.calendar import spelled_dates
 
-    texts = [[f"{value:.{column.decimals}f}" for value in column.values] for column in columns]
-    return [list(row) for row in zip(spelled_dates(forecast.dates), *texts, strict=True)]
+    texts = [[_spelled(value, column.decimals) for value in column.values] for column in columns]
+    return [list(row) for row in zip(spelled_dates(forecast.dates, clock), *texts, strict=True)]
+
+
+def _clock_name(offset: str) -> str:
+    return "UTC" if offset == "Z" else f"UTC{offset}"
+
+
+def _spelled(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if decimals <= MOST_DECIMALS else f"{value:.{FLOAT_DIGITS}e}"
 
 
 def _decimals(spread: float) -> int:
     return max(0, FLOAT_DIGITS - 1 - math.floor(math.log10(spread)))
 
 
-def _table(forecast: Forecast) -> str:
+def _table(forecast: Forecast, clock: Clock | None) -> str:
     """Format the first and last rows, aligned; intervals are shown of one target, and counted of several."""
     from nas_system.nas_agent.log_text import one_line
 
@@ -254,7 +288,7 @@ def _table(forecast: Forecast) -> str:
     columns = every if len(forecast.columns) == 1 else [column for column in every if not column.of_interval]
     columns = columns[:MOST_COLUMNS]
     header = [DATE, *(one_line(column.name, 16) for column in columns)]
-    rows = _cells(forecast, columns)
+    rows = _cells(forecast, columns, clock)
     if len(rows) > FIRST_ROWS + LAST_ROWS + 1:
         rows = [*rows[:FIRST_ROWS], ["..."] + [""] * (len(header) - 1), *rows[-LAST_ROWS:]]
     shown = [header, *rows]
@@ -311,6 +345,15 @@ def _levels(text: str) -> tuple[int, ...]:
     return tuple(levels)
 
 
+def _date_format(text: str) -> str:
+    from nas_system.space.time_steps import checked_format
+
+    try:
+        return checked_format(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _dates(text: str) -> int:
     """Return how many earlier dates a flag asks for."""
     from nas_system.nas_agent.backtest import MOST_DATES
@@ -339,6 +382,18 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument(
         "--csv", type=Path, help="forecast from this file's last rows, not the run's own data"
+    )
+    parser.add_argument(
+        "--missing",
+        choices=MISSING,
+        help="with --csv: what to do about its empty cells and missing rows (default: as the search did)",
+    )
+    parser.add_argument(
+        "--date-format",
+        type=_date_format,
+        metavar="FORMAT",
+        help="with --csv: how its time stamps are written, as strptime spells it: %%d/%%m/%%Y (default: as "
+        "the search read them)",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("forecast.csv"), help="where it goes (default: forecast.csv)"

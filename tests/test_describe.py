@@ -204,7 +204,7 @@ ROW_FLAGS = ("--train-rows", "9", "--val-rows", "9", "--test-rows", "9")
         ({9: ""}, ("--freq", "h"), "line 9, column 'date': ... comes 2h after ... --freq (task.freq) says h"),
         ({}, ("--freq", "15T"), "own.csv: the step of the time stamps is h, but --freq ... says 15min"),
         ({}, ("--freq", "m"), "--freq: the step 'm' could be minutes or months; write min or MS"),
-        ({}, ("--missing", "interpolate"), "argument --missing: invalid choice: 'interpolate'"),
+        ({}, ("--missing", "guess"), "argument --missing: invalid choice: 'guess'"),
         ({}, ("--target", "load,all"), "there is no column 'all'; 'all' means every column and stands alone"),
         ({}, ("--target", "OT"), "no column 'OT' (columns: load, heat); --target names columns, or all"),
         ({}, ("--target", "load,load"), "--target: targets name a column twice: load, load"),

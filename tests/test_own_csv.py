@@ -144,7 +144,8 @@ def unchanged(lines: list[str]) -> list[str]:
             without_a_row,
             ("--freq", "h"),
             "line 51, column 'date': the time stamp 2024-01-03T02:00:00 comes 2h after the one before, but "
-            "--freq (task.freq) says h; fill the gap or resample to one step",
+            "--freq (task.freq) says h; 1 of 400 rows (0.25 %) is missing, the first after 2024-01-03; "
+            "fill the gap or resample to one step: --missing ffill",
         ),
         (
             with_an_empty_cell,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from nas_system.data.csv_file import parse_csv
+from nas_system.data.reading.reader import read_series
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.source import DataSource, locate
@@ -125,4 +125,4 @@ def _read(source: DataSource, path: Path, task: ForecastingTask) -> Series:
             f"{path} has changed since the search began, so scores would not be comparable; put the old "
             "file back, or start a new search"
         )
-    return parse_csv(content, str(path), freq=task.freq, missing=task.missing)
+    return read_series(content, str(path), freq=task.freq, missing=task.missing, date_format=task.date_format)

@@ -62,10 +62,13 @@ class Scaler:
             if scaling == "robust":
                 low, mean, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=0)
                 std = np.where(high > low, (high - low) / NORMAL_IQR, std)
-        for column, spread, is_constant in zip(columns, std, constant, strict=True):
+        for column, spread, is_constant, values in zip(columns, std, constant, rows.T, strict=True):
             if not np.isfinite(spread):
+                row = int(np.abs(values).argmax())
                 raise ValueError(
-                    f"the values of column {column!r} are too large to be scaled; write them in a larger unit"
+                    f"the values of column {column!r} are too large to be scaled: row {row} is "
+                    f"{values[row]:g}, the usual size is {np.median(np.abs(values)):g}; correct that row, or "
+                    "write the column in a larger unit"
                 )
             if spread < np.finfo(np.float64).tiny and not is_constant:
                 raise ValueError(

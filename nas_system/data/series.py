@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,9 +19,19 @@ NAMES_SHOWN = 20
 """Column names in an error message."""
 
 
+@dataclass(frozen=True)
+class Clock:
+    """The clock of the last row of a series, in which its future is written."""
+
+    offset: str
+    """From UTC, as `+02:00` or `Z`."""
+    ahead_s: int
+    """Seconds by which it is ahead of the dates of the series: they are in UTC, if that has even steps."""
+
+
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A regular, complete and sorted series; `parse_csv` checks that."""
+    """A regular, complete and sorted series; `read_series` checks that."""
 
     values: NDArray[np.float64]
     """(rows, columns)"""
@@ -31,7 +41,12 @@ class Series:
     freq: str
     """The step between rows: `h`, `15min`, `D`, `W`, `MS` (a month), ..."""
     filled: Mapping[str, int] = field(default_factory=dict)
-    """Cells that were missing and hold the value before them, by column; none where there were none."""
+    """Cells that were missing and were filled, by column, those of missing rows too; none where there were
+    none."""
+    clock: Clock | None = None
+    """None for time stamps without an offset from UTC: read as they stand."""
+    said: tuple[str, ...] = ()
+    """How the file was read, where that was to be found out, and what was filled: a sentence each."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -45,21 +60,30 @@ class Series:
             return self.columns
         for name in names:
             if name not in self.columns:
-                raise ConfigError(f"there is no column {name!r}{self._hint(name)}")
+                raise ConfigError(f"there is no column {name!r}{self._hint(name, names)}")
         return tuple(names)
 
     def column_indices(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the indices of the columns that `names` means. Raises ConfigError for a missing one."""
         return tuple(self.columns.index(name) for name in self.column_names(names))
 
-    def _hint(self, name: str) -> str:
+    def _hint(self, name: str, names: Sequence[str]) -> str:
         if name == ALL:
             return f"; {ALL!r} means every column and stands alone"
+        whole = next(
+            (column for column in self.columns if "," in column and _parts(column) <= set(names)), None
+        )
+        if whole is not None:
+            return f"; a name with a comma stands in double quotes: --target '\"{whole}\"'"
         close = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.5)
         guess = f"; did you mean {close[0]!r}?" if close else ""
         more = f", ... ({len(self.columns)} in all)" if len(self.columns) > NAMES_SHOWN else ""
         shown = ", ".join(self.columns[:NAMES_SHOWN]) + more
         return guess + f" (columns: {shown})" + ("" if close else f"; --target names columns, or {ALL}")
+
+
+def _parts(column: str) -> set[str]:
+    return {part.strip() for part in column.split(",")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +115,7 @@ def frequency_of(dates: NDArray[np.datetime64], expected: str | None = None) -> 
     Where steps differ, `expected`, the step that the user names, decides which row is wrong;
     without it the most usual step does.
     """
-    seconds = np.diff(dates.astype("datetime64[s]").astype(np.int64))
-    _refuse_backwards(dates, seconds)
-    months = _steps_in_months(dates, _middle(seconds))
-    steps, spelled = (seconds, step_of_seconds) if months is None else (months, step_of_months)
+    steps, spelled = steps_of(dates)
     usual = spelled(_middle(steps))
     found = {int(step): spelled(int(step)) for step in np.unique(steps)}
     if len(found) == 1:
@@ -107,6 +128,27 @@ def frequency_of(dates: NDArray[np.datetime64], expected: str | None = None) -> 
         f"the time stamp {dates[row]} comes {found[int(steps[row - 1])]} after the one before, {contrast}; "
         "fill the gap or resample to one step",
     )
+
+
+def is_regular(dates: NDArray[np.datetime64]) -> bool:
+    """Return whether all time stamps are evenly spaced."""
+    try:
+        frequency_of(dates)
+    except IrregularSteps:
+        return False
+    return True
+
+
+def steps_of(dates: NDArray[np.datetime64]) -> tuple[NDArray[np.int64], Callable[[int], str]]:
+    """Return the steps between time stamps, in calendar months if most are that, else in seconds, and what
+    spells a step.
+
+    Raises IrregularSteps where time does not go forward, or a row is not at its place in the month.
+    """
+    seconds = np.diff(dates.astype("datetime64[s]").astype(np.int64))
+    _refuse_backwards(dates, seconds)
+    months = _steps_in_months(dates, _middle(seconds))
+    return (seconds, step_of_seconds) if months is None else (months, step_of_months)
 
 
 def _middle(steps: NDArray[np.int64]) -> int:
@@ -133,14 +175,27 @@ def _steps_in_months(dates: NDArray[np.datetime64], usual_seconds: int) -> NDArr
     after_start: NDArray[Any] = dates - months.astype(dates.dtype)
     before_end: NDArray[Any] = (months + 1).astype(dates.dtype) - dates
     place = max((_at_usual_place(offset) for offset in (after_start, before_end)), key=np.count_nonzero)
+    even = np.ptp(np.diff(dates).astype(np.int64)) == 0
+    if place.all() or (not even and are_business_ends(dates)):
+        return np.diff(months.astype(np.int64))
     if 2 * np.count_nonzero(place) <= len(dates):
         return None
-    if not place.all():
-        row, other = int(np.flatnonzero(~place)[0]), dates[place][0]
-        raise IrregularSteps(
-            row, f"the time stamp {dates[row]} is not at the place in its month where {other} is; fix it"
-        )
-    return np.diff(months.astype(np.int64))
+    row, other = int(np.flatnonzero(~place)[0]), dates[place][0]
+    raise IrregularSteps(
+        row, f"the time stamp {dates[row]} is not at the place in its month where {other} is; fix it"
+    )
+
+
+def are_business_ends(dates: NDArray[np.datetime64]) -> bool:
+    """Return whether all rows are the last business days of their months, or all the first ones."""
+    days, months = dates.astype("datetime64[D]"), dates.astype("datetime64[M]")
+    return any((days == business_day(months, place)).all() for place in (0, -1))
+
+
+def business_day(months: NDArray[np.datetime64], place: int) -> NDArray[np.datetime64]:
+    """Return the first business day of each month, place 0, or the last, place -1."""
+    start = (months if place == 0 else months + 1).astype("datetime64[D]")
+    return np.busday_offset(start, place, roll="forward")
 
 
 def _at_usual_place(offset: NDArray[Any]) -> NDArray[np.bool_]:

@@ -46,7 +46,7 @@ def locate(
     if task.dataset == "synthetic":
         return _generated()
     if task.dataset != "etth1":
-        return _own_csv(task.dataset)
+        return _own_csv(task.dataset, data_dir)
     if data_dir is None and environ.get(DATA_DIR_VARIABLE):
         data_dir = Path(environ[DATA_DIR_VARIABLE])
     if data_dir is not None:
@@ -84,8 +84,10 @@ def _in_named_folder(folder: Path, remote: RemoteFile) -> DataSource:
     )
 
 
-def _own_csv(dataset: str) -> DataSource:
+def _own_csv(dataset: str, data_dir: Path | None) -> DataSource:
     path = Path(dataset).expanduser().absolute()
+    if not path.is_file() and data_dir is not None:
+        path = data_dir.expanduser().absolute() / path.name
     if not path.is_file():
         close = difflib.get_close_matches(dataset.lower(), BUILT_IN, n=1)
         known = f"use {', '.join(BUILT_IN)} or the path of a CSV file"

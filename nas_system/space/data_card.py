@@ -132,6 +132,12 @@ def warnings_of(info: TaskInfo) -> tuple[str, ...]:
     return (*(card.warnings if card else ()), *unseen_of(info.measured).warnings)
 
 
+def said_of(info: TaskInfo) -> tuple[str, ...]:
+    """Return how the file of a series was read where that was to be found out, a sentence each."""
+    said = info.measured.get("said")
+    return tuple(text for text in said if isinstance(text, str)) if isinstance(said, list) else ()
+
+
 def _read(kind: type[Card], record: Any) -> Card | None:
     try:
         return kind.model_validate(record)

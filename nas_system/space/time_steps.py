@@ -22,7 +22,8 @@ _SPELLINGS = {unit.lower(): unit for unit in SECONDS} | {"t": "min"}
 _STEP = re.compile(r"(\d{0,9})\s*([A-Za-z]+)(-[A-Z]{3})?", re.ASCII)
 _REFUSED = {
     "m": "could be minutes or months; write min or MS",
-    "B": "skips weekends, but the steps of a series are all of one length; resample it to D",
+    "B": "skips weekends, but the steps of a series are all of one length; write D, and --missing ffill "
+    "fills the days between",
 }
 
 
@@ -83,6 +84,21 @@ def normalised_date(text: str) -> str:
     except ValueError:
         raise ValueError(f"there is no such date as {text!r}") from None
     return date.isoformat(sep=" ").removesuffix(" 00:00:00")
+
+
+def checked_format(text: str) -> str:
+    """Return a way to write time stamps. Raises ValueError for what `strptime` cannot read back."""
+    sample = datetime(2021, 10, 25, 13, 47, 59)
+    try:
+        read = datetime.strptime(sample.strftime(text), text)
+    except ValueError:
+        read = None
+    if read is None or (read.year, read.month) != (sample.year, sample.month):
+        raise ValueError(
+            f"the date format {text!r} does not say year and month as strptime reads them; write, for "
+            "example, %d/%m/%Y %H:%M"
+        )
+    return text
 
 
 def _spelled(count: int, unit: str) -> str:

@@ -17,8 +17,9 @@ from nas_system.data.measures.origins import check_origins, sensible_origins
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
-from nas_system.space.data_card import target_lines, warnings_of
+from nas_system.space.data_card import said_of, target_lines, warnings_of
 from nas_system.space.task_info import DataSource, TaskInfo
+from nas_system.space.tasks import Task
 from nas_system.tasks.kind import Problem, ScoredPart, Scoring, TaskKind
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool
             "left_out": list(scored.left_out),
             "scaler": data.scaler.of_columns(targets).to_json(),
             "ridge": _best_of(forms) if forms else None,
+            **({"said": list(data.series.said)} if data.series.said else {}),
             **card,
             **({"origins": [_origin(origin) for origin in origins]} if len(origins) > 1 else {}),
         },
@@ -95,11 +97,10 @@ def summarize(info: TaskInfo) -> list[str]:
         f"columns   {', '.join(info.columns)}",
         f"task      {pred_len} steps ahead of {', '.join(known['targets'])}",
     ]
+    lines += [f"read      {text}" for text in said_of(info)]
     if known["filled"]:
         counts = ", ".join(f"{count} in {column}" for column, count in known["filled"].items())
-        lines.append(
-            f"filled    {counts}: missing values, the last known one carried forward and scored as any"
-        )
+        lines.append(f"filled    {counts}: missing values, {_how_filled(info.task)} and scored as any")
     for name, (first, end) in known["split"].items():
         lines.append(f"{name.replace('_', '-'):<9} rows {first} to {end}, {info.sizes[name]} windows")
     for number, origin in enumerate(known.get("origins", ()), 1):
@@ -111,6 +112,12 @@ def summarize(info: TaskInfo) -> list[str]:
     lines += [f"target    {line}" for line in target_lines(info)]
     lines += [f"left out  {line}" for line in known["left_out"]]
     return lines + [f"WARNING   {text}" for text in warnings_of(info)]
+
+
+def _how_filled(task: Task) -> str:
+    if cast(ForecastingTask, task).missing == "interpolate":
+        return "on a line between those on both sides"
+    return "the last known one carried forward"
 
 
 def _origin(data: OpenTask) -> dict[str, list[int]]:

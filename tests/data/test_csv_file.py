@@ -77,7 +77,7 @@ def test_the_step_is_found(stamps: list[str], freq: str) -> None:
         (hourly("1,2", "3,4", "5,6,7"), r"line 4: 4 values"),
         (hourly("1,2", "3,4"), r"2 rows are too few"),
         (b"", r"line 1: fewer than two columns"),
-        (csv_of("date;a;b", "2020-01-01;1;2"), r"commas, not semicolons"),
+        (csv_of("date a b", "2020-01-01 1 2"), r"commas, not spaces"),
         (hourly("1,2", "3,4", "5,6", header="date,a,a"), r"two columns are named 'a'"),
         (hourly("1,2", "3,4", "5,6", header="date,a,"), r"column 3 has no name"),
         (csv_of("2020-01-01,1", "2020-01-02,2", "2020-01-03,3", "2020-01-04,3"), r"a header .* is missing"),

@@ -257,7 +257,7 @@ def test_a_split_is_numbers_or_text(text: str, split: tuple[Any, ...]) -> None:
         ({"pred_len": 0}, "--pred-len: Input should be greater than or equal to 1 (got 0)"),
         ({"targets": ("a", "a")}, "--target: targets name a column twice: a, a"),
         ({"freq": "x"}, "--freq: the step 'x' is not known"),
-        ({"missing": "drop"}, "--missing: Input should be 'refuse' or 'ffill' (got 'drop')"),
+        ({"missing": "drop"}, "--missing: Input should be 'refuse', 'ffill' or 'interpolate' (got 'drop')"),
         ({"split": ("",)}, "--split: the split : '' is no date"),
         ({"name": "chess"}, "--task: there is no task 'chess'; choose from: forecasting, zinc, zinc_synth"),
         ({"train_rows": 5}, "train_rows, val_rows and test_rows are given together or not at all"),

@@ -25,6 +25,9 @@ Array = NDArray[np.float64]
 MOST_TARGETS = 8
 """Targets that get a card of their own."""
 
+MOST_COVARIATES = 100
+"""Columns other than the targets that are looked through for extreme values."""
+
 MOST_WARNINGS = 8
 
 SEEN: tuple[SplitName, ...] = ("train", "val")
@@ -49,12 +52,18 @@ LARGEST_SCALED = 1e15
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """One target column with its parts."""
+    """One target column with its parts, or a column that is only read."""
 
     name: str
     values: Array
     """(rows,)"""
     data: OpenTask
+    is_read_only: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name the column as messages do."""
+        return f"{'column' if self.is_read_only else 'target'} {self.name!r}"
 
     def rows(self, part: SplitName) -> range:
         return self.data.split.target_rows(part)
@@ -89,7 +98,9 @@ def measure_card(data: OpenTask) -> dict[str, Any]:
     targets = sound_targets(data)
     cards = [_card_of(target) for target in targets[:MOST_TARGETS]]
     findings = [finding for target in targets for finding in _constant_parts(target)]
-    findings += [finding for target in targets for finding in _extreme_values(target)]
+    findings += [
+        finding for column in [*targets, *_covariates(data, targets)] for finding in _extreme_values(column)
+    ]
     findings += [
         finding
         for target, card in zip(targets, cards, strict=False)
@@ -117,6 +128,16 @@ def sound_targets(data: OpenTask) -> list[Target]:
     targets = [Target(name, values, data) for name, values in zip(names, columns.T, strict=True)]
     refuse_degenerate(data, targets)
     return targets
+
+
+def _covariates(data: OpenTask, targets: Sequence[Target]) -> list[Target]:
+    """Return the first of the columns that are no targets."""
+    forecast = {target.name for target in targets}
+    others = [(index, name) for index, name in enumerate(data.series.columns) if name not in forecast]
+    return [
+        Target(name, data.series.values[:, index], data, is_read_only=True)
+        for index, name in others[:MOST_COVARIATES]
+    ]
 
 
 def refuse_degenerate(data: OpenTask, targets: Sequence[Target]) -> None:
@@ -231,13 +252,15 @@ def _extreme_values(target: Target) -> Iterator[Finding]:
         others = f" (and {extreme - 1} more like it)" if extreme > 1 else ""
         yield Finding(
             part,
-            f"target {target.name!r} is {target.values[row]:g} at {_place(target.data, row)}{others}, "
+            f"{target.label} is {target.values[row]:g} at {_place(target.data, row)}{others}, "
             f"{times:,.0f} times as far from the median as usual, and {_weight_of(part, target)}; "
             "correct it, or empty the cell and add --missing ffill",
         )
 
 
 def _weight_of(part: SplitName, target: Target) -> str:
+    if target.is_read_only:
+        return "may decide alone what the models that read it forecast"
     if part != "train":
         return f"decides the {label_of(part)} score alone"
     if target.data.task.scaling == "robust":

@@ -15,13 +15,15 @@ from pydantic import (
 )
 
 from nas_system.space.tasks.task import Task, TaskLabels, ValueOf
-from nas_system.space.time_steps import normalised_date, normalised_step
+from nas_system.space.time_steps import checked_format, normalised_date, normalised_step
 
 if TYPE_CHECKING:
     from nas_system.space.families.family import FamilyConfig
 
 ALL = "all"
 """As the only target: every column. Which columns these are is known where the data is read."""
+
+Missing = Literal["refuse", "ffill", "interpolate"]
 
 MOST_ORIGINS = 10
 """As many files of weights can a run have (see `nas_system.processes.run_files`)."""
@@ -52,8 +54,11 @@ class ForecastingTask(Task):
     freq: str | None = None
     """Step between rows, as pandas writes it: 15min, h, D, MS (default: read from the time stamps)."""
 
-    missing: Literal["refuse", "ffill"] = "refuse"
-    """Empty cells: refuse the file, or carry the last known value forward (then scored like any other)."""
+    missing: Missing = "refuse"
+    """Empty cells and missing rows: refuse the file, carry the last value forward, or draw a line across."""
+
+    date_format: str | None = None
+    """How time stamps are written, as strptime spells it: %d/%m/%Y %H:%M (default: told from the column)."""
 
     scaling: Literal["standard", "robust"] = "standard"
     """Scale by mean and standard deviation of the training rows, or by median and IQR / 1.349."""
@@ -92,6 +97,11 @@ class ForecastingTask(Task):
     def _normalise_freq(cls, freq: str | None) -> str | None:
         return None if freq is None else normalised_step(freq)
 
+    @field_validator("date_format")
+    @classmethod
+    def _check_date_format(cls, text: str | None) -> str | None:
+        return None if text is None else checked_format(text)
+
     @field_validator("split", mode="before")
     @classmethod
     def _check_split(cls, value: Any) -> Any:
@@ -111,7 +121,7 @@ class ForecastingTask(Task):
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A search that began before there was a choice keeps its keys and fingerprints.
         plain = write(self)
-        for name in ("scaling", "origins"):
+        for name in ("scaling", "origins", "date_format"):
             if plain.get(name) == type(self).model_fields[name].default:
                 del plain[name]
         return plain

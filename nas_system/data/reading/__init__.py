@@ -1,0 +1,7 @@
+"""Reading a series from a file of any kind: what is certain is read, all else refused with the reason."""
+
+from __future__ import annotations
+
+from nas_system.data.reading.reader import read_series
+
+__all__ = ["read_series"]

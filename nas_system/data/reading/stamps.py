@@ -1,0 +1,135 @@
+"""Time stamps of any spelling as times: ISO 8601, days and months in either order, counts since 1970."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nas_system.data.reading.counts import counted
+from nas_system.data.reading.orders import ordered
+from nas_system.data.reading.parts import parts_of, spelled_offset
+from nas_system.data.reading.spellings import (
+    WITH_EXTRAS,
+    TextColumn,
+    WrongStamp,
+    is_count,
+    is_iso,
+    is_stamp,
+    spelling_of,
+)
+from nas_system.data.series import Clock, is_regular
+from nas_system.space.time_steps import TIME_STAMP
+
+Dates = NDArray[np.datetime64]
+
+EXAMPLE = "write it as 2016-07-01 14:00:00, or say how it is written with --date-format"
+
+
+@dataclass(frozen=True, eq=False)
+class Stamps:
+    """The times of all rows, to the second."""
+
+    dates: Dates
+    """(rows,); in UTC where the file has offsets."""
+    clock: Clock | None = None
+    """That of the last row; None for one that the file leaves open."""
+    said: tuple[str, ...] = ()
+    """How they were read, where that was to be found out."""
+
+
+def read_stamps(cells: TextColumn, column: str, date_format: str | None = None) -> Stamps:
+    """Return the times that a column means; what is written in one row decides how all are read.
+
+    Raises WrongStamp for the first row that is written otherwise or names no time, and where the column does
+    not tell the day from the month.
+    """
+    if date_format is not None:
+        return _formatted(cells, date_format)
+    if all(map(TIME_STAMP.fullmatch, cells)):
+        with suppress(ValueError):  # then the loop of `_iso` finds the row
+            return Stamps(cells.astype("datetime64[s]"))
+    if all(map(is_iso, cells)) and not any(cell[11:13] == "24" for cell in cells):
+        return _iso(cells)
+    if all(map(is_count, cells)) and (read := counted(cells, column)) is not None:
+        return Stamps(read.dates, Clock("Z", 0) if read.in_utc else None, (read.said,))
+    spelling = spelling_of(cells[0])
+    if spelling is None:
+        raise WrongStamp(0, f"{str(cells[0])!r} is not a time stamp; {_advice(cells)}")
+    parts = parts_of(spelling, cells)
+    read = ordered(parts, cells)
+    seconds = parts.offset_seconds()
+    said = (read.said,) if read.said else ()
+    if seconds is None:
+        return Stamps(read.dates, said=said)
+    stamps = _in_utc(read.dates, seconds, parts.last_zone())
+    return replace(stamps, said=said + stamps.said)
+
+
+def _advice(cells: TextColumn) -> str:
+    first, _, last = str(cells[0]).rpartition(" ")
+    if last.isalpha() and is_stamp(first):
+        return f"write the offset from UTC instead of {last}, as in 2016-07-01T14:00:00+02:00"
+    if all(map(is_count, cells)) and counted(cells, "date") is not None:
+        return f"if it counts days as Excel does, name the column date; else {EXAMPLE}"
+    return EXAMPLE
+
+
+def _iso(cells: TextColumn) -> Stamps:
+    times, last = [], None
+    for row, stamp in enumerate(cells):
+        match = WITH_EXTRAS.fullmatch(stamp)
+        if match and (match[1] or "").strip(".0"):
+            raise WrongStamp(row, f"{stamp!r} has a fraction of a second; steps are whole seconds")
+        try:
+            time = datetime.fromisoformat(f"{stamp}-01" if len(stamp) == len("2016-07") else stamp)
+            if time.tzinfo is not None:
+                time.astimezone(UTC)  # year 0 is none
+        except (ValueError, OverflowError):
+            raise WrongStamp(row, f"there is no such time as {stamp!r}") from None
+        if last is not None and (last.tzinfo is None) != (time.tzinfo is None):
+            raise WrongStamp(
+                row, "some time stamps have an offset from UTC and some have none; write all alike"
+            )
+        last = time
+        times.append(time)
+    return _clocked(times, "Z" if str(cells[-1]).endswith("Z") else None)
+
+
+def _formatted(cells: TextColumn, date_format: str) -> Stamps:
+    times = []
+    for row, cell in enumerate(cells):
+        try:
+            time = datetime.strptime(cell.strip(), date_format)
+            times.append(time)
+        except ValueError:
+            raise WrongStamp(
+                row, f"{str(cell)!r} is not written as --date-format (task.date_format) says: {date_format}"
+            ) from None
+        if time.microsecond:
+            raise WrongStamp(row, f"{str(cell)!r} has a fraction of a second; steps are whole seconds")
+    return _clocked(times, None)
+
+
+def _clocked(times: Sequence[datetime], zulu: str | None) -> Stamps:
+    """Return times with their offsets, all or none."""
+    local = np.array([time.replace(tzinfo=None) for time in times], dtype="datetime64[s]")
+    offsets = [time.utcoffset() for time in times]
+    if offsets[-1] is None:
+        return Stamps(local)
+    seconds = np.array([(offset or timedelta()).total_seconds() for offset in offsets]).astype(np.int64)
+    return _in_utc(local, seconds, zulu or spelled_offset(int(seconds[-1]) // 60))
+
+
+def _in_utc(local: Dates, seconds: NDArray[np.integer[Any]], offset: str) -> Stamps:
+    """Return the times in UTC, but local ones where only these are evenly spaced: days across a change of the
+    clock are of 23 and 25 hours."""
+    utc = local - seconds.astype("timedelta64[s]")
+    if (seconds != seconds[0]).any() and not is_regular(utc) and is_regular(local):
+        return Stamps(local, Clock(offset, 0), ("the steps are even by the local clock, which is kept",))
+    return Stamps(utc, Clock(offset, int(seconds[-1])))
