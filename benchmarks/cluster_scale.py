@@ -268,9 +268,14 @@ def measure(*, slots: int, seconds: float, runs: int, proposer: str = "tpe") -> 
         return {"seconds": seconds, "proposer": proposer, **figures(found)}
 
 
+def rows_in(file: Path) -> list[dict[str, Any]]:
+    """Return what has been measured for the table."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 def measure_table(file: Path) -> list[dict[str, Any]]:
     """Return a row for each number of slots and length, measured unless the file holds it."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    rows = rows_in(file)
     known = {(row["slots"], row["seconds"]) for row in rows}
     for seconds, slots in itertools.product(LENGTHS, SLOTS):
         if (slots, seconds) not in known:
@@ -331,13 +336,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1024)
     parser.add_argument("--proposer", choices=PROPOSERS, default="tpe")
     parser.add_argument("--table", type=Path, metavar="FILE", help="measure all of the table")
+    parser.add_argument("--as-it-is", action="store_true", help="show the table without measuring more")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the table")
     options = parser.parse_args()
     if options.table is None:
         asked = {"slots": options.slots, "seconds": options.seconds, "runs": options.runs}
         print(json.dumps(measure(**asked, proposer=options.proposer)))
         return
-    rows = measure_table(options.table)
+    rows = (rows_in if options.as_it_is else measure_table)(options.table)
     print_table(rows)
     if options.picture is not None:
         draw_table(rows, options.picture)

@@ -48,6 +48,7 @@ class Ledger:
         self._proposals: dict[str, Mapping[str, Any]] = {}
         self._records = RecordCache()
         self._paths: dict[str, RunPaths] = {}
+        self._proposal_files: dict[str, Path] = {}
         self._ended: tuple[tuple[RunInfo, ...], frozenset[str]] = ((), frozenset())
         """The runs that have ended, and their ids."""
 
@@ -193,7 +194,9 @@ class Ledger:
         known = self._proposals.get(run_id)
         if known is not None:
             return known
-        path = self.paths(run_id).proposal
+        path = self._proposal_files.get(run_id)
+        if path is None:
+            path = self._proposal_files[run_id] = self.paths(run_id).proposal
         if not self._has_ended(run_id):
             return self._records.read(path) or {}  # that of a run in progress may still change
         self._proposals[run_id] = found = read_record(path) or {}
