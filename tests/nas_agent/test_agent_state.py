@@ -210,7 +210,7 @@ def test_a_workspace_has_one_holder_and_his_death_frees_it(tmp_path):
         holder.wait()
         holder.stdout.close()
     with WorkspaceLock(tmp_path):
-        assert f"pid {os.getpid()} " in (tmp_path / "runs" / ".agent.lock").read_text()
+        assert f'"pid": {os.getpid()},' in (tmp_path / "runs" / ".agent.lock").read_text()
 
 
 @pytest.mark.fault(10)
