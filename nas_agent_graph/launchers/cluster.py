@@ -261,7 +261,7 @@ class ClusterLauncher:
     def warm_up(self, runs_dir: Path, modules: Sequence[str]) -> None:
         """Prepare for calls, which run on the agent's host, and begin to talk to the engine."""
         self._here.warm_up(runs_dir, modules)
-        _ = self.conversation
+        self._say(f"trainings are jobs of {self._engine.name}, named {self.conversation.prefix}RUN-aATTEMPT")
 
     def finish(self, runs_dir: Path) -> None:
         """Return once the pictures of all finished runs are there. Raises RunError if some are not."""

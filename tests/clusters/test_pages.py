@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -42,8 +43,9 @@ def run_all(
             check=False,
         )
         assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
-        said[words[1]] = done.stdout
+        said[words[1]] = done.stdout + done.stderr
     assert "Trainings can run there." in said["doctor"]
+    assert re.search(r"trainings are jobs of \w+, named nas-[0-9a-f]{8}-RUN-aATTEMPT", said["run"])
     assert "The search has ended: all" in said["run"]
     assert "best run" in said["show"]
     return said
