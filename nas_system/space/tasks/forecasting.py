@@ -120,9 +120,9 @@ class ForecastingTask(Task):
     @model_serializer(mode="wrap")
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A search that began before there was a choice keeps its keys and fingerprints.
-        plain = write(self)
+        plain = write(self)  # without some of them, where None is left out
         for name in ("scaling", "origins", "date_format"):
-            if plain.get(name) == type(self).model_fields[name].default:
+            if name in plain and plain[name] == type(self).model_fields[name].default:
                 del plain[name]
         return plain
 
