@@ -224,14 +224,14 @@ class Conversation:
         try:
             self.engine.submit(request)
         except EngineSilent as reason:
+            if request.name in self._tried_at and self._silent_since is None:
+                self._say_not_now(str(reason))  # it answers, and takes no job all the same
             with self._lock:
                 self._tried_at[request.name] = self.clock.monotonic()
             self._put_off(str(reason))
             return False
         except NotNow as reason:
-            if self._not_now != str(reason):
-                self.say(f"{self.engine.name} takes no further job now ({reason}); it is tried again")
-            self._not_now = str(reason)
+            self._say_not_now(str(reason))
             self._submit_at = self.clock.monotonic() + ASKED_EVERY_S
             return False
         except ConfigError as error:
@@ -246,6 +246,11 @@ class Conversation:
             self._tried_at.pop(request.name, None)
             self._submitted_at[request.name] = self.clock.monotonic()
         return True
+
+    def _say_not_now(self, reason: str) -> None:
+        if self._not_now != reason:
+            self.say(f"{self.engine.name} takes no further job now ({reason}); it is tried again")
+        self._not_now = reason
 
     def _put_off(self, reason: str) -> None:
         now = self.clock.monotonic()

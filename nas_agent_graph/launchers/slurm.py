@@ -39,13 +39,15 @@ _OWN = {
     **dict.fromkeys(("-W", "--wait", "--wrap", "--parsable", "--test-only"), "it changes what sbatch does"),
     **dict.fromkeys(("-s", "--signal"), "a training is asked to end before its job's time is over"),
 }
-_TRANSIENT = re.compile(
-    r"unable to contact|timed out|connection (refused|reset|closed)|temporarily|try again|standby"
-    r"|zero bytes|communication|unexpected message|i/o error|not responding"
-    r"|munged|invalid authentication|protocol authentication",
+_FINAL = re.compile(
+    r"invalid|unrecognized|ambiguous|not available|can ?not be satisfied|not permitted|denied|violates|exceed"
+    r"|more (processors|nodes|cpus)|too (many|large|long)|requires an? argument",
     re.IGNORECASE,
 )
-"""Of a refusal that another time may bring another answer to."""
+"""Of a refusal that stays one. Any other may have its cause in Slurm: a controller that dies in the middle of
+an answer has many words for it."""
+_PASSING = re.compile(r"authentication|credential|timed out|connection|socket|communication", re.IGNORECASE)
+"""Of a failure to talk, also where it says `invalid`."""
 _QUEUE_LIMIT = re.compile(r"submit.?limit|maxsubmit|temporarily unable to accept", re.IGNORECASE)
 _QUEUED = {
     *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"),
@@ -129,7 +131,7 @@ class Slurm:
         said = _said(done)
         if _QUEUE_LIMIT.search(said):
             raise NotNow(said)
-        if _TRANSIENT.search(said):
+        if _PASSING.search(said) or not _FINAL.search(said):
             raise EngineSilent(said)
         shown = f" with --slurm {shlex.quote(shlex.join(self._flags))}" if self._flags else ""
         raise ConfigError(

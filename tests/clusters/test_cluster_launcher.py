@@ -18,8 +18,9 @@ from simulated import SimulatedClock
 from clusters.scripted_engine import ScriptedEngine
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.cluster import ClusterLauncher, job_script, settle_seconds
-from nas_agent_graph.launchers.engine import ListedJob, NotNow
+from nas_agent_graph.launchers.engine import EngineSilent, JobRequest, ListedJob, NotNow
 from nas_agent_graph.launchers.place import read_place, refuse_other_engines
+from nas_agent_graph.launchers.slurm import Slurm
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import write_json
 from nas_system.nas_agent.outcome import Status, read_outcome
@@ -266,6 +267,59 @@ def test_a_job_that_will_never_be_taken_is_an_error(cluster: Cluster) -> None:
     cluster.submit()
     with pytest.raises(ConfigError, match="invalid partition"):
         cluster.launcher.survey([cluster.run_dir])
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        # Each was printed by a real sbatch.
+        ("sbatch: error: invalid partition specified: nowhere", ConfigError),
+        ("allocation failure: Requested node configuration is not available", ConfigError),
+        ("sbatch: error: Memory specification can not be satisfied", ConfigError),
+        ("sbatch: error: Invalid generic resource (gres) specification", ConfigError),
+        ("sbatch: unrecognized option '--bogus'", ConfigError),
+        (
+            "slurm_msg_sendto: address:port=127.0.0.1:38601 msg_type=4003: Unexpected missing socket error",
+            NotNow,
+        ),
+        (
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+            NotNow,
+        ),
+        ("Batch job submission failed: Socket timed out on send/recv operation", NotNow),
+        # These stand in Slurm's list of errors.
+        ("Batch job submission failed: Socket timed out on send/recv operation", NotNow),
+        ("Batch job submission failed: Invalid authentication credential", NotNow),
+        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit, ...)", NotNow),
+        (
+            "Batch job submission failed: Invalid account or account/partition combination specified",
+            ConfigError,
+        ),
+        (
+            "Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)",
+            ConfigError,
+        ),
+    ],
+)
+def test_a_refusal_of_sbatch_stays_one_or_may_pass(
+    tmp_path: Path, said: str, expected: type[Exception]
+) -> None:
+    program = tmp_path / "sbatch"
+    program.write_text(f"#!/bin/sh\ncat >/dev/null\necho {shlex.quote(said)} >&2\nexit 1\n")
+    program.chmod(0o755)
+    engine = Slurm(environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    with pytest.raises(expected):
+        engine.submit(JobRequest("nas-x", "#!/bin/sh\n", "/dev/null", time_limit_s=60.0))
+
+
+def test_an_engine_that_answers_and_takes_no_job_is_said(cluster: Cluster) -> None:
+    cluster.engine.refusal = EngineSilent("nobody knows this error")
+    cluster.submit()
+    assert cluster.state(60) == "queued" and cluster.engine.submitted == []
+    (note,) = cluster.notes
+    assert note == "slurm takes no further job now (nobody knows this error); it is tried again"
+    cluster.engine.refusal = None
+    assert cluster.state(30) == "queued" and len(cluster.engine.submitted) == 1
 
 
 def test_a_job_that_waits_for_an_unusual_reason_is_said_once(cluster: Cluster) -> None:
