@@ -226,7 +226,7 @@ class Column:
     of_interval: bool = False
 
 
-def _save_csv(path: Path, forecast: Forecast, clock: Clock | None) -> None:
+def _save_csv(path: Path, forecast: Forecast, clock: Clock | None = None) -> None:
     """Write the time stamp, then a column per target, in a file that this program can read as a series.
 
     After a target `OT` come its intervals, `OT_lo_80`, `OT_hi_80`, ... by ascending level. Raises ConfigError
@@ -280,7 +280,7 @@ def _decimals(spread: float) -> int:
     return max(0, FLOAT_DIGITS - 1 - math.floor(math.log10(spread)))
 
 
-def _table(forecast: Forecast, clock: Clock | None) -> str:
+def _table(forecast: Forecast, clock: Clock | None = None) -> str:
     """Format the first and last rows, aligned; intervals are shown of one target, and counted of several."""
     from nas_system.nas_agent.log_text import one_line
 
