@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import threading
 from collections.abc import Callable, Mapping
@@ -26,6 +27,8 @@ from nas_system.nas_agent.log_text import one_line
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _STATES: dict[str, JobState] = {"PENDING": "queued", "RUNNING": "running"}
+_FINAL = re.compile(r"status code 4(00|01|03|22)")
+"""Of an answer that stays one; a head that has just started has no page for jobs yet (404)."""
 _REASON_CHARACTERS = 300
 
 
@@ -119,7 +122,7 @@ class RayJobs:
                 f"--ray-address {self._address}: Ray refuses us ({said}); where its tokens are on, set "
                 "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
             )
-        if "status code 4" in said:
+        if _FINAL.search(said):
             return ConfigError(f"Ray at {self._address} refuses such jobs: {said}")
         if isinstance(error, ConnectionError | OSError) or "status code 5" in said:
             return EngineSilent(f"{self._address}: {said}")
