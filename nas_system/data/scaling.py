@@ -23,6 +23,8 @@ Scaling = Literal["standard", "robust"]
 NORMAL_IQR = 1.349
 """Interquartile range of a normal distribution of standard deviation 1."""
 
+LARGEST_SQUARED = 1e150
+"""Beyond it squares of numbers have none."""
 SQUARES_UNDERFLOW = 1e-150
 """A standard deviation below this is not to be trusted: the squares it was made of may be 0."""
 
@@ -64,11 +66,11 @@ class Scaler:
                 std = np.where(high > low, (high - low) / NORMAL_IQR, std)
         for column, spread, is_constant, values in zip(columns, std, constant, rows.T, strict=True):
             if not np.isfinite(spread):
-                row = int(np.abs(values).argmax())
+                row, usual = int(np.abs(values).argmax()), float(np.median(np.abs(values)))
+                one = f": row {row} is {values[row]:g}, the usual size is {usual:g}; correct that row, or"
                 raise ValueError(
-                    f"the values of column {column!r} are too large to be scaled: row {row} is "
-                    f"{values[row]:g}, the usual size is {np.median(np.abs(values)):g}; correct that row, or "
-                    "write the column in a larger unit"
+                    f"the values of column {column!r} are too large to be scaled"
+                    f"{one if usual < LARGEST_SQUARED else ';'} write them in a larger unit"
                 )
             if spread < np.finfo(np.float64).tiny and not is_constant:
                 raise ValueError(
