@@ -146,6 +146,14 @@ class SlurmCluster:
             self.restart(name)
         return dead
 
+    def resume_nodes(self) -> None:
+        """Do what an administrator does with nodes that a new controller has drained: it found jobs there that
+        it did not know ("Duplicate jobid")."""
+        with contextlib.suppress(subprocess.SubprocessError):
+            states = self.ask("sinfo", "--noheader", "--Node", "--format=%T", timeout_s=5)
+            if "drain" in states:
+                self.ask("scontrol", "update", "nodename=n[0-1]", "state=resume", timeout_s=5)
+
     def ask(self, *command: str, timeout_s: float = 30.0) -> str:
         """Run one of Slurm's programs and return what it printed. Raises CalledProcessError."""
         done = subprocess.run(

@@ -198,10 +198,13 @@ def bombard(slurm: SlurmCluster, new_search: Callable[..., Search], seed: int) -
     search.wish("epoch_s", "1.0")
     search.start()
     blows = Blows(slurm, search, rng)
-    give_up_at = time.monotonic() + 400
+    give_up_at, look_at = time.monotonic() + 400, 0.0
     while search.process is not None and search.process.poll() is None:
         assert time.monotonic() < give_up_at, f"{blows.done}, {search.text()}"
         slurm.keep_up()
+        if time.monotonic() > look_at:
+            look_at = time.monotonic() + 5.0
+            slurm.resume_nodes()
         search.check()
         blows.strike()
         time.sleep(0.1)
