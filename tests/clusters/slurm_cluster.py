@@ -147,8 +147,8 @@ class SlurmCluster:
         return dead
 
     def resume_nodes(self) -> None:
-        """Do what an administrator does with nodes that a new controller has drained: it found jobs there that
-        it did not know ("Duplicate jobid")."""
+        """Do what an administrator does with nodes that a new controller has drained, because it found jobs
+        there that it did not know ("Duplicate jobid")."""
         with contextlib.suppress(subprocess.SubprocessError):
             states = self.ask("sinfo", "--noheader", "--Node", "--format=%T", timeout_s=5)
             if "drain" in states:
