@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from nas_agent_graph.context import RunState, SearchLauncher
+from nas_agent_graph.context import IN_PROGRESS, RunState, SearchLauncher
 from nas_agent_graph.host.clock import Clock, SystemClock
 from nas_agent_graph.launchers.engine import Conversation, Engine, JobRequest, NotNow
 from nas_agent_graph.launchers.environment import training_environment
@@ -176,7 +176,7 @@ class ClusterLauncher:
 
     def is_running(self, run_dir: Path) -> bool:
         """Return whether the training's files may still change, as far as is known."""
-        return self._state_of(run_dir) in ("queued", "running", "unknown")
+        return self._state_of(run_dir) in IN_PROGRESS
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
         """Ask the training to end by a file, as no signal reaches it; end its job with `force`, or if it has

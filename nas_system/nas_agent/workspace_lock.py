@@ -9,7 +9,6 @@ the hosts.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -23,12 +22,12 @@ from nas_system.errors import ConfigError, WorkspaceBusy, advice_on_limit
 from nas_system.files import is_disk_full
 from nas_system.nas_agent.agent_state import STATE_FILE
 from nas_system.processes.process_tree import identify, process_id_from_json
+from nas_system.processes.run_lock import CANNOT_LOCK
 
 RENEWED_EVERY_S = 30.0
 STALE_AFTER_S = 100.0
 """A holder on another host that has not renewed its mark for so long is gone: three renewals, and what a
 network folder caches."""
-_CANNOT_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 _MARK_BYTES = 4096
 
 
@@ -72,7 +71,7 @@ class WorkspaceLock:
         except BlockingIOError:
             raise self._busy(mark) from None
         except OSError as error:
-            if error.errno not in _CANNOT_LOCK:
+            if error.errno not in CANNOT_LOCK:
                 raise
             is_locked = False
         if _is_held_elsewhere(mark, is_locked=is_locked) and self._age_s() < STALE_AFTER_S:

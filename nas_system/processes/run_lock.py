@@ -28,7 +28,8 @@ from nas_system.processes.process_tree import (
 from nas_system.processes.run_files import RunPaths
 
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CANNOT_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+CANNOT_LOCK = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Errors of a file system that keeps no locks."""
 _TRIES = 6
 _PAUSE_S = 0.02
 _HOLDER_BYTES = 4096
@@ -55,7 +56,7 @@ def acquire_run_lock(run_dir: Path, *, claimed: bool = False) -> int | None:
             time.sleep(_PAUSE_S)
             continue
         except OSError as error:
-            if not (claimed and error.errno in _CANNOT_LOCK):
+            if not (claimed and error.errno in CANNOT_LOCK):
                 os.close(descriptor)
                 raise
         if not is_own_lock(run_dir, descriptor):  # deleted between open and flock
