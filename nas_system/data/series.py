@@ -30,6 +30,17 @@ class Clock:
 
 
 @dataclass(frozen=True, eq=False)
+class Ahead:
+    """Values of columns that are known for the steps after the last row of a series."""
+
+    columns: tuple[str, ...]
+    dates: NDArray[np.datetime64]
+    """(steps,), to the second; the first is the step after the last row."""
+    values: NDArray[np.float64]
+    """(steps, columns)"""
+
+
+@dataclass(frozen=True, eq=False)
 class Series:
     """A regular, complete and sorted series; `read_series` checks that."""
 
@@ -47,17 +58,25 @@ class Series:
     """None for time stamps without an offset from UTC: read as they stand."""
     said: tuple[str, ...] = ()
     """How the file was read, where that was to be found out, and what was filled: a sentence each."""
+    name: str = ""
+    """Which of the series of its file this is; empty where there is one."""
+    known: tuple[str, ...] = ()
+    """Columns whose future is known when a forecast is made, in the order of `columns`; never targets."""
+    ahead: Ahead | None = None
+    """Their future values as far as the file has them; None where it ends with the last row."""
 
     def __len__(self) -> int:
         return len(self.values)
 
     def column_names(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return the columns that `names` means: `all` alone is every column, unless one has that name.
+        """Return the columns that `names` means: `all` alone is every column whose future is not known.
+
+        Unless a column is named so.
 
         Raises ConfigError for a column that is missing.
         """
         if tuple(names) == (ALL,) and ALL not in self.columns:
-            return self.columns
+            return tuple(column for column in self.columns if column not in self.known)
         for name in names:
             if name not in self.columns:
                 raise ConfigError(f"there is no column {name!r}{self._hint(name, names)}")

@@ -20,6 +20,8 @@ class SeriesShape:
     """Time features per step; 0 when the family reads none."""
     n_outputs: int | None = None
     """Channels of the output when `target_columns` is empty."""
+    n_known: int = 0
+    """Columns whose future is known: they follow the time features in the marks of look-back and horizon."""
 
     @property
     def n_targets(self) -> int:

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from nas_system.errors import ConfigError
 from nas_system.space.tasks import TASK_FIELDS, TASK_NAMES, TaskConfig, class_of
 
-_OWN_FLAGS = {"name": "--task", "targets": "--target"}
+_OWN_FLAGS = {"name": "--task", "targets": "--target", "series_columns": "--series-column"}
 FLAGS = {field: _OWN_FLAGS.get(field, "--" + field.replace("_", "-")) for field in TASK_FIELDS}
 """The flag of each field of the task; a program may have only some of them."""
 _ALIASES = {"targets": ["--targets"]}
@@ -25,6 +25,9 @@ _BY_HAND: dict[str, dict[str, Any]] = {
     "dataset": {"metavar": "NAME|CSV"},
     "targets": {"metavar": "COL[,COL]|all"},
     "freq": {"metavar": "STEP"},
+    "series_columns": {"metavar": "COL[,COL]"},
+    "future": {"metavar": "COL[,COL]"},
+    "holidays": {"metavar": "COUNTRY[,COUNTRY]"},
     "split": {
         "metavar": "SHARES|DATES",
         "help": "train, val and test: 0.6,0.15,0.15 (what is left is hold-out), or the dates on which val, "
@@ -77,7 +80,7 @@ def _help_of(field: FieldInfo) -> str:
     """Return the docstring of the field as a help text: no capital, no full stop, with the default."""
     text = " ".join((field.description or "").split()).replace("`", "'").removesuffix(".")
     text = text[:1].lower() + text[1:]
-    if field.default is not None and "(default:" not in text:
+    if field.default not in (None, ()) and "(default:" not in text:
         default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         text += f" (default: {default})"
     return text.replace("%", "%%")
@@ -90,19 +93,23 @@ def task_fields(arguments: argparse.Namespace) -> dict[str, Any]:
         value = getattr(arguments, flag.removeprefix("--").replace("-", "_"), None)
         if value is not None:
             given[field] = value
-    if "targets" in given:
-        given["targets"] = columns_of(given["targets"])
+    for field in ("targets", "series_columns", "future", "holidays"):
+        if field in given:
+            given[field] = columns_of(given[field], FLAGS[field])
     if "split" in given:
         given["split"] = split_of(given["split"])
     return given
 
 
-def columns_of(text: str) -> tuple[str, ...]:
-    """Read `a,b` as two columns; one whose own name has a comma stands in double quotes."""
+def columns_of(text: str, flag: str = FLAGS["targets"]) -> tuple[str, ...]:
+    """Read `a,b` as two columns; one whose own name has a comma stands in double quotes.
+
+    Raises ConfigError, naming `flag`.
+    """
     try:
         row = next(csv.reader([text], skipinitialspace=True), [])
     except csv.Error as error:
-        raise ConfigError(f"{FLAGS['targets']}: {text!r:.60} names no columns ({error})") from None
+        raise ConfigError(f"{flag}: {text!r:.60} names no columns ({error})") from None
     return tuple(column.strip() for column in row) or ("",)
 
 

@@ -25,6 +25,9 @@ ALL = "all"
 
 Missing = Literal["refuse", "ffill", "interpolate"]
 
+LATER_FIELDS = ("scaling", "origins", "date_format", "series_columns", "future", "holidays")
+"""Left out of a task's serialisation where they have their defaults."""
+
 MOST_ORIGINS = 10
 """As many files of weights can a run have (see `nas_system.processes.run_files`)."""
 
@@ -60,6 +63,15 @@ class ForecastingTask(Task):
     date_format: str | None = None
     """How time stamps are written, as strptime spells it: %d/%m/%Y %H:%M (default: told from the column)."""
 
+    series_columns: tuple[str, ...] = ()
+    """Columns that tell the series of the file apart, as `shop`: one model is trained on all of them."""
+
+    future: tuple[str, ...] = ()
+    """Columns whose future is known, as `promo`: a forecast reads their values at its own steps, too."""
+
+    holidays: tuple[str, ...] = ()
+    """Countries, as `DE` or `DE-BY`, whose public holidays are added as columns whose future is known."""
+
     scaling: Literal["standard", "robust"] = "standard"
     """Scale by mean and standard deviation of the training rows, or by median and IQR / 1.349."""
 
@@ -79,7 +91,7 @@ class ForecastingTask(Task):
     """Rolling origins: the validation score is the mean over so many blocks of rows, each with a model of its
     own, trained on the rows before it. 0 (auto): decided by the length of the series when a search begins."""
 
-    @field_validator("targets", mode="before")
+    @field_validator("targets", "series_columns", "future", "holidays", mode="before")
     @classmethod
     def _list_to_tuple(cls, value: Any) -> Any:
         # JSON and YAML have no tuples; strict validation wants one.
@@ -121,10 +133,25 @@ class ForecastingTask(Task):
     def _without_later_defaults(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # A search that began before there was a choice keeps its keys and fingerprints.
         plain = write(self)  # without some of them, where None is left out
-        for name in ("scaling", "origins", "date_format"):
+        for name in LATER_FIELDS:
             if name in plain and plain[name] == type(self).model_fields[name].default:
                 del plain[name]
         return plain
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        for flag, names in (("series-column", self.series_columns), ("future", self.future)):
+            if len(set(names)) != len(names) or "" in names:
+                raise ValueError(f"--{flag} names a column twice, or none: {', '.join(names)}")
+            if both := set(names).intersection(self.targets):
+                raise ValueError(
+                    f"{min(both)!r} is a target and stands in --{flag} as well; keep it in one of them"
+                )
+        if both := set(self.future).intersection(self.series_columns):
+            raise ValueError(
+                f"{min(both)!r} stands in --future and in --series-column; keep it in one of them"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
