@@ -1,6 +1,6 @@
 """What a task reads: its series, split, scaling, time features, windows and baselines.
 
-Three steps: `locate` pins a source, `open_task` reads it, `build_windows` cuts it. Only the last
+Three steps: `locate` pins a source, `open_data` reads it, `build_windows` cuts it. Only the last
 needs torch, which is imported at its first use.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nas_system.data.loading import OpenTask, load_series, open_task
+from nas_system.data.loading import OpenTask, load_all, load_series, open_data, open_task
+from nas_system.data.panel import OpenData, OpenPanel
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.source import DataSource, locate
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DataSource",
+    "OpenData",
+    "OpenPanel",
     "OpenTask",
     "Scaler",
     "Series",
@@ -30,8 +33,10 @@ __all__ = [
     "WindowLoader",
     "WindowSet",
     "build_windows",
+    "load_all",
     "load_series",
     "locate",
+    "open_data",
     "open_task",
     "split_for",
     "synthetic_series",

@@ -25,4 +25,5 @@ def series_shape(series: Series, config: RunConfig) -> SeriesShape:
         n_inputs=len(inputs),
         target_columns=tuple(inputs.index(target) for target in targets),
         n_marks=n_marks(series.freq, config.model.time_marks),
+        n_known=len(series.known),
     )

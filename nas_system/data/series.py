@@ -86,6 +86,11 @@ class Series:
         """Return the indices of the columns that `names` means. Raises ConfigError for a missing one."""
         return tuple(self.columns.index(name) for name in self.column_names(names))
 
+    @property
+    def known_indices(self) -> tuple[int, ...]:
+        """Return the indices of the columns whose future is known."""
+        return tuple(self.columns.index(name) for name in self.known)
+
     def _hint(self, name: str, names: Sequence[str]) -> str:
         if name == ALL:
             return f"; {ALL!r} means every column and stands alone"

@@ -173,10 +173,10 @@ def label_of(part: SplitName) -> str:
     return part.replace("_", "-")
 
 
-def check_look_back(split: Split, seq_len: int, pred_len: int) -> None:
-    """Raise ConfigError unless the training part holds at least one window."""
+def check_look_back(split: Split, seq_len: int, pred_len: int, label: str = "") -> None:
+    """Raise ConfigError, which begins with `label`, unless the training part holds at least one window."""
     if seq_len + pred_len > split.train_end:
         raise ConfigError(
-            f"data.seq_len={seq_len} and task.pred_len={pred_len} need {seq_len + pred_len} training rows, "
-            f"but there are {split.train_end}; seq_len can be {split.train_end - pred_len} at most"
+            f"{label}data.seq_len={seq_len} and task.pred_len={pred_len} need {seq_len + pred_len} training "
+            f"rows, but there are {split.train_end}; seq_len can be {split.train_end - pred_len} at most"
         )

@@ -124,6 +124,16 @@ def marks(dates: Dates, freq: str, kind: TimeMarks) -> NDArray[Any] | None:
     return continuous(dates, freq) if kind == "continuous" else calendar(dates, freq)
 
 
+def marks_of(dates: Dates, freq: str, kind: TimeMarks, known: NDArray[Any]) -> NDArray[Any] | None:
+    """Return what a family reads of steps that may be in the future, (rows, marks): time features, and then
+    the columns whose future is known, `known` (rows, columns), already scaled. None without any."""
+    stamps = marks(dates, freq, kind)
+    if not known.shape[1]:
+        return stamps
+    rows = known.astype(np.float32)
+    return rows if stamps is None else np.concatenate([stamps.astype(np.float32), rows], axis=1)
+
+
 def n_marks(freq: str, kind: TimeMarks) -> int:
     """Return the number of columns that `marks` returns."""
     if kind == "none":

@@ -1,4 +1,4 @@
-"""Windows over a series that is on the device once; a batch is one gather by index.
+"""Windows over series that are on the device once; a batch is one gather by index.
 
 No worker processes, no per-item Python, no copy from the host: the whole series is smaller than
 one batch of images, so the only thing that moves per epoch is a permutation.
@@ -12,14 +12,16 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_system.data.columns import input_columns, series_shape
-from nas_system.data.loading import OpenTask
+from nas_system.data.open_task import OpenTask
+from nas_system.data.panel import OpenData, mean_of_dates
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.splits import SplitName, check_look_back, label_of
-from nas_system.data.time_features import marks
+from nas_system.data.time_features import marks_of
 from nas_system.errors import ConfigError
 from nas_system.space.run_config import RunConfig
 from nas_system.space.shape import SeriesShape
@@ -29,8 +31,8 @@ class WindowBatch(NamedTuple):
     """One batch: `model(*args)` is compared with `target`."""
 
     args: tuple[Tensor, Tensor | None, Tensor | None]
-    """x (B, seq_len, inputs), and the time marks of the past (B, seq_len, marks) and of the
-    horizon (B, pred_len, marks), or None twice."""
+    """x (B, seq_len, inputs), and the marks of the past (B, seq_len, marks) and of the horizon
+    (B, pred_len, marks): time features, then columns whose future is known. None twice without any."""
     target: Tensor
     """(B, pred_len, targets)"""
     weight: Tensor | None = None
@@ -43,36 +45,48 @@ class WindowSet:
         self,
         table: Tensor,
         marks: Tensor | None,
-        starts: range,
+        starts: range | Sequence[int],
         seq_len: int,
         pred_len: int,
         input_columns: Sequence[int],
         target_columns: Sequence[int],
+        dates: NDArray[np.int64] | None = None,
     ) -> None:
-        """`table` is (rows, columns), already scaled; `marks` (rows, n_marks) are shared by the parts."""
+        """`table` is (rows, columns), already scaled; `marks` (rows, n_marks) are shared by the parts.
+
+        Where the rows of several series follow each other in the table, `starts` leaves out the windows that
+        cross from one into the next, and `dates` (windows,) numbers the dates that they forecast from.
+        """
         if len(starts):
-            first, end = starts[0], starts[-1] + seq_len + pred_len
+            first, end = min(starts), max(starts) + seq_len + pred_len
             if first < 0 or end > len(table):
                 raise ValueError(f"windows from row {first} to {end} leave a table of {len(table)} rows")
         self.starts = starts
+        self.dates = dates
         self.seq_len = seq_len
         self.pred_len = pred_len
         self.device = table.device
-        self._past = _windows(_select_columns(table, input_columns), starts, 0, seq_len)
-        self._future = _windows(_select_columns(table, target_columns), starts, seq_len, pred_len)
-        self._past_marks = None if marks is None else _windows(marks, starts, 0, seq_len)
-        self._future_marks = None if marks is None else _windows(marks, starts, seq_len, pred_len)
+        even = isinstance(starts, range)
+        covered = starts if even else range(max(0, len(table) - seq_len - pred_len + 1))
+        self._places = None if even else torch.tensor(list(starts), dtype=torch.long, device=table.device)
+        """Which of the covered windows each one is; None for the same number."""
+        self._past = _windows(_select_columns(table, input_columns), covered, 0, seq_len)
+        self._future = _windows(_select_columns(table, target_columns), covered, seq_len, pred_len)
+        self._past_marks = None if marks is None else _windows(marks, covered, 0, seq_len)
+        self._future_marks = None if marks is None else _windows(marks, covered, seq_len, pred_len)
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def target_rows(self, index: int) -> range:
-        """Return the rows of the series that window `index` forecasts."""
+        """Return the rows of the table that window `index` forecasts."""
         first = self.starts[index] + self.seq_len
         return range(first, first + self.pred_len)
 
     def batch(self, indices: Tensor) -> WindowBatch:
         """Return copies of the windows numbered `indices`, (B,) int64 on the table's device."""
+        if self._places is not None:
+            indices = self._places[indices]
         x, target = self._past.index_select(0, indices), self._future.index_select(0, indices)
         if self._past_marks is None or self._future_marks is None:
             return WindowBatch((x, None, None), target)
@@ -112,6 +126,14 @@ class WindowLoader:
         """Windows in one pass."""
         return len(self) * self.batch_size if self.drop_last else len(self.windows)
 
+    def summarized(self, errors: Tensor) -> Tensor:
+        """Return the errors (windows,) of one series as they are; of several, the means of the windows that
+        forecast from the same date (`nas_system.data.panel.mean_of_dates`)."""
+        dates = self.windows.dates
+        if dates is None:
+            return errors
+        return torch.from_numpy(mean_of_dates(errors.double().cpu().numpy(), dates)).to(errors)
+
     def __iter__(self) -> Iterator[WindowBatch]:
         order = self._order()[: self.n_samples]
         for indices in order.split(self.batch_size):
@@ -131,7 +153,7 @@ class TaskWindows:
 
     sets: dict[SplitName, WindowSet]
     scaler: Scaler
-    """Of all columns of the series."""
+    """Of all columns of the series; of several, of the first one's."""
     target_scaler: Scaler
     """Of the targets, in the order of the output's channels."""
     shape: SeriesShape
@@ -141,31 +163,58 @@ class TaskWindows:
 
 
 def build_windows(
-    data: OpenTask | Series,
+    data: OpenData | Series,
     config: RunConfig,
     device: torch.device | str = "cpu",
     splits: Sequence[SplitName] = ("train", "val", "test"),
 ) -> TaskWindows:
     """Scale the data, put it on the device and cut it; a bare series is split as the config's task says.
 
-    Raises ConfigError when the series is too short for the config.
+    The rows of several series follow each other, each scaled by its own training rows; so do their windows.
+    Raises ConfigError when a series is too short for the config.
     """
     if isinstance(data, Series):
         data = OpenTask.of_series(config.forecasting, data)
-    series, split, scaler = data.series, data.split, data.scaler
     seq_len, pred_len = config.data.seq_len, config.forecasting.pred_len
-    check_look_back(split, seq_len, pred_len)
-    targets = series.column_indices(config.forecasting.targets)
-    table = torch.from_numpy(scaler.transform(series.values).astype(np.float32)).to(device)
-    stamps = marks(series.dates, series.freq, config.model.time_marks)
-    clock = None if stamps is None else torch.from_numpy(stamps).to(device)
-    inputs = input_columns(series, config)
+    for member in data.members:
+        check_look_back(member.split, seq_len, pred_len, member.label)
+    series, scaler = data.members[0].series, data.members[0].scaler
+    targets, inputs = series.column_indices(config.forecasting.targets), input_columns(series, config)
+    scaled = [member.scaler.transform(member.series.values).astype(np.float32) for member in data.members]
+    table = torch.from_numpy(scaled[0] if len(scaled) == 1 else np.concatenate(scaled)).to(device)
+    stamps = [
+        marks_of(
+            member.series.dates,
+            series.freq,
+            config.model.time_marks,
+            rows[:, list(member.series.known_indices)],
+        )
+        for member, rows in zip(data.members, scaled, strict=True)
+    ]
+    known = [rows for rows in stamps if rows is not None]
+    clock = (
+        torch.from_numpy(known[0] if len(known) == 1 else np.concatenate(known)).to(device) if known else None
+    )
     sets: dict[SplitName, WindowSet] = {}
     for name in splits:
-        starts = split.window_starts(name, seq_len, pred_len)
-        sets[name] = WindowSet(table, clock, starts, seq_len, pred_len, inputs, targets)
+        starts, dates = _starts(data, name, seq_len, pred_len)
+        sets[name] = WindowSet(table, clock, starts, seq_len, pred_len, inputs, targets, dates)
     _check_not_empty(sets)
     return TaskWindows(sets, scaler, scaler.of_columns(targets), series_shape(series, config))
+
+
+def _starts(
+    data: OpenData, part: SplitName, seq_len: int, pred_len: int
+) -> tuple[range | Sequence[int], NDArray[np.int64] | None]:
+    """Return where the windows of a part begin in the table of all series, and the dates of several series."""
+    starts = [member.split.window_starts(part, seq_len, pred_len) for member in data.members]
+    if isinstance(data, OpenTask):
+        return starts[0], None
+    first = np.cumsum([0, *(len(member.series) for member in data.members)])
+    rows = [np.arange(one.start, one.stop) for one in starts]
+    dates = [one + offset + seq_len for one, offset in zip(rows, data.offsets, strict=True)]
+    places = [one + offset for one, offset in zip(rows, first, strict=False)]
+    return np.concatenate(places).tolist(), np.concatenate(dates)
 
 
 def _check_not_empty(sets: Mapping[SplitName, WindowSet]) -> None:

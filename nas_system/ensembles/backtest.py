@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from nas_system.data.baselines.by_name import method_named
 from nas_system.data.baselines.seasons import season_of
 from nas_system.data.calendar import spelled_dates
-from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.loading import open_task
 from nas_system.data.measures.accuracy import accuracy_of, naive_scales
 from nas_system.data.measures.conformal import LEVELS
+from nas_system.data.open_task import OpenTask
 from nas_system.data.series import Forecast, Series
 from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble, stages_of
 from nas_system.ensembles.intervals import with_intervals

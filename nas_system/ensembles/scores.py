@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nas_system.data.baselines.scoring import scales_of
-from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.loading import open_data
 from nas_system.data.measures.accuracy import accuracy_of
 from nas_system.data.measures.conformal import (
     LEVELS,
@@ -23,8 +23,11 @@ from nas_system.data.measures.conformal import (
     shift_warning,
     window_for,
 )
+from nas_system.data.open_task import OpenTask
+from nas_system.data.panel import OpenData, mean_of_dates
 from nas_system.data.splits import SplitName
-from nas_system.ensembles.forecaster import load_ensemble
+from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble
+from nas_system.ensembles.panel_scores import mean_scores
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.recommended import ENSEMBLE, Ensemble, Part, Recommended
 from nas_system.space import ForecastingTask
@@ -46,7 +49,7 @@ class ValidationErrors:
 
     products: Array
     """(windows, members, members): the mean over steps and targets of the product of two members' errors, on
-    scaled data."""
+    scaled data. Of several series, the mean over those that forecast from the same date."""
 
     def first(self, windows: int | None) -> ValidationErrors:
         """Return those on the first windows, in the order of time; all for None."""
@@ -81,19 +84,32 @@ def validation_errors(ensemble: Ensemble, info: TaskInfo, workspace: Path, devic
     for number, origin in enumerate((origins := data.origins()), 1):
         at = None if number == len(origins) else number
         forecaster = load_ensemble(ensemble, workspace, ENSEMBLE, device, origin=at)
-        first, fitted_to = origin.split.target_rows("val").start, origin.split.train_end
-        rows = range(first, first + n_windows(origin, "val"))
-        truth = origin_scaled(_truth(origin, "val"), origin)
-        # In 32 bits: of long horizons and many targets there are hundreds of millions of numbers.
-        errors = [
-            (origin_scaled(member.forecast_windows(origin.series, rows, fitted_to), origin) - truth)
-            .astype(np.float32)
-            .reshape(len(rows), -1)
-            for member in forecaster.members
+        found = [_products(forecaster, series) for series in origin.members if n_windows(series, "val")]
+        if isinstance(origin, OpenTask):
+            products += found
+            continue
+        dates = [
+            np.arange(n_windows(series, "val")) + series.split.train_end + offset
+            for series, offset in zip(origin.members, origin.offsets, strict=True)
         ]
-        stacked = np.stack(errors, axis=1)
-        products.append((stacked @ stacked.swapaxes(1, 2)).astype(np.float64) / stacked.shape[2])
+        products.append(mean_of_dates(np.concatenate(found), np.concatenate(dates)))
     return ValidationErrors(np.concatenate(products))
+
+
+def _products(forecaster: EnsembleForecaster, data: OpenTask) -> Array:
+    """Return the products of the members' errors on the validation windows of one series at one origin."""
+    first, fitted_to = data.split.target_rows("val").start, data.split.train_end
+    rows = range(first, first + n_windows(data, "val"))
+    truth = origin_scaled(_truth(data, "val"), data)
+    # In 32 bits: of long horizons and many targets there are hundreds of millions of numbers.
+    errors = [
+        (origin_scaled(member.forecast_windows(data.series, rows, fitted_to), data) - truth)
+        .astype(np.float32)
+        .reshape(len(rows), -1)
+        for member in forecaster.members
+    ]
+    stacked = np.stack(errors, axis=1)
+    return (stacked @ stacked.swapaxes(1, 2)).astype(np.float64) / stacked.shape[2]
 
 
 def final_scores(
@@ -104,22 +120,53 @@ def final_scores(
 
     Raises ConfigError or StateError for members that cannot be had.
     """
+    forecasters = _Forecasters.of(recommended, workspace, device)
     data = _opened(info)
+    if isinstance(data, OpenTask):
+        return _scores_of(data, forecasters, levels)
+    scored = [series for series in data.members if any(n_windows(series, part) for part in PARTS)]
+    found = {series.series.name: _scores_of(series, forecasters, levels) for series in scored}
+    return mean_scores(found, levels)
+
+
+@dataclass(frozen=True)
+class _Forecasters:
+    """What is recommended, with the weights of the search and of the refits, by the part that each is for."""
+
+    searched: EnsembleForecaster
+    refitted: Mapping[SplitName, EnsembleForecaster]
+
+    @classmethod
+    def of(cls, recommended: Recommended, workspace: Path, device: str) -> Self:
+        """Load them. Raises ConfigError or StateError for members that cannot be had."""
+        name = recommended.recommended
+        steps: tuple[tuple[Part, SplitName], ...] = (("val", "test"), ("test", "hold_out"))
+        refits: dict[SplitName, Ensemble | None] = {
+            part: recommended.refitted(before) for before, part in steps
+        }
+        return cls(
+            load_ensemble(recommended, workspace, name, device),
+            {
+                part: load_ensemble(refit, workspace, name, device)
+                for part, refit in refits.items()
+                if refit is not None
+            },
+        )
+
+
+def _scores_of(data: OpenTask, forecasters: _Forecasters, levels: Sequence[int]) -> dict[str, Any]:
+    """Return the scores on one series; see `final_scores`."""
     parts: list[SplitName] = [part for part in PARTS if n_windows(data, part)]
-    split, name = data.split, recommended.recommended
-    searched = load_ensemble(recommended, workspace, name, device)
+    split = data.split
     # Every origin, also those whose windows cross from one part into the next: intervals learn from them.
     first, end = split.target_rows("val").start, len(data.series)
-    blocks = {first: searched.forecast_windows(data.series, range(first, end), split.train_end)}
+    blocks = {first: forecasters.searched.forecast_windows(data.series, range(first, end), split.train_end)}
     scores: dict[str, Any] = {
         "as_searched": {part: _score(_of_part(blocks, data, part), data, part) for part in parts},
         "refitted": {},
     }
-    steps: tuple[tuple[Part, Part], ...] = (("val", "test"), ("test", "hold_out"))
-    for before, part in steps:
-        refit = recommended.refitted(before)
-        if refit is not None and part in parts:
-            forecaster = load_ensemble(refit, workspace, name, device)
+    for part, forecaster in forecasters.refitted.items():
+        if part in parts:
             start = split.target_rows(part).start
             later = max(blocks)
             blocks[later] = blocks[later][: start - later]
@@ -196,7 +243,7 @@ def _targets(data: OpenTask) -> Array:
     return data.series.values[:, list(data.series.column_indices(data.task.targets))]
 
 
-def _opened(info: TaskInfo) -> OpenTask:
+def _opened(info: TaskInfo) -> OpenData:
     if not info.task.is_series:
         raise ConfigError(f"{info.task.name} is no series to forecast")
-    return open_task(cast(ForecastingTask, info.task), info.source)
+    return open_data(cast(ForecastingTask, info.task), info.source)

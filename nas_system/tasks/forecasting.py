@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from nas_system.data.baselines.bounded import BEFORE_THE_SEARCH, compute_limit
-from nas_system.data.baselines.scoring import score_all
-from nas_system.data.baselines.seasons import shared_seasons
-from nas_system.data.loading import OpenTask, open_task
+from nas_system.data.baselines.panel_scoring import score_data
+from nas_system.data.baselines.seasons import seasons_of
+from nas_system.data.loading import open_data
 from nas_system.data.measures.card import measure_card
 from nas_system.data.measures.closed_form import ClosedForm, search_closed_form
 from nas_system.data.measures.origins import check_origins, sensible_origins
+from nas_system.data.panel import OpenData, OpenPanel
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     import torch
 
 
+MOST_SAID, MOST_NAMES = 20, 8
+"""Sentences on how a file was read, and names of its series, that are kept."""
 MOST_SEASONS = 2
 """Seasons with which the closed form is tried."""
 
@@ -42,44 +46,69 @@ def describe(
 
 def describe_source(task: ForecastingTask, source: DataSource, *, hold_out: bool = False) -> TaskInfo:
     """Measure the series in `source`; where the task leaves the number of origins open, decide it."""
-    data = open_task(task, source)
+    data = open_data(task, source)
     if not task.origins:
         data = data.with_origins(sensible_origins(data))
     task, origins = data.task, data.origins()
     card = measure_card(data)
     check_origins(data)
     parts: tuple[SplitName, ...] = ("val", "test", *(("hold_out",) if hold_out else ()))
-    targets = data.series.column_indices(task.targets)
-    train = data.series.values[: data.split.train_end, list(targets)]
-    forms = search_closed_form(data, shared_seasons(train, data.series.freq)[:MOST_SEASONS])
+    first = data.members[0]
+    targets = first.series.column_indices(task.targets)
+    forms = search_closed_form(data, seasons_of(data)[:MOST_SEASONS])
     # Validation, test and hold-out counts hold for every look-back, that of training for the default one.
-    scored = score_all(data, parts, compute_limit() * BEFORE_THE_SEARCH)
-    longest = origins[0].split.train_end - task.pred_len
+    scored = score_data(data, parts, compute_limit() * BEFORE_THE_SEARCH)
+    longest = min(member.split.train_end for origin in origins for member in origin.members) - task.pred_len
     seq_len = min(DataConfig().seq_len, longest)
     return TaskInfo(
         task=task,
         source=source,
         baselines=scored.rows,
-        sizes={name: len(data.split.window_starts(name, seq_len, task.pred_len)) for name in SPLIT_NAMES},
-        columns=tuple(data.series.columns),
+        sizes={name: _n_windows(data, name, seq_len) for name in SPLIT_NAMES},
+        columns=tuple(first.series.columns),
         max_seq_len=longest,
         measured={
-            "targets": list(data.series.column_names(task.targets)),
-            "filled": dict(data.series.filled),
-            "rows": len(data.series),
-            "first": str(data.series.dates[0]),
-            "last": str(data.series.dates[-1]),
-            "freq": data.series.freq,
+            "targets": list(first.series.column_names(task.targets)),
+            "filled": dict(sum((Counter(member.series.filled) for member in data.members), Counter[str]())),
+            "rows": len(data.dates),
+            "first": str(data.dates[0]),
+            "last": str(data.dates[-1]),
+            "freq": first.series.freq,
             "seq_len": seq_len,
             "split": {name: _borders(data.split.target_rows(name)) for name in SPLIT_NAMES},
             "left_out": list(scored.left_out),
-            "scaler": data.scaler.of_columns(targets).to_json(),
+            "scaler": first.scaler.of_columns(targets).to_json(),
             "ridge": _best_of(forms) if forms else None,
-            **({"said": list(data.series.said)} if data.series.said else {}),
+            **({"said": said} if (said := _said(data)) else {}),
+            **({"series": _series_of(data)} if isinstance(data, OpenPanel) else {}),
+            **({"known": list(first.series.known)} if first.series.known else {}),
             **card,
             **({"origins": [_origin(origin) for origin in origins]} if len(origins) > 1 else {}),
         },
     )
+
+
+def _n_windows(data: OpenData, part: SplitName, seq_len: int) -> int:
+    pred_len = data.task.pred_len
+    return sum(len(member.split.window_starts(part, seq_len, pred_len)) for member in data.members)
+
+
+def _said(data: OpenData) -> list[str]:
+    """Return what is to be said of how the file was read, of many series once."""
+    return list(dict.fromkeys(text for member in data.members for text in member.series.said))[:MOST_SAID]
+
+
+def _series_of(data: OpenPanel) -> dict[str, Any]:
+    """Return how many series are learned from, the names of the first and why others are not."""
+    names = [member.series.name for member in data.members]
+    rows = [len(member.series) for member in data.members]
+    return {
+        "count": len(names),
+        "names": names[:MOST_NAMES],
+        "rows": [min(rows), max(rows)],
+        "left_out": list(data.left_out[:MOST_SAID]),
+        "n_left_out": len(data.left_out),
+    }
 
 
 def _best_of(forms: Sequence[ClosedForm]) -> dict[str, Any]:
@@ -97,6 +126,9 @@ def summarize(info: TaskInfo) -> list[str]:
         f"columns   {', '.join(info.columns)}",
         f"task      {pred_len} steps ahead of {', '.join(known['targets'])}",
     ]
+    lines += _lines_of_series(known)
+    if known.get("known"):
+        lines.append(f"known     {', '.join(known['known'])}: for the future, too")
     lines += [f"read      {text}" for text in said_of(info)]
     if known["filled"]:
         counts = ", ".join(f"{count} in {column}" for column, count in known["filled"].items())
@@ -114,13 +146,28 @@ def summarize(info: TaskInfo) -> list[str]:
     return lines + [f"WARNING   {text}" for text in warnings_of(info)]
 
 
+def _lines_of_series(known: Mapping[str, Any]) -> list[str]:
+    """Describe the series of a file that holds several."""
+    if (found := known.get("series")) is None:
+        return []
+    names = ", ".join(found["names"]) + (", ..." if found["count"] > len(found["names"]) else "")
+    fewest, most = found["rows"]
+    rows = f"{most} rows each" if fewest == most else f"of {fewest} to {most} rows"
+    more = found["n_left_out"] - len(found["left_out"])
+    return [
+        f"several   {found['count']} series {rows}: {names}",
+        *(f"left out  {text}" for text in found["left_out"]),
+        *([f"left out  ... and {more} more"] if more else []),
+    ]
+
+
 def _how_filled(task: Task) -> str:
     if cast(ForecastingTask, task).missing == "interpolate":
         return "on a line between those on both sides"
     return "the last known one carried forward"
 
 
-def _origin(data: OpenTask) -> dict[str, list[int]]:
+def _origin(data: OpenData) -> dict[str, list[int]]:
     return {part: _borders(data.split.target_rows(part)) for part in ("train", "val")}
 
 

@@ -1,4 +1,4 @@
-"""A series to forecast: windows on the device, and pictures of forecasts."""
+"""One or several series to forecast: windows on the device, and pictures of forecasts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,14 +18,14 @@ from nas_system.data import (
     TaskWindows,
     WindowLoader,
     build_windows,
-    load_series,
     locate,
-    open_task,
+    open_data,
 )
 from nas_system.data.augmentation import augmented
 from nas_system.data.baselines.bounded import AFTER_IT, compute_limit
-from nas_system.data.baselines.scoring import score_all
+from nas_system.data.baselines.panel_scoring import score_data
 from nas_system.data.columns import input_columns
+from nas_system.data.panel import OpenData, OpenPanel
 from nas_system.data.splits import SplitName
 from nas_system.model import build_model
 from nas_system.space import RunConfig
@@ -47,7 +48,7 @@ def open_forecasting(
 ) -> ForecastingProblem:
     """The windows of the task's series, at its last origin."""
     source = find_source(config, info, data_dir)
-    return ForecastingProblem(config, source, load_series(source, config.forecasting), device)
+    return ForecastingProblem(config, source, open_data(config.forecasting, source), device)
 
 
 def open_scoring(
@@ -58,17 +59,17 @@ def open_scoring(
     part: ScoredPart,
 ) -> Scoring:
     """The windows of the part; of the validation part at every origin."""
-    data = open_task(config.forecasting, find_source(config, info, data_dir))
+    data = open_data(config.forecasting, find_source(config, info, data_dir))
     scoring = _scoring_of(data, config, device, part)
     earlier = data.origins()[:-1] if part == "val" else ()
     return replace(
         scoring,
-        baselines=lambda: score_all(data, (part,), compute_limit() * AFTER_IT).rows,
+        baselines=lambda: score_data(data, (part,), compute_limit() * AFTER_IT).rows,
         earlier=tuple(_scoring_of(origin, config, device, part) for origin in earlier),
     )
 
 
-def _scoring_of(data: OpenTask, config: RunConfig, device: torch.device, part: ScoredPart) -> Scoring:
+def _scoring_of(data: OpenData, config: RunConfig, device: torch.device, part: ScoredPart) -> Scoring:
     windows = build_windows(data, config, device, splits=(part,))
     return Scoring(
         build_model=lambda: build_model(config, windows.shape),
@@ -76,28 +77,28 @@ def _scoring_of(data: OpenTask, config: RunConfig, device: torch.device, part: S
         objective=Forecasting(),
         samples="windows",
         count=len(windows[part]),
-        accuracy_meter=lambda: AccuracyMeter(data),
+        accuracy_meter=lambda: AccuracyMeter(data, part),
     )
 
 
 class ForecastingProblem:
-    """Scaled windows of one series; see `nas_system.tasks.kind`."""
+    """Scaled windows of one or several series; see `nas_system.tasks.kind`."""
 
     evaluation_batch = 512
     """A few large batches. The score does not depend on this number."""
 
     def __init__(
-        self, config: RunConfig, source: DataSource, data: Series | OpenTask, device: torch.device
+        self, config: RunConfig, source: DataSource, data: Series | OpenData, device: torch.device
     ) -> None:
         """`data` is the whole series, or the task at an earlier origin, where there is no test part."""
         self.data = OpenTask.of_series(config.forecasting, data) if isinstance(data, Series) else data
-        self.config, self.source, self.series, self.device = config, source, self.data.series, device
+        self.config, self.source, self.device = config, source, device
         parts: list[SplitName] = [part for part in PARTS if self.data.split.target_rows(part)]
         self.windows = build_windows(self.data, config, device, splits=parts)
         self.objective = Forecasting(config.training.loss)
 
-    def accuracy_meter(self) -> AccuracyMeter:
-        return AccuracyMeter(self.data)
+    def accuracy_meter(self, part: Part) -> AccuracyMeter:
+        return AccuracyMeter(self.data, part)
 
     def earlier_origins(self) -> list[ForecastingProblem]:
         return [
@@ -131,7 +132,7 @@ class ForecastingProblem:
         return self.windows["train"].batch(torch.arange(n, device=self.device))
 
     def export_metadata(self) -> dict[str, Any]:
-        return _metadata(self.config, self.series, self.windows, self.source)
+        return _metadata(self.config, self.data, self.windows, self.source)
 
     def drawings(self, engine: Engine) -> list[Drawing]:
         return [self._forecasts(engine), *self._attention(engine.model)]
@@ -140,23 +141,25 @@ class ForecastingProblem:
         test, windows = self.windows["test"], self.windows
         chosen = torch.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).round().long()
         batch = test.batch(chosen.to(engine.device))
-        scaler = windows.target_scaler.of_columns([0])
         column = windows.shape.target_columns[0]
+        members = [self._member(test.target_rows(int(index))[0]) for index in chosen]
+        targets = self.data.members[0].series.column_indices(self.config.forecasting.targets)
+        scalers = [member.scaler.of_columns(targets[:1]) for member, _ in members]
+        mean, std = (np.array([getattr(scaler, name) for scaler in scalers]) for name in ("mean", "std"))
         forecast, past, truth = (
-            scaler.inverse(values[..., None].float().cpu().numpy())[..., 0]
+            values.float().cpu().numpy() * std + mean
             for values in (
                 engine.predict([batch])[..., 0],
                 batch.args[0][..., column],
                 batch.target[..., 0],
             )
         )
-        rows = [test.target_rows(int(index))[0] for index in chosen]
         return drawings.forecasts(
             past,
             truth,
             forecast,
-            column=self.series.column_names(self.config.forecasting.targets)[0],
-            labels=[self._date(row) for row in rows],
+            column=self.data.members[0].series.columns[targets[0]],
+            labels=[self._label(test.target_rows(int(index))[0]) for index in chosen],
         )
 
     def _attention(self, model: nn.Module) -> list[Drawing]:
@@ -164,11 +167,22 @@ class ForecastingProblem:
         maps = attention_maps(model, test)
         if not maps:
             return []
-        label = f"forecast from {self._date(test.target_rows(maps[0].example_window)[0])}"
+        label = f"forecast from {self._label(test.target_rows(maps[0].example_window)[0])}"
         return [drawings.attention(maps, seq_len=self.config.data.seq_len, example_label=label)]
 
-    def _date(self, row: int) -> str:
-        return str(self.series.dates[row])[:16].replace("T", " ")
+    def _label(self, row: int) -> str:
+        """Name a row of the table of all series."""
+        member, place = self._member(row)
+        date = str(member.series.dates[place])[:16].replace("T", " ")
+        return f"{member.series.name}, {date}" if member.series.name else date
+
+    def _member(self, row: int) -> tuple[OpenTask, int]:
+        """Return the series to which a row of the table of all belongs, and which one of its rows it is."""
+        for member in self.data.members:
+            if row < len(member.series):
+                return member, row
+            row -= len(member.series)
+        raise IndexError(row)
 
 
 def find_source(config: RunConfig, info: TaskInfo | None, data_dir: Path | None) -> DataSource:
@@ -181,10 +195,18 @@ def find_source(config: RunConfig, info: TaskInfo | None, data_dir: Path | None)
     return source
 
 
-def _metadata(config: RunConfig, series: Series, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
+def _metadata(config: RunConfig, data: OpenData, windows: TaskWindows, source: DataSource) -> dict[str, Any]:
     """Return what a forecast on another machine needs next to the weights (see `saved_forecaster`)."""
+    series = data.members[0].series
     targets = series.column_indices(config.forecasting.targets)
+    several = (
+        {"scalers": {member.series.name: member.scaler.to_json() for member in data.members}}
+        if isinstance(data, OpenPanel)
+        else {}
+    )
     return {
+        **several,
+        **({"known": list(series.known)} if series.known else {}),
         "scaler": windows.scaler.to_json(),
         "shape": {
             "seq_len": windows.shape.seq_len,
@@ -192,6 +214,7 @@ def _metadata(config: RunConfig, series: Series, windows: TaskWindows, source: D
             "n_inputs": windows.shape.n_inputs,
             "target_columns": list(windows.shape.target_columns),
             "n_marks": windows.shape.n_marks,
+            **({"n_known": windows.shape.n_known} if windows.shape.n_known else {}),
         },
         "columns": list(series.columns),
         "inputs": [series.columns[index] for index in input_columns(series, config)],

@@ -147,7 +147,7 @@ class GraphProblem:
             found.append(drawings.molecule(self._attention_of_a_graph(engine.model, test)))
         return found
 
-    def accuracy_meter(self) -> None:
+    def accuracy_meter(self, part: Part) -> None:
         return None
 
     def earlier_origins(self) -> Sequence[Problem]:

@@ -91,9 +91,9 @@ class Problem(Protocol):
         """Return pictures of what the trained model does with test samples."""
         ...
 
-    def accuracy_meter(self) -> AccuracyMeter | None:
-        """Build what adds up the accuracy in the units of the data, in one pass over a part; None where the
-        task has none."""
+    def accuracy_meter(self, part: Part) -> AccuracyMeter | None:
+        """Build what adds up the accuracy in the units of the data, in one pass over a part in its order; None
+        where the task has none."""
         ...
 
     def earlier_origins(self) -> Sequence[Problem]:

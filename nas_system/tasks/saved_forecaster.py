@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from torch import Tensor, nn
 from nas_system.config_io.config_file import read_config
 from nas_system.data import Scaler, Series
 from nas_system.data.calendar import dates_after
+from nas_system.data.known_future.values_for import known_values
 from nas_system.data.series import Forecast
-from nas_system.data.time_features import marks, n_marks, unit_of
+from nas_system.data.splits import Dates
+from nas_system.data.time_features import marks_of, n_marks, unit_of
 from nas_system.errors import ConfigError, StateError
 from nas_system.files import read_record
 from nas_system.model import build_model
@@ -40,6 +44,7 @@ from nas_system.training.reproducibility import resolve_device
 Array = NDArray[np.float64]
 
 WINDOWS_AT_A_TIME = 256
+MOST_SERIES = 10_000
 
 LARGEST_METADATA = 4 * 2**20
 """Characters of JSON. A small file can hold the same list a million times."""
@@ -60,7 +65,11 @@ class SavedMetadata(BaseModel):
     shape: SeriesShape
     scaler: dict[str, list[float]]
     """Of all columns, fitted on the training rows."""
+    scalers: dict[str, dict[str, list[float]]] = Field(default_factory=dict, max_length=MOST_SERIES)
+    """By the names of the series, where the training had several; `scaler` is that of the first one then."""
     columns: tuple[str, ...]
+    known: tuple[str, ...] = ()
+    """Columns whose future is known."""
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
     freq: str
@@ -77,9 +86,12 @@ class SavedMetadata(BaseModel):
         columns, known = self.columns, set(self.columns)
         if len(known) != len(columns) or not self.targets or not known.issuperset(self.inputs + self.targets):
             return "its columns are not those of a series with these inputs and targets"
-        mean, std = (self.scaler.get(name, []) for name in ("mean", "std"))
-        if not len(mean) == len(std) == len(columns) or min(std) <= 0:
-            return "its scaling is not that of its columns"
+        if not known.issuperset(self.known) or set(self.known).intersection(self.targets):
+            return "its columns whose future is known are not those of a series with these targets"
+        for scaler in (self.scaler, *self.scalers.values()):
+            mean, std = (scaler.get(name, []) for name in ("mean", "std"))
+            if not len(mean) == len(std) == len(columns) or min(std) <= 0:
+                return "its scaling is not that of its columns"
         if "mse" not in self.val and self.trained_until is None:
             return "it has no val_mse"
         try:
@@ -93,6 +105,7 @@ class SavedMetadata(BaseModel):
             n_inputs=len(inputs),
             target_columns=tuple(inputs.index(name) for name in self.targets if name in inputs),
             n_marks=n_marks(self.freq, self.config.model.time_marks),
+            n_known=len(self.known),
         )
         return None if self.shape == expected else "its sizes are not those of its configuration"
 
@@ -104,13 +117,7 @@ class SavedForecaster:
         self.model = model
         self.metadata = metadata
         self.device = device
-        all_columns = Scaler.from_json(metadata.scaler)
-        self._input_scaler = all_columns.of_columns(
-            [metadata.columns.index(name) for name in metadata.inputs]
-        )
-        self.target_scaler = all_columns.of_columns(
-            [metadata.columns.index(name) for name in metadata.targets]
-        )
+        self.target_scaler = self._of(Scaler.from_json(metadata.scaler), metadata.targets)
 
     @property
     def task(self) -> ForecastingTask:
@@ -135,30 +142,37 @@ class SavedForecaster:
         """Forecast the `pred_len` steps after the last row of `series` from its last `seq_len` rows.
 
         Columns are found by name; those the model does not read may be missing. Scaled by the
-        statistics of the training. Raises ConfigError, naming `name`, for a series with another
-        step, without a column or with too few rows.
+        statistics of the training; one of several series that had no part in it by its own rows.
+        Raises ConfigError, naming `name`, for a series with another step, without a column, with too few
+        rows or without the values of a column whose future has to be known.
         """
         self._check(series, name)
         metadata = self.metadata
+        scaler = self._scaler_for(series, name)
+        input_scaler, target_scaler = (
+            self._of(scaler, columns) for columns in (metadata.inputs, metadata.targets)
+        )
         last = slice(-metadata.shape.seq_len, None)
         rows = series.values[last, list(series.column_indices(metadata.inputs))]
         with np.errstate(over="ignore"):  # checked below, on the forecast
-            scaled = self._input_scaler.transform(rows).astype(np.float32)
+            scaled = input_scaler.transform(rows).astype(np.float32)
         x = torch.from_numpy(scaled)[None].to(self.device)
         future = dates_after(series.dates, series.freq, metadata.shape.pred_len)
-        x_mark = self._marks(series.dates[last], series.freq)
-        y_mark = self._marks(future, series.freq)
+        known = self._known(series, future, scaler, name)
+        before = slice(len(series) - metadata.shape.seq_len, len(series))
+        x_mark = self._marks(series.dates[last], series.freq, known[before])
+        y_mark = self._marks(future, series.freq, known[len(series) :])
         precision = Precision(self._precision, self.device)
         batch = ((x, x_mark, y_mark),)
         output = predict(self.model, [batch], Forecasting(), self.device, precision=precision)
         with np.errstate(over="ignore", invalid="ignore"):
-            values = self.target_scaler.inverse(output[0].numpy())
+            values = target_scaler.inverse(output[0].numpy())
         if not np.isfinite(values).all():
             raise ConfigError(
                 f"{name}: the forecast is not a finite number, because the last {metadata.shape.seq_len} "
                 "rows lie too far from those of the training; check their units"
             )
-        return Forecast(metadata.targets, future, values, self.target_scaler.std)
+        return Forecast(metadata.targets, future, values, target_scaler.std)
 
     def forecast_windows(self, series: Series, origins: range, name: str = "the series") -> Array:
         """Forecast from each of `origins`, the first row to forecast, by the rows before it.
@@ -170,12 +184,14 @@ class SavedForecaster:
         metadata, seq_len = self.metadata, self.metadata.shape.seq_len
         if len(origins) and (origins.start < seq_len or origins.stop > len(series) + 1):
             raise ConfigError(f"{name}: rows {origins} cannot be forecast from {seq_len} rows before each")
+        scaler = self._scaler_for(series, name)
         rows = series.values[:, list(series.column_indices(metadata.inputs))]
-        table = torch.from_numpy(self._input_scaler.transform(rows).astype(np.float32)).to(self.device)
-        dates = np.concatenate(
-            [series.dates, dates_after(series.dates, series.freq, metadata.shape.pred_len)]
-        )
-        clock = self._marks(dates, series.freq)
+        scaled = self._of(scaler, metadata.inputs).transform(rows).astype(np.float32)
+        table = torch.from_numpy(scaled).to(self.device)
+        after_last = dates_after(series.dates, series.freq, metadata.shape.pred_len)
+        # Windows that reach beyond the last row are compared with what there is of them.
+        values = self._known(series, after_last, scaler, name, may_be_missing=True)
+        clock = self._marks(np.concatenate([series.dates, after_last]), series.freq, values)
         past, future = torch.arange(-seq_len, 0), torch.arange(metadata.shape.pred_len)
 
         def batch(first: torch.Tensor) -> tuple[tuple[Tensor, Tensor | None, Tensor | None]]:
@@ -188,7 +204,52 @@ class SavedForecaster:
         batches = (batch(first) for first in order.split(WINDOWS_AT_A_TIME))
         precision = Precision(self._precision, self.device)
         output = predict(self.model, batches, Forecasting(), self.device, precision=precision)
-        return self.target_scaler.inverse(output.double().numpy())
+        return self._of(scaler, metadata.targets).inverse(output.double().numpy())
+
+    def _of(self, scaler: Scaler, columns: Sequence[str]) -> Scaler:
+        """Return the scaler of some columns, by their names, of that of all columns."""
+        return scaler.of_columns([self.metadata.columns.index(name) for name in columns])
+
+    def _scaler_for(self, series: Series, name: str) -> Scaler:
+        """Return the scaler of all columns: the training's of this series, or, where it has had no part in it,
+        that of its own rows."""
+        metadata = self.metadata
+        if not metadata.scalers:
+            return Scaler.from_json(metadata.scaler)
+        if series.name in metadata.scalers:
+            return Scaler.from_json(metadata.scalers[series.name])
+        columns = [name for name in metadata.columns if name in series.columns]
+        try:
+            own = Scaler.of_rows(
+                series.values[:, list(series.column_indices(columns))], columns, self.task.scaling
+            )
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
+        places = [metadata.columns.index(column) for column in columns]
+        mean, std = np.zeros(len(metadata.columns)), np.ones(len(metadata.columns))
+        mean[places], std[places] = own.mean, own.std
+        return Scaler(mean, std)
+
+    def _known(
+        self, series: Series, future: Dates, scaler: Scaler, name: str, *, may_be_missing: bool = False
+    ) -> Array:
+        """Return the columns whose future is known, scaled, (rows + pred_len, columns).
+
+        Raises ConfigError, naming `name`, for values of the future that are not there, unless they may be
+        missing: then they are their means.
+        """
+        columns = self.metadata.known
+        if not columns:
+            return np.empty((len(series) + len(future), 0))
+        of_known = self._of(scaler, columns)
+        past = series.values[:, list(series.column_indices(columns))]
+        try:
+            ahead = known_values(replace(series, known=columns), future, countries=self.task.holidays)
+        except ConfigError as error:
+            if not may_be_missing:
+                raise ConfigError(f"{name}: {error}") from None
+            ahead = np.tile(of_known.mean, (len(future), 1))
+        return of_known.transform(np.concatenate([past, ahead]))
 
     @property
     def _precision(self) -> str:
@@ -196,14 +257,15 @@ class SavedForecaster:
         precision = self.metadata.config.training.precision
         return "fp32" if precision == "fp16" and self.device.type != "cuda" else precision
 
-    def _marks(self, dates: NDArray[np.datetime64], freq: str) -> Tensor | None:
-        """Return the time features (1, steps, marks), if the model reads them."""
-        features = marks(dates, freq, self.metadata.config.model.time_marks)
+    def _marks(self, dates: Dates, freq: str, known: Array) -> Tensor | None:
+        """Return time features and known columns of steps, (1, steps, marks), if the model reads any."""
+        features = marks_of(dates, freq, self.metadata.config.model.time_marks, known)
         return None if features is None else torch.from_numpy(features)[None].to(self.device)
 
     def _check(self, series: Series, name: str) -> None:
         metadata = self.metadata
-        missing = [column for column in metadata.inputs if column not in series.columns]
+        read = dict.fromkeys((*metadata.inputs, *metadata.known))
+        missing = [column for column in read if column not in series.columns]
         if missing:
             raise ConfigError(
                 f"{name}: columns that this run reads are missing: {one_line(', '.join(missing), 300)} "

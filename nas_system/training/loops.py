@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +87,17 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
     """Sample-weighted means of every reported metric."""
     errors: Tensor | None
-    """The deciding metric of every sample, (samples,), in order, on the device; None if the objective has
-    none for single samples."""
+    """The deciding metric of every sample, (samples,), in order, on the device, or what the loader makes of it;
+    None if the objective has none for single samples."""
+
+
+@runtime_checkable
+class Summarizes(Protocol):
+    """A loader of samples that do not count one by one where a score is told from chance."""
+
+    def summarized(self, errors: Tensor) -> Tensor:
+        """Return the means of samples that belong together, in order of time; the mean of all stays."""
+        ...
 
 
 def evaluate(
@@ -114,7 +123,7 @@ def evaluate_samples(
     precision: Precision | None = None,
     meter: Meter | None = None,
 ) -> Evaluation:
-    """Evaluate in one pass without training, as a whole and sample by sample."""
+    """Evaluate in one pass without training, as a whole and sample by sample, or as the loader says."""
     model.eval()
     precision = precision or Precision("fp32", device)
     running_mean = RunningMean(objective, device, meter, keeps_samples=True)
@@ -122,7 +131,10 @@ def evaluate_samples(
         batch = unpack(raw, device)
         output = _forward(model, batch.args, precision)
         running_mean.add(output, batch.target, batch.weight, batch.n)
-    return Evaluation(running_mean.metrics(), running_mean.errors())
+    errors = running_mean.errors()
+    if errors is not None and isinstance(loader, Summarizes):
+        errors = loader.summarized(errors)
+    return Evaluation(running_mean.metrics(), errors)
 
 
 @torch.no_grad()

@@ -15,9 +15,9 @@ from nas_system.data.baselines.bounded import Answers, Request, installed_rows, 
 from nas_system.data.baselines.method import Array, Forecast, Method
 from nas_system.data.baselines.naive import Drift, LastValue, SeasonalNaive
 from nas_system.data.baselines.nlinear import CHUNK, NLinear
-from nas_system.data.baselines.seasons import season_of, shared_seasons, tried_seasons
-from nas_system.data.loading import OpenTask
+from nas_system.data.baselines.seasons import season_of, seasons_of, tried_seasons
 from nas_system.data.measures.accuracy import Accuracy, RunningAccuracy, accuracies_from, naive_scales
+from nas_system.data.open_task import OpenTask
 from nas_system.data.scaling import Scaler
 from nas_system.data.splits import SplitName
 from nas_system.space.task_info import Baseline
@@ -46,7 +46,7 @@ def score_all(data: OpenTask, parts: Sequence[SplitName], limit_s: float) -> Sco
     share_s = limit_s / (1 + len(earlier))
     answers = _answers(data, parts, names, share_s)
     found, problems = dict(answers.rows), dict(answers.problems)
-    blocks = {name: [_spread(row, len(_origins(data, "val")))] for name, row in found.items()}
+    blocks = {name: [_spread(row, len(forecast_origins(data, "val")))] for name, row in found.items()}
     for origin in earlier:
         at_origin = _answers(origin, ("val",), names, share_s)
         problems = {
@@ -59,7 +59,7 @@ def score_all(data: OpenTask, parts: Sequence[SplitName], limit_s: float) -> Sco
             if name in at_origin.rows
         }
         for name in found:
-            blocks[name].insert(-1, _spread(at_origin.rows[name], len(_origins(origin, "val"))))
+            blocks[name].insert(-1, _spread(at_origin.rows[name], len(forecast_origins(origin, "val"))))
     more = [
         Baseline(
             name,
@@ -91,7 +91,7 @@ def _answers(data: OpenTask, parts: Sequence[SplitName], names: tuple[str, ...],
     columns = list(data.series.column_indices(data.task.targets))
     values, train_end = data.series.values[:, columns], data.split.train_end
     scaler = data.scaler.of_columns(columns)
-    origins = {part: _origins(data, part) for part in parts}
+    origins = {part: forecast_origins(data, part) for part in parts}
     request = Request(
         rows=names,
         pred_len=data.task.pred_len,
@@ -130,10 +130,10 @@ def score_baselines(data: OpenTask, parts: Sequence[SplitName] = PARTS) -> tuple
     methods = {id(origin): _methods_of(origin) for origin in (*earlier, data)}
 
     def row(method: Method) -> Baseline:
-        last = _scored(data, method, parts)
+        last = score_method(data, method, parts)
         scores, blocks = last.scores, [last.errors]
         for origin in earlier:
-            before = _scored(origin, _counterpart(method, methods[id(origin)]), ("val",))
+            before = score_method(origin, counterpart(method, methods[id(origin)]), ("val",))
             scores = _added(scores, before.scores)
             blocks.insert(-1, before.errors)
         mean = _mean_of(scores, 1 + len(earlier))
@@ -143,19 +143,16 @@ def score_baselines(data: OpenTask, parts: Sequence[SplitName] = PARTS) -> tuple
 
 
 def _methods_of(data: OpenTask) -> tuple[Method, ...]:
-    train_end, freq = data.split.train_end, data.series.freq
-    columns = list(data.series.column_indices(data.task.targets))
-    seasons = shared_seasons(data.series.values[:train_end, columns], freq)
-    return simple_methods(train_end, data.task.pred_len, freq, seasons)
+    return simple_methods(data.split.train_end, data.task.pred_len, data.series.freq, seasons_of(data))
 
 
-def _counterpart(method: Method, there: Sequence[Method]) -> Method:
+def counterpart(method: Method, there: Sequence[Method]) -> Method:
     """Return the method at an origin where `there` are known: itself, or the last of its kind."""
     alike = [other for other in there if type(other) is type(method)]
     return method if method in there else alike[-1] if alike else LastValue()
 
 
-def _scored(data: OpenTask, method: Method, parts: Sequence[SplitName]) -> Baseline:
+def score_method(data: OpenTask, method: Method, parts: Sequence[SplitName]) -> Baseline:
     """Fit the method to the training part; return its scores on `parts` at this origin alone."""
     pred_len, columns = data.task.pred_len, list(data.series.column_indices(data.task.targets))
     table = data.scaler.transform(data.series.values)[:, columns]
@@ -164,7 +161,7 @@ def _scored(data: OpenTask, method: Method, parts: Sequence[SplitName]) -> Basel
     found = {
         part: score_windows(table, rows, pred_len, forecast, scales, scaler)
         for part in parts
-        if (rows := _origins(data, part))
+        if (rows := forecast_origins(data, part))
     }
     return Baseline(
         method.name,
@@ -187,7 +184,7 @@ def _in_a_row(blocks: Sequence[NDArray[np.floating[Any]] | None]) -> NDArray[np.
     return np.concatenate(known) if known and len(known) == len(blocks) else None
 
 
-def _origins(data: OpenTask, part: SplitName) -> range:
+def forecast_origins(data: OpenTask, part: SplitName) -> range:
     """Return the first row that each window of a part forecasts."""
     rows = data.split.target_rows(part)
     return range(rows.start, max(rows.start, rows.stop - data.task.pred_len + 1))

@@ -99,7 +99,7 @@ class RunningAccuracy:
         if not np.isfinite([mae, rmse, smape, *([] if mase is None else [mase])]).all():
             return None
         steps = (tuple(float(f"{error:.6g}") for error in errors) for errors in per_step)
-        return Accuracy(mase, smape, rmse, mae, *steps)
+        return Accuracy(mase, smape, rmse, mae, next(steps), next(steps))
 
 
 def accuracy_of(

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data.loading import OpenTask
 from nas_system.data.measures.seasons import find_seasons
+from nas_system.data.open_task import OpenTask
+from nas_system.data.panel import OpenData
 from nas_system.data.splits import SPLIT_NAMES, SplitName, label_of
 from nas_system.errors import ConfigError
 from nas_system.space.data_card import CARD, DataCard, TargetCard, UnseenCard
@@ -63,7 +64,12 @@ class Target:
     @property
     def label(self) -> str:
         """Name the column as messages do."""
-        return f"{'column' if self.is_read_only else 'target'} {self.name!r}"
+        return f"{'column' if self.is_read_only else 'target'} {self.full_name!r}"
+
+    @property
+    def full_name(self) -> str:
+        """Name the column and, where there are several, its series."""
+        return f"{self.name} of {series}" if (series := self.data.series.name) else self.name
 
     def rows(self, part: SplitName) -> range:
         return self.data.split.target_rows(part)
@@ -79,7 +85,7 @@ class Target:
     def all_rows(self, part: SplitName) -> str:
         """Say that a part is constant: `target 'y' is 0 in all 300 train rows`."""
         values = self.part(part)
-        return f"target {self.name!r} is {values[0]:g} in all {len(values):,} {label_of(part)} rows"
+        return f"target {self.full_name!r} is {values[0]:g} in all {len(values):,} {label_of(part)} rows"
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class Finding:
     text: str
 
 
-def measure_card(data: OpenTask) -> dict[str, Any]:
+def measure_card(data: OpenData) -> dict[str, Any]:
     """Return the data card, and what no proposer may know, by their names in `TaskInfo.measured`.
 
     Raises ConfigError for targets on which a training or a validation score would mean nothing.
@@ -98,22 +104,21 @@ def measure_card(data: OpenTask) -> dict[str, Any]:
     targets = sound_targets(data)
     cards = [_card_of(target) for target in targets[:MOST_TARGETS]]
     findings = [finding for target in targets for finding in _constant_parts(target)]
-    findings += [
-        finding for column in [*targets, *_covariates(data, targets)] for finding in _extreme_values(column)
-    ]
+    covariates = [column for member in data.members for column in _covariates(member)]
+    findings += [finding for column in [*targets, *covariates] for finding in _extreme_values(column)]
     findings += [
         finding
         for target, card in zip(targets, cards, strict=False)
         for finding in _rare_values(target, card)
     ]
     card = DataCard(
-        rows=len(data.series),
-        step=data.series.freq,
+        rows=sum(len(member.series) for member in data.members),
+        step=data.members[0].series.freq,
         targets=tuple(cards),
         more_targets=len(targets) - len(cards),
         warnings=_texts([finding for finding in findings if finding.part in SEEN]),
     )
-    shifts = {target.name: _shift(target, "test") for target in targets[:MOST_TARGETS]}
+    shifts = {target.full_name: _shift(target, "test") for target in targets[:MOST_TARGETS]}
     unseen = UnseenCard(
         test_shifts={name: shift for name, shift in shifts.items() if shift is not None},
         warnings=_texts([finding for finding in findings if finding.part not in SEEN]),
@@ -121,18 +126,40 @@ def measure_card(data: OpenTask) -> dict[str, Any]:
     return {CARD: card.model_dump(mode="json"), UNSEEN: unseen.model_dump(mode="json")}
 
 
-def sound_targets(data: OpenTask) -> list[Target]:
-    """Return the targets. Raises ConfigError if training or validation cannot mean anything on them."""
-    names = data.series.column_names(data.task.targets)
-    columns = data.series.values[:, list(data.series.column_indices(names))]
-    targets = [Target(name, values, data) for name, values in zip(names, columns.T, strict=True)]
-    refuse_degenerate(data, targets)
+def sound_targets(data: OpenData) -> list[Target]:
+    """Return the targets of every series.
+
+    Raises ConfigError if training or validation cannot mean anything on them.
+    """
+    if isinstance(data, OpenTask):
+        targets = _targets_of(data)
+        refuse_degenerate(data, targets)
+        return targets
+    for member in data.members:
+        try:
+            _refuse_huge(member)
+        except ConfigError as error:
+            raise ConfigError(f"{member.label}{error}") from None
+    targets = [target for member in data.members for target in _targets_of(member)]
+    scored = [target for target in targets if target.rows("val")]
+    if not scored or all(target.is_constant("val") for target in scored):
+        raise ConfigError(
+            "the target of every series is one value in all its val rows: a flat line scores 0 there, so no "
+            "comparison of models means anything; move the borders with --split, or sum the rows to a "
+            "coarser step"
+        )
     return targets
 
 
-def _covariates(data: OpenTask, targets: Sequence[Target]) -> list[Target]:
+def _targets_of(data: OpenTask) -> list[Target]:
+    names = data.series.column_names(data.task.targets)
+    columns = data.series.values[:, list(data.series.column_indices(names))]
+    return [Target(name, values, data) for name, values in zip(names, columns.T, strict=True)]
+
+
+def _covariates(data: OpenTask) -> list[Target]:
     """Return the first of the columns that are no targets."""
-    forecast = {target.name for target in targets}
+    forecast = set(data.series.column_names(data.task.targets))
     others = [(index, name) for index, name in enumerate(data.series.columns) if name not in forecast]
     return [
         Target(name, data.series.values[:, index], data, is_read_only=True)
@@ -182,7 +209,7 @@ def _refuse_huge(data: OpenTask) -> None:
 def _card_of(target: Target) -> TargetCard:
     train, series = target.part("train"), target.data.series
     return TargetCard(
-        name=target.name,
+        name=target.full_name,
         seasons=tuple((season.period, season.strength) for season in find_seasons(train, series.freq)),
         trend=_trend(train),
         zeros=round(float((train == 0).mean()), 4),
@@ -207,6 +234,8 @@ def _shift(target: Target, part: SplitName) -> float | None:
     train = target.part("train")
     unit, spread = _size_and_spread(train)
     if spread == 0:
+        return None
+    if not len(target.part(part)):
         return None
     with np.errstate(over="ignore"):
         shift = float((target.part(part) / unit).mean() - (train / unit).mean()) / spread
@@ -276,15 +305,16 @@ def _rare_values(target: Target, card: TargetCard) -> Iterator[Finding]:
     if 0 < others <= MOST_EXTREME * len(train):
         yield Finding(
             "train",
-            f"target {target.name!r} is {usual:g} in all but {others} of {len(train):,} train rows: there is "
-            "next to nothing to learn; move the border with --split, or sum the rows to a coarser step",
+            f"target {target.full_name!r} is {usual:g} in all but {others} of {len(train):,} train rows: "
+            "there is next to nothing to learn; move the border with --split, or sum the rows to a "
+            "coarser step",
         )
     elif card.zeros >= INTERMITTENT and train.min() >= 0 and not _is_regular(card):
         yield Finding(
             "train",
-            f"target {target.name!r} is intermittent: {card.zeros:.0%} of its train rows are 0 and no season "
-            f"says which; the least squared error is near the mean ({train.mean():.3g}) in every row, so "
-            "do not expect zeros; to forecast amounts, sum the rows to a coarser step",
+            f"target {target.full_name!r} is intermittent: {card.zeros:.0%} of its train rows are 0 and no "
+            f"season says which; the least squared error is near the mean ({train.mean():.3g}) in every row, "
+            "so do not expect zeros; to forecast amounts, sum the rows to a coarser step",
         )
 
 

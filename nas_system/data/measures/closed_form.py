@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from nas_system.data.time_features import continuous
 
 if TYPE_CHECKING:
-    from nas_system.data.loading import OpenTask
+    from nas_system.data.open_task import OpenTask
+    from nas_system.data.panel import OpenData
 
 Array = NDArray[np.float64]
 Normalization = Literal["none", "last", "mean", "seasonal"]
@@ -87,7 +89,7 @@ class ClosedForm:
 
 
 def search_closed_form(
-    data: OpenTask, seasons: Sequence[int] = (), work: float = WORK
+    data: OpenData, seasons: Sequence[int] = (), work: float = WORK
 ) -> tuple[ClosedForm, ...]:
     """Fit all combinations on the training windows and return them by their `loss`, best first.
 
@@ -96,16 +98,20 @@ def search_closed_form(
     `work`, and so is what is tried last: maps per target.
     """
     origins = data.origins()
-    # At the earliest origin it leaves two windows to train on.
-    most = min(
-        (data.split.train_end - data.task.pred_len) // 2, origins[0].split.train_end - data.task.pred_len - 1
+    shortest, first = (
+        min(member.split.train_end for member in origin.members) for origin in (data, origins[0])
     )
+    # At the earliest origin it leaves two windows to train on.
+    most = min((shortest - data.task.pred_len) // 2, first - data.task.pred_len - 1)
     look_backs = _affordable(
         _look_backs(min(max(LOOK_BACKS), most), seasons), origins, len(seasons) + 3, work
     )
     if not look_backs:
         return ()
-    windows = [_Moments.of(origin, look_backs[-1]) for origin in origins]
+    windows = [
+        _AllMoments(tuple(_Moments.of(member, look_backs[-1]) for member in origin.members))
+        for origin in origins
+    ]
     found: list[ClosedForm] = []
     for seq_len in look_backs:
         parts = [each.at(seq_len) for each in windows]
@@ -115,7 +121,7 @@ def search_closed_form(
     last = windows[-1]
     for best in _best_pairs(found):
         parts = [each.at(best.seq_len) for each in windows]
-        maps = last.table.shape[1] * len(windows)
+        maps = last.n_targets * len(windows)
         apart = last.individual and 2 * REFINED * maps * _solutions(best.seq_len, data.task.pred_len) < work
         for individual in (False, True) if apart else (False,):
             for calendar in (False, True) if last.n_waves else (False,):
@@ -142,12 +148,13 @@ def _best_pairs(found: Sequence[ClosedForm]) -> list[ClosedForm]:
 
 
 def _affordable(
-    look_backs: list[int], origins: Sequence[OpenTask], normalizations: int, work: float
+    look_backs: list[int], origins: Sequence[OpenData], normalizations: int, work: float
 ) -> list[int]:
     """Return the look-backs up to the first that would take too much, at least the shortest one."""
     data = origins[-1]
-    rows = sum(origin.split.val_end + origin.split.train_end for origin in origins)
-    cells = rows * len(data.series.column_indices(data.task.targets))
+    splits = [member.split for origin in origins for member in origin.members]
+    rows = sum(split.val_end + split.train_end for split in splits)
+    cells = rows * len(data.members[0].series.column_indices(data.task.targets))
     kept, solved = list[int](), 0.0
     for look_back in look_backs:
         moments = cells * (look_back + data.task.pred_len) ** 2
@@ -203,6 +210,16 @@ class _Parts:
     pred_len: int
     n_targets: int
 
+    def joined(self, other: _Parts) -> _Parts:
+        """Return the parts with the windows of another series added."""
+        return replace(
+            self,
+            early=self.early + other.early,
+            between=self.between + other.between,
+            late=self.late + other.late,
+            val=self.val + other.val,
+        )
+
 
 @dataclass(frozen=True)
 class _Moments:
@@ -249,6 +266,30 @@ class _Moments:
         if first:
             early += _moments_of(self.table, self.waves, range(first), seq_len, full.pred_len)
         return replace(full, early=early, between=between, late=late, val=val, seq_len=seq_len)
+
+
+@dataclass(frozen=True)
+class _AllMoments:
+    """The moments of one or several series, whose windows count alike."""
+
+    each: tuple[_Moments, ...]
+
+    @property
+    def individual(self) -> bool:
+        return self.each[0].individual
+
+    @property
+    def n_waves(self) -> int:
+        return self.each[0].n_waves
+
+    @property
+    def n_targets(self) -> int:
+        return self.each[0].full.n_targets
+
+    def at(self, seq_len: int) -> _Parts:
+        """Return the parts of all series at a look-back."""
+        first, *others = (each.at(seq_len) for each in self.each)
+        return reduce(_Parts.joined, others, first)
 
 
 def _moments_of(table: Array, waves: Array, starts: range, seq_len: int, pred_len: int) -> _Part:

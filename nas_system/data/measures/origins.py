@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nas_system.data.loading import OpenTask
 from nas_system.data.measures.card import sound_targets
+from nas_system.data.panel import OpenData
 from nas_system.data.splits import most_origins
 from nas_system.errors import ConfigError
 
@@ -17,13 +17,14 @@ ORIGINS = 2
 the one that is kept, and a third of the configurations is tried instead of half."""
 
 
-def sensible_origins(data: OpenTask) -> int:
+def sensible_origins(data: OpenData) -> int:
     """Return the number of origins for a search on these data: 1 unless a short series has few windows.
 
     Fewer where the earliest would have too few rows, or targets on which nothing can be learned.
     """
     split, pred_len = data.split, data.task.pred_len
-    if len(split.target_rows("val")) >= FEW_BLOCKS * pred_len or len(data.series) > LONGEST_SERIES:
+    rows = sum(len(member.series) for member in data.members)
+    if len(split.target_rows("val")) >= FEW_BLOCKS * pred_len or rows > LONGEST_SERIES:
         return 1
     return next(
         (
@@ -35,7 +36,7 @@ def sensible_origins(data: OpenTask) -> int:
     )
 
 
-def is_sound(data: OpenTask) -> bool:
+def is_sound(data: OpenData) -> bool:
     try:
         check_origins(data)
     except ConfigError:
@@ -43,7 +44,7 @@ def is_sound(data: OpenTask) -> bool:
     return True
 
 
-def check_origins(data: OpenTask) -> None:
+def check_origins(data: OpenData) -> None:
     """Raise ConfigError where training or validation at an origin could not mean anything."""
     for number, origin in enumerate(data.origins()[:-1], 1):
         try:

@@ -18,7 +18,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from nas_system.data.baselines.seasons import season_of
-from nas_system.data.loading import OpenTask
+from nas_system.data.open_task import OpenTask
 
 Array = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from nas_system.config_io.config_file import read_config
-from nas_system.data.loading import open_task
+from nas_system.data.loading import open_data
 from nas_system.data.source import DataSource
 from nas_system.errors import ConfigError, NasError, StateError
 from nas_system.files import read_record
@@ -79,15 +79,16 @@ def _archived(facts: Mapping[str, Any], workspace: Path) -> ArchivedTask:
         raise ConfigError(
             f"{workspace}: only searches on forecasting tasks can be added to the archive ({error!r:.200})"
         ) from None
-    data = open_task(task, source)
+    data = open_data(task, source)
     identity = json.dumps([facts["task"] | {"dataset": ""}, source.sha256], sort_keys=True)
     return ArchivedTask(
         name="own_" + hashlib.sha256(identity.encode()).hexdigest()[:12],
         part=TRAIN,
         # Without the folder, which is private; the checksum in the name identifies the data.
         task=task.model_copy(update={"dataset": Path(task.dataset).name}),
-        max_seq_len=data.split.train_end - task.pred_len,
-        features=tuple(task_features(data).values()),
+        max_seq_len=min(member.split.train_end for member in data.members) - task.pred_len,
+        # Of several series the first one's: they are alike, or one model for all would make no sense.
+        features=tuple(task_features(data.members[0]).values()),
         baselines=baselines,
     )
 

@@ -15,7 +15,7 @@ from nas_system.errors import ConfigError, StateError
 from nas_system.netformer.command_line import command_parser
 
 if TYPE_CHECKING:
-    from nas_system.data.loading import OpenTask
+    from nas_system.data.open_task import OpenTask
     from nas_system.netformer.specs.model.proposer_model import ProposerModel
 
 
@@ -95,7 +95,7 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
     """Return the task's data, and the validation error of repeating the last value."""
     from pydantic import ValidationError
 
-    from nas_system.data.loading import open_task
+    from nas_system.data.loading import open_data
     from nas_system.data.source import DataSource, locate
     from nas_system.files import read_object
     from nas_system.netformer.specs.archive.archive_file import LAST_VALUE
@@ -112,7 +112,8 @@ def _task_of(path: Path, data_dir: Path | None) -> tuple[OpenTask, float]:
         raise ConfigError(f"{path}: netformer proposes for forecasting tasks; this is another one") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not the facts of a task ({error!r:.200})") from None
-    return open_task(task, source if data_dir is None else locate(task, data_dir)), last_value
+    data = open_data(task, source if data_dir is None else locate(task, data_dir))
+    return data.members[0], last_value
 
 
 def _parser() -> argparse.ArgumentParser:
