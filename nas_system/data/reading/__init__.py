@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from nas_system.data.reading.reader import read_series
+from nas_system.data.reading.reader import read_all, read_series
 
-__all__ = ["read_series"]
+__all__ = ["read_all", "read_series"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -27,11 +28,16 @@ class Ordered:
     said: str = ""
 
 
-def ordered(parts: Parts, cells: TextColumn) -> Ordered:
+def are_even(dates: Dates) -> bool:
+    """Return whether times are evenly spaced, the newest first or last: three or more, for two always are."""
+    return len(dates) > 2 and (is_regular(dates) or is_regular(dates[::-1]))
+
+
+def ordered(parts: Parts, cells: TextColumn, even: Callable[[Dates], bool] = are_even) -> Ordered:
     """Return the times that the numbers mean.
 
     A day above 12 tells; so do full stops, which stand after days and nowhere after months; and else the
-    steps, if only one order makes them even. Raises WrongStamp, with both readings, where nothing tells.
+    steps, if only one order makes them `even`. Raises WrongStamp, with both readings, where nothing tells.
     """
     possible = _possible_orders(parts)
     read = {order: _dates_in(order, parts) for order in possible}
@@ -41,7 +47,7 @@ def ordered(parts: Parts, cells: TextColumn) -> Ordered:
     if len(possible) == 1:
         return Ordered(right[possible[0]])
     if len(right) > 1:
-        right = _narrowed(right, parts)
+        right = _narrowed(right, parts, even)
     if len(right) > 1:
         _refuse_both(right, parts, cells)
     order, dates = next(iter(right.items()))
@@ -74,15 +80,15 @@ def _dates_in(order: str, parts: Parts) -> tuple[Dates, Valid]:
     return months.astype("datetime64[s]") + ((day - 1) * 86_400 + seconds).astype("timedelta64[s]"), valid
 
 
-def _narrowed(right: dict[str, Dates], parts: Parts) -> dict[str, Dates]:
+def _narrowed(right: dict[str, Dates], parts: Parts, even: Callable[[Dates], bool]) -> dict[str, Dates]:
     """Return the readings that more than the numbers speaks for."""
     if parts["mark"][0] == ord(".") and DAY_FIRST in right:
         return {DAY_FIRST: right[DAY_FIRST]}
-    even = {order: dates for order, dates in right.items() if is_regular(dates) or is_regular(dates[::-1])}
+    likely = {order: dates for order, dates in right.items() if even(dates)}
     one = next(iter(right.values()))
     if all(np.array_equal(one, other) for other in right.values()):
         return dict([next(iter(right.items()))])
-    return even or right
+    return likely or right
 
 
 def _refuse_both(right: dict[str, Dates], parts: Parts, cells: TextColumn) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas_system.data.reading.counts import counted
-from nas_system.data.reading.orders import ordered
+from nas_system.data.reading.orders import are_even, ordered
 from nas_system.data.reading.parts import parts_of, spelled_offset
 from nas_system.data.reading.spellings import (
     WITH_EXTRAS,
@@ -23,7 +23,7 @@ from nas_system.data.reading.spellings import (
     is_stamp,
     spelling_of,
 )
-from nas_system.data.series import Clock, is_regular
+from nas_system.data.series import Clock
 from nas_system.space.time_steps import TIME_STAMP
 
 Dates = NDArray[np.datetime64]
@@ -43,32 +43,52 @@ class Stamps:
     """How they were read, where that was to be found out."""
 
 
-def read_stamps(cells: TextColumn, column: str, date_format: str | None = None) -> Stamps:
+@dataclass(frozen=True, eq=False)
+class _Times:
+    """Times as they are written."""
+
+    dates: Dates
+    """(rows,), on the clock that the file shows."""
+    seconds: NDArray[np.integer[Any]] | None = None
+    """(rows,): its offset from UTC; None for one that the file leaves open."""
+    offset: str = ""
+    """That of the last row, as `+02:00` or `Z`."""
+
+
+def read_stamps(
+    cells: TextColumn,
+    column: str,
+    date_format: str | None = None,
+    *,
+    even: Callable[[Dates], bool] = are_even,
+    local: bool | None = None,
+) -> Stamps:
     """Return the times that a column means; what is written in one row decides how all are read.
+
+    `even` says whether times are evenly spaced, where that decides what is meant. `local` keeps the times of
+    a local clock, or counts in UTC; None for what is even.
 
     Raises WrongStamp for the first row that is written otherwise or names no time, and where the column does
     not tell the day from the month.
     """
     if date_format is not None:
-        return _formatted(cells, date_format)
+        return _on_clock(_formatted(cells, date_format), even, local)
     if all(map(TIME_STAMP.fullmatch, cells)):
         with suppress(ValueError):  # then the loop of `_iso` finds the row
             return Stamps(cells.astype("datetime64[s]"))
     if all(map(is_iso, cells)) and not any(cell[11:13] == "24" for cell in cells):
-        return _iso(cells)
+        return _on_clock(_iso(cells), even, local)
     if all(map(is_count, cells)) and (read := counted(cells, column)) is not None:
         return Stamps(read.dates, Clock("Z", 0) if read.in_utc else None, (read.said,))
     spelling = spelling_of(cells[0])
     if spelling is None:
         raise WrongStamp(0, f"{str(cells[0])!r} is not a time stamp; {_advice(cells)}")
     parts = parts_of(spelling, cells)
-    read = ordered(parts, cells)
+    read = ordered(parts, cells, even)
     seconds = parts.offset_seconds()
-    said = (read.said,) if read.said else ()
-    if seconds is None:
-        return Stamps(read.dates, said=said)
-    stamps = _in_utc(read.dates, seconds, parts.last_zone())
-    return replace(stamps, said=said + stamps.said)
+    times = _Times(read.dates, seconds, "" if seconds is None else parts.last_zone())
+    stamps = _on_clock(times, even, local)
+    return replace(stamps, said=(*filter(None, [read.said]), *stamps.said))
 
 
 def _advice(cells: TextColumn) -> str:
@@ -80,7 +100,7 @@ def _advice(cells: TextColumn) -> str:
     return EXAMPLE
 
 
-def _iso(cells: TextColumn) -> Stamps:
+def _iso(cells: TextColumn) -> _Times:
     times, last = [], None
     for row, stamp in enumerate(cells):
         match = WITH_EXTRAS.fullmatch(stamp)
@@ -98,10 +118,10 @@ def _iso(cells: TextColumn) -> Stamps:
             )
         last = time
         times.append(time)
-    return _clocked(times, "Z" if str(cells[-1]).endswith("Z") else None)
+    return _times_of(times, "Z" if str(cells[-1]).endswith("Z") else None)
 
 
-def _formatted(cells: TextColumn, date_format: str) -> Stamps:
+def _formatted(cells: TextColumn, date_format: str) -> _Times:
     times = []
     for row, cell in enumerate(cells):
         try:
@@ -113,23 +133,29 @@ def _formatted(cells: TextColumn, date_format: str) -> Stamps:
             ) from None
         if time.microsecond:
             raise WrongStamp(row, f"{str(cell)!r} has a fraction of a second; steps are whole seconds")
-    return _clocked(times, None)
+    return _times_of(times, None)
 
 
-def _clocked(times: Sequence[datetime], zulu: str | None) -> Stamps:
+def _times_of(times: Sequence[datetime], zulu: str | None) -> _Times:
     """Return times with their offsets, all or none."""
     local = np.array([time.replace(tzinfo=None) for time in times], dtype="datetime64[s]")
     offsets = [time.utcoffset() for time in times]
     if offsets[-1] is None:
-        return Stamps(local)
+        return _Times(local)
     seconds = np.array([(offset or timedelta()).total_seconds() for offset in offsets]).astype(np.int64)
-    return _in_utc(local, seconds, zulu or spelled_offset(int(seconds[-1]) // 60))
+    return _Times(local, seconds, zulu or spelled_offset(int(seconds[-1]) // 60))
 
 
-def _in_utc(local: Dates, seconds: NDArray[np.integer[Any]], offset: str) -> Stamps:
+def _on_clock(times: _Times, even: Callable[[Dates], bool], local: bool | None) -> Stamps:
     """Return the times in UTC, but local ones where only these are evenly spaced: days across a change of the
     clock are of 23 and 25 hours."""
-    utc = local - seconds.astype("timedelta64[s]")
-    if (seconds != seconds[0]).any() and not is_regular(utc) and is_regular(local):
-        return Stamps(local, Clock(offset, 0), ("the steps are even by the local clock, which is kept",))
-    return Stamps(utc, Clock(offset, int(seconds[-1])))
+    if times.seconds is None:
+        return Stamps(times.dates)
+    seconds = times.seconds
+    utc = times.dates - seconds.astype("timedelta64[s]")
+    if local is None:
+        local = bool((seconds != seconds[0]).any()) and not even(utc) and even(times.dates)
+    if local:
+        said = ("the steps are even by the local clock, which is kept",)
+        return Stamps(times.dates, Clock(times.offset, 0), said)
+    return Stamps(utc, Clock(times.offset, int(seconds[-1])))

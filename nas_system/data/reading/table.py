@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,11 @@ from itertools import chain, islice
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_system.data.reading.kinds import Text
 from nas_system.data.reading.spellings import TextColumn
+from nas_system.data.series import NAMES_SHOWN
 from nas_system.errors import ConfigError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -22,6 +25,8 @@ FIRST_ROWS = 20
 ROWS_AT_A_TIME = 20_000
 SHORTEST_SERIES = 3
 """Rows from which a step can be found."""
+LONGEST_NAME = 100
+"""Characters of the name of a series in a message."""
 
 Record = tuple[int, list[str]]
 """The line on which a row begins, from 1, and its cells."""
@@ -36,8 +41,10 @@ class Table:
     delimiter: str
     header: tuple[str, ...]
     columns: tuple[TextColumn, ...]
-    backwards: bool = False
-    """The last row of the file is the first one here."""
+    rows: NDArray[np.int64] | None = None
+    """Which rows of the file these are, from 0; None for all of them in their order."""
+    series: str = ""
+    """Which of several series of the file this is; messages name it."""
 
     def __len__(self) -> int:
         return len(self.columns[0])
@@ -51,10 +58,25 @@ class Table:
             columns=tuple(self.columns[place] for place in kept),
         )
 
-    def reversed(self) -> Table:
-        """Return the table with its last row first."""
-        columns = tuple(column[::-1] for column in self.columns)
-        return replace(self, columns=columns, backwards=not self.backwards)
+    def only(self, *names: str) -> Table:
+        """Return the table with these columns alone."""
+        return self.without(*(place for place, name in enumerate(self.header) if name not in names))
+
+    def take(self, rows: NDArray[np.int64], series: str = "") -> Table:
+        """Return these rows, (rows,), in this order: those of one series, if it has a name."""
+        places = rows if self.rows is None else self.rows[rows]
+        columns = tuple(column[rows] for column in self.columns)
+        return replace(self, columns=columns, rows=places, series=series)
+
+    def place_of(self, column: str, flag: str) -> int:
+        """Return which column this is, from 0. Raises ConfigError, naming `flag`, for a missing one."""
+        if column in self.header:
+            return self.header.index(column)
+        close = difflib.get_close_matches(column, self.header, n=1, cutoff=0.5)
+        more = f", ... ({len(self.header)} in all)" if len(self.header) > NAMES_SHOWN else ""
+        known = f"(columns: {', '.join(self.header[:NAMES_SHOWN])}{more})"
+        hint = f"; did you mean {close[0]!r}? {known}" if close else f" {known}"
+        self.refuse_header(f"there is no column {column!r}, which {flag} names{hint}")
 
     def place(self, row: int) -> str:
         """Return where a row stands in the file: `line 7`. A line break in a cell makes it another one."""
@@ -62,7 +84,7 @@ class Table:
 
     def line(self, row: int) -> int:
         """Return the line of a row, from 1. Reads the text again: it is asked for in a message only."""
-        row = len(self) - 1 - row if self.backwards else row
+        row = row if self.rows is None else int(self.rows[row])
         header, *_ = _records(self.text.content, self.delimiter)
         lines = _Lines(self.text.content, self.delimiter)
         rows = (line for line, cells in lines if line != header and _is_row(cells))
@@ -74,14 +96,20 @@ class Table:
         raise ConfigError(f"{self.name}, {self.text.place} {line}: {problem}")
 
     def refuse(self, row: int | None, column: str | None, problem: str) -> NoReturn:
-        """Raise ConfigError that names the file, the line of the row, and the column."""
+        """Raise ConfigError that names the file, the line of the row, the series, and the column."""
         line = "" if row is None else f", {self.place(row)}"
+        series = f", {shown_series(self.series)}" if self.series else ""
         where = "" if column is None else f", column {column!r}"
-        raise ConfigError(f"{self.name}{line}{where}: {problem}")
+        raise ConfigError(f"{self.name}{line}{series}{where}: {problem}")
 
 
-def parse_table(text: Text, name: str) -> Table:
-    """Cut the text of a file into a table.
+def shown_series(name: str) -> str:
+    """Return how a message names a series: `series 'B'`."""
+    return f"series {name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 3] + '...'!r}"
+
+
+def parse_table(text: Text, name: str, least: int = SHORTEST_SERIES) -> Table:
+    """Cut the text of a file into a table of at least `least` rows.
 
     Blank lines and those that begin with `#` are no rows; a column without a name and values is none.
     Raises ConfigError for a header that names no two columns or one twice, and for rows of another width.
@@ -100,7 +128,7 @@ def parse_table(text: Text, name: str) -> Table:
     nameless = [index for index, column in enumerate(header) if not column and not any(columns[index])]
     table = Table(name, text, delimiter, tuple(header), columns).without(*nameless)
     _check_names(table.header, place)
-    if len(table) < SHORTEST_SERIES:
+    if len(table) < least:
         raise ConfigError(f"{name}: {len(table)} rows are too few for a series")
     return table
 
