@@ -11,12 +11,9 @@ run's folder are all that is needed, so both can be taken to another machine.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
-import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,27 +21,19 @@ from nas_system.command_line import Parser, add_data_dir, add_device, exit_code_
 from nas_system.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from nas_system.data import DataSource, Series
-    from nas_system.data.series import Clock, Forecast
+    from nas_system.data.series import Forecast
+    from nas_system.ensembles.choice import Chosen
     from nas_system.ensembles.forecaster import EnsembleForecaster
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
 
     Forecaster = SavedForecaster | BaselineForecaster | EnsembleForecaster
 
-DATE = "date"
-FIRST_ROWS, LAST_ROWS, MOST_COLUMNS = 4, 2, 6
-"""How much of the forecast is shown in the terminal."""
 MOST_LEVELS = 5
+MOST_NOTES = 12
 MISSING = ("refuse", "ffill", "interpolate")
 """As the task has them, whose module would load pydantic for a help text."""
-MOST_DECIMALS = 15
-"""Where a forecast takes more it is written with a power of ten."""
-FLOAT_DIGITS = 7
-"""What a 32-bit network resolves, counted from the size of a standard deviation."""
 
 
 def main(
@@ -102,50 +91,104 @@ def _predict(arguments: argparse.Namespace) -> None:
     table = backtest_table(arguments.out)
     if arguments.backtest is not None and table.absolute() in [path.absolute() for path in written]:
         raise ConfigError(f"{table} is what --backtest writes; name another file")
-    from nas_system.data.calendar import spelled_dates
-    from nas_system.ensembles.choice import chosen_by, intervals_of
+    from nas_system.ensembles.choice import chosen_by
+    from nas_system.ensembles.forecast_table import ForecastTable
     from nas_system.nas_agent.log_text import one_line
 
     chosen = chosen_by(arguments)
     forecaster, run = chosen.forecaster, chosen.run
-    series, file = _rows(arguments, forecaster, run)
+    every, file = _rows(arguments, forecaster, run)
     for target in (*written, *([table] if arguments.backtest is not None else [])):
         if file is not None and target.exists() and target.samefile(file):
             raise ConfigError(f"{target} is the file that the rows come from; write to another one")
     name = file.name if file is not None else forecaster.task.dataset
-    forecast = forecaster.forecast(series, str(file or name))
-    notes: list[str] = []
-    if arguments.intervals:
-        forecast, notes = intervals_of(forecast, series, chosen, arguments)
-
-    if series.clock is not None:
-        notes.append(f"time stamps are those of the last row's clock, {_clock_name(series.clock.offset)}")
-    title, last = run.resolve().name, spelled_dates(series.dates, series.clock)[-1]
+    found, notes = _forecasts(every, chosen, arguments, str(file or name))
+    clock = every[0].clock
+    if clock is not None:
+        notes.append(f"time stamps are those of the last row's clock, {_clock_name(clock.offset)}")
+    title = run.resolve().name
+    forecasts = ForecastTable(
+        [(series.name, forecast) for series, forecast in found], forecaster.task.series_columns, clock
+    )
     # Before anything is printed: whoever reads that may have seen enough.
-    _write(arguments.out, lambda: _save_csv(arguments.out, forecast, series.clock))
+    _write(arguments.out, lambda: forecasts.save(arguments.out))
     if arguments.plot is not None:
-        _write(arguments.plot, lambda: _draw(arguments.plot, series, forecast, title))
+        _write(arguments.plot, lambda: notes.extend(_draw(arguments.plot, found, title)))
     if chosen.why:
         print(one_line(chosen.why, 600))
-    print(one_line(f"{title} {forecaster.summarize(series)} of {name}, up to {last}", 400))
-    print(_table(forecast, series.clock))
-    for note in notes:
+    print(one_line(f"{title} {forecaster.summarize(found[0][0])} of {_what(found, name)}", 400))
+    print(forecasts.shown())
+    for note in dict.fromkeys(notes):
         print(one_line(note, 400))
     for path in filter(None, (arguments.out, arguments.plot)):
         print(f"wrote {path}")
     if arguments.export is not None:
         from nas_system.ensembles.exported import export_forecaster
 
-        print(export_forecaster(forecaster, series, arguments.export))
+        print(export_forecaster(forecaster, found[0][0], arguments.export))
+
+
+def _forecasts(
+    every: Sequence[Series], chosen: Chosen, arguments: argparse.Namespace, name: str
+) -> tuple[list[tuple[Series, Forecast]], list[str]]:
+    """Return the forecast of every series, with its intervals, and what has to be said of them.
+
+    Raises ConfigError for a series that cannot be forecast; one of several is left out and said, unless none
+    is left.
+    """
+    from nas_system.ensembles.choice import intervals_of
+
+    found: list[tuple[Series, Forecast]] = []
+    notes: list[str] = []
+    refused: list[str] = []
+    for series in every:
+        of_series = f"{name}, series {series.name!r}" if series.name else name
+        try:
+            forecast = chosen.forecaster.forecast(series, of_series)
+        except ConfigError as error:
+            if len(every) == 1:
+                raise
+            refused.append(str(error))
+            continue
+        if arguments.intervals:
+            forecast, said = intervals_of(forecast, series, chosen, arguments)
+            notes += [f"series {series.name!r}: {text}" for text in said] if series.name else said
+        found.append((series, forecast))
+    if not found:
+        raise ConfigError(f"none of the {len(every)} series can be forecast: {refused[0]}")
+    notes = [f"not forecast: {text}" for text in refused[:MOST_NOTES]] + notes
+    more = len(notes) - MOST_NOTES
+    return found, [*notes[:MOST_NOTES], *([f"and {more} more notes of this kind"] if more > 0 else [])]
+
+
+def _what(found: Sequence[tuple[Series, Forecast]], name: str) -> str:
+    """Say of which rows a forecast is."""
+    from nas_system.data.calendar import spelled_dates
+
+    last = max((series for series, _ in found), key=lambda series: series.dates[-1])
+    until = spelled_dates(last.dates, last.clock)[-1]
+    several = f"{len(found)} series of " if last.name else ""
+    return f"{several}{name}, up to {until}"
 
 
 # --- where the rows come from ---------------------------------------------------------------
 
 
-def _rows(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> tuple[Series, Path | None]:
-    """Return the series to continue, and its file if it has one."""
-    from nas_system.data import load_series
-    from nas_system.data.reading import read_series
+def _rows(
+    arguments: argparse.Namespace, forecaster: Forecaster, run: Path
+) -> tuple[tuple[Series, ...], Path | None]:
+    """Return the series to continue, with what is known of their future, and their file if they have one."""
+    found, file = _known_rows(arguments, forecaster, run)
+    if arguments.future_csv is None:
+        return found, file
+    return with_ahead(found, forecaster.task, arguments.future_csv), file
+
+
+def _known_rows(
+    arguments: argparse.Namespace, forecaster: Forecaster, run: Path
+) -> tuple[tuple[Series, ...], Path | None]:
+    from nas_system.data import load_all
+    from nas_system.data.loading import read_for
 
     task = forecaster.task
     if arguments.csv is not None:
@@ -154,23 +197,22 @@ def _rows(arguments: argparse.Namespace, forecaster: Forecaster, run: Path) -> t
         except OSError as error:
             raise ConfigError(f"{arguments.csv} cannot be read: {error.strerror or error}") from None
         # What is missing is dealt with as in training, if nothing else is said.
-        series = read_series(
+        given = {"missing": arguments.missing, "date_format": arguments.date_format}
+        found = read_for(
+            task.model_copy(update={name: value for name, value in given.items() if value is not None}),
             content,
             str(arguments.csv),
-            freq=task.freq,
-            missing=arguments.missing or task.missing,
-            date_format=arguments.date_format or task.date_format,
         )
-        for text in series.said:
+        for text in found[0].said:
             print(f"note: {text}")
-        return series, arguments.csv
+        return found, arguments.csv
     try:
         source = _own_source(arguments, forecaster, run)
         if source.sha256 != forecaster.data_sha256:
             raise ConfigError(_not_the_same(source, task.dataset))
         if source.notice:
             print(f"note: {source.notice}")
-        return load_series(source, task), source.path
+        return load_all(source, task), source.path
     except ConfigError as error:
         raise ConfigError(f"{error}; or forecast from any file as it is: --csv FILE") from None
 
@@ -215,105 +257,38 @@ def _own_source(arguments: argparse.Namespace, forecaster: Forecaster, run: Path
 # --- what is written ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Column:
-    """A column of the file: a target's forecast, or a border of its intervals."""
+def _draw(path: Path, found: Sequence[tuple[Series, Forecast]], run: str) -> list[str]:
+    """Draw a panel per target, or per series of the first target; say what is not drawn."""
+    import numpy as np
 
-    name: str
-    values: NDArray[np.float64]
-    """(pred_len,)"""
-    decimals: int
-    of_interval: bool = False
+    from nas_system.visualization.future import MOST_PANELS, future_forecast
 
-
-def _save_csv(path: Path, forecast: Forecast, clock: Clock | None = None) -> None:
-    """Write the time stamp, then a column per target, in a file that this program can read as a series.
-
-    After a target `OT` come its intervals, `OT_lo_80`, `OT_hi_80`, ... by ascending level. Raises ConfigError
-    where another target has such a name.
-    """
-    from nas_system.files import write_atomic
-
-    columns = _columns(forecast)
-    names = [column.name for column in columns]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise ConfigError(
-            f"{path} would have two columns {twice!r}: a target, and a border of an interval; rename one"
-        )
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((DATE, *names))
-    writer.writerows(_cells(forecast, columns, clock))
-    write_atomic(path, buffer.getvalue().encode())
-
-
-def _columns(forecast: Forecast) -> list[Column]:
-    """Return the columns in the order of the file."""
-    found: list[Column] = []
-    for target, name in enumerate(forecast.columns):
-        decimals = _decimals(float(forecast.spread[target]))
-        found.append(Column(name, forecast.values[:, target], decimals))
-        for level, bounds in sorted(forecast.intervals.items()):
-            for side, bound in zip(("lo", "hi"), bounds, strict=True):
-                found.append(Column(f"{name}_{side}_{level}", bound[:, target], decimals, of_interval=True))
-    return found
-
-
-def _cells(forecast: Forecast, columns: Sequence[Column], clock: Clock | None) -> list[list[str]]:
-    """Return a row per step: its time stamp, and the values with their significant digits."""
-    from nas_system.data.calendar import spelled_dates
-
-    texts = [[_spelled(value, column.decimals) for value in column.values] for column in columns]
-    return [list(row) for row in zip(spelled_dates(forecast.dates, clock), *texts, strict=True)]
-
-
-def _clock_name(offset: str) -> str:
-    return "UTC" if offset == "Z" else f"UTC{offset}"
-
-
-def _spelled(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if decimals <= MOST_DECIMALS else f"{value:.{FLOAT_DIGITS}e}"
-
-
-def _decimals(spread: float) -> int:
-    return max(0, FLOAT_DIGITS - 1 - math.floor(math.log10(spread)))
-
-
-def _table(forecast: Forecast, clock: Clock | None = None) -> str:
-    """Format the first and last rows, aligned; intervals are shown of one target, and counted of several."""
-    from nas_system.nas_agent.log_text import one_line
-
-    every = _columns(forecast)
-    columns = every if len(forecast.columns) == 1 else [column for column in every if not column.of_interval]
-    columns = columns[:MOST_COLUMNS]
-    header = [DATE, *(one_line(column.name, 16) for column in columns)]
-    rows = _cells(forecast, columns, clock)
-    if len(rows) > FIRST_ROWS + LAST_ROWS + 1:
-        rows = [*rows[:FIRST_ROWS], ["..."] + [""] * (len(header) - 1), *rows[-LAST_ROWS:]]
-    shown = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in shown
-    ]
-    hidden = len(every) - len(columns)
-    return "\n".join(lines + ([f"and {hidden} more columns in the file"] if hidden > 0 else []))
-
-
-def _draw(path: Path, series: Series, forecast: Forecast, run: str) -> None:
-    from nas_system.visualization import future_forecast
-
+    series, forecast = found[0]
     past = series.values[:, list(series.column_indices(forecast.columns))]
+    columns, values, intervals = forecast.columns, forecast.values, forecast.intervals
+    notes: list[str] = []
+    dates = series.dates
+    if series.name:
+        # One axis of time: those that end on another date would need one of their own.
+        drawn = [(one, its) for one, its in found if one.dates[-1] == series.dates[-1]][:MOST_PANELS]
+        rows = min(len(one) for one, _ in drawn)
+        dates, columns = series.dates[-rows:], tuple(one.name for one, _ in drawn)
+        target = series.column_indices(forecast.columns[:1])[0]
+        past = np.stack([one.values[-rows:, target] for one, _ in drawn], axis=1)
+        values = np.stack([its.values[:, 0] for _, its in drawn], axis=1)
+        levels = set(intervals).intersection(*(its.intervals for _, its in drawn))
+        intervals = {
+            level: tuple(
+                np.stack([its.intervals[level][side][:, 0] for _, its in drawn], axis=1) for side in (0, 1)
+            )
+            for level in levels
+        }
+        if len(drawn) < len(found):
+            notes.append(f"{len(drawn)} of {len(found)} series are drawn in {path}")
     future_forecast(
-        series.dates,
-        past,
-        forecast.dates,
-        forecast.values,
-        path,
-        columns=forecast.columns,
-        title=run,
-        intervals=forecast.intervals,
+        dates, past, forecast.dates, values, path, columns=columns, title=run, intervals=intervals
     )
+    return notes
 
 
 def _write(path: Path, write: Callable[[], None]) -> None:
@@ -394,6 +369,13 @@ def build_parser(prog: str) -> Parser:
         metavar="FORMAT",
         help="with --csv: how its time stamps are written, as strptime spells it: %%d/%%m/%%Y (default: as "
         "the search read them)",
+    )
+    parser.add_argument(
+        "--future-csv",
+        type=Path,
+        metavar="FILE",
+        help="the values of columns whose future is known (--future of the search) at the steps to forecast; "
+        "without it they are read from rows with empty targets at the end of the data",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("forecast.csv"), help="where it goes (default: forecast.csv)"
