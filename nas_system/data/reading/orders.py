@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -28,12 +28,16 @@ class Ordered:
     said: str = ""
 
 
-def are_even(dates: Dates) -> bool:
-    """Return whether times are evenly spaced, the newest first or last: three or more, for two always are."""
-    return len(dates) > 2 and (is_regular(dates) or is_regular(dates[::-1]))
+def are_even(dates: Dates, series: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether the times of every series are evenly spaced, the newest first or last.
+
+    `series` are the rows of each. Two times always are, so they are no evidence.
+    """
+    telling = [dates[rows] for rows in series if len(rows) > 2]
+    return bool(telling) and all(is_regular(own) or is_regular(own[::-1]) for own in telling)
 
 
-def ordered(parts: Parts, cells: TextColumn, even: Callable[[Dates], bool] = are_even) -> Ordered:
+def ordered(parts: Parts, cells: TextColumn, even: Callable[[Dates], bool]) -> Ordered:
     """Return the times that the numbers mean.
 
     A day above 12 tells; so do full stops, which stand after days and nowhere after months; and else the

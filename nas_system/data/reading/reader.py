@@ -99,7 +99,7 @@ def read_all(
     time = time_column(whole.rest)
     rest = time.rest
     try:
-        stamps = read_stamps(time.cells, time.name, date_format, even=whole.are_even)
+        stamps = read_stamps(time.cells, time.name, date_format, series=whole.all_rows())
     except WrongStamp as error:
         whole.refuse(rest, error.row, time.name, str(error))
     known = known_places(rest, future, time.name)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,17 +61,18 @@ def read_stamps(
     column: str,
     date_format: str | None = None,
     *,
-    even: Callable[[Dates], bool] = are_even,
+    series: Sequence[NDArray[np.int64]] | None = None,
     local: bool | None = None,
 ) -> Stamps:
     """Return the times that a column means; what is written in one row decides how all are read.
 
-    `even` says whether times are evenly spaced, where that decides what is meant. `local` keeps the times of
-    a local clock, or counts in UTC; None for what is even.
+    `series` are the rows of each series, by default of one: where even steps decide what is meant, those of
+    all series do. `local` keeps the times of a local clock, or counts in UTC; None for what is even.
 
     Raises WrongStamp for the first row that is written otherwise or names no time, and where the column does
     not tell the day from the month.
     """
+    even = partial(are_even, series=[np.arange(len(cells))] if series is None else series)
     if date_format is not None:
         return _on_clock(_formatted(cells, date_format), even, local)
     if all(map(TIME_STAMP.fullmatch, cells)):

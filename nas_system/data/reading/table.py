@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from nas_system.data.reading.kinds import Text
 from nas_system.data.reading.spellings import TextColumn
-from nas_system.data.series import NAMES_SHOWN
 from nas_system.errors import ConfigError
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
@@ -25,6 +24,8 @@ FIRST_ROWS = 20
 ROWS_AT_A_TIME = 20_000
 SHORTEST_SERIES = 3
 """Rows from which a step can be found."""
+COLUMNS_SHOWN = 20
+"""Names in a message."""
 LONGEST_NAME = 100
 """Characters of the name of a series in a message."""
 
@@ -68,15 +69,15 @@ class Table:
         columns = tuple(column[rows] for column in self.columns)
         return replace(self, columns=columns, rows=places, series=series)
 
-    def place_of(self, column: str, flag: str) -> int:
-        """Return which column this is, from 0. Raises ConfigError, naming `flag`, for a missing one."""
+    def place_of(self, column: str, named_by: str) -> int:
+        """Return which column this is, from 0. Raises ConfigError, with who names it, for a missing one."""
         if column in self.header:
             return self.header.index(column)
         close = difflib.get_close_matches(column, self.header, n=1, cutoff=0.5)
-        more = f", ... ({len(self.header)} in all)" if len(self.header) > NAMES_SHOWN else ""
-        known = f"(columns: {', '.join(self.header[:NAMES_SHOWN])}{more})"
+        more = f", ... ({len(self.header)} in all)" if len(self.header) > COLUMNS_SHOWN else ""
+        known = f"(columns: {', '.join(self.header[:COLUMNS_SHOWN])}{more})"
         hint = f"; did you mean {close[0]!r}? {known}" if close else f" {known}"
-        self.refuse_header(f"there is no column {column!r}, which {flag} names{hint}")
+        self.refuse_header(f"there is no column {column!r}, which {named_by} names{hint}")
 
     def place(self, row: int) -> str:
         """Return where a row stands in the file: `line 7`. A line break in a cell makes it another one."""

@@ -12,10 +12,8 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data.reading.orders import are_even
-from nas_system.data.reading.table import SHORTEST_SERIES, Table
+from nas_system.data.reading.table import Table
 
-Dates = NDArray[np.datetime64]
 Rows = NDArray[np.int64]
 
 FLAG = "--series-column"
@@ -64,16 +62,16 @@ class Grouped:
         """Return `told apart by column 'shop'`."""
         return f"told apart by column {' and '.join(map(repr, self.columns))}"
 
+    def all_rows(self) -> list[Rows]:
+        """Return the rows of each group."""
+        return [group.rows for group in self.groups]
+
     def numbers(self) -> list[Rows]:
         """Return the number of each row's series, (rows,); nothing where all rows are of one."""
         of = np.empty(len(self.rest), np.int64)
         for number, group in enumerate(self.groups):
             of[group.rows] = number
         return [of] if self.columns else []
-
-    def are_even(self, dates: Dates) -> bool:
-        """Return whether the times of every series are evenly spaced; those of two rows always are."""
-        return all(are_even(dates[group.rows]) for group in self.groups if len(group) >= SHORTEST_SERIES)
 
     def refuse(self, table: Table, row: int, column: str, problem: str) -> NoReturn:
         """Raise ConfigError for a row of `table`, which has all rows; it names the series."""
