@@ -105,7 +105,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     found, notes = _forecasts(every, chosen, arguments, str(file or name))
     clock = every[0].clock
     if clock is not None:
-        notes.append(f"time stamps are those of the last row's clock, {_clock_name(clock.offset)}")
+        offset = "UTC" if clock.offset == "Z" else f"UTC{clock.offset}"
+        notes.append(f"time stamps are those of the last row's clock, {offset}")
     title = run.resolve().name
     forecasts = ForecastTable(
         [(series.name, forecast) for series, forecast in found], forecaster.task.series_columns, clock
@@ -178,10 +179,36 @@ def _rows(
     arguments: argparse.Namespace, forecaster: Forecaster, run: Path
 ) -> tuple[tuple[Series, ...], Path | None]:
     """Return the series to continue, with what is known of their future, and their file if they have one."""
+    from nas_system.data.known_future.future_values import with_given
+    from nas_system.data.reading.panel.ahead_file import read_ahead
+
     found, file = _known_rows(arguments, forecaster, run)
-    if arguments.future_csv is None:
+    given, task = arguments.future_csv, forecaster.task
+    if given is None:
         return found, file
-    return with_ahead(found, forecaster.task, arguments.future_csv), file
+    if not task.future:
+        raise ConfigError(
+            f"--future-csv {given}: the search has no columns whose future is known; leave it out"
+        )
+    ahead = read_ahead(
+        _content(given),
+        str(given),
+        task.future,
+        series_columns=task.series_columns,
+        date_format=task.date_format,
+        like=found[0],
+    )
+    return tuple(
+        with_given(series, ahead[series.name], task.pred_len) if series.name in ahead else series
+        for series in found
+    ), file
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _known_rows(
@@ -192,15 +219,11 @@ def _known_rows(
 
     task = forecaster.task
     if arguments.csv is not None:
-        try:
-            content = arguments.csv.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{arguments.csv} cannot be read: {error.strerror or error}") from None
         # What is missing is dealt with as in training, if nothing else is said.
         given = {"missing": arguments.missing, "date_format": arguments.date_format}
         found = read_for(
             task.model_copy(update={name: value for name, value in given.items() if value is not None}),
-            content,
+            _content(arguments.csv),
             str(arguments.csv),
         )
         for text in found[0].said:
@@ -276,13 +299,11 @@ def _draw(path: Path, found: Sequence[tuple[Series, Forecast]], run: str) -> lis
         target = series.column_indices(forecast.columns[:1])[0]
         past = np.stack([one.values[-rows:, target] for one, _ in drawn], axis=1)
         values = np.stack([its.values[:, 0] for _, its in drawn], axis=1)
-        levels = set(intervals).intersection(*(its.intervals for _, its in drawn))
-        intervals = {
-            level: tuple(
-                np.stack([its.intervals[level][side][:, 0] for _, its in drawn], axis=1) for side in (0, 1)
-            )
-            for level in levels
+        bounds = {
+            level: np.array([its.intervals[level] for _, its in drawn])[..., 0].transpose(1, 2, 0)
+            for level in set(intervals).intersection(*(its.intervals for _, its in drawn))
         }
+        intervals = {level: (low, high) for level, (low, high) in bounds.items()}
         if len(drawn) < len(found):
             notes.append(f"{len(drawn)} of {len(found)} series are drawn in {path}")
     future_forecast(

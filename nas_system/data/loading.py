@@ -61,8 +61,10 @@ def load_all(source: DataSource, task: ForecastingTask) -> tuple[Series, ...]:
 
     Raises ConfigError for a missing, changed or unusable file.
     """
-    found = (_generated(source, task),) if source.path is None else _read(source, source.path, task)
-    found = tuple(with_holidays(series, task.holidays) for series in found)
+    if source.path is None:
+        found: tuple[Series, ...] = (with_holidays(_generated(source, task), task.holidays),)
+    else:
+        found = read_for(task, _checked(source, source.path), str(source.path))
     series = found[0]
     series.column_indices(task.targets)
     if task.freq not in (None, series.freq):
@@ -71,6 +73,21 @@ def load_all(source: DataSource, task: ForecastingTask) -> tuple[Series, ...]:
             f"(task.freq) says {task.freq}; write {series.freq}, leave it out, or resample the file"
         )
     return found
+
+
+def read_for(task: ForecastingTask, content: bytes, name: str) -> tuple[Series, ...]:
+    """Read a file's series as the task says, with the holidays that it asks for. Raises ConfigError, which
+    begins with `name`."""
+    found = read_all(
+        content,
+        name,
+        freq=task.freq,
+        missing=task.missing,
+        date_format=task.date_format,
+        series_columns=task.series_columns,
+        future=task.future,
+    )
+    return tuple(with_holidays(series, task.holidays) for series in found)
 
 
 def _generated(source: DataSource, task: ForecastingTask) -> Series:
@@ -93,7 +110,8 @@ def _generated(source: DataSource, task: ForecastingTask) -> Series:
     return replace(series, known=tuple(name for name in series.columns if name in task.future))
 
 
-def _read(source: DataSource, path: Path, task: ForecastingTask) -> tuple[Series, ...]:
+def _checked(source: DataSource, path: Path) -> bytes:
+    """Return the content of the file. Raises ConfigError for another one than the search began with."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -103,12 +121,4 @@ def _read(source: DataSource, path: Path, task: ForecastingTask) -> tuple[Series
             f"{path} has changed since the search began, so scores would not be comparable; put the old "
             "file back, or start a new search"
         )
-    return read_all(
-        content,
-        str(path),
-        freq=task.freq,
-        missing=task.missing,
-        date_format=task.date_format,
-        series_columns=task.series_columns,
-        future=task.future,
-    )
+    return content

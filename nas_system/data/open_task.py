@@ -82,8 +82,6 @@ class OpenTask:
         return self._at(self.split.ended_at(row))
 
     def _at(self, split: Split) -> Self:
-        series = replace(
-            self.series, values=self.series.values[: split.rows], dates=self.series.dates[: split.rows]
-        )
+        series = self.series.ended_at(split.rows)
         scaler = Scaler.fit(series, split, self.task.scaling)
         return replace(self, series=series, split=split, scaler=scaler)

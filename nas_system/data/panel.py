@@ -99,8 +99,7 @@ class OpenPanel:
         for member in self.members:
             rows = int(np.searchsorted(member.series.dates, dates[-1], side="right"))
             if rows:
-                known = member.series
-                series.append(replace(known, values=known.values[:rows], dates=known.dates[:rows]))
+                series.append(member.series.ended_at(rows))
         members, left_out = _members(self.task, series, dates, split, self.source)
         return replace(self, dates=dates, split=split, members=members, left_out=left_out)
 

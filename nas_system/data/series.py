@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -85,6 +85,16 @@ class Series:
     def column_indices(self, names: Sequence[str]) -> tuple[int, ...]:
         """Return the indices of the columns that `names` means. Raises ConfigError for a missing one."""
         return tuple(self.columns.index(name) for name in self.column_names(names))
+
+    def ended_at(self, row: int) -> Series:
+        """Return the series as it was before `row` had come; what it knew of its future is what came."""
+        after = Ahead(self.known, self.dates[row:], self.values[row:, list(self.known_indices)])
+        return replace(
+            self,
+            values=self.values[:row],
+            dates=self.dates[:row],
+            ahead=after if self.known and len(after.dates) else self.ahead,
+        )
 
     @property
     def known_indices(self) -> tuple[int, ...]:

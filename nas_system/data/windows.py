@@ -206,7 +206,7 @@ def build_windows(
 def _starts(
     data: OpenData, part: SplitName, seq_len: int, pred_len: int
 ) -> tuple[range | Sequence[int], NDArray[np.int64] | None]:
-    """Return where the windows of a part begin in the table of all series, and the dates of several series."""
+    """Return where the windows of a part begin in the table of all rows, and the dates of several series."""
     starts = [member.split.window_starts(part, seq_len, pred_len) for member in data.members]
     if isinstance(data, OpenTask):
         return starts[0], None

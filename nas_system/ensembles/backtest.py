@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -75,7 +74,7 @@ def _at(
     row, steps = origin.row, data.task.pred_len
     if row + steps > len(data.series):
         raise StateError(f"row {row:,} is too late: {steps} rows after it are not there")
-    known = replace(data.series, values=data.series.values[:row], dates=data.series.dates[:row])
+    known = data.series.ended_at(row)
     found: dict[str, Any] = {"row": row}
     forecaster = load_ensemble(origin.forecaster, workspace, origin.chosen.recommended, device)
     _refuse_hindsight(forecaster, row, data)

@@ -31,6 +31,11 @@ def export_forecaster(forecaster: Forecaster, series: Series, path: Path) -> str
         trained, weights, left_out = [], [], [forecaster.method.name]
     if not trained:
         raise ConfigError(why_no_baselines(left_out))
+    if any(each.metadata.scalers for each in trained):
+        raise ConfigError(
+            "a graph holds one scale, and these weights forecast several series, each on a scale of its own; "
+            "forecast with nas predict"
+        )
     exported = export_onnx(trained, weights, path, series)
     note = ""
     if left_out:

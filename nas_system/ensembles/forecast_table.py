@@ -92,7 +92,7 @@ class ForecastTable:
 
     @property
     def _keys(self) -> tuple[str, ...]:
-        """Return the columns that tell series apart: one of all names where a cell has what stands between."""
+        """Return the columns that tell series apart: one for all where a cell has what stands between."""
         if not self.series_columns:
             return ()
         count = len(self.series_columns)
@@ -101,8 +101,10 @@ class ForecastTable:
         return (SERIES,)
 
     def _rows(self, columns: Sequence[Column]) -> list[list[str]]:
-        """Return a row per step of every series: its time stamp, its series, and values with their significant
-        digits; empty cells where a series has none."""
+        """Return a row per step of every series: its time stamp, its series, and its values.
+
+        They have their significant digits; a cell is empty where a series has no such column.
+        """
         rows: list[list[str]] = []
         for name, forecast in self.forecasts:
             keys = name.split(BETWEEN_KEYS) if self._keys == self.series_columns else [name]

@@ -1,4 +1,4 @@
-"""The scores of several series as one: errors are the mean over all windows, accuracy that over all series."""
+"""The scores of several series as one: errors are means over all windows, accuracy that over the series."""
 
 from __future__ import annotations
 

@@ -92,8 +92,10 @@ class Problem(Protocol):
         ...
 
     def accuracy_meter(self, part: Part) -> AccuracyMeter | None:
-        """Build what adds up the accuracy in the units of the data, in one pass over a part in its order; None
-        where the task has none."""
+        """Build what adds up the accuracy in the units of the data, in one pass over a part in its order.
+
+        None where the task has none.
+        """
         ...
 
     def earlier_origins(self) -> Sequence[Problem]:

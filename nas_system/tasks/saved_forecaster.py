@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from nas_system.config_io.config_file import read_config
 from nas_system.data import Scaler, Series
 from nas_system.data.calendar import dates_after
-from nas_system.data.known_future.values_for import known_values
+from nas_system.data.known_future.future_values import known_values
 from nas_system.data.series import Forecast
 from nas_system.data.splits import Dates
 from nas_system.data.time_features import marks_of, n_marks, unit_of
@@ -211,8 +211,10 @@ class SavedForecaster:
         return scaler.of_columns([self.metadata.columns.index(name) for name in columns])
 
     def _scaler_for(self, series: Series, name: str) -> Scaler:
-        """Return the scaler of all columns: the training's of this series, or, where it has had no part in it,
-        that of its own rows."""
+        """Return the scaler of all columns: the training's of this series.
+
+        Of one that has had no part in the training, that of its own rows.
+        """
         metadata = self.metadata
         if not metadata.scalers:
             return Scaler.from_json(metadata.scaler)

@@ -87,8 +87,8 @@ class Evaluation(NamedTuple):
     metrics: dict[str, float]
     """Sample-weighted means of every reported metric."""
     errors: Tensor | None
-    """The deciding metric of every sample, (samples,), in order, on the device, or what the loader makes of it;
-    None if the objective has none for single samples."""
+    """The deciding metric of every sample, (samples,), in order, on the device, or what the loader makes of
+    that; None if the objective has none for single samples."""
 
 
 @runtime_checkable

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data.calendar import spelled_dates
+from nas_system.data.calendar import dates_after, spelled_dates
 from nas_system.data.known_future.holidays import PREFIX, holiday_values
 from nas_system.data.reading.table import shown_series
 from nas_system.data.series import Ahead, Series
@@ -49,6 +50,19 @@ def known_values(
             "with --future-csv FILE"
         )
     return values
+
+
+def with_given(series: Series, given: Ahead, steps: int) -> Series:
+    """Return the series with what a file of the user says of the `steps` after its last row.
+
+    Where that has no value, what its own file says stays.
+    """
+    dates = dates_after(series.dates, series.freq, steps)
+    values = np.full((steps, len(series.known)), np.nan)
+    for source in (series.ahead, given):
+        if source is not None:
+            _copy(source, series.known, dates, values)
+    return replace(series, ahead=Ahead(series.known, dates, values))
 
 
 def _copy(source: Ahead, known: Sequence[str], dates: Dates, values: Array) -> None:
