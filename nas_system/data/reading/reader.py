@@ -96,7 +96,7 @@ def read_all(
     """
     table = parse_table(text_in(content, name), name)
     whole = grouped(table, series_columns)
-    time = time_column(whole.rest)
+    time = time_column(whole.rest, whole.columns)
     rest = time.rest
     try:
         stamps = read_stamps(time.cells, time.name, date_format, series=whole.all_rows())
@@ -274,8 +274,8 @@ def _refuse_cells(
         leading = "row has" if first == 1 else f"{first} rows have"
         own = group.table(rest)
         problem = (
-            f"the first {leading} no value, and there is nothing before to carry forward; begin the file at "
-            f"{own.place(first)}, or remove the column"
+            f"the first {leading} no value, and there is nothing before to carry forward; begin the "
+            f"{'series' if own.series else 'file'} at {own.place(first)}, or remove the column"
         )
         own.refuse(0, column, problem)
 
