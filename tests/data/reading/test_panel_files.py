@@ -199,3 +199,14 @@ def test_the_advised_columns_of_the_future_are_read(name: str, options: dict[str
         read(name, options)
     future = flag_in(str(refused.value), "--future")
     assert all(one.ahead is not None for one in read(name, {**options, "future": future}))
+
+
+def test_a_future_that_is_filled_as_if_it_were_the_past_is_said() -> None:
+    series = read("future_of_shops.csv", {**SHOP, "missing": "ffill"})
+    said = (
+        "the last 4 values of column 'sales' of series 'A' were filled; if the future of 'promo' is known: "
+    )
+    assert said + "--future promo" in series[0].said
+    assert not any(
+        "were filled;" in text for text in read("panel_gap.csv", {**SHOP, "missing": "ffill"})[0].said
+    )
