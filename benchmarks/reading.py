@@ -1,4 +1,4 @@
-"""How long a series of a million rows takes to be read, and how much memory, by how its file is written.
+"""How long a million rows take to be read, and how much memory, by how their file is written.
 
     python benchmarks/reading.py
     python benchmarks/reading.py --rows 100000
@@ -21,28 +21,30 @@ from pathlib import Path
 import numpy as np
 
 REPEATS = 3
+SHOPS = 1000
+"""Series in one file; `--rows` are those of all."""
 READER = """
 import json, sys, time
 from pathlib import Path
-from nas_system.data.reading import read_series
+from nas_system.data.reading import read_all
 
 def peak():  # not ru_maxrss, which begins with that of the parent
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 before, clock, cpu = peak(), time.perf_counter(), time.process_time()
-series = read_series(Path(sys.argv[1]).read_bytes(), "series.csv")
+series = read_all(Path(sys.argv[1]).read_bytes(), "series.csv", series_columns=sys.argv[2:])
 print(json.dumps({
     "seconds": time.perf_counter() - clock,
     "cpu_seconds": time.process_time() - cpu,
     "bytes": peak() - before,
-    "rows": len(series),
+    "rows": sum(map(len, series)),
 }))
 """
 
 
 def write_files(folder: Path, rows: int) -> dict[str, Path]:
-    """Write the same series in several ways: minutes from 2000 on, and one value."""
+    """Write the same series in several ways: minutes from 2000 on, and one value. Twice as 1,000 series."""
     minutes = np.datetime64("2000-01-01T00:00:00", "s") + np.arange(rows) * np.timedelta64(60, "s")
     values = np.random.default_rng(0).normal(50, 10, rows)
     stamps = [str(minute).replace("T", " ") for minute in minutes]
@@ -55,17 +57,22 @@ def write_files(folder: Path, rows: int) -> dict[str, Path]:
             f"{stamp};{text.replace('.', ',')}" for stamp, text in zip(stamps, texts, strict=True)
         ],
     }
+    shops = max(1, rows // SHOPS)
+    by_shop = [f"{row // shops},{stamps[row % shops]},{text}" for row, text in enumerate(texts)]
+    written[f"{SHOPS:,} series one by one"] = by_shop
+    by_time = [f"{row % SHOPS},{stamps[row // SHOPS]},{text}" for row, text in enumerate(texts)]
+    written[f"{SHOPS:,} series side by side"] = by_time
     files = {}
     for number, (name, lines) in enumerate(written.items()):
         files[name] = folder / f"{number}.csv"
-        header = "date;y" if ";" in lines[0] else "date,y"
+        header = "date;y" if ";" in lines[0] else "shop,date,y" if "series" in name else "date,y"
         files[name].write_text("\n".join([header, *lines]) + "\n")
     return files
 
 
-def measure(path: Path) -> dict[str, float]:
+def measure(path: Path, *series_columns: str) -> dict[str, float]:
     """Read a file in new processes; return the medians."""
-    command = [sys.executable, "-c", READER, str(path)]
+    command = [sys.executable, "-c", READER, str(path), *series_columns]
     runs = [
         json.loads(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(REPEATS)
     ]
@@ -87,7 +94,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps({name: measure(path) for name, path in write_files(Path(folder), rows).items()}))
+        files = write_files(Path(folder), rows)
+        print(
+            json.dumps({name: measure(path, *["shop"] * ("series" in name)) for name, path in files.items()})
+        )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from nas_system.data.reading.panel.keys import FLAG as SERIES_FLAG
+from nas_system.data.reading.panel.keys import spelled_columns
 from nas_system.data.reading.spellings import (
     HOUR_NAMES,
     TIME_OF_DAY,
@@ -16,7 +19,7 @@ from nas_system.data.reading.spellings import (
     is_iso,
     is_stamp,
 )
-from nas_system.data.reading.table import Table
+from nas_system.data.reading.table import SHORTEST_SERIES, Table
 
 NAMELESS = re.compile(r"|Unnamed: \d+", re.IGNORECASE)
 """The name of an index that was written with a table."""
@@ -34,8 +37,10 @@ class TimeColumn:
     said: tuple[str, ...] = ()
 
 
-def time_column(table: Table) -> TimeColumn:
+def time_column(table: Table, series_columns: Sequence[str] = ()) -> TimeColumn:
     """Return the time stamps: the first column, or a date joined with the time of day next to it.
+
+    `series_columns` told series apart and are in the table no more.
 
     Raises ConfigError where the header is missing, or another column holds the time stamps.
     """
@@ -61,8 +66,20 @@ def time_column(table: Table) -> TimeColumn:
         ]
         if stamped:
             where = f"column {stamped[0]!r} holds them; make that the first"
+            before = table.header[: table.header.index(stamped[0])]
+            if len(set(first)) * SHORTEST_SERIES <= len(first):
+                where += _advice_for_series(before, series_columns)
             table.refuse(0, table.header[0], f"{str(first[0])!r} is not a time stamp, but {where}")
     return TimeColumn(first, table.header[0], table.without(0), said)
+
+
+def _advice_for_series(before: Sequence[str], told: Sequence[str]) -> str:
+    """Return what to do if the columns before the time stamps are whose they are."""
+    tell = "tells" if len(before) == 1 else "tell"
+    return (
+        f", or, if {' and '.join(map(repr, before))} {tell} series apart, train one model on all with "
+        f"{SERIES_FLAG} {spelled_columns([*told, *before])} (task.series_columns)"
+    )
 
 
 def _counts_rows(table: Table) -> bool:

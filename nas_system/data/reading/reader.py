@@ -96,7 +96,7 @@ def read_all(
     """
     table = parse_table(text_in(content, name), name)
     whole = grouped(table, series_columns)
-    time = time_column(whole.rest)
+    time = time_column(whole.rest, whole.columns)
     rest = time.rest
     try:
         stamps = read_stamps(time.cells, time.name, date_format, series=whole.all_rows())
@@ -120,6 +120,7 @@ def read_all(
     said += _said_of_gaps(rows, missing)
     numbers = _numbers_of(rest)
     series = [_series_of(one, rest, numbers, known, stamps, missing) for one in rows]
+    said += _said_of_the_ends(rows, rest, numbers, known)
     if any(one.filled for one in series) and missing == "interpolate":
         said.append("interpolated values look ahead: a window that ends in a gap sees where it leads")
     series[0] = replace(series[0], said=(*said, *numbers.said))
@@ -204,6 +205,24 @@ def _numbers_of(rest: Table) -> _Numbers:
     return _Numbers(values, tuple(units), tuple(said))
 
 
+def _said_of_the_ends(
+    rows: Sequence[_Rows], rest: Table, numbers: _Numbers, known: Sequence[int]
+) -> list[str]:
+    """Say if what was filled at the end of a series looks as rows of the future do."""
+    for one in rows:
+        values = numbers.values[one.past.rows]
+        empty = np.isnan(values)
+        if not empty[-1].any():
+            continue
+        column = int(empty[-1].argmax())
+        count = int((~empty[::-1, column]).argmax())
+        if advice := advice_for_the_future(values, rest.header, known, len(values) - count):
+            which = f" of {shown_series(one.past.name)}" if one.past.name else ""
+            filled = f"the last {count:,} values of column {rest.header[column]!r}{which} were filled"
+            return [f"{filled}{advice}"]
+    return []
+
+
 def _series_of(
     rows: _Rows, rest: Table, numbers: _Numbers, known: Sequence[int], stamps: Stamps, missing: Missing
 ) -> Series:
@@ -274,8 +293,8 @@ def _refuse_cells(
         leading = "row has" if first == 1 else f"{first} rows have"
         own = group.table(rest)
         problem = (
-            f"the first {leading} no value, and there is nothing before to carry forward; begin the file at "
-            f"{own.place(first)}, or remove the column"
+            f"the first {leading} no value, and there is nothing before to carry forward; begin the "
+            f"{'series' if own.series else 'file'} at {own.place(first)}, or remove the column"
         )
         own.refuse(0, column, problem)
 

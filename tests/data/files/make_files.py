@@ -297,6 +297,77 @@ def rows() -> None:
     )
 
 
+SHOP_ROWS = 20
+SHOPS = {"A": 0, "B": 100, "C": 200}
+"""What is added to the values of each."""
+
+
+def of_shops(stamps: Sequence[object], shops: str = "ABC") -> list[tuple[str, object, float]]:
+    """Return shop, time and value, one shop after the other."""
+    return [
+        (shop, stamp, round(value + SHOPS[shop], 2))
+        for shop in shops
+        for stamp, value in zip(stamps, VALUES[: len(stamps)], strict=True)
+    ]
+
+
+def panel(name: str, rows: Sequence[Sequence[object]], header: str = "shop,date,sales") -> None:
+    write(f"panel_{name}.csv", [header, *(",".join(map(str, row)) for row in rows)])
+
+
+def panels() -> None:
+    days = spelled(DAYS[:SHOP_ROWS], "%Y-%m-%d")
+    plain = of_shops(days)
+    panel("key_first", plain)
+    by_day = sorted(plain, key=lambda row: str(row[1]))
+    panel("side_by_side", [(day, value, shop) for shop, day, value in by_day], "date,sales,shop")
+    panel("newest_first", plain[::-1])
+    panel("unequal", [*of_shops(days, "A"), *of_shops(days[5:17], "B"), *of_shops(days[:2], "C")])
+    two = [(shop, article, day, value) for shop, day, value in of_shops(days, "AB") for article in "xy"]
+    panel("two_keys", two, "shop,article,date,sales")
+    gap = [row for row in plain if row[:2] not in (("B", days[7]), ("B", days[8]), ("C", days[4]))]
+    panel("gap", gap)
+    early = [datetime(2021, 1, 11, 12) + timedelta(hours=row) for row in range(SHOP_ROWS)]
+    panel("told_by_steps", of_shops(spelled(early, "%d/%m/%Y %H:%M")))
+    ends = [(datetime(2021 + row // 12, row % 12 + 1, 1) - timedelta(days=1)) for row in range(SHOP_ROWS)]
+    panel(
+        "month_ends",
+        [*of_shops(spelled(ends, "%Y-%m-%d"), "A"), *of_shops(spelled(ends[3:], "%Y-%m-%d"), "B")],
+    )
+    panel("comma_in_key", [(f'"{shop}"', day, value) for shop, day, value in plain], '"shop,town",date,sales')
+    panel("semicolons", [(f"{shop};{day};{comma(value)}",) for shop, day, value in plain], "shop;date;sales")
+    panel("empty_key", [*plain[:30], ("", *plain[30][1:]), *plain[31:]])
+    panel("text", [*plain[:30], ("B", days[10], "many"), *plain[31:]])
+    panel("empty_cells", [*plain[:20], ("B", days[0], ""), ("B", days[1], ""), *plain[22:]])
+    panel("repeats", [*plain[:30], plain[29], *plain[30:]])
+    panel("two_steps", [*of_shops(days, "AC"), *of_shops(days[::2], "B")])
+    panel("half_a_day", [*of_shops(days, "A"), *of_shops([f"{day} 12:00" for day in days], "B")])
+    panel(
+        "months_apart",
+        [*of_shops(spelled(MONTHS[:20], "%Y-%m-%d"), "A"), *of_shops(spelled(ends, "%Y-%m-%d"), "B")],
+    )
+    panel("short", [row for row in plain if row[1] in days[:2]])
+    panel("only_keys", plain, "shop,town,sales")
+
+
+def futures() -> None:
+    days = spelled(DAYS[:SHOP_ROWS], "%Y-%m-%d")
+    promo = [row % 3 for row in range(SHOP_ROWS)]
+    rows = [f"{day},{VALUES[row]},{promo[row]},{row % 5}" for row, day in enumerate(days)]
+    header = "date,sales,promo,price"
+    later = [f"{day},,{promo[row]},{row % 5}" for row, day in enumerate(days)][15:]
+    write("future_two.csv", [header, *rows[:15], *later])
+    write("future_newest_first.csv", [header, *[*rows[:15], *later][::-1]])
+    write("future_empty.csv", [header, *rows[:15], *later[:3], f"{days[18]},,,3"])
+    write("future_gap.csv", [header, *rows[:15], *later[1:]])
+    write("future_text.csv", [header, *rows[:15], later[0], f"{days[16]},,yes,2"])
+    shops = [
+        f"{shop},{day},{value if index % SHOP_ROWS < 16 - SHOPS[shop] // 100 else ''},{index % 3}"
+        for index, (shop, day, value) in enumerate(of_shops(days))
+    ]
+    write("future_of_shops.csv", ["shop,date,sales,promo", *shops])
+
+
 if __name__ == "__main__":
     kinds()
     layouts()
@@ -304,3 +375,5 @@ if __name__ == "__main__":
     dates()
     clocks()
     rows()
+    panels()
+    futures()

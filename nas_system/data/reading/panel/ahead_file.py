@@ -42,7 +42,7 @@ def read_ahead(
     """
     table = parse_table(text_in(content, name), name, least=1)
     whole = grouped(table, series_columns)
-    time = time_column(whole.rest)
+    time = time_column(whole.rest, whole.columns)
     for column in known:
         time.rest.place_of(column, "the search (task.future)")
     rest = time.rest.only(*known)
