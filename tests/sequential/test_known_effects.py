@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nas_system.data import WindowLoader, WindowSet
 from nas_system.model import MODELS, build_model
-from nas_system.sequential.layers.known_effects import MOST_INPUTS, MOST_LAGS, EffectRegression
+from nas_system.sequential.layers.known_effects import MOST_INPUTS, MOST_LAGS, MOST_MOMENTS, EffectRegression
 from nas_system.space import FAMILIES, RunConfig, SeriesShape
 from nas_system.training.build import build_engine
 from nas_system.training.engine import Callback, Engine, EpochRecord
@@ -116,7 +116,7 @@ def test_many_columns_shorten_what_is_read_of_the_past(n_targets: int, n_known: 
     lags = EffectRegression(1000, 96, n_targets, n_known).lags
     assert 1 <= lags <= MOST_LAGS
     inputs = lags * (1 + n_known) + n_known + 1
-    assert lags == 1 or (inputs <= MOST_INPUTS and n_targets * inputs**2 <= 2**24)
+    assert lags == 1 or (inputs <= MOST_INPUTS and n_targets * inputs**2 <= MOST_MOMENTS)
     assert EffectRegression(1000, 5, 1, 1).lags == 5
 
 

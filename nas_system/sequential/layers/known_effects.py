@@ -20,8 +20,8 @@ MOST_LAGS = 48
 """Steps of the look-back that the regression reads."""
 MOST_INPUTS = 600
 """Inputs of the regression per target; many columns shorten what it reads of the look-back."""
-MOST_MOMENTS = 2**24
-"""Numbers in the moments of all targets (128 MiB); many targets shorten it, too."""
+MOST_MOMENTS = 2**22
+"""Numbers in the moments of all targets (32 MiB); many targets shorten it, too."""
 FREEDOM = 10.0
 """How much larger the inputs whose weights are the effects are made, so that the penalty, which is for the
 many lags, hardly shrinks them."""
