@@ -305,6 +305,27 @@ def test_decoders_that_write_step_by_step_read_no_later_time_mark(family: str, s
     check_causal(output, y_mark, range(PRED_LEN))
 
 
+@pytest.mark.parametrize("family", MODELS)
+def test_no_forecast_step_reads_a_known_column_of_another_step_but_where_it_says_so(family: str) -> None:
+    config = config_of(
+        family, ForecastingTask(dataset="synthetic", pred_len=PRED_LEN), {"time_features": False}
+    )
+    clock = 0 if config.model.time_marks == "none" else 4
+    shape = SeriesShape(SEQ_LEN, PRED_LEN, n_inputs=2, target_columns=(0, 1), n_marks=clock, n_known=2)
+    model = model_of(config, shape)
+    with torch.no_grad():
+        model.effects.linear.weight.fill_(0.5)  # type: ignore[union-attr]
+    y_mark = rising(PRED_LEN, clock + 2)
+    output = model(rising(SEQ_LEN, 2), rising(SEQ_LEN, clock + 2), y_mark)
+    for step in range(PRED_LEN):
+        (gradient,) = torch.autograd.grad(output[:, step].sum(), y_mark, retain_graph=True)
+        read = gradient[..., clock:].abs().sum(dim=(0, 2)).nonzero().flatten().tolist()
+        if family == "tide":  # its encoder reads all of the known future
+            assert read == list(range(PRED_LEN))
+        else:
+            assert read == (list(range(step + 1)) if family in ("seq2seq_attention", "tft") else [step])
+
+
 # --- 7: what a decoder is given in place of the future --------------------------------------
 
 

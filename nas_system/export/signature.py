@@ -39,11 +39,18 @@ class Signature:
 
     @classmethod
     def of(cls, forecasters: Sequence[SavedForecaster]) -> Signature:
-        """Raises ConfigError for members that do not forecast the same."""
+        """Raises ConfigError for members that do not forecast the same, or that read a known future."""
         if not forecasters:
             raise ConfigError("there is nothing to export: name at least one run")
         all_metadata = [forecaster.metadata for forecaster in forecasters]
         first = all_metadata[0]
+        for metadata in all_metadata:
+            if metadata.shape.n_known:
+                raise ConfigError(
+                    f"a run of the family {metadata.config.model.family} reads a known future "
+                    f"({metadata.shape.n_known} columns), which an exported graph has no input for; "
+                    "export runs that read none, or forecast with nas predict"
+                )
         for other in all_metadata[1:]:
             same = (first.shape.pred_len, first.targets, first.freq)
             if (other.shape.pred_len, other.targets, other.freq) != same:

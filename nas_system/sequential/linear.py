@@ -32,7 +32,7 @@ class LinearForecaster(Forecaster):
     def __init__(self, config: LinearConfig | RidgeConfig, shape: SeriesShape) -> None:
         super().__init__(config, shape)
         self.map = self.time_map(config, shape)
-        self.starts_linear = isinstance(config, LinearConfig) and config.linear_start == "ridge"
+        self.starts_solved = isinstance(config, LinearConfig) and config.linear_start == "ridge"
 
     def time_map(self, config: NormalizedConfig, shape: SeriesShape) -> TimeLinear:
         individual = getattr(config, "individual", False) and shape.n_targets > 1
@@ -41,11 +41,7 @@ class LinearForecaster(Forecaster):
     def forecast(self, x: Tensor, x_mark: Tensor | None, y_mark: Tensor | None) -> Tensor:
         return self.map(x)
 
-    @property
-    def in_closed_form(self) -> bool:
-        return self.starts_linear
-
-    def solve(self, batches: Iterable[Any], windows: int) -> None:
+    def solve_map(self, batches: Iterable[Any], windows: int) -> None:
         weights = self._regressed(batches, windows, None)
         self.map.set_to(weights)
         if self.trend_path is not None:
@@ -61,6 +57,7 @@ class RidgeForecaster(LinearForecaster):
 
     def __init__(self, config: RidgeConfig, shape: SeriesShape) -> None:
         super().__init__(config, shape)
+        self.starts_solved = True
         self.strength = config.strength
         n_waves = WAVES * max(shape.n_marks - SLOW_FEATURES, 0) if config.time_features else 0
         maps = shape.n_targets if self.map.weight.dim() == 3 else 1
@@ -72,11 +69,7 @@ class RidgeForecaster(LinearForecaster):
             return forecast
         return forecast + torch.einsum("chw,bw->bhc", self.clock, clock_waves(y_mark))
 
-    @property
-    def in_closed_form(self) -> bool:
-        return True
-
-    def solve(self, batches: Iterable[Any], windows: int) -> None:
+    def solve_map(self, batches: Iterable[Any], windows: int) -> None:
         weights = self._regressed(batches, windows, self.strength)
         n_waves = 0 if self.clock is None else self.clock.shape[-1]
         look_back = weights.shape[-1] - 1 - n_waves

@@ -26,6 +26,8 @@ SCORES = {"additive": AdditiveScore, "dot": DotScore}
 class Seq2SeqAttentionForecaster(Forecaster):
     """The sequence-to-sequence family."""
 
+    reads_known = True
+
     def __init__(self, config: Seq2SeqAttentionConfig, shape: SeriesShape) -> None:
         super().__init__(config, shape)
         inner, hidden_size, layers = self.inner, config.hidden_size, config.num_layers

@@ -29,6 +29,7 @@ REL_TIME, CONSTANT = "rel_time", "constant"
 class TFTForecaster(Forecaster):
     """The TFT family. Raises ConfigError, with the way to install it, where pytorch-forecasting is absent."""
 
+    reads_known = True
     clock: Tensor
 
     def __init__(self, config: TFTConfig, shape: SeriesShape) -> None:

@@ -45,6 +45,8 @@ class ResidualBlock(nn.Module):
 class TiDEForecaster(Forecaster):
     """The dense encoder family."""
 
+    reads_known = True
+
     def __init__(self, config: TiDEConfig, shape: SeriesShape) -> None:
         super().__init__(config, shape)
         inner = self.inner
@@ -54,7 +56,7 @@ class TiDEForecaster(Forecaster):
 
         self.targets = list(inner.target_columns)
         self.others = [column for column in range(inner.n_inputs) if column not in inner.target_columns]
-        n_marks = inner.n_marks if config.time_features else 0
+        n_marks = inner.n_marks if config.time_features else inner.n_known
         self.project_marks = block(n_marks, config.step_hidden, PROJECTED) if n_marks else None
         n_others = len(self.others)
         self.project_others = block(n_others, config.step_hidden, PROJECTED) if n_others else None

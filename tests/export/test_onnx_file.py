@@ -323,3 +323,12 @@ def test_baselines_are_named_with_a_way_out() -> None:
     text = why_no_baselines(["theta", "nlinear-336"])
     assert text.startswith("theta, nlinear-336: a baseline")
     assert "--run" in text
+
+
+def test_a_run_that_reads_a_known_future_is_refused(tmp_path: Path) -> None:
+    series = make_series()
+    plain, known = forecaster(series, "linear"), forecaster(series, "lstm")
+    known.metadata = known.metadata.model_copy(update={"shape": replace(known.metadata.shape, n_known=2)})
+    with pytest.raises(ConfigError, match=r"lstm reads a known future \(2 columns\).*nas predict"):
+        export_onnx([plain, known], [0.5, 0.5], tmp_path / "model.onnx", series)
+    assert not list(tmp_path.iterdir())

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas_system.errors import ConfigError
 from nas_system.model import MODELS
+from nas_system.sequential.forecaster import Forecaster
+from nas_system.sequential.layers.known_effects import KnownEffects
 from nas_system.space import FAMILIES, SeriesShape, families_of
 
 torch.set_num_threads(1)
@@ -73,6 +76,7 @@ SHAPES = {
     "several targets": SeriesShape(seq_len=30, pred_len=7, n_inputs=5, target_columns=(3, 1)),
     "one step ahead": SeriesShape(seq_len=30, pred_len=1, n_inputs=5, target_columns=(4,)),
     "one channel": SeriesShape(seq_len=30, pred_len=7, n_inputs=1, target_columns=(0,)),
+    "known columns": SeriesShape(seq_len=30, pred_len=7, n_inputs=5, target_columns=(3, 1), n_known=2),
 }
 
 variants = pytest.mark.parametrize(
@@ -100,11 +104,23 @@ def random_windows(shape: SeriesShape, changes: dict[str, Any], batch: int = 4) 
 
     def marks(length: int) -> Tensor:
         if changes.get("embed", "timeF") == "timeF":
-            return torch.rand(batch, length, shape.n_marks, generator=generator) - 0.5
-        return torch.randint(1, 7, (batch, length, shape.n_marks), generator=generator)
+            clock = torch.rand(batch, length, shape.n_marks, generator=generator) - 0.5
+        else:
+            clock = torch.randint(1, 7, (batch, length, shape.n_marks), generator=generator)
+        if not shape.n_known:
+            return clock
+        return torch.cat([clock, torch.randn(batch, length, shape.n_known, generator=generator)], dim=-1)
 
     x = torch.randn(batch, shape.seq_len, shape.n_inputs, generator=generator).cumsum(1)
     return [x, marks(shape.seq_len), marks(shape.pred_len)]
+
+
+def random_effects(model: Any) -> KnownEffects:
+    """What the known columns do to the targets of this model, no longer nothing."""
+    with torch.no_grad():
+        for weight in (model.effects.linear.weight, model.effects.curve.weight):
+            weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
+    return model.effects
 
 
 def test_every_family_of_the_space_has_a_model() -> None:
@@ -125,6 +141,8 @@ def test_forecast_has_one_row_per_step_and_one_column_per_target(
 @shapes
 def test_a_gradient_reaches_every_parameter(family: str, changes: dict[str, Any], shape: SeriesShape) -> None:
     model = build(family, changes, shape)
+    if shape.n_known:
+        random_effects(model)  # at the start of them no gradient reaches behind the zeros of the last layer
     model(*random_windows(shape, changes)).square().sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -229,11 +247,14 @@ def test_no_tensor_is_left_on_the_model_by_a_forecast(family: str, changes: dict
     assert {name: set(vars(module)) for name, module in model.named_modules()} == before
 
 
+@pytest.mark.parametrize("name", ["several targets", "known columns"])
 @pytest.mark.parametrize("family", MODELS)
-def test_bfloat16_autocast_trains(family: str) -> None:
-    shape = SHAPES["several targets"]
+def test_bfloat16_autocast_trains(family: str, name: str) -> None:
+    shape = SHAPES[name]
     model = build(family, {}, shape)
     exact = build(family, {}, shape).eval()
+    if shape.n_known:
+        random_effects(model), random_effects(exact)
     inputs = random_windows(shape, {})
     with torch.autocast("cpu", torch.bfloat16):
         out = model(*inputs)
@@ -242,3 +263,48 @@ def test_bfloat16_autocast_trains(family: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         rough = model.eval()(*inputs).float()
     torch.testing.assert_close(rough, exact(*inputs), atol=0.25, rtol=0.05)
+
+
+@variants
+def test_effects_of_known_columns_are_taken_off_the_window_and_put_onto_the_forecast(
+    family: str, changes: dict[str, Any]
+) -> None:
+    shape = SHAPES["known columns"]
+    model, without = build(family, changes, shape).eval(), build(family, changes, shape).eval()
+    effects = random_effects(model)
+    x, x_mark, y_mark = random_windows(shape, changes)
+    past, future = (effects(mark[..., -shape.n_known :]) for mark in (x_mark, y_mark))
+    moved = x.clone()
+    moved[..., list(shape.target_columns)] += past
+    expected = without(x, x_mark, y_mark) + future
+    torch.testing.assert_close(model(moved, x_mark, y_mark), expected, atol=1e-4, rtol=1e-4)
+    if hasattr(model, "attention_weights"):
+        found, wanted = (
+            model.attention_weights(moved, x_mark, y_mark),
+            without.attention_weights(x, x_mark, y_mark),
+        )
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+@variants
+def test_the_first_forecast_is_that_without_known_columns(family: str, changes: dict[str, Any]) -> None:
+    shape = SHAPES["known columns"]
+    model, without = (
+        build(family, changes, shape).eval(),
+        build(family, changes, replace(shape, n_known=0)).eval(),
+    )
+    x, x_mark, y_mark = random_windows(shape, changes)
+    if isinstance(model, Forecaster) and model.reads_known:
+        assert not model.effects(y_mark[..., -shape.n_known :]).any()  # type: ignore[misc]
+        return
+    missing, unexpected = model.load_state_dict(without.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("effects.") for name in missing)
+    clock = read_shape(shape, changes).n_marks
+    assert torch.equal(model(x, x_mark, y_mark), without(x, x_mark[..., :clock], y_mark[..., :clock]))
+
+
+@pytest.mark.parametrize("family", ["tsmixer", "lstm"])
+def test_known_columns_need_targets_with_a_past(family: str) -> None:
+    shape = SeriesShape(seq_len=30, pred_len=1, n_inputs=2, target_columns=(), n_outputs=3, n_known=2)
+    with pytest.raises(ConfigError, match="leave those columns out"):
+        build(family, {"linear_path": False}, shape)
