@@ -246,7 +246,9 @@ class SavedForecaster:
         of_known = self._of(scaler, columns)
         past = series.values[:, list(series.column_indices(columns))]
         try:
-            ahead = known_values(replace(series, known=columns), future, countries=self.task.holidays)
+            ahead = known_values(
+                replace(series, known=columns, name=""), future, countries=self.task.holidays
+            )
         except ConfigError as error:
             if not may_be_missing:
                 raise ConfigError(f"{name}: {error}") from None
