@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from nas_system.data import (
     DataSource,
+    OpenPanel,
     OpenTask,
     Scaler,
     Series,
@@ -253,6 +254,98 @@ def test_no_forecast_changes_with_what_comes_after_it(
         check_unmoved(forecasts, series, poisoned(series, row, poison), count=11)
         with pytest.raises(AssertionError, match="changed with what comes after"):
             check_unmoved(forecasts, series, poisoned(series, row, poison), count=12)
+
+
+# --- 3b: several series, and columns whose future is known ----------------------------------
+
+
+def panel_of(data: Data) -> OpenPanel:
+    """The series and a second one like it that begins and ends later, with a scale of its own."""
+    first = data.series
+    second = replace(
+        first, values=40 - 3 * first.values, dates=first.dates + (first.dates[50] - first.dates[0])
+    )
+    members = [replace(first, name="first"), replace(second, name="second")]
+    task = data.task.model_copy(update={"series_columns": ("shop",)})
+    assert isinstance(task, ForecastingTask)
+    return OpenPanel.of_series(task, members)
+
+
+def poisoned_from(panel: OpenPanel, row: int, poison: float) -> OpenPanel:
+    """The panel with every value from a row of the calendar on replaced, in all of its series."""
+    members = []
+    for member in panel.members:
+        values = member.series.values.copy()
+        values[member.series.dates >= panel.dates[row]] = poison
+        members.append(replace(member, series=replace(member.series, values=values)))
+    return replace(panel, members=tuple(members))
+
+
+@pytest.mark.parametrize("family", ["linear", "ridge", "informer", "tide"])
+def test_no_forecast_of_several_series_changes_with_what_comes_after_it(family: str, synthetic: Data) -> None:
+    panel = panel_of(synthetic)
+    config = config_of(family, panel.task)
+    row = panel.split.target_rows("test")[10]
+
+    def forecasts(of: OpenPanel) -> tuple[Tensor, np.ndarray[Any, Any]]:
+        windows = build_windows(of, config, splits=("train", "test"))
+        dates = windows["test"].dates
+        assert dates is not None
+        return forecast(config, windows, windows["test"]), dates
+
+    before, dates = forecasts(panel)
+    after, _ = forecasts(poisoned_from(panel, row, 1e6))
+    earlier = torch.from_numpy(dates <= row)
+    assert earlier.sum() == 22, "eleven of each series"
+    assert torch.equal(before[earlier], after[earlier])
+    assert not torch.equal(before[~earlier], after[~earlier])
+
+
+def test_a_series_is_scaled_and_learned_from_before_the_date_on_which_another_is_scored(
+    synthetic: Data,
+) -> None:
+    panel = panel_of(synthetic)
+    windows = build_windows(panel, config_of("linear", panel.task), splits=("train", "val"))
+    first_scored = panel.dates[panel.split.target_rows("val").start]
+    learned = windows["train"].dates
+    assert learned is not None and panel.dates[learned.max() + PRED_LEN - 1] < first_scored
+    rows = np.concatenate([member.series.dates[: member.split.train_end] for member in panel.members])
+    assert rows.max() < first_scored
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_a_known_future_is_all_that_is_read_of_the_future(family: str, data: Data) -> None:
+    task, test_start = fixed_parts(data)
+    others = [name for name in data.series.columns if name not in task.targets]
+    if not others:
+        pytest.skip("a column that is no target")
+    series = replace(data.series, known=(others[0],))
+    config = config_of(family, task)
+    row = test_start + 10
+    unknown = [index for index, name in enumerate(series.columns) if name not in series.known]
+
+    def forecasts(of: Series) -> Tensor:
+        windows = build_windows(of, config, splits=("train", "test"))
+        assert windows.shape.n_known == 1
+        model = model_of(config, windows.shape)
+        with torch.no_grad():
+            # Before a training they are 0: nothing would be seen of a known column.
+            for name, parameter in model.named_parameters():
+                if "known" in name or "effect" in name:
+                    parameter.fill_(0.1)
+            return torch.cat([model(*batch.args) for batch in WindowLoader(windows["test"], 64)])
+
+    def changed(columns: Sequence[int]) -> Series:
+        values = series.values.copy()
+        values[row:, list(columns)] = 1e6
+        return replace(series, values=values)
+
+    before = forecasts(series)
+    check_unmoved(forecasts, series, changed(unknown), count=11)
+    after = forecasts(changed(series.known_indices))
+    # The window before the last that ends in time: its last step is the first changed row.
+    moved = [number for number in range(len(before)) if not torch.equal(before[number], after[number])]
+    assert moved[0] == 10 - PRED_LEN + 1
 
 
 # --- 4: parts that claim to be causal -------------------------------------------------------
