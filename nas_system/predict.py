@@ -151,6 +151,7 @@ def _forecasts(
                 raise
             refused.append(str(error))
             continue
+        notes += forecast.said
         if arguments.intervals:
             forecast, said = intervals_of(forecast, series, chosen, arguments)
             notes += [f"series {series.name!r}: {text}" for text in said] if series.name else said

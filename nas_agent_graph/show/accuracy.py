@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import median
 
+from nas_agent_graph.text.terminal import printable
 from nas_system.files import read_record
 from nas_system.nas_agent.agent_state import RunInfo
 from nas_system.processes.run_files import RunPaths
-from nas_system.space.accuracy import Accuracy, accuracies_from
+from nas_system.space.accuracy import Accuracy, SeriesScore, accuracies_from
 from nas_system.space.task_info import HOLD_OUT
 
 
@@ -37,6 +39,17 @@ def format_accuracy(accuracy: Accuracy) -> str:
     parts += [f"sMAPE {format_figure(accuracy.smape)} %"]
     parts += [f"RMSE {format_figure(accuracy.rmse)}", f"MAE {format_figure(accuracy.mae)}"]
     return ", ".join(parts)
+
+
+def format_series(scores: Mapping[str, SeriesScore]) -> str:
+    """Return `50 series, mse on scaled data: median 0.3121, best 0.0912 (A), worst 1.204 (B)`."""
+    order = sorted(scores, key=lambda name: scores[name].mse)
+    middle = median(score.mse for score in scores.values())
+    ends = (
+        f"{what} {format_figure(scores[name].mse)} ({printable(name, 40)})"
+        for what, name in (("best", order[0]), ("worst", order[-1]))
+    )
+    return f"{len(scores)} series, mse on scaled data: median {format_figure(middle)}, {', '.join(ends)}"
 
 
 def format_figure(value: float) -> str:

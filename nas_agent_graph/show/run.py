@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from nas_agent_graph.launchers.place import where_it_trains
-from nas_agent_graph.show.accuracy import accuracy_of_run, format_accuracy
+from nas_agent_graph.show.accuracy import accuracy_of_run, format_accuracy, format_series
 from nas_agent_graph.show.contenders import Contender, contender_record, standing_of
 from nas_agent_graph.show.run_seeds import (
     LABEL_COLUMNS,
@@ -373,6 +373,7 @@ def _accuracy_lines(record: RunRecord, width: int) -> list[Line]:
     if val is not None:
         text = f"on validation {format_accuracy(val)}; RMSE and MAE in the units of the data"
         lines += labelled("accuracy", text, width)
+        lines += labelled("by series", format_series(val.by_series), width) if val.by_series else []
     if test is not None:
         text = f"on test {format_accuracy(test)} (for people; not used by the search)"
         lines += labelled("" if lines else "accuracy", text, width)

@@ -138,7 +138,8 @@ def _members(
         train = each.values[: local.train_end, list(each.column_indices(task.targets))]
         if local.train_end < least:
             left_out.append(
-                f"series {each.name!r} has {local.train_end} training rows of {least}: it is not trained on"
+                f"series {each.name!r} has {local.train_end} training rows, and not {least}: it is not "
+                "trained on"
             )
         elif (train == train[0]).all(axis=0).any():
             left_out.append(f"series {each.name!r} never changes in its training rows: it is not trained on")

@@ -133,6 +133,8 @@ class Forecast:
     """(targets,): the standard deviations that the values were scaled by."""
     intervals: Mapping[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = field(default_factory=dict)
     """Lower and upper bounds (pred_len, targets), all finite, by their level in per cent."""
+    said: tuple[str, ...] = ()
+    """What has to be known of it, a sentence each."""
 
 
 class IrregularSteps(ValueError):

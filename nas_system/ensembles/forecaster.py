@@ -85,7 +85,8 @@ class EnsembleForecaster:
         """Forecast the `pred_len` steps after the last row of `series`. Raises ConfigError, naming `name`."""
         found = [member.forecast(series, name) for member in self.members]
         values = np.tensordot(self.weights, np.stack([each.values for each in found]), axes=1)
-        return replace(found[0], values=values)
+        said = dict.fromkeys(text for each in found for text in each.said)
+        return replace(found[0], values=values, said=tuple(said))
 
     def forecast_windows(self, series: Series, origins: range, fitted_to: int) -> Array:
         """Forecast from each of `origins`, (origins, pred_len, targets), as its members do."""

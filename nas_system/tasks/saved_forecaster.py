@@ -172,7 +172,10 @@ class SavedForecaster:
                 f"{name}: the forecast is not a finite number, because the last {metadata.shape.seq_len} "
                 "rows lie too far from those of the training; check their units"
             )
-        return Forecast(metadata.targets, future, values, target_scaler.std)
+        said: tuple[str, ...] = ()
+        if metadata.scalers and series.name not in metadata.scalers:
+            said = (f"series {series.name!r} had no part in the training; it is scaled by its own rows",)
+        return Forecast(metadata.targets, future, values, target_scaler.std, said=said)
 
     def forecast_windows(self, series: Series, origins: range, name: str = "the series") -> Array:
         """Forecast from each of `origins`, the first row to forecast, by the rows before it.

@@ -107,7 +107,7 @@ def test_a_series_that_cannot_be_learned_from_is_left_out_and_said() -> None:
     flat = replace(UNEVEN[0], name="flat", values=np.ones((200, 1)))
     panel = opened(*UNEVEN, series("short", first=110), flat)
     assert [member.series.name for member in panel.members] == ["whole", "late", "gone"]
-    assert "series 'short' has 10 training rows of 30" in panel.left_out[0]
+    assert "series 'short' has 10 training rows, and not 30" in panel.left_out[0]
     assert "series 'flat' never changes in its training rows" in panel.left_out[1]
 
 
