@@ -93,6 +93,13 @@ def test_a_column_that_never_changes_has_no_effect(constant: float) -> None:
     assert float(found[0, 1]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_of_noise_little_is_taken_for_an_effect() -> None:
+    noise = np.random.default_rng(5).standard_normal((300, 20))
+    found = estimated(weekly(300)[:, None], noise)[0]
+    assert (found == 0).sum() > 8, "about two thirds of what chance makes"
+    assert found.abs().max() < 0.12
+
+
 def test_columns_that_say_the_same_share_the_effect() -> None:
     known = promotions(300)
     found = estimated((weekly(300) + 0.5 * known)[:, None], np.stack([known, known, -known], axis=1))

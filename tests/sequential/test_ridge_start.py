@@ -60,6 +60,21 @@ def test_the_penalty_is_chosen_by_the_last_windows():
     assert strong < 0.05 < free, "of noise nothing is learned, of a map all of it"
 
 
+def test_standard_errors_are_nearly_those_of_least_squares_where_the_penalty_is_small():
+    x, y = random_problem(400)
+    y = y[:, :1] + torch.randn(400, 1, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    regression = RidgeRegression(len(x), individual=True)
+    regression.add(x, y)
+    weights, errors = regression.solution_with_errors()
+    torch.testing.assert_close(weights, regression.solution()[:, 0])
+    for channel in (0, 1):
+        rows, wanted = x[..., channel].numpy(), y[:, 0, channel].numpy()
+        fitted, squares, *_ = np.linalg.lstsq(rows, wanted, rcond=None)
+        covariance = squares[0] / (400 - 6) * np.linalg.inv(rows.T @ rows)
+        np.testing.assert_allclose(weights[channel].numpy(), fitted, atol=0.1)
+        np.testing.assert_allclose(errors[channel].numpy(), np.sqrt(np.diag(covariance)), rtol=0.1)
+
+
 def problem_of(family: str, **model: object) -> ForecastingProblem:
     noise = np.random.default_rng(0).standard_normal(240)
     values = (4 * np.sin(2 * np.pi * np.arange(240) / 12) + noise)[:, None]

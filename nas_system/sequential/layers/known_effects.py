@@ -26,6 +26,9 @@ FREEDOM = 10.0
 """How much larger the inputs whose weights are the effects are made, so that the penalty, which is for the
 many lags, hardly shrinks them."""
 
+TINY = 1e-24
+"""Squared weight that counts as nothing."""
+
 
 class KnownEffects(nn.Module):
     """What the known columns of a step add to the targets of that step: `(B, T, known) -> (B, T, targets)`.
@@ -66,8 +69,6 @@ class EffectRegression:
         self.lags = max(min(seq_len, MOST_LAGS, (most - n_known - 1) // (1 + n_known)), 1)
         self.n_known = n_known
         self._regression = RidgeRegression(windows, individual=True)
-        self._lowest: Tensor | None = None
-        self._highest: Tensor | None = None
 
     def add(self, past: Tensor, known_past: Tensor, known_next: Tensor, target: Tensor) -> None:
         """Add windows in their order, in the scale of the data.
@@ -75,9 +76,6 @@ class EffectRegression:
         `past (B, seq_len, targets)`, `known_past (B, seq_len, known)`, `known_next (B, known)`, and the first
         step to forecast, `target (B, targets)`.
         """
-        lowest, highest = known_next.amin(dim=0), known_next.amax(dim=0)
-        self._lowest = lowest if self._lowest is None else torch.minimum(self._lowest, lowest)
-        self._highest = highest if self._highest is None else torch.maximum(self._highest, highest)
         own = past[:, -self.lags :]
         constant = torch.ones_like(own[:, :1])
         shared = torch.cat([known_past[:, -self.lags :].flatten(1), FREEDOM * known_next], dim=1)
@@ -85,7 +83,10 @@ class EffectRegression:
         self._regression.add(torch.cat([own, shared, constant], dim=1), target[:, None])
 
     def solution(self) -> Tensor:
-        """Return the effects `(targets, known)`; 0 of a column that never changes."""
-        assert self._lowest is not None and self._highest is not None
-        weights = self._regression.solution()[:, 0, -1 - self.n_known : -1]
-        return torch.where(self._highest > self._lowest, FREEDOM * weights, 0.0)
+        """Return the effects `(targets, known)`, 0 of a column that says no more than chance does."""
+        own = slice(-1 - self.n_known, -1)
+        weights, errors = (part[:, own] for part in self._regression.solution_with_errors())
+        # Breiman 1995, "Better Subset Regression Using the Nonnegative Garrote": what is large next to its
+        # error stays, of noise a third of the squared weight does.
+        kept = 1 - errors.square() / weights.square().clamp(min=TINY)
+        return FREEDOM * weights * kept.clamp(min=0)

@@ -53,18 +53,43 @@ class RidgeRegression:
     def solution(self, strength: float | None = None) -> Tensor:
         """Return weights (1 or channels, outputs, inputs); without a strength the one that the last windows
         are forecast best with."""
+        return self._solved(self._whole(), self._chosen() if strength is None else strength)
+
+    def solution_with_errors(self) -> tuple[Tensor, Tensor]:
+        """Return the solution of one output, (1 or channels, inputs), and its weights' standard errors."""
+        whole, strength = self._whole(), self._chosen()
+        gram, moment, squares, count = whole
+        weights = self._solved(whole, strength)[:, 0]
+        inverse = torch.linalg.inv(gram + self._penalties(whole, strength))
+        fitted = 2 * (weights * moment[..., 0]).sum(dim=-1)
+        fitted = fitted - torch.einsum("ci,cij,cj->c", weights, gram, weights)
+        hat = inverse @ gram
+        freedom = (count - hat.diagonal(dim1=-2, dim2=-1).sum(dim=-1)).clamp(min=1)
+        variance = (squares - fitted).clamp(min=0) / freedom
+        return weights, (variance[:, None] * (hat * inverse.mT).sum(dim=-1).clamp(min=0)).sqrt()
+
+    def _whole(self) -> list[Tensor]:
         before, held_out = self._parts
         if not held_out or not before:
-            return self._solved(before or held_out, 1e-2 if strength is None else strength)
-        if strength is None:
-            strength = min(STRENGTHS, key=lambda s: self._error(self._solved(before, s), held_out))
-        return self._solved([a + b for a, b in zip(before, held_out, strict=True)], strength)
+            return before or held_out
+        return [a + b for a, b in zip(before, held_out, strict=True)]
+
+    def _chosen(self) -> float:
+        """Return the strength with which the last windows are forecast best."""
+        before, held_out = self._parts
+        if not held_out or not before:
+            return 1e-2
+        return min(STRENGTHS, key=lambda s: self._error(self._solved(before, s), held_out))
 
     def _solved(self, part: list[Tensor], strength: float) -> Tensor:
-        gram, moment, _, count = part
+        return torch.linalg.solve(part[0] + self._penalties(part, strength), part[1]).mT
+
+    @staticmethod
+    def _penalties(part: list[Tensor], strength: float) -> Tensor:
+        gram, _, _, count = part
         penalty = strength * count[:, None].expand(-1, gram.shape[-1]).clone()
         penalty[:, -1] = FREE * count
-        return torch.linalg.solve(gram + torch.diag_embed(penalty), moment).mT
+        return torch.diag_embed(penalty)
 
     @staticmethod
     def _error(weights: Tensor, part: list[Tensor]) -> float:
