@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from nas_system.files import read_object, write_json
 from nas_system.nas_agent.recommended import read_recommended
+from nas_system.space.task_info import TaskInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 SERIES, ROWS, HORIZON, SEASON = 50, 400, 14, 7
@@ -97,20 +98,23 @@ def measure(folder: Path, seed: int, runs: int) -> dict[str, Any]:
     write_panel(panel, seed)
     workspace = folder / f"search_{seed}"
     cost = search(workspace, panel, runs, ["--series-column", "shop"])
-    facts = read_object(workspace / "runs" / "task_facts.json")
-    write_one(one, seed, facts["sizes"]["train"], facts["measured"]["seq_len"])
+    info = TaskInfo.from_json(read_object(workspace / "runs" / "task_facts.json"))
+    windows = info.sizes["train"]
+    write_one(one, seed, windows, int(info.measured["seq_len"]))
     single = search(folder / f"one_{seed}", one, runs, [])
     found = read_recommended(workspace)
-    naive = next(row for row in facts["baselines"] if row["name"] == f"seasonal-{SEASON}")
+    rows = {row.name: row.scores["test_mse"] for row in info.baselines}
+    naive = rows[f"seasonal-{SEASON}"]
     scores = found.evaluation["refitted"].get("test") or found.evaluation["as_searched"]["test"]
     test = float(scores["mse"])
     return {
         "seed": seed,
         "recommended": found.recommended,
         "test": test,
-        "naive_test": naive["scores"]["test_mse"],
-        "ratio_test": test / naive["scores"]["test_mse"],
-        "windows": facts["sizes"]["train"],
+        "naive_test": naive,
+        "ratio_test": test / naive,
+        "ratio_test_to_best_baseline": test / min(rows.values()),
+        "windows": windows,
         "cost": cost,
         "cost_of_one": single,
         "ratio_cpu": cost["cpu_s"] / single["cpu_s"],

@@ -32,7 +32,7 @@ from nas_agent_graph.text.terminal import duration
 from nas_system.files import finite
 from nas_system.space import FAMILIES, Change, changes_between
 from nas_system.space.changes import default_next_to
-from nas_system.space.data_card import card_of
+from nas_system.space.data_card import card_of, known_of, series_of
 from nas_system.space.overview import overview, sentence_of, tried_values
 from nas_system.space.score import gain_of, loss_of
 
@@ -138,6 +138,8 @@ def prompt_values(view: SearchView, *, candidates: int = 1, compact: bool = Fals
             name: number for name, value in view.measured.items() if (number := finite(value)) is not None
         },
         "card": card_of(view.measured),
+        "n_series": series_of(view.measured),
+        "known": known_of(view.measured),
         "better": "lower" if view.task.direction == "minimize" else "higher",
         "columns": view.columns[:SHOWN_COLUMNS],
         "more_columns": max(len(view.columns) - SHOWN_COLUMNS, 0),

@@ -101,6 +101,19 @@ def card_of(measured: Mapping[str, Any]) -> DataCard | None:
     return _read(DataCard, measured.get(CARD))
 
 
+def series_of(measured: Mapping[str, Any]) -> int:
+    """Return how many series one model is trained on; 0 where the file holds one alone."""
+    found = measured.get("series")
+    count = found.get("count") if isinstance(found, Mapping) else None
+    return count if type(count) is int else 0
+
+
+def known_of(measured: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns whose future is known."""
+    found = measured.get("known")
+    return tuple(name for name in found if isinstance(name, str)) if isinstance(found, list) else ()
+
+
 def unseen_of(measured: Mapping[str, Any]) -> UnseenCard:
     """Return what no proposer may know; nothing where there is none."""
     return _read(UnseenCard, measured.get(UNSEEN)) or UnseenCard()
@@ -112,7 +125,13 @@ def series_lines(info: TaskInfo, most: int = SHOWN_TARGETS) -> list[str]:
     if card is None:
         return []
     windows = ", ".join(f"{size:,} {name.replace('_', '-')}" for name, size in info.sizes.items())
-    return [f"Series: {card.rows:,} rows, step {card.step}; windows: {windows}", *target_lines(info, most)]
+    count, known = series_of(info.measured), known_of(info.measured)
+    rows = f"{count:,} with {card.rows:,} rows" if count else f"{card.rows:,} rows"
+    return [
+        f"Series: {rows}, step {card.step}; windows: {windows}",
+        *([f"Known for the future: {', '.join(known)}"] if known else []),
+        *target_lines(info, most),
+    ]
 
 
 def target_lines(info: TaskInfo, most: int | None = None) -> list[str]:
