@@ -43,6 +43,8 @@ class SeriesFit:
     last_val_mse: float
     """The lowest error of those that subtract the last value."""
     train_rows: int
+    several: tuple[int, int] | None = None
+    """Of several series: how many, and their training rows together."""
 
     @classmethod
     def of(cls, measured: Mapping[str, Any]) -> Self | None:
@@ -52,12 +54,22 @@ class SeriesFit:
             return None
         train = split.get("train")
         rows = train[1] if isinstance(train, list) and len(train) == 2 else None
+        found = measured.get("series")
+        count, together = (
+            found.get(name) if isinstance(found, Mapping) else None for name in ("count", "train_rows")
+        )
+        several = None if count is None and together is None else (count, together)
         try:
-            fit = TypeAdapter(cls).validate_python({**ridge, "train_rows": rows})
+            fit = TypeAdapter(cls).validate_python({**ridge, "train_rows": rows, "several": several})
         except ValidationError:
             return None
         # No longer look-back is ever tried (see `search_closed_form`).
         return fit if 2 <= fit.seq_len <= fit.train_rows // 2 else None
+
+    def windows(self, seq_len: int, pred_len: int) -> int:
+        """Return how many training windows there are at a look-back."""
+        count, rows = self.several or (1, self.train_rows)
+        return rows - count * (seq_len + pred_len - 1)
 
 
 def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit) -> dict[str, Any]:
@@ -74,7 +86,7 @@ def fitted_to_series(plain: Mapping[str, Any], fit: SeriesFit) -> dict[str, Any]
         return {**plain, "model": model, "data": data}
     longest = data["seq_len"] if family == "informer" else LONGEST_LOOK_BACK
     seq_len = data["seq_len"] = min(fit.seq_len, longest)
-    windows = fit.train_rows - seq_len - plain["task"]["pred_len"] + 1
+    windows = fit.windows(seq_len, plain["task"]["pred_len"])
     if windows < SHORT:
         if "linear_path" in model:
             model["linear_start"] = "ridge"

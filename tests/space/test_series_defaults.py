@@ -80,6 +80,17 @@ def test_a_short_series_gets_small_batches_few_steps_and_the_linear_start():
     assert (short.model.linear_start, long.model.linear_start) == ("ridge", "mean")  # type: ignore[attr-defined]
 
 
+def test_several_short_series_are_no_short_series():
+    known = measured(300) | {"series": {"count": 50, "train_rows": 15_000}}
+    found = SeriesFit.of(known)
+    assert found is not None and found.windows(72, 14) == 15_000 - 50 * 85
+    many = fitting_default("itransformer", TASK, 1, 286, found)
+    assert many is not None
+    assert (many.data.batch_size, many.model.linear_start) == (128, "mean")  # type: ignore[attr-defined]
+    for wrong in ({"count": 50}, {"count": "many", "train_rows": 1}, {"train_rows": 15_000}):
+        assert SeriesFit.of(measured(300) | {"series": wrong}) is None
+
+
 @pytest.mark.parametrize("family", families_of("forecasting"))
 def test_a_change_of_the_family_starts_from_its_fitted_default(family):
     parent = fitting_default("linear" if family != "linear" else "ridge", TASK, 1, 424, fit())
