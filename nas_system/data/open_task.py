@@ -7,9 +7,9 @@ from typing import Self
 
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
-from nas_system.data.source import DataSource
 from nas_system.data.splits import Dates, Split, SplitName, rolling_origins, split_for
 from nas_system.errors import ConfigError
+from nas_system.space.task_info import DataSource
 from nas_system.space.tasks import ForecastingTask
 
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from nas_system.data.open_task import OpenTask
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
-from nas_system.data.source import DataSource
 from nas_system.data.splits import SHORTEST_LOOK_BACK, Dates, Split, SplitName, rolling_origins, split_for
 from nas_system.errors import ConfigError
+from nas_system.space.task_info import DataSource
 from nas_system.space.tasks import ForecastingTask
 
 Array = NDArray[np.float64]

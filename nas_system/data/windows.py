@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nas_system.data.columns import input_columns, series_shape
 from nas_system.data.open_task import OpenTask
-from nas_system.data.panel import OpenData, mean_of_dates
+from nas_system.data.panel import OpenData, OpenPanel, mean_of_dates
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.splits import SplitName, check_look_back, label_of
@@ -208,7 +208,7 @@ def _starts(
 ) -> tuple[range | Sequence[int], NDArray[np.int64] | None]:
     """Return where the windows of a part begin in the table of all rows, and the dates of several series."""
     starts = [member.split.window_starts(part, seq_len, pred_len) for member in data.members]
-    if isinstance(data, OpenTask):
+    if not isinstance(data, OpenPanel):
         return starts[0], None
     first = np.cumsum([0, *(len(member.series) for member in data.members)])
     rows = [np.arange(one.start, one.stop) for one in starts]

@@ -24,7 +24,7 @@ from nas_system.data.measures.conformal import (
     window_for,
 )
 from nas_system.data.open_task import OpenTask
-from nas_system.data.panel import OpenData, mean_of_dates
+from nas_system.data.panel import OpenData, OpenPanel, mean_of_dates
 from nas_system.data.splits import SplitName
 from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble
 from nas_system.ensembles.panel_scores import mean_scores
@@ -85,7 +85,7 @@ def validation_errors(ensemble: Ensemble, info: TaskInfo, workspace: Path, devic
         at = None if number == len(origins) else number
         forecaster = load_ensemble(ensemble, workspace, ENSEMBLE, device, origin=at)
         found = [_products(forecaster, series) for series in origin.members if n_windows(series, "val")]
-        if isinstance(origin, OpenTask):
+        if not isinstance(origin, OpenPanel):
             products += found
             continue
         dates = [
@@ -122,7 +122,7 @@ def final_scores(
     """
     forecasters = _Forecasters.of(recommended, workspace, device)
     data = _opened(info)
-    if isinstance(data, OpenTask):
+    if not isinstance(data, OpenPanel):
         return _scores_of(data, forecasters, levels)
     scored = [series for series in data.members if any(n_windows(series, part) for part in PARTS)]
     found = {series.series.name: _scores_of(series, forecasters, levels) for series in scored}

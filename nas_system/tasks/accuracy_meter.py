@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nas_system.data.baselines.scoring import scales_of
 from nas_system.data.measures.accuracy import Accuracy, RunningAccuracy
 from nas_system.data.open_task import OpenTask
-from nas_system.data.panel import OpenData
+from nas_system.data.panel import OpenData, OpenPanel
 from nas_system.data.splits import SplitName
 from nas_system.space.accuracy import mean_over_series
 
@@ -48,7 +48,7 @@ class AccuracyMeter:
     def __init__(self, data: OpenData, part: SplitName) -> None:
         self._all = [_OneSeries(member, part) for member in data.members]
         self._to_come = [series for series in self._all for _ in range(min(series.windows, 1))]
-        self._is_one = isinstance(data, OpenTask)
+        self._is_one = not isinstance(data, OpenPanel)
 
     def add(self, output: Tensor, target: Tensor) -> None:
         while len(output) and self._to_come:

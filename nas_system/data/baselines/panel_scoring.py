@@ -20,7 +20,6 @@ from nas_system.data.baselines.scoring import (
     simple_methods,
 )
 from nas_system.data.baselines.seasons import seasons_of
-from nas_system.data.open_task import OpenTask
 from nas_system.data.panel import OpenData, OpenPanel, mean_of_dates
 from nas_system.data.splits import SplitName
 from nas_system.space.accuracy import mean_over_series
@@ -29,7 +28,7 @@ from nas_system.space.task_info import Baseline
 
 def score_data(data: OpenData, parts: Sequence[SplitName], limit_s: float) -> Scored:
     """Score every baseline there is for one series, as `score_all`, or for several."""
-    if isinstance(data, OpenTask):
+    if not isinstance(data, OpenPanel):
         return score_all(data, parts, limit_s)
     names = installed_rows()
     left_out = (f"{', '.join(names)}: fitted to one series at a time, and here are several",) if names else ()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas_system.data.baselines.method import Array
 from nas_system.data.measures.seasons import find_seasons
-from nas_system.data.panel import OpenData
 from nas_system.data.time_features import unit_of
+
+if TYPE_CHECKING:
+    from nas_system.data.panel import OpenData
 
 SEASON = {"s": 86_400, "min": 1_440, "h": 24, "D": 7, "W": 52, "MS": 12}
 """Steps in the most obvious period, for a step of one unit: the day, the week or the year."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nas_system.data.measures.seasons import find_seasons
 from nas_system.data.open_task import OpenTask
-from nas_system.data.panel import OpenData
+from nas_system.data.panel import OpenData, OpenPanel
 from nas_system.data.splits import SPLIT_NAMES, SplitName, label_of
 from nas_system.errors import ConfigError
 from nas_system.space.data_card import CARD, DataCard, TargetCard, UnseenCard
@@ -131,7 +131,7 @@ def sound_targets(data: OpenData) -> list[Target]:
 
     Raises ConfigError if training or validation cannot mean anything on them.
     """
-    if isinstance(data, OpenTask):
+    if not isinstance(data, OpenPanel):
         targets = _targets_of(data)
         refuse_degenerate(data, targets)
         return targets
