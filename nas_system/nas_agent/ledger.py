@@ -23,6 +23,7 @@ from nas_system.nas_agent.agent_state import (
     RepeatInfo,
     RunInfo,
     RunInProgress,
+    RunTexts,
     UnreadableState,
     add_repeat,
     add_run,
@@ -47,6 +48,7 @@ class Ledger:
         self._configs: dict[str, RunConfig | None] = {}
         self._proposals: dict[str, Mapping[str, Any]] = {}
         self._records = RecordCache()
+        self._texts = RunTexts()
         self._paths: dict[str, RunPaths] = {}
         self._proposal_files: dict[str, Path] = {}
         self._ended: tuple[tuple[RunInfo, ...], frozenset[str]] = ((), frozenset())
@@ -108,7 +110,7 @@ class Ledger:
     def save(self, **changes: Any) -> None:
         """Replace fields of the state and write it, durably, before anything else happens."""
         state = self.state.replace(**changes)
-        save_agent_state(state, self.workspace / STATE_FILE)
+        save_agent_state(state, self.workspace / STATE_FILE, self._texts)
         self.state = state
 
     def begin(self, run_id: str, step: str, device: str | None = None, *, purpose: str | None = None) -> None:
