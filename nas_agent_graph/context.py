@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.analysis.resolution import resolution_of
-from nas_agent_graph.analysis.standings import KnownOfSeeds, known_of_seeds
+from nas_agent_graph.analysis.standings import KnownCandidates, KnownOfSeeds, known_of_seeds
 from nas_agent_graph.analysis.training_facts import training_facts
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
@@ -272,6 +272,7 @@ class SeenRuns:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[object, ...], RunView]] = {}
+        self.candidates = KnownCandidates()
 
     def view(self, run_id: str, made_of: tuple[object, ...], make: Callable[[], RunView]) -> RunView:
         """Return the run's view; `made_of` is all that `make` makes it of, and never changed in place."""
@@ -295,8 +296,8 @@ def view_of(
     seen: SeenRuns | None = None,
 ) -> SearchView:
     """Build the view: the only place where stored runs become visible to proposers."""
-    state, seeds = ledger.state, known_of_seeds(ledger.state)
-    seen = seen or SeenRuns()
+    state, seen = ledger.state, seen or SeenRuns()
+    seeds = known_of_seeds(state, seen.candidates)
     runs = tuple(_run_view(run, ledger, seeds, seen) for run in state.runs)
     return SearchView(
         run_id=run_id,
@@ -326,7 +327,7 @@ def view_of(
         leads_by=state.leads_by,
         noise_runs=seeds.noise_runs,
         luck=seeds.luck,
-        resolution=resolution_of(state, ledger.runs_dir, ledger.config, info),
+        resolution=resolution_of(state, ledger.runs_dir, ledger.config, info, seen.candidates),
         repeating=tuple(parts_of_repeat(run.run_id)[0] for run in state.in_progress if run.is_repeat),
         final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
         repeats_left=limits.repeats_left(state),
