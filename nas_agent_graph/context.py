@@ -235,12 +235,16 @@ class Context:
 
     @property
     def committed(self) -> Spent:
-        """What all runs that have begun cost; what runs in progress will still cost is not known."""
+        """What all runs that have begun cost; what runs in progress will still cost is not known, and what
+        their answers have cost counts where there is a limit on that."""
         return self._spent_without(None)
 
     def _spent_without(self, run_id: str | None) -> Spent:
         """What all runs but `run_id` cost."""
         others = [run for run in self.ledger.state.runs_in_progress if run.run_id != run_id]
+        if not self.limits.on_answers:
+            # Nobody asks what answers cost, which stands in a file of each run.
+            return self.spent.plus([{}] * len(others))
         return self.spent.plus([self.ledger.proposal(run.run_id) for run in others])
 
     def outcome(self, run_dir: Path) -> Outcome:
@@ -262,9 +266,10 @@ class Context:
             seen=self.seen_runs,
         )
 
-    def running_views(self, run_id: str) -> tuple[RunView, ...]:
-        """Return the runs other than `run_id` that train a configuration."""
-        return running_views(self.ledger, other_than=run_id, seen=self.seen_runs)
+    def running_keys(self, run_id: str) -> dict[str, str | None]:
+        """Return the canonical keys of what the runs in progress other than `run_id` train, by their ids."""
+        others = [run.run_id for run in self.ledger.state.runs_in_progress if run.run_id != run_id]
+        return {other: self.ledger.key(other) for other in others}
 
 
 class SeenRuns:

@@ -46,11 +46,11 @@ class Ledger:
         self.runs_dir = workspace / "runs"
         self.state = state
         self._configs: dict[str, RunConfig | None] = {}
+        self._keys: dict[str, str | None] = {}
         self._proposals: dict[str, Mapping[str, Any]] = {}
         self._records = RecordCache()
         self._texts = RunTexts()
         self._paths: dict[str, RunPaths] = {}
-        self._proposal_files: dict[str, Path] = {}
         self._ended: tuple[tuple[RunInfo, ...], frozenset[str]] = ((), frozenset())
         """The runs that have ended, and their ids."""
 
@@ -190,15 +190,21 @@ class Ledger:
     def remember(self, run_id: str, config: RunConfig) -> None:
         """Keep the configuration of the current run, so that it is not read back."""
         self._configs[run_id] = config
+        self._keys.pop(run_id, None)
+
+    def key(self, run_id: str) -> str | None:
+        """Return the canonical key of `config`; None where that is None."""
+        if run_id not in self._keys:
+            config = self.config(run_id)
+            self._keys[run_id] = None if config is None else canonical_key(config)
+        return self._keys[run_id]
 
     def proposal(self, run_id: str) -> Mapping[str, Any]:
         """Read proposal.json of a run; empty when it is gone or damaged."""
         known = self._proposals.get(run_id)
         if known is not None:
             return known
-        path = self._proposal_files.get(run_id)
-        if path is None:
-            path = self._proposal_files[run_id] = self.paths(run_id).proposal
+        path = self.paths(run_id).proposal
         if not self._has_ended(run_id):
             return self._records.read(path) or {}  # that of a run in progress may still change
         self._proposals[run_id] = found = read_record(path) or {}
