@@ -75,6 +75,10 @@ class Launcher(Protocol):
         """Return how each of these trainings stands, whoever started it."""
         ...
 
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        """Return how many of these trainings wait for a cluster's node."""
+        ...
+
     def is_running(self, run_dir: Path) -> bool:
         """Return whether the training is alive and supervised: its files may still change."""
         ...
@@ -207,6 +211,8 @@ class Context:
     started: float = field(default_factory=time.monotonic)
     seen_runs: SeenRuns = field(default_factory=lambda: SeenRuns())
     """What proposers have seen of the runs already."""
+    ended: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of runs in progress that were seen to have ended for good, the end on record then."""
 
     @property
     def max_seq_len(self) -> int | None:
@@ -348,7 +354,7 @@ def running_views(ledger: Ledger, *, other_than: str, seen: SeenRuns | None = No
         config = None if run.run_id == other_than else ledger.config(run.run_id)
         if config is not None:
             proposal = ledger.proposal(run.run_id)
-            history = ledger.history(ledger.paths(run.run_id).folder) or {}
+            history = ledger.history(ledger.paths(run.run_id)) or {}
             made_of = (config, proposal, history)
             views.append(seen.view(run.run_id, made_of, partial(_running_view, run.run_id, *made_of)))
     return tuple(views)

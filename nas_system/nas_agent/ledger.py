@@ -216,9 +216,13 @@ class Ledger:
             self._ended = (self.state.runs, frozenset(run.run_id for run in self.state.runs))
         return run_id in self._ended[1]
 
-    def history(self, run_dir: Path) -> Mapping[str, Any] | None:
+    def history(self, paths: RunPaths) -> Mapping[str, Any] | None:
         """Return what a training has written about its epochs; None while that cannot be read."""
-        return self._records.read(RunPaths(run_dir).history)
+        return self._records.read(paths.history)
+
+    def end(self, paths: RunPaths) -> Mapping[str, Any] | None:
+        """Return what the supervisor of a training has written at its end; None while that cannot be read."""
+        return self._records.read(paths.exit)
 
     def run_with_key(self, key: str) -> RunInfo | None:
         """Return the finished run that already trained this configuration."""
