@@ -118,6 +118,11 @@ class Limits:
     attempts: int = 12
     """Refusals for one run after which the search ends: nothing new can be proposed."""
 
+    @property
+    def on_answers(self) -> bool:
+        """Return whether there is a limit on what the language model's answers cost."""
+        return self.max_tokens is not None or self.max_cost_usd is not None
+
     def flags_of_a_run(self) -> list[str]:
         """Return the flags of the training program for them."""
         flags = [] if self.run_seconds is None else ["--time-limit", f"{self.run_seconds:g}"]

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from nas_agent_graph.acceptance import VerdictRecord
 from nas_agent_graph.analysis.resolution import resolution_of
-from nas_agent_graph.analysis.standings import KnownOfSeeds, known_of_seeds
+from nas_agent_graph.analysis.standings import KnownCandidates, KnownOfSeeds, known_of_seeds
 from nas_agent_graph.analysis.training_facts import training_facts
 from nas_agent_graph.budget import Limits, Spent
 from nas_agent_graph.host.clock import Clock as Clock
@@ -73,6 +73,10 @@ class Launcher(Protocol):
 
     def survey(self, run_dirs: Sequence[Path]) -> Mapping[Path, RunState]:
         """Return how each of these trainings stands, whoever started it."""
+        ...
+
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        """Return how many of these trainings wait for a cluster's node."""
         ...
 
     def is_running(self, run_dir: Path) -> bool:
@@ -207,6 +211,8 @@ class Context:
     started: float = field(default_factory=time.monotonic)
     seen_runs: SeenRuns = field(default_factory=lambda: SeenRuns())
     """What proposers have seen of the runs already."""
+    ended: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of runs in progress that were seen to have ended for good, the end on record then."""
 
     @property
     def max_seq_len(self) -> int | None:
@@ -235,12 +241,16 @@ class Context:
 
     @property
     def committed(self) -> Spent:
-        """What all runs that have begun cost; what runs in progress will still cost is not known."""
+        """What all runs that have begun cost; what runs in progress will still cost is not known, and what
+        their answers have cost counts where there is a limit on that."""
         return self._spent_without(None)
 
     def _spent_without(self, run_id: str | None) -> Spent:
         """What all runs but `run_id` cost."""
         others = [run for run in self.ledger.state.runs_in_progress if run.run_id != run_id]
+        if not self.limits.on_answers:
+            # Nobody asks what answers cost, which stands in a file of each run.
+            return self.spent.plus([{}] * len(others))
         return self.spent.plus([self.ledger.proposal(run.run_id) for run in others])
 
     def outcome(self, run_dir: Path) -> Outcome:
@@ -262,9 +272,10 @@ class Context:
             seen=self.seen_runs,
         )
 
-    def running_views(self, run_id: str) -> tuple[RunView, ...]:
-        """Return the runs other than `run_id` that train a configuration."""
-        return running_views(self.ledger, other_than=run_id, seen=self.seen_runs)
+    def running_keys(self, run_id: str) -> dict[str, str | None]:
+        """Return the canonical keys of what the runs in progress other than `run_id` train, by their ids."""
+        others = [run.run_id for run in self.ledger.state.runs_in_progress if run.run_id != run_id]
+        return {other: self.ledger.key(other) for other in others}
 
 
 class SeenRuns:
@@ -272,6 +283,7 @@ class SeenRuns:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[object, ...], RunView]] = {}
+        self.candidates = KnownCandidates()
 
     def view(self, run_id: str, made_of: tuple[object, ...], make: Callable[[], RunView]) -> RunView:
         """Return the run's view; `made_of` is all that `make` makes it of, and never changed in place."""
@@ -295,8 +307,8 @@ def view_of(
     seen: SeenRuns | None = None,
 ) -> SearchView:
     """Build the view: the only place where stored runs become visible to proposers."""
-    state, seeds = ledger.state, known_of_seeds(ledger.state)
-    seen = seen or SeenRuns()
+    state, seen = ledger.state, seen or SeenRuns()
+    seeds = known_of_seeds(state, seen.candidates)
     runs = tuple(_run_view(run, ledger, seeds, seen) for run in state.runs)
     return SearchView(
         run_id=run_id,
@@ -326,7 +338,7 @@ def view_of(
         leads_by=state.leads_by,
         noise_runs=seeds.noise_runs,
         luck=seeds.luck,
-        resolution=resolution_of(state, ledger.runs_dir, ledger.config, info),
+        resolution=resolution_of(state, ledger.runs_dir, ledger.config, info, seen.candidates),
         repeating=tuple(parts_of_repeat(run.run_id)[0] for run in state.in_progress if run.is_repeat),
         final=0 if state.leads_by == "margin" else final_size(limits.max_runs, limits.repeats),
         repeats_left=limits.repeats_left(state),
@@ -342,7 +354,7 @@ def running_views(ledger: Ledger, *, other_than: str, seen: SeenRuns | None = No
         config = None if run.run_id == other_than else ledger.config(run.run_id)
         if config is not None:
             proposal = ledger.proposal(run.run_id)
-            history = ledger.history(ledger.paths(run.run_id).folder) or {}
+            history = ledger.history(ledger.paths(run.run_id)) or {}
             made_of = (config, proposal, history)
             views.append(seen.view(run.run_id, made_of, partial(_running_view, run.run_id, *made_of)))
     return tuple(views)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NotRequired, Protocol, runtime_checkable
 
@@ -299,7 +299,7 @@ class SearchView:
 
     def refuse_if_running(self, key: str) -> None:
         """Raise ProposalError if a run in progress trains the configuration with this canonical key."""
-        refuse_if_running(self.running, key)
+        refuse_if_running({run.run_id: run.key for run in self.running}, key)
 
     def refuse_repeat_of(self, run_id: str) -> None:
         """Raise ProposalError if this run cannot be trained once more by a proposer's wish."""
@@ -315,11 +315,12 @@ class SearchView:
             raise ProposalError(f"{run_id} is being repeated now; wait for its score, propose another one")
 
 
-def refuse_if_running(running: Sequence[RunView], key: str) -> None:
-    """Raise ProposalError if one of these runs trains the configuration with this canonical key."""
-    for run in running:
-        if run.key == key:
-            raise ProposalError(f"this is {run.run_id}, which is training now; propose another one")
+def refuse_if_running(running: Mapping[str, str | None], key: str) -> None:
+    """Raise ProposalError if one of these runs trains the configuration with this canonical key; `running`
+    holds theirs."""
+    for run_id, other in running.items():
+        if other == key:
+            raise ProposalError(f"this is {run_id}, which is training now; propose another one")
 
 
 class Proposer(Protocol):

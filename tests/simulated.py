@@ -101,6 +101,9 @@ class SimulatedLauncher(ScriptedLauncher):
             self._advance(run_dir)
         return {path: self._state_of(path) for path in run_dirs}
 
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        return 0
+
     def _state_of(self, run_dir: Path) -> RunState:
         if run_dir in self.running:
             return "running"

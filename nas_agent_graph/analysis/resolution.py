@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_agent_graph.analysis.standings import candidates_of
+from nas_agent_graph.analysis.standings import KnownCandidates, candidates_of
 from nas_agent_graph.selection.bootstrap import block_length, paired_difference
 from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.window_errors import read_errors
@@ -28,14 +28,18 @@ Losses = NDArray[np.float64]
 
 
 def resolution_of(
-    state: AgentState, runs_dir: Path, config_of: Callable[[str], RunConfig | None], info: TaskInfo | None
+    state: AgentState,
+    runs_dir: Path,
+    config_of: Callable[[str], RunConfig | None],
+    info: TaskInfo | None,
+    made: KnownCandidates | None = None,
 ) -> float | None:
     """Return below which difference the validation rows resolve nothing (90 %): the median over the leader's
     differences from the next runs, by the losses that their trainings kept.
 
     None where they were not kept, or hold too few independent blocks; and in a search that leads by a margin.
     """
-    ranked = sorted(candidates_of(state), key=lambda candidate: candidate.mean)
+    ranked = sorted(candidates_of(state, made), key=lambda candidate: candidate.mean)
     best = next((candidate for candidate in ranked if candidate.run_id == state.best_run_id), None)
     if best is None or state.leads_by == "margin":
         return None

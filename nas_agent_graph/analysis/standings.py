@@ -9,22 +9,43 @@ from typing import cast
 
 from nas_agent_graph.selection.candidates import Candidate, EndedRepeat, Purpose, with_repeats
 from nas_agent_graph.selection.noise import SeedNoise, probability_of_luck
-from nas_system.nas_agent.agent_state import AgentState
-from nas_system.space.score import loss_of
+from nas_system.nas_agent.agent_state import AgentState, RunInfo
+from nas_system.space.score import Direction, loss_of
 
 
-def candidates_of(state: AgentState) -> tuple[Candidate, ...]:
-    """Return the runs that have a score, with those of their repeats, in the order of their ends."""
-    return with_repeats(first_scores_of(state), ended_repeats_of(state), len(state.runs))
+class KnownCandidates:
+    """Makes the candidates of one search's runs, each again only when the run has changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[RunInfo, Candidate | None]] = {}
+
+    def of(self, run: RunInfo, direction: Direction) -> Candidate | None:
+        """Return the run with the score of its own training alone; None if it has none."""
+        known = self._known.get(run.run_id)
+        if known is None or known[0] is not run:
+            known = self._known[run.run_id] = (run, _candidate(run, direction))
+        return known[1]
 
 
-def first_scores_of(state: AgentState, without: Container[str] = ()) -> tuple[Candidate, ...]:
+def _candidate(run: RunInfo, direction: Direction) -> Candidate | None:
+    if run.status != "OK" or run.val_score is None:
+        return None
+    return Candidate(run.run_id, run.family, (loss_of(run.val_score, direction),), (), run.seconds)
+
+
+def candidates_of(state: AgentState, made: KnownCandidates | None = None) -> tuple[Candidate, ...]:
+    """Return the runs that have a score, with those of their repeats, in the order of their ends; `made`
+    holds those of before."""
+    return with_repeats(first_scores_of(state, made=made), ended_repeats_of(state), len(state.runs))
+
+
+def first_scores_of(
+    state: AgentState, without: Container[str] = (), made: KnownCandidates | None = None
+) -> tuple[Candidate, ...]:
     """Return the runs that have a score, with that of their own training alone, but those in `without`."""
-    return tuple(
-        Candidate(run.run_id, run.family, (loss_of(run.val_score, state.direction),), (), run.seconds)
-        for run in state.runs
-        if run.status == "OK" and run.val_score is not None and run.run_id not in without
-    )
+    made, direction = made or KnownCandidates(), state.direction
+    found = [made.of(run, direction) for run in state.runs]
+    return tuple(one for one in found if one is not None and one.run_id not in without)
 
 
 def ended_repeats_of(state: AgentState) -> tuple[EndedRepeat, ...]:
@@ -63,12 +84,12 @@ class KnownOfSeeds:
     """By the leader, if it has one seed: how probable it is that its lead over the next run is none."""
 
 
-def known_of_seeds(state: AgentState) -> KnownOfSeeds:
+def known_of_seeds(state: AgentState, made: KnownCandidates | None = None) -> KnownOfSeeds:
     """Return what seeds tell; in a search that leads by a margin, the noise of the base config alone."""
     if state.leads_by == "margin":
-        own = {c.run_id: _as_reported(c.scores, state) for c in first_scores_of(state)}
+        own = {c.run_id: _as_reported(c.scores, state) for c in first_scores_of(state, made=made)}
         return KnownOfSeeds(state.noise, int(state.noise is not None), own)
-    candidates = candidates_of(state)
+    candidates = candidates_of(state, made)
     noise = SeedNoise.of(candidates)
     pooled = state.noise if noise.pooled is None else noise.pooled
     several = sum(candidate.n > 1 for candidate in candidates)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nas_agent_graph.context import IN_PROGRESS, RunState, SearchLauncher
 from nas_agent_graph.host.clock import Clock, SystemClock
-from nas_agent_graph.launchers.engine import Conversation, Engine, JobRequest, NotNow
+from nas_agent_graph.launchers.engine import Conversation, Engine, JobRequest, NotNow, Word
 from nas_agent_graph.launchers.environment import training_environment
 from nas_agent_graph.launchers.place import Place, read_place, write_place
 from nas_system.errors import ConfigError, RunError, SearchPaused
@@ -81,6 +81,7 @@ class ClusterLauncher:
         self._talks = talks
         self._conversation: Conversation | None = None
         self._places: dict[Path, Place | None] = {}
+        self._paths: dict[Path, RunPaths] = {}
         self._gone: dict[str, float] = {}
         """When the question was asked after which the engine no longer had a job, by its name."""
         self._begun_at: dict[str, float] = {}
@@ -172,11 +173,26 @@ class ClusterLauncher:
 
         Raises ConfigError if the engine will never take a job.
         """
-        return {run_dir: self._state_of(run_dir) for run_dir in run_dirs}
+        places = {run_dir: self._place_of(run_dir) for run_dir in run_dirs}
+        # The engine's word first: what the files say is newer than it.
+        names = [place.name for place in places.values() if place is not None]
+        words = self.conversation.words_on(names) if names else {}
+        return {
+            run_dir: self._here.survey([run_dir])[run_dir]
+            if place is None
+            else self._state_of(run_dir, place, *words[place.name])
+            for run_dir, place in places.items()
+        }
+
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        """Return how many of these trainings wait for a node. Raises as `survey` does."""
+        sent = [(run_dir, place) for run_dir in run_dirs if (place := self._place_of(run_dir)) is not None]
+        not_begun = [run_dir for run_dir, place in sent if place.name not in self._claimed]
+        return sum(found == "queued" for found in self.survey(not_begun).values())
 
     def is_running(self, run_dir: Path) -> bool:
         """Return whether the training's files may still change, as far as is known."""
-        return self._state_of(run_dir) in IN_PROGRESS
+        return self.survey([run_dir])[run_dir] in IN_PROGRESS
 
     def cancel(self, run_dir: Path, *, force: bool = False) -> None:
         """Ask the training to end by a file, as no signal reaches it; end its job with `force`, or if it has
@@ -194,13 +210,10 @@ class ClusterLauncher:
         if force or not paths.claim(place.attempt).exists():
             self.conversation.kill(place.name)
 
-    def _state_of(self, run_dir: Path) -> RunState:
-        place = self._place_of(run_dir)
-        if place is None:
-            return self._here.survey([run_dir])[run_dir]
-        paths = RunPaths(run_dir)
-        # The engine's word first: what the files say is newer than it.
-        word, asked_at, detail = self.conversation.word_on(place.name)
+    def _state_of(self, run_dir: Path, place: Place, word: Word, asked_at: float, detail: str) -> RunState:
+        paths = self._paths.get(run_dir)
+        if paths is None:
+            paths = self._paths[run_dir] = RunPaths(run_dir)
         has_begun = place.name in self._claimed or paths.claim(place.attempt).exists()
         if has_begun:
             self._claimed.add(place.name)

@@ -148,24 +148,28 @@ class Conversation:
                 self._to_kill[name] = None
         self._wake.set()
 
-    def word_on(self, name: str) -> tuple[Word, float, str]:
-        """Return what is known of a job, when the engine was asked for it, and the engine's own word.
+    def words_on(self, names: Sequence[str]) -> dict[str, tuple[Word, float, str]]:
+        """Return what is known of jobs, when the engine was asked for each, and the engine's own word.
 
-        Raises ConfigError if the engine will never take the job.
+        Raises ConfigError if the engine will never take one of them.
         """
         with self._lock:
-            if (refusal := self._refused.pop(name, None)) is not None:
-                raise refusal  # once: who ends the search then asks again
-            asked_at, now = self._asked_at, self.clock.monotonic()
-            if name in self._to_submit:
-                return "queued", -math.inf, ""
-            submitted_at = self._submitted_at.get(name)
-            if submitted_at is not None and (asked_at is None or submitted_at >= asked_at):
-                return "queued", -math.inf, ""
-            if asked_at is None or now - asked_at > STALE_AFTER_S:
-                return "unknown", -math.inf, ""
-            job = self._jobs.get(name)
-            return ("unheard of", asked_at, "") if job is None else (job.state, asked_at, job.detail)
+            now = self.clock.monotonic()
+            return {name: self._word_on(name, now) for name in names}
+
+    def _word_on(self, name: str, now: float) -> tuple[Word, float, str]:
+        if (refusal := self._refused.pop(name, None)) is not None:
+            raise refusal  # once: who ends the search then asks again
+        asked_at = self._asked_at
+        if name in self._to_submit:
+            return "queued", -math.inf, ""
+        submitted_at = self._submitted_at.get(name)
+        if submitted_at is not None and (asked_at is None or submitted_at >= asked_at):
+            return "queued", -math.inf, ""
+        if asked_at is None or now - asked_at > STALE_AFTER_S:
+            return "unknown", -math.inf, ""
+        job = self._jobs.get(name)
+        return ("unheard of", asked_at, "") if job is None else (job.state, asked_at, job.detail)
 
     def ask_at(self, when: float) -> None:
         """Ask for all jobs at this moment of the clock, or before."""

@@ -165,6 +165,10 @@ class LocalLauncher:
                     self._drawer.tell(run_dir)
         return found
 
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        """Return 0: here trainings begin at once."""
+        return 0
+
     def is_running(self, run_dir: Path) -> bool:
         """Return whether a live supervisor holds the run's lock."""
         return is_supervised(run_dir)

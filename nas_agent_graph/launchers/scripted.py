@@ -56,6 +56,10 @@ class ScriptedLauncher:
     def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
         return {path: "finished" if RunPaths(path).exit.exists() else "absent" for path in run_dirs}
 
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        """Return 0: no training waits."""
+        return 0
+
     def is_running(self, run_dir: Path) -> bool:
         """Return False: every training has ended when `submit` returns."""
         return False

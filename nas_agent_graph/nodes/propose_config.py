@@ -112,6 +112,8 @@ def _proposed(context: Context, view: SearchView) -> Proposal:
 
 def _continued(context: Context) -> str | None:
     """Return the run that a person wants to be continued, unless a run does so already."""
+    if context.continued is None:
+        return None
     state = context.ledger.state
     done = [context.ledger.proposal(run_id) for run_id in state.run_ids]
     known = {record.get("parent") for record in done if record.get("proposer") == CONTINUED}

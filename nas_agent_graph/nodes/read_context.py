@@ -110,5 +110,5 @@ def _opened(context: Context, thinking: set[str]) -> str | None:
         return None
     ledger = context.ledger
     run_id, training = next_run_id(ledger.state.run_ids), without_waiting(ledger, thinking)
-    ledger.begin(run_id, "propose_config", context.slots.device_for(training))
+    ledger.begin(run_id, "read_context", context.slots.device_for(training))
     return run_id

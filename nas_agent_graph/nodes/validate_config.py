@@ -59,5 +59,5 @@ def _config(run_id: str, proposal: Proposal, context: Context) -> RunConfig:
         raise ProposalError(
             f"this is the configuration of {earlier.run_id} ({earlier.status}, {score}); propose another one"
         )
-    refuse_if_running(context.running_views(run_id), canonical_key(config))
+    refuse_if_running(context.running_keys(run_id), canonical_key(config))
     return config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -30,4 +31,4 @@ def moment_of(ledger: Ledger) -> Mapping[str, int]:
 
 
 def _has_begun(paths: RunPaths) -> bool:
-    return paths.proposal.exists() or paths.transcript.exists()
+    return os.path.exists(paths.proposal) or os.path.exists(paths.transcript)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from nas_agent_graph.analysis.standings import ended_repeats_of, first_scores_of
+from nas_agent_graph.analysis.standings import KnownCandidates, ended_repeats_of, first_scores_of
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.selection.candidates import Purpose, Repeat
 from nas_agent_graph.selection.circumstances import Circumstances
@@ -16,21 +16,24 @@ from nas_system.nas_agent.ledger import Ledger
 class SelectionRule:
     """Asks the rule of selection; a search that leads by a margin knows no repeats but the base config's."""
 
+    def __init__(self) -> None:
+        self._candidates = KnownCandidates()
+
     def due(self, ledger: Ledger, told: Circumstances) -> Repeat | None:
         """Return the run that is to be trained once more, and why; None if there is none now."""
         if ledger.state.leads_by == "margin" or told.repeats == 0:
             return None
-        return next_repeat(standing_of(ledger, told))
+        return next_repeat(standing_of(ledger, told, self._candidates))
 
 
-def standing_of(ledger: Ledger, told: Circumstances) -> Standing:
+def standing_of(ledger: Ledger, told: Circumstances, made: KnownCandidates | None = None) -> Standing:
     """Return what the rule may know: the runs that can be trained again, and what has been."""
     state = ledger.state
     gone = {run.run_id for run in state.runs if ledger.config(run.run_id) is None}
     known = {run.run_id: run for run in state.in_progress}
     running = [known[name] for name in told.in_progress if name in known]
     return Standing(
-        runs=first_scores_of(state, without=gone),
+        runs=first_scores_of(state, without=gone, made=made),
         configurations=len(state.runs),
         max_configurations=told.max_runs,
         more_to_come=told.more or not all(run.is_repeat for run in running),

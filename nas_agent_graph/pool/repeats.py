@@ -133,7 +133,7 @@ def _begun(state: AgentState) -> set[str]:
 def due_repeat(context: Context, told: Circumstances) -> Repeat | None:
     """Return the repeat that is due; none without a rule, and none once the search's time is over."""
     most_s = context.limits.max_seconds
-    if context.repeat_rule is None or (most_s is not None and context.committed.seconds >= most_s):
+    if context.repeat_rule is None or (most_s is not None and context.spent.seconds >= most_s):
         return None
     return context.repeat_rule.due(context.ledger, told)
 

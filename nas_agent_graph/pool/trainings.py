@@ -6,13 +6,12 @@ there first.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nas_agent_graph.analysis.pruning import Curve, EndedRun, evidence
-from nas_agent_graph.context import IN_PROGRESS, Context, Launcher
+from nas_agent_graph.context import IN_PROGRESS, Context, Launcher, RunState
 from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
@@ -60,7 +59,7 @@ def launch(run_id: str, context: Context) -> None:
     # A signal must not come between the start of a supervisor and the files that tell of it: the
     # training would outlive an agent that knows of none.
     with context.stop.held_back():
-        found = context.launcher.survey([folder])[folder]
+        found = _state_of(training, context)
         if found in IN_PROGRESS:
             context.progress.note(f"{run_id}: {_ADOPTED[found]}")
         elif found == "absent":
@@ -78,11 +77,8 @@ _ADOPTED = {
 def is_queue_full(context: Context) -> bool:
     """Return whether so many trainings wait for a node of a cluster that no further one is proposed."""
     folders = [context.ledger.paths(run.run_id).folder for run in context.ledger.state.in_progress]
-    sent = [folder for folder in folders if os.path.exists(RunPaths(folder).place)]
-    if not sent:
-        return False
     most = max(MOST_QUEUED, context.slots.total // QUEUED_SHARE)
-    return sum(found == "queued" for found in context.launcher.survey(sent).values()) >= most
+    return context.launcher.n_queued(folders) >= most
 
 
 def _training(training_id: str, context: Context) -> Training:
@@ -119,9 +115,11 @@ def _await(run_ids: Sequence[str], context: Context, is_enough: Callable[[], boo
     epochs: dict[Path, int] = {}
     with stop.held_back():
         while True:
-            ended = [run_id for run_id in run_ids if _advance(run_id, context, epochs)]
+            ended = _ended_of(run_ids, context, epochs)
             if stop.signal is None and ended:
-                return min(ended, key=lambda run_id: (_ended_at(run_id, context), run_id))
+                first = min(ended, key=lambda run_id: (_ended_at(run_id, context), run_id))
+                context.ended.pop(first, None)
+                return first
             if stop.signal is None and is_enough():
                 return None
             if stop.signal is not None:
@@ -134,6 +132,28 @@ def _await(run_ids: Sequence[str], context: Context, is_enough: Callable[[], boo
                     context.launcher.cancel(folder, force=force)
                 asked_at = clock.monotonic() if asked_at is None else asked_at
             clock.sleep(POLL_S)
+
+
+def _ended_of(run_ids: Sequence[str], context: Context, epochs: dict[Path, int]) -> list[str]:
+    """Look at the runs, as `_advance` does; return those that have ended for good.
+
+    What has ended and waits for its verdict is not looked at again while the same end is on record: where
+    runs end faster than verdicts are written, that is many.
+    """
+    trainings = {run_id: _training(run_id, context) for run_id in run_ids}
+    left = {run_id: own for run_id, own in trainings.items() if not _has_known_end(own, context)}
+    found = context.launcher.survey([own.paths.folder for own in left.values()])
+    for run_id, own in left.items():
+        if not _advance(own, found[own.paths.folder], context, epochs):
+            del trainings[run_id]
+        elif (end := context.ledger.end(own.paths)) is not None:
+            context.ended[run_id] = end
+    return list(trainings)
+
+
+def _has_known_end(own: Training, context: Context) -> bool:
+    known = context.ended.get(own.run_id)
+    return known is not None and known == context.ledger.end(own.paths)
 
 
 def folders_of(run_id: str, ledger: Ledger) -> list[Path]:
@@ -149,20 +169,19 @@ def still_to_end(folders: Sequence[Path], launcher: Launcher, *, forced: bool) -
     return [folder for folder, found in launcher.survey(folders).items() if found in awaited]
 
 
-def _advance(run_id: str, context: Context, epochs: dict[Path, int]) -> bool:
-    """Look at the run's trainings, start what is due and stop what cannot win; return whether all have ended.
+def _advance(own: Training, found: RunState, context: Context, epochs: dict[Path, int]) -> bool:
+    """Look at a run's trainings, start what is due and stop what cannot win; return whether all have ended.
 
-    `epochs` holds how many epochs of each training have been looked at.
+    `found` is how its own training stands; `epochs` holds how many epochs of each have been looked at.
     """
-    own = _training(run_id, context)
-    if not _has_ended(own, context):
-        if context.ledger.state.runs and not is_repeat(run_id):
+    if not _has_ended(own, found, context):
+        if context.ledger.state.runs and not is_repeat(own.run_id):
             _stop_early(own.paths, context, epochs)
         return False
     n_running = 0
     for repeat in _due_repeats(own, context):
-        n_running += not _has_ended(repeat, context)
-        if n_running == context.slots.parallel_repeats(context.ledger.state, run_id):
+        n_running += not _has_ended(repeat, _state_of(repeat, context), context)
+        if n_running == context.slots.parallel_repeats(context.ledger.state, own.run_id):
             break
     return n_running == 0
 
@@ -187,14 +206,19 @@ def _due_repeats(own: Training, context: Context) -> Iterator[Training]:
         yield Training(own.run_id, repeat, label, planned)
 
 
-def _has_ended(training: Training, context: Context) -> bool:
-    """Return whether the training has ended and no further attempt is due; start what is due."""
+def _state_of(training: Training, context: Context) -> RunState:
+    folder = training.paths.folder
+    return context.launcher.survey([folder])[folder]
+
+
+def _has_ended(training: Training, found: RunState, context: Context) -> bool:
+    """Return whether the training, which stands as it was `found`, has ended and no further attempt is due;
+    start what is due."""
     folder = training.paths.folder
     while True:
-        found = context.launcher.survey([folder])[folder]
         if found in IN_PROGRESS:
             if found == "running":
-                history = context.ledger.history(folder)
+                history = context.ledger.history(training.paths)
                 context.progress.training(folder.name, training.label, history)
             return False
         if found == "absent":
@@ -209,12 +233,13 @@ def _has_ended(training: Training, context: Context) -> bool:
         if context.stop.signal is not None:
             return False
         _submit(training, attempt, context)
+        found = _state_of(training, context)
 
 
 def _stop_early(paths: RunPaths, context: Context, epochs: dict[Path, int]) -> None:
     """Ask the training to end if it cannot win, by the search's rule; the evidence is on disk before that."""
     folder, state, rule = paths.folder, context.ledger.state, context.limits.stop_early
-    history = context.ledger.history(folder) if rule is not None else None
+    history = context.ledger.history(paths) if rule is not None else None
     curve = Curve.of(history, state.metric)
     if rule is None or curve is None or epochs.get(folder) == len(curve.scores):
         return
@@ -236,7 +261,7 @@ def _ended_runs(context: Context) -> list[EndedRun]:
     trainings = context.base.task.trainings
     ledger = context.ledger
     return [
-        EndedRun.of(run, ledger.history(ledger.paths(run.run_id).folder), trainings=trainings)
+        EndedRun.of(run, ledger.history(ledger.paths(run.run_id)), trainings=trainings)
         for run in ledger.state.runs
     ]
 
@@ -255,7 +280,7 @@ def _submit(training: Training, attempt: int, context: Context) -> None:
 
 def _ended_at(run_id: str, context: Context) -> str:
     """Return when the run's training ended, as its supervisor wrote it down; empty if it could not."""
-    return str((read_record(context.ledger.paths(run_id).exit) or {}).get("ended_at", ""))
+    return str((context.ledger.end(context.ledger.paths(run_id)) or {}).get("ended_at", ""))
 
 
 def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:

@@ -73,15 +73,17 @@ class PlainProgress:
     def training(self, run_id: str, label: str, history: Mapping[str, object] | None) -> None:
         tracker = self._tracker
         training = tracker.training(label, history)
-        name, now = printable(label, 80), tracker.clock()
+        now = tracker.clock()
         if training.told_at == -math.inf:
-            self._print(f"{name} training", training)
+            self._print(f"{printable(label, 80)} training", training)
         silent_s = now - max(training.told_at, self._last_line_at)
         if not silent_s >= (EPOCH_LINE_EVERY_S if training.is_untold else SIGN_OF_LIFE_EVERY_S):
             return
         training.is_untold = False
         left, best = training.seconds_left(now), tracker.format_best()
-        text = f"{name} {training.format_epoch(tracker.metric)}" + (f" ({best})" if best else "")
+        text = f"{printable(label, 80)} {training.format_epoch(tracker.metric)}" + (
+            f" ({best})" if best else ""
+        )
         self._print(text + (f" up to {duration(left)} left" if left is not None else ""), training)
 
     def finished(self, run: RunInfo, verdict: Mapping[str, object]) -> None:

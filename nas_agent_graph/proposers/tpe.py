@@ -221,6 +221,8 @@ def _window(runs: Sequence[RunView]) -> Sequence[RunView]:
 
 def _with_loss(run: RunView, direction: Direction) -> RunView:
     """Return the run with scores to be minimized, as everything below expects."""
+    if direction == "minimize":
+        return run
     score, so_far = (
         None if value is None else loss_of(value, direction) for value in (run.val_score, run.best_so_far)
     )

@@ -70,6 +70,10 @@ class RecordedLauncher:
         """Return that the runs end in the recorded order: one that ends later is still running."""
         return {run_dir: self._state_of(run_dir) for run_dir in run_dirs}
 
+    def n_queued(self, run_dirs: Sequence[Path]) -> int:
+        """Return 0: a recording does not tell which trainings waited."""
+        return 0
+
     def _state_of(self, run_dir: Path) -> RunState:
         if run_dir in self._endless:
             return "running"

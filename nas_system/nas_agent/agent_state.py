@@ -231,9 +231,35 @@ def _migrated(values: dict[str, Any], path: Path) -> dict[str, Any]:
     return {**values, "schema_version": SCHEMA_VERSION}
 
 
-def save_agent_state(state: AgentState, path: str | Path = STATE_FILE) -> None:
-    """Write the whole state, atomically and durably."""
-    write_atomic(Path(path), state.model_dump_json(indent=1).encode() + b"\n")
+def save_agent_state(state: AgentState, path: str | Path = STATE_FILE, texts: RunTexts | None = None) -> None:
+    """Write the whole state, atomically and durably; `texts` are those of the writes before, by which it is
+    faster."""
+    text = state.model_dump_json(indent=1) if texts is None else texts.state_text(state)
+    write_atomic(Path(path), text.encode() + b"\n")
+
+
+class RunTexts:
+    """Keeps the runs of a state as text: a run that has ended hardly ever changes, and each write has all."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[RunInfo, str]] = {}
+
+    def state_text(self, state: AgentState) -> str:
+        """Return what `state.model_dump_json(indent=1)` does."""
+        text = state.replace(runs=()).model_dump_json(indent=1)
+        if not state.runs:
+            return text
+        # A line break within a value is escaped, and the same name further in has more spaces before it.
+        before, after = text.split('\n "runs": []')
+        runs = ",\n  ".join(map(self._text_of, state.runs))
+        return f'{before}\n "runs": [\n  {runs}\n ]{after}'
+
+    def _text_of(self, run: RunInfo) -> str:
+        known = self._known.get(run.run_id)
+        if known is None or known[0] is not run:
+            text = run.model_dump_json(indent=1).replace("\n", "\n  ")
+            known = self._known[run.run_id] = (run, text)
+        return known[1]
 
 
 def add_run(state: AgentState, run: RunInfo) -> AgentState:

@@ -23,6 +23,7 @@ from nas_system.nas_agent.agent_state import (
     RepeatInfo,
     RunInfo,
     RunInProgress,
+    RunTexts,
     UnreadableState,
     add_repeat,
     add_run,
@@ -45,10 +46,11 @@ class Ledger:
         self.runs_dir = workspace / "runs"
         self.state = state
         self._configs: dict[str, RunConfig | None] = {}
+        self._keys: dict[str, str | None] = {}
         self._proposals: dict[str, Mapping[str, Any]] = {}
         self._records = RecordCache()
+        self._texts = RunTexts()
         self._paths: dict[str, RunPaths] = {}
-        self._proposal_files: dict[str, Path] = {}
         self._ended: tuple[tuple[RunInfo, ...], frozenset[str]] = ((), frozenset())
         """The runs that have ended, and their ids."""
 
@@ -108,7 +110,7 @@ class Ledger:
     def save(self, **changes: Any) -> None:
         """Replace fields of the state and write it, durably, before anything else happens."""
         state = self.state.replace(**changes)
-        save_agent_state(state, self.workspace / STATE_FILE)
+        save_agent_state(state, self.workspace / STATE_FILE, self._texts)
         self.state = state
 
     def begin(self, run_id: str, step: str, device: str | None = None, *, purpose: str | None = None) -> None:
@@ -188,15 +190,21 @@ class Ledger:
     def remember(self, run_id: str, config: RunConfig) -> None:
         """Keep the configuration of the current run, so that it is not read back."""
         self._configs[run_id] = config
+        self._keys.pop(run_id, None)
+
+    def key(self, run_id: str) -> str | None:
+        """Return the canonical key of `config`; None where that is None."""
+        if run_id not in self._keys:
+            config = self.config(run_id)
+            self._keys[run_id] = None if config is None else canonical_key(config)
+        return self._keys[run_id]
 
     def proposal(self, run_id: str) -> Mapping[str, Any]:
         """Read proposal.json of a run; empty when it is gone or damaged."""
         known = self._proposals.get(run_id)
         if known is not None:
             return known
-        path = self._proposal_files.get(run_id)
-        if path is None:
-            path = self._proposal_files[run_id] = self.paths(run_id).proposal
+        path = self.paths(run_id).proposal
         if not self._has_ended(run_id):
             return self._records.read(path) or {}  # that of a run in progress may still change
         self._proposals[run_id] = found = read_record(path) or {}
@@ -208,9 +216,13 @@ class Ledger:
             self._ended = (self.state.runs, frozenset(run.run_id for run in self.state.runs))
         return run_id in self._ended[1]
 
-    def history(self, run_dir: Path) -> Mapping[str, Any] | None:
+    def history(self, paths: RunPaths) -> Mapping[str, Any] | None:
         """Return what a training has written about its epochs; None while that cannot be read."""
-        return self._records.read(RunPaths(run_dir).history)
+        return self._records.read(paths.history)
+
+    def end(self, paths: RunPaths) -> Mapping[str, Any] | None:
+        """Return what the supervisor of a training has written at its end; None while that cannot be read."""
+        return self._records.read(paths.exit)
 
     def run_with_key(self, key: str) -> RunInfo | None:
         """Return the finished run that already trained this configuration."""

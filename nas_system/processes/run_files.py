@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from nas_system.files import read_record
 
@@ -38,62 +38,63 @@ def stop_file(run_id: str) -> Path:
     return Path(f"stop_{run_id}")
 
 
-class RunPaths(NamedTuple):
+class RunPaths:
     """The files of one run directory. Every name is written here and nowhere else."""
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
-    @property
+    @cached_property
     def work(self) -> Path:
         """The only folder in which the training may write; gone once it has come to its end."""
         return self.folder / "work"
 
-    @property
+    @cached_property
     def proposal(self) -> Path:
         """Who proposed the run, from which parent, why, and the changes."""
         return self.folder / "proposal.json"
 
-    @property
+    @cached_property
     def transcript(self) -> Path:
         """Every exchange with the language model, one JSON object a line."""
         return self.folder / "transcript.jsonl"
 
-    @property
+    @cached_property
     def config(self) -> Path:
         """What was trained."""
         return self.folder / "config_used.py"
 
-    @property
+    @cached_property
     def log(self) -> Path:
         """Output of the training process."""
         return self.folder / "train.log"
 
-    @property
+    @cached_property
     def history(self) -> Path:
         """The curves, epoch by epoch."""
         return self.folder / "history.json"
 
-    @property
+    @cached_property
     def learning_curve(self) -> Path:
         """The curves as a picture."""
         return self.folder / "learning_curve.png"
 
-    @property
+    @cached_property
     def predictions(self) -> Path:
         """Forecasts against truth as a picture."""
         return self.folder / "predictions.png"
 
-    @property
+    @cached_property
     def attention(self) -> Path:
         """Attention of the forecasts over past steps, as a picture; of families with attention."""
         return self.folder / "attention.png"
 
-    @property
+    @cached_property
     def pictures(self) -> Path:
         """What the pictures above are drawn from; there only until they have been drawn."""
         return self.folder / "pictures.json"
 
-    @property
+    @cached_property
     def best_model(self) -> Path:
         """Weights of the best validation epoch, and what a forecast elsewhere needs."""
         return self.folder / "best_model.pth"
@@ -102,52 +103,52 @@ class RunPaths(NamedTuple):
         """Weights of the model trained at an earlier rolling origin, counted from 1."""
         return self.folder / f"origin_{number}.pth"
 
-    @property
+    @cached_property
     def earlier_origins(self) -> tuple[Path, ...]:
         """Every file that `origin` may name."""
         return tuple(map(self.origin, range(1, MOST_ORIGINS)))
 
-    @property
+    @cached_property
     def origins(self) -> Path:
         """Which rolling origins have been trained; there only while a training is unfinished."""
         return self.folder / "origins.json"
 
-    @property
+    @cached_property
     def last(self) -> Path:
         """What an exact resume needs; there only while a training is unfinished, and in its `work` folder."""
         return self.folder / "last.pth"
 
-    @property
+    @cached_property
     def metrics(self) -> Path:
         """The result; written last by the training."""
         return self.folder / "metrics.json"
 
-    @property
+    @cached_property
     def val_errors(self) -> Path:
         """The best weights' error on every validation window; its mean is the score."""
         return self.folder / "val_errors.npy"
 
-    @property
+    @cached_property
     def exit(self) -> Path:
         """How the process ended; written last by the supervisor."""
         return self.folder / "exit.json"
 
-    @property
+    @cached_property
     def process(self) -> Path:
         """How to find the running process."""
         return self.folder / "proc.json"
 
-    @property
+    @cached_property
     def error(self) -> Path:
         """What the training raised."""
         return self.folder / "error.json"
 
-    @property
+    @cached_property
     def supervisor_log(self) -> Path:
         """Output of the supervisor: empty unless it failed."""
         return self.folder / "supervisor.log"
 
-    @property
+    @cached_property
     def lock(self) -> Path:
         """Held while the training lives."""
         return self.folder / "run.lock"
@@ -156,37 +157,37 @@ class RunPaths(NamedTuple):
         """Who trains the attempt on a cluster; whoever makes the file may."""
         return self.folder / f"claim-{attempt}.json"
 
-    @property
+    @cached_property
     def place(self) -> Path:
         """Which job of a cluster the attempt is; written before the job is submitted."""
         return self.folder / "place.json"
 
-    @property
+    @cached_property
     def stop_request(self) -> Path:
         """Which attempt on a cluster is to end; a signal does not reach another machine."""
         return self.folder / "stop.json"
 
-    @property
+    @cached_property
     def retried(self) -> Path:
         """Why an attempt that failed for a reason outside its configuration was repeated."""
         return self.folder / "retried.json"
 
-    @property
+    @cached_property
     def pruned(self) -> Path:
         """Why the search stopped an attempt early; written before the attempt is asked to end."""
         return self.folder / "pruned.json"
 
-    @property
+    @cached_property
     def verdict(self) -> Path:
         """Accepted or not, against what, and why."""
         return self.folder / "verdict.json"
 
-    @property
+    @cached_property
     def hold_out(self) -> Path:
         """The best run's score on the hold-out rows."""
         return self.folder / "sealed.json"
 
-    @property
+    @cached_property
     def hold_out_errors(self) -> Path:
         """The best run's error on every hold-out window."""
         return self.folder / "hold_out_errors.npy"

@@ -51,6 +51,7 @@ class Cluster:
         while True:
             self.launcher.conversation.turn()
             found = self.launcher.survey([self.run_dir])[self.run_dir]
+            assert self.launcher.n_queued([self.run_dir]) == (found == "queued")
             if self.clock.now >= end:
                 return found
             self.clock.now = min(self.clock.now + 1.0, end)

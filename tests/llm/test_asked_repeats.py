@@ -255,7 +255,7 @@ def test_the_sampler_steps_in_after_a_repeat_when_the_tokens_are_spent(tmp_path:
     workspace = tmp_path / "s"
     with pytest.raises(SearchPaused):
         search(workspace, [*FIRST_FIVE, wish(), FAULTS["bad_key"]])
-    spent = search_context(workspace, max_runs=8).committed.tokens
+    spent = search_context(workspace, limits=Limits(max_runs=8, max_tokens=10**6)).committed.tokens
     limits = Limits(max_runs=8, max_tokens=spent)
     context, asked = search(workspace, [], limits=limits)
     last = context.ledger.state.runs[-1]
@@ -268,7 +268,7 @@ def test_what_a_wish_has_cost_counts_before_the_run_is_proposed_again(tmp_path: 
     workspace = tmp_path / "s"
     with pytest.raises(SearchPaused):
         search(workspace, [*FIRST_FIVE, wish(), FAULTS["bad_key"]])
-    context = search_context(workspace, max_runs=8)
+    context = search_context(workspace, limits=Limits(max_runs=8, max_tokens=10**6))
     known = sum(run.tokens for run in context.ledger.state.runs)
     events = read_events(workspace / "runs" / ASKING / "transcript.jsonl")
     (usage,) = [event["usage"] for event in events if event["kind"] == "response"]

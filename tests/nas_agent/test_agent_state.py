@@ -17,6 +17,7 @@ from nas_system.nas_agent.agent_state import (
     NewerState,
     RunInfo,
     RunInProgress,
+    RunTexts,
     add_run,
     get_best_run,
     get_recent_runs,
@@ -64,6 +65,18 @@ def test_the_state_survives_a_round_trip(tmp_path):
     stored = json.loads((tmp_path / "s.json").read_text())
     assert stored["best_run_id"] == "run_0000"
     assert set(stored["runs"][0]) >= {"run_id", "val_mse", "test_mse", "history_summary", "accepted"}
+
+
+def test_a_state_is_written_alike_whether_the_text_of_its_runs_is_kept_or_not(tmp_path):
+    texts, path = RunTexts(), tmp_path / "agent_state.json"
+    state = AgentState(task=ForecastingTask(), data=DATA | {"runs": [], '\n "runs": []': {"runs": []}})
+    for number in range(4):
+        summary = 'the last "epoch"\n\u2028 was its best'
+        state = add_run(state, run(number, 0.05 - number / 1000, history_summary=summary, test_mse=0.1))
+        changed = (*state.runs[:1], *(one.model_copy(update={"accepted": True}) for one in state.runs[1:]))
+        for other in (state, state.replace(runs=changed, hold_out={"run_0000": 0.1}), AgentState()):
+            save_agent_state(other, path, texts)
+            assert path.read_text() == other.model_dump_json(indent=1) + "\n"
 
 
 def test_the_original_fields_alone_are_a_valid_state(tmp_path):

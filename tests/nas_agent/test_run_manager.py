@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_file_in_the_way_is_a_config_error(tmp_path: Path) -> None:
 
 
 def test_every_file_of_a_run_has_its_own_name_in_the_folder(tmp_path: Path) -> None:
-    names = [name for name, value in vars(RunPaths).items() if isinstance(value, property)]
+    names = [name for name, value in vars(RunPaths).items() if isinstance(value, cached_property)]
     files = [getattr(RunPaths(tmp_path), name) for name in names if name != "earlier_origins"]
     files += RunPaths(tmp_path).earlier_origins
     assert {file.parent for file in files} == {tmp_path}
