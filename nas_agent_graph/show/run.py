@@ -290,7 +290,8 @@ def _format_proposer(record: RunRecord, parent: str) -> str:
     who = record.proposal.get("proposer") or (run and run.proposer)
     if not who:
         return "nobody yet" if record.running else "unknown: proposal.json is missing or unreadable"
-    text = printable(who, 64)
+    arm = record.proposal.get("arm")
+    text = printable(who, 64) + (f" (arm: {printable(arm, 16)})" if arm and isinstance(arm, str) else "")
     if run is not None and run.tokens:
         text += f", {run.tokens} tokens"
     if run is not None and run.cost_usd is not None:
