@@ -74,18 +74,19 @@ class WorkspaceLock:
             if error.errno not in CANNOT_LOCK:
                 raise
             is_locked = False
-        if _is_held_elsewhere(mark, is_locked=is_locked) and self._age_s() < STALE_AFTER_S:
-            raise self._busy(mark)
+        if _is_held_elsewhere(mark, is_locked=is_locked) and (age_s := self._age_s()) < STALE_AFTER_S:
+            left_s = STALE_AFTER_S - age_s
+            raise self._busy(mark, f", and if it was killed, the workspace is free in {left_s:.0f} s")
         own = {"pid": os.getpid(), "host": socket.gethostname(), "process": identify(os.getpid())._asdict()}
         # A full disk must not stop a search for it.
         with contextlib.suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps(own).encode() + b"\n", 0)
 
-    def _busy(self, mark: dict[str, Any]) -> WorkspaceBusy:
+    def _busy(self, mark: dict[str, Any], ends: str = "") -> WorkspaceBusy:
         holder = f"pid {mark['pid']} on {mark['host']}" if {"pid", "host"} <= mark.keys() else "unknown"
         return WorkspaceBusy(
-            f"{self.path.parent.parent} is held by another agent ({holder}); "
+            f"{self.path.parent.parent} is held by another agent ({holder}){ends}; "
             "wait for it, stop it, or choose another --workspace"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -35,6 +36,8 @@ def test_an_agent_on_another_host_is_seen_while_it_renews_its_mark(
     done = run_cli("nas_agent_graph.run", "--max-runs", "1", cwd=tmp_path)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "is held by another agent (pid 7 on login2)" in done.stderr
+    left = re.search(r"if it was killed, the workspace is free in (\d+) s", done.stderr)
+    assert left is not None and 0 < int(left[1]) <= STALE_AFTER_S
     # Without a renewal it is gone: by the clock of the folder, not of this host.
     old = time.time() - STALE_AFTER_S - 5
     os.utime(lock, (old, old))
