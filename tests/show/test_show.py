@@ -217,7 +217,10 @@ def test_of_a_run_that_a_model_was_asked_about_in_vain_the_reason_is_shown(
     path = RunPaths(workspace / "runs/run_0002").proposal
     write_json(path, read_object(path) | {"arm": "sampler", "wasted": "no JSON\x1b[31m object"})
     shown = " ".join(show(workspace, "run_0002").stdout.split())
-    assert "proposed by tpe (arm: sampler), after the language model was asked for nothing to train: no JSON" in shown
+    assert (
+        "proposed by tpe (arm: sampler), after the language model was asked for nothing to train: no JSON"
+        in shown
+    )
     assert "\x1b" not in shown
 
 

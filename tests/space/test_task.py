@@ -272,3 +272,15 @@ def test_a_wrong_flag_is_named(given: dict[str, Any], message: str) -> None:
 def test_a_column_that_cannot_be_read_is_a_wrong_flag() -> None:
     with pytest.raises(ConfigError, match="--target: "):
         columns_of("a\rb")
+
+
+@pytest.mark.parametrize("augmentation", ["time_warp", "window_slice"])
+@pytest.mark.parametrize(
+    "known", [{"future": ("promo",)}, {"holidays": ("DE",)}], ids=["columns", "holidays"]
+)
+def test_no_augmentation_moves_what_is_known_of_a_step(augmentation: str, known: dict[str, Any]) -> None:
+    task = ForecastingTask(dataset="own.csv", targets=("y",)).model_dump()
+    config = {"model": {"family": "linear"}, "training": {"augmentation": augmentation}}
+    RunConfig.model_validate(config | {"task": task})
+    with pytest.raises(ValidationError, match="bends the time of a window"):
+        RunConfig.model_validate(config | {"task": task | known})

@@ -20,6 +20,9 @@ from nas_system.space.time_steps import checked_format, normalised_date, normali
 if TYPE_CHECKING:
     from nas_system.space.families.family import FamilyConfig
 
+BENDING = ("time_warp", "window_slice")
+"""Augmentations that move what happened to other steps."""
+
 ALL = "all"
 """As the only target: every column. Which columns these are is known where the data is read."""
 
@@ -223,6 +226,11 @@ class ForecastingTask(Task):
             raise ValueError(
                 "training.augmentation=channel_dropout drops inputs that are no targets, and there are none; "
                 "choose another augmentation, or a family and data.features=MS that read them"
+            )
+        if config.training.augmentation in BENDING and (self.future or self.holidays):
+            raise ValueError(
+                f"training.augmentation={config.training.augmentation} bends the time of a window, in which "
+                "columns that are known for the future stand at their own steps; choose another augmentation"
             )
 
     @property
