@@ -289,7 +289,7 @@ def test_no_forecast_of_several_series_changes_with_what_comes_after_it(family: 
 
     def forecasts(of: OpenPanel) -> tuple[Tensor, np.ndarray[Any, Any]]:
         windows = build_windows(of, config, splits=("train", "test"))
-        dates = windows["test"].dates
+        dates = windows["test"].clusters
         assert dates is not None
         return forecast(config, windows, windows["test"]), dates
 
@@ -307,7 +307,7 @@ def test_a_series_is_scaled_and_learned_from_before_the_date_on_which_another_is
     panel = panel_of(synthetic)
     windows = build_windows(panel, config_of("linear", panel.task), splits=("train", "val"))
     first_scored = panel.dates[panel.split.target_rows("val").start]
-    learned = windows["train"].dates
+    learned = windows["train"].clusters
     assert learned is not None and panel.dates[learned.max() + PRED_LEN - 1] < first_scored
     rows = np.concatenate([member.series.dates[: member.split.train_end] for member in panel.members])
     assert rows.max() < first_scored

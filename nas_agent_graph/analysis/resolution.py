@@ -17,6 +17,7 @@ from nas_system.nas_agent.agent_state import AgentState
 from nas_system.nas_agent.window_errors import read_errors
 from nas_system.processes.run_files import RunPaths
 from nas_system.space import RunConfig
+from nas_system.space.data_card import compares_series
 from nas_system.space.score import Direction, loss_of
 from nas_system.space.task_info import TaskInfo
 from nas_system.space.time_steps import rows_in_a_week
@@ -79,10 +80,12 @@ def losses_of(errors: NDArray[np.float32], direction: Direction) -> Losses:
 
 def block_of(config: RunConfig | None, info: TaskInfo | None, losses: Losses | None) -> int:
     """Return how many losses in a row depend on each other: those of windows that share rows, and of at least
-    a week; or those of one sample, where it has several.
+    a week; or those of one sample, where it has several. One, where each is that of a series of its own.
 
     `losses` are (..., windows).
     """
+    if info is not None and compares_series(info.measured):
+        return 1
     if config is not None and config.task.is_series:
         step = info.measured.get("freq") if info else None
         week = rows_in_a_week(step if isinstance(step, str) else None)

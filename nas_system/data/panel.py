@@ -29,6 +29,10 @@ Array = NDArray[np.float64]
 SHORTEST_SHARE = 0.25
 """Of the most training rows that a series has: one with fewer would bound the look-back of all the others."""
 SERIES_NAMED = 4
+FEWEST_BLOCKS, TYPICAL_LOOK_BACK = 5, 96
+"""Stretches of dates that share no rows, below which series are compared; windows of a usual look-back."""
+FEWEST_SERIES = 10
+"""From which on they are."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,8 @@ class OpenPanel:
     source: DataSource | None = None
     left_out: tuple[str, ...] = ()
     """Why other series are not: a sentence each."""
+    compares_series: bool = False
+    """Whether two scores are compared over the series, and not over the dates: of these there are too few."""
 
     @classmethod
     def of_series(
@@ -57,7 +63,7 @@ class OpenPanel:
         dates = np.unique(np.concatenate([each.dates for each in series]))
         split = split_for(task, len(dates), dates)
         members, left_out = _members(task, series, dates, split, source)
-        return cls(task, dates, split, members, source, left_out)
+        return cls(task, dates, split, members, source, left_out, _compares_series(task, split, members))
 
     def with_origins(self, count: int) -> Self:
         """Return the task with so many rolling origins."""
@@ -109,18 +115,34 @@ class OpenPanel:
         firsts = [member.series.dates[0] for member in self.members]
         return tuple(np.searchsorted(self.dates, np.array(firsts)).tolist())
 
+    def clusters(self, dates: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Return which windows count as one when two scores are compared, (windows of all members,).
+
+        `dates` are the rows of the calendar that the windows of each member forecast from.
+        """
+        if self.compares_series:
+            return np.repeat(np.arange(len(dates)), [len(of_member) for of_member in dates])
+        return np.concatenate(dates)
+
 
 OpenData = OpenTask | OpenPanel
 """A task with its data: one series, or several. `members` has them in both."""
 
 
-def mean_of_dates(values: Array, dates: NDArray[np.integer[Any]]) -> Array:
-    """Return the means of windows, (windows, ...), that forecast from the same date, in order of time.
+def _compares_series(task: ForecastingTask, split: Split, members: Sequence[OpenTask]) -> bool:
+    dates = len(split.target_rows("val")) - task.pred_len + 1
+    scored = sum(len(member.split.target_rows("val")) >= task.pred_len for member in members)
+    return dates < FEWEST_BLOCKS * (TYPICAL_LOOK_BACK + task.pred_len) and scored >= FEWEST_SERIES
+
+
+def mean_of_clusters(values: Array, clusters: NDArray[np.integer[Any]]) -> Array:
+    """Return the means of windows, (windows, ...), of one cluster (`OpenPanel.clusters`), in ascending order.
 
     Series that move together err together: it is dates, and not windows, that show what chance does to a
-    score. A date of fewer windows counts for less, so that the mean of the result is that of `values`.
+    score; or series, where dates are few. A cluster of fewer windows counts for less, so that the mean of
+    the result is that of `values`.
     """
-    numbers, places = np.unique(dates, return_inverse=True)
+    numbers, places = np.unique(clusters, return_inverse=True)
     sums = np.zeros((len(numbers), *values.shape[1:]))
     np.add.at(sums, places, values)
     return sums * (len(numbers) / len(values))

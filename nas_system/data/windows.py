@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nas_system.data.columns import input_columns, series_shape
 from nas_system.data.open_task import OpenTask
-from nas_system.data.panel import OpenData, OpenPanel, mean_of_dates
+from nas_system.data.panel import OpenData, OpenPanel, mean_of_clusters
 from nas_system.data.scaling import Scaler
 from nas_system.data.series import Series
 from nas_system.data.splits import SplitName, check_look_back, label_of
@@ -50,19 +50,19 @@ class WindowSet:
         pred_len: int,
         input_columns: Sequence[int],
         target_columns: Sequence[int],
-        dates: NDArray[np.int64] | None = None,
+        clusters: NDArray[np.int64] | None = None,
     ) -> None:
         """`table` is (rows, columns), already scaled; `marks` (rows, n_marks) are shared by the parts.
 
         Where the rows of several series follow each other in the table, `starts` leaves out the windows that
-        cross from one into the next, and `dates` (windows,) numbers the dates that they forecast from.
+        cross from one into the next, and `clusters` (windows,) are those of `OpenPanel.clusters`.
         """
         if len(starts):
             first, end = min(starts), max(starts) + seq_len + pred_len
             if first < 0 or end > len(table):
                 raise ValueError(f"windows from row {first} to {end} leave a table of {len(table)} rows")
         self.starts = starts
-        self.dates = dates
+        self.clusters = clusters
         self.seq_len = seq_len
         self.pred_len = pred_len
         self.device = table.device
@@ -127,12 +127,11 @@ class WindowLoader:
         return len(self) * self.batch_size if self.drop_last else len(self.windows)
 
     def summarized(self, errors: Tensor) -> Tensor:
-        """Return the errors (windows,) of one series as they are; of several, the means of the windows that
-        forecast from the same date (`nas_system.data.panel.mean_of_dates`)."""
-        dates = self.windows.dates
-        if dates is None:
+        """Return the errors (windows,) of one series as they are; of several, the means of clusters."""
+        clusters = self.windows.clusters
+        if clusters is None:
             return errors
-        return torch.from_numpy(mean_of_dates(errors.double().cpu().numpy(), dates)).to(errors)
+        return torch.from_numpy(mean_of_clusters(errors.double().cpu().numpy(), clusters)).to(errors)
 
     def __iter__(self) -> Iterator[WindowBatch]:
         order = self._order()[: self.n_samples]
@@ -197,8 +196,8 @@ def build_windows(
     )
     sets: dict[SplitName, WindowSet] = {}
     for name in splits:
-        starts, dates = _starts(data, name, seq_len, pred_len)
-        sets[name] = WindowSet(table, clock, starts, seq_len, pred_len, inputs, targets, dates)
+        starts, clusters = _starts(data, name, seq_len, pred_len)
+        sets[name] = WindowSet(table, clock, starts, seq_len, pred_len, inputs, targets, clusters)
     _check_not_empty(sets)
     return TaskWindows(sets, scaler, scaler.of_columns(targets), series_shape(series, config))
 
@@ -206,7 +205,7 @@ def build_windows(
 def _starts(
     data: OpenData, part: SplitName, seq_len: int, pred_len: int
 ) -> tuple[range | Sequence[int], NDArray[np.int64] | None]:
-    """Return where the windows of a part begin in the table of all rows, and the dates of several series."""
+    """Return where the windows of a part begin in the table of all rows, and clusters of several series."""
     starts = [member.split.window_starts(part, seq_len, pred_len) for member in data.members]
     if not isinstance(data, OpenPanel):
         return starts[0], None
@@ -214,7 +213,7 @@ def _starts(
     rows = [np.arange(one.start, one.stop) for one in starts]
     dates = [one + offset + seq_len for one, offset in zip(rows, data.offsets, strict=True)]
     places = [one + offset for one, offset in zip(rows, first, strict=False)]
-    return np.concatenate(places).tolist(), np.concatenate(dates)
+    return np.concatenate(places).tolist(), data.clusters(dates)
 
 
 def _check_not_empty(sets: Mapping[SplitName, WindowSet]) -> None:

@@ -24,7 +24,7 @@ from nas_system.data.measures.conformal import (
     window_for,
 )
 from nas_system.data.open_task import OpenTask
-from nas_system.data.panel import OpenData, OpenPanel, mean_of_dates
+from nas_system.data.panel import OpenData, OpenPanel, mean_of_clusters
 from nas_system.data.splits import SplitName
 from nas_system.ensembles.forecaster import EnsembleForecaster, load_ensemble
 from nas_system.ensembles.panel_scores import mean_scores
@@ -49,7 +49,7 @@ class ValidationErrors:
 
     products: Array
     """(windows, members, members): the mean over steps and targets of the product of two members' errors, on
-    scaled data. Of several series, the mean over those that forecast from the same date."""
+    scaled data. Of several series, the means of clusters of windows (`OpenPanel.clusters`)."""
 
     def first(self, windows: int | None) -> ValidationErrors:
         """Return those on the first windows, in the order of time; all for None."""
@@ -92,7 +92,7 @@ def validation_errors(ensemble: Ensemble, info: TaskInfo, workspace: Path, devic
             np.arange(n_windows(series, "val")) + series.split.train_end + offset
             for series, offset in zip(origin.members, origin.offsets, strict=True)
         ]
-        products.append(mean_of_dates(np.concatenate(found), np.concatenate(dates)))
+        products.append(mean_of_clusters(np.concatenate(found), origin.clusters(dates)))
     return ValidationErrors(np.concatenate(products))
 
 

@@ -101,11 +101,22 @@ def card_of(measured: Mapping[str, Any]) -> DataCard | None:
     return _read(DataCard, measured.get(CARD))
 
 
+COMPARED_OVER_SERIES = (
+    "Scores are compared over the series, whose dates are few: what moves all of them alike is not counted"
+)
+
+
 def series_of(measured: Mapping[str, Any]) -> int:
     """Return how many series one model is trained on; 0 where the file holds one alone."""
     found = measured.get("series")
     count = found.get("count") if isinstance(found, Mapping) else None
     return count if type(count) is int else 0
+
+
+def compares_series(measured: Mapping[str, Any]) -> bool:
+    """Return whether scores are compared over the series of a file, because it has too few dates."""
+    found = measured.get("series")
+    return isinstance(found, Mapping) and found.get("compared") == "series"
 
 
 def known_of(measured: Mapping[str, Any]) -> tuple[str, ...]:
@@ -129,6 +140,7 @@ def series_lines(info: TaskInfo, most: int = SHOWN_TARGETS) -> list[str]:
     rows = f"{count:,} with {card.rows:,} rows" if count else f"{card.rows:,} rows"
     return [
         f"Series: {rows}, step {card.step}; windows: {windows}",
+        *([COMPARED_OVER_SERIES] if compares_series(info.measured) else []),
         *([f"Known for the future: {', '.join(known)}"] if known else []),
         *target_lines(info, most),
     ]

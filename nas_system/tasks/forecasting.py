@@ -106,6 +106,7 @@ def _series_of(data: OpenPanel) -> dict[str, Any]:
         "count": len(names),
         "names": names[:MOST_NAMES],
         "rows": [min(rows), max(rows)],
+        "compared": "series" if data.compares_series else "dates",
         "train_rows": sum(member.split.train_end for member in data.members),
         "left_out": list(data.left_out[:MOST_SAID]),
         "n_left_out": len(data.left_out),

@@ -16,7 +16,7 @@ from nas_system.data.measures.accuracy import accuracy_of
 from nas_system.data.measures.card import measure_card
 from nas_system.data.measures.closed_form import search_closed_form
 from nas_system.data.measures.origins import check_origins
-from nas_system.data.panel import mean_of_dates
+from nas_system.data.panel import mean_of_clusters
 from nas_system.errors import ConfigError
 from nas_system.space import ForecastingTask, RunConfig
 from nas_system.tasks.accuracy_meter import AccuracyMeter
@@ -135,11 +135,28 @@ def test_the_series_of_an_earlier_origin_end_with_its_validation_part() -> None:
 
 def test_errors_of_one_date_are_one_number_and_their_mean_stays() -> None:
     errors, dates = np.array([1.0, 2.0, 3.0, 4.0, 8.0]), np.array([7, 8, 9, 7, 9])
-    found = mean_of_dates(errors, dates)
+    found = mean_of_clusters(errors, dates)
     assert found == pytest.approx(np.array([5.0, 2.0, 11.0]) * 3 / 5)
     assert found.mean() == pytest.approx(errors.mean())
-    pairs = mean_of_dates(np.stack([errors, -errors], axis=1), dates)
+    pairs = mean_of_clusters(np.stack([errors, -errors], axis=1), dates)
     assert pairs[:, 0] == pytest.approx(found) and pairs[:, 1] == pytest.approx(-found)
+
+
+def test_where_dates_are_few_scores_are_compared_over_the_series() -> None:
+    few = opened(*UNEVEN)
+    assert not few.compares_series, "three series tell less than the dates"
+    many = opened(*(series(f"shop {number}", first=5 * number, seed=number) for number in range(12)))
+    assert many.compares_series
+    row = score_panel(many, ("val",))[0]
+    assert row.errors is not None and len(row.errors) == 12
+    assert row.errors.mean() == pytest.approx(row.scores["val_mse"])
+    loader = WindowLoader(build_windows(many, config())["val"], 64)
+    errors = torch.arange(len(loader.windows), dtype=torch.float32)
+    found = loader.summarized(errors)
+    assert len(found) == 12 and float(found.mean()) == pytest.approx(float(errors.mean()))
+    assert many.origins()[-1] is many
+    info = many.with_origins(2).origins()[0]
+    assert info.compares_series, "at every origin alike"
 
 
 def test_a_baseline_is_fitted_to_every_series_alone() -> None:

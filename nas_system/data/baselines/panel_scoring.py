@@ -20,7 +20,7 @@ from nas_system.data.baselines.scoring import (
     simple_methods,
 )
 from nas_system.data.baselines.seasons import seasons_of
-from nas_system.data.panel import OpenData, OpenPanel, mean_of_dates
+from nas_system.data.panel import OpenData, OpenPanel, mean_of_clusters
 from nas_system.data.splits import SplitName
 from nas_system.space.accuracy import mean_over_series
 from nas_system.space.task_info import Baseline
@@ -38,8 +38,8 @@ def score_data(data: OpenData, parts: Sequence[SplitName], limit_s: float) -> Sc
 def score_panel(data: OpenPanel, parts: Sequence[SplitName]) -> tuple[Baseline, ...]:
     """Return the mean squared error over the windows of all series, each scaled by its own training rows.
 
-    The validation error is the mean over the rolling origins, its errors the means of dates. A method has one
-    period and one look-back for all series, which the shortest one allows.
+    The validation error is the mean over the rolling origins, its errors the means of clusters. A method has
+    one period and one look-back for all series, which the shortest one allows.
     """
     origins = data.origins() if "val" in parts else (data,)
     methods = {id(origin): _methods_of(origin) for origin in origins}
@@ -87,16 +87,15 @@ def _pooled(data: OpenPanel, method: Method, parts: Sequence[SplitName]) -> Base
         }
         if (mean := mean_over_series(of_series)) is not None:
             accuracy[part] = mean
-    errors = _by_date(data, [row.errors for row in found]) if VAL in scores else None
+    errors = _by_cluster(data, [row.errors for row in found]) if VAL in scores else None
     return Baseline(method.name, scores, errors=errors, accuracy=accuracy)
 
 
-def _by_date(data: OpenPanel, errors: Sequence[NDArray[np.floating[Any]] | None]) -> Array:
-    """Return the means of the errors on validation windows that forecast from the same date."""
+def _by_cluster(data: OpenPanel, errors: Sequence[NDArray[np.floating[Any]] | None]) -> Array:
+    """Return the means of the errors on the validation windows of a cluster."""
     known = [rows.astype(np.float64) for rows in errors if rows is not None]
     dates = [
-        np.array(forecast_origins(member, "val")) + offset
-        for member, rows, offset in zip(data.members, errors, data.offsets, strict=True)
-        if rows is not None
+        np.array(forecast_origins(member, "val"), dtype=np.int64) + offset
+        for member, offset in zip(data.members, data.offsets, strict=True)
     ]
-    return mean_of_dates(np.concatenate(known), np.concatenate(dates))
+    return mean_of_clusters(np.concatenate(known), data.clusters(dates))
