@@ -123,6 +123,14 @@ def test_the_search_recommends_and_scores_over_all_series(searched: Path) -> Non
     assert facts["measured"]["series"]["count"] == 3
 
 
+def test_the_model_card_says_what_it_is_about_and_how_to_use_it(searched: Path) -> None:
+    card = (searched / "model_card.md").read_text()
+    assert "- 3 series, told apart by shop; one model for all" in card
+    assert "- Known for the future: promo" in card
+    assert "Tried on these series alone" in card and "no more than `promo`" in card
+    assert "nas predict --future-csv ahead.csv --plot forecast.png" in card and "--export" not in card
+
+
 def test_show_names_the_best_and_the_worst_series(run_cli: Cli, searched: Path) -> None:
     done = run_cli("nas_agent_graph.cli", "show", "run_0001", cwd=searched)
     assert done.returncode == 0, done.stderr

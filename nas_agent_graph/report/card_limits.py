@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas_agent_graph.report.card_scores import as_mapping, coverages
 from nas_agent_graph.report.markdown import code, prose
 from nas_system.nas_agent.agent_state import AgentState
-from nas_system.space.data_card import card_of, unseen_of
+from nas_system.space.data_card import card_of, known_of, series_of, unseen_of
 from nas_system.space.task_info import TaskInfo
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ ALLOWED_OFF = 3.0
 LARGE_SHIFT = 1.0
 """Standard deviations of the training rows by which a mean has moved before the card says so."""
 FEW_WINDOWS = 100
+MOST_KNOWN = 8
+NOTHING_ANNOUNCED = "and nothing of events that are announced"
 
 
 def limits(
@@ -40,10 +42,14 @@ def _untested(info: TaskInfo | None, series: bool) -> list[str]:
         return ["Tried on this data set alone; on graphs of another origin nothing is known."]
     last = None if info is None else info.measured.get("last")
     rows = "" if last is None else f" up to {code(last)}"
+    measured = {} if info is None else info.measured
+    these = "these series" if series_of(measured) else "this series"
+    known = ", ".join(code(name) for name in known_of(measured)[:MOST_KNOWN])
+    announced = f"and of events that are announced no more than {known}" if known else NOTHING_ANNOUNCED
     return [
-        f"Tried on this series alone{rows}, at this step and horizon: nothing is known of other series, of "
+        f"Tried on {these} alone{rows}, at this step and horizon: nothing is known of other series, of "
         "rows with gaps, and of what changes afterwards.",
-        "It knows the past of its columns and the calendar, and nothing of events that are announced.",
+        f"It knows the past of its columns and the calendar, {announced}.",
     ]
 
 

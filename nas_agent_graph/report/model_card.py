@@ -22,8 +22,8 @@ from nas_agent_graph.text.terminal import duration, format_value
 from nas_system.files import finite, write_atomic
 from nas_system.nas_agent.agent_state import AgentState, get_best_run, get_run
 from nas_system.nas_agent.ledger import Ledger
-from nas_system.space import RunConfig, active_values
-from nas_system.space.data_card import target_lines, warnings_of
+from nas_system.space import ForecastingTask, RunConfig, active_values
+from nas_system.space.data_card import structure_lines, target_lines, warnings_of
 from nas_system.space.task_info import TaskInfo
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def _data(state: AgentState, info: TaskInfo | None) -> list[str]:
             f"- {prose(known['rows'], 20)} rows, {code(known.get('first'))} to {code(known.get('last'))}, "
             f"step {code(known.get('freq'))}"
         )
+    lines += [f"- {prose(line)}" for line in structure_lines(info)]
     if info.columns:
         lines.append(f"- Columns: {_named(info.columns)}")
     if info.sizes:
@@ -226,13 +227,17 @@ def _use(state: AgentState, record: Mapping[str, Any]) -> list[str]:
             "```",
         ]
     how = [] if record else [f"--run {state.best_run_id}"]
+    task = state.task or ForecastingTask()
+    future = ["--future-csv ahead.csv"] if task.asked_ahead else []
+    export = " ".join(["nas predict", *how, "--export model.onnx"]) + "   # for programs without this package"
     return [
         "In the folder of the search:",
         "",
         "```bash",
-        " ".join(["nas predict", *how, "--plot forecast.png"]),
-        " ".join(["nas predict", *how, "--csv new.csv"]) + "   # the same columns, with the same step",
-        " ".join(["nas predict", *how, "--export model.onnx"]) + "   # for programs without this package",
+        " ".join(["nas predict", *how, *future, "--plot forecast.png"]),
+        " ".join(["nas predict", *how, *future, "--csv new.csv"])
+        + "   # the same columns, with the same step",
+        *([export] if task.is_exportable else []),
         "```",
     ]
 

@@ -136,13 +136,21 @@ def series_lines(info: TaskInfo, most: int = SHOWN_TARGETS) -> list[str]:
     if card is None:
         return []
     windows = ", ".join(f"{size:,} {name.replace('_', '-')}" for name, size in info.sizes.items())
-    count, known = series_of(info.measured), known_of(info.measured)
-    rows = f"{count:,} with {card.rows:,} rows" if count else f"{card.rows:,} rows"
     return [
-        f"Series: {rows}, step {card.step}; windows: {windows}",
+        f"Series: {card.rows:,} rows, step {card.step}; windows: {windows}",
+        *structure_lines(info),
+        *target_lines(info, most),
+    ]
+
+
+def structure_lines(info: TaskInfo) -> list[str]:
+    """Describe what is more than one series and its past; nothing where nothing is."""
+    count, known = series_of(info.measured), known_of(info.measured)
+    told_apart = ", ".join(info.task.told_apart_by)
+    return [
+        *([f"{count:,} series, told apart by {told_apart}; one model for all"] if count else []),
         *([COMPARED_OVER_SERIES] if compares_series(info.measured) else []),
         *([f"Known for the future: {', '.join(known)}"] if known else []),
-        *target_lines(info, most),
     ]
 
 

@@ -193,7 +193,19 @@ class ForecastingTask(Task):
 
     @property
     def outside_names(self) -> tuple[str, ...]:
-        return self.dataset, *self.targets
+        return self.dataset, *self.targets, *self.series_columns, *self.future, *self.holidays
+
+    @property
+    def told_apart_by(self) -> tuple[str, ...]:
+        return self.series_columns
+
+    @property
+    def asked_ahead(self) -> tuple[str, ...]:
+        return self.future
+
+    @property
+    def is_exportable(self) -> bool:
+        return not (self.series_columns or self.future or self.holidays)
 
     def has(self, where: str) -> bool:
         return where != "several targets" or self.has_several_targets

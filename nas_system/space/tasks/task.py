@@ -104,6 +104,21 @@ class Task(ConfigModel, ABC):
         """Names that come from outside, which a configuration file has to be able to spell."""
         return ()
 
+    @property
+    def told_apart_by(self) -> tuple[str, ...]:
+        """Columns that tell the series of its data apart; none where there is one, or no series at all."""
+        return ()
+
+    @property
+    def asked_ahead(self) -> tuple[str, ...]:
+        """Columns whose values a person has to give for the steps of a forecast."""
+        return ()
+
+    @property
+    def is_exportable(self) -> bool:
+        """Whether a trained model can be written as a graph of its own."""
+        return False
+
     def has(self, where: str) -> bool:
         """Return whether fields declared for `where` can have an effect, with any family."""
         return where not in self.absent
