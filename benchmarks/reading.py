@@ -11,11 +11,13 @@ is read, over its size. Linux only.
 from __future__ import annotations
 
 import argparse
+import calendar
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -44,15 +46,24 @@ print(json.dumps({
 
 
 def write_files(folder: Path, rows: int) -> dict[str, Path]:
-    """Write the same series in several ways: minutes from 2000 on, and one value. Twice as 1,000 series."""
+    """Write the same series in several ways: minutes from 2000 on, and one value. Some as 1,000 series."""
     minutes = np.datetime64("2000-01-01T00:00:00", "s") + np.arange(rows) * np.timedelta64(60, "s")
     values = np.random.default_rng(0).normal(50, 10, rows)
     stamps = [str(minute).replace("T", " ") for minute in minutes]
     day_first = [f"{stamp[8:10]}.{stamp[5:7]}.{stamp[:4]} {stamp[11:]}" for stamp in stamps]
+    slashes = [f"{stamp[8:10]}/{stamp[5:7]}/{stamp[:4]} {stamp[11:16]}" for stamp in stamps]
+    names = [
+        f"{stamp[8:10]} {calendar.month_abbr[int(stamp[5:7])]} {stamp[:4]} {stamp[11:16]}" for stamp in stamps
+    ]
+    halves = [minute.strftime("%m/%d/%Y %I:%M %p") for minute in minutes.astype(datetime)]
     texts = [f"{value:.4f}" for value in values]
     written = {
         "ISO 8601": [f"{stamp},{text}" for stamp, text in zip(stamps, texts, strict=True)],
+        "ISO 8601 in UTC": [f"{stamp}Z,{text}" for stamp, text in zip(stamps, texts, strict=True)],
         "day first": [f"{stamp},{text}" for stamp, text in zip(day_first, texts, strict=True)],
+        "day first, with slashes": [f"{stamp},{text}" for stamp, text in zip(slashes, texts, strict=True)],
+        "names of months": [f"{stamp},{text}" for stamp, text in zip(names, texts, strict=True)],
+        "month first, am and pm": [f"{stamp},{text}" for stamp, text in zip(halves, texts, strict=True)],
         "semicolons and decimal commas": [
             f"{stamp};{text.replace('.', ',')}" for stamp, text in zip(stamps, texts, strict=True)
         ],
@@ -62,6 +73,8 @@ def write_files(folder: Path, rows: int) -> dict[str, Path]:
     written[f"{SHOPS:,} series one by one"] = by_shop
     by_time = [f"{row % SHOPS},{stamps[row // SHOPS]},{text}" for row, text in enumerate(texts)]
     written[f"{SHOPS:,} series side by side"] = by_time
+    slashes_by_shop = [f"{row // shops},{slashes[row % shops]},{text}" for row, text in enumerate(texts)]
+    written[f"{SHOPS:,} series one by one, day first"] = slashes_by_shop
     files = {}
     for number, (name, lines) in enumerate(written.items()):
         files[name] = folder / f"{number}.csv"

@@ -243,9 +243,9 @@ def _task_info(
     info = load_task_info(ledger.runs_dir)
     stored = ledger.state.data
     if info is not None and stored is not None and info.source.kind == "csv":
-        place = moved or _place_of(info.source, ledger, arguments)
+        place = moved or place_of_data(info.source, ledger, arguments)
         if place is not None:
-            return info if place == info.source.path else _info_at(place, info, ledger, made)
+            return info if place == info.source.path else info_at(place, info, ledger, made)
     if info is not None and stored is not None and _data_is_there(info.source) and arguments.data_dir is None:
         return info
     command = ["--out", str(made), "--task-json", task.model_dump_json()]
@@ -293,7 +293,7 @@ def _moved_data(ledger: Ledger, stored: TaskConfig, wanted: TaskConfig) -> Path 
     return None
 
 
-def _place_of(source: DataSource, ledger: Ledger, arguments: argparse.Namespace) -> Path | None:
+def place_of_data(source: DataSource, ledger: Ledger, arguments: argparse.Namespace) -> Path | None:
     """Return the file of the search's data, also where its project was moved as a whole."""
     assert source.path is not None
     if _data_is_there(source):
@@ -305,8 +305,8 @@ def _place_of(source: DataSource, ledger: Ledger, arguments: argparse.Namespace)
     return find_moved(source.path, source.sha256, folders)
 
 
-def _info_at(place: Path, info: TaskInfo, ledger: Ledger, made: Path) -> TaskInfo:
-    """Write down where the data are now; nothing else about them has changed."""
+def info_at(place: Path, info: TaskInfo, ledger: Ledger, made: Path) -> TaskInfo:
+    """Write into `made` where the data are now; nothing else about them has changed."""
     record = read_object(facts_file_of(ledger))
     record["source"] = replace(info.source, path=place).to_json()
     write_json(made, record)

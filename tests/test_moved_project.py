@@ -88,6 +88,14 @@ def test_forecasts_come_from_the_data_in_the_new_place(
     assert (renamed / "forecast.csv").read_text().startswith("date,y")
 
 
+def test_a_backtest_trains_on_the_data_in_the_new_place(run_cli: Cli, renamed: Path) -> None:
+    done = run_cli("nas_agent_graph.cli", "predict", "--backtest", "1", cwd=renamed)
+    assert done.returncode == 0, done.stderr
+    assert f"the data of this search are now {renamed / 'data.csv'} (the same sha256)" in done.stdout
+    assert (renamed / "backtest.csv").is_file()
+    assert place_of_data(renamed) == str(renamed / "data.csv")
+
+
 def test_other_rows_in_the_file_are_said_with_the_way_to_begin_again(run_cli: Cli, renamed: Path) -> None:
     write_series(renamed / "data.csv", level=1)
     for flags in (COMMAND, ("--max-runs", "1", "--data-dir", ".")):

@@ -24,6 +24,7 @@ from nas_agent_graph.host.disk_space import DiskSpace
 from nas_agent_graph.host.signals import handle_signals
 from nas_agent_graph.launchers import DEFAULT, build_launcher
 from nas_agent_graph.pool.slots import Slots
+from nas_agent_graph.search_setup import info_at, place_of_data
 from nas_agent_graph.text.backtest import backtest_lines, backtest_table
 from nas_agent_graph.text.terminal import duration
 from nas_system.command_line import complain
@@ -67,11 +68,12 @@ def run_backtest(arguments: argparse.Namespace, table: Path) -> int:
 def _run(arguments: argparse.Namespace, workspace: Path, table: Path, stop: StopRequest) -> None:
     ledger, _ = Ledger.open(workspace)
     recommended = read_recommended(workspace)
+    info = _found_data(_read_info(workspace), ledger, arguments)
     launcher = build_launcher(DEFAULT)
     flags = () if arguments.device == "auto" else ("--device", arguments.device)
     try:
         evaluate = Evaluator(ledger, launcher, flags)
-        recipe = _Recipe(ledger, _read_info(workspace), recommended, evaluate, _note)
+        recipe = _Recipe(ledger, info, recommended, evaluate, _note)
         plan = recipe.plan(arguments.backtest)
         refitted = _train(plan, ledger, launcher, arguments.device, stop)
         backtest = Backtest(origins=tuple(_origins(plan, refitted)))
@@ -98,6 +100,16 @@ def _read_info(workspace: Path) -> TaskInfo:
         return TaskInfo.from_json(read_object(facts))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{facts}: not the task info of a search ({error})") from None
+
+
+def _found_data(info: TaskInfo, ledger: Ledger, arguments: argparse.Namespace) -> TaskInfo:
+    """Return the info with the file where it is now; the trainings read that from the file of the info."""
+    if info.source.kind != "csv" or info.source.path is None:
+        return info
+    place = place_of_data(info.source, ledger, arguments)
+    if place is None or place == info.source.path:
+        return info
+    return info_at(place, info, ledger, ledger.runs_dir / FACTS_FILE)
 
 
 # --- what happens at which date -------------------------------------------------------------

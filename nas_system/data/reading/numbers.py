@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 
 import numpy as np
@@ -77,11 +78,10 @@ def read_numbers(cells: TextColumn, mark: str) -> tuple[Array, str]:
     NaN stands for a missing one, infinity for anything but a finite number: so for one with another unit
     than the first.
     """
-    if mark == ".":
-        with suppress(ValueError):
-            numbers = np.fromiter(map(float, cells), np.float64, count=len(cells))
-            if np.isfinite(numbers).all():
-                return numbers, ""
+    with suppress(ValueError):
+        numbers = np.fromiter(map(float, _with_points(cells, mark)), np.float64, count=len(cells))
+        if np.isfinite(numbers).all():
+            return numbers, ""
     numbers = np.fromiter((_number(cell, mark) for cell in cells), np.float64, count=len(cells))
     if not np.isinf(numbers).any():
         return numbers, ""
@@ -92,6 +92,15 @@ def read_numbers(cells: TextColumn, mark: str) -> tuple[Array, str]:
         for text, own in stripped
     )
     return np.fromiter(cleaned, np.float64, count=len(cells)), unit
+
+
+def _with_points(cells: TextColumn, mark: str) -> Iterable[str]:
+    """Return numbers as Python writes them. Raises ValueError where a full stop stands between thousands."""
+    if mark == ".":
+        return cells
+    if (np.strings.find(cells, ".") >= 0).any():
+        raise ValueError(mark)
+    return (cell.replace(mark, ".") for cell in cells)
 
 
 def _number(cell: str, mark: str) -> float:

@@ -9,7 +9,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from nas_system.data.reading.parts import OF_LAST_CENTURY, Parts
+from nas_system.data.reading.parts import OF_LAST_CENTURY, Parts, slices_of
 from nas_system.data.reading.spellings import TextColumn, WrongStamp, format_of
 from nas_system.data.series import is_regular
 
@@ -44,10 +44,13 @@ def ordered(parts: Parts, cells: TextColumn, even: Callable[[Dates], bool]) -> O
     steps, if only one order makes them `even`. Raises WrongStamp, with both readings, where nothing tells.
     """
     possible = _possible_orders(parts)
-    read = {order: _dates_in(order, parts) for order in possible}
-    right = {order: dates for order, (dates, valid) in read.items() if valid.all()}
+    right, all_valid = {}, {}
+    for order in possible:
+        dates, all_valid[order] = _dates_in(order, parts)
+        if all_valid[order].all():
+            right[order] = dates
     if not right:
-        _refuse_all(read, cells)
+        _refuse_all(all_valid, cells)
     if len(possible) == 1:
         return Ordered(right[possible[0]])
     if len(right) > 1:
@@ -61,15 +64,22 @@ def ordered(parts: Parts, cells: TextColumn, even: Callable[[Dates], bool]) -> O
 
 
 def _possible_orders(parts: Parts) -> tuple[str, ...]:
-    if parts["first_length"][0] == 4:
+    if parts.of(0, "first_length") == 4:
         return (YEAR_FIRST,)
-    if parts["third_length"][0] == 4:
+    if parts.of(0, "third_length") == 4:
         return (DAY_FIRST, MONTH_FIRST)
     return (DAY_FIRST, MONTH_FIRST, YEAR_FIRST)
 
 
 def _dates_in(order: str, parts: Parts) -> tuple[Dates, Valid]:
     """Return the times in this order, and which of them there are."""
+    dates, valid = np.empty(len(parts), "datetime64[s]"), np.empty(len(parts), np.bool_)
+    for rows in slices_of(len(parts)):
+        dates[rows], valid[rows] = _some_dates_in(order, parts.between(rows))
+    return dates, valid
+
+
+def _some_dates_in(order: str, parts: Parts) -> tuple[Dates, Valid]:
     places = dict(zip(order, ("first", "second", "third"), strict=True))
     year, month, day = (parts[places[part]] for part in "ymd")
     digits = parts["first_length" if order == YEAR_FIRST else "third_length"]
@@ -86,7 +96,7 @@ def _dates_in(order: str, parts: Parts) -> tuple[Dates, Valid]:
 
 def _narrowed(right: dict[str, Dates], parts: Parts, even: Callable[[Dates], bool]) -> dict[str, Dates]:
     """Return the readings that more than the numbers speaks for."""
-    if parts["mark"][0] == ord(".") and DAY_FIRST in right:
+    if parts.of(0, "mark") == ord(".") and DAY_FIRST in right:
         return {DAY_FIRST: right[DAY_FIRST]}
     likely = {order: dates for order, dates in right.items() if even(dates)}
     one = next(iter(right.values()))
@@ -113,14 +123,14 @@ def _refuse_both(right: dict[str, Dates], parts: Parts, cells: TextColumn) -> No
     )
 
 
-def _refuse_all(read: dict[str, tuple[Dates, Valid]], cells: TextColumn) -> NoReturn:
+def _refuse_all(all_valid: dict[str, Valid], cells: TextColumn) -> NoReturn:
     """Raise WrongStamp for the first row that is wrong in the order that suits most rows."""
-    best = max(read, key=lambda order: np.count_nonzero(read[order][1]))
-    row = int((~read[best][1]).argmax())
-    others = [order for order in read if order != best and read[order][1][row]]
+    best = max(all_valid, key=lambda order: np.count_nonzero(all_valid[order]))
+    row = int((~all_valid[best]).argmax())
+    others = [order for order in all_valid if order != best and all_valid[order][row]]
     if not others:
         raise WrongStamp(row, f"there is no such time as {str(cells[row])!r}")
-    known = next((int(index) for index in np.flatnonzero(read[best][1] & ~read[others[0]][1])), 0)
+    known = next((int(index) for index in np.flatnonzero(all_valid[best] & ~all_valid[others[0]])), 0)
     raise WrongStamp(
         row,
         f"{str(cells[row])!r} has {SPELLED[others[0]]}, but {str(cells[known])!r} has {SPELLED[best]}; write "

@@ -35,6 +35,18 @@ HOW_FILLED = {"ffill": "the row before", "interpolate": "a line between the rows
 
 
 @dataclass(frozen=True, eq=False)
+class _Timed:
+    """The rows of a file once their times are read."""
+
+    whole: Grouped
+    """The columns of numbers, and whose row it is."""
+    column: str
+    """What the column of the time stamps is named."""
+    stamps: Stamps
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class _Rows:
     """The rows of one series before their numbers are read."""
 
@@ -94,16 +106,10 @@ def read_all(
 
     Raises ConfigError naming `name`, the line, the series and the column.
     """
-    table = parse_table(text_in(content, name), name)
-    whole = grouped(table, series_columns)
-    time = time_column(whole.rest, whole.columns)
-    rest = time.rest
-    try:
-        stamps = read_stamps(time.cells, time.name, date_format, series=whole.all_rows())
-    except WrongStamp as error:
-        whole.refuse(rest, error.row, time.name, str(error))
-    known = known_places(rest, future, time.name)
-    said = [*_layout_of(table), *time.said, *stamps.said]
+    timed = _timed(content, name, series_columns, date_format)
+    whole, rest, stamps = timed.whole, timed.whole.rest, timed.stamps
+    known = known_places(rest, future, timed.column)
+    said = [*timed.said]
     if stamps.clock is not None and stamps.clock.ahead_s:
         said.append(f"times are counted in UTC; the clock of the last row is at {stamps.clock.offset}")
     groups = [_oldest_first(group, stamps.dates) for group in whole.groups]
@@ -113,7 +119,9 @@ def read_all(
     whole = Grouped(whole.columns, rest, tuple(groups))
     kept, left_out = _long_enough(whole, known)
     said += left_out
-    rows = [_rows_of(whole, group, length, stamps.dates, time.name, freq, missing) for group, length in kept]
+    rows = [
+        _rows_of(whole, group, length, stamps.dates, timed.column, freq, missing) for group, length in kept
+    ]
     if whole.columns:
         check_agreement(name, [Steps(one.past.name, one.grid.dates, one.grid.freq) for one in rows])
         said.insert(0, f"the file holds {len(rows):,} series, {whole.told_apart}")
@@ -125,6 +133,18 @@ def read_all(
         said.append("interpolated values look ahead: a window that ends in a gap sees where it leads")
     series[0] = replace(series[0], said=(*said, *numbers.said))
     return tuple(series)
+
+
+def _timed(content: bytes, name: str, series_columns: Sequence[str], date_format: str | None) -> _Timed:
+    # No name for the table: its text of the series is let go here, that of the times when this returns.
+    whole = grouped(parse_table(text_in(content, name), name), series_columns)
+    time = time_column(whole.rest, whole.columns)
+    try:
+        stamps = read_stamps(time.cells, time.name, date_format, series=whole.all_rows())
+    except WrongStamp as error:
+        whole.refuse(time.rest, error.row, time.name, str(error))
+    said = (*_layout_of(whole.rest), *time.said, *stamps.said)
+    return _Timed(replace(whole, rest=time.rest), time.name, stamps, said)
 
 
 def _layout_of(table: Table) -> list[str]:

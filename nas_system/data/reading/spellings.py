@@ -65,7 +65,7 @@ SPELLINGS = tuple(
 
 def is_iso(cell: str) -> bool:
     """Return whether a cell is a month, a day or a time as ISO 8601 writes them, with a blank or a `T`."""
-    return bool(TIME_STAMP.fullmatch(cell) or WITH_EXTRAS.fullmatch(cell))
+    return bool(WITH_EXTRAS.fullmatch(cell) or TIME_STAMP.fullmatch(cell))
 
 
 def is_count(cell: str) -> bool:

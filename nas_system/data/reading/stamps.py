@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nas_system.data.reading.counts import counted
 from nas_system.data.reading.orders import are_even, ordered
-from nas_system.data.reading.parts import parts_of, spelled_offset
+from nas_system.data.reading.parts import Parts, parts_of, spelled_offset
 from nas_system.data.reading.spellings import (
     WITH_EXTRAS,
     TextColumn,
@@ -29,6 +29,8 @@ from nas_system.space.time_steps import TIME_STAMP
 
 Dates = NDArray[np.datetime64]
 
+EARLIEST, LATEST = np.datetime64("0002-01-01"), np.datetime64("9999-01-01")
+"""Between these a time is also one in UTC."""
 EXAMPLE = "write it as 2016-07-01 14:00:00, or say how it is written with --date-format"
 
 
@@ -54,6 +56,8 @@ class _Times:
     """(rows,): its offset from UTC; None for one that the file leaves open."""
     offset: str = ""
     """That of the last row, as `+02:00` or `Z`."""
+    said: str = ""
+    """How the order of day and month was found."""
 
 
 def read_stamps(
@@ -76,21 +80,18 @@ def read_stamps(
     if date_format is not None:
         return _on_clock(_formatted(cells, date_format), even, local)
     if all(map(TIME_STAMP.fullmatch, cells)):
-        with suppress(ValueError):  # then the loop of `_iso` finds the row
+        with suppress(ValueError):  # then the loop of `_one_by_one` finds the row
             return Stamps(cells.astype("datetime64[s]"))
     if all(map(is_iso, cells)) and not any(cell[11:13] == "24" for cell in cells):
-        return _on_clock(_iso(cells), even, local)
+        return _on_clock(_in_parts(cells, even) or _one_by_one(cells), even, local)
     if all(map(is_count, cells)) and (read := counted(cells, column)) is not None:
         return Stamps(read.dates, Clock("Z", 0) if read.in_utc else None, (read.said,))
     spelling = spelling_of(cells[0])
     if spelling is None:
         raise WrongStamp(0, f"{str(cells[0])!r} is not a time stamp; {_advice(cells)}")
-    parts = parts_of(spelling, cells)
-    read = ordered(parts, cells, even)
-    seconds = parts.offset_seconds()
-    times = _Times(read.dates, seconds, "" if seconds is None else parts.last_zone())
+    times = _times_in(parts_of(spelling, cells), cells, even)
     stamps = _on_clock(times, even, local)
-    return replace(stamps, said=(*filter(None, [read.said]), *stamps.said))
+    return replace(stamps, said=(*filter(None, [times.said]), *stamps.said))
 
 
 def _advice(cells: TextColumn) -> str:
@@ -102,7 +103,25 @@ def _advice(cells: TextColumn) -> str:
     return EXAMPLE
 
 
-def _iso(cells: TextColumn) -> _Times:
+def _in_parts(cells: TextColumn, even: Callable[[Dates], bool]) -> _Times | None:
+    """Read stamps of ISO 8601 all at once; None where one is wrong, or they are not alike."""
+    spelling = spelling_of(cells[0])
+    with suppress(WrongStamp):
+        if spelling is not None:
+            times = _times_in(parts_of(spelling, cells), cells, even)
+            inner = (times.dates >= EARLIEST) & (times.dates < LATEST)
+            return times if inner.all() else None
+    return None
+
+
+def _times_in(parts: Parts, cells: TextColumn, even: Callable[[Dates], bool]) -> _Times:
+    read = ordered(parts, cells, even)
+    seconds = parts.offset_seconds()
+    return _Times(read.dates, seconds, "" if seconds is None else parts.last_zone(), read.said)
+
+
+def _one_by_one(cells: TextColumn) -> _Times:
+    """Read stamps of ISO 8601; raise WrongStamp for the first that is wrong."""
     times, last = [], None
     for row, stamp in enumerate(cells):
         match = WITH_EXTRAS.fullmatch(stamp)
