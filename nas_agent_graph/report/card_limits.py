@@ -38,12 +38,15 @@ def limits(
 def _untested(info: TaskInfo | None, series: bool) -> list[str]:
     if not series:
         return ["Tried on this data set alone; on graphs of another origin nothing is known."]
-    last = None if info is None else info.measured.get("last")
-    rows = "" if last is None else f" up to {code(last)}"
+    measured = {} if info is None else info.measured
+    rows = f" up to {code(measured['last'])}" if measured.get("last") is not None else ""
+    tried = "these series" if measured.get("series") else "this series"
+    known, others = (", the future of some", "other ") if measured.get("known") else ("", "")
     return [
-        f"Tried on this series alone{rows}, at this step and horizon: nothing is known of other series, of "
+        f"Tried on {tried} alone{rows}, at this step and horizon: nothing is known of other series, of "
         "rows with gaps, and of what changes afterwards.",
-        "It knows the past of its columns and the calendar, and nothing of events that are announced.",
+        f"It knows the past of its columns{known} and the calendar, and nothing of {others}events that are "
+        "announced.",
     ]
 
 

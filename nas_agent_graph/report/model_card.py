@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 FILE_NAME = "model_card.md"
 MOST_NAMES = 12
 """Columns, proposers or members that are named."""
+COMPUTED = "holiday_"
+"""How the names of columns begin whose future nobody has to give (`nas_system.data.known_future`)."""
 MOST_PARAMETERS = 8
 """Of a member's network."""
 
@@ -69,7 +71,7 @@ def model_card(
         "How it was chosen": _choice(state, conclusion, as_mapping(record.get("cost"))),
         "Scores": scores(state, rows_of(state, info, conclusion), info, record),
         "Limits": limits(state, info, conclusion, record),
-        "How to use it": _use(state, record),
+        "How to use it": _use(state, info, record),
         "Versions": _versions(),
     }
     lines = [f"# Model card of the search {code(workspace.resolve().name)}"]
@@ -98,6 +100,10 @@ def _data(state: AgentState, info: TaskInfo | None) -> list[str]:
         )
     if info.columns:
         lines.append(f"- Columns: {_named(info.columns)}")
+    if count := as_mapping(known.get("series")).get("count"):
+        lines.append(f"- Series: {prose(count, 20)}")
+    if ahead := _known(info):
+        lines.append(f"- Known for the future: {_named(ahead)}")
     if info.sizes:
         unit = "Windows" if state.task is None or state.task.is_series else state.labels.samples.capitalize()
         sizes = ", ".join(f"{size:,} {name.replace('_', '-')}" for name, size in info.sizes.items())
@@ -110,6 +116,12 @@ def _data(state: AgentState, info: TaskInfo | None) -> list[str]:
         lines.append(f"- Missing cells that hold the value before them: {cells}")
     lines += [f"- {prose(line)}" for line in target_lines(info, MOST_NAMES)]
     return lines + [f"- Warning: {prose(text)}" for text in warnings_of(info)]
+
+
+def _known(info: TaskInfo) -> Sequence[object]:
+    """Return the columns whose future is known."""
+    known = info.measured.get("known")
+    return known if isinstance(known, list) else ()
 
 
 def _task(state: AgentState) -> list[str]:
@@ -214,7 +226,7 @@ def _choice(state: AgentState, conclusion: Conclusion | None, cost: Mapping[str,
 # --- how to use it --------------------------------------------------------------------------
 
 
-def _use(state: AgentState, record: Mapping[str, Any]) -> list[str]:
+def _use(state: AgentState, info: TaskInfo | None, record: Mapping[str, Any]) -> list[str]:
     if state.best_run_id is None and not record:
         return ["There is nothing to use."]
     if state.task is not None and not state.task.is_series:
@@ -226,13 +238,19 @@ def _use(state: AgentState, record: Mapping[str, Any]) -> list[str]:
             "```",
         ]
     how = [] if record else [f"--run {state.best_run_id}"]
+    export = ["--export model.onnx   # for programs without this package"]
+    if info is not None:
+        given = [name for name in _known(info) if not str(name).startswith(COMPUTED)]
+        how += ["--future-csv ahead.csv"] if given else []
+        # A graph holds one scale, and has no input for a future that is known.
+        export = [] if _known(info) or info.measured.get("series") else export
     return [
         "In the folder of the search:",
         "",
         "```bash",
         " ".join(["nas predict", *how, "--plot forecast.png"]),
         " ".join(["nas predict", *how, "--csv new.csv"]) + "   # the same columns, with the same step",
-        " ".join(["nas predict", *how, "--export model.onnx"]) + "   # for programs without this package",
+        *(" ".join(["nas predict", *how, flag]) for flag in export),
         "```",
     ]
 
