@@ -117,8 +117,8 @@ OpenData = OpenTask | OpenPanel
 def mean_of_dates(values: Array, dates: NDArray[np.integer[Any]]) -> Array:
     """Return the means of windows, (windows, ...), that forecast from the same date, in order of time.
 
-    Series that move together err together, so a score is told from chance by dates and not by windows. A date
-    of fewer windows counts for less: the mean of the result is that of `values`.
+    Series that move together err together, so dates and not windows say how far chance goes in a score. A
+    date of fewer windows counts for less: the mean of the result is that of `values`.
     """
     numbers, places = np.unique(dates, return_inverse=True)
     sums = np.zeros((len(numbers), *values.shape[1:]))

@@ -93,7 +93,7 @@ class Evaluation(NamedTuple):
 
 @runtime_checkable
 class Summarizes(Protocol):
-    """A loader of samples that do not count one by one where a score is told from chance."""
+    """A loader of samples that do not count one by one when a score is compared with chance."""
 
     def summarized(self, errors: Tensor) -> Tensor:
         """Return the means of samples that belong together, in order of time; the mean of all stays."""
