@@ -137,11 +137,12 @@ def _forecasts(
     Raises ConfigError for a series that cannot be forecast; one of several is left out and said, unless none
     is left.
     """
-    from nas_system.ensembles.choice import intervals_of
+    from nas_system.ensembles.choice import intervals_behind
 
     found: list[tuple[Series, Forecast]] = []
     notes: list[str] = []
     refused: list[str] = []
+    with_intervals = intervals_behind(chosen, arguments) if arguments.intervals else None
     for series in every:
         of_series = f"{name}, series {series.name!r}" if series.name else name
         try:
@@ -152,8 +153,8 @@ def _forecasts(
             refused.append(str(error))
             continue
         notes += forecast.said
-        if arguments.intervals:
-            forecast, said = intervals_of(forecast, series, chosen, arguments)
+        if with_intervals is not None:
+            forecast, said = with_intervals(forecast, series)
             notes += [f"series {series.name!r}: {text}" for text in said] if series.name else said
         found.append((series, forecast))
     if not found:
@@ -291,13 +292,14 @@ def _draw(path: Path, found: Sequence[tuple[Series, Forecast]], run: str) -> lis
     past = series.values[:, list(series.column_indices(forecast.columns))]
     columns, values, intervals = forecast.columns, forecast.values, forecast.intervals
     notes: list[str] = []
-    dates = series.dates
+    dates, of_several = series.dates, ""
     if series.name:
         # One axis of time: those that end on another date would need one of their own.
         drawn = [(one, its) for one, its in found if one.dates[-1] == series.dates[-1]][:MOST_PANELS]
         rows = min(len(one) for one, _ in drawn)
         dates, columns = series.dates[-rows:], tuple(one.name for one, _ in drawn)
-        target = series.column_indices(forecast.columns[:1])[0]
+        of_several = forecast.columns[0]
+        target = series.column_indices((of_several,))[0]
         past = np.stack([one.values[-rows:, target] for one, _ in drawn], axis=1)
         values = np.stack([its.values[:, 0] for _, its in drawn], axis=1)
         bounds = {
@@ -308,7 +310,15 @@ def _draw(path: Path, found: Sequence[tuple[Series, Forecast]], run: str) -> lis
         if len(drawn) < len(found):
             notes.append(f"{len(drawn)} of {len(found)} series are drawn in {path}")
     future_forecast(
-        dates, past, forecast.dates, values, path, columns=columns, title=run, intervals=intervals
+        dates,
+        past,
+        forecast.dates,
+        values,
+        path,
+        columns=columns,
+        title=run,
+        target=of_several,
+        intervals=intervals,
     )
     return notes
 

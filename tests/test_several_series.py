@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
@@ -13,6 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from nas_system.data.loading import read_for
+from nas_system.ensembles.choice import chosen_by, intervals_behind
+from nas_system.predict import build_parser
+from nas_system.space import ForecastingTask
+from nas_system.tasks.forecasting import describe, summarize
+from nas_system.tasks.saved_forecaster import load_forecaster
+from nas_system.training.checkpoint import load_checkpoint, save_checkpoint
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -217,6 +226,43 @@ def test_a_baseline_forecasts_every_series_without_a_known_future(run_cli: Cli, 
         assert [round(value, 2) for value in found[shop].values()] == [
             sold(shop, end + ahead - 7) for ahead in range(HORIZON)
         ]
+
+
+def test_the_weights_behind_the_intervals_are_loaded_once_for_all_series(
+    searched: Path, tmp_path: Path
+) -> None:
+    rows = [*rows_of_shops(), *((day, shop, "", value) for day, shop, value in promos_ahead())]
+    write(tmp_path / "longer.csv", ("date", "shop", "sales", "promo"), rows)
+    content = (tmp_path / "longer.csv").read_bytes()
+    workspace = shutil.copytree(searched, tmp_path / "copy")
+    arguments = build_parser("nas predict").parse_args(["--workspace", str(workspace), "--device", "cpu"])
+    chosen = chosen_by(arguments)
+    with_intervals = intervals_behind(chosen, arguments)
+    shutil.rmtree(workspace)
+    for series in read_for(chosen.forecaster.task, content, "longer.csv")[:3]:
+        forecast, notes = with_intervals(chosen.forecaster.forecast(series), series)
+        assert set(forecast.intervals) == {80, 90}, notes
+
+
+def test_weights_of_ten_thousand_series_can_be_read(searched: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(searched / "runs" / "run_0000", tmp_path / "run")
+    checkpoint = load_checkpoint(run / "best_model.pth")
+    scalers = {f"{number:0400}": checkpoint["scaler"] for number in range(10_000)}
+    save_checkpoint(run / "best_model.pth", checkpoint | {"scalers": scalers})
+    (run / "metrics.json").unlink()
+    assert len(load_forecaster(run, "cpu").metadata.scalers) == 10_000
+
+
+def test_a_name_of_any_characters_stays_on_its_line(tmp_path: Path) -> None:
+    names = ("new\nline", "bell\x07", "\x1b[31mred", "x" * 300)
+    rows = [(day_of(day), name, sold("Ulm", day)) for name in names for day in range(60)]
+    write(tmp_path / "names.csv", ("date", "shop", "sales"), rows)
+    task = ForecastingTask(
+        dataset=str(tmp_path / "names.csv"), targets=("sales",), pred_len=3, series_columns=("shop",)
+    )
+    lines = summarize(describe(task, None))
+    assert all(line.isprintable() for line in lines), lines
+    assert f"several   4 series 60 rows each: new line, bell, red, {36 * 'x'} ..." in lines
 
 
 def test_the_search_goes_on_with_the_same_series(run_cli: Cli, searched: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,12 @@ from nas_system.space.task_info import TaskInfo
 
 if TYPE_CHECKING:
     from nas_system.data.series import Forecast, Series
-    from nas_system.ensembles.forecaster import EnsembleForecaster
+    from nas_system.ensembles.forecaster import EnsembleForecaster, Stage
     from nas_system.tasks.baseline_forecaster import BaselineForecaster
     from nas_system.tasks.saved_forecaster import SavedForecaster
 
     Forecaster = SavedForecaster | BaselineForecaster | EnsembleForecaster
+    Found = tuple[Forecast, list[str]]
 
 
 @dataclass(frozen=True)
@@ -71,31 +73,36 @@ def chosen_by(arguments: argparse.Namespace) -> Chosen:
     return Chosen(*_named(arguments))
 
 
-def intervals_of(
-    forecast: Forecast, series: Series, chosen: Chosen, arguments: argparse.Namespace
-) -> tuple[Forecast, list[str]]:
-    """Return the forecast with the intervals that the arguments of `nas predict` ask for, and what has to be
-    said of them."""
-    from nas_system.ensembles.forecaster import EnsembleForecaster, stages_of, stages_of_run
+def intervals_behind(chosen: Chosen, arguments: argparse.Namespace) -> Callable[[Forecast, Series], Found]:
+    """Return what gives a forecast of a series the intervals that the arguments of `nas predict` ask for, and
+    says what has to be said of them. The weights behind them are loaded once, for all series."""
     from nas_system.ensembles.intervals import with_intervals
+
+    try:
+        info, stages = _stages(chosen, arguments)
+    except (ConfigError, StateError) as error:
+        why = f"no intervals: {error}"
+        return lambda forecast, _: (forecast, [why])
+    return lambda forecast, series: with_intervals(forecast, series, stages, arguments.intervals, info)
+
+
+def _stages(chosen: Chosen, arguments: argparse.Namespace) -> tuple[TaskInfo, list[Stage]]:
+    """Return the search's task info, and what forecast the rows after its training part.
+
+    Raises ConfigError or StateError where one of them cannot be had.
+    """
+    from nas_system.ensembles.forecaster import EnsembleForecaster, stages_of, stages_of_run
 
     info = _info(arguments.facts or chosen.run.absolute().parent / FACTS_FILE)
     if info is None or info.source.sha256 != chosen.forecaster.data_sha256:
-        return forecast, [
-            "no intervals: they need the search's task_facts.json, next to the run or by --facts"
-        ]
+        raise ConfigError("they need the search's task_facts.json, next to the run or by --facts")
     known, forecaster = chosen.recommended, chosen.forecaster
-    try:
-        if known is not None:
-            searched = arguments.as_searched
-            stages = stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
-        elif isinstance(forecaster, EnsembleForecaster):
-            return forecast, ["no intervals: runs/recommended.json is not about this ensemble"]
-        else:
-            stages = stages_of_run(forecaster, chosen.run.name, info)
-    except (ConfigError, StateError) as error:
-        return forecast, [f"no intervals: {error}"]
-    return with_intervals(forecast, series, stages, arguments.intervals, info)
+    if known is not None:
+        searched = arguments.as_searched
+        return info, stages_of(known, info, arguments.workspace, arguments.device, as_searched=searched)
+    if isinstance(forecaster, EnsembleForecaster):
+        raise ConfigError("runs/recommended.json is not about this ensemble")
+    return info, stages_of_run(forecaster, chosen.run.name, info)
 
 
 def _info(facts: Path) -> TaskInfo | None:

@@ -76,7 +76,8 @@ class ForecastTable:
         rows = self._rows(columns)
         if len(rows) > FIRST_ROWS + LAST_ROWS + 1:
             rows = [*rows[:FIRST_ROWS], ["..."] + [""] * (len(header) - 1), *rows[-LAST_ROWS:]]
-        shown = [[one_line(cell, LONGEST_CELL) for cell in row] for row in (header, *rows)]
+        # Time stamps are whole: what would be cut off is where they differ.
+        shown = [[row[0], *(one_line(cell, LONGEST_CELL) for cell in row[1:])] for row in (header, *rows)]
         widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
         lines = [
             "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
@@ -106,13 +107,14 @@ class ForecastTable:
         They have their significant digits; a cell is empty where a series has no such column.
         """
         rows: list[list[str]] = []
+        columns_of_keys = self._keys
         for name, forecast in self.forecasts:
-            keys = name.split(BETWEEN_KEYS) if self._keys == self.series_columns else [name]
+            keys = name.split(BETWEEN_KEYS) if columns_of_keys == self.series_columns else [name]
             known = {column.name: column for column in _columns(forecast)}
             texts = [_spelled_values(known.get(column.name), len(forecast.dates)) for column in columns]
             dates = spelled_dates(forecast.dates, self.clock)
             rows += [
-                [date, *(keys if self._keys else ()), *values]
+                [date, *(keys if columns_of_keys else ()), *values]
                 for date, *values in zip(dates, *texts, strict=True)
             ]
         return rows

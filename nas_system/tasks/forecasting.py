@@ -18,6 +18,7 @@ from nas_system.data.measures.origins import check_origins, sensible_origins
 from nas_system.data.panel import OpenData, OpenPanel
 from nas_system.data.source import locate
 from nas_system.data.splits import SPLIT_NAMES, SplitName
+from nas_system.nas_agent.log_text import one_line
 from nas_system.space import DataConfig, ForecastingTask, RunConfig
 from nas_system.space.data_card import said_of, target_lines, warnings_of
 from nas_system.space.task_info import DataSource, TaskInfo
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST_SAID, MOST_NAMES = 20, 8
 """Sentences on how a file was read, and names of its series, that are kept."""
+LONGEST_NAME = 40
+"""Of a series, where many are listed."""
 MOST_SEASONS = 2
 """Seasons with which the closed form is tried."""
 
@@ -143,22 +146,23 @@ def summarize(info: TaskInfo) -> list[str]:
             f"origin {number}  trained on rows 0 to {train_end}, validated on {val_start} to {val_end}"
         )
     lines.append(f"          (training windows at seq_len {known['seq_len']}; {info.max_seq_len} at most)")
-    lines += [f"target    {line}" for line in target_lines(info)]
+    lines += [f"target    {one_line(line, 400)}" for line in target_lines(info)]
     lines += [f"left out  {line}" for line in known["left_out"]]
-    return lines + [f"WARNING   {text}" for text in warnings_of(info)]
+    return lines + [f"WARNING   {one_line(text, 400)}" for text in warnings_of(info)]
 
 
 def _lines_of_series(known: Mapping[str, Any]) -> list[str]:
     """Describe the series of a file that holds several."""
     if (found := known.get("series")) is None:
         return []
-    names = ", ".join(found["names"]) + (", ..." if found["count"] > len(found["names"]) else "")
+    names = ", ".join(one_line(name, LONGEST_NAME) for name in found["names"])
+    names += ", ..." if found["count"] > len(found["names"]) else ""
     fewest, most = found["rows"]
     rows = f"{most} rows each" if fewest == most else f"of {fewest} to {most} rows"
     more = found["n_left_out"] - len(found["left_out"])
     return [
         f"several   {found['count']} series {rows}: {names}",
-        *(f"left out  {text}" for text in found["left_out"]),
+        *(f"left out  {one_line(text, 300)}" for text in found["left_out"]),
         *([f"left out  ... and {more} more"] if more else []),
     ]
 

@@ -46,8 +46,9 @@ Array = NDArray[np.float64]
 WINDOWS_AT_A_TIME = 256
 MOST_SERIES = 10_000
 
-LARGEST_METADATA = 4 * 2**20
-"""Characters of JSON. A small file can hold the same list a million times."""
+LARGEST_METADATA = 16 * 2**20
+"""Characters of JSON: the scaling of 10,000 series of 30 columns has 12 million. A small file can hold the
+same list a million times."""
 MOST_DIFFERENCES = 3
 """Number named when config_used.py and the weights belong to two configurations."""
 

@@ -41,9 +41,12 @@ def future_forecast(
     *,
     columns: Sequence[str],
     title: str = "",
+    target: str = "",
     intervals: Mapping[int, tuple[ArrayLike, ArrayLike]] | None = None,
 ) -> None:
     """Draw a panel per column, in its original unit, into a PNG file; the first eight columns are drawn.
+
+    Where the columns are several series of one `target`, the heading names that.
 
     `past` is (rows, columns) with its time stamps `past_dates` (rows,), `forecast` is (pred_len,
     columns) with `dates` (pred_len,). `intervals` holds lower and upper bounds like `forecast` by their level
@@ -70,7 +73,13 @@ def future_forecast(
         grid = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
         left, right, bottom, top = 0.8 / width, 1 - 0.35 / width, 0.45 / height, 1 - 0.72 / height
         figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, hspace=0.22)
-        figure.text(left, 1 - 0.27 / height, _heading(columns, title), fontweight="bold", fontsize=10)
+        figure.text(
+            left,
+            1 - 0.27 / height,
+            _heading((target,) if target else columns, title),
+            fontweight="bold",
+            fontsize=10,
+        )
         for index, axes in enumerate(grid):
             own = {level: band[:, :, index] for level, band in bands.items()}
             _panel(axes, known_at[shown], known[shown, index], future_at, future[:, index], own)

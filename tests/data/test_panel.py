@@ -63,6 +63,13 @@ def numbered(members: Sequence[Series]) -> list[Series]:
     ]
 
 
+@pytest.mark.parametrize("mode", ["json", "python"])
+def test_a_task_about_one_series_is_written_as_before_there_were_several(mode: str) -> None:
+    new = {"series_columns", "future", "holidays"}
+    assert not new & set(task(series_columns=()).model_dump(mode=mode))
+    assert new & set(task().model_dump(mode=mode)) == {"series_columns"}
+
+
 def test_parts_begin_on_the_same_dates_for_all() -> None:
     panel = opened(*UNEVEN)
     assert panel.split.train_end == 120 and len(panel.dates) == 200

@@ -137,7 +137,8 @@ class ForecastingTask(Task):
         # A search that began before there was a choice keeps its keys and fingerprints.
         plain = write(self)  # without some of them, where None is left out
         for name in LATER_FIELDS:
-            if name in plain and plain[name] == type(self).model_fields[name].default:
+            # The value itself: as JSON an empty tuple is a list.
+            if name in plain and getattr(self, name) == type(self).model_fields[name].default:
                 del plain[name]
         return plain
 
