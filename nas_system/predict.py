@@ -181,7 +181,7 @@ def _rows(
     arguments: argparse.Namespace, forecaster: Forecaster, run: Path
 ) -> tuple[tuple[Series, ...], Path | None]:
     """Return the series to continue, with what is known of their future, and their file if they have one."""
-    from nas_system.data.known_future.future_values import with_given
+    from nas_system.data.known_future.future_values import all_with_given
     from nas_system.data.reading.panel.ahead_file import read_ahead
 
     found, file = _known_rows(arguments, forecaster, run)
@@ -200,10 +200,7 @@ def _rows(
         date_format=task.date_format,
         like=found[0],
     )
-    return tuple(
-        with_given(series, ahead[series.name], task.pred_len) if series.name in ahead else series
-        for series in found
-    ), file
+    return all_with_given(found, ahead, task.pred_len, str(given)), file
 
 
 def _content(path: Path) -> bytes:

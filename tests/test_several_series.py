@@ -204,6 +204,27 @@ def test_a_series_without_its_future_is_left_out_and_said(run_cli: Cli, searched
     assert "not forecast: " in done.stdout and "series 'Kiel'" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("shop", "first", "words"),
+    [
+        (
+            "Ulm",
+            0,
+            "its rows are of 2024-01-01 to 2024-01-03, and the forecast is of 2024-05-30 to 2024-06-01",
+        ),
+        ("Bern", DAYS, "none of its series is one of those to forecast"),
+    ],
+    ids=["past days", "other shop"],
+)
+def test_a_file_of_other_days_or_shops_is_refused(
+    run_cli: Cli, searched: Path, shop: str, first: int, words: str
+) -> None:
+    rows = [(day_of(first + ahead), shop, 1) for ahead in range(HORIZON)]
+    write(searched / "ahead.csv", ("date", "shop", "promo"), rows)
+    done = predict(run_cli, searched, "--future-csv", "ahead.csv")
+    assert done.returncode == 2 and words in done.stderr
+
+
 def test_a_series_that_was_not_trained_on_is_scaled_by_its_own_rows(run_cli: Cli, searched: Path) -> None:
     rows = [row for row in rows_of_shops() if row[1] == "Ulm"]
     other = [(day, "Elsewhere", 1_000 * float(str(value)), known) for day, _, value, known in rows]

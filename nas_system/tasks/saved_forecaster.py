@@ -175,7 +175,10 @@ class SavedForecaster:
             )
         said: tuple[str, ...] = ()
         if metadata.scalers and series.name not in metadata.scalers:
-            said = (f"series {series.name!r} had no part in the training; it is scaled by its own rows",)
+            said = (
+                f"series {series.name!r} had no part in the training; it is scaled by its own rows, and its "
+                "intervals may be too narrow",
+            )
         return Forecast(metadata.targets, future, values, target_scaler.std, said=said)
 
     def forecast_windows(self, series: Series, origins: range, name: str = "the series") -> Array:

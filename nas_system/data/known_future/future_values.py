@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -50,6 +50,34 @@ def known_values(
             "with --future-csv FILE"
         )
     return values
+
+
+def all_with_given(
+    every: Sequence[Series], given: Mapping[str, Ahead], steps: int, name: str
+) -> tuple[Series, ...]:
+    """Return the series with what the file `name` says of them, by their names.
+
+    Raises ConfigError where it has no value for any step of any of them.
+    """
+    found = tuple(
+        with_given(series, given[series.name], steps) if series.name in given else series for series in every
+    )
+    touched = [
+        np.isin(dates_after(series.dates, series.freq, steps), given[series.name].dates).any()
+        for series in every
+        if series.name in given
+    ]
+    if not any(touched):
+        series = next((series for series in every if series.name in given), None)
+        if series is None:
+            raise ConfigError(f"{name}: none of its series is one of those to forecast; check their names")
+        wanted = spelled_dates(dates_after(series.dates, series.freq, steps)[[0, -1]], series.clock)
+        has = spelled_dates(given[series.name].dates[[0, -1]], series.clock)
+        raise ConfigError(
+            f"{name}: its rows are of {has[0]} to {has[1]}, and the forecast is of {wanted[0]} to {wanted[1]}"
+            "; give the columns for these steps"
+        )
+    return found
 
 
 def with_given(series: Series, given: Ahead, steps: int) -> Series:
