@@ -42,8 +42,8 @@ def scores(
 
 
 _UNITS = (
-    "`mse` and `mae (scaled)` are of scaled values, RMSE and MAE in the units of the data, means over targets "
-    "and series. MASE below 1 is better than repeating the last season in the training rows."
+    "`mse` and `mae (scaled)` are of scaled values, RMSE and MAE in the units of the data, means over "
+    "targets and series. MASE below 1 is better than repeating the last season in the training rows."
 )
 
 
