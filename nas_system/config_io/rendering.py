@@ -33,7 +33,7 @@ def text_of(config: RunConfig, *, comments: bool) -> str:
     task = [
         _row(name, value, field.description or "")
         for name, field in type(config.task).model_fields.items()
-        if (value := getattr(config.task, name)) is not None
+        if (value := getattr(config.task, name)) not in (None, ())
         and not (name in config.task.left_out and value == field.default)
     ]
     sections = {
