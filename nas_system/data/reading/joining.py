@@ -21,6 +21,7 @@ from nas_system.data.reading.spellings import (
 )
 from nas_system.data.reading.table import SHORTEST_SERIES, Table
 
+NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
 NAMELESS = re.compile(r"|Unnamed: \d+", re.IGNORECASE)
 """The name of an index that was written with a table."""
 DATE_PARTS = ("year", "month", "day", "hour")
@@ -67,7 +68,9 @@ def time_column(table: Table, series_columns: Sequence[str] = ()) -> TimeColumn:
         if stamped:
             where = f"column {stamped[0]!r} holds them; make that the first"
             before = table.header[: table.header.index(stamped[0])]
-            if len(set(first)) * SHORTEST_SERIES <= len(first):
+            # Who has named what tells series apart has hardly left out a column of numbers.
+            tells = not series_columns or not NUMBER.fullmatch(first[0])
+            if tells and len(set(first)) * SHORTEST_SERIES <= len(first):
                 where += _advice_for_series(before, series_columns)
             table.refuse(0, table.header[0], f"{str(first[0])!r} is not a time stamp, but {where}")
     return TimeColumn(first, table.header[0], table.without(0), said)
