@@ -210,3 +210,11 @@ def test_a_future_that_is_filled_as_if_it_were_the_past_is_said() -> None:
     assert not any(
         "were filled;" in text for text in read("panel_gap.csv", {**SHOP, "missing": "ffill"})[0].said
     )
+
+
+def test_a_known_column_before_the_time_stamp_is_not_taken_for_a_key() -> None:
+    rows = [f"{day % 2},2024-01-{day:02d},{shop},5" for day in range(1, 9) for shop in "AB"]
+    content = "\n".join(["promo,date,shop,sales", *rows]).encode()
+    with pytest.raises(ConfigError, match="column 'date' holds them; make that the first") as refused:
+        read_all(content, "shops.csv", series_columns=("shop",), future=("promo",))
+    assert "--series-column" not in str(refused.value)
