@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -38,11 +39,11 @@ def stop_file(run_id: str) -> Path:
     return Path(f"stop_{run_id}")
 
 
+@dataclass(frozen=True)
 class RunPaths:
     """The files of one run directory. Every name is written here and nowhere else."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     @cached_property
     def work(self) -> Path:
