@@ -9,9 +9,9 @@ import pytest
 
 from nas_system.data.csv_file import parse_csv
 from nas_system.data.series import Forecast
+from nas_system.ensembles.forecast_table import ForecastTable
 from nas_system.ensembles.intervals import _the_same
 from nas_system.errors import ConfigError
-from nas_system.predict import _save_csv, _table
 
 STEPS = 4
 
@@ -25,9 +25,17 @@ def forecast_of(*columns: str, levels: tuple[int, ...] = (80, 90)) -> Forecast:
     return Forecast(columns, dates, values, np.full(len(columns), 3.0), bounds)
 
 
+def save(path: Path, forecast: Forecast) -> None:
+    ForecastTable([("", forecast)]).save(path)
+
+
+def shown(forecast: Forecast) -> list[str]:
+    return ForecastTable([("", forecast)]).shown().splitlines()
+
+
 def test_the_intervals_of_a_target_follow_it_in_the_file(tmp_path: Path) -> None:
     # Given in any order, they ascend.
-    _save_csv(tmp_path / "f.csv", forecast_of("OT", "HUFL", levels=(90, 80)))
+    save(tmp_path / "f.csv", forecast_of("OT", "HUFL", levels=(90, 80)))
     series = parse_csv((tmp_path / "f.csv").read_bytes(), "f.csv")
     borders = ("lo_80", "hi_80", "lo_90", "hi_90")
     assert series.columns == tuple(
@@ -39,7 +47,7 @@ def test_the_intervals_of_a_target_follow_it_in_the_file(tmp_path: Path) -> None
 
 
 def test_without_intervals_the_file_holds_the_targets_alone(tmp_path: Path) -> None:
-    _save_csv(tmp_path / "f.csv", forecast_of("OT", "HUFL", levels=()))
+    save(tmp_path / "f.csv", forecast_of("OT", "HUFL", levels=()))
     assert (tmp_path / "f.csv").read_text().splitlines()[:2] == [
         "date,OT,HUFL",
         "2024-01-01,10.000000,20.000000",
@@ -48,9 +56,9 @@ def test_without_intervals_the_file_holds_the_targets_alone(tmp_path: Path) -> N
 
 def test_a_target_with_the_name_of_a_border_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="would have two columns 'OT_lo_80'"):
-        _save_csv(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80"))
+        save(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80"))
     assert not (tmp_path / "f.csv").exists()
-    _save_csv(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80", levels=(90,)))
+    save(tmp_path / "f.csv", forecast_of("OT", "OT_lo_80", levels=(90,)))
 
 
 def test_levels_that_the_errors_do_not_tell_apart_are_named() -> None:
@@ -63,9 +71,23 @@ def test_levels_that_the_errors_do_not_tell_apart_are_named() -> None:
 
 
 def test_the_terminal_shows_the_intervals_of_one_target_and_counts_those_of_several() -> None:
-    header, *rows = _table(forecast_of("OT")).splitlines()
+    header, *rows = shown(forecast_of("OT"))
     assert header.split() == ["date", "OT", "OT_lo_80", "OT_hi_80", "OT_lo_90", "OT_hi_90"]
     assert rows[-1].split()[1:] == ["10.000000", "-1.000000", "21.000000", "-2.000000", "22.000000"]
-    header, *rows = _table(forecast_of("OT", "HUFL")).splitlines()
+    header, *rows = shown(forecast_of("OT", "HUFL"))
     assert header.split() == ["date", "OT", "HUFL"]
     assert rows[-1] == "and 8 more columns in the file"
+
+
+def test_several_series_follow_each_other_with_what_tells_them_apart(tmp_path: Path) -> None:
+    few, many = forecast_of("OT", levels=()), forecast_of("OT", levels=(90,))
+    table = ForecastTable([("A / x", few), ("B / y", many)], ("shop", "article"))
+    table.save(tmp_path / "f.csv")
+    header, *rows = (tmp_path / "f.csv").read_text().splitlines()
+    assert header == "date,shop,article,OT,OT_lo_90,OT_hi_90"
+    assert rows[0] == "2024-01-01,A,x,10.000000,,", "a series without intervals has empty cells"
+    assert rows[STEPS] == "2024-01-01,B,y,10.000000,1.000000,19.000000"
+    named = ForecastTable([("A / x / 1", few)], ("shop", "article"))
+    assert named.shown().splitlines()[0].split() == ["date", "series", "OT"]
+    with pytest.raises(ConfigError, match="would have two columns 'OT'"):
+        ForecastTable([("A", few)], ("OT",)).save(tmp_path / "g.csv")
