@@ -45,7 +45,7 @@ class WindowSet:
         self,
         table: Tensor,
         marks: Tensor | None,
-        starts: range | Sequence[int],
+        starts: range | NDArray[np.int64],
         seq_len: int,
         pred_len: int,
         input_columns: Sequence[int],
@@ -57,8 +57,10 @@ class WindowSet:
         Where the rows of several series follow each other in the table, `starts` leaves out the windows that
         cross from one into the next, and `clusters` (windows,) are those of `OpenPanel.clusters`.
         """
+        even = isinstance(starts, range)
         if len(starts):
-            first, end = min(starts), max(starts) + seq_len + pred_len
+            first, last = (starts[0], starts[-1]) if even else (int(starts.min()), int(starts.max()))
+            end = last + seq_len + pred_len
             if first < 0 or end > len(table):
                 raise ValueError(f"windows from row {first} to {end} leave a table of {len(table)} rows")
         self.starts = starts
@@ -66,9 +68,8 @@ class WindowSet:
         self.seq_len = seq_len
         self.pred_len = pred_len
         self.device = table.device
-        even = isinstance(starts, range)
         covered = starts if even else range(max(0, len(table) - seq_len - pred_len + 1))
-        self._places = None if even else torch.tensor(list(starts), dtype=torch.long, device=table.device)
+        self._places = None if even else torch.from_numpy(starts).to(table.device)
         """Which of the covered windows each one is; None for the same number."""
         self._past = _windows(_select_columns(table, input_columns), covered, 0, seq_len)
         self._future = _windows(_select_columns(table, target_columns), covered, seq_len, pred_len)
@@ -80,7 +81,7 @@ class WindowSet:
 
     def target_rows(self, index: int) -> range:
         """Return the rows of the table that window `index` forecasts."""
-        first = self.starts[index] + self.seq_len
+        first = int(self.starts[index]) + self.seq_len
         return range(first, first + self.pred_len)
 
     def batch(self, indices: Tensor) -> WindowBatch:
@@ -204,7 +205,7 @@ def build_windows(
 
 def _starts(
     data: OpenData, part: SplitName, seq_len: int, pred_len: int
-) -> tuple[range | Sequence[int], NDArray[np.int64] | None]:
+) -> tuple[range | NDArray[np.int64], NDArray[np.int64] | None]:
     """Return where the windows of a part begin in the table of all rows, and clusters of several series."""
     starts = [member.split.window_starts(part, seq_len, pred_len) for member in data.members]
     if not isinstance(data, OpenPanel):
@@ -213,7 +214,7 @@ def _starts(
     rows = [np.arange(one.start, one.stop) for one in starts]
     dates = [one + offset + seq_len for one, offset in zip(rows, data.offsets, strict=True)]
     places = [one + offset for one, offset in zip(rows, first, strict=False)]
-    return np.concatenate(places).tolist(), data.clusters(dates)
+    return np.concatenate(places), data.clusters(dates)
 
 
 def _check_not_empty(sets: Mapping[SplitName, WindowSet]) -> None:

@@ -47,7 +47,7 @@ class AccuracyMeter:
 
     def __init__(self, data: OpenData, part: SplitName) -> None:
         self._all = [_OneSeries(member, part) for member in data.members]
-        self._to_come = [series for series in self._all for _ in range(min(series.windows, 1))]
+        self._to_come = [series for series in self._all if series.windows]
         self._is_one = not isinstance(data, OpenPanel)
 
     def add(self, output: Tensor, target: Tensor) -> None:

@@ -28,10 +28,7 @@ def known_values(
 
     Raises ConfigError that names every column and date without a value.
     """
-    values = np.full((len(dates), len(series.known)), np.nan)
-    for source in (series.ahead, given):
-        if source is not None:
-            _copy(source, series.known, dates, values)
+    values = _told(series, dates, given)
     computed = {PREFIX + country for country in countries}
     for index, column in enumerate(series.known):
         if column in computed:
@@ -86,11 +83,16 @@ def with_given(series: Series, given: Ahead, steps: int) -> Series:
     Where that has no value, what its own file says stays.
     """
     dates = dates_after(series.dates, series.freq, steps)
-    values = np.full((steps, len(series.known)), np.nan)
+    return replace(series, ahead=Ahead(series.known, dates, _told(series, dates, given)))
+
+
+def _told(series: Series, dates: Dates, given: Ahead | None) -> Array:
+    """Return (dates, columns): what the series' own file and then `given` say, NaN where neither does."""
+    values = np.full((len(dates), len(series.known)), np.nan)
     for source in (series.ahead, given):
         if source is not None:
             _copy(source, series.known, dates, values)
-    return replace(series, ahead=Ahead(series.known, dates, values))
+    return values
 
 
 def _copy(source: Ahead, known: Sequence[str], dates: Dates, values: Array) -> None:
