@@ -26,7 +26,10 @@ def open_data(
     Raises ConfigError for a missing, changed or unusable file. Print `source.notice` if there is one.
     """
     source = source or locate(task, data_dir)
-    return opened(task, load_all(source, task), source)
+    series = load_all(source, task)
+    if task.series_columns:
+        return OpenPanel.of_series(task, series, source)
+    return OpenTask.of_series(task, series[0], source)
 
 
 def open_task(
@@ -40,14 +43,6 @@ def open_task(
             "file of its own"
         )
     return data
-
-
-def opened(task: ForecastingTask, series: tuple[Series, ...], source: DataSource | None) -> OpenData:
-    """Split and scale the series of a task. Raises ConfigError for series that are too short, or whose values
-    cannot be scaled."""
-    if task.series_columns:
-        return OpenPanel.of_series(task, series, source)
-    return OpenTask.of_series(task, series[0], source)
 
 
 def load_series(source: DataSource, task: ForecastingTask) -> Series:
