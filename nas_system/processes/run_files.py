@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -39,11 +38,28 @@ def stop_file(run_id: str) -> Path:
     return Path(f"stop_{run_id}")
 
 
-@dataclass(frozen=True)
 class RunPaths:
-    """The files of one run directory. Every name is written here and nowhere else."""
+    """The files of one run directory. Every name is written here and nowhere else.
 
-    folder: Path
+    Equal if the folders are. Not a dataclass: every supervisor starts with this module, and `dataclasses`
+    costs it as much time as all of its own modules.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Name the files of `folder`; nothing is looked at."""
+        self.folder = folder
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether `other` names the files of the same folder."""
+        return isinstance(other, RunPaths) and self.folder == other.folder
+
+    def __hash__(self) -> int:
+        """Hash the folder."""
+        return hash(self.folder)
+
+    def __repr__(self) -> str:
+        """Show the folder."""
+        return f"RunPaths({str(self.folder)!r})"
 
     @cached_property
     def work(self) -> Path:
