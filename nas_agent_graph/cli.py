@@ -24,6 +24,7 @@ from nas_system.command_line import (
     add_data_dir,
     add_device,
     amount,
+    auto_or_amount,
     auto_or_count,
     choose_command,
     count,
@@ -191,9 +192,10 @@ def _add_search_arguments(parser: Parser) -> None:
     _add(
         group,
         "--memory-per-run",
-        "GIB",
-        amount,
-        "host memory of a training (default: 80%% of the machine's or container's; 0: no limit)",
+        "GIB|auto",
+        auto_or_amount,
+        "host memory of a training (default: 80%% of the machine's or container's; 0: no limit; auto: on a "
+        "cluster, what its trainer estimates)",
     )
     _add(
         group,

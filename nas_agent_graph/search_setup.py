@@ -369,9 +369,9 @@ LEAST_MEMORY_MB = 400
 """What a training holds before its first step: Python, torch and a short series."""
 
 
-def _memory_limit_mb(gib: float | None, launcher: Launcher, parallel: int) -> int | None:
-    """Return a part of the launcher's limit if none is given; 0 means no limit."""
-    if gib is not None:
+def _memory_limit_mb(gib: float | str | None, launcher: Launcher, parallel: int) -> int | None:
+    """Return a part of the launcher's limit if none or `auto` is given; 0 means no limit."""
+    if isinstance(gib, float):
         return math.ceil(gib * 1024) or None
     limit = launcher.memory_limit_mb()
     if limit is None or parallel == 1:

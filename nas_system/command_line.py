@@ -175,7 +175,16 @@ def positive(text: str) -> float:
 
 
 def amount(text: str) -> float:
-    return _number(text, float, lambda value: 0 <= value < float("inf"), "a number of 0 or more")
+    return _number(text, float, _is_amount, "a number of 0 or more")
+
+
+def _is_amount(value: float) -> bool:
+    return 0 <= value < float("inf")
+
+
+def auto_or_amount(text: str) -> float | str:
+    """Read `auto`, or a number of 0 or more."""
+    return text if text == "auto" else _number(text, float, _is_amount, "auto or a number of 0 or more")
 
 
 def threads(text: str) -> int | None:

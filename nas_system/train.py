@@ -149,7 +149,7 @@ def _train(arguments: argparse.Namespace, run_dir: Path) -> None:
         preflight_only=arguments.preflight_only,
         pictures=arguments.pictures,
     )
-    if arguments.through is None:
+    if arguments.through is None or arguments.preflight_only:
         run_training(config, paths, options)
         return
     from nas_system.refit import Refit, run_refit
@@ -279,8 +279,12 @@ def build_parser(prog: str) -> Parser:
     )
     parser.add_argument(
         "--preflight-only",
-        action="store_true",
-        help="look at the first batch, print what the training will cost as JSON, train nothing",
+        nargs="?",
+        choices=("cost", "memory"),
+        const="cost",
+        metavar="cost|memory",
+        help="look at the first batch, print what the training will cost as JSON, train nothing; memory: "
+        "only that of it, from a few samples",
     )
     parser.add_argument(
         "--pictures",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import time
@@ -43,6 +44,7 @@ from nas_system.training.objectives import direction_of
 from nas_system.training.preflight.memory import available_mb
 from nas_system.training.preflight.plan import Pace, TrainingPlan, plan_within
 from nas_system.training.preflight.preflight import Estimate, Preflight, Workload
+from nas_system.training.preflight.probe import COUNTED_UP_TO
 from nas_system.training.reproducibility import (
     fastest_threads,
     peak_memory_mb,
@@ -81,8 +83,8 @@ class JobOptions:
     """Share of the CUDA device's memory that this process may take."""
     results: Path | None = None
     """Where people find the files once the training has ended; None for where they are written."""
-    preflight_only: bool = False
-    """Print the estimate as JSON and train nothing."""
+    preflight_only: Literal["cost", "memory"] | None = None
+    """Print the estimate as JSON and train nothing; `memory` leaves out what takes time to find out."""
     pictures: Literal["now", "later", "none"] = "now"
     """When to draw the learning curve, the forecasts and the attention, which costs more than a tiny
     training: `later` leaves it to `nas_system.draw_pictures`."""
@@ -356,12 +358,14 @@ def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: Jo
         n_test=problem.count("test"),
         evaluation_batch=problem.evaluation_batch,
     )
-    free_mb = available_mb(engine.device, options.memory_limit_mb)
+    memory_only = options.preflight_only == "memory"
+    # Who only asks trains elsewhere.
+    free_mb = math.inf if memory_only else available_mb(engine.device, options.memory_limit_mb)
     preflight = Preflight(engine, work, limit_s=limit_s, free_mb=free_mb)
-    preflight.check_batch()
-    threads = options.threads or fastest_threads(preflight.step)
+    preflight.check_batch(COUNTED_UP_TO if memory_only else work.batch_size)
+    threads = options.threads or (1 if memory_only else fastest_threads(preflight.step))
     set_threads(threads)
-    if config.model.gradient_descent:
+    if config.model.gradient_descent and not memory_only:
         preflight.check_time(threads)
     estimate = preflight.estimate()
     a_pass = "" if estimate.epoch_s is None else f" and {estimate.epoch_s:,.1f} s a pass"

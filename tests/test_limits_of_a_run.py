@@ -50,6 +50,8 @@ def test_the_default_memory_limit_is_asked_of_the_launcher_for_it_knows_the_mach
     assert limits_of(arguments, Elsewhere(lambda config: 0.0)).memory_mb == 777
     given = COMMANDS["run"].parser("nas run").parse_args(["--memory-per-run", "1"])
     assert limits_of(given, Elsewhere(lambda config: 0.0)).memory_mb == 1024
+    estimated = COMMANDS["run"].parser("nas run").parse_args(["--memory-per-run", "auto"])
+    assert limits_of(estimated, Elsewhere(lambda config: 0.0)).memory_mb == 777
 
 
 @pytest.mark.fault(18, 20)

@@ -11,6 +11,7 @@ from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import IN_PROGRESS, Clock, Launcher, StopRequest
 from nas_agent_graph.handover.refits import Refit
 from nas_agent_graph.host.disk_space import DiskSpace
+from nas_agent_graph.launchers.place import has_outgrown_estimate
 from nas_agent_graph.pool.slots import Slots
 from nas_agent_graph.pool.trainings import DEFAULT_RUN_SECONDS, FORCE_AFTER_S, POLL_S, still_to_end
 from nas_system.config_io.config_file import write_config
@@ -100,7 +101,7 @@ class RefitPool:
         if state != "absent":
             outcome = read_outcome(folder, is_running=self.launcher.is_running)
             attempt = outcome.attempt + 1
-            if refit.weights is not None or not _goes_on(outcome):
+            if refit.weights is not None or not _goes_on(refit, outcome):
                 return True
         try:
             self._submit(refit, attempt)
@@ -168,11 +169,13 @@ class RefitPool:
                 self.note(f"{refit.label}: {_why_failed(refit.paths)}; the weights of the search are used")
 
 
-def _goes_on(outcome: Outcome) -> bool:
-    """Return whether another attempt is due: after a stop on request, and once after an end from outside."""
+def _goes_on(refit: Refit, outcome: Outcome) -> bool:
+    """Return whether another attempt is due: after a stop on request, and once after an end from outside or
+    with too little of a cluster's memory."""
     if outcome.status is Status.STOPPED and outcome.requested:
         return True
-    return outcome.came_from_outside and outcome.attempt < MOST_ATTEMPTS
+    by_chance = outcome.came_from_outside or has_outgrown_estimate(refit.paths.folder, outcome)
+    return by_chance and outcome.attempt < MOST_ATTEMPTS
 
 
 def _why_failed(paths: RunPaths) -> str:

@@ -33,6 +33,8 @@ class LauncherOptions:
     """Folder of the search, which all nodes of a cluster see."""
     threads: int = 1
     """CPU threads of a training, and CPUs of its job."""
+    estimates_memory: bool = False
+    """Whether a cluster's job asks for the memory that its training is estimated to hold."""
     gpus: float = 0.0
     """Of a job on Ray; on Slurm a person's own flags say it."""
     slurm: str = ""
@@ -57,6 +59,7 @@ def launcher_options(arguments: argparse.Namespace, say: Callable[[str], None] =
         sandbox=arguments.sandbox,
         workspace=arguments.workspace.expanduser().absolute(),
         threads=int(threads) if threads is not None and threads.isdecimal() else 1,
+        estimates_memory=arguments.memory_per_run == "auto",
         gpus=arguments.gpus_per_run if arguments.device.startswith("cuda") else 0.0,
         slurm=arguments.slurm,
         ray_address=arguments.ray_address,
@@ -86,7 +89,12 @@ def _cluster(engine: Engine, options: LauncherOptions) -> SearchLauncher:
     from nas_agent_graph.launchers.cluster import ClusterLauncher
 
     return ClusterLauncher(
-        engine, _local(options), workspace=options.workspace, say=options.say, sandbox=options.sandbox
+        engine,
+        _local(options),
+        workspace=options.workspace,
+        say=options.say,
+        sandbox=options.sandbox,
+        estimates_memory=options.estimates_memory,
     )
 
 

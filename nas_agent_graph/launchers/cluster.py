@@ -21,9 +21,12 @@ from nas_agent_graph.context import IN_PROGRESS, RunState, SearchLauncher
 from nas_agent_graph.host.clock import Clock, SystemClock
 from nas_agent_graph.launchers.engine import Conversation, Engine, JobRequest, NotNow, Word
 from nas_agent_graph.launchers.environment import training_environment
+from nas_agent_graph.launchers.memory_request import estimated_request_mb
 from nas_agent_graph.launchers.place import Place, read_place, write_place
 from nas_system.errors import ConfigError, RunError, SearchPaused
 from nas_system.files import make_room, read_record, write_json
+from nas_system.nas_agent.log_text import one_line
+from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.job import Job
 from nas_system.processes.machine_memory import MEMORY_SHARE
 from nas_system.processes.run_files import CLUSTER_FILE, RunPaths
@@ -65,9 +68,11 @@ class ClusterLauncher:
         environment: Mapping[str, str] | None = None,
         clock: Clock | None = None,
         talks: bool = True,
+        estimates_memory: bool = False,
     ) -> None:
         """`sandbox` is a mode, by default what the environment says; `say` is called with notes for people.
-        Without `talks`, who moves the `clock` calls `conversation.turn`.
+        Without `talks`, who moves the `clock` calls `conversation.turn`. With `estimates_memory` a job
+        without a limit on its memory asks for what its trainer estimates.
 
         Raises ConfigError for an environment that trainings cannot have.
         """
@@ -78,7 +83,7 @@ class ClusterLauncher:
         # Of the agent's host.
         self._environment = {name: value for name, value in seen.items() if name not in KEPT}
         self._clock = clock or SystemClock()
-        self._talks = talks
+        self._talks, self._estimates_memory = talks, estimates_memory
         self._conversation: Conversation | None = None
         self._places: dict[Path, Place | None] = {}
         self._paths: dict[Path, RunPaths] = {}
@@ -129,7 +134,13 @@ class ClusterLauncher:
             has_begun = known is None or attempt_in(read_record(paths.process)) >= known.attempt
             failures = 0 if known is None or has_begun else known.failures
             known = Place(
-                self._engine.name, "", attempt, 0, failures, None if known is None else known.ended_as
+                self._engine.name,
+                name="",
+                attempt=attempt,
+                starts=0,
+                failures=failures,
+                ended_as=None if known is None else known.ended_as,
+                memory_mb=self._memory_to_ask_for(run_dir, job, known),
             )
         if known.failures >= MOST_FAILURES:
             raise RunError(
@@ -164,9 +175,30 @@ class ClusterLauncher:
                 script,
                 str(paths.supervisor_log),
                 time_limit_s=job.time_limit_s + job.grace_s,
-                memory_mb=None if limit_mb is None else math.ceil(limit_mb / MEMORY_SHARE),
+                memory_mb=known.memory_mb if limit_mb is None else math.ceil(limit_mb / MEMORY_SHARE),
+                memory_is_estimated=limit_mb is None,
             )
         )
+
+    def _memory_to_ask_for(self, run_dir: Path, job: Job, last: Place | None) -> int | None:
+        """Return the MiB for an attempt whose job has no limit on its memory; None for the engine's default.
+
+        Twice as much as the `last` attempt had, if that was too little.
+        """
+        if not self._estimates_memory or job.memory_limit_mb is not None:
+            return None
+        if last is not None and last.memory_mb is not None:
+            # Who submits another attempt knows that the last one has ended.
+            outcome = read_outcome(run_dir, is_running=lambda _: False)
+            return 2 * last.memory_mb if outcome.status is Status.OOM_HOST else last.memory_mb
+        try:
+            return estimated_request_mb(job.command, self.call)
+        except RunError as error:
+            self._say(
+                f"{run_dir.name}: no estimate of its memory ({one_line(str(error), 200)}); its job gets "
+                f"what {self._engine.name} gives by default"
+            )
+            return None
 
     def survey(self, run_dirs: Sequence[Path]) -> dict[Path, RunState]:
         """Return what the runs' files say and, of those that have not ended, what the engine does.

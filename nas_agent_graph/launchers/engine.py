@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from nas_agent_graph.host.clock import Clock, SystemClock
@@ -50,6 +50,8 @@ class JobRequest:
     """File for what the script prints before it has begun."""
     time_limit_s: float
     memory_mb: int | None = None
+    memory_is_estimated: bool = False
+    """Whether it may do without, if the engine takes no job of so much."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +241,9 @@ class Conversation:
             self._submit_at = self.clock.monotonic() + ASKED_EVERY_S
             return False
         except ConfigError as error:
+            if request.memory_is_estimated:
+                self._submit_without_estimate(request)
+                return True
             with self._lock:
                 self._refused[request.name] = error
                 self._to_submit.pop(request.name, None)
@@ -250,6 +255,16 @@ class Conversation:
             self._tried_at.pop(request.name, None)
             self._submitted_at[request.name] = self.clock.monotonic()
         return True
+
+    def _submit_without_estimate(self, request: JobRequest) -> None:
+        """Leave its memory to the engine: no node may have so much, and that must not end the search."""
+        self.say(
+            f"{request.name}: {self.engine.name} refuses a job of {request.memory_mb:,} MiB, the estimate "
+            "for its training; it is submitted with what is given by default"
+        )
+        with self._lock:
+            if request.name in self._to_submit:
+                self._to_submit[request.name] = replace(request, memory_mb=None, memory_is_estimated=False)
 
     def _say_not_now(self, reason: str) -> None:
         if self._not_now != reason:

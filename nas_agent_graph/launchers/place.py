@@ -9,8 +9,11 @@ from pathlib import Path
 
 from nas_system.errors import ConfigError
 from nas_system.files import read_record, write_json
+from nas_system.nas_agent.outcome import Outcome, Status
 from nas_system.processes.run_files import RunPaths
 from nas_system.processes.run_lock import attempt_in, is_alive
+
+_LARGEST_MB = 2**30
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class Place:
     """How many of these jobs have ended, by the engine's word, before the training began."""
     ended_as: str | None = None
     """The engine's own word for its end, where the training left none."""
+    memory_mb: int | None = None
+    """What its job asks for, where that was estimated."""
 
 
 def read_place(run_dir: Path) -> Place | None:
@@ -35,6 +40,7 @@ def read_place(run_dir: Path) -> Place | None:
     if attempt == 0 or not isinstance(engine, str) or not isinstance(name, str):
         return None
     starts, failures, ended_as = (record.get(key) for key in ("starts", "failures", "ended_as"))
+    memory_mb = record.get("memory_mb")
     return Place(
         engine,
         name,
@@ -42,12 +48,21 @@ def read_place(run_dir: Path) -> Place | None:
         starts if type(starts) is int and starts > 0 else 1,
         failures if type(failures) is int and failures > 0 else 0,
         ended_as if isinstance(ended_as, str) else None,
+        memory_mb if type(memory_mb) is int and 0 < memory_mb <= _LARGEST_MB else None,
     )
 
 
 def write_place(run_dir: Path, place: Place) -> None:
     """Write it down, durably, before the job is submitted."""
     write_json(RunPaths(run_dir).place, {"schema": 1, **dataclasses.asdict(place)})
+
+
+def has_outgrown_estimate(run_dir: Path, outcome: Outcome) -> bool:
+    """Return whether the training ran out of host memory in a job whose memory was estimated."""
+    if outcome.status is not Status.OOM_HOST:
+        return False
+    place = read_place(run_dir)
+    return place is not None and place.memory_mb is not None
 
 
 def where_it_trains(run_dir: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nas_agent_graph.analysis.pruning import Curve, EndedRun, evidence
 from nas_agent_graph.context import IN_PROGRESS, Context, Launcher, RunState
+from nas_agent_graph.launchers.place import has_outgrown_estimate
 from nas_agent_graph.search_view import CONTINUED
 from nas_system.config_io.config_file import write_config
 from nas_system.errors import RunError, SearchPaused
@@ -286,7 +287,7 @@ def _ended_at(run_id: str, context: Context) -> str:
 def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:
     """Return whether another attempt is due, from where the training stood: always after a stop on request,
     once after an end that came from outside and says nothing about the configuration, a full disk included,
-    and once with a whole GPU after a share of it was too little.
+    and once with more memory: a whole GPU after a share of it, twice the host memory after an estimate of it.
 
     Raises OSError while the disk is still full, SearchPaused if the machine refuses the second start as well.
     """
@@ -294,10 +295,11 @@ def _goes_on(training: Training, outcome: Outcome, context: Context) -> bool:
         return outcome.attempt < MOST_INTERRUPTIONS or not training.paths.place.exists()
     paths, disk_full = training.paths, outcome.status is Status.DISK_FULL
     crowded = outcome.status is Status.OOM_GPU and context.slots.shares_devices
-    if not (disk_full or crowded or outcome.came_from_outside):
+    outgrown = has_outgrown_estimate(paths.folder, outcome)
+    if not (disk_full or crowded or outgrown or outcome.came_from_outside):
         return False
     retried = read_record(paths.retried)
-    if retried is not None and not (crowded and retried.get("status") != Status.OOM_GPU):
+    if retried is not None and not ((crowded or outgrown) and retried.get("status") != outcome.status):
         if outcome.refused and retried.get("attempt") != outcome.attempt:
             paths.retried.unlink()  # when the search goes on, this is forgotten
             raise SearchPaused(f"{outcome.cause}. What was trained is kept: then give the same command again")

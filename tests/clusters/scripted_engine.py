@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from nas_agent_graph.launchers.engine import EngineSilent, JobRequest, ListedJob, NotNow
+from nas_system.errors import ConfigError
 
 
 @dataclass
@@ -18,6 +20,8 @@ class ScriptedEngine:
     killed: list[str] = field(default_factory=list)
     refusal: Exception | None = None
     """What `submit` raises."""
+    largest_mb: float = math.inf
+    """Memory of its nodes: a job that asks for more is never taken."""
     forgets_answer: bool = False
     """Whether `submit` takes the job and says that it has timed out."""
     is_away: bool = False
@@ -33,6 +37,8 @@ class ScriptedEngine:
         self._answer()
         if self.refusal is not None:
             raise self.refusal
+        if (request.memory_mb or 0) > self.largest_mb:
+            raise ConfigError("Slurm refuses such jobs: Memory specification can not be satisfied")
         self.meanwhile()
         self.submitted.append(request)
         self.listed[request.name] = ListedJob("queued", "Resources")

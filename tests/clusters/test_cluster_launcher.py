@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from chaos.series import write_series
 from simulated import SimulatedClock
 
 from clusters.scripted_engine import ScriptedEngine
 from nas_agent_graph.launchers import build_launcher
 from nas_agent_graph.launchers.cluster import ClusterLauncher, job_script, settle_seconds
 from nas_agent_graph.launchers.engine import EngineSilent, JobRequest, ListedJob, NotNow
-from nas_agent_graph.launchers.place import read_place, refuse_other_engines
+from nas_agent_graph.launchers.memory_request import ON_CUDA_MB, STEP_MB
+from nas_agent_graph.launchers.place import has_outgrown_estimate, read_place, refuse_other_engines
 from nas_agent_graph.launchers.slurm import Slurm
+from nas_system.config_io.config_file import write_config
 from nas_system.errors import ConfigError, RunError
 from nas_system.files import write_json
 from nas_system.nas_agent.outcome import Status, read_outcome
 from nas_system.processes.cluster_job import claim_attempt, last_claim, orders_for
 from nas_system.processes.job import Job
+from nas_system.processes.machine_memory import MEMORY_SHARE
 from nas_system.processes.run_files import RunPaths
+from nas_system.space import ForecastingTask, family_default
 
 JOB = Job(command=("true",), time_limit_s=60.0)
 
@@ -56,9 +64,9 @@ class Cluster:
                 return found
             self.clock.now = min(self.clock.now + 1.0, end)
 
-    def submit(self, attempt: int = 1) -> str:
+    def submit(self, attempt: int = 1, job: Job = JOB) -> str:
         """Submit the attempt, and return the name of its job."""
-        self.launcher.submit(self.run_dir, JOB, attempt)
+        self.launcher.submit(self.run_dir, job, attempt)
         self.launcher.conversation.turn()
         place = read_place(self.run_dir)
         assert place is not None
@@ -71,12 +79,12 @@ class Cluster:
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Callable[[], Cluster]:
+def start(tmp_path: Path) -> Callable[..., Cluster]:
     """Start an agent: each call is another one in the same workspace, with the same engine and clock."""
     engine, clock = ScriptedEngine(), SimulatedClock()
     (tmp_path / "runs/run_0000").mkdir(parents=True)
 
-    def make() -> Cluster:
+    def make(**options: bool) -> Cluster:
         notes: list[str] = []
         launcher = ClusterLauncher(
             engine,
@@ -86,6 +94,7 @@ def start(tmp_path: Path) -> Callable[[], Cluster]:
             environment={"PATH": os.environ["PATH"], "OPENAI_API_KEY": "sk-secret", "TMPDIR": "/agents"},
             clock=clock,
             talks=False,
+            **options,
         )
         return Cluster(tmp_path, engine, clock, notes, launcher)
 
@@ -131,6 +140,85 @@ def test_a_job_that_was_killed_for_memory_is_not_just_lost(cluster: Cluster) -> 
     assert cluster.state(30) == "lost"
     outcome = read_outcome(cluster.run_dir, is_running=cluster.launcher.is_running)
     assert outcome.status is Status.OOM_HOST and not outcome.came_from_outside
+
+
+def training_of(folder: Path, *flags: str) -> Job:
+    """Return the training of a small network on a small series, as a search submits it."""
+    write_series(folder)
+    task = ForecastingTask(dataset=str(folder / "series.csv"), targets=("load",), pred_len=6, freq="h")
+    config = family_default("linear").model_copy(update={"task": task})
+    write_config(folder / "config.py", config)
+    command = [sys.executable, "-m", "nas_system.train", "--config", str(folder / "config.py")]
+    command += ["--runs-dir", str(folder / "runs"), "--tag", "run_0000", "--resume", *flags]
+    return Job(command=tuple(command), time_limit_s=60.0)
+
+
+def test_a_job_asks_for_what_its_trainer_estimates_and_for_twice_as_much_after_that_was_too_little(
+    start: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    cluster, job = start(estimates_memory=True), training_of(tmp_path, "--device", "cpu")
+    name = cluster.submit(job=job)
+    asked = cluster.engine.submitted[-1].memory_mb
+    assert asked is not None, cluster.notes
+    assert asked % STEP_MB == 0 and 300 < asked < 2000
+    assert not (tmp_path / "runs/run_0000/work").exists(), "nothing of it is left in the run's folder"
+    cluster.begin()
+    cluster.engine.listed[name] = ListedJob("ended", "NODE_FAIL")
+    assert cluster.state(30) == "lost"
+    name = cluster.submit(2, job)
+    assert cluster.engine.submitted[-1].memory_mb == asked, "a lost node says nothing about memory"
+    cluster.begin(2)
+    cluster.engine.listed[name] = ListedJob("ended", "OUT_OF_MEMORY")
+    assert cluster.state(30) == "lost"
+    outcome = read_outcome(cluster.run_dir, is_running=cluster.launcher.is_running)
+    assert has_outgrown_estimate(cluster.run_dir, outcome)
+    restarted = start(estimates_memory=True)
+    restarted.submit(3, job)
+    assert cluster.engine.submitted[-1].memory_mb == 2 * asked
+    assert not cluster.notes and not restarted.notes
+
+
+@pytest.mark.parametrize("flags", [(), ("--device", "auto"), ("--through", "val", "--epochs", "2")])
+def test_what_may_train_on_a_gpu_asks_for_the_memory_of_its_libraries_as_well(
+    start: Callable[..., Cluster], tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    cluster = start(estimates_memory=True)
+    cluster.submit(job=training_of(tmp_path, *flags))
+    asked = cluster.engine.submitted[-1].memory_mb
+    assert asked is not None, cluster.notes
+    assert asked > ON_CUDA_MB / MEMORY_SHARE
+
+
+def test_an_estimate_that_no_node_has_does_not_end_the_search(
+    start: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    cluster = start(estimates_memory=True)
+    cluster.engine.largest_mb = 256
+    name = cluster.submit(job=training_of(tmp_path, "--device", "cpu"))
+    assert cluster.state(15) == "queued"
+    assert [job.memory_mb for job in cluster.engine.submitted] == [None]
+    (note,) = cluster.notes
+    assert re.fullmatch(
+        rf"{name}: slurm refuses a job of [\d,]+ MiB, the estimate for its training; .*", note
+    )
+
+
+def test_what_a_person_says_of_memory_holds_and_where_there_is_no_estimate_none_is_made_up(
+    start: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    cluster = start(estimates_memory=True)
+    cluster.submit(job=dataclasses.replace(JOB, memory_limit_mb=800))
+    assert cluster.engine.submitted[-1].memory_mb == 1000 and not cluster.notes
+    job = training_of(tmp_path)
+    (tmp_path / "config.py").write_text("model = nonsense(")
+    cluster.submit(2, job)
+    assert cluster.engine.submitted[-1].memory_mb is None
+    (note,) = cluster.notes
+    assert note.startswith("run_0000: no estimate of its memory (")
+    assert note.endswith("its job gets what slurm gives by default")
+    for command in (("true",), ("python", "-m", "nowhere.to.be.found"), ("python", "-m", "platform")):
+        cluster.submit(last_claim(cluster.run_dir) + 3, dataclasses.replace(JOB, command=command))
+        assert cluster.engine.submitted[-1].memory_mb is None
 
 
 @pytest.mark.fault(62)

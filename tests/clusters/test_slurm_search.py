@@ -98,6 +98,34 @@ def test_a_search_trains_each_run_once_on_its_own_gpu_and_no_key_reaches_a_job(
     record_property("measured", f"6 runs on 2 nodes with 2 GPUs each: 6 starts, {len(devices)} devices seen")
 
 
+@pytest.mark.timeout(240)
+def test_jobs_ask_for_the_memory_that_their_trainer_estimates_and_once_for_twice_as_much(
+    slurm: SlurmCluster, new_search: Callable[..., Search]
+) -> None:
+    flags = ("--launcher", "slurm", "--memory-per-run", "auto", "--parallel", "2", "--max-runs", "2")
+    search = new_search(*flags, **on(slurm))
+    # In the sandbox no module of the tests is found, and only modules are asked for an estimate.
+    stand_in = search.command.index("-S")
+    hungry = [str(Path(__file__).with_name("hungry_trainer.py")), search.command[stand_in + 1]]
+    profiled = ["-m", "cProfile", "-o", str(search.evidence / "profile")]
+    search.command[stand_in : stand_in + 2] = [*profiled, *hungry]
+    end = search.command.index("--")
+    search.command[end:end] = ["--device", "cpu"]
+    search.wish("epoch_s", "0.8")
+    search.start()
+    assert search.wait(200) == 0, search.text()
+    ended = [(run.status, run.attempt) for run in search.last.runs]
+    assert ended == [("OK", 2)] * 2, search.text()
+    for run in search.last.runs:
+        run_dir = search.workspace / "runs" / run.run_id
+        retried = read_record(run_dir / "retried.json") or {}
+        assert retried["status"] == "OOM_HOST" and "more than the limit" in retried["cause"]
+        assert (read_record(run_dir / "place.json") or {})["memory_mb"] == 512
+        name = f"--name={job_of(search, run.run_id)}"
+        asked = slurm.ask("squeue", "--noheader", "--states=all", name, "--format=%m").split()
+        assert asked == ["512M"], "what the second job asked for"
+
+
 class Blows:
     """What happens to a search and its cluster, each once, at random moments."""
 

@@ -120,10 +120,15 @@ class Preflight:
         self._check_memory(0)
         self._probe = Probe(engine, work.batch)
 
-    def check_batch(self) -> None:
-        """Run forward and backward on growing batches up to the real one, and a small evaluation."""
+    def check_batch(self, largest: int | None = None) -> None:
+        """Run forward and backward on growing batches up to the real one, and a small evaluation.
+
+        `largest` leaves out greater ones, whose memory is then extrapolated.
+        """
         with random_state_kept(cuda=self.device.type == "cuda"):
             for size in self._sizes():
+                if largest is not None and size > largest:
+                    break
                 self._check_memory(size)
                 measured = self._measure_step(size)
                 if self._is_hopeless(measured.seconds):
