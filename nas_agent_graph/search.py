@@ -79,7 +79,9 @@ def run_search(
 
     # Absolute once, at the start: nothing later depends on the current folder.
     workspace = arguments.workspace.expanduser().absolute()
-    launcher = build_launcher(arguments.launcher, launcher_options(arguments, _note))
+    options = launcher_options(arguments, _note)
+    options = replace(options, estimates_memory=arguments.memory_per_run == "auto")
+    launcher = build_launcher(arguments.launcher, options)
     # On a cluster its engine gives out the devices.
     gpus_per_run = arguments.gpus_per_run if arguments.launcher == LOCAL else 1.0
     slots = slots_for(arguments.parallel, gpus_per_run, arguments.device, launcher)

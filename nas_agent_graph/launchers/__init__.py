@@ -59,7 +59,6 @@ def launcher_options(arguments: argparse.Namespace, say: Callable[[str], None] =
         sandbox=arguments.sandbox,
         workspace=arguments.workspace.expanduser().absolute(),
         threads=int(threads) if threads is not None and threads.isdecimal() else 1,
-        estimates_memory=arguments.memory_per_run == "auto",
         gpus=arguments.gpus_per_run if arguments.device.startswith("cuda") else 0.0,
         slurm=arguments.slurm,
         ray_address=arguments.ray_address,

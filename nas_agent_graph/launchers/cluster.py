@@ -176,7 +176,7 @@ class ClusterLauncher:
                 str(paths.supervisor_log),
                 time_limit_s=job.time_limit_s + job.grace_s,
                 memory_mb=known.memory_mb if limit_mb is None else math.ceil(limit_mb / MEMORY_SHARE),
-                memory_is_estimated=limit_mb is None,
+                memory_is_estimated=limit_mb is None and known.memory_mb is not None,
             )
         )
 

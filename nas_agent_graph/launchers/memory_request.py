@@ -17,8 +17,9 @@ from pathlib import Path
 from nas_system.errors import NasError, RunError
 from nas_system.processes.machine_memory import MEMORY_SHARE
 
-MARGIN = 1.5
-"""Times the estimate: the memory of other libraries and threads, and what an allocator does not give back."""
+MARGIN = 2.0
+"""Times the estimate: the memory of kernels, threads and libraries, and what an allocator does not give back
+(`benchmarks/memory_estimates.py`)."""
 ON_CUDA_MB = 3072
 """On top of it for a training that may find a GPU, whose driver and libraries are loaded into the host's
 memory."""
