@@ -83,7 +83,7 @@ def dry_run(arguments: argparse.Namespace) -> int:
             notes=NotesReader().read(workspace, complain),
         )
         if settings is not None:
-            view = replace(view, compact=settings.compact_prompt)
+            view = replace(view, compact=settings.compact_prompt is True)
         pace = _pace_of(runs) if runs else _preflight(view, info, limits, arguments, launcher, Path(scratch))
     if arguments.continued is not None:
         run_id = next_run_id(ledger.state.run_ids)
@@ -119,8 +119,8 @@ def _question(view: SearchView, settings: LLMSettings | None, chosen: str) -> li
     if settings is None:
         return opening_messages(view)
     if chosen == "hybrid":
-        return opening_messages(as_asked(view, settings), candidates=CANDIDATES)
-    return opening_messages(replace(view, compact=view.compact or settings.compact_prompt))
+        return opening_messages(as_asked(view), candidates=CANDIDATES)
+    return opening_messages(view)
 
 
 def _most_turns(view: SearchView, left: int) -> int:

@@ -106,8 +106,8 @@ class LLMSettings:
     """Tokens that an answer may have, thoughts included; None leaves it to the server."""
     extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
     """Further fields of a request's body, where a server needs them."""
-    compact_prompt: bool = False
-    """Whether prompts spell out only the families that still matter."""
+    compact_prompt: bool | None = None
+    """Whether prompts spell out only the families that still matter; None: if the server needs it."""
     sources: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Where each value came from."""
 
@@ -338,10 +338,10 @@ def _refused(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def _switch(setting: Setting) -> bool:
+def _switch(setting: Setting) -> bool | None:
     if setting.text not in (None, "0", "1"):
         raise ConfigError(f"{_VARIABLES[setting.name]}={setting.text!r:.40} is neither 0 nor 1")
-    return setting.text == "1"
+    return None if setting.text is None else setting.text == "1"
 
 
 def _number(setting: Setting, *, least: float | None = None, above: float | None = None) -> float | None:

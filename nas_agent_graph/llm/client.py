@@ -26,7 +26,7 @@ from nas_agent_graph.llm.failures import (
 )
 from nas_agent_graph.llm.parsing import MAX_ANSWER_CHARACTERS
 from nas_agent_graph.llm.prices import price_of
-from nas_agent_graph.llm.prompt_size import cut_short, estimate_tokens, prompt_tokens
+from nas_agent_graph.llm.prompt_size import PromptForm, cut_short, estimate_tokens, prompt_tokens
 from nas_agent_graph.llm.redaction import redacted
 from nas_agent_graph.llm.transport.dialect import Dialect
 from nas_agent_graph.settings import PROVIDERS, LLMSettings
@@ -99,6 +99,7 @@ class ChatClient:
             marks_prefix=settings.provider == "anthropic",
         )
         """How the server is asked, as far as that is known."""
+        self.prompt_form = PromptForm(settings.compact_prompt)
         self.price = price_of(settings)
         """None if it is not known."""
         self.questions = 0
@@ -206,6 +207,11 @@ class ChatClient:
         if answer.warning and not self._warned:
             self._warned = True
             self._warn(answer.warning)
+        counts = exchange.counts
+        cached = counts.cached_tokens if counts.counts_cached else None
+        sent = max(counts.input_tokens, prompt_tokens(messages))
+        if note := self.prompt_form.read(sent, cached, cut_short=answer.warning is not None):
+            self._warn(note)
         return answer
 
     def _invoke(self, exchange: Exchange, messages: Sequence[Message], fields: Mapping[str, Any]) -> Any:
@@ -260,6 +266,8 @@ class ChatClient:
             raise FormatRefused(failure.advice) from None
         if unspecific and failure.kind == "request" and (dialect := self.dialect.plainest()) is not None:
             raise _Learnt(dialect) from None
+        if failure.kind == "context" and (note := self.prompt_form.refused_as_too_long()):
+            self._warn(note)
         raise ServiceRefused(failure, self.settings) from None
 
     def _garbled(

@@ -45,6 +45,8 @@ class TokenCounts:
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     """Of the input tokens, those that the service has taken from its cache."""
+    counts_cached: bool = False
+    """Whether the service says how many these are, be it none."""
 
 
 @dataclass(frozen=True)
@@ -242,19 +244,26 @@ def _counts(reply: Mapping[str, Any]) -> TokenCounts:
     answered = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
     thoughts = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
     thoughts = thoughts or _count(usage.get("output_tokens_details"), "thinking_tokens")
-    return TokenCounts(asked, answered, thoughts, min(cached, asked))
+    return TokenCounts(asked, answered, thoughts, min(cached or 0, asked), counts_cached=cached is not None)
 
 
-def _cached(usage: Mapping[str, Any], timings: Any) -> int:
-    """Return how many tokens of the prompt came from a cache, under any of the names in use."""
-    return (
-        _count(usage.get("prompt_tokens_details"), "cached_tokens")
-        or _count(usage.get("input_tokens_details"), "cached_tokens")
-        or _count(usage, "prompt_cache_hit_tokens")
-        or _count(usage, "cache_read_input_tokens")
-        or _count(usage, "cached_tokens")
-        or _count(timings, "cache_n")
+def _cached(usage: Mapping[str, Any], timings: Any) -> int | None:
+    """Return how many tokens of the prompt came from a cache, under any of the names in use; None where it is
+    not said."""
+    said = (
+        (usage.get("prompt_tokens_details"), "cached_tokens"),
+        (usage.get("input_tokens_details"), "cached_tokens"),
+        (usage, "prompt_cache_hit_tokens"),
+        (usage, "cache_read_input_tokens"),
+        (usage, "cached_tokens"),
+        (timings, "cache_n"),
     )
+    counts = [
+        _count(place, name)
+        for place, name in said
+        if isinstance(place, Mapping) and place.get(name) is not None
+    ]
+    return max(counts, default=None)
 
 
 def _count(counts: Any, name: str) -> int:

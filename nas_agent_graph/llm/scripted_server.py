@@ -40,6 +40,8 @@ class Reply:
     """None estimates them."""
     completion_tokens: int | None = None
     reasoning_tokens: int = 0
+    cached_tokens: int | None = None
+    """Of the prompt; None says nothing about it."""
     hangs: bool = False
     """The connection stays open and nothing comes, until the server is closed."""
     drips: bool = False
@@ -155,6 +157,8 @@ class ScriptedServer:
         if answered is None:
             answered = estimate_tokens(reply.text) + reply.reasoning_tokens
         message = {"role": "assistant", "content": reply.text, "refusal": reply.refusal}
+        cached = reply.cached_tokens
+        details = {} if cached is None else {"prompt_tokens_details": {"cached_tokens": cached}}
         return {
             "id": f"chatcmpl-{len(self.requests)}",
             "object": "chat.completion",
@@ -166,6 +170,7 @@ class ScriptedServer:
                 "completion_tokens": answered,
                 "total_tokens": prompt + answered,
                 "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
+                **details,
             },
         }
 

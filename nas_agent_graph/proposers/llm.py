@@ -49,7 +49,7 @@ class LLMProposer:
         self.prompts = prompts
 
     def propose(self, view: SearchView) -> Proposal:
-        view = replace(view, compact=view.compact or self.client.settings.compact_prompt)
+        view = replace(view, compact=view.compact or self.client.prompt_form.compact)
         paid = self.transcript.paid(view.run_id)
         view.left.refuse_if_spent(paid.tokens, paid.cost_usd or 0.0)
         self.transcript.refused(view)
@@ -67,6 +67,8 @@ class LLMProposer:
             answer = self.client.ask(messages, metric=view.task.metric, may_repeat=view.repeats_left > 0)
         except SearchPaused as reason:
             self.transcript.append(view.run_id, "failed", reason=str(reason))
+            if self.client.prompt_form.compact and not view.compact:
+                return self.propose(view)  # it was too long, and need not be
             raise
         self.transcript.append(view.run_id, "response", **answer.to_event())
         parsed = self._parsed(answer, view.task.metric)

@@ -18,7 +18,6 @@ from nas_agent_graph.proposers.candidates import choose_candidate
 from nas_agent_graph.proposers.model_client import client_of, transcript_of
 from nas_agent_graph.proposers.setup import ProposerSetup
 from nas_agent_graph.search_view import Proposal, Proposer, SearchView
-from nas_agent_graph.settings import LLMSettings
 from nas_system.errors import ProposalError, SearchPaused
 
 CANDIDATES = 5
@@ -31,9 +30,9 @@ def open_turn(setup: ProposerSetup) -> ModelTurn:
     return ModelTurn(client, transcript_of(setup, client))
 
 
-def as_asked(view: SearchView, settings: LLMSettings) -> SearchView:
+def as_asked(view: SearchView, *, compact: bool = False) -> SearchView:
     """Return the view that a question is about: which runs get another seed is the rule's to decide."""
-    return replace(view, repeats_left=0, compact=view.compact or settings.compact_prompt)
+    return replace(view, repeats_left=0, compact=view.compact or compact)
 
 
 class ModelTurn:
@@ -58,7 +57,7 @@ class ModelTurn:
 
     def begin(self, view: SearchView) -> list[Message]:
         """Write the question down and return it."""
-        view = as_asked(view, self.client.settings)
+        view = as_asked(view, compact=self.client.prompt_form.compact)
         messages = opening_messages(view, self.prompts, candidates=CANDIDATES)
         self.transcript.append(
             view.run_id,
