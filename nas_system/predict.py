@@ -97,6 +97,9 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     chosen = chosen_by(arguments)
     forecaster, run = chosen.forecaster, chosen.run
+    if arguments.backtest is not None and forecaster.task.series_columns:
+        problem = "--backtest is for one series, and this search is about several (--series-column)"
+        raise ConfigError(f"{problem}; leave it out")
     every, file = _rows(arguments, forecaster, run)
     for target in (*written, *([table] if arguments.backtest is not None else [])):
         if file is not None and target.exists() and target.samefile(file):

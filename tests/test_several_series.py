@@ -310,6 +310,7 @@ def test_what_cannot_be_done_with_several_series_is_said(
     done = predict(run_cli, searched, *flags, *known, "--out", "refused.csv")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert words in done.stderr
+    assert (searched / "refused.csv").exists() == ("--export" in flags)
 
 
 def test_holidays_are_known_without_a_file(run_cli: Cli, tmp_path: Path) -> None:

@@ -140,11 +140,6 @@ class _Recipe:
 
         Raises ConfigError for more dates than the rows allow.
         """
-        if self.info.measured.get("series"):
-            raise ConfigError(
-                "--backtest is for one series, and this search is about several (--series-column); leave "
-                "it out"
-            )
         rows, steps = self.info.number("rows"), self.info.task.horizon
         ends = ends_of(self.info)
         if rows is None or not {"train", "val"} <= ends.keys():
