@@ -173,10 +173,8 @@ def _try_long_prompt(client: ChatClient) -> tuple[bool, list[Answer]]:
         )
     else:
         print("  the service does not cache prompts, or does not report it: asked twice, no token was cached")
-        print(
-            "  (NAS_LLM_COMPACT_PROMPT=1 makes them a quarter shorter; where a service counts cached tokens and"
-        )
-        print("  caches none, a search does so by itself)")
+        print("  (NAS_LLM_COMPACT_PROMPT=1 makes them a quarter shorter; where a service counts what it")
+        print("  cached, and that is nothing, a search does so by itself)")
     return True, [answer, again]
 
 

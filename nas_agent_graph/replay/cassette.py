@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_agent_graph.llm.answer import Answer, Message
+from nas_agent_graph.llm.prompt_size import PromptForm
 from nas_agent_graph.llm.recording import Transcript, counted, read_events, request_hash
 from nas_agent_graph.replay.drift import (
     AnswerMissing,
@@ -160,6 +161,8 @@ class CassetteClient:
         self.cassette = cassette
         self.transcript = transcript
         self.lenient = lenient
+        self.prompt_form = PromptForm(wanted=False)
+        """Which prompts were compact stands in the circumstances of each."""
         self._model = ""
 
     @property
