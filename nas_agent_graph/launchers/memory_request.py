@@ -25,7 +25,7 @@ ON_CUDA_MB = 3072
 memory."""
 STEP_MB = 256
 """What is asked for is a multiple of it."""
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 120.0
 
 
 def estimated_request_mb(command: Sequence[str], call: Callable[..., str]) -> int:

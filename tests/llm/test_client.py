@@ -97,14 +97,15 @@ def test_all_that_came_back_is_kept():
     assert Answer(**event, **usage).refusal == refused.refusal
 
 
-def test_a_prompt_that_was_cut_is_told_once():
+def test_a_prompt_that_was_cut_is_told_once_and_what_follows_from_it():
     notes = []
     long = [{"role": "user", "content": "training.lr 0.003 is a number\n" * 900}]
     with ScriptedServer(lambda _: "{}", window=4096) as server:
         chat = client(server, warn=notes.append)
         answers = [chat.ask(long), chat.ask(long), chat.ask(QUESTION)]
-    assert len(notes) == 1
-    assert "read 4096 prompt tokens" in notes[0]
+    read, consequence = notes
+    assert "read 4096 prompt tokens" in read
+    assert consequence.startswith("the server cuts prompts short: from now on")
     assert [answer.warning is not None for answer in answers] == [True, True, False]
 
 

@@ -19,6 +19,7 @@ from nas_agent_graph.analysis.arms import CAP, FLOOR, START, arm_records, share_
 from nas_agent_graph.budget import Limits
 from nas_agent_graph.context import Context, Proposer
 from nas_agent_graph.llm.answer import Answer
+from nas_agent_graph.llm.prompt_size import PromptForm
 from nas_agent_graph.llm.recording import Transcript, read_events
 from nas_agent_graph.pool.repeat_rule import SelectionRule
 from nas_agent_graph.pool.slots import Slots
@@ -70,6 +71,7 @@ class SlowModel:
     clock: ThinkingClock
     say: Callable[[int], str | BaseException] = useful
     settings: LLMSettings = field(default_factory=lambda: LLMSettings("slow", None, "no-secret"))
+    prompt_form: PromptForm = field(default_factory=PromptForm)
     asked: list[float] = field(default_factory=list)
 
     def ask(self, messages: list[Any], *, metric: str, candidates: int) -> Answer:
