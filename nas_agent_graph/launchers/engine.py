@@ -301,12 +301,3 @@ class Conversation:
                 f"{self.engine.name} has not answered for ten minutes ({reason}): how its jobs stand is not "
                 "known. What trains there goes on; nothing is given up until it answers"
             )
-
-
-def kept_flags(flags: Sequence[str], own: Mapping[str, str]) -> tuple[str, ...]:
-    """Return a person's flags for an engine. Raises ConfigError for one of the search's own, with why."""
-    for flag in flags:
-        for name, why in own.items():
-            if flag == name or flag.startswith(f"{name}="):
-                raise ConfigError(f"{flag.partition('=')[0]} is the search's own: {why}; leave it out")
-    return tuple(flags)

@@ -20,7 +20,6 @@ from nas_agent_graph.launchers.engine import (
     JobState,
     ListedJob,
     NotNow,
-    kept_flags,
 )
 from nas_system.errors import ConfigError
 from nas_system.nas_agent.log_text import one_line
@@ -37,11 +36,20 @@ _OWN = {
     **dict.fromkeys(("-a", "--array", "-N", "--nodes", "-n", "--ntasks"), "a job is one training on a node"),
     **dict.fromkeys(("-D", "--chdir"), "a job works in the workspace"),
     **dict.fromkeys(("-W", "--wait", "--wrap", "--parsable", "--test-only"), "it changes what sbatch does"),
-    **dict.fromkeys(("-s", "--signal"), "a training is asked to end before its job's time is over"),
+    "--signal": "a training is asked to end before its job's time is over",
+    **dict.fromkeys(("-h", "--help", "--usage", "-V", "--version"), "it submits nothing"),
+    "--": "what follows is taken for a script",
 }
+_WITH_VALUE = "AaBbcCDdeFGiJLMmNnopqStwx"
+"""Short flags of sbatch that take a value."""
+_NOT_PASSED = re.compile(
+    r"(SQUEUE|SCANCEL)_.*|SBATCH_(ARRAY_INX|WAIT|(NO_)?REQUEUE|EXPORT|GET_USER_ENV|IGNORE_PBS|SIGNAL|OPEN_MODE)"
+)
+"""Variables that change what these programs are asked: which jobs are listed or ended, what a job is."""
 _FINAL = re.compile(
     r"invalid|unrecognized|ambiguous|not available|can ?not be satisfied|not permitted|denied|violates|exceed"
-    r"|more (processors|nodes|cpus)|too (many|large|long)|requires an? argument",
+    r"|more (processors|nodes|cpus)|too (many|large|long)|requires an? argument|mutually exclusive"
+    r"|unable to open file",
     re.IGNORECASE,
 )
 """Of a refusal that stays one. Any other may have its cause in Slurm: a controller that dies in the middle of
@@ -73,10 +81,11 @@ class Slurm:
             words = shlex.split(flags)
         except ValueError as error:
             raise ConfigError(f"--slurm {flags!r}: {error}") from None
-        self._flags = kept_flags(words, _OWN)
+        self._flags = _kept_flags(words)
         self._has_time = any(re.match(r"(-t|--time)(?![-\w])|-t\d", word) for word in self._flags)
         self._cpus = cpus
-        self._environment = dict(os.environ if environment is None else environment)
+        given = os.environ if environment is None else environment
+        self._environment = {name: value for name, value in given.items() if not _NOT_PASSED.fullmatch(name)}
 
     def check(self) -> None:
         self._sbatch(["--test-only", *self._resources(None)], "#!/bin/sh\n")
@@ -95,7 +104,9 @@ class Slurm:
             *([] if self._has_time else [f"--time={minutes}"]),
             *self._resources(request.memory_mb),
         ]
-        self._sbatch(command, request.script)
+        said = self._sbatch(command, request.script)
+        if not said.strip().partition(";")[0].isdecimal():
+            raise ConfigError(f"sbatch has submitted no job ({one_line(said, _REASON_CHARACTERS)})")
 
     def jobs(self, prefix: str) -> Mapping[str, ListedJob]:
         # Never by number: a job that is over for some minutes would be an error.
@@ -123,11 +134,12 @@ class Slurm:
         # A person's own come last: of two, sbatch takes the latter.
         return ["--nodes=1", "--ntasks=1", f"--cpus-per-task={self._cpus}", *memory, *self._flags]
 
-    def _sbatch(self, arguments: Sequence[str], script: str) -> None:
-        """Raises EngineSilent, NotNow, or ConfigError for what Slurm will never take."""
+    def _sbatch(self, arguments: Sequence[str], script: str) -> str:
+        """Return what sbatch prints. Raises EngineSilent, NotNow, or ConfigError for what Slurm will never
+        take."""
         done = self._ask(["sbatch", *arguments], script)
         if done.returncode == 0:
-            return
+            return done.stdout
         said = _said(done)
         if _QUEUE_LIMIT.search(said):
             raise NotNow(said)
@@ -159,6 +171,41 @@ class Slurm:
             ) from None
         except OSError as error:
             raise NotNow(f"{command[0]} cannot be started: {error.strerror}") from None
+
+
+def _kept_flags(flags: Sequence[str]) -> tuple[str, ...]:
+    """Return a person's flags for sbatch. Raises ConfigError for one of the search's own, with why.
+
+    However it is spelled: getopt(3) takes attached values (`-Jx`), clusters (`-HJ x`), beginnings of names.
+    """
+    is_value = False
+    for flag in flags:
+        if is_value:
+            is_value = False
+            continue
+        name = flag.partition("=")[0]
+        if flag.startswith("--"):
+            # What begins two names is refused by sbatch.
+            found = next((own for own in _OWN if own == name or (len(name) > 2 and own.startswith(name))), "")
+        else:
+            asked, is_value = _short_flags(flag)
+            found = next((one for one in asked if one in _OWN), "")
+        if found:
+            shown = found if name == found else f"{name} ({found})"
+            raise ConfigError(f"{shown} is the search's own: {_OWN[found]}; leave it out")
+    return tuple(flags)
+
+
+def _short_flags(word: str) -> tuple[list[str], bool]:
+    """Return the short flags of a word, and whether the next word is the value of the last."""
+    if not word.startswith("-"):
+        return [], False
+    flags: list[str] = []
+    for place, letter in enumerate(word[1:], 1):
+        flags.append(f"-{letter}")
+        if letter in _WITH_VALUE:
+            return flags, place == len(word) - 1
+    return flags, False
 
 
 def _state_of(word: str) -> JobState:

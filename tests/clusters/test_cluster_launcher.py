@@ -221,6 +221,57 @@ def test_what_a_person_says_of_memory_holds_and_where_there_is_no_estimate_none_
         assert cluster.engine.submitted[-1].memory_mb is None
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("-J foo", "-Jfoo", "-QJfoo", "--job-name=foo", "--job-na=foo", "--job-name foo"),
+        *("-a0-3", "--arr=0-3", "-N2", "-HN2", "-n4", "-o/dev/null", "--out=FILE", "-D/tmp", "-p main -Jx"),
+        *("--requeu", "--wra=hostname", "--export-f=FILE", "--export=ALL", "--sig=TERM@9", "-W", "--wai"),
+        *("--version", "-V", "-h", "--help", "--usage", "-- script.sh"),
+    ],
+)
+def test_a_flag_of_the_searchs_own_is_refused_however_it_is_spelled(flags: str) -> None:
+    with pytest.raises(ConfigError, match=r"is the search's own: .*; leave it out"):
+        Slurm(flags)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("-p gpu -A project --gres=gpu:1", "-pJN", "-p -J", "-A N2", "-C a100&nvlink", "-sH", "-t 10:00"),
+        *("--nodelist=n1", "--ntasks-per-core=1", "--wait-all-nodes=1", "--comment='a b -J c'", "--mem=4G"),
+    ],
+)
+def test_a_persons_own_flags_are_kept(flags: str) -> None:
+    Slurm(flags)
+
+
+@pytest.mark.parametrize("said", ["", "slurm 22.05.8", "Submitted batch job 7"])
+def test_a_submission_that_names_no_job_is_an_error(tmp_path: Path, said: str) -> None:
+    program = tmp_path / "sbatch"
+    program.write_text(f"#!/bin/sh\ncat >/dev/null\necho {shlex.quote(said)}\n")
+    program.chmod(0o755)
+    engine = Slurm(environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    with pytest.raises(ConfigError, match="sbatch has submitted no job"):
+        engine.submit(JobRequest("nas-x", "#!/bin/sh\n", "/dev/null", time_limit_s=60.0))
+
+
+def test_variables_that_change_what_is_asked_do_not_reach_slurms_programs(tmp_path: Path) -> None:
+    for name, answer in (("sbatch", "7"), ("squeue", "nas-x|PENDING|Resources")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\nenv >> {tmp_path}/seen\ncat >/dev/null\necho '{answer}'\n")
+        program.chmod(0o755)
+    given = {"SQUEUE_PARTITION": "high", "SCANCEL_STATE": "PENDING", "SBATCH_ARRAY_INX": "0-1"}
+    given |= {"SBATCH_WAIT": "1", "SBATCH_REQUEUE": "1", "SBATCH_EXPORT": "ALL"}
+    kept = {"SBATCH_ACCOUNT": "project", "SLURM_CONF": "/etc/slurm.conf"}
+    engine = Slurm(environment={"PATH": f"{tmp_path}:{os.environ['PATH']}", **given, **kept})
+    engine.submit(JobRequest("nas-x", "#!/bin/sh\n", "/dev/null", time_limit_s=60.0))
+    assert list(engine.jobs("nas-")) == ["nas-x"]
+    seen = (tmp_path / "seen").read_text().splitlines()
+    assert not {line.partition("=")[0] for line in seen} & set(given)
+    assert all(seen.count(f"{name}={value}") == 2 for name, value in kept.items())
+
+
 @pytest.mark.fault(62)
 def test_an_engine_that_is_away_loses_nothing_and_is_said_after_ten_minutes(cluster: Cluster) -> None:
     name = cluster.submit()
@@ -365,6 +416,8 @@ def test_a_job_that_will_never_be_taken_is_an_error(cluster: Cluster) -> None:
         ("sbatch: error: invalid partition specified: nowhere", ConfigError),
         ("allocation failure: Requested node configuration is not available", ConfigError),
         ("sbatch: error: Memory specification can not be satisfied", ConfigError),
+        ("sbatch: fatal: --mem, --mem-per-cpu, and --mem-per-gpu are mutually exclusive.", ConfigError),
+        ("sbatch: error: Unable to open file foo.sh", ConfigError),
         ("sbatch: error: Invalid generic resource (gres) specification", ConfigError),
         ("sbatch: unrecognized option '--bogus'", ConfigError),
         ("slurm_msg_sendto: msg_type=4003: Unexpected missing socket error", NotNow),
