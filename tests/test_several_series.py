@@ -306,6 +306,7 @@ def test_what_cannot_be_done_with_several_series_is_said(
     run_cli: Cli, searched: Path, flags: tuple[str, ...], words: str
 ) -> None:
     write(searched / "ahead.csv", ("date", "shop", "promo"), promos_ahead())
+    (searched / "refused.csv").unlink(missing_ok=True)
     known = () if "--future-csv" in flags else ("--future-csv", "ahead.csv")
     done = predict(run_cli, searched, *flags, *known, "--out", "refused.csv")
     assert done.returncode == 2 and "Traceback" not in done.stderr
