@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from python_server import run_python
+from python_server import ROOT, run_python
 from torch import nn
 
 from nas_system.errors import PreflightFailed
@@ -520,3 +523,18 @@ def test_the_counted_memory_is_what_a_training_takes() -> None:
         engine.fit(batches, None, 1)
     assert live.peak / MIB > 120
     assert needed == pytest.approx(live.peak / MIB, rel=0.05)
+
+
+def test_the_peak_of_a_process_is_not_that_of_the_program_that_started_it() -> None:
+    asked = "from nas_system.training.reproducibility import *; print(peak_memory_mb(torch.device('cpu')))"
+    held_mb = 700
+    parent = (
+        f"import subprocess, sys; held = b'x' * ({held_mb} << 20); "
+        f"subprocess.run([sys.executable, '-c', {asked!r}], check=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", parent], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert 50 < float(done.stdout) < held_mb
