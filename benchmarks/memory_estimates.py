@@ -6,9 +6,9 @@ A real search by random draws over all families, each training in an interpreter
 and of a few steps: the memory of a training does not grow with their number. Then the trainer is asked for
 each configuration what it would have been asked for before (`--preflight-only memory`).
 
-Printed per training: peak as its supervisor wrote it down, estimate, their ratio; then the ratio's quantiles
-and the seconds that an estimate takes. Even runs are those to choose `launchers.memory_request.MARGIN` on,
-odd ones to report.
+Printed per training: peak as its supervisor wrote it down, estimate, their ratio, and the seconds that the
+estimate took in an interpreter of its own; then the median and the largest of the ratios. Even runs are those
+to choose `launchers.memory_request.MARGIN` on, odd ones to report.
 """
 
 from __future__ import annotations

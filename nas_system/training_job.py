@@ -362,7 +362,7 @@ def _look_ahead(config: RunConfig, problem: Problem, engine: Engine, options: Jo
     # Who only asks trains elsewhere.
     free_mb = math.inf if memory_only else available_mb(engine.device, options.memory_limit_mb)
     preflight = Preflight(engine, work, limit_s=limit_s, free_mb=free_mb)
-    preflight.check_batch(COUNTED_UP_TO if memory_only else work.batch_size)
+    preflight.check_batch(COUNTED_UP_TO if memory_only else None)
     threads = options.threads or (1 if memory_only else fastest_threads(preflight.step))
     set_threads(threads)
     if config.model.gradient_descent and not memory_only:

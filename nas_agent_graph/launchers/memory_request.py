@@ -47,13 +47,13 @@ def trainer_estimate_mb(command: Sequence[str], call: Callable[..., str]) -> flo
     if len(command) < 3 or command[1] != "-m":
         raise RunError(f"{' '.join(command[:2])} has no --preflight-only")
     _, _, module, *given = command
-    with tempfile.TemporaryDirectory(prefix="nas-memory-") as folder:
-        ours = ["--runs-dir", folder, "--output-dir", str(Path(folder) / "asked"), "--device", "cpu"]
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="nas-memory-") as folder:
+            ours = ["--runs-dir", folder, "--output-dir", str(Path(folder) / "asked"), "--device", "cpu"]
             printed = call(module, [*given, *ours, "--preflight-only", "memory"], timeout_s=_TIMEOUT_S)
-            estimate_mb = float(json.loads(printed.splitlines()[-1])["memory_mb"])
-        except (NasError, LookupError, TypeError, ValueError) as error:
-            raise RunError(str(error)) from error
+        estimate_mb = float(json.loads(printed.splitlines()[-1])["memory_mb"])
+    except (NasError, OSError, LookupError, TypeError, ValueError) as error:
+        raise RunError(str(error)) from error
     if not (math.isfinite(estimate_mb) and estimate_mb > 0):
         raise RunError(f"its trainer says {estimate_mb} MiB")
     return estimate_mb

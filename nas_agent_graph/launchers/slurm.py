@@ -105,7 +105,8 @@ class Slurm:
             *self._resources(request.memory_mb),
         ]
         said = self._sbatch(command, request.script)
-        if not said.strip().partition(";")[0].isdecimal():
+        # Some centers print a banner around the number.
+        if not any(line.strip().partition(";")[0].isdecimal() for line in said.splitlines()):
             raise ConfigError(f"sbatch has submitted no job ({one_line(said, _REASON_CHARACTERS)})")
 
     def jobs(self, prefix: str) -> Mapping[str, ListedJob]:

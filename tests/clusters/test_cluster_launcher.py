@@ -256,6 +256,15 @@ def test_a_submission_that_names_no_job_is_an_error(tmp_path: Path, said: str) -
         engine.submit(JobRequest("nas-x", "#!/bin/sh\n", "/dev/null", time_limit_s=60.0))
 
 
+@pytest.mark.parametrize("said", ["7", "7;cluster", "Welcome\n--> ok\n7\n"])
+def test_a_submission_names_its_job_also_in_a_banner(tmp_path: Path, said: str) -> None:
+    program = tmp_path / "sbatch"
+    program.write_text(f"#!/bin/sh\ncat >/dev/null\necho {shlex.quote(said)}\n")
+    program.chmod(0o755)
+    engine = Slurm(environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    engine.submit(JobRequest("nas-x", "#!/bin/sh\n", "/dev/null", time_limit_s=60.0))
+
+
 def test_variables_that_change_what_is_asked_do_not_reach_slurms_programs(tmp_path: Path) -> None:
     for name, answer in (("sbatch", "7"), ("squeue", "nas-x|PENDING|Resources")):
         program = tmp_path / name
